@@ -1,0 +1,159 @@
+//! What is wrong with an input, and where. The library never prints and never exits; `cli` maps these to exit codes.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+/// Result of everything that reads an input.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// Every way in which a run can end without a result.
+#[derive(Debug)]
+pub enum Error {
+    /// An input says something that cannot be; nothing was simulated. Exit code 2.
+    Input(Box<InputError>),
+    /// The operating system refused a file. Exit code 2.
+    Io {
+        /// The file or folder.
+        path: PathBuf,
+        /// What was tried, as a verb: `read`, `write`.
+        doing: &'static str,
+        /// The system's own words.
+        cause: std::io::Error,
+    },
+    /// A gate that the user stated was not met. Exit code 1.
+    Gate(String),
+    /// The command needs a GPU and none was found. Exit code 3.
+    NoGpu(String),
+}
+
+/// One mistake in one input: file, line, key, what was found and what was expected. Unknown parts stay out of the text.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct InputError {
+    /// The file, where there is one.
+    pub file: Option<PathBuf>,
+    /// Line in the file, from 1.
+    pub line: Option<u64>,
+    /// The key, as a path: `variants[2].policy`.
+    pub key: Option<String>,
+    /// The value that was found, as written, shortened.
+    pub found: Option<String>,
+    /// What would have been right.
+    pub expected: String,
+}
+
+impl InputError {
+    /// A mistake of which so far only the remedy is known.
+    pub fn expected(expected: impl Into<String>) -> Self {
+        InputError { expected: expected.into(), ..Default::default() }
+    }
+
+    /// Names the key.
+    pub fn key(mut self, key: impl Into<String>) -> Self {
+        self.key = Some(key.into());
+        self
+    }
+
+    /// Shows the value that was found; long or unprintable ones are shortened and escaped.
+    pub fn found(mut self, found: impl fmt::Display) -> Self {
+        self.found = Some(shorten(&found.to_string()));
+        self
+    }
+
+    /// Names the line, from 1.
+    pub fn line(mut self, line: u64) -> Self {
+        self.line = Some(line);
+        self
+    }
+
+    /// Names the file.
+    pub fn file(mut self, file: impl AsRef<Path>) -> Self {
+        self.file = Some(file.as_ref().to_owned());
+        self
+    }
+}
+
+/// At most 80 characters of `text` on one line, control characters and bidirectional marks escaped.
+pub fn shorten(text: &str) -> String {
+    const MOST: usize = 80;
+    let mut out = String::new();
+    for (count, c) in text.chars().enumerate() {
+        if count == MOST {
+            out.push_str(" ...");
+            break;
+        }
+        let hidden = c.is_control()
+            || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}');
+        if hidden { out.extend(c.escape_default()) } else { out.push(c) }
+    }
+    out
+}
+
+impl fmt::Display for InputError {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        if let Some(file) = &self.file {
+            write!(f, "{}:", shorten(&file.display().to_string()))?;
+            if let Some(line) = self.line {
+                write!(f, "{line}:")?;
+            }
+            f.write_str(" ")?;
+        } else if let Some(line) = self.line {
+            write!(f, "line {line}: ")?;
+        }
+        if let Some(key) = &self.key {
+            write!(f, "{}: ", shorten(key))?;
+        }
+        if let Some(found) = &self.found {
+            write!(f, "found {found}, ")?;
+        }
+        write!(f, "expected {}", self.expected)
+    }
+}
+
+impl From<InputError> for Error {
+    fn from(error: InputError) -> Error {
+        Error::Input(Box::new(error))
+    }
+}
+
+impl Error {
+    /// For `map_err` on file operations.
+    pub fn io(path: impl AsRef<Path>, doing: &'static str) -> impl FnOnce(std::io::Error) -> Error {
+        let path = path.as_ref().to_owned();
+        move |cause| Error::Io { path, doing, cause }
+    }
+
+    /// Adds the file to an input error that does not name one yet.
+    pub fn in_file(self, file: impl AsRef<Path>) -> Error {
+        match self {
+            Error::Input(mut input) => {
+                input.file.get_or_insert_with(|| file.as_ref().to_owned());
+                Error::Input(input)
+            }
+            other => other,
+        }
+    }
+
+    /// The exit code of the design's table: 1 a gate failed, 2 bad input, 3 no GPU.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Error::Gate(_) => 1,
+            Error::Input(_) | Error::Io { .. } => 2,
+            Error::NoGpu(_) => 3,
+        }
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        match self {
+            Error::Input(input) => input.fmt(f),
+            Error::Io { path, doing, cause } => {
+                write!(f, "{}: cannot {doing}: {cause}", shorten(&path.display().to_string()))
+            }
+            Error::Gate(what) => write!(f, "gate not met: {what}"),
+            Error::NoGpu(what) => write!(f, "no GPU: {what}"),
+        }
+    }
+}
+
+impl std::error::Error for Error {}

@@ -1,0 +1,193 @@
+//! What a device can do, and who says so: profile files with a source for every number (`hw-profiles/*.ron`).
+//!
+//! There is no default for a number and no default source; a profile that leaves one out is refused.
+
+use crate::units::SourceKind;
+use serde::{Deserialize, Serialize};
+
+/// A number with its source.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Sourced {
+    /// The number, in the unit that its key names.
+    pub value: f64,
+    /// Who says so.
+    pub source: Source,
+}
+
+/// Who says so, in words: a document, a table with its version, or the reasoning behind an assumption.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Source {
+    /// Measured on this device.
+    Measured(String),
+    /// Fitted to measurements.
+    Fitted(String),
+    /// Published by the vendor.
+    Datasheet(String),
+    /// An estimate.
+    Assumed(String),
+}
+
+impl Source {
+    /// The kind without the words.
+    pub fn kind(&self) -> SourceKind {
+        match self {
+            Source::Measured(_) => SourceKind::Measured,
+            Source::Fitted(_) => SourceKind::Fitted,
+            Source::Datasheet(_) => SourceKind::Datasheet,
+            Source::Assumed(_) => SourceKind::Assumed,
+        }
+    }
+
+    /// The words.
+    pub fn text(&self) -> &str {
+        match self {
+            Source::Measured(text)
+            | Source::Fitted(text)
+            | Source::Datasheet(text)
+            | Source::Assumed(text) => text,
+        }
+    }
+}
+
+/// One device.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Hardware {
+    /// The file's stem: `nvidia-h100-sxm`.
+    pub name: String,
+    /// In full: `NVIDIA H100 SXM5 80GB`.
+    pub title: String,
+    /// Arithmetic.
+    pub compute: Compute,
+    /// Memory.
+    pub memory: Memory,
+    /// What it costs to start things.
+    pub launch: Launch,
+    /// Power.
+    pub power: Power,
+    /// How near kernels of each class come to the peaks.
+    pub kernels: Kernels,
+    /// Links to other memories.
+    pub links: Links,
+}
+
+/// Arithmetic of a device. Peaks are dense (without structured sparsity), at boost clock.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Compute {
+    /// Streaming multiprocessors, compute units, cores: what a tile of a kernel occupies.
+    pub units: Sourced,
+    /// Clock at which the peaks hold.
+    pub boost_clock_mhz: Sourced,
+    /// Float32 on vector units.
+    pub vector_f32_tflops: Sourced,
+    /// Float16 and bfloat16 products. On devices without matrix units: what the vector units reach.
+    pub matrix_f16_tflops: Sourced,
+    /// Float32 products as a float32 model runs them by default (TF32 only where the device's libraries default to it).
+    pub matrix_f32_tflops: Sourced,
+    /// 8-bit float products; absent where the device has none (weights are then widened to 16 bits).
+    pub matrix_fp8_tflops: Option<Sourced>,
+    /// 8-bit integer products.
+    pub matrix_int8_tops: Option<Sourced>,
+    /// 4-bit float products.
+    pub matrix_fp4_tflops: Option<Sourced>,
+    /// Rows x columns of the output tiles that its matrix kernels come in.
+    pub tiles: Vec<(u32, u32)>,
+    /// Source of `tiles`.
+    pub tiles_source: Source,
+    /// Speed-up of a 2:4 sparse product over the dense one, where the device has it (1 where it has none).
+    pub two_four_speedup: Sourced,
+}
+
+/// Memory of a device.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Memory {
+    /// Capacity, decimal gigabytes.
+    pub capacity_gb: Sourced,
+    /// Share of the capacity that a serving process can really use (as vLLM's `gpu_memory_utilization`).
+    pub usable_fraction: Sourced,
+    /// Peak bandwidth of device memory.
+    pub dram_gb_per_s: Sourced,
+    /// Last cache shared by all units.
+    pub l2_mb: Sourced,
+    /// Its bandwidth.
+    pub l2_gb_per_s: Sourced,
+}
+
+/// What it costs to start things.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Launch {
+    /// Host time for one kernel launch; the device runs behind the host.
+    pub kernel_us: Sourced,
+    /// Host time for launching a captured graph, whatever its size.
+    pub graph_us: Sourced,
+    /// Device time between two kernels of a captured graph.
+    pub graph_gap_us: Sourced,
+    /// From a result on the device to the host having read it.
+    pub readback_us: Sourced,
+    /// Host time for one routing decision taken on the host.
+    pub host_decision_us: Sourced,
+    /// Host time a scheduler step (batch assembly, sampling parameters, detokenisation) that does not overlap the device.
+    pub step_us: Sourced,
+}
+
+/// Power of a device. The constants are effective ones of one software stack, not physics.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Power {
+    /// Board power limit as shipped.
+    pub limit_w: Sourced,
+    /// Drawn while nothing runs.
+    pub idle_w: Sourced,
+    /// Drawn while a kernel runs, whatever it does (idle power included).
+    pub static_w: Sourced,
+    /// For each byte to or from device memory.
+    pub pj_per_byte: Sourced,
+    /// For each flop of a 16-bit matrix product.
+    pub pj_per_flop: Sourced,
+}
+
+/// Constants of each kernel class.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Kernels {
+    /// Matrix products.
+    pub matmul: Efficiency,
+    /// Attention with several query rows of a sequence.
+    pub prefill_attention: Efficiency,
+    /// Attention with one query row a sequence.
+    pub decode_attention: Efficiency,
+    /// Norms, rope, activations, residual adds, masks, embedding, sampling.
+    pub elementwise: Efficiency,
+    /// Rows collected or put back by index.
+    pub gather: Efficiency,
+}
+
+/// How near the kernels of one class come to the peaks, as four constants: see `docs/COST_MODEL.md`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Efficiency {
+    /// Reached share of the peak flops, in (0, 1.5].
+    pub flops: Sourced,
+    /// Reached share of the peak bandwidth, in (0, 1.5].
+    pub bytes: Sourced,
+    /// Device time that every kernel takes beyond its work: ramp-up, drain.
+    pub fixed_us: Sourced,
+    /// Share of the shorter of compute and memory time that hides behind the longer, in [0, 1].
+    pub overlap: Sourced,
+}
+
+/// Links to other memories.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Links {
+    /// To host memory, one direction.
+    pub host_gb_per_s: Sourced,
+    /// Latency of a copy to or from the host.
+    pub host_latency_us: Sourced,
+    /// To a peer device, one direction, all links together; absent where there is none.
+    pub peer_gb_per_s: Option<Sourced>,
+}

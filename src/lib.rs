@@ -1,0 +1,10 @@
+//! What a token's route through the layers of a model costs on a piece of hardware: time, memory, power.
+//!
+//! `docs/ARCHITECTURE.md` is the map of this crate.
+
+pub mod error;
+pub mod hw;
+pub mod model;
+pub mod rng;
+pub mod trace;
+pub mod units;

@@ -1,0 +1,71 @@
+//! Named, reproducible random streams: the same seed and name give the same numbers on every machine.
+//!
+//! Each use draws from its own stream (`"lengths"`, `"routes"`, ...), so that adding a draw in one place leaves
+//! every other place as it was.
+
+use rand_chacha::ChaCha8Rng;
+use rand_core::{Rng, SeedableRng};
+use sha2::{Digest, Sha256};
+
+/// One stream of random numbers.
+#[derive(Clone, Debug)]
+pub struct Stream(ChaCha8Rng);
+
+impl Stream {
+    /// The stream called `name` of the run with this `seed`.
+    pub fn new(seed: u64, name: &str) -> Self {
+        let mut hash = Sha256::new();
+        hash.update(seed.to_le_bytes());
+        hash.update(name.as_bytes());
+        Stream(ChaCha8Rng::from_seed(hash.finalize().into()))
+    }
+
+    /// Uniform in `[0, 1)`, 53 bits.
+    pub fn uniform(&mut self) -> f64 {
+        (self.0.next_u64() >> 11) as f64 * (1.0 / (1u64 << 53) as f64)
+    }
+
+    /// Uniform in `0..bound`; `bound` must not be 0. Multiply-shift (Lemire, arXiv 1805.10941); its bias is below bound / 2^64.
+    pub fn below(&mut self, bound: u64) -> u64 {
+        assert!(bound > 0, "a draw from an empty range");
+        ((u128::from(self.0.next_u64()) * u128::from(bound)) >> 64) as u64
+    }
+
+    /// True with probability `p`.
+    pub fn chance(&mut self, p: f64) -> bool {
+        self.uniform() < p
+    }
+
+    /// Standard normal, by Box and Muller. `libm` rather than the system's, for equal digits everywhere.
+    pub fn normal(&mut self) -> f64 {
+        let radius = libm::sqrt(-2.0 * libm::log(1.0 - self.uniform()));
+        radius * libm::cos(std::f64::consts::TAU * self.uniform())
+    }
+
+    /// Log-normal with this median and this standard deviation of the logarithm.
+    pub fn log_normal(&mut self, median: f64, sigma: f64) -> f64 {
+        median * libm::exp(sigma * self.normal())
+    }
+
+    /// Exponential with this mean.
+    pub fn exponential(&mut self, mean: f64) -> f64 {
+        -mean * libm::log(1.0 - self.uniform())
+    }
+
+    /// An index of `weights`, drawn in proportion to them. None where they sum to zero.
+    pub fn weighted(&mut self, weights: &[f64]) -> Option<usize> {
+        let total: f64 = weights.iter().sum();
+        if !(total > 0.0) {
+            return None;
+        }
+        let mut left = self.uniform() * total;
+        let last = weights.iter().rposition(|&w| w > 0.0);
+        weights
+            .iter()
+            .position(|&w| {
+                left -= w;
+                left < 0.0 && w > 0.0
+            })
+            .or(last)
+    }
+}

@@ -1,0 +1,221 @@
+//! Quantities that cannot be confused: simulated time, number formats, and where a number comes from.
+//!
+//! Time is an integer count of picoseconds, so that sums are exact, order is total, and a run is the same on
+//! every machine. Bytes and flops of one kernel are `u64`; running totals are `u128` (see [`Work`]), because
+//! 405 billion parameters times ten million tokens overflow 64 bits of flops.
+
+use serde::{Deserialize, Serialize};
+use std::fmt;
+use std::ops::{Add, AddAssign, Sub};
+
+/// Picoseconds in a second.
+pub const PS_PER_S: u64 = 1_000_000_000_000;
+
+/// A point in simulated time, or a length of it: picoseconds since the start of the run (at most 213 days).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SimTime(u64);
+
+impl SimTime {
+    /// The start of the run; also the empty duration.
+    pub const ZERO: SimTime = SimTime(0);
+    /// Later than every event.
+    pub const MAX: SimTime = SimTime(u64::MAX);
+
+    /// `ps` picoseconds.
+    pub const fn from_ps(ps: u64) -> Self {
+        SimTime(ps)
+    }
+
+    /// Seconds, rounded to the nearest picosecond. Negative, NaN and out-of-range values saturate.
+    pub fn from_s(s: f64) -> Self {
+        // `as` saturates and maps NaN to 0; inputs are checked where they are read.
+        SimTime((s * PS_PER_S as f64 + 0.5) as u64)
+    }
+
+    /// Microseconds, rounded to the nearest picosecond.
+    pub fn from_us(us: f64) -> Self {
+        SimTime::from_s(us * 1e-6)
+    }
+
+    /// The time in which `amount` units pass at `per_second`, rounded up: never faster than the rate.
+    ///
+    /// Exact (no float) when `per_second` is a whole number below 2^53.
+    pub fn at_rate(amount: u64, per_second: f64) -> Self {
+        if amount == 0 {
+            return SimTime::ZERO;
+        }
+        if per_second >= 1.0 && per_second < 9.0e15 && per_second == per_second.trunc() {
+            let ps = (u128::from(amount) * u128::from(PS_PER_S)).div_ceil(per_second as u128);
+            return SimTime(u64::try_from(ps).unwrap_or(u64::MAX));
+        }
+        SimTime((amount as f64 / per_second * PS_PER_S as f64).ceil() as u64)
+    }
+
+    /// Picoseconds.
+    pub const fn ps(self) -> u64 {
+        self.0
+    }
+
+    /// Seconds.
+    pub fn s(self) -> f64 {
+        self.0 as f64 / PS_PER_S as f64
+    }
+
+    /// Microseconds.
+    pub fn us(self) -> f64 {
+        self.0 as f64 / 1e6
+    }
+
+    /// `self - other`, or zero where `other` is later.
+    pub fn saturating_sub(self, other: SimTime) -> SimTime {
+        SimTime(self.0.saturating_sub(other.0))
+    }
+}
+
+impl Add for SimTime {
+    type Output = SimTime;
+    fn add(self, other: SimTime) -> SimTime {
+        SimTime(self.0.checked_add(other.0).expect("simulated time stays below 213 days"))
+    }
+}
+
+impl AddAssign for SimTime {
+    fn add_assign(&mut self, other: SimTime) {
+        *self = *self + other;
+    }
+}
+
+impl Sub for SimTime {
+    type Output = SimTime;
+    fn sub(self, other: SimTime) -> SimTime {
+        SimTime(self.0.checked_sub(other.0).expect("a duration is not negative"))
+    }
+}
+
+impl std::iter::Sum for SimTime {
+    fn sum<I: Iterator<Item = SimTime>>(times: I) -> SimTime {
+        times.fold(SimTime::ZERO, Add::add)
+    }
+}
+
+/// Prints with the unit that keeps three to six significant digits: `1.25 ms`.
+impl fmt::Display for SimTime {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        let ps = self.0 as f64;
+        let (value, unit) = match self.0 {
+            0..1_000_000 => (ps / 1e3, "ns"),
+            1_000_000..1_000_000_000 => (ps / 1e6, "us"),
+            1_000_000_000..1_000_000_000_000 => (ps / 1e9, "ms"),
+            _ => (ps / 1e12, "s"),
+        };
+        write!(f, "{value:.3} {unit}")
+    }
+}
+
+/// Totals over many kernels: exact integers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Work {
+    /// Floating-point operations; a multiply-add counts as two.
+    pub flops: u128,
+    /// Bytes read from and written to device memory (DRAM).
+    pub bytes: u128,
+    /// Kernels started.
+    pub kernels: u64,
+}
+
+impl AddAssign for Work {
+    fn add_assign(&mut self, other: Work) {
+        self.flops += other.flops;
+        self.bytes += other.bytes;
+        self.kernels += other.kernels;
+    }
+}
+
+/// A number format of weights, activations or KV entries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Dtype {
+    /// IEEE single precision.
+    F32,
+    /// IEEE half precision.
+    F16,
+    /// bfloat16.
+    Bf16,
+    /// 8-bit float (E4M3 or E5M2).
+    Fp8,
+    /// 8-bit integer; one float16 scale for each block of 32 (as Q8_0).
+    Int8,
+    /// 4-bit float (E2M1); one 8-bit scale for each block of 16 (as NVFP4).
+    Fp4,
+    /// 4-bit integer; float16 scale and minimum for each block of 32 (as Q4_1).
+    Int4,
+}
+
+impl Dtype {
+    /// All formats, widest first.
+    pub const ALL: [Dtype; 7] =
+        [Dtype::F32, Dtype::F16, Dtype::Bf16, Dtype::Fp8, Dtype::Int8, Dtype::Fp4, Dtype::Int4];
+
+    /// Bits that `block` values take with their scales: (bits, values in a block).
+    const fn block(self) -> (u64, u64) {
+        match self {
+            Dtype::F32 => (32, 1),
+            Dtype::F16 | Dtype::Bf16 => (16, 1),
+            Dtype::Fp8 => (8, 1),
+            Dtype::Int8 => (32 * 8 + 16, 32),
+            Dtype::Fp4 => (16 * 4 + 8, 16),
+            Dtype::Int4 => (32 * 4 + 32, 32),
+        }
+    }
+
+    /// Bytes that `count` values take, scales included, rounded up to whole bytes.
+    pub const fn bytes(self, count: u64) -> u64 {
+        let (bits, values) = self.block();
+        if values == 1 { count * (bits / 8) } else { (count * bits).div_ceil(values * 8) }
+    }
+}
+
+impl fmt::Display for Dtype {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str(match self {
+            Dtype::F32 => "f32",
+            Dtype::F16 => "f16",
+            Dtype::Bf16 => "bf16",
+            Dtype::Fp8 => "fp8",
+            Dtype::Int8 => "int8",
+            Dtype::Fp4 => "fp4",
+            Dtype::Int4 => "int4",
+        })
+    }
+}
+
+/// Where a number comes from, most trustworthy first. There is no default.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum SourceKind {
+    /// Measured on the device it is used for.
+    Measured,
+    /// Fitted to measurements; carries a residual.
+    Fitted,
+    /// Published by the vendor.
+    Datasheet,
+    /// Nobody measured it: an estimate that every report lists at its foot.
+    Assumed,
+}
+
+impl SourceKind {
+    /// What a result made of two numbers can claim: the weaker of both.
+    pub fn join(self, other: SourceKind) -> SourceKind {
+        self.max(other)
+    }
+}
+
+impl fmt::Display for SourceKind {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str(match self {
+            SourceKind::Measured => "measured",
+            SourceKind::Fitted => "fitted",
+            SourceKind::Datasheet => "datasheet",
+            SourceKind::Assumed => "assumed",
+        })
+    }
+}

@@ -1,0 +1,19 @@
+//! One integration binary; each module is named after what can go wrong.
+
+/// Where the real data lies, or `None` (said on standard error) where it is absent.
+/// `RADIALSIM_REQUIRE_DATA` turns absence into failure.
+#[allow(dead_code, reason = "used by the modules that read real data")]
+pub fn data(path: &str) -> Option<std::path::PathBuf> {
+    let root = std::env::var_os("RADIALSIM_DATA").unwrap_or_else(|| "../shared/data".into());
+    let full = std::path::Path::new(&root).join(path);
+    if full.exists() {
+        return Some(full);
+    }
+    assert!(
+        std::env::var_os("RADIALSIM_REQUIRE_DATA").is_none(),
+        "{} is required and absent",
+        full.display()
+    );
+    eprintln!("SKIPPED: {} is absent", full.display());
+    None
+}
