@@ -2,8 +2,13 @@
 //!
 //! `docs/ARCHITECTURE.md` is the map of this crate.
 
+pub mod batch;
+pub mod cost;
+pub mod engine;
 pub mod error;
 pub mod hw;
+pub mod kernel;
+pub mod lower;
 pub mod model;
 pub mod rng;
 pub mod trace;

@@ -1,0 +1,111 @@
+//! What the next token of a sequence can attend to, by layer, and what the sequence holds in the KV cache.
+
+use super::{Left, Path};
+use serde::{Deserialize, Serialize};
+
+/// Which entries attention sees in a unified cache; other caches are `same_layer` by nature.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Visibility {
+    /// Entries appended at this layer.
+    #[default]
+    SameLayer,
+    /// The newest entry of each token.
+    OnePerToken,
+    /// All entries of all layers.
+    AllEntries,
+}
+
+/// Entries of one sequence.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Context {
+    tokens: u32,
+    all: u32,
+    /// Entries at each layer beyond `all`; empty while every layer holds the same.
+    differences: Vec<i32>,
+    /// Entries to be projected at the next visit of each layer; empty while there are none.
+    pending: Vec<u32>,
+    total: u64,
+    stored: u64,
+}
+
+impl Context {
+    /// Tokens that have passed.
+    pub fn tokens(&self) -> u32 {
+        self.tokens
+    }
+
+    /// Entries that take bytes.
+    pub fn stored(&self) -> u64 {
+        self.stored
+    }
+
+    /// Whether every layer holds the same entries, so that one number serves all.
+    #[inline]
+    pub fn is_flat(&self) -> bool {
+        self.differences.is_empty() && self.pending.is_empty()
+    }
+
+    /// Entries that a token at `layer` sees, its own not counted.
+    #[inline]
+    pub fn seen(&self, layer: u16, visibility: Visibility) -> u64 {
+        match visibility {
+            Visibility::SameLayer => {
+                let difference = self.differences.get(layer as usize).copied().unwrap_or(0);
+                u64::try_from(i64::from(self.all) + i64::from(difference)).expect("a layer holds no negative entries")
+            }
+            Visibility::OnePerToken => u64::from(self.tokens),
+            Visibility::AllEntries => self.total,
+        }
+    }
+
+    /// Entries of copied states that a visit of `layer` projects first.
+    pub fn pending(&self, layer: u16) -> u32 {
+        self.pending.get(layer as usize).copied().unwrap_or(0)
+    }
+
+    /// A token at a new position took `path`.
+    pub fn advance(&mut self, path: &Path, layers: u32) {
+        self.tokens += 1;
+        self.add(path, 1, layers);
+    }
+
+    /// A later pass over a position that has passed already took `path`.
+    pub fn revisit(&mut self, path: &Path, layers: u32) {
+        self.add(path, 1, layers);
+    }
+
+    /// A token that took `path` at the newest position is taken back: a draft that was not accepted.
+    pub fn retract(&mut self, path: &Path, layers: u32) {
+        self.add(path, -1, layers);
+    }
+
+    /// The positions from `tokens` on are gone.
+    pub fn truncate(&mut self, tokens: u32) {
+        assert!(tokens <= self.tokens, "a sequence is cut, never grown");
+        self.tokens = tokens;
+    }
+
+    fn add(&mut self, path: &Path, sign: i32, layers: u32) {
+        let by = |count: u32| i64::from(sign) * i64::from(count);
+        self.all = u32::try_from(i64::from(self.all) + by(path.all)).expect("entries taken back were there");
+        self.total = self.total.checked_add_signed(by(path.visible)).expect("entries taken back were there");
+        self.stored = self.stored.checked_add_signed(by(path.stored)).expect("entries taken back were there");
+        if !path.differences.is_empty() {
+            self.differences.resize(layers as usize, 0);
+            for &(layer, difference) in &path.differences {
+                self.differences[layer as usize] += sign * difference;
+            }
+        }
+        if sign > 0 && !self.pending.is_empty() {
+            for hop in path.hops.iter().filter(|hop| hop.modules.attention()) {
+                self.pending[hop.layer as usize] = 0;
+            }
+        }
+        for skip in path.skips.iter().filter(|skip| skip.left == Left::Copied) {
+            self.pending.resize(layers as usize, 0);
+            let pending = &mut self.pending[skip.layer as usize];
+            *pending = if sign > 0 { *pending + 1 } else { pending.saturating_sub(1) };
+        }
+    }
+}

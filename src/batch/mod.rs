@@ -1,0 +1,117 @@
+//! What runs together: the tokens of one pass, their routes compiled for speed, and what each can attend to.
+//!
+//! A [`Span`] is one sequence's part of a pass: many tokens of a prompt, or one token of a generation. `sched` makes
+//! batches, `lower` turns them into kernels, and neither knows the other.
+
+mod context;
+mod path;
+
+pub use context::{Context, Visibility};
+pub use path::{Hop, Left, Path, Paths, Skip};
+
+use serde::{Deserialize, Serialize};
+
+/// Consecutive tokens of one sequence in a pass.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Span {
+    /// Slot of the sequence: index of its [`Context`].
+    pub sequence: u32,
+    /// First of its tokens in [`Batch::paths`].
+    pub first: u32,
+    /// Tokens.
+    pub tokens: u32,
+    /// Whether it is one token of a generation (with a decode attention kernel).
+    pub decode: bool,
+    /// Tokens whose logits are needed in this pass.
+    pub logits: u32,
+    /// Part of the route that runs in this pass. All policies but `queued` run the whole route.
+    pub part: Part,
+}
+
+/// Which hops of its route a token takes in a pass.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Part {
+    /// Whether the embedding runs first.
+    pub enters: bool,
+    /// First hop.
+    pub from: u16,
+    /// Hop after the last; [`Part::END`] for all that are left.
+    pub to: u16,
+}
+
+impl Part {
+    /// All hops are taken, and what the token leaves behind its last hop too.
+    pub const END: u16 = u16::MAX;
+    /// The whole route.
+    pub const WHOLE: Part = Part { enters: true, from: 0, to: Part::END };
+}
+
+/// The tokens of one pass.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Batch {
+    /// One for each sequence in the pass.
+    pub spans: Vec<Span>,
+    /// Path of each token, span after span: an index of [`Paths`].
+    pub paths: Vec<u32>,
+}
+
+impl Batch {
+    /// Tokens in all.
+    pub fn tokens(&self) -> u32 {
+        self.paths.len() as u32
+    }
+
+    /// Paths of the tokens of a span.
+    pub fn paths_of(&self, span: &Span) -> &[u32] {
+        &self.paths[span.first as usize..(span.first + span.tokens) as usize]
+    }
+
+    /// Adds a span with these paths.
+    pub fn push(&mut self, sequence: u32, paths: impl IntoIterator<Item = u32>, decode: bool, logits: u32, part: Part) {
+        let first = self.paths.len() as u32;
+        self.paths.extend(paths);
+        let tokens = self.paths.len() as u32 - first;
+        self.spans.push(Span { sequence, first, tokens, decode, logits, part });
+    }
+
+    /// Empties it and keeps its memory.
+    pub fn clear(&mut self) {
+        self.spans.clear();
+        self.paths.clear();
+    }
+}
+
+/// How tokens with different next layers share the machine.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Policy {
+    /// Every layer that any token needs is run for the whole batch; results are masked.
+    DenseMasked,
+    /// Layer by layer in pool order, only the tokens that take it. Needs monotone routes.
+    Aligned,
+    /// At each hop, one group for each next layer, each with its own kernels.
+    Hop,
+    /// As `hop`, all groups of a hop in one grouped kernel.
+    Grouped,
+    /// A queue for each layer, run when it holds `full` tokens or when its oldest has waited `wait_us`; no barrier
+    /// between hops or between steps.
+    Queued {
+        /// Tokens at which a queue is run at once.
+        full: u32,
+        /// Longest wait in microseconds.
+        wait_us: f64,
+    },
+}
+
+impl Policy {
+    /// Its name in scenarios and reports.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Policy::DenseMasked => "dense_masked",
+            Policy::Aligned => "aligned",
+            Policy::Hop => "hop",
+            Policy::Grouped => "grouped",
+            Policy::Queued { .. } => "queued",
+        }
+    }
+}

@@ -1,0 +1,79 @@
+//! Prices of recent shapes. A step repeats a few shapes in every layer, so most prices are found here.
+
+use super::{Device, Price};
+use crate::kernel::Kernel;
+use std::hash::{BuildHasher, Hasher};
+
+/// A direct-mapped cache: one slot for each hash, newer shapes push out older ones. Holds the whole shape, so that a
+/// collision costs a pricing and never an error.
+pub struct PriceCache {
+    slots: Vec<Option<(Kernel, Price)>>,
+    hasher: FoldHasher,
+}
+
+/// Slots; a power of two. 2^14 shapes take about 2 MB and cover the layers of a step with room to spare.
+const SLOTS: usize = 1 << 14;
+
+impl Default for PriceCache {
+    fn default() -> Self {
+        PriceCache { slots: vec![None; SLOTS], hasher: FoldHasher(0) }
+    }
+}
+
+impl PriceCache {
+    /// The price of `kernel` on `device`; always use one cache with one device.
+    #[inline]
+    pub fn price(&mut self, device: &Device, kernel: &Kernel) -> Price {
+        let hash = self.hasher.hash_one(kernel);
+        let slot = &mut self.slots[(hash >> (64 - SLOTS.trailing_zeros())) as usize];
+        match slot {
+            Some((known, price)) if known == kernel => *price,
+            _ => {
+                let price = device.price(kernel);
+                *slot = Some((*kernel, price));
+                price
+            }
+        }
+    }
+}
+
+/// Multiply-and-rotate hashing of whole words: quick, and only which slot is reused depends on it.
+#[derive(Clone, Copy, Default)]
+struct FoldHasher(u64);
+
+impl BuildHasher for FoldHasher {
+    type Hasher = FoldHasher;
+    fn build_hasher(&self) -> FoldHasher {
+        *self
+    }
+}
+
+impl Hasher for FoldHasher {
+    fn write(&mut self, bytes: &[u8]) {
+        for &byte in bytes {
+            self.write_u64(byte.into());
+        }
+    }
+    fn write_u8(&mut self, value: u8) {
+        self.write_u64(value.into());
+    }
+    fn write_u16(&mut self, value: u16) {
+        self.write_u64(value.into());
+    }
+    fn write_u32(&mut self, value: u32) {
+        self.write_u64(value.into());
+    }
+    fn write_isize(&mut self, value: isize) {
+        self.write_u64(value as u64);
+    }
+    fn write_usize(&mut self, value: usize) {
+        self.write_u64(value as u64);
+    }
+    fn write_u64(&mut self, value: u64) {
+        // 2^64 / golden ratio, as in Fibonacci hashing (Knuth, TAOCP 3, 6.4).
+        self.0 = (self.0.rotate_left(23) ^ value).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    }
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}

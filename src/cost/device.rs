@@ -1,0 +1,236 @@
+//! A hardware profile turned into the plain numbers that prices are made of, under the clock and power caps of a run.
+
+use crate::error::{InputError, Result};
+use crate::hw::{Efficiency, Hardware, Sourced};
+use crate::kernel::{Density, Kernel};
+use crate::units::{Dtype, PS_PER_S, SimTime, SourceKind};
+
+/// Limits that an operator sets on a device.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Limits {
+    /// Power cap in watts; absent: the board's own limit does not slow kernels down.
+    pub power_w: Option<f64>,
+    /// Clock cap in MHz; scales arithmetic and cache bandwidth, not device memory.
+    pub clock_mhz: Option<f64>,
+}
+
+/// One device, ready to price kernels.
+#[derive(Clone, Debug)]
+pub struct Device {
+    pub(super) units: u64,
+    pub(super) tiles: Vec<(u64, u64)>,
+    pub(super) vector_flops_per_s: f64,
+    matrix: [f64; 5],
+    two_four_speedup: f64,
+    pub(super) dram_bytes_per_s: f64,
+    pub(super) l2_bytes: u64,
+    pub(super) l2_bytes_per_s: f64,
+    pub(super) classes: [ClassConstants; 5],
+    static_w: f64,
+    idle_w: f64,
+    cap_w: Option<f64>,
+    pj_per_byte: f64,
+    pj_per_flop: f64,
+    capacity_bytes: u64,
+    launch: LaunchTimes,
+    host_bytes_per_s: f64,
+    host_latency: SimTime,
+    pub(super) compute_source: SourceKind,
+    pub(super) dram_source: SourceKind,
+    pub(super) l2_source: SourceKind,
+    pub(super) power_source: SourceKind,
+}
+
+/// Constants of one kernel class.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct ClassConstants {
+    pub flops: f64,
+    pub bytes: f64,
+    pub fixed: SimTime,
+    pub overlap: f64,
+    pub flops_source: SourceKind,
+    pub bytes_source: SourceKind,
+    pub fixed_source: SourceKind,
+}
+
+/// What it costs to start things.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct LaunchTimes {
+    /// Host time for one kernel launch.
+    pub kernel: SimTime,
+    /// Host time for launching a captured graph.
+    pub graph: SimTime,
+    /// Device time between two kernels of a captured graph.
+    pub graph_gap: SimTime,
+    /// From a result on the device to the host having read it.
+    pub readback: SimTime,
+    /// One routing decision on the host.
+    pub host_decision: SimTime,
+    /// Host time of a scheduler step.
+    pub step: SimTime,
+}
+
+fn kind(number: &Sourced) -> SourceKind {
+    number.source.kind()
+}
+
+fn us(number: &Sourced) -> SimTime {
+    SimTime::from_us(number.value)
+}
+
+impl ClassConstants {
+    fn new(efficiency: &Efficiency) -> Self {
+        ClassConstants {
+            flops: efficiency.flops.value,
+            bytes: efficiency.bytes.value,
+            fixed: us(&efficiency.fixed_us),
+            overlap: efficiency.overlap.value,
+            flops_source: kind(&efficiency.flops).join(kind(&efficiency.overlap)),
+            bytes_source: kind(&efficiency.bytes).join(kind(&efficiency.overlap)),
+            fixed_source: kind(&efficiency.fixed_us),
+        }
+    }
+}
+
+impl Device {
+    /// The device of a checked profile, under these limits.
+    ///
+    /// # Errors
+    /// A power cap that is not above the static power (no kernel could run), a clock cap outside (0, boost].
+    pub fn new(hw: &Hardware, limits: Limits) -> Result<Self> {
+        let (boost, static_w) = (hw.compute.boost_clock_mhz.value, hw.power.static_w.value);
+        if let Some(cap) = limits.power_w.filter(|&cap| !(cap.is_finite() && cap > static_w)) {
+            let what = format!("a finite cap above the static power of {static_w} W");
+            return Err(InputError::expected(what).key("limits.power_w").found(cap).into());
+        }
+        if let Some(clock) = limits.clock_mhz.filter(|&clock| !(clock > 0.0 && clock <= boost)) {
+            let what = format!("a clock above 0 and at most the boost clock of {boost} MHz");
+            return Err(InputError::expected(what).key("limits.clock_mhz").found(clock).into());
+        }
+        let clock = limits.clock_mhz.map_or(1.0, |clock| clock / boost);
+        let f16 = hw.compute.matrix_f16_tflops.value;
+        // A format without arithmetic of its own is widened to 16 bits.
+        let or_f16 = |number: &Option<Sourced>| number.as_ref().map_or(f16, |number| number.value);
+        let matrix = [
+            hw.compute.matrix_f32_tflops.value,
+            f16,
+            or_f16(&hw.compute.matrix_fp8_tflops),
+            or_f16(&hw.compute.matrix_int8_tops),
+            or_f16(&hw.compute.matrix_fp4_tflops),
+        ];
+        let kernels = &hw.kernels;
+        let classes = [
+            &kernels.matmul,
+            &kernels.prefill_attention,
+            &kernels.decode_attention,
+            &kernels.elementwise,
+            &kernels.gather,
+        ];
+        Ok(Device {
+            units: hw.compute.units.value as u64,
+            tiles: hw.compute.tiles.iter().map(|&(rows, columns)| (rows.into(), columns.into())).collect(),
+            vector_flops_per_s: hw.compute.vector_f32_tflops.value * 1e12 * clock,
+            matrix: matrix.map(|tflops| tflops * 1e12 * clock),
+            two_four_speedup: hw.compute.two_four_speedup.value,
+            dram_bytes_per_s: hw.memory.dram_gb_per_s.value * 1e9,
+            l2_bytes: (hw.memory.l2_mb.value * 1e6) as u64,
+            l2_bytes_per_s: hw.memory.l2_gb_per_s.value * 1e9 * clock,
+            classes: classes.map(ClassConstants::new),
+            static_w,
+            idle_w: hw.power.idle_w.value,
+            cap_w: limits.power_w,
+            pj_per_byte: hw.power.pj_per_byte.value,
+            pj_per_flop: hw.power.pj_per_flop.value,
+            capacity_bytes: (hw.memory.capacity_gb.value * hw.memory.usable_fraction.value * 1e9) as u64,
+            launch: LaunchTimes {
+                kernel: us(&hw.launch.kernel_us),
+                graph: us(&hw.launch.graph_us),
+                graph_gap: us(&hw.launch.graph_gap_us),
+                readback: us(&hw.launch.readback_us),
+                host_decision: us(&hw.launch.host_decision_us),
+                step: us(&hw.launch.step_us),
+            },
+            host_bytes_per_s: hw.links.host_gb_per_s.value * 1e9,
+            host_latency: us(&hw.links.host_latency_us),
+            compute_source: kind(&hw.compute.matrix_f16_tflops).join(kind(&hw.compute.units)),
+            dram_source: kind(&hw.memory.dram_gb_per_s),
+            l2_source: kind(&hw.memory.l2_gb_per_s),
+            power_source: kind(&hw.power.pj_per_byte).join(kind(&hw.power.pj_per_flop)),
+        })
+    }
+
+    /// Memory that a serving process can use.
+    pub fn capacity_bytes(&self) -> u64 {
+        self.capacity_bytes
+    }
+
+    /// What it costs to start things.
+    pub fn launch(&self) -> LaunchTimes {
+        self.launch
+    }
+
+    /// Watts while a kernel runs, before what it does; and while nothing runs.
+    pub fn static_and_idle_w(&self) -> (f64, f64) {
+        (self.static_w, self.idle_w)
+    }
+
+    /// Time of a copy of `bytes` to or from the host.
+    pub fn host_copy(&self, bytes: u64) -> SimTime {
+        self.host_latency + SimTime::at_rate(bytes, self.host_bytes_per_s)
+    }
+
+    /// Lower bound on the time of this much work: datasheet peaks, no overheads.
+    pub fn roofline(&self, flops: u128, bytes: u128, activations: Dtype) -> SimTime {
+        let seconds = (flops as f64 / self.matrix[peak(activations)]).max(bytes as f64 / self.dram_bytes_per_s);
+        SimTime::from_ps((seconds * PS_PER_S as f64) as u64)
+    }
+
+    /// Peak of products whose operands are kept in these formats: the wider one is computed in.
+    pub(super) fn matrix_flops_per_s(&self, activations: Dtype, weights: Dtype) -> f64 {
+        self.matrix[peak(activations.min(weights))]
+    }
+
+    pub(super) fn density_speed(&self, density: Density) -> f64 {
+        match density {
+            Density::Dense => 1.0,
+            Density::TwoFour => self.two_four_speedup,
+            Density::Effective(thousandths) => 1000.0 / f64::from(thousandths.max(1)),
+        }
+    }
+
+    /// Energy beyond the static power. A flop costs in proportion to the width of what is multiplied, 16 bits being the
+    /// profile's constant: a modelling assumption, as is one constant for matrix and vector units.
+    pub(super) fn dynamic_pj(&self, kernel: &Kernel, flops: u64, bytes: u64) -> u64 {
+        let width = match *kernel {
+            Kernel::MatMul { activations, weights, .. } | Kernel::GroupedMatMul { activations, weights, .. } => {
+                match activations.min(weights) {
+                    Dtype::F32 => 2.0,
+                    Dtype::F16 | Dtype::Bf16 => 1.0,
+                    Dtype::Fp8 | Dtype::Int8 => 0.5,
+                    Dtype::Fp4 | Dtype::Int4 => 0.25,
+                }
+            }
+            _ => 1.0,
+        };
+        (bytes as f64 * self.pj_per_byte + flops as f64 * self.pj_per_flop * width + 0.5) as u64
+    }
+
+    /// The least time in which this much dynamic energy stays under the power cap: pJ / W = ps.
+    pub(super) fn shortest_time(&self, dynamic_pj: u64) -> SimTime {
+        match self.cap_w {
+            Some(cap) => SimTime::from_ps((dynamic_pj as f64 / (cap - self.static_w)).ceil() as u64),
+            None => SimTime::ZERO,
+        }
+    }
+}
+
+/// Index into the peaks by format.
+fn peak(dtype: Dtype) -> usize {
+    match dtype {
+        Dtype::F32 => 0,
+        Dtype::F16 | Dtype::Bf16 => 1,
+        Dtype::Fp8 => 2,
+        Dtype::Int8 | Dtype::Int4 => 3,
+        Dtype::Fp4 => 4,
+    }
+}

@@ -1,0 +1,126 @@
+//! Price of one kernel call on one device, with its source. Pure: reads no clock, file or random stream.
+//!
+//! The formulas stand in `docs/COST_MODEL.md` with their symbols and sources. In short, for a call with compute time
+//! `tc` and memory time `tm`, `t = fixed + max(tc, tm) + (1 - overlap) * min(tc, tm)`; a power cap may stretch it.
+
+mod cache;
+mod device;
+mod tiles;
+
+pub use cache::PriceCache;
+pub use device::{Device, Limits};
+
+use crate::kernel::{Class, Kernel};
+use crate::units::{SimTime, SourceKind};
+
+/// What one kernel call costs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Price {
+    /// Device time from start to end.
+    pub time: SimTime,
+    /// Operations.
+    pub flops: u64,
+    /// Bytes to and from device memory.
+    pub dram_bytes: u64,
+    /// Energy beyond the static power, picojoules.
+    pub dynamic_pj: u64,
+    /// What the time is made of, mostly.
+    pub bound: Bound,
+    /// The weakest source among the constants that set the time.
+    pub source: SourceKind,
+}
+
+/// What limits a kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Bound {
+    /// Arithmetic, tile padding and part-filled waves included.
+    Compute,
+    /// Device memory.
+    Dram,
+    /// The last shared cache.
+    L2,
+    /// The fixed time of starting and draining.
+    Fixed,
+    /// The power cap.
+    Power,
+}
+
+impl Bound {
+    /// All bounds with their names in reports.
+    pub const ALL: [(Bound, &'static str); 5] = [
+        (Bound::Compute, "compute"),
+        (Bound::Dram, "dram"),
+        (Bound::L2, "l2"),
+        (Bound::Fixed, "fixed"),
+        (Bound::Power, "power cap"),
+    ];
+}
+
+impl Device {
+    /// The price of `kernel`: monotone in its rows, widths and entries.
+    pub fn price(&self, kernel: &Kernel) -> Price {
+        let work = kernel.work();
+        let class = self.class(kernel.class());
+        // Activations that fit the cache stay there between kernels; what exceeds it goes through device memory.
+        let spilled = work.activation_bytes.saturating_sub(self.l2_bytes);
+        let dram_bytes = work.weight_bytes + work.kv_bytes + spilled;
+
+        let (compute, reread_bytes) = self.compute_time(kernel, work.flops, class.flops);
+        let dram = SimTime::at_rate(dram_bytes, self.dram_bytes_per_s * class.bytes);
+        let l2_bytes = work.weight_bytes + work.kv_bytes + work.activation_bytes.max(reread_bytes);
+        let l2 = SimTime::at_rate(l2_bytes, self.l2_bytes_per_s * class.bytes);
+
+        let memory = dram.max(l2);
+        let (longer, shorter) = (compute.max(memory), compute.min(memory));
+        let exposed = SimTime::from_ps((shorter.ps() as f64 * (1.0 - class.overlap)) as u64);
+        let unbound = class.fixed + longer + exposed;
+
+        let dynamic_pj = self.dynamic_pj(kernel, work.flops, dram_bytes);
+        let time = unbound.max(self.shortest_time(dynamic_pj));
+        let (bound, source) = if time > unbound {
+            (Bound::Power, self.power_source)
+        } else if class.fixed > longer {
+            (Bound::Fixed, class.fixed_source)
+        } else if compute >= memory {
+            (Bound::Compute, self.compute_source.join(class.flops_source))
+        } else if dram >= l2 {
+            (Bound::Dram, self.dram_source.join(class.bytes_source))
+        } else {
+            (Bound::L2, self.l2_source.join(class.bytes_source))
+        };
+        Price { time, flops: work.flops, dram_bytes, dynamic_pj, bound, source }
+    }
+
+    /// Compute time, and the bytes that tiles read from the cache again and again (0 where there are no tiles).
+    fn compute_time(&self, kernel: &Kernel, flops: u64, efficiency: f64) -> (SimTime, u64) {
+        match *kernel {
+            Kernel::MatMul { rows, inner, columns, weights, activations, density } => {
+                let speed = self.matrix_flops_per_s(activations, weights) * efficiency * self.density_speed(density);
+                self.tiled(1, rows, inner, columns, activations, speed)
+            }
+            Kernel::GroupedMatMul { groups, slices, inner, columns, weights, activations, density, .. } => {
+                let speed = self.matrix_flops_per_s(activations, weights) * efficiency * self.density_speed(density);
+                self.tiled(groups, slices * crate::kernel::GROUP_SLICE, inner, columns, activations, speed)
+            }
+            Kernel::Attention(shape) => {
+                (SimTime::at_rate(flops, self.matrix_flops_per_s(shape.activations, shape.kv) * efficiency), 0)
+            }
+            Kernel::Router { weights, activations, .. } => {
+                (SimTime::at_rate(flops, self.matrix_flops_per_s(activations, weights) * efficiency), 0)
+            }
+            Kernel::Embed { .. }
+            | Kernel::Norm { .. }
+            | Kernel::Rope { .. }
+            | Kernel::KvWrite { .. }
+            | Kernel::Activation { .. }
+            | Kernel::ResidualAdd { .. }
+            | Kernel::Gather { .. }
+            | Kernel::Scatter { .. }
+            | Kernel::Sample { .. } => (SimTime::at_rate(flops, self.vector_flops_per_s * efficiency), 0),
+        }
+    }
+
+    fn class(&self, class: Class) -> &device::ClassConstants {
+        &self.classes[class as usize]
+    }
+}

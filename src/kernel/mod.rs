@@ -1,0 +1,159 @@
+//! The vocabulary: each kind of kernel, its shape, its flops and least bytes.
+//!
+//! This is the centre of the crate. One variant of [`Kernel`] has one work formula (`work`), one price (`cost`), and one
+//! class whose constants a hardware profile gives. Adding a kernel is a guided tour: the compiler asks for each of them.
+
+mod work;
+pub use work::Traffic;
+
+use crate::units::Dtype;
+
+/// One kernel call: its kind and its shape. Everything that its work depends on, and nothing else, so that equal calls
+/// have equal prices.
+///
+/// `rows` are tokens throughout; a matrix product maps `rows x inner` to `rows x columns`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[expect(missing_docs, reason = "the fields are the shapes that each variant's text names")]
+pub enum Kernel {
+    /// Rows of a table by index: `rows x width`.
+    Embed { rows: u32, width: u32, table: Dtype, activations: Dtype },
+    /// RMS or layer norm of `rows x width`; `groups` layers' weights are read.
+    Norm { rows: u32, width: u32, groups: u32, layer_norm: bool, activations: Dtype },
+    /// Matrix product with weights `inner x columns`.
+    MatMul { rows: u32, inner: u32, columns: u32, weights: Dtype, activations: Dtype, density: Density },
+    /// Matrix products of the same shape with the weights of `groups` layers, in one dispatch. `slices` counts the
+    /// pieces of at most [`GROUP_SLICE`] rows into which the groups fall.
+    GroupedMatMul {
+        rows: u32,
+        groups: u32,
+        slices: u32,
+        inner: u32,
+        columns: u32,
+        weights: Dtype,
+        activations: Dtype,
+        density: Density,
+    },
+    /// Rotary position embedding in place on `rows x heads x head_dim`.
+    Rope { rows: u32, heads: u32, head_dim: u32, activations: Dtype },
+    /// K and V of `rows` tokens written into the cache: `width` values a token, K and V together.
+    KvWrite { rows: u32, width: u32, activations: Dtype, kv: Dtype },
+    /// Attention of `rows` query tokens over the cache.
+    Attention(Attention),
+    /// The feed-forward non-linearity on `rows x width`; gated ones read two inputs.
+    Activation { rows: u32, width: u32, gated: bool, activations: Dtype },
+    /// `rows x width` added to the residual stream, under a mask where the batch is masked.
+    ResidualAdd { rows: u32, width: u32, activations: Dtype },
+    /// A routing decision for `rows` tokens: an MLP `width -> hidden -> options` with its arg-max.
+    /// `hidden` = 0: one product `width -> options`.
+    Router { rows: u32, width: u32, hidden: u32, options: u32, weights: Dtype, activations: Dtype },
+    /// Rows collected by index into a dense block.
+    Gather { rows: u32, width: u32, activations: Dtype },
+    /// Rows of a dense block put back (added) by index.
+    Scatter { rows: u32, width: u32, activations: Dtype },
+    /// Arg-max or top-k sampling over `rows x vocabulary`.
+    Sample { rows: u32, vocabulary: u32, activations: Dtype },
+}
+
+/// Rows of the smallest piece into which a grouped product cuts a group: the smallest row tile of tensor-core kernels
+/// (m16n8k16, PTX ISA, "Warp-level matrix instructions").
+pub const GROUP_SLICE: u32 = 16;
+
+/// Shape of an attention call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Attention {
+    /// Query tokens.
+    pub rows: u32,
+    /// Query heads.
+    pub heads: u16,
+    /// Key and value heads.
+    pub kv_heads: u16,
+    /// Width of one head.
+    pub head_dim: u16,
+    /// Whether each sequence has one query row.
+    pub decode: bool,
+    /// Visible (query token, entry) pairs: the scores of one head.
+    pub pairs: u64,
+    /// Distinct entries read, over all sequences.
+    pub entries: u64,
+    /// Format of queries and results.
+    pub activations: Dtype,
+    /// Format of the cache.
+    pub kv: Dtype,
+}
+
+/// How dense a matrix of weights is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Density {
+    /// All weights.
+    Dense,
+    /// Two of four: half of the weights, with two bits of index for each weight kept.
+    TwoFour,
+    /// Unstructured, with sparse kernels that turn this share (in thousandths) of the dense bytes and flops into time.
+    Effective(u16),
+}
+
+/// Kernel classes: what a hardware profile gives constants for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Class {
+    /// Matrix products.
+    MatMul,
+    /// Attention with several query rows of a sequence.
+    PrefillAttention,
+    /// Attention with one query row a sequence.
+    DecodeAttention,
+    /// One pass over rows.
+    Elementwise,
+    /// Rows moved by index.
+    Gather,
+}
+
+impl Class {
+    /// All classes with their names in profiles and reports.
+    pub const ALL: [(Class, &'static str); 5] = [
+        (Class::MatMul, "matmul"),
+        (Class::PrefillAttention, "prefill_attention"),
+        (Class::DecodeAttention, "decode_attention"),
+        (Class::Elementwise, "elementwise"),
+        (Class::Gather, "gather"),
+    ];
+}
+
+impl Kernel {
+    /// Its class.
+    pub fn class(&self) -> Class {
+        match self {
+            Kernel::MatMul { .. } | Kernel::GroupedMatMul { .. } | Kernel::Router { .. } => Class::MatMul,
+            Kernel::Attention(shape) if shape.decode => Class::DecodeAttention,
+            Kernel::Attention(_) => Class::PrefillAttention,
+            Kernel::Embed { .. } | Kernel::Gather { .. } | Kernel::Scatter { .. } => Class::Gather,
+            Kernel::Norm { .. }
+            | Kernel::Rope { .. }
+            | Kernel::KvWrite { .. }
+            | Kernel::Activation { .. }
+            | Kernel::ResidualAdd { .. }
+            | Kernel::Sample { .. } => Class::Elementwise,
+        }
+    }
+
+    /// Its name in timelines and tables; shaders, oracles and tests share this stem.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Kernel::Embed { .. } => "embed_rows",
+            Kernel::Norm { layer_norm: false, .. } => "rms_norm",
+            Kernel::Norm { layer_norm: true, .. } => "layer_norm",
+            Kernel::MatMul { .. } => "matmul",
+            Kernel::GroupedMatMul { .. } => "grouped_matmul",
+            Kernel::Rope { .. } => "rope",
+            Kernel::KvWrite { .. } => "kv_write",
+            Kernel::Attention(shape) if shape.decode => "attention_decode",
+            Kernel::Attention(_) => "attention_prefill",
+            Kernel::Activation { gated: true, .. } => "gated_activation",
+            Kernel::Activation { gated: false, .. } => "activation",
+            Kernel::ResidualAdd { .. } => "residual_add",
+            Kernel::Router { .. } => "router",
+            Kernel::Gather { .. } => "gather_rows",
+            Kernel::Scatter { .. } => "scatter_rows",
+            Kernel::Sample { .. } => "sample",
+        }
+    }
+}

@@ -1,0 +1,151 @@
+//! Flops and least bytes of each kernel. The formulas are counted against executions in `tests/it/work.rs`.
+
+use super::{Attention, Density, Kernel};
+use crate::units::Dtype;
+
+/// What one call must do, whatever the device: the numerator of every roofline.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Traffic {
+    /// Operations; a multiply-add counts as two.
+    pub flops: u64,
+    /// Weights read. They come from device memory: a layer's weights are long evicted when the layer comes again.
+    pub weight_bytes: u64,
+    /// KV entries read and written, in device memory too.
+    pub kv_bytes: u64,
+    /// Activations read and written once; may stay in a cache between two kernels.
+    pub activation_bytes: u64,
+}
+
+/// Flops of one value of a norm: square, add, scale, weight (RMS); mean and bias in addition (layer norm).
+const NORM_FLOPS: [u64; 2] = [4, 7];
+/// Flops of rotating one value: two products and a sum, as pairs share them.
+const ROPE_FLOPS: u64 = 3;
+/// Flops of a non-linearity, as one exponential and a division are commonly counted (4), and of the gate's product (1).
+const ACTIVATION_FLOPS: [u64; 2] = [4, 5];
+/// Flops of one score besides its two products: subtract, exponential, sum (online softmax).
+const SOFTMAX_FLOPS: u64 = 3;
+
+impl Density {
+    /// Bytes of `count` weights of this format.
+    fn bytes(self, weights: Dtype, count: u64) -> u64 {
+        match self {
+            Density::Dense => weights.bytes(count),
+            // Two index bits for each weight kept: NVIDIA Ampere architecture whitepaper, "Fine-grained structured sparsity".
+            Density::TwoFour => weights.bytes(count / 2) + count.div_ceil(8),
+            Density::Effective(thousandths) => weights.bytes(count) * u64::from(thousandths) / 1000,
+        }
+    }
+
+    /// Flops that are left of `flops`.
+    fn flops(self, flops: u64) -> u64 {
+        match self {
+            Density::Dense => flops,
+            Density::TwoFour => flops / 2,
+            Density::Effective(thousandths) => flops * u64::from(thousandths) / 1000,
+        }
+    }
+}
+
+impl Kernel {
+    /// What this call must do.
+    pub fn work(&self) -> Traffic {
+        let values = |rows: u32, width: u32| u64::from(rows) * u64::from(width);
+        match *self {
+            Kernel::Embed { rows, width, table, activations } => Traffic {
+                weight_bytes: table.bytes(values(rows, width)),
+                activation_bytes: 4 * u64::from(rows) + activations.bytes(values(rows, width)),
+                ..Traffic::default()
+            },
+            Kernel::Norm { rows, width, groups, layer_norm, activations } => Traffic {
+                flops: NORM_FLOPS[usize::from(layer_norm)] * values(rows, width),
+                weight_bytes: activations.bytes(values(groups, width)) * (1 + u64::from(layer_norm)),
+                activation_bytes: 2 * activations.bytes(values(rows, width)),
+                ..Traffic::default()
+            },
+            Kernel::MatMul { rows, inner, columns, weights, activations, density } => {
+                matmul(rows, 1, inner, columns, weights, activations, density)
+            }
+            Kernel::GroupedMatMul { rows, groups, inner, columns, weights, activations, density, .. } => {
+                matmul(rows, groups, inner, columns, weights, activations, density)
+            }
+            Kernel::Rope { rows, heads, head_dim, activations } => Traffic {
+                flops: ROPE_FLOPS * values(rows, heads * head_dim),
+                activation_bytes: 2 * activations.bytes(values(rows, heads * head_dim)),
+                ..Traffic::default()
+            },
+            Kernel::KvWrite { rows, width, activations, kv } => Traffic {
+                activation_bytes: activations.bytes(values(rows, width)),
+                kv_bytes: kv.bytes(values(rows, width)),
+                ..Traffic::default()
+            },
+            Kernel::Attention(shape) => shape.work(),
+            Kernel::Activation { rows, width, gated, activations } => Traffic {
+                flops: ACTIVATION_FLOPS[usize::from(gated)] * values(rows, width),
+                activation_bytes: (2 + u64::from(gated)) * activations.bytes(values(rows, width)),
+                ..Traffic::default()
+            },
+            Kernel::ResidualAdd { rows, width, activations } => Traffic {
+                flops: values(rows, width),
+                activation_bytes: 3 * activations.bytes(values(rows, width)),
+                ..Traffic::default()
+            },
+            Kernel::Router { rows, width, hidden, options, weights, activations } => {
+                let matrix = match hidden {
+                    0 => values(width, options),
+                    _ => values(width, hidden) + values(hidden, options),
+                };
+                Traffic {
+                    flops: 2 * u64::from(rows) * matrix + values(rows, options),
+                    weight_bytes: weights.bytes(matrix),
+                    activation_bytes: activations.bytes(values(rows, width)) + 4 * u64::from(rows),
+                    ..Traffic::default()
+                }
+            }
+            Kernel::Gather { rows, width, activations } => Traffic {
+                activation_bytes: 2 * activations.bytes(values(rows, width)) + 4 * u64::from(rows),
+                ..Traffic::default()
+            },
+            Kernel::Scatter { rows, width, activations } => Traffic {
+                flops: values(rows, width),
+                activation_bytes: 3 * activations.bytes(values(rows, width)) + 4 * u64::from(rows),
+                ..Traffic::default()
+            },
+            Kernel::Sample { rows, vocabulary, activations } => Traffic {
+                flops: values(rows, vocabulary),
+                activation_bytes: activations.bytes(values(rows, vocabulary)) + 4 * u64::from(rows),
+                ..Traffic::default()
+            },
+        }
+    }
+}
+
+fn matmul(
+    rows: u32,
+    groups: u32,
+    inner: u32,
+    columns: u32,
+    weights: Dtype,
+    activations: Dtype,
+    density: Density,
+) -> Traffic {
+    let (rows, inner, columns) = (u64::from(rows), u64::from(inner), u64::from(columns));
+    Traffic {
+        flops: density.flops(2 * rows * inner * columns),
+        weight_bytes: u64::from(groups) * density.bytes(weights, inner * columns),
+        activation_bytes: activations.bytes(rows * (inner + columns)),
+        kv_bytes: 0,
+    }
+}
+
+impl Attention {
+    fn work(&self) -> Traffic {
+        let head_dim = u64::from(self.head_dim);
+        let heads = u64::from(self.heads);
+        Traffic {
+            flops: self.pairs * heads * (4 * head_dim + SOFTMAX_FLOPS),
+            kv_bytes: self.kv.bytes(self.entries * u64::from(self.kv_heads) * head_dim * 2),
+            activation_bytes: 2 * self.activations.bytes(u64::from(self.rows) * heads * head_dim),
+            weight_bytes: 0,
+        }
+    }
+}

@@ -1,0 +1,173 @@
+//! Calls strung together: device order, host order, launches, captured graphs, forks and joins.
+
+use super::Dispatch;
+use super::graph::{Call, Cause, Graph, Node};
+use crate::batch::Policy;
+use crate::kernel::{Density, Kernel};
+use crate::model::Model;
+use crate::units::Dtype;
+
+/// How kernels of a pass get started.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Start {
+    /// The host launches each.
+    Eager,
+    /// One captured graph; host decisions cut it.
+    OneGraph,
+    /// A captured graph for each group: which groups there are changes from pass to pass.
+    GraphPerGroup,
+}
+
+/// The pass under construction.
+pub(super) struct Emit<'a> {
+    pub model: &'a Model,
+    pub dispatch: &'a Dispatch,
+    /// Tokens of the pass.
+    pub tokens: u32,
+    /// Layer that the next kernels belong to.
+    pub layer_id: u16,
+    graph: &'a mut Graph,
+    start: Start,
+    /// The last call of the current branch on the device.
+    last: Option<u32>,
+    /// The host's last call: the host does one thing after another.
+    last_host: Option<u32>,
+    /// A launched graph whose first kernel has not come yet.
+    launched: Option<u32>,
+    fork: Option<u32>,
+    branches: Vec<u32>,
+}
+
+impl<'a> Emit<'a> {
+    /// `whole`: every group is the whole batch, so that the pass looks the same whatever the routes.
+    pub fn new(
+        model: &'a Model,
+        dispatch: &'a Dispatch,
+        graph: &'a mut Graph,
+        tokens: u32,
+        decode_only: bool,
+        whole: bool,
+    ) -> Self {
+        let captured = decode_only && dispatch.capture.last().is_some_and(|&largest| tokens <= largest);
+        let start = match (captured, whole) {
+            (false, _) => Start::Eager,
+            (true, true) => Start::OneGraph,
+            (true, false) => Start::GraphPerGroup,
+        };
+        Emit {
+            model,
+            dispatch,
+            tokens,
+            layer_id: Call::NO_LAYER,
+            graph,
+            start,
+            last: None,
+            last_host: None,
+            launched: None,
+            fork: None,
+            branches: Vec::new(),
+        }
+    }
+
+    /// Rows after padding to the captured sizes.
+    pub fn pad(&self, rows: u32) -> u32 {
+        if self.start == Start::Eager {
+            return rows;
+        }
+        self.dispatch.capture.iter().copied().find(|&size| size >= rows).unwrap_or(rows)
+    }
+
+    /// Whether groups run hop by hop rather than in pool order.
+    pub fn in_waves(&self) -> bool {
+        match self.dispatch.policy {
+            Policy::Aligned => false,
+            Policy::DenseMasked => !self.dispatch.monotone,
+            Policy::Hop | Policy::Grouped | Policy::Queued { .. } => true,
+        }
+    }
+
+    /// A group begins: where graphs are captured by group, the host launches one.
+    pub fn segment(&mut self) {
+        let first = self.last_host.is_none();
+        if self.start == Start::GraphPerGroup || (self.start == Start::OneGraph && first) {
+            self.launch_graph();
+        }
+    }
+
+    /// A router runs between groups: part of the one graph, or a graph of its own.
+    pub fn routing_segment(&mut self) {
+        if self.start == Start::GraphPerGroup && self.launched.is_none() {
+            self.launch_graph();
+        }
+    }
+
+    fn launch_graph(&mut self) {
+        let launch = self.host(Node::LaunchGraph, Cause::Launch, None);
+        self.launched = Some(launch);
+    }
+
+    /// Adds a kernel behind the last call of the branch.
+    pub fn kernel(&mut self, kernel: Kernel, cause: Cause) {
+        let captured = self.start != Start::Eager;
+        let launch = if captured { self.launched.take() } else { Some(self.host(Node::Launch, Cause::Launch, None)) };
+        let call = Call { node: Node::Kernel { kernel, captured }, cause, layer: self.layer_id };
+        let index = match (self.last, launch) {
+            (Some(last), Some(launch)) => self.graph.push(call, &[last, launch]),
+            (Some(before), None) | (None, Some(before)) => self.graph.push(call, &[before]),
+            (None, None) => self.graph.push(call, &[]),
+        };
+        self.last = Some(index);
+    }
+
+    /// A dense product `rows x inner -> rows x columns`.
+    pub fn matmul(&mut self, rows: u32, inner: u32, columns: u32, weights: Dtype, cause: Cause) {
+        let rows = self.pad(rows);
+        let activations = self.model.activations;
+        self.kernel(Kernel::MatMul { rows, inner, columns, weights, activations, density: Density::Dense }, cause);
+    }
+
+    /// The device's last result goes to the host, which decides; nothing is launched before.
+    pub fn host_decision(&mut self, readback: Node) {
+        let last = self.last.expect("a read-back follows a kernel");
+        let read = self.graph.push(Call { node: readback, cause: Cause::Router, layer: Call::NO_LAYER }, &[last]);
+        self.host(Node::Decide, Cause::Router, Some(read));
+        if self.start == Start::OneGraph {
+            self.launch_graph();
+        }
+    }
+
+    fn host(&mut self, node: Node, cause: Cause, after: Option<u32>) -> u32 {
+        let call = Call { node, cause, layer: Call::NO_LAYER };
+        let index = match (self.last_host, after) {
+            (Some(last), Some(after)) => self.graph.push(call, &[last, after]),
+            (Some(before), None) | (None, Some(before)) => self.graph.push(call, &[before]),
+            (None, None) => self.graph.push(call, &[]),
+        };
+        self.last_host = Some(index);
+        index
+    }
+
+    /// Independent branches begin here.
+    pub fn fork(&mut self) {
+        self.fork = self.last;
+        self.branches.clear();
+    }
+
+    /// A branch is complete; the next one starts where the fork was.
+    pub fn branch_done(&mut self) {
+        self.branches.extend(self.last);
+        self.last = self.fork;
+    }
+
+    /// What follows waits for all branches.
+    pub fn join(&mut self) {
+        self.last = match self.branches[..] {
+            [] => self.fork,
+            [only] => Some(only),
+            _ => {
+                let call = Call { node: Node::Join, cause: Cause::Launch, layer: Call::NO_LAYER };
+                Some(self.graph.push(call, &self.branches))
+            }
+        };
+    }
+}

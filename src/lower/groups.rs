@@ -1,0 +1,317 @@
+//! The tokens of a pass sorted into groups: who is at which layer together. This is where the batch union, the
+//! fragmentation and the growing attention of a routed batch come from; nothing later adds them by hand.
+
+use crate::batch::{Batch, Context, Hop, Left, Part, Path, Paths, Span, Visibility};
+
+/// How groups are lined up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Align {
+    /// One group for each layer (and occurrence), in pool order.
+    Pool,
+    /// One group for each next layer at each hop. The tokens of a prompt keep to the pool order where routes are
+    /// monotone (their hop is the layer), since a token needs its predecessors' K/V at the layer it visits.
+    Hop { monotone: bool },
+}
+
+/// Attention scores of one kind within a group.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Scores {
+    pub rows: u32,
+    pub pairs: u64,
+    pub entries: u64,
+}
+
+/// Tokens that are at one layer together.
+#[derive(Clone, Debug)]
+pub(super) struct Group {
+    /// Groups of one wave are independent of each other and follow those of the wave before.
+    pub wave: u32,
+    pub layer: u16,
+    pub attention: u32,
+    pub feed_forward: u32,
+    /// Tokens that take both branches.
+    pub block: u32,
+    pub adapter: u32,
+    /// Entries to project for tokens that do not take the attention branch.
+    pub project: u32,
+    /// Tokens whose step says that the router ran.
+    pub routed: u32,
+    pub prefill: Scores,
+    pub decode: Scores,
+    /// Product of (1 - width) over the tokens: the share of neurons that nobody needs, were the choices independent.
+    unneeded: f64,
+    widest: f32,
+    span: u32,
+    span_last: u64,
+}
+
+impl Group {
+    fn new(wave: u32, layer: u16) -> Self {
+        let (prefill, decode) = (Scores::default(), Scores::default());
+        Group {
+            wave,
+            layer,
+            attention: 0,
+            feed_forward: 0,
+            block: 0,
+            adapter: 0,
+            project: 0,
+            routed: 0,
+            prefill,
+            decode,
+            unneeded: 1.0,
+            widest: 0.0,
+            span: 0,
+            span_last: 0,
+        }
+    }
+
+    /// Share of the feed-forward width that the group computes. `nested`: all tokens want the same neurons first, as with
+    /// structured pruning; otherwise each token's are drawn apart, as with contextual sparsity.
+    pub fn width(&self, nested: bool) -> f64 {
+        if nested || self.widest == 1.0 { f64::from(self.widest) } else { 1.0 - self.unneeded }
+    }
+
+    fn visit(&mut self, hop: &Hop, count: u32) {
+        let attention = hop.modules.attention();
+        let feed_forward = hop.modules.feed_forward();
+        self.attention += u32::from(attention) * count;
+        self.feed_forward += u32::from(feed_forward) * count;
+        self.block += u32::from(attention && feed_forward) * count;
+        self.adapter += u32::from(!attention && !feed_forward) * count;
+        self.routed += u32::from(hop.routed) * count;
+        if feed_forward {
+            self.widest = self.widest.max(hop.width);
+            if hop.width < 1.0 {
+                self.unneeded *= libm::pow(f64::from(1.0 - hop.width), f64::from(count));
+            }
+        }
+    }
+}
+
+/// Builds the groups of one pass; keeps its memory from pass to pass.
+#[derive(Debug, Default)]
+pub(super) struct Groups {
+    pub groups: Vec<Group>,
+    slots: Vec<(u32, u32)>,
+    epoch: u32,
+    layers: usize,
+    /// Entries that earlier tokens of the current span left at each layer, as `all` and differences.
+    left_all: u64,
+    left: Vec<i64>,
+    span: u32,
+}
+
+/// What all steps of the building need to look at.
+pub(super) struct View<'a> {
+    pub batch: &'a Batch,
+    pub paths: &'a Paths,
+    pub contexts: &'a [Context],
+    pub layers: u32,
+    pub visibility: Visibility,
+}
+
+impl Groups {
+    /// Sorts the tokens of the pass into groups, in the order in which they run.
+    pub fn build(&mut self, view: &View, align: Align) {
+        self.begin(view.layers as usize);
+        let spans = &view.batch.spans;
+        let mut index = 0;
+        while index < spans.len() {
+            let span = &spans[index];
+            if !span.decode {
+                self.prompt(view, align, span);
+                index += 1;
+                continue;
+            }
+            // Neighbours that take the same path over flat contexts are one addition.
+            let path = view.batch.paths[span.first as usize];
+            let (mut count, mut seen) = (0u32, 0u64);
+            while let Some(next) = spans.get(index).filter(|next| {
+                next.decode
+                    && next.part == span.part
+                    && view.batch.paths[next.first as usize] == path
+                    && view.contexts[next.sequence as usize].is_flat()
+            }) {
+                seen += view.contexts[next.sequence as usize].seen(0, view.visibility);
+                count += 1;
+                index += 1;
+            }
+            let path = view.paths.get(path);
+            if count > 0 {
+                self.tokens(view, align, path, span.part, count, &|_| (seen, 0));
+            } else {
+                let context = &view.contexts[span.sequence as usize];
+                let seen = |layer| (context.seen(layer, view.visibility), context.pending(layer));
+                self.tokens(view, align, path, span.part, 1, &seen);
+                index += 1;
+            }
+        }
+        match align {
+            Align::Pool => self.groups.sort_unstable_by_key(|group| (group.layer, group.wave)),
+            Align::Hop { .. } => self.groups.sort_unstable_by_key(|group| (group.wave, group.layer)),
+        }
+    }
+
+    /// Every group that anybody needs is run for all tokens of the pass.
+    pub fn mask(&mut self, view: &View) {
+        let tokens = view.batch.tokens();
+        for group in &mut self.groups {
+            if group.attention > 0 {
+                (group.prefill, group.decode) = (Scores::default(), Scores::default());
+                group.attention = tokens;
+                for span in &view.batch.spans {
+                    let seen = view.contexts[span.sequence as usize].seen(group.layer, view.visibility);
+                    let count = u64::from(span.tokens);
+                    let scores = if span.decode { &mut group.decode } else { &mut group.prefill };
+                    scores.rows += span.tokens;
+                    scores.pairs += count * seen + count * (count + 1) / 2;
+                    scores.entries += seen + count;
+                }
+            }
+            if group.feed_forward > 0 {
+                group.feed_forward = tokens;
+            }
+            if group.adapter > 0 {
+                group.adapter = tokens;
+            }
+            group.block = group.attention.min(group.feed_forward);
+        }
+    }
+
+    fn begin(&mut self, layers: usize) {
+        self.groups.clear();
+        self.layers = layers;
+        self.left.resize(layers, 0);
+        self.epoch = self.epoch.wrapping_add(1);
+        self.span = 0;
+        if self.epoch == 0 {
+            self.slots.fill((0, 0));
+            self.epoch = 1;
+        }
+    }
+
+    /// The group of this wave and layer. In pool order, `wave` is the occurrence.
+    #[inline]
+    fn group(&mut self, wave: u32, layer: u16) -> &mut Group {
+        let slot = wave as usize * self.layers + layer as usize;
+        if slot >= self.slots.len() {
+            self.slots.resize(slot + 1, (0, 0));
+        }
+        let (epoch, mut index) = self.slots[slot];
+        if epoch != self.epoch {
+            index = self.groups.len() as u32;
+            self.slots[slot] = (self.epoch, index);
+            self.groups.push(Group::new(wave, layer));
+        }
+        &mut self.groups[index as usize]
+    }
+
+    /// `count` tokens of a generation that take the same path; `seen` gives, for a layer, the entries they see (summed over
+    /// the tokens, their own not counted) and the copied states to project there first.
+    fn tokens(
+        &mut self,
+        view: &View,
+        align: Align,
+        path: &Path,
+        part: Part,
+        count: u32,
+        seen: &impl Fn(u16) -> (u64, u32),
+    ) {
+        let to = path.hops.len().min(part.to as usize);
+        for (index, hop) in path.hops.iter().enumerate().take(to).skip(part.from as usize) {
+            let wave = match align {
+                Align::Pool => u32::from(hop.occurrence),
+                Align::Hop { .. } => index as u32,
+            };
+            let group = self.group(wave, hop.layer);
+            group.visit(hop, count);
+            if hop.modules.attention() {
+                let (before, pending) = seen(hop.layer);
+                let own = match view.visibility {
+                    Visibility::SameLayer => 1 + u64::from(hop.occurrence),
+                    Visibility::OnePerToken => 1,
+                    Visibility::AllEntries => 1 + index as u64,
+                };
+                let pairs = before + own * u64::from(count);
+                group.decode.rows += count;
+                group.decode.pairs += pairs;
+                group.decode.entries += pairs;
+                group.project += pending;
+            }
+        }
+        for skip in path.skips.iter().filter(|skip| part_has(part, skip.before)) {
+            if skip.left == Left::Projected {
+                let wave = if align == Align::Pool { 0 } else { u32::from(skip.before) };
+                self.group(wave, skip.layer).project += count;
+            }
+        }
+    }
+
+    /// A span of a prompt (or of a verify or recompute run): causal attention within the span.
+    fn prompt(&mut self, view: &View, align: Align, span: &Span) {
+        assert_eq!(span.part, Part::WHOLE, "a prompt runs its whole route in a pass");
+        let context = &view.contexts[span.sequence as usize];
+        self.span += 1;
+        self.left_all = 0;
+        self.left.fill(0);
+        let (mut passed, mut entries) = (0u64, 0u64);
+        for run in view.batch.paths_of(span).chunk_by(|a, b| a == b) {
+            let path = view.paths.get(run[0]);
+            let count = run.len() as u64;
+            for (index, hop) in path.hops.iter().enumerate() {
+                let wave = match align {
+                    Align::Pool => u32::from(hop.occurrence),
+                    Align::Hop { monotone: true } => u32::from(hop.layer) + u32::from(hop.occurrence),
+                    Align::Hop { monotone: false } => index as u32,
+                };
+                let left = self.left_all as i64 + self.left[hop.layer as usize];
+                let current = self.span;
+                let group = self.group(wave, hop.layer);
+                group.visit(hop, run.len() as u32);
+                if !hop.modules.attention() {
+                    continue;
+                }
+                // The first token of the run sees `seen` entries and its own; each later one sees `step` more.
+                let (seen, step) = match view.visibility {
+                    Visibility::SameLayer => {
+                        let before = context.seen(hop.layer, view.visibility) as i64 + left;
+                        (before as u64 + u64::from(hop.occurrence), u64::from(hop.leaves))
+                    }
+                    Visibility::OnePerToken => (u64::from(context.tokens()) + passed, 1),
+                    Visibility::AllEntries => {
+                        (context.seen(hop.layer, view.visibility) + entries + index as u64, u64::from(path.visible))
+                    }
+                };
+                if group.span != current {
+                    (group.span, group.span_last) = (current, 0);
+                    group.project += context.pending(hop.layer);
+                }
+                let last = seen + step * (count - 1) + 1;
+                group.prefill.rows += run.len() as u32;
+                group.prefill.pairs += count * (seen + 1) + step * (count * (count - 1) / 2);
+                group.prefill.entries += last - group.span_last.min(last);
+                group.span_last = group.span_last.max(last);
+            }
+            for skip in path.skips.iter().filter(|skip| skip.left == Left::Projected) {
+                let wave = match align {
+                    Align::Pool => 0,
+                    Align::Hop { monotone: true } => u32::from(skip.layer),
+                    Align::Hop { monotone: false } => u32::from(skip.before),
+                };
+                self.group(wave, skip.layer).project += run.len() as u32;
+            }
+            self.left_all += count * u64::from(path.all);
+            for &(layer, difference) in &path.differences {
+                self.left[layer as usize] += count as i64 * i64::from(difference);
+            }
+            passed += count;
+            entries += count * u64::from(path.visible);
+        }
+    }
+}
+
+/// Whether work before hop `before` belongs to this part of the route.
+fn part_has(part: Part, before: u16) -> bool {
+    before >= part.from && (before < part.to || part.to == Part::END)
+}

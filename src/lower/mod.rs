@@ -1,0 +1,204 @@
+//! One batch with its routes -> a graph of kernel calls.
+//!
+//! [`Lowering::lower`] sorts the tokens into groups (`groups`), turns each group into the kernels of its layer
+//! (`block`), and strings them together with launches, routers and read-backs (`emit`).
+
+mod block;
+mod emit;
+mod graph;
+mod groups;
+mod router;
+
+pub use graph::{Call, Cause, Graph, Node};
+pub use router::RouterPlan;
+
+use crate::batch::{Batch, Context, Part, Paths, Policy, Span, Visibility};
+use crate::kernel::{Density, Kernel};
+use crate::model::{Input, Model, Norm};
+use emit::Emit;
+use groups::{Align, Group, Groups, View};
+
+/// How passes become kernels.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Dispatch {
+    /// Who runs together.
+    pub policy: Policy,
+    /// Batch sizes for which graphs are captured, ascending; empty: every kernel is launched on its own. A pass of
+    /// generated tokens is padded to the next size; passes with prompts, and larger ones, are not captured.
+    pub capture: Vec<u32>,
+    /// What attention sees in a unified cache.
+    pub visibility: Visibility,
+    /// Whether a width below 1 means the same neurons for every token (structured pruning).
+    pub nested_width: bool,
+    /// How dense the layers' weights are.
+    pub density: Density,
+    /// What routing costs.
+    pub router: RouterPlan,
+    /// Whether the routes ascend through the pool.
+    pub monotone: bool,
+}
+
+/// Turns batches of one model into graphs; keeps its memory from pass to pass.
+#[derive(Debug)]
+pub struct Lowering<'a> {
+    model: &'a Model,
+    dispatch: Dispatch,
+    groups: Groups,
+    union: Vec<(bool, f64)>,
+}
+
+impl<'a> Lowering<'a> {
+    /// For this model and dispatch.
+    pub fn new(model: &'a Model, dispatch: Dispatch) -> Self {
+        Lowering { model, dispatch, groups: Groups::default(), union: Vec::new() }
+    }
+
+    /// How passes become kernels.
+    pub fn dispatch(&self) -> &Dispatch {
+        &self.dispatch
+    }
+
+    /// Fills `graph` (emptied first) with the calls of `batch`. `contexts` are those before the pass.
+    pub fn lower(&mut self, batch: &Batch, contexts: &[Context], paths: &Paths, graph: &mut Graph) {
+        graph.clear();
+        let layers = self.model.layers;
+        let view = View { batch, paths, contexts, layers, visibility: self.dispatch.visibility };
+        let align = match self.dispatch.policy {
+            Policy::Aligned => Align::Pool,
+            Policy::DenseMasked if self.dispatch.monotone => Align::Pool,
+            Policy::DenseMasked | Policy::Hop | Policy::Grouped | Policy::Queued { .. } => {
+                Align::Hop { monotone: self.dispatch.monotone }
+            }
+        };
+        self.groups.build(&view, align);
+        let visits: u64 = self.groups.groups.iter().map(|group| u64::from(group.visiting())).sum();
+        if self.dispatch.policy == Policy::DenseMasked {
+            self.groups.mask(&view);
+        }
+        self.emit(&view, align, graph);
+        graph.layer_visits = visits;
+        graph.union_bytes = self.union_bytes();
+        graph.activation_bytes = self.activation_bytes(batch);
+    }
+
+    /// Bytes of the layers' weights that the pass needs, each layer counted once.
+    fn union_bytes(&mut self) -> u64 {
+        self.union.clear();
+        self.union.resize(self.model.layers as usize, (false, 0.0));
+        for group in &self.groups.groups {
+            let (attention, width) = &mut self.union[group.layer as usize];
+            *attention |= group.attention > 0;
+            *width = width.max(group.width(self.dispatch.nested_width));
+        }
+        let (attention_bytes, ffn_bytes) = (self.model.attention_weight_bytes(), self.model.ffn_weight_bytes());
+        let bytes = |&(attention, width): &(bool, f64)| {
+            u64::from(attention) * attention_bytes + (width * ffn_bytes as f64) as u64
+        };
+        self.union.iter().map(bytes).sum()
+    }
+
+    /// Residual stream and its copy, the widest intermediate of a layer, and the logits.
+    fn activation_bytes(&self, batch: &Batch) -> u64 {
+        let model = self.model;
+        let widest = (2 * model.q_dim() + 2 * model.kv_dim()).max(model.ffn * (1 + u64::from(model.gated)));
+        let logits: u64 = batch.spans.iter().filter(|span| leaves(span)).map(|span| u64::from(span.logits)).sum();
+        model.activations.bytes(u64::from(batch.tokens()) * (2 * model.hidden + widest) + logits * model.outputs)
+    }
+
+    fn emit(&mut self, view: &View, align: Align, graph: &mut Graph) {
+        let batch = view.batch;
+        let groups = &self.groups.groups;
+        let tokens = batch.tokens();
+        let decode_only = batch.spans.iter().all(|span| span.decode);
+        let whole = groups.iter().all(|group| group.takes_all(tokens));
+        let mut emit = Emit::new(self.model, &self.dispatch, graph, tokens, decode_only, whole);
+
+        let entering: u32 = batch.spans.iter().filter(|span| span.part.enters).map(|span| span.tokens).sum();
+        if entering > 0 {
+            emit.segment();
+            embed(&mut emit, self.model, entering);
+            let first = |span: &&Span| span.part.enters && view.contexts[span.sequence as usize].tokens() == 0;
+            emit.enter(entering, batch.spans.iter().filter(first).count() as u32);
+        }
+        match align {
+            Align::Pool => pool_order(&mut emit, groups, self.model.layers),
+            Align::Hop { .. } => waves(&mut emit, groups),
+        }
+        let logits: u32 = batch.spans.iter().filter(|span| leaves(span)).map(|span| span.logits).sum();
+        if logits > 0 && self.model.outputs > 0 {
+            emit.segment();
+            head(&mut emit, self.model, logits);
+        }
+    }
+}
+
+/// Whether the span's tokens reach the head in this pass.
+fn leaves(span: &Span) -> bool {
+    span.part.to == Part::END
+}
+
+/// Each group is a wave of its own; routers of layers that nobody takes run too.
+fn pool_order(emit: &mut Emit, groups: &[Group], layers: u32) {
+    let mut decided = 0;
+    for group in groups {
+        while decided <= u32::from(group.layer) {
+            emit.route_layer(decided as u16);
+            decided += 1;
+        }
+        emit.route_marked(std::slice::from_ref(group));
+        emit.segment();
+        emit.layer(std::slice::from_ref(group));
+    }
+    for layer in decided..layers {
+        emit.route_layer(layer as u16);
+    }
+}
+
+/// Groups of a wave are independent; the next wave waits for all of them.
+fn waves(emit: &mut Emit, groups: &[Group]) {
+    for wave in groups.chunk_by(|a, b| a.wave == b.wave) {
+        emit.route_hop(wave);
+        emit.route_marked(wave);
+        let grouped = matches!(emit.dispatch.policy, Policy::Grouped);
+        let bundles = if grouped { wave.len() } else { 1 };
+        emit.fork();
+        for bundle in wave.chunks(bundles) {
+            emit.segment();
+            emit.layer(bundle);
+            emit.branch_done();
+        }
+        emit.join();
+    }
+}
+
+fn embed(emit: &mut Emit, model: &Model, rows: u32) {
+    let (hidden, activations, table) = (model.hidden as u32, model.activations, model.embedding_weights);
+    let padded = emit.pad(rows);
+    match model.input {
+        Input::Tokens { width, .. } => {
+            emit.kernel(Kernel::Embed { rows: padded, width: width as u32, table, activations }, Cause::Embed);
+            if width != model.hidden {
+                emit.matmul(rows, width as u32, hidden, table, Cause::Embed);
+            }
+        }
+        Input::Patches { values, .. } => emit.matmul(rows, values as u32, hidden, table, Cause::Embed),
+    }
+    if model.positions > 0 {
+        emit.kernel(Kernel::Embed { rows: padded, width: hidden, table, activations }, Cause::Embed);
+        emit.kernel(Kernel::ResidualAdd { rows: padded, width: hidden, activations }, Cause::Embed);
+    }
+}
+
+fn head(emit: &mut Emit, model: &Model, rows: u32) {
+    let (hidden, activations) = (model.hidden as u32, model.activations);
+    let padded = emit.pad(rows);
+    if rows != emit.tokens {
+        emit.kernel(Kernel::Gather { rows: padded, width: hidden, activations }, Cause::Head);
+    }
+    let layer_norm = model.norm == Norm::Layer;
+    emit.kernel(Kernel::Norm { rows: padded, width: hidden, groups: 1, layer_norm, activations }, Cause::Head);
+    emit.matmul(rows, hidden, model.outputs as u32, model.embedding_weights, Cause::Head);
+    if matches!(model.input, Input::Tokens { .. }) {
+        emit.kernel(Kernel::Sample { rows: padded, vocabulary: model.outputs as u32, activations }, Cause::Head);
+    }
+}

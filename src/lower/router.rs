@@ -1,0 +1,116 @@
+//! What routing costs: when a router runs, how large it is, and where it decides.
+
+use super::emit::Emit;
+use super::graph::{Call, Cause, Node};
+use super::groups::Group;
+use crate::kernel::Kernel;
+use crate::trace::{Header, Order, Router, RouterDevice, RouterKind, RouterWhen};
+
+/// Routing of a run, as its graphs need it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RouterPlan {
+    /// When it runs; `None` where it costs nothing.
+    pub when: Option<When>,
+    /// Width of its MLP; 0 for a single product.
+    pub hidden: u32,
+    /// What it chooses among at a decision.
+    pub options: u32,
+    /// Whether the host decides.
+    pub host: bool,
+}
+
+/// When a router runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum When {
+    /// As the header says.
+    Header(RouterWhen),
+    /// Before the steps that the trace marks with `+r`.
+    Marked,
+}
+
+impl RouterPlan {
+    /// A router that costs nothing.
+    pub const FREE: RouterPlan = RouterPlan { when: None, hidden: 0, options: 0, host: false };
+
+    /// The plan of a trace whose router is `router`. `marked`: some step carries `+r`.
+    ///
+    /// Routers of kind `none`, `fixed` and `oracle_threshold` cost nothing: the first two decide nothing, and the third is
+    /// a recorder's, which no deployed model has. Where the header does not say when it runs, a router of monotone routes
+    /// decides at each layer, one of free routes at each hop.
+    pub fn new(router: &Router, header: &Header, marked: bool) -> Self {
+        let when = match (router.kind, router.when) {
+            (RouterKind::None | RouterKind::Fixed | RouterKind::OracleThreshold, _) => return RouterPlan::FREE,
+            (_, Some(when)) => When::Header(when),
+            (_, None) if marked => When::Marked,
+            (_, None) if header.order == Order::Monotone => When::Header(RouterWhen::PerLayer),
+            (_, None) => When::Header(RouterWhen::PerHop),
+        };
+        let options = match when {
+            When::Header(RouterWhen::Upfront | RouterWhen::PerSequence) => header.layers,
+            _ if header.order == Order::Any => header.layers + 1,
+            _ => 2,
+        };
+        let host = router.device == RouterDevice::Host;
+        RouterPlan { when: Some(when), hidden: router.hidden.unwrap_or(0), options, host }
+    }
+}
+
+impl Emit<'_> {
+    /// Decisions after the embedding: of every entering token, or of every sequence that starts.
+    pub(super) fn enter(&mut self, tokens: u32, sequences: u32) {
+        match self.dispatch.router.when {
+            Some(When::Header(RouterWhen::Upfront)) => self.route(tokens, Call::NO_LAYER),
+            Some(When::Header(RouterWhen::PerSequence)) => self.route(sequences, Call::NO_LAYER),
+            _ => {}
+        }
+    }
+
+    /// Decisions of all tokens before a layer of the pool.
+    pub(super) fn route_layer(&mut self, layer: u16) {
+        if let Some(When::Header(RouterWhen::PerLayer)) = self.dispatch.router.when {
+            self.route(self.tokens, layer);
+        }
+    }
+
+    /// Decisions before the steps of a hop. Routers of layers that a token passes over see the state it has now, and
+    /// are one call with that of the layer it takes.
+    pub(super) fn route_hop(&mut self, wave: &[Group]) {
+        if let Some(When::Header(RouterWhen::PerLayer | RouterWhen::PerHop)) = self.dispatch.router.when {
+            self.route(wave.iter().map(Group::visiting).sum(), Call::NO_LAYER);
+        }
+    }
+
+    /// Decisions before steps marked `+r`; in pool order also those of a router that runs at each hop.
+    pub(super) fn route_marked(&mut self, groups: &[Group]) {
+        match self.dispatch.router.when {
+            Some(When::Marked) => self.route(groups.iter().map(|group| group.routed).sum(), Call::NO_LAYER),
+            Some(When::Header(RouterWhen::PerHop)) if !self.in_waves() => {
+                self.route(groups.iter().map(Group::visiting).sum(), Call::NO_LAYER);
+            }
+            _ => {}
+        }
+    }
+
+    fn route(&mut self, rows: u32, layer: u16) {
+        if rows == 0 {
+            return;
+        }
+        let plan = self.dispatch.router;
+        let (width, activations) = (self.model.hidden as u32, self.model.activations);
+        let kernel = Kernel::Router {
+            rows: self.pad(rows),
+            width,
+            hidden: plan.hidden,
+            options: plan.options,
+            weights: activations,
+            activations,
+        };
+        self.layer_id = layer;
+        self.routing_segment();
+        self.kernel(kernel, Cause::Router);
+        self.layer_id = Call::NO_LAYER;
+        if plan.host {
+            self.host_decision(Node::Readback { bytes: 4 * rows });
+        }
+    }
+}
