@@ -2,6 +2,17 @@
 //!
 //! Shapes come from a Hugging Face `config.json` ([`Model::from_config`]) or by name ([`Model::builtin`]).
 
+//! [`Model::resolve`] takes either. [`Model::check`] states the bounds that keep every product within 64 bits.
+
+mod builtin;
+mod check;
+mod config;
+mod describe;
+mod json;
+mod size;
+
+pub use builtin::builtin_names;
+
 use crate::units::Dtype;
 use serde::{Deserialize, Serialize};
 
@@ -29,8 +40,10 @@ pub struct Model {
     pub gated: bool,
     /// Its non-linearity.
     pub activation: Activation,
-    /// Normalisation before each branch and before the head.
+    /// Normalisation of each branch, before it or (OPT-350M) after it.
     pub norm: Norm,
+    /// Whether one more normalisation stands between the last layer and the head; all but OPT-350M.
+    pub final_norm: bool,
     /// Whether queries and keys are rotated by position.
     pub rope: bool,
     /// Biases on query, key and value projections.
@@ -45,7 +58,7 @@ pub struct Model {
     pub outputs: u64,
     /// Whether the head is the embedding.
     pub tied: bool,
-    /// Learned position embeddings (rows); 0 for none.
+    /// Learned position embeddings (rows, unused ones included); 0 for none.
     pub positions: u64,
     /// Format of the layers' weights.
     pub weights: Dtype,
@@ -90,7 +103,7 @@ pub enum Input {
         /// Width of a row; where it differs from `hidden`, a projection follows (OPT-350M).
         width: u64,
     },
-    /// Image patches through one matrix product.
+    /// Image patches through one matrix product with bias; a class token stands before them.
     Patches {
         /// Values of a patch: channels x side x side.
         values: u64,
