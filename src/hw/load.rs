@@ -114,7 +114,8 @@ impl Hardware {
     pub fn parse(text: &str, file: impl AsRef<Path>) -> Result<Hardware> {
         let options =
             ron::Options::default().with_default_extension(ron::extensions::Extensions::IMPLICIT_SOME);
-        let hardware: Hardware = options.from_str(text).map_err(|error| ron_error(&error).file(&file))?;
+        let hardware: Hardware =
+            options.from_str(text).map_err(|error| ron_error(text, &error).file(&file))?;
         hardware.check().map_err(|mut error| {
             error.line = error.key.as_deref().and_then(|key| line_of(text, key));
             error.file(&file)
@@ -285,35 +286,72 @@ fn check_source(key: &str, source: &Source) -> std::result::Result<(), InputErro
 }
 
 /// The same mistake in this crate's words, with line and key.
-fn ron_error(error: &ron::error::SpannedError) -> InputError {
+fn ron_error(text: &str, error: &ron::error::SpannedError) -> InputError {
     use ron::Error as Code;
-    let list = |keys: &[&str]| {
-        if keys.is_empty() { "no key here".into() } else { format!("one of {}", keys.join(", ")) }
-    };
+    let line = error.span.start.line as u64;
     let said = match &error.code {
-        Code::MissingStructField { field, outer } => {
-            let of = outer.as_deref().unwrap_or("this part").to_lowercase();
-            InputError::expected(format!("the key `{field}`, which {of} lacks")).key(*field)
+        Code::MissingStructField { field, .. } => {
+            InputError::expected(format!("the key `{field}`, which is missing"))
         }
-        Code::NoSuchStructField { expected, found, .. } => {
-            InputError::expected(list(expected)).key(found.as_str()).found("an unknown key")
+        Code::NoSuchStructField { expected, .. } => {
+            InputError::expected(format!("one of {}", expected.join(", "))).found("an unknown key")
         }
         Code::DuplicateStructField { field, .. } => {
-            InputError::expected("each key once").key(*field).found("it twice")
+            InputError::expected(format!("the key `{field}` once")).found("it twice")
         }
-        Code::NoSuchEnumVariant { expected, found, .. } => InputError::expected(list(expected)).found(found),
+        Code::NoSuchEnumVariant { expected, found, .. } => {
+            InputError::expected(format!("one of {}", expected.join(", "))).found(found)
+        }
         Code::InvalidValueForType { expected, found } => InputError::expected(expected.as_str()).found(found),
-        other => InputError::expected("a profile in RON").found(other),
+        other => {
+            let said = other.to_string();
+            match said.strip_prefix("Expected ") {
+                Some(what) => InputError::expected(what),
+                None => InputError::expected("a profile in RON").found(said),
+            }
+        }
     };
-    said.line(error.span.start.line as u64)
+    let said = said.line(line);
+    match key_on(text, line) {
+        Some(key) if !matches!(error.code, Code::Eof | Code::TrailingCharacters) => said.key(key),
+        _ => said,
+    }
 }
 
-/// Line of a key path, from 1: each part of the path is looked for behind the one before, outside texts and comments.
+/// Line of a key path, from 1.
 fn line_of(text: &str, path: &str) -> Option<u64> {
-    let mut parts = path.split('.').peekable();
+    let mut found = None;
+    visit_keys(text, |keys, line| {
+        let here = keys.iter().copied().eq(path.split('.'));
+        found = here.then_some(line);
+        !here
+    });
+    found
+}
+
+/// The last key path that starts on a line or before, without the `value` and `source` of a number.
+fn key_on(text: &str, line: u64) -> Option<String> {
+    let mut last = String::new();
+    visit_keys(text, |keys, of_key| {
+        if of_key <= line {
+            last = keys.join(".");
+        }
+        of_key <= line
+    });
+    let last = last.strip_suffix(".value").or(last.strip_suffix(".source")).unwrap_or(&last);
+    (!last.is_empty()).then(|| last.to_owned())
+}
+
+/// Shows each key of a text, with the keys around it and its line, until `visit` has enough (false). For error texts
+/// only: it knows plain texts and line comments, and gives up at a depth that no profile has.
+fn visit_keys<'a>(text: &'a str, mut visit: impl FnMut(&[&'a str], u64) -> bool) {
+    const DEEPEST: usize = 8;
+    let is_word = |c: char| c.is_alphanumeric() || c == '_';
+    let mut keys: Vec<&str> = Vec::new();
+    // For each open parenthesis, how many keys stand around it.
+    let mut opened: Vec<usize> = Vec::new();
     let (mut line, mut rest) = (1, text);
     while let Some(first) = rest.chars().next() {
-        let is_word = |c: char| c.is_alphanumeric() || c == '_';
         let length = if first == '"' {
             let mut escaped = false;
             let end = rest[1..].find(|c| {
@@ -326,18 +364,26 @@ fn line_of(text: &str, path: &str) -> Option<u64> {
             rest.find('\n').unwrap_or(rest.len())
         } else if is_word(first) {
             let end = rest.find(|c| !is_word(c)).unwrap_or(rest.len());
-            if Some(&&rest[..end]) == parts.peek() && rest[end..].trim_start().starts_with(':') {
-                parts.next();
-                if parts.peek().is_none() {
-                    return Some(line);
+            if rest[end..].trim_start().starts_with(':') {
+                keys.truncate(opened.last().copied().unwrap_or(0));
+                keys.push(&rest[..end]);
+                if !visit(&keys, line) {
+                    return;
                 }
             }
             end
         } else {
+            match first {
+                '(' => opened.push(keys.len()),
+                ')' => keys.truncate(opened.pop().unwrap_or(0)),
+                _ => {}
+            }
             first.len_utf8()
         };
+        if opened.len() > DEEPEST {
+            return;
+        }
         line += rest[..length].matches('\n').count() as u64;
         rest = &rest[length..];
     }
-    None
 }
