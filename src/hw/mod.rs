@@ -2,6 +2,10 @@
 //!
 //! There is no default for a number and no default source; a profile that leaves one out is refused.
 
+mod load;
+
+pub use load::Assumption;
+
 use crate::units::SourceKind;
 use serde::{Deserialize, Serialize};
 

@@ -2,6 +2,7 @@
 
 mod model_files;
 mod models;
+mod profiles;
 
 /// Where the real data lies, or `None` (said on standard error) where it is absent.
 /// `RADIALSIM_REQUIRE_DATA` turns absence into failure.

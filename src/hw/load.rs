@@ -1,0 +1,389 @@
+//! Reads profiles, from files and from the ones built into the program, and checks every number in them.
+
+use super::{Compute, Efficiency, Hardware, Kernels, Launch, Links, Memory, Power, Source, Sourced};
+use crate::error::{Error, InputError, Result};
+use crate::units::SourceKind;
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
+/// Larger files are refused before they are read; shipped ones have about 10 kB.
+const MOST_BYTES: u64 = 1 << 20;
+
+/// Nothing in a profile is larger; keeps products of two numbers far from infinity.
+const LARGEST: f64 = 1e12;
+
+macro_rules! shipped {
+    ($($name:literal)*) => {
+        &[$(($name, include_str!(concat!("../../hw-profiles/", $name, ".ron")))),*]
+    };
+}
+
+/// Stem and text of each file of `hw-profiles/`, in the order in which lists show them.
+const SHIPPED: &[(&str, &str)] = shipped! {
+    "nvidia-b200-sxm"
+    "nvidia-h200-sxm"
+    "nvidia-h100-sxm"
+    "nvidia-h100-pcie"
+    "nvidia-a100-sxm-80gb"
+    "nvidia-a100-sxm-40gb"
+    "nvidia-v100-sxm"
+    "nvidia-l40s"
+    "nvidia-l4"
+    "nvidia-t4"
+    "nvidia-rtx-pro-6000"
+    "nvidia-rtx-4090"
+    "nvidia-jetson-orin"
+    "amd-mi300x"
+    "amd-mi250"
+    "amd-mi210"
+    "google-tpu-v5e"
+    "generic-cpu-2core"
+    "ideal"
+};
+
+/// A constant that nobody published or measured.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Assumption<'a> {
+    /// Where it stands: `memory.l2_gb_per_s`.
+    pub key: String,
+    /// Its value, as text.
+    pub value: String,
+    /// The reasoning behind it.
+    pub text: &'a str,
+}
+
+impl Hardware {
+    /// The profile that a user means: a file (an existing path, or anything ending in `.ron`), or else a shipped name.
+    ///
+    /// Where `X.fitted.ron` lies beside `X.ron`, it wins.
+    pub fn resolve(name_or_path: &str) -> Result<Hardware> {
+        let path = Path::new(name_or_path);
+        if !name_or_path.ends_with(".ron") && !path.is_file() {
+            return Hardware::shipped(name_or_path);
+        }
+        let fitted = path.with_extension("fitted.ron");
+        let is_fitted = name_or_path.ends_with(".fitted.ron");
+        Hardware::load(if !is_fitted && fitted.is_file() { &fitted } else { path })
+    }
+
+    /// Reads and checks a profile file.
+    pub fn load(path: impl AsRef<Path>) -> Result<Hardware> {
+        let path = path.as_ref();
+        let too_large = |found: String| {
+            let expected = format!("a profile of at most {MOST_BYTES} bytes");
+            InputError::expected(expected).found(found).file(path)
+        };
+        let file = File::open(path).map_err(Error::io(path, "open"))?;
+        let bytes = file.metadata().map_err(Error::io(path, "read"))?.len();
+        if bytes > MOST_BYTES {
+            return Err(too_large(format!("{bytes} bytes")).into());
+        }
+        // A pipe or device states no length, so the read has its own bound.
+        let mut text = Vec::new();
+        file.take(MOST_BYTES + 1).read_to_end(&mut text).map_err(Error::io(path, "read"))?;
+        if text.len() as u64 > MOST_BYTES {
+            return Err(too_large("more".into()).into());
+        }
+        let text = String::from_utf8(text).map_err(|error| {
+            let valid = &error.as_bytes()[..error.utf8_error().valid_up_to()];
+            let line = 1 + valid.iter().filter(|byte| **byte == b'\n').count() as u64;
+            InputError::expected("UTF-8 text").found("other bytes").line(line).file(path)
+        })?;
+        Hardware::parse(&text, path)
+    }
+
+    /// The profile of this name that is built into the program; a fitted one wins over the datasheet one.
+    pub fn shipped(name: &str) -> Result<Hardware> {
+        let fitted = format!("{name}.fitted");
+        let of = |stem: &str| SHIPPED.iter().find(|(other, _)| *other == stem);
+        let Some((stem, text)) = of(&fitted).or_else(|| of(name)) else {
+            let names = Hardware::shipped_names().join(", ");
+            let expected = format!("a profile file (.ron) or one of {names}");
+            return Err(InputError::expected(expected).key("hardware").found(name).into());
+        };
+        Hardware::parse(text, format!("hw-profiles/{stem}.ron"))
+    }
+
+    /// Names of the profiles built into the program.
+    pub fn shipped_names() -> Vec<&'static str> {
+        SHIPPED.iter().map(|(stem, _)| *stem).filter(|stem| !stem.ends_with(".fitted")).collect()
+    }
+
+    /// Reads and checks the text of a profile; `file` is named in errors.
+    pub fn parse(text: &str, file: impl AsRef<Path>) -> Result<Hardware> {
+        let options =
+            ron::Options::default().with_default_extension(ron::extensions::Extensions::IMPLICIT_SOME);
+        let hardware: Hardware =
+            options.from_str(text).map_err(|error| ron_error(text, &error).file(&file))?;
+        hardware.check().map_err(|mut error| {
+            error.line = error.key.as_deref().and_then(|key| line_of(text, key));
+            error.file(&file)
+        })?;
+        Ok(hardware)
+    }
+
+    /// Every number by its key path, in the order of the file. What the device does not have is left out.
+    pub fn numbers(&self) -> Vec<(String, &Sourced)> {
+        /// Takes each struct apart by name, so that a new field cannot be forgotten here.
+        macro_rules! walk {
+            ($out:ident, $path:expr, $of:expr, $type:ident [$($field:ident)*] optional [$($maybe:ident)*] skip [$($skip:ident)*]) => {
+                let $type { $($field,)* $($maybe,)* $($skip: _,)* } = $of;
+                $($out.push((format!("{}.{}", $path, stringify!($field)), $field));)*
+                $(if let Some($maybe) = $maybe {
+                    $out.push((format!("{}.{}", $path, stringify!($maybe)), $maybe));
+                })*
+            };
+        }
+        let Hardware { name: _, title: _, compute, memory, launch, power, kernels, links } = self;
+        let mut out = Vec::new();
+        walk!(out, "compute", compute, Compute
+            [units boost_clock_mhz vector_f32_tflops matrix_f16_tflops matrix_f32_tflops two_four_speedup]
+            optional [matrix_fp8_tflops matrix_int8_tops matrix_fp4_tflops]
+            skip [tiles tiles_source]);
+        walk!(out, "memory", memory, Memory
+            [capacity_gb usable_fraction dram_gb_per_s l2_mb l2_gb_per_s] optional [] skip []);
+        walk!(out, "launch", launch, Launch
+            [kernel_us graph_us graph_gap_us readback_us host_decision_us step_us] optional [] skip []);
+        walk!(out, "power", power, Power
+            [limit_w idle_w static_w pj_per_byte pj_per_flop] optional [] skip []);
+        let Kernels { matmul, prefill_attention, decode_attention, elementwise, gather } = kernels;
+        for (class, efficiency) in [
+            ("matmul", matmul),
+            ("prefill_attention", prefill_attention),
+            ("decode_attention", decode_attention),
+            ("elementwise", elementwise),
+            ("gather", gather),
+        ] {
+            walk!(out, format_args!("kernels.{class}"), efficiency, Efficiency
+                [flops bytes fixed_us overlap] optional [] skip []);
+        }
+        walk!(out, "links", links, Links
+            [host_gb_per_s host_latency_us] optional [peer_gb_per_s] skip []);
+        out
+    }
+
+    /// The constants without a measured or published source, in the order of [`Hardware::numbers`], tiles last.
+    pub fn assumed(&self) -> Vec<Assumption<'_>> {
+        let tiles: Vec<String> =
+            self.compute.tiles.iter().map(|(rows, columns)| format!("{rows}x{columns}")).collect();
+        let numbers = self.numbers().into_iter();
+        numbers
+            .map(|(key, number)| (key, number.value.to_string(), &number.source))
+            .chain([("compute.tiles".to_owned(), tiles.join(", "), &self.compute.tiles_source)])
+            .filter(|(_, _, source)| source.kind() == SourceKind::Assumed)
+            .map(|(key, value, source)| Assumption { key, value, text: source.text() })
+            .collect()
+    }
+
+    /// Refuses what no device can have: each number alone, then those that must fit together.
+    pub fn check(&self) -> std::result::Result<(), InputError> {
+        check_words("name", &self.name)?;
+        check_words("title", &self.title)?;
+        for (key, number) in self.numbers() {
+            let range = Range::of(&key);
+            if !range.holds(number.value) {
+                return Err(InputError::expected(range.words).key(key).found(number.value));
+            }
+            check_source(&key, &number.source)?;
+        }
+        check_source("compute.tiles_source", &self.compute.tiles_source)?;
+        let tiles = &self.compute.tiles;
+        if tiles.is_empty() || tiles.len() > 64 {
+            let found = format!("{} tiles", tiles.len());
+            return Err(InputError::expected("1 to 64 tiles").key("compute.tiles").found(found));
+        }
+        for (rows, columns) in tiles {
+            if ![rows, columns].iter().all(|side| (1..=1024).contains(*side)) {
+                return Err(InputError::expected("rows and columns from 1 to 1024")
+                    .key("compute.tiles")
+                    .found(format!("({rows}, {columns})")));
+            }
+        }
+        self.check_pairs()
+    }
+
+    /// Numbers that bound each other.
+    fn check_pairs(&self) -> std::result::Result<(), InputError> {
+        let Hardware { compute, memory, power, .. } = self;
+        let at_least = |key: &str, value: &Sourced, least: f64, of: &str| {
+            if value.value >= least {
+                return Ok(());
+            }
+            let expected = format!("at least {least}, which is {of}");
+            Err(InputError::expected(expected).key(key).found(value.value))
+        };
+        let f16 = compute.matrix_f16_tflops.value;
+        if let Some(fp8) = &compute.matrix_fp8_tflops {
+            at_least("compute.matrix_fp8_tflops", fp8, f16, "compute.matrix_f16_tflops")?;
+        }
+        if let Some(fp4) = &compute.matrix_fp4_tflops {
+            at_least("compute.matrix_fp4_tflops", fp4, f16, "compute.matrix_f16_tflops")?;
+        }
+        if memory.l2_mb.value > 0.0 {
+            let dram = memory.dram_gb_per_s.value;
+            at_least("memory.l2_gb_per_s", &memory.l2_gb_per_s, dram, "memory.dram_gb_per_s")?;
+        }
+        at_least("power.static_w", &power.static_w, power.idle_w.value, "power.idle_w")?;
+        if power.limit_w.value <= power.static_w.value {
+            let expected = format!("more than {}, which is power.static_w", power.static_w.value);
+            return Err(InputError::expected(expected).key("power.limit_w").found(power.limit_w.value));
+        }
+        Ok(())
+    }
+}
+
+/// What a number may be, with the words for it.
+struct Range {
+    least: f64,
+    least_included: bool,
+    most: f64,
+    whole: bool,
+    words: &'static str,
+}
+
+impl Range {
+    /// By the last part of the key, which names the quantity and its unit.
+    fn of(key: &str) -> Range {
+        let range =
+            |least, least_included, most, words| Range { least, least_included, most, whole: false, words };
+        let last = key.rsplit('.').next().unwrap_or(key);
+        match last {
+            "units" => Range { whole: true, ..range(1.0, true, 65536.0, "a whole number from 1 to 65536") },
+            "flops" | "bytes" => range(0.0, false, 1.5, "a number above 0, at most 1.5"),
+            "overlap" => range(0.0, true, 1.0, "a number from 0 to 1"),
+            "usable_fraction" => range(0.0, false, 1.0, "a number above 0, at most 1"),
+            "two_four_speedup" => range(1.0, true, 4.0, "a number from 1 to 4"),
+            "l2_mb" | "idle_w" | "static_w" | "pj_per_byte" | "pj_per_flop" => {
+                range(0.0, true, LARGEST, "a number from 0 to 1e12")
+            }
+            _ if last.ends_with("_us") => range(0.0, true, 1e9, "a number from 0 to 1e9"),
+            _ => range(0.0, false, LARGEST, "a number above 0, at most 1e12"),
+        }
+    }
+
+    /// False for NaN.
+    fn holds(&self, value: f64) -> bool {
+        let above = value > self.least || (self.least_included && value == self.least);
+        above && value <= self.most && (!self.whole || value.fract() == 0.0)
+    }
+}
+
+fn check_words(key: &str, words: &str) -> std::result::Result<(), InputError> {
+    if !words.trim().is_empty() {
+        return Ok(());
+    }
+    Err(InputError::expected("some words").key(key).found(format!("{words:?}")))
+}
+
+/// A number without a source is refused, and an empty text is no source.
+fn check_source(key: &str, source: &Source) -> std::result::Result<(), InputError> {
+    if !source.text().trim().is_empty() {
+        return Ok(());
+    }
+    let expected = "a source that says who says so: a document, a table, or the reasoning";
+    Err(InputError::expected(expected).key(key).found(format!("{:?}", source.text())))
+}
+
+/// The same mistake in this crate's words, with line and key.
+fn ron_error(text: &str, error: &ron::error::SpannedError) -> InputError {
+    use ron::Error as Code;
+    let line = error.span.start.line as u64;
+    let said = match &error.code {
+        Code::MissingStructField { field, .. } => {
+            InputError::expected(format!("the key `{field}`, which is missing"))
+        }
+        Code::NoSuchStructField { expected, .. } => {
+            InputError::expected(format!("one of {}", expected.join(", "))).found("an unknown key")
+        }
+        Code::DuplicateStructField { field, .. } => {
+            InputError::expected(format!("the key `{field}` once")).found("it twice")
+        }
+        Code::NoSuchEnumVariant { expected, found, .. } => {
+            InputError::expected(format!("one of {}", expected.join(", "))).found(found)
+        }
+        Code::InvalidValueForType { expected, found } => InputError::expected(expected.as_str()).found(found),
+        other => {
+            let said = other.to_string();
+            match said.strip_prefix("Expected ") {
+                Some(what) => InputError::expected(what),
+                None => InputError::expected("a profile in RON").found(said),
+            }
+        }
+    };
+    let said = said.line(line);
+    match key_on(text, line) {
+        Some(key) if !matches!(error.code, Code::Eof | Code::TrailingCharacters) => said.key(key),
+        _ => said,
+    }
+}
+
+/// Line of a key path, from 1.
+fn line_of(text: &str, path: &str) -> Option<u64> {
+    let mut found = None;
+    visit_keys(text, |keys, line| {
+        let here = keys.iter().copied().eq(path.split('.'));
+        found = here.then_some(line);
+        !here
+    });
+    found
+}
+
+/// The last key path that starts on a line or before, without the `value` and `source` of a number.
+fn key_on(text: &str, line: u64) -> Option<String> {
+    let mut last = String::new();
+    visit_keys(text, |keys, of_key| {
+        if of_key <= line {
+            last = keys.join(".");
+        }
+        of_key <= line
+    });
+    let last = last.strip_suffix(".value").or(last.strip_suffix(".source")).unwrap_or(&last);
+    (!last.is_empty()).then(|| last.to_owned())
+}
+
+/// Shows each key of a text, with the keys around it and its line, until `visit` has enough (false). For error texts
+/// only: it knows plain texts and line comments, and gives up at a depth that no profile has.
+fn visit_keys<'a>(text: &'a str, mut visit: impl FnMut(&[&'a str], u64) -> bool) {
+    const DEEPEST: usize = 8;
+    let is_word = |c: char| c.is_alphanumeric() || c == '_';
+    let mut keys: Vec<&str> = Vec::new();
+    // For each open parenthesis, how many keys stand around it.
+    let mut opened: Vec<usize> = Vec::new();
+    let (mut line, mut rest) = (1, text);
+    while let Some(first) = rest.chars().next() {
+        let length = if first == '"' {
+            let mut escaped = false;
+            let end = rest[1..].find(|c| {
+                let ends = c == '"' && !escaped;
+                escaped = c == '\\' && !escaped;
+                ends
+            });
+            end.map_or(rest.len(), |end| end + 2)
+        } else if rest.starts_with("//") {
+            rest.find('\n').unwrap_or(rest.len())
+        } else if is_word(first) {
+            let end = rest.find(|c| !is_word(c)).unwrap_or(rest.len());
+            if rest[end..].trim_start().starts_with(':') {
+                keys.truncate(opened.last().copied().unwrap_or(0));
+                keys.push(&rest[..end]);
+                if !visit(&keys, line) {
+                    return;
+                }
+            }
+            end
+        } else {
+            match first {
+                '(' => opened.push(keys.len()),
+                ')' => keys.truncate(opened.pop().unwrap_or(0)),
+                _ => {}
+            }
+            first.len_utf8()
+        };
+        if opened.len() > DEEPEST {
+            return;
+        }
+        line += rest[..length].matches('\n').count() as u64;
+        rest = &rest[length..];
+    }
+}
