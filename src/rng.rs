@@ -55,7 +55,7 @@ impl Stream {
     /// An index of `weights`, drawn in proportion to them. None where they sum to zero.
     pub fn weighted(&mut self, weights: &[f64]) -> Option<usize> {
         let total: f64 = weights.iter().sum();
-        if !(total > 0.0) {
+        if total.is_nan() || total <= 0.0 {
             return None;
         }
         let mut left = self.uniform() * total;

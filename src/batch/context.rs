@@ -80,9 +80,8 @@ impl Context {
         self.add(path, -1, layers);
     }
 
-    /// The positions from `tokens` on are gone.
-    pub fn truncate(&mut self, tokens: u32) {
-        assert!(tokens <= self.tokens, "a sequence is cut, never grown");
+    /// The sequence now has this many positions: a round of drafts is settled.
+    pub fn set_tokens(&mut self, tokens: u32) {
         self.tokens = tokens;
     }
 

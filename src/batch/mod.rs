@@ -53,6 +53,8 @@ pub struct Batch {
     pub spans: Vec<Span>,
     /// Path of each token, span after span: an index of [`Paths`].
     pub paths: Vec<u32>,
+    /// Tokens whose states are on the device, where they are more than the tokens of the pass: those that wait in queues.
+    pub waiting: u32,
 }
 
 impl Batch {
@@ -78,6 +80,7 @@ impl Batch {
     pub fn clear(&mut self) {
         self.spans.clear();
         self.paths.clear();
+        self.waiting = 0;
     }
 }
 

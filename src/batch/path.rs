@@ -149,7 +149,10 @@ fn compile(header: &Header, route: &Route, again: bool) -> Path {
         .iter()
         .map(|step| Hop {
             layer: step.layer as u16,
-            occurrence: std::mem::replace(&mut visits[step.layer as usize], visits[step.layer as usize] + 1),
+            occurrence: {
+                visits[step.layer as usize] += 1;
+                visits[step.layer as usize] - 1
+            },
             leaves: 0,
             modules: step.modules,
             routed: step.routed,

@@ -144,7 +144,7 @@ impl Emit<'_> {
         let model = self.model;
         let (hidden, kv_dim, activations) = (model.hidden as u32, model.kv_dim() as u32, model.activations);
         let padded = self.pad(rows.rows);
-        if rows.rows != self.tokens {
+        if rows.rows != self.on_device {
             self.kernel(Kernel::Gather { rows: padded, width: hidden, activations }, Cause::Kv);
         }
         self.norm(rows, hidden, Cause::Kv);
@@ -180,14 +180,14 @@ impl Emit<'_> {
     }
 
     fn gather(&mut self, rows: Rows) {
-        if rows.rows != self.tokens || rows.groups > 1 {
+        if rows.rows != self.on_device || rows.groups > 1 {
             let (width, activations) = (self.model.hidden as u32, self.model.activations);
             self.kernel(Kernel::Gather { rows: self.pad(rows.rows), width, activations }, Cause::Move);
         }
     }
 
     fn scatter(&mut self, rows: Rows) {
-        if rows.rows != self.tokens || rows.groups > 1 {
+        if rows.rows != self.on_device || rows.groups > 1 {
             let (width, activations) = (self.model.hidden as u32, self.model.activations);
             self.kernel(Kernel::Scatter { rows: self.pad(rows.rows), width, activations }, Cause::Move);
         }

@@ -2,7 +2,7 @@
 
 use super::Dispatch;
 use super::graph::{Call, Cause, Graph, Node};
-use crate::batch::Policy;
+use crate::batch::{Batch, Policy};
 use crate::kernel::{Density, Kernel};
 use crate::model::Model;
 use crate::units::Dtype;
@@ -24,6 +24,8 @@ pub(super) struct Emit<'a> {
     pub dispatch: &'a Dispatch,
     /// Tokens of the pass.
     pub tokens: u32,
+    /// Tokens whose states are on the device: a group of fewer is gathered and put back.
+    pub on_device: u32,
     /// Layer that the next kernels belong to.
     pub layer_id: u16,
     graph: &'a mut Graph,
@@ -44,10 +46,11 @@ impl<'a> Emit<'a> {
         model: &'a Model,
         dispatch: &'a Dispatch,
         graph: &'a mut Graph,
-        tokens: u32,
+        batch: &Batch,
         decode_only: bool,
         whole: bool,
     ) -> Self {
+        let tokens = batch.tokens();
         let captured = decode_only && dispatch.capture.last().is_some_and(|&largest| tokens <= largest);
         let start = match (captured, whole) {
             (false, _) => Start::Eager,
@@ -58,6 +61,7 @@ impl<'a> Emit<'a> {
             model,
             dispatch,
             tokens,
+            on_device: tokens + batch.waiting,
             layer_id: Call::NO_LAYER,
             graph,
             start,

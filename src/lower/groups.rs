@@ -11,6 +11,8 @@ pub(super) enum Align {
     /// One group for each next layer at each hop. The tokens of a prompt keep to the pool order where routes are
     /// monotone (their hop is the layer), since a token needs its predecessors' K/V at the layer it visits.
     Hop { monotone: bool },
+    /// One group for each layer: tokens of queues, each at a hop of its own.
+    Layer,
 }
 
 /// Attention scores of one kind within a group.
@@ -149,7 +151,7 @@ impl Groups {
         }
         match align {
             Align::Pool => self.groups.sort_unstable_by_key(|group| (group.layer, group.wave)),
-            Align::Hop { .. } => self.groups.sort_unstable_by_key(|group| (group.wave, group.layer)),
+            Align::Hop { .. } | Align::Layer => self.groups.sort_unstable_by_key(|group| (group.wave, group.layer)),
         }
     }
 
@@ -223,6 +225,7 @@ impl Groups {
             let wave = match align {
                 Align::Pool => u32::from(hop.occurrence),
                 Align::Hop { .. } => index as u32,
+                Align::Layer => 0,
             };
             let group = self.group(wave, hop.layer);
             group.visit(hop, count);
@@ -242,7 +245,7 @@ impl Groups {
         }
         for skip in path.skips.iter().filter(|skip| part_has(part, skip.before)) {
             if skip.left == Left::Projected {
-                let wave = if align == Align::Pool { 0 } else { u32::from(skip.before) };
+                let wave = if let Align::Hop { .. } = align { u32::from(skip.before) } else { 0 };
                 self.group(wave, skip.layer).project += count;
             }
         }
@@ -264,6 +267,7 @@ impl Groups {
                     Align::Pool => u32::from(hop.occurrence),
                     Align::Hop { monotone: true } => u32::from(hop.layer) + u32::from(hop.occurrence),
                     Align::Hop { monotone: false } => index as u32,
+                    Align::Layer => unreachable!("prompts do not wait in queues"),
                 };
                 let left = self.left_all as i64 + self.left[hop.layer as usize];
                 let current = self.span;
@@ -295,7 +299,7 @@ impl Groups {
             }
             for skip in path.skips.iter().filter(|skip| skip.left == Left::Projected) {
                 let wave = match align {
-                    Align::Pool => 0,
+                    Align::Pool | Align::Layer => 0,
                     Align::Hop { monotone: true } => u32::from(skip.layer),
                     Align::Hop { monotone: false } => u32::from(skip.before),
                 };

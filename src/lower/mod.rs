@@ -66,6 +66,7 @@ impl<'a> Lowering<'a> {
         let align = match self.dispatch.policy {
             Policy::Aligned => Align::Pool,
             Policy::DenseMasked if self.dispatch.monotone => Align::Pool,
+            Policy::Queued { .. } if batch.spans.iter().all(|span| span.part != Part::WHOLE) => Align::Layer,
             Policy::DenseMasked | Policy::Hop | Policy::Grouped | Policy::Queued { .. } => {
                 Align::Hop { monotone: self.dispatch.monotone }
             }
@@ -110,8 +111,8 @@ impl<'a> Lowering<'a> {
         let groups = &self.groups.groups;
         let tokens = batch.tokens();
         let decode_only = batch.spans.iter().all(|span| span.decode);
-        let whole = groups.iter().all(|group| group.takes_all(tokens));
-        let mut emit = Emit::new(self.model, &self.dispatch, graph, tokens, decode_only, whole);
+        let whole = batch.waiting == 0 && groups.iter().all(|group| group.takes_all(tokens));
+        let mut emit = Emit::new(self.model, &self.dispatch, graph, batch, decode_only, whole);
 
         let entering: u32 = batch.spans.iter().filter(|span| span.part.enters).map(|span| span.tokens).sum();
         if entering > 0 {
@@ -122,7 +123,7 @@ impl<'a> Lowering<'a> {
         }
         match align {
             Align::Pool => pool_order(&mut emit, groups, self.model.layers),
-            Align::Hop { .. } => waves(&mut emit, groups),
+            Align::Hop { .. } | Align::Layer => waves(&mut emit, groups),
         }
         let logits: u32 = batch.spans.iter().filter(|span| leaves(span)).map(|span| span.logits).sum();
         if logits > 0 && self.model.outputs > 0 {

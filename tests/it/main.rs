@@ -1,4 +1,5 @@
 //! One integration binary; each module is named after what can go wrong.
+#![allow(clippy::print_stderr, reason = "tests say what they skip")]
 
 mod model_files;
 mod models;

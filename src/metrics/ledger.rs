@@ -1,0 +1,166 @@
+//! What happened in a run, added up as it happens: exact integers, a fixed amount of memory for any number of kernels.
+
+use crate::cost::Price;
+use crate::lower::Cause;
+use crate::units::{SimTime, SourceKind, Work};
+
+/// Kernels of one kind.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Kernels.
+    pub count: u64,
+    /// Their device time, picoseconds.
+    pub time_ps: u128,
+}
+
+impl Tally {
+    fn add(&mut self, time: SimTime) {
+        self.count += 1;
+        self.time_ps += u128::from(time.ps());
+    }
+}
+
+/// When the tokens of a request came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RequestTimes {
+    /// The trace's id.
+    pub id: u64,
+    /// Arrival.
+    pub arrival: SimTime,
+    /// First output token.
+    pub first: SimTime,
+    /// Last output token.
+    pub last: SimTime,
+    /// Output tokens.
+    pub output_tokens: u32,
+}
+
+/// Where the saving that the skipped layers promise went, over all passes; picoseconds of device or pass time, signed.
+///
+/// `saving = dense - ideal`, and `dense - routed` = `saving - union - fragmentation - kv - router - moves - launch - waiting - other`,
+/// exactly. `dense` is each pass lowered anew with every token at every layer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Losses {
+    /// Time of the same passes, dense.
+    pub dense: i128,
+    /// What the layers would save if each token paid its share of a dense layer only where it visits one.
+    pub saving: i128,
+    /// Layers read for part of the batch.
+    pub union: i128,
+    /// Layers run in several small groups rather than one.
+    pub fragmentation: i128,
+    /// K/V of skipped layers.
+    pub kv: i128,
+    /// Routing decisions, read-backs included.
+    pub router: i128,
+    /// Gather and scatter.
+    pub moves: i128,
+    /// Device idle within a pass: launches.
+    pub launch: i128,
+    /// Device idle between passes while requests were in the system.
+    pub waiting: i128,
+    /// Embedding, head and adapters beyond those of the dense pass (padding, head runs of queues).
+    pub other: i128,
+}
+
+/// Bytes of device memory.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Memory {
+    /// Weights that are resident.
+    pub weights: u64,
+    /// Most KV entries held at once.
+    pub kv_peak: u64,
+    /// Most activations held at once.
+    pub activations_peak: u64,
+    /// Most held at once.
+    pub total_peak: u64,
+    /// What there is.
+    pub capacity: u64,
+}
+
+/// Everything a run adds up.
+#[derive(Clone, Debug, Default)]
+pub struct Ledger {
+    /// Work of all graphs as they were planned.
+    pub planned: Work,
+    /// Work of all kernels that ended.
+    pub done: Work,
+    /// By what a kernel was there for; indexed as [`Cause::ALL`].
+    pub by_cause: [Tally; Cause::ALL.len()],
+    /// By kernel class.
+    pub by_class: [Tally; 5],
+    /// By what limited it.
+    pub by_bound: [Tally; 5],
+    /// By the weakest source in its price.
+    pub by_source: [Tally; 4],
+    /// Device time of all kernels.
+    pub busy_ps: u128,
+    /// Energy of kernels beyond static power.
+    pub dynamic_pj: u128,
+    /// Watts at the hottest kernel.
+    pub peak_w: f64,
+    /// Passes.
+    pub passes: u64,
+    /// Time with a pass in flight.
+    pub pass_ps: u128,
+    /// Sum of the critical paths of all passes: they follow each other.
+    pub critical_path: SimTime,
+    /// Prompt tokens that passed, and output tokens that came out.
+    pub prompt_tokens: u64,
+    /// Output tokens.
+    pub output_tokens: u64,
+    /// Tokens that took a route, drafts and repetitions included.
+    pub routed_tokens: u64,
+    /// (token, step) pairs.
+    pub layer_visits: u64,
+    /// Sum of the depths of all routes taken, in halves of a block.
+    pub half_depths: u64,
+    /// Layer weights that passes needed, each layer once a pass; and what dense passes would have.
+    pub union_bytes: u128,
+    /// Layer weights of the whole pool, once a pass.
+    pub pool_bytes: u128,
+    /// Tokens whose layers made up `union_bytes`: passes weighed by tokens.
+    pub losses: Option<Losses>,
+    /// Memory.
+    pub memory: Memory,
+    /// One for each finished request, in the order in which they finished.
+    pub requests: Vec<RequestTimes>,
+    /// End of the last pass.
+    pub makespan: SimTime,
+    /// Fraction of the makespan that each resource was busy.
+    pub busy: Vec<(String, f64)>,
+}
+
+impl Ledger {
+    /// A kernel that is about to run.
+    #[inline]
+    pub fn plan(&mut self, price: &Price) {
+        self.planned.flops += u128::from(price.flops);
+        self.planned.bytes += u128::from(price.dram_bytes);
+        self.planned.kernels += 1;
+    }
+
+    /// A kernel that has run for `time` (its price and, in a captured graph, the gap behind it).
+    #[inline]
+    pub fn kernel(&mut self, cause: Cause, class: usize, price: &Price, time: SimTime) {
+        self.done.flops += u128::from(price.flops);
+        self.done.bytes += u128::from(price.dram_bytes);
+        self.done.kernels += 1;
+        self.by_cause[cause as usize].add(time);
+        self.by_class[class].add(time);
+        self.by_bound[price.bound as usize].add(time);
+        self.by_source[price.source as usize].add(time);
+        self.busy_ps += u128::from(time.ps());
+        self.dynamic_pj += u128::from(price.dynamic_pj);
+    }
+
+    /// Device time of kernels with this cause.
+    pub fn cause_ps(&self, cause: Cause) -> u128 {
+        self.by_cause[cause as usize].time_ps
+    }
+
+    /// Share of the kernel time whose price has this source.
+    pub fn source_share(&self, source: SourceKind) -> f64 {
+        self.by_source[source as usize].time_ps as f64 / (self.busy_ps.max(1)) as f64
+    }
+}

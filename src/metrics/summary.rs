@@ -1,0 +1,188 @@
+//! The numbers of one variant, under the keys that others read.
+
+use super::Ledger;
+use crate::cost::Device;
+use crate::model::Model;
+use crate::units::{PS_PER_S, SimTime};
+use serde::Serialize;
+use sha2::{Digest, Sha256};
+use statrs::statistics::{Data, Distribution, OrderStatistics};
+
+/// A distribution over requests, in seconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+pub struct Spread {
+    /// Arithmetic mean.
+    pub mean: f64,
+    /// Median.
+    pub p50: f64,
+    /// 90th percentile.
+    pub p90: f64,
+    /// 99th percentile.
+    pub p99: f64,
+}
+
+impl Spread {
+    /// Of these values; all zero where there are none.
+    pub fn of(values: Vec<f64>) -> Self {
+        if values.is_empty() {
+            return Spread::default();
+        }
+        let mut data = Data::new(values);
+        let mean = data.mean().unwrap_or(0.0);
+        Spread { mean, p50: data.percentile(50), p90: data.percentile(90), p99: data.percentile(99) }
+    }
+}
+
+/// Watts over the run.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Power {
+    /// Energy over makespan.
+    pub mean: f64,
+    /// At the hottest kernel.
+    pub peak: f64,
+}
+
+/// Work done.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct WorkSummary {
+    /// Operations; a multiply-add counts as two.
+    pub flops: f64,
+    /// Bytes to and from device memory.
+    pub bytes: f64,
+    /// Kernels.
+    pub kernel_launches: u64,
+    /// (token, step) pairs.
+    pub layer_visits: u64,
+    /// Whole blocks a token takes; a branch counts half.
+    pub mean_depth: f64,
+    /// Share of the pool's weights that a pass needs, each layer counted once.
+    pub layer_weights_read: f64,
+}
+
+/// What no schedule could beat.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Bounds {
+    /// Longest chain of dependent work: the critical paths of all passes, one after another.
+    pub critical_path_s: f64,
+    /// All flops and bytes at the datasheet's peaks.
+    pub work_over_peak_s: f64,
+}
+
+/// The numbers of one variant. Field names are the keys of `simulate --json`; they carry their unit.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[expect(missing_docs, reason = "docs/METRICS.md defines each key")]
+pub struct Summary {
+    pub requests: u64,
+    pub prompt_tokens: u64,
+    pub output_tokens: u64,
+    pub makespan_s: f64,
+    pub output_tokens_per_s: f64,
+    pub ttft_s: Spread,
+    pub tpot_s: Spread,
+    pub e2e_s: Spread,
+    pub energy_j: f64,
+    pub energy_per_output_token_j: f64,
+    pub power_w: Power,
+    pub memory_bytes: MemoryBytes,
+    pub work: WorkSummary,
+    pub busy: serde_json::Map<String, serde_json::Value>,
+    pub bounds: Bounds,
+    pub digest: String,
+}
+
+/// Bytes of device memory.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[expect(missing_docs, reason = "docs/METRICS.md defines each key")]
+pub struct MemoryBytes {
+    pub weights: u64,
+    pub kv_peak: u64,
+    pub activations_peak: u64,
+    pub total_peak: u64,
+    pub capacity: u64,
+}
+
+impl Summary {
+    /// Checks what must be conserved, then derives the numbers.
+    ///
+    /// # Panics
+    /// Where work planned and done differ, the makespan beats a bound, or tokens are missing: a defect of the simulator.
+    pub fn new(ledger: &Ledger, device: &Device, model: &Model) -> Self {
+        assert_eq!(ledger.planned, ledger.done, "work in the log = work in the graphs");
+        let makespan = u128::from(ledger.makespan.ps());
+        assert!(ledger.busy_ps <= makespan, "one compute queue is busy at most all the time");
+        assert!(ledger.critical_path <= ledger.makespan, "no schedule beats the critical path");
+        let output: u64 = ledger.requests.iter().map(|request| u64::from(request.output_tokens)).sum();
+        assert_eq!(output, ledger.output_tokens, "tokens out = tokens of finished requests");
+
+        let energy_j = energy_pj(ledger, device) / PS_PER_S as f64;
+        let seconds = |from: SimTime, to: SimTime| (to - from).s();
+        let requests = &ledger.requests;
+        let spread = |of: &dyn Fn(&super::RequestTimes) -> Option<f64>| Spread::of(requests.iter().filter_map(of).collect());
+        let roofline = device.roofline(ledger.done.flops, ledger.done.bytes, model.activations).s();
+        let routed = ledger.routed_tokens.max(1) as f64;
+        let makespan_s = ledger.makespan.s();
+        Summary {
+            requests: requests.len() as u64,
+            prompt_tokens: ledger.prompt_tokens,
+            output_tokens: output,
+            makespan_s,
+            output_tokens_per_s: ratio(output as f64, makespan_s),
+            ttft_s: spread(&|request| Some(seconds(request.arrival, request.first))),
+            tpot_s: spread(&|request| {
+                let gaps = request.output_tokens.checked_sub(1).filter(|&gaps| gaps > 0)?;
+                Some(seconds(request.first, request.last) / f64::from(gaps))
+            }),
+            e2e_s: spread(&|request| Some(seconds(request.arrival, request.last))),
+            energy_j,
+            energy_per_output_token_j: ratio(energy_j, output as f64),
+            power_w: Power { mean: ratio(energy_j, makespan_s), peak: ledger.peak_w },
+            memory_bytes: MemoryBytes {
+                weights: ledger.memory.weights,
+                kv_peak: ledger.memory.kv_peak,
+                activations_peak: ledger.memory.activations_peak,
+                total_peak: ledger.memory.total_peak,
+                capacity: ledger.memory.capacity,
+            },
+            work: WorkSummary {
+                flops: ledger.done.flops as f64,
+                bytes: ledger.done.bytes as f64,
+                kernel_launches: ledger.done.kernels,
+                layer_visits: ledger.layer_visits,
+                mean_depth: ledger.half_depths as f64 / 2.0 / routed,
+                layer_weights_read: ratio(ledger.union_bytes as f64, ledger.pool_bytes as f64),
+            },
+            busy: ledger.busy.iter().map(|(name, share)| (name.clone(), (*share).into())).collect(),
+            bounds: Bounds { critical_path_s: ledger.critical_path.s(), work_over_peak_s: roofline },
+            digest: digest(ledger),
+        }
+    }
+}
+
+fn ratio(a: f64, b: f64) -> f64 {
+    if b > 0.0 { a / b } else { 0.0 }
+}
+
+/// Static power while a kernel runs, idle power otherwise, and what the kernels add: W x ps = pJ.
+fn energy_pj(ledger: &Ledger, device: &Device) -> f64 {
+    let (static_w, idle_w) = device.static_and_idle_w();
+    let idle_ps = u128::from(ledger.makespan.ps()) - ledger.busy_ps;
+    static_w * ledger.busy_ps as f64 + idle_w * idle_ps as f64 + ledger.dynamic_pj as f64
+}
+
+/// A hash of per-request times, energy and memory peaks: equal runs have equal digests.
+fn digest(ledger: &Ledger) -> String {
+    let mut hash = Sha256::new();
+    let mut requests = ledger.requests.clone();
+    requests.sort_by_key(|request| request.id);
+    for request in &requests {
+        for number in [request.id, request.arrival.ps(), request.first.ps(), request.last.ps()] {
+            hash.update(number.to_le_bytes());
+        }
+    }
+    hash.update(ledger.busy_ps.to_le_bytes());
+    hash.update(ledger.dynamic_pj.to_le_bytes());
+    for bytes in [ledger.memory.kv_peak, ledger.memory.activations_peak, ledger.memory.total_peak] {
+        hash.update(bytes.to_le_bytes());
+    }
+    hash.finalize().iter().take(16).map(|byte| format!("{byte:02x}")).collect()
+}
