@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use std::fmt;
 
 mod route;
+pub mod synth;
 pub use route::{Modules, Route, RouteTable, Step};
 
 /// Largest layer pool that a trace may name.
