@@ -17,3 +17,5 @@ pub fn data(path: &str) -> Option<std::path::PathBuf> {
     eprintln!("SKIPPED: {} is absent", full.display());
     None
 }
+
+mod synth;
