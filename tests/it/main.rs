@@ -18,4 +18,6 @@ pub fn data(path: &str) -> Option<std::path::PathBuf> {
     None
 }
 
+mod load;
+mod stretch;
 mod synth;

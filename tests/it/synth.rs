@@ -5,14 +5,13 @@ use radialsim::error::{Error, InputError};
 use radialsim::trace::synth::*;
 use radialsim::trace::*;
 use radialsim::units::SimTime;
-use std::collections::HashMap;
 
-fn request(id: u64, prompt_tokens: u32, output_tokens: u32) -> Request {
+pub fn request(id: u64, prompt_tokens: u32, output_tokens: u32) -> Request {
     let (arrival, prefix, runs) = (SimTime::ZERO, Vec::new(), Vec::new());
     Request { id, arrival, prompt_tokens, output_tokens, prefix, runs }
 }
 
-fn batch(count: u64, prompt: u32, output: u32) -> Vec<Request> {
+pub fn batch(count: u64, prompt: u32, output: u32) -> Vec<Request> {
     (0..count).map(|id| request(id, prompt, output)).collect()
 }
 
@@ -21,7 +20,7 @@ fn method(text: &str) -> Method {
     reader.from_str(text).unwrap_or_else(|error| panic!("{text}: {error}"))
 }
 
-fn make(text: &str, layers: u32, requests: Vec<Request>, seed: u64) -> Trace {
+pub fn make(text: &str, layers: u32, requests: Vec<Request>, seed: u64) -> Trace {
     generate(&method(text), layers, requests, seed).unwrap_or_else(|error| panic!("{text}: {error}"))
 }
 
@@ -34,7 +33,7 @@ fn refused(text: &str, layers: u32) -> InputError {
 }
 
 /// One of each method, for a pool of 8 layers.
-const EXAMPLES: [&str; 15] = [
+pub const EXAMPLES: [&str; 15] = [
     "Dense",
     "StaticDepth(keep: AllBut([3, 5]))",
     "StaticDepth(keep: DropLast(depth: 5.5))",
@@ -55,7 +54,7 @@ const EXAMPLES: [&str; 15] = [
 ];
 
 /// Routes pass the header's rules, runs follow each other, and every request moves on by P + G - 1.
-fn obeys_the_format(trace: &Trace) {
+pub fn obeys_the_format(trace: &Trace) {
     for route in trace.routes.iter() {
         route.check(&trace.header).unwrap();
         assert_eq!(&Route::parse(&route.to_string()).unwrap(), route);
@@ -87,12 +86,12 @@ fn plain<'a>(trace: &'a Trace, request: &'a Request) -> impl Iterator<Item = &'a
     runs.flat_map(|run| &run.routes).map(|&id| trace.routes.get(id))
 }
 
-fn mean_depth(trace: &Trace) -> f64 {
+pub fn mean_depth(trace: &Trace) -> f64 {
     let depths: Vec<f64> = trace.requests.iter().flat_map(|r| plain(trace, r)).map(Route::depth).collect();
     depths.iter().sum::<f64>() / depths.len() as f64
 }
 
-fn takes(route: &Route, layer: u32) -> bool {
+pub fn takes(route: &Route, layer: u32) -> bool {
     route.0.iter().any(|step| step.layer == layer)
 }
 
@@ -175,77 +174,6 @@ proptest! {
         }
     }
 
-    #[test]
-    fn stretching_keeps_relative_depth(source in 1u32..40, target in 1u32..80, depth in 0.0..=1.0f64, middle: bool) {
-        let keep = if middle { "DropMiddle" } else { "DropLast" };
-        let text = format!("StaticDepth(keep: {keep}(depth: {}))", (depth * f64::from(source)).floor());
-        let trace = make(&text, source, batch(1, 2, 3), 1);
-        let laid = stretch(&trace, target).unwrap();
-        obeys_the_format(&laid);
-        let relative = |trace: &Trace| mean_depth(trace) / f64::from(trace.header.layers);
-        // One border with DropLast, two with DropMiddle; each moves by less than a layer of the smaller pool.
-        let most = if middle { 2.0 } else { 1.0 } / f64::from(source.min(target));
-        prop_assert!((relative(&trace) - relative(&laid)).abs() <= most);
-        if target % source == 0 {
-            prop_assert!((relative(&trace) - relative(&laid)).abs() < 1e-12);
-        }
-        // By the definition: the new layer does what the layer at its relative depth did.
-        let (old, new) = (trace.routes.get(0), laid.routes.get(0));
-        for layer in 0..target {
-            let from = ((f64::from(layer) + 0.5) * f64::from(source) / f64::from(target)).floor();
-            prop_assert_eq!(takes(new, layer), takes(old, from as u32));
-        }
-    }
-
-    #[test]
-    fn stretching_any_method_obeys_the_format(which in 0..EXAMPLES.len(), target in 1u32..40, seed: u64) {
-        let trace = make(EXAMPLES[which], 8, batch(3, 5, 9), seed);
-        let laid = stretch(&trace, target).unwrap();
-        for route in laid.routes.iter() {
-            route.check(&laid.header).unwrap();
-        }
-        prop_assert_eq!(stretch(&trace, 8).unwrap(), trace);
-    }
-
-    #[test]
-    fn drawn_routes_keep_phase_and_order(
-        recorded in prop::collection::vec((1u32..9, 2u32..9), 1..4),
-        wanted in prop::collection::vec((1u32..40, 1u32..40), 1..5),
-        seed: u64,
-    ) {
-        // Every token of the recorded trace has a route of its own, so that it can be recognised.
-        let mut source = make("Dense", 4096, batch(1, 1, 1), 0);
-        source.routes = RouteTable::default();
-        let mut next: HashMap<u32, u32> = HashMap::new();
-        let mut phase_of = HashMap::new();
-        source.requests.clear();
-        for (id, (p, g)) in (0..).zip(recorded) {
-            let mut one = request(id, p, g);
-            for (phase, start, count) in [(Phase::Prefill, 0, p), (Phase::Decode, p, g - 1)] {
-                let routes: Vec<u32> = (0..count)
-                    .map(|_| source.routes.intern(Route::of_layers([source.routes.len() as u32])))
-                    .collect();
-                for (index, &route) in routes.iter().enumerate() {
-                    next.insert(route, routes[(index + 1) % routes.len()]);
-                    phase_of.insert(route, (phase, id));
-                }
-                one.runs.push(Run { start, phase, role: Role::Plain, routes, accepted: vec![] });
-            }
-            source.requests.push(one);
-        }
-        let requests: Vec<_> = (100..).zip(wanted).map(|(id, (p, g))| request(id, p, g)).collect();
-        let drawn = draw_routes(&source, requests.clone(), seed).unwrap();
-        obeys_the_format(&drawn);
-        prop_assert!(drawn.header.source.contains("routes drawn"));
-        for one in &drawn.requests {
-            let donor = phase_of[&one.runs[0].routes[0]].1;
-            for run in &one.runs {
-                prop_assert!(run.routes.iter().all(|route| phase_of[route] == (run.phase, donor)));
-                prop_assert!(run.routes.windows(2).all(|pair| next[&pair[0]] == pair[1]));
-            }
-        }
-        prop_assert_eq!(draw_routes(&source, requests, seed).unwrap(), drawn);
-    }
 }
 
 #[test]
@@ -319,6 +247,29 @@ fn the_union_of_independent_skips_is_one_minus_s_to_the_b() {
 }
 
 #[test]
+fn branches_skip_together_or_each_on_its_own() {
+    for (branches, expected) in [("Jointly", [0.75, 0.0, 0.0]), ("Separately", [0.5625, 0.1875, 0.1875])] {
+        let text = format!("IndependentSkips(skip: 0.25, branches: {branches}, keep: [3], kv: none)");
+        let trace = make(&text, 8, batch(4, 500, 501), 6);
+        let mut counts = [0.0f64; 3];
+        for step in trace.requests.iter().flat_map(|r| plain(&trace, r)).flat_map(|route| &route.0) {
+            match step.modules {
+                _ if step.layer == 3 => assert_eq!(step.modules, Modules::Block),
+                Modules::Block => counts[0] += 1.0,
+                Modules::Attention => counts[1] += 1.0,
+                Modules::FeedForward => counts[2] += 1.0,
+                Modules::Adapter => panic!("no adapter was asked for"),
+            }
+        }
+        // 4000 tokens at 7 layers: 4 standard errors are at most 0.012.
+        for (count, expected) in counts.into_iter().zip(expected) {
+            let share: f64 = count / 28_000.0;
+            assert!((share - expected).abs() < 0.012, "{branches}: {counts:?}");
+        }
+    }
+}
+
+#[test]
 fn correlation_narrows_the_union_as_documented() {
     for (skip, correlation, tokens) in
         [(0.5, 0.25, 2), (0.5, 0.64, 4), (0.75, 0.5, 8), (0.5, 1.0, 8), (0.5, 0.0, 4)]
@@ -386,7 +337,9 @@ fn full_rounds_accept_d_times_a() {
 
 #[test]
 fn deferred_layers_are_filled_before_they_are_needed() {
-    let trace = make(EXAMPLES[6], 8, batch(5, 4, 200), 21);
+    // Exits next to each other, so that one layer more is enough to ask for a fill.
+    let text = "EarlyExit(exits: Each([(6, 0.3), (7, 0.3), (8, 0.4)]), kv: deferred, dense_prefill: true)";
+    let trace = make(text, 8, batch(5, 4, 200), 21);
     assert!(trace.requests.iter().flat_map(|r| &r.runs).any(|run| run.role == Role::Recompute));
     for request in &trace.requests {
         // Layers below this depth are in the cache, by position.
@@ -544,87 +497,95 @@ fn unknown_keys_are_refused_and_methods_survive_a_round_trip() {
 }
 
 #[test]
-fn requests_have_the_lengths_and_arrivals_asked_for() {
-    let prompt = Length::LogNormal { median: 500.0, sigma: 1.0, most: 4000 };
-    let lengths = Lengths { prompt, output: Length::Uniform { low: 3, high: 7 } };
-    let made = requests(20_000, &lengths, &Arrivals::Poisson { rate_per_s: 4.0 }, 1).unwrap();
-    let mut prompts: Vec<u32> = made.iter().map(|r| r.prompt_tokens).collect();
-    prompts.sort_unstable();
-    assert!((480..520).contains(&prompts[10_000]), "median {}", prompts[10_000]);
-    // One sigma above the median: the 84.13th percentile.
-    assert!((1290..1430).contains(&prompts[16_827]), "84 % quantile {}", prompts[16_827]);
-    assert!(prompts[0] >= 1 && *prompts.last().unwrap() == 4000);
-    let outputs: Vec<u32> = made.iter().map(|r| r.output_tokens).collect();
-    for length in 3..=7 {
-        let share = outputs.iter().filter(|&&n| n == length).count() as f64 / 20_000.0;
-        assert!((share - 0.2).abs() < 0.012, "{length}: {share}");
-    }
-    assert!(outputs.iter().all(|n| (3..=7).contains(n)));
-    assert!(made.is_sorted_by_key(|r| r.arrival));
-    assert!((made.last().unwrap().arrival.s() - 5000.0).abs() < 150.0);
-    assert_eq!(made, requests(20_000, &lengths, &Arrivals::Poisson { rate_per_s: 4.0 }, 1).unwrap());
-    assert_ne!(made, requests(20_000, &lengths, &Arrivals::Poisson { rate_per_s: 4.0 }, 2).unwrap());
-
-    // Other arrivals leave the lengths as they were.
-    let closed = requests(20_000, &lengths, &Arrivals::Closed, 1).unwrap();
-    assert!(closed.iter().all(|r| r.arrival == SimTime::ZERO));
-    assert!(closed.iter().zip(&made).all(|(a, b)| a.prompt_tokens == b.prompt_tokens));
-    let every = requests(3, &lengths, &Arrivals::Every { gap_s: 0.5 }, 1).unwrap();
-    assert_eq!(every.iter().map(|r| r.arrival.s()).collect::<Vec<_>>(), [0.0, 0.5, 1.0]);
-
-    let fixed = |n| Lengths { prompt: Length::Fixed(n), output: Length::Fixed(1) };
-    let far = Arrivals::Every { gap_s: 1e7 };
-    for (lengths, arrivals, key) in [
-        (fixed(0), Arrivals::Closed, "lengths.prompt"),
+fn headers_say_what_the_method_is() {
+    let header = |which: usize| make(EXAMPLES[which], 8, batch(1, 2, 2), 3).header;
+    let cases = [
+        (0, Order::Monotone, false, Granularity::Batch, KvAction::Write, RouterKind::None, None),
+        (1, Order::Monotone, false, Granularity::Batch, KvAction::Write, RouterKind::Fixed, None),
+        (5, Order::Monotone, false, Granularity::Token, KvAction::CopyState, RouterKind::Threshold, None),
         (
-            Lengths { prompt: Length::Uniform { low: 5, high: 4 }, ..fixed(1) },
-            Arrivals::Closed,
-            "lengths.prompt",
+            7,
+            Order::Monotone,
+            false,
+            Granularity::Token,
+            KvAction::None,
+            RouterKind::ExpertChoice,
+            Some(RouterWhen::PerLayer),
         ),
-        (fixed(1), Arrivals::Poisson { rate_per_s: 0.0 }, "arrivals.rate_per_s"),
-        (fixed(1), Arrivals::Poisson { rate_per_s: f64::NAN }, "arrivals.rate_per_s"),
-        (fixed(1), Arrivals::Every { gap_s: f64::INFINITY }, "arrivals.gap_s"),
-        (fixed(1), Arrivals::Poisson { rate_per_s: 1e-300 }, "arrivals"),
-        (fixed(1), far, "arrivals"),
-    ] {
-        let Err(Error::Input(error)) = requests(3, &lengths, &arrivals, 1) else { panic!("{arrivals:?}") };
-        assert_eq!(error.key.as_deref(), Some(key));
+        (
+            8,
+            Order::Monotone,
+            false,
+            Granularity::Token,
+            KvAction::ProjectOnly,
+            RouterKind::Mlp,
+            Some(RouterWhen::PerLayer),
+        ),
+        (
+            9,
+            Order::Monotone,
+            false,
+            Granularity::Token,
+            KvAction::None,
+            RouterKind::OracleThreshold,
+            Some(RouterWhen::PerLayer),
+        ),
+        (
+            11,
+            Order::Any,
+            true,
+            Granularity::Token,
+            KvAction::Write,
+            RouterKind::OracleThreshold,
+            Some(RouterWhen::Upfront),
+        ),
+        (
+            12,
+            Order::Any,
+            true,
+            Granularity::Token,
+            KvAction::Unified,
+            RouterKind::Mlp,
+            Some(RouterWhen::PerHop),
+        ),
+        (
+            13,
+            Order::Any,
+            false,
+            Granularity::Token,
+            KvAction::Unified,
+            RouterKind::OracleThreshold,
+            Some(RouterWhen::PerHop),
+        ),
+        (14, Order::Monotone, false, Granularity::Batch, KvAction::Write, RouterKind::Fixed, None),
+    ];
+    for (which, order, reuse, granularity, kv, kind, when) in cases {
+        let header = header(which);
+        let found = (
+            header.order,
+            header.reuse,
+            header.granularity,
+            header.kv,
+            header.router.kind,
+            header.router.when,
+        );
+        assert_eq!(found, (order, reuse, granularity, kv, kind, when), "{}", EXAMPLES[which]);
+        assert_eq!(header.layers, 8);
+        assert!(header.source.contains("seed 3"), "{}", header.source);
     }
+    assert_eq!(header(7).router.extra["routed_layers"], serde_json::json!([1, 3, 5, 7]));
+    assert_eq!((header(12).max_hops, header(12).router.hidden), (Some(8), Some(128)));
+    assert_eq!((header(10).router.device, header(8).router.device), (RouterDevice::Host, RouterDevice::Gpu));
 }
 
 #[test]
-fn stretching_is_as_documented() {
-    let laid = |text: &str, from: u32, to: u32| {
-        let mut trace =
-            make("Radial(transitions: Uniform, start: Uniform, hops: Fixed(1))", from, batch(1, 1, 1), 0);
-        trace.routes = RouteTable::default();
-        trace.routes.intern(Route::parse(text).unwrap());
-        trace.requests[0].runs[0].routes = vec![0];
-        stretch(&trace, to).unwrap().routes.get(0).to_string()
-    };
-    assert_eq!(laid("0 1 2 1 2 3", 4, 8), "0 1 2 3 4 5 2 3 4 5 6 7");
-    assert_eq!(laid("4 1 7", 8, 16), "8 9 2 3 14 15");
-    assert_eq!(laid("0a 1f@0.5!none+r", 2, 4), "0a 1a 2f@0.5!none+r 3f@0.5!none+r");
-    assert_eq!(laid("0 1 2", 4, 2), "0");
-    assert_eq!(laid("7 7 2", 8, 4), "3 3");
-    for (from, to) in [(1, 7), (5, 12), (12, 5), (30, 126)] {
-        let dense = make("Dense", from, batch(2, 3, 4), 0);
-        assert_eq!(stretch(&dense, to).unwrap().routes.get(0), &Route::dense(to));
+fn requests_come_out_by_arrival() {
+    let mut requests = batch(4, 2, 2);
+    requests[0].arrival = SimTime::from_s(2.0);
+    requests[3].arrival = SimTime::from_s(1.0);
+    let dense = make("Dense", 4, requests.clone(), 0);
+    let drawn = draw_routes(&dense, requests, 0).unwrap();
+    for trace in [dense, drawn] {
+        assert_eq!(trace.requests.iter().map(|r| r.id).collect::<Vec<_>>(), [1, 2, 3, 0]);
     }
-    let mut monotone = make("Dense", 2, batch(1, 1, 1), 0);
-    (monotone.header.reuse, monotone.routes) = (true, RouteTable::default());
-    monotone.routes.intern(Route::parse("0 1 1").unwrap());
-    assert_eq!(stretch(&monotone, 4).unwrap().routes.get(0).to_string(), "0 1 2 2 3 3");
-    assert!(stretch(&monotone, 0).is_err());
-    assert!(stretch(&monotone, 4).unwrap().header.source.contains("from 2 over 4 layers"));
-}
-
-#[test]
-fn routes_that_cannot_be_drawn_are_refused() {
-    let drafts = make("DraftVerify(exit_layer: 3, drafts: 6, acceptance: 0.5)", 8, batch(1, 4, 20), 1);
-    assert!(draw_routes(&drafts, batch(1, 2, 2), 1).is_err());
-    let no_decode = make("Dense", 8, batch(1, 4, 1), 1);
-    assert!(draw_routes(&no_decode, batch(1, 9, 2), 1).is_err());
-    obeys_the_format(&draw_routes(&no_decode, batch(1, 9, 1), 1).unwrap());
-    assert!(draw_routes(&no_decode, batch(1, 0, 1), 1).is_err());
 }

@@ -49,7 +49,7 @@ fn longest() -> u32 {
     131_072
 }
 
-/// When requests arrive. The first one comes one gap after the start, except in `Closed` and `Every`.
+/// When requests arrive, counted from the start of the trace.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub enum Arrivals {

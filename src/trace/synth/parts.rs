@@ -5,8 +5,8 @@ use serde::{Deserialize, Serialize};
 
 /// What a static method keeps of the pool.
 ///
-/// A depth is in blocks, 0 to the pool size, and is rounded to the nearest half (quarters go up). Where that leaves half a block, one layer at
-/// the border of the removed ones keeps its feed-forward branch and loses its attention.
+/// A depth is in blocks, 0 to the pool size, and is rounded to the nearest half (quarters go up). Where that leaves half
+/// a block, the first of the removed layers keeps its feed-forward branch and loses only its attention.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub enum Keep {
