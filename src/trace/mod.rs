@@ -9,7 +9,10 @@ use serde::{Deserialize, Serialize};
 use std::fmt;
 
 mod route;
+mod stretch;
+pub mod synth;
 pub use route::{Modules, Route, RouteTable, Step};
+pub use stretch::{draw_routes, stretch};
 
 /// Largest layer pool that a trace may name.
 pub const MOST_LAYERS: u32 = 65_535;

@@ -22,3 +22,7 @@ pub fn data(path: &str) -> Option<std::path::PathBuf> {
     eprintln!("SKIPPED: {} is absent", full.display());
     None
 }
+
+mod load;
+mod stretch;
+mod synth;

@@ -1,0 +1,170 @@
+//! Every method is a trace: requests get routes as a published method would choose them.
+//!
+//! The generators know nothing of text. They give each method the pattern that its paper describes, at the mean depth
+//! that is asked for, so that methods can be compared where nobody recorded a router. A seed gives the same trace on
+//! every machine; each request draws from a stream of its own, named after its id, so that adding a request leaves the
+//! routes of the others as they were.
+
+use crate::error::Result;
+use crate::rng::Stream;
+use crate::trace::{
+    Granularity, Header, KvAction, Order, Request, Route, RouteTable, Router, RouterKind, RouterWhen, Run,
+    Trace,
+};
+
+mod check;
+mod count;
+mod depths;
+mod draft;
+mod exits;
+mod fixed;
+mod load;
+mod method;
+mod parts;
+mod skips;
+mod tokens;
+mod walks;
+
+pub use count::Count;
+pub use load::{Arrivals, Length, Lengths, MOST_TOKENS, requests};
+pub use method::Method;
+pub use parts::{Branches, Keep, Loops, Routed, RouterSpec, Share, Start, Transitions};
+
+use count::demand;
+use tokens::plain;
+
+/// Gives every request the routes of `method` in a pool of `layers`: P + G - 1 for P prompt and G generated tokens.
+/// Runs that a request brings are replaced. Requests come out by arrival, equal arrivals as given.
+///
+/// The header names the model `synthetic` and, as its source, the method as written and the seed.
+///
+/// # Errors
+/// A parameter of the method out of range, or a request without prompt or output tokens or with more than [`MOST_TOKENS`].
+pub fn generate(method: &Method, layers: u32, mut requests: Vec<Request>, seed: u64) -> Result<Trace> {
+    method.check(layers)?;
+    check_lengths(&requests)?;
+    requests.sort_by_key(|request| request.arrival);
+    let mut routes = RouteTable::default();
+    let mut of_request = generator(method, layers, seed);
+    for request in &mut requests {
+        let mut own = Stream::new(seed, &format!("routes of request {}", request.id));
+        request.runs = of_request(request, &mut routes, &mut own);
+    }
+    Ok(Trace { header: header(method, layers, seed), routes, requests })
+}
+
+/// Each request has 1 to [`MOST_TOKENS`] prompt tokens, and as many generated ones.
+pub(super) fn check_lengths(requests: &[Request]) -> Result<()> {
+    let what = format!("1 to {MOST_TOKENS} tokens");
+    for (index, request) in requests.iter().enumerate() {
+        for (name, tokens) in
+            [("prompt_tokens", request.prompt_tokens), ("output_tokens", request.output_tokens)]
+        {
+            let key = format!("requests[{index}].{name}");
+            demand((1..=MOST_TOKENS).contains(&tokens), &key, tokens, &what)?;
+        }
+    }
+    Ok(())
+}
+
+/// What makes the runs of one request from its own random stream.
+type Generator<'a> = Box<dyn FnMut(&Request, &mut RouteTable, &mut Stream) -> Vec<Run> + 'a>;
+
+fn generator(method: &Method, layers: u32, seed: u64) -> Generator<'_> {
+    match method {
+        Method::Dense => same(Route::dense(layers)),
+        Method::StaticDepth { keep } => same(fixed::kept(keep, layers)),
+        Method::StaticWidth { keep } => same(fixed::narrow(*keep, layers)),
+        Method::EarlyExit { exits, kv, dense_prefill, .. } => {
+            let deferred = *kv == KvAction::Deferred;
+            let mut exits = exits::Exits::new(exits, layers, *dense_prefill, deferred);
+            Box::new(move |request, table, own| exits.request(request, table, own))
+        }
+        Method::MixtureOfDepths { capacity, routed, window } => {
+            let depths = depths::Depths::new(*capacity, routed, *window, layers);
+            Box::new(move |request, table, own| depths.request(request, table, own))
+        }
+        Method::IndependentSkips { skip, branches, keep, dense_prefill, .. } => {
+            let skips = skips::Skips::new(*skip, *branches, keep, layers, *dense_prefill);
+            Box::new(move |request, table, own| skips.independent(request, table, own))
+        }
+        Method::CorrelatedSkips { skip, correlation, share, branches, keep, dense_prefill, .. } => {
+            let skips = skips::Skips::new(*skip, *branches, keep, layers, *dense_prefill);
+            let mut skips = skips::Correlated::new(skips, *correlation, *share, seed);
+            Box::new(move |request, table, own| skips.request(request, table, own))
+        }
+        Method::Recursion { prefix, suffix, times, kv, .. } => Box::new(move |request, table, own| {
+            plain(request, |_| table.intern(walks::recursion(*prefix, *suffix, times.draw(own), *kv, layers)))
+        }),
+        Method::Radial { transitions, start, hops, max_hops, reuse, .. } => {
+            let (max_hops, reuse) = (*max_hops, *reuse);
+            let walk = walks::Walk { transitions, start, hops, max_hops, reuse, layers };
+            Box::new(move |request, table, own| walk.request(request, table, own))
+        }
+        Method::DraftVerify { exit_layer, drafts, acceptance } => {
+            let rounds = draft::Rounds::new(*exit_layer, *drafts, *acceptance);
+            Box::new(move |request, table, own| rounds.request(request, layers, table, own))
+        }
+    }
+}
+
+/// One route for all tokens.
+fn same<'a>(route: Route) -> Generator<'a> {
+    Box::new(move |request, table, _| {
+        let id = table.intern(route.clone());
+        plain(request, |_| id)
+    })
+}
+
+fn header(method: &Method, layers: u32, seed: u64) -> Header {
+    use RouterKind::{ExpertChoice, Fixed, None as NoRouter, OracleThreshold, Threshold};
+    let one_for_all = matches!(
+        method,
+        Method::Dense
+            | Method::StaticDepth { .. }
+            | Method::StaticWidth { .. }
+            | Method::DraftVerify { .. }
+            | Method::Recursion { times: Count::Fixed(_), .. }
+    );
+    let (kv, router) = match method {
+        Method::Dense => (KvAction::Write, Router::free(NoRouter)),
+        Method::StaticDepth { .. }
+        | Method::StaticWidth { .. }
+        | Method::DraftVerify { .. }
+        | Method::Recursion { times: Count::Fixed(_), .. } => (KvAction::Write, Router::free(Fixed)),
+        Method::EarlyExit { kv, router, .. } => {
+            // The marks of the steps say when it decides.
+            (*kv, Router { kind: Threshold, ..router.router(Threshold, None) })
+        }
+        Method::MixtureOfDepths { routed, .. } => {
+            let mut router = RouterSpec::default().router(ExpertChoice, Some(RouterWhen::PerLayer));
+            router.extra.insert("routed_layers".to_owned(), routed.ids(layers).into());
+            (KvAction::None, router)
+        }
+        Method::IndependentSkips { kv, router, .. } | Method::CorrelatedSkips { kv, router, .. } => {
+            (*kv, router.router(OracleThreshold, Some(RouterWhen::PerLayer)))
+        }
+        Method::Recursion { router, .. } => {
+            (KvAction::Write, router.router(OracleThreshold, Some(RouterWhen::Upfront)))
+        }
+        Method::Radial { kv, router, .. } => (*kv, router.router(OracleThreshold, Some(RouterWhen::PerHop))),
+    };
+    let (order, reuse) = match method {
+        Method::Recursion { .. } => (Order::Any, true),
+        Method::Radial { reuse, .. } => (Order::Any, *reuse),
+        _ => (Order::Monotone, false),
+    };
+    let max_hops = if let Method::Radial { max_hops, .. } = method { *max_hops } else { None };
+    let written = ron::to_string(method).unwrap_or_else(|_| method.name().to_owned());
+    Header {
+        model: "synthetic".to_owned(),
+        layers,
+        order,
+        reuse,
+        granularity: if one_for_all { Granularity::Batch } else { Granularity::Token },
+        kv,
+        router,
+        max_hops,
+        source: format!("synthetic routes, seed {seed}: {}", crate::error::shorten(&written)),
+    }
+}
