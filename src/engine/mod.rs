@@ -1,8 +1,8 @@
 //! Time, tasks, resources and memory pools. Knows no model and no token.
 //!
-//! A [`Plan`] is a graph of tasks; each task holds one server of one resource for a fixed time. A resource serves its
-//! queue first in, first out, in the order in which tasks became ready. Links are resources whose tasks last bytes over
-//! bandwidth. The loop is explicit: [`Engine::run`] runs tasks and returns when a plan ends or a timer fires.
+//! A [`Plan`] is a graph of tasks; each task holds one server of one resource for a fixed time. A free server takes the
+//! ready task that was submitted first (earlier plan, then earlier index), as an in-order stream does. Links are resources
+//! whose tasks last bytes over bandwidth. The loop is explicit: [`Engine::run`] runs tasks and returns when a plan ends or a timer fires.
 
 mod event;
 mod plan;
@@ -13,7 +13,8 @@ pub use plan::{Plan, Task};
 pub use pool::Pool;
 
 use crate::units::SimTime;
-use std::collections::VecDeque;
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
 
 /// Index of a resource, as [`Engine::add_resource`] returned it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -50,14 +51,15 @@ struct Resource {
     name: String,
     servers: u32,
     free: u32,
-    waiting: VecDeque<TaskRef>,
+    /// Ready tasks without a server, by submission.
+    waiting: BinaryHeap<Reverse<(u64, TaskRef)>>,
     busy: SimTime,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct TaskRef {
-    plan: u32,
     index: u32,
+    plan: u32,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,6 +76,7 @@ pub struct Engine {
     resources: Vec<Resource>,
     plans: Vec<Option<Plan>>,
     tasks_ended: u64,
+    submitted: u64,
 }
 
 impl Engine {
@@ -86,7 +89,7 @@ impl Engine {
     pub fn add_resource(&mut self, name: impl Into<String>, servers: u32) -> ResourceId {
         assert!(servers > 0, "a resource without servers never serves");
         let id = ResourceId(u16::try_from(self.resources.len()).expect("fewer than 65536 resources"));
-        let waiting = VecDeque::new();
+        let waiting = BinaryHeap::new();
         self.resources.push(Resource { name: name.into(), servers, free: servers, waiting, busy: SimTime::ZERO });
         id
     }
@@ -114,7 +117,8 @@ impl Engine {
 
     /// Starts a plan now. Its tasks without predecessors are ready at once, in their order.
     pub fn submit(&mut self, mut plan: Plan) {
-        plan.seal();
+        self.submitted += 1;
+        plan.seal(self.submitted);
         let slot = self.plans.iter().position(Option::is_none).unwrap_or(self.plans.len());
         if slot == self.plans.len() {
             self.plans.push(None);
@@ -157,10 +161,11 @@ impl Engine {
         let plan = self.plans[task.plan as usize].as_mut().expect("a ready task has a plan");
         let id = plan.set_ready(task.index, self.now);
         let resource = &mut self.resources[id.0 as usize];
-        if resource.free > 0 {
+        // A server that has just become free goes to whoever was submitted first, once all who become ready are known.
+        if resource.free > 0 && resource.waiting.is_empty() {
             self.start(task, id);
         } else {
-            resource.waiting.push_back(task);
+            resource.waiting.push(Reverse((plan.number(), task)));
         }
     }
 
@@ -174,7 +179,7 @@ impl Engine {
         self.events.push(self.now + duration, Class::TaskEnd, Payload::TaskEnd(task));
     }
 
-    /// Ends a task: frees its server, starts who waited longest, makes successors ready. Returns the plan if it is over.
+    /// Ends a task: frees its server, makes successors ready, gives the server to the first in line. Returns the plan if it is over.
     #[inline]
     fn end(&mut self, task: TaskRef, log: &mut impl FnMut(&Ended)) -> Option<Plan> {
         let plan = self.plans[task.plan as usize].as_mut().expect("a running task has a plan");
@@ -182,12 +187,7 @@ impl Engine {
         log(&ended);
         self.tasks_ended += 1;
 
-        let resource = &mut self.resources[ended.resource.0 as usize];
-        resource.free += 1;
-        if let Some(waiting) = resource.waiting.pop_front() {
-            self.start(waiting, ended.resource);
-        }
-
+        self.resources[ended.resource.0 as usize].free += 1;
         let mut successor = self.plans[task.plan as usize].as_ref().expect("still there").first_successor(task.index);
         while let Some(edge) = successor {
             let plan = self.plans[task.plan as usize].as_mut().expect("still there");
@@ -196,6 +196,12 @@ impl Engine {
                 self.ready(TaskRef { plan: task.plan, index });
             }
             successor = next;
+        }
+        let resource = &mut self.resources[ended.resource.0 as usize];
+        if resource.free > 0
+            && let Some(Reverse((_, waiting))) = resource.waiting.pop()
+        {
+            self.start(waiting, ended.resource);
         }
         let over = self.plans[task.plan as usize].as_ref().expect("still there").is_over();
         if over { self.plans[task.plan as usize].take() } else { None }

@@ -41,6 +41,7 @@ pub struct Plan {
     edges: Vec<Edge>,
     ended: u32,
     critical_path: SimTime,
+    number: u64,
     /// A number of the caller's, to know the plan again when it is over.
     pub tag: u64,
 }
@@ -97,7 +98,14 @@ impl Plan {
         self.critical_path = SimTime::ZERO;
     }
 
-    pub(super) fn seal(&mut self) {
+    /// How many plans were submitted before this one, and itself.
+    #[inline]
+    pub(super) fn number(&self) -> u64 {
+        self.number
+    }
+
+    pub(super) fn seal(&mut self, number: u64) {
+        self.number = number;
         assert_eq!(self.ended, 0, "a plan runs once; clear it before it is filled again");
     }
 

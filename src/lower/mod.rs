@@ -79,7 +79,8 @@ impl<'a> Lowering<'a> {
         self.emit(&view, align, graph);
         graph.layer_visits = visits;
         graph.union_bytes = self.union_bytes();
-        graph.activation_bytes = self.activation_bytes(batch);
+        let logits: u64 = batch.spans.iter().filter(|span| leaves(span)).map(|span| u64::from(span.logits)).sum();
+        graph.activation_bytes = activation_bytes(self.model, batch.tokens().into(), logits);
     }
 
     /// Bytes of the layers' weights that the pass needs, each layer counted once.
@@ -96,14 +97,6 @@ impl<'a> Lowering<'a> {
             u64::from(attention) * attention_bytes + (width * ffn_bytes as f64) as u64
         };
         self.union.iter().map(bytes).sum()
-    }
-
-    /// Residual stream and its copy, the widest intermediate of a layer, and the logits.
-    fn activation_bytes(&self, batch: &Batch) -> u64 {
-        let model = self.model;
-        let widest = (2 * model.q_dim() + 2 * model.kv_dim()).max(model.ffn * (1 + u64::from(model.gated)));
-        let logits: u64 = batch.spans.iter().filter(|span| leaves(span)).map(|span| u64::from(span.logits)).sum();
-        model.activations.bytes(u64::from(batch.tokens()) * (2 * model.hidden + widest) + logits * model.outputs)
     }
 
     fn emit(&mut self, view: &View, align: Align, graph: &mut Graph) {
@@ -196,10 +189,19 @@ fn head(emit: &mut Emit, model: &Model, rows: u32) {
     if rows != emit.tokens {
         emit.kernel(Kernel::Gather { rows: padded, width: hidden, activations }, Cause::Head);
     }
-    let layer_norm = model.norm == Norm::Layer;
-    emit.kernel(Kernel::Norm { rows: padded, width: hidden, groups: 1, layer_norm, activations }, Cause::Head);
+    if model.final_norm {
+        let layer_norm = model.norm == Norm::Layer;
+        emit.kernel(Kernel::Norm { rows: padded, width: hidden, groups: 1, layer_norm, activations }, Cause::Head);
+    }
     emit.matmul(rows, hidden, model.outputs as u32, model.embedding_weights, Cause::Head);
     if matches!(model.input, Input::Tokens { .. }) {
         emit.kernel(Kernel::Sample { rows: padded, vocabulary: model.outputs as u32, activations }, Cause::Head);
     }
+}
+
+/// Bytes alive at once in a pass of `tokens` of which `logits` reach the head: residual stream and its copy, the widest
+/// intermediate of a layer, and the logits.
+pub fn activation_bytes(model: &Model, tokens: u64, logits: u64) -> u64 {
+    let widest = (2 * model.q_dim() + 2 * model.kv_dim()).max(model.ffn * (1 + u64::from(model.gated)));
+    model.activations.bytes(tokens * (2 * model.hidden + widest) + logits * model.outputs)
 }

@@ -51,6 +51,11 @@ impl Sequence {
         run.phase == Phase::Decode && matches!(run.role, Role::Plain | Role::Draft)
     }
 
+    /// Whether its next token is one of the prompt.
+    pub fn in_prompt(&self) -> bool {
+        self.current().phase == Phase::Prefill && self.current().role == Role::Plain
+    }
+
     /// Tokens that could pass together next.
     pub fn unit(&self) -> u32 {
         if self.is_single() { 1 } else { self.current().routes.len() as u32 - self.passed }

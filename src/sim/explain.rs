@@ -1,0 +1,162 @@
+//! Where the saving went: every pass is lowered twice more, dense and with one group a layer, and only priced.
+//!
+//! For a pass of T tokens, `ideal` gives each token its share 1/T of a dense layer's attention (feed-forward) time for each
+//! attention (feed-forward) branch that it visits. What the layers really take beyond that is the union (one group a layer,
+//! but part-filled) and the fragmentation (several groups a layer).
+
+use super::machine::{Graphed, Machine};
+use crate::batch::{Batch, Context, Part, Paths, Policy, Visibility};
+use crate::lower::{Cause, Dispatch, Graph, Lowering, RouterPlan};
+use crate::metrics::Losses;
+use crate::model::Model;
+use crate::trace::{Granularity, Header, KvAction, Order, Route, RouteTable, Router, RouterKind};
+use crate::units::SimTime;
+
+pub(super) struct Explain<'a> {
+    model: &'a Model,
+    /// The dense route, as the only path.
+    dense_path: Paths,
+    dense: Lowering<'a>,
+    merged: Lowering<'a>,
+    graph: Graph,
+    full: Batch,
+    losses: Losses,
+}
+
+/// A pass as the explanation looks at it.
+pub(super) struct Seen<'a> {
+    pub batch: &'a Batch,
+    pub contexts: &'a [Context],
+    pub paths: &'a Paths,
+    /// Whether the host's step came first.
+    pub step: bool,
+}
+
+/// Kernel time by what the explanation tells apart.
+#[derive(Clone, Copy, Debug, Default)]
+struct Parts {
+    attention: i128,
+    feed_forward: i128,
+    kv: i128,
+    router: i128,
+    moves: i128,
+    rest: i128,
+}
+
+impl Parts {
+    fn add(&mut self, cause: Cause, time: SimTime) {
+        let part = match cause {
+            Cause::Attention => &mut self.attention,
+            Cause::FeedForward => &mut self.feed_forward,
+            Cause::Kv => &mut self.kv,
+            Cause::Router => &mut self.router,
+            Cause::Move => &mut self.moves,
+            Cause::Embed | Cause::Adapter | Cause::Head | Cause::Launch => &mut self.rest,
+        };
+        *part += i128::from(time.ps());
+    }
+
+    fn layers(&self) -> i128 {
+        self.attention + self.feed_forward
+    }
+
+    fn busy(&self) -> i128 {
+        self.layers() + self.kv + self.router + self.moves + self.rest
+    }
+}
+
+impl<'a> Explain<'a> {
+    pub fn new(model: &'a Model, dispatch: &Dispatch) -> Self {
+        let header = Header {
+            model: model.name.clone(),
+            layers: model.layers,
+            order: Order::Monotone,
+            reuse: false,
+            granularity: Granularity::Token,
+            kv: KvAction::Write,
+            router: Router::free(RouterKind::None),
+            max_hops: None,
+            source: String::new(),
+        };
+        let mut routes = RouteTable::default();
+        routes.intern(Route::dense(model.layers));
+        let mut dense_path = Paths::default();
+        dense_path.extend(&header, &routes);
+        let aligned = Dispatch { policy: Policy::Aligned, router: RouterPlan::FREE, ..dispatch.clone() };
+        // A dense run has no holes: every earlier token is seen.
+        let dense = Dispatch { visibility: Visibility::OnePerToken, monotone: true, ..aligned.clone() };
+        Explain {
+            model,
+            dense_path,
+            dense: Lowering::new(model, dense),
+            merged: Lowering::new(model, aligned),
+            graph: Graph::default(),
+            full: Batch::default(),
+            losses: Losses::default(),
+        }
+    }
+
+    /// The pass `graphed` took `length`. A pass of a queue takes part of a step: what it did counts now, what it is held
+    /// against when its tokens reach the head.
+    pub fn pass(&mut self, view: &Seen, graphed: &Graphed, length: SimTime, machine: &mut Machine) {
+        let mut routed = Parts::default();
+        machine.estimate(&graphed.graph, view.step, |call, time| routed.add(call.cause, time));
+        let decisions = machine.decision_time(&graphed.graph);
+        let routed_gap = ps(length) - routed.busy();
+        let routing_gap = ps(decisions).min(routed_gap);
+
+        let losses = &mut self.losses;
+        losses.kv += routed.kv;
+        losses.moves += routed.moves;
+        losses.router += routed.router + routing_gap;
+        losses.launch += routed_gap - routing_gap;
+        losses.fragmentation += routed.layers();
+        losses.other += routed.rest;
+
+        self.full.clear();
+        for span in view.batch.spans.iter().filter(|span| span.part.to == Part::END) {
+            let paths = view.batch.paths_of(span).iter().copied();
+            self.full.push(span.sequence, paths, span.decode, span.logits, Part::WHOLE);
+        }
+        if !self.full.spans.is_empty() {
+            self.hold_against(view, machine);
+        }
+    }
+
+    /// Takes off what the same tokens cost dense, and in one group a layer.
+    fn hold_against(&mut self, view: &Seen, machine: &mut Machine) {
+        let (mut attention_visits, mut ffn_visits) = (0u64, 0.0f64);
+        for hop in self.full.paths.iter().flat_map(|&path| &view.paths.get(path).hops) {
+            attention_visits += u64::from(hop.modules.attention());
+            ffn_visits += if hop.modules.feed_forward() { f64::from(hop.width) } else { 0.0 };
+        }
+        let mut merged = Parts::default();
+        self.merged.lower(&self.full, view.contexts, view.paths, &mut self.graph);
+        machine.estimate(&self.graph, true, |call, time| merged.add(call.cause, time));
+
+        self.full.paths.fill(0);
+        let mut dense = Parts::default();
+        self.dense.lower(&self.full, view.contexts, &self.dense_path, &mut self.graph);
+        let dense_length = machine.estimate(&self.graph, true, |call, time| dense.add(call.cause, time));
+
+        let all = f64::from(self.full.tokens()) * f64::from(self.model.layers);
+        let share = |time: i128, visits: f64| (time as f64 * visits / all) as i128;
+        let ideal = share(dense.attention, attention_visits as f64) + share(dense.feed_forward, ffn_visits);
+
+        let losses = &mut self.losses;
+        losses.dense += ps(dense_length);
+        losses.saving += dense.layers() - ideal;
+        losses.union += merged.layers() - ideal;
+        losses.fragmentation -= merged.layers();
+        losses.other -= dense.rest;
+        losses.launch -= ps(dense_length) - dense.busy();
+    }
+
+    pub fn losses(&self) -> Losses {
+        self.losses
+    }
+}
+
+fn ps(time: SimTime) -> i128 {
+    i128::from(time.ps())
+}

@@ -1,0 +1,274 @@
+//! Puts sched, lower and cost on the engine: a trace in, a ledger out.
+//!
+//! The loop is short: whoever has arrived is admitted, the scheduler forms a pass, the pass becomes a graph, the graph
+//! becomes a plan of priced tasks, the engine runs it, and everybody in it moves on ([`run`]).
+
+mod explain;
+mod machine;
+mod observe;
+
+pub use machine::chain;
+pub use observe::{Observer, PassInfo, Silent};
+
+use crate::batch::{Batch, Part, Paths};
+use crate::cost::{Device, Limits};
+use crate::engine::Pool;
+use crate::error::{InputError, Result};
+use crate::lower::{Dispatch, Lowering};
+use crate::metrics::{Ledger, Memory, RequestTimes};
+use crate::model::Model;
+use crate::sched::{Outcome, Scheduler, Sequence, Serving, kv_entries_at_most};
+use crate::trace::{Request, RouterKind, Trace};
+use crate::units::SimTime;
+use explain::{Explain, Seen};
+use machine::Machine;
+
+/// One variant, ready to run.
+#[derive(Clone, Debug)]
+pub struct Setup {
+    /// The network, in its number formats.
+    pub model: Model,
+    /// The device profile.
+    pub hardware: crate::hw::Hardware,
+    /// Clock and power caps.
+    pub limits: Limits,
+    /// How batches form.
+    pub serving: Serving,
+    /// How passes become kernels.
+    pub dispatch: Dispatch,
+    /// Whether each pass is also priced dense and in one group a layer, to tell where the saving went.
+    pub explain: bool,
+}
+
+/// Runs `trace` from its first arrival to its last token.
+///
+/// # Errors
+/// Before anything is simulated: weights or a single request that cannot fit, a prompt that exceeds the token budget
+/// without chunked prefill, requests without routes, a pool that is not the model's.
+pub fn run(setup: &Setup, trace: &Trace, observer: &mut impl Observer) -> Result<Ledger> {
+    Simulation::new(setup, trace)?.run(observer)
+}
+
+struct Simulation<'a> {
+    model: &'a Model,
+    trace: &'a Trace,
+    paths: Paths,
+    /// KV entries that each request holds at most.
+    entries: Vec<u64>,
+    scheduler: Scheduler,
+    lowering: Lowering<'a>,
+    machine: Machine,
+    explain: Option<Explain<'a>>,
+    memory: Pool,
+    ledger: Ledger,
+    next_arrival: usize,
+    first_tokens: Vec<Option<SimTime>>,
+}
+
+impl<'a> Simulation<'a> {
+    fn new(setup: &'a Setup, trace: &'a Trace) -> Result<Self> {
+        let model = &setup.model;
+        if trace.header.layers != model.layers {
+            let what = format!("a trace of {} layers, as {} has (stretch lays it over)", model.layers, model.name);
+            return Err(InputError::expected(what).key("layers").found(trace.header.layers).into());
+        }
+        let mut paths = Paths::default();
+        paths.extend(&trace.header, &trace.routes);
+        let device = Device::new(&setup.hardware, setup.limits)?;
+        let resident = resident_layers(trace);
+        let weights = model.weight_bytes(resident);
+        let capacity = device.capacity_bytes();
+        let kv_capacity = kv_capacity(model, setup.serving, weights, capacity)?;
+        let entries = check_requests(setup, trace, &paths, kv_capacity)?;
+
+        let mut memory = Pool::new(capacity);
+        memory.take(weights).expect("weights were checked against the capacity");
+        let ledger = Ledger { memory: Memory { weights, capacity, ..Memory::default() }, ..Ledger::default() };
+        Ok(Simulation {
+            model,
+            trace,
+            paths,
+            entries,
+            scheduler: Scheduler::new(
+                setup.serving,
+                setup.dispatch.policy,
+                model.layers,
+                model.kv_entry_bytes(),
+                kv_capacity,
+            ),
+            lowering: Lowering::new(model, setup.dispatch.clone()),
+            explain: setup.explain.then(|| Explain::new(model, &setup.dispatch)),
+            machine: Machine::new(device),
+            memory,
+            ledger,
+            next_arrival: 0,
+            first_tokens: Vec::new(),
+        })
+    }
+
+    fn run(mut self, observer: &mut impl Observer) -> Result<Ledger> {
+        let (mut batch, mut outcome) = (Batch::default(), Outcome::default());
+        loop {
+            self.arrivals();
+            if self.scheduler.next_batch(self.machine.now(), &self.paths, &mut batch) {
+                self.pass(&batch, observer);
+                self.settle(&batch, &mut outcome, observer);
+            } else if let Some(request) = self.trace.requests.get(self.next_arrival) {
+                self.machine.wait_until(request.arrival);
+            } else {
+                assert!(self.scheduler.is_idle(), "a sequence that runs has a next pass");
+                break;
+            }
+        }
+        self.finish();
+        Ok(self.ledger)
+    }
+
+    /// Everybody who has arrived by now joins the queue.
+    fn arrivals(&mut self) {
+        while let Some(request) = self.trace.requests.get(self.next_arrival)
+            && request.arrival <= self.machine.now()
+        {
+            self.scheduler.arrive(request.clone(), self.entries[self.next_arrival]);
+            self.next_arrival += 1;
+        }
+    }
+
+    /// Lowers, prices and runs one pass.
+    fn pass(&mut self, batch: &Batch, observer: &mut impl Observer) {
+        let mut graphed = std::mem::take(&mut self.machine.graphed);
+        self.lowering.lower(batch, self.scheduler.contexts(), &self.paths, &mut graphed.graph);
+        let whole = batch.spans.iter().any(|span| span.part.to == Part::END);
+        self.machine.price(&mut graphed, whole, &mut self.ledger);
+
+        let activations = graphed.graph.activation_bytes;
+        self.memory.take(activations).expect("activations of the largest pass were set aside");
+        self.ledger.memory.activations_peak = self.ledger.memory.activations_peak.max(activations);
+        self.ledger.layer_visits += graphed.graph.layer_visits;
+        self.ledger.union_bytes += u128::from(graphed.graph.union_bytes);
+        let (attention, ffn) = (self.model.attention_weight_bytes(), self.model.ffn_weight_bytes());
+        if whole {
+            self.ledger.pool_bytes += u128::from(self.model.layers) * u128::from(attention + ffn);
+        }
+
+        let begin = self.machine.now();
+        let graphed = self.machine.run(graphed, &mut self.ledger, observer);
+        let length = self.machine.now() - begin;
+        self.ledger.passes += 1;
+        self.ledger.pass_ps += u128::from(length.ps());
+        self.memory.give_back(activations);
+        if let Some(explain) = &mut self.explain {
+            let seen = Seen { batch, contexts: self.scheduler.contexts(), paths: &self.paths, step: whole };
+            explain.pass(&seen, &graphed, length, &mut self.machine);
+        }
+        let info = PassInfo { begin, end: self.machine.now(), batch, memory_bytes: self.memory.held() + activations };
+        observer.pass(&info);
+        self.machine.graphed = graphed;
+    }
+
+    /// Moves every sequence of the pass on, and books tokens, KV bytes and finished requests.
+    fn settle(&mut self, batch: &Batch, outcome: &mut Outcome, observer: &mut impl Observer) {
+        let now = self.machine.now();
+        for span in batch.spans.iter().filter(|span| span.part.to == Part::END) {
+            self.ledger.routed_tokens += u64::from(span.tokens);
+            for &path in batch.paths_of(span) {
+                self.ledger.half_depths += (self.paths.get(path).depth * 2.0) as u64;
+            }
+            if self.scheduler.sequence(span.sequence).in_prompt() {
+                self.ledger.prompt_tokens += u64::from(span.tokens);
+            }
+        }
+        let before = self.scheduler.kv_bytes();
+        self.scheduler.complete(now, batch, &self.paths, outcome);
+        let after = self.scheduler.kv_bytes();
+        if after >= before {
+            self.memory.take(after - before).expect("running sequences were promised their KV bytes");
+        } else {
+            self.memory.give_back(before - after);
+        }
+        self.ledger.memory.kv_peak = self.ledger.memory.kv_peak.max(after);
+
+        for &(slot, tokens) in &outcome.tokens {
+            self.ledger.output_tokens += u64::from(tokens);
+            let slot = slot as usize;
+            if self.first_tokens.len() <= slot {
+                self.first_tokens.resize(slot + 1, None);
+            }
+            self.first_tokens[slot].get_or_insert(now);
+            observer.output(tokens);
+        }
+        for &slot in &outcome.finished {
+            let sequence = self.scheduler.sequence(slot);
+            let first = self.first_tokens[slot as usize].take().expect("a finished request put a token out");
+            self.ledger.requests.push(times(sequence, first, now));
+        }
+        self.scheduler.release(&outcome.finished);
+        let freed = after - self.scheduler.kv_bytes();
+        self.memory.give_back(freed);
+    }
+
+    fn finish(&mut self) {
+        let ledger = &mut self.ledger;
+        assert_eq!(self.memory.held(), ledger.memory.weights, "bytes taken = bytes given back, but for the weights");
+        assert_eq!(ledger.requests.len(), self.trace.requests.len(), "every request finishes");
+        ledger.makespan = self.machine.now();
+        ledger.memory.total_peak = self.memory.peak();
+        ledger.busy = self.machine.busy_shares();
+        ledger.losses = self.explain.as_ref().map(Explain::losses);
+    }
+}
+
+fn times(sequence: &Sequence, first: SimTime, last: SimTime) -> RequestTimes {
+    let Request { id, arrival, output_tokens, .. } = *sequence.request();
+    assert_eq!(sequence.put_out(), output_tokens, "a request that is over has put out all its tokens");
+    RequestTimes { id, arrival, first, last, output_tokens }
+}
+
+/// Layers whose weights must be kept: all, unless the choice was made once and for all.
+fn resident_layers(trace: &Trace) -> u32 {
+    if trace.header.router.kind != RouterKind::Fixed {
+        return trace.header.layers;
+    }
+    let mut visited = vec![false; trace.header.layers as usize];
+    for step in trace.routes.iter().flat_map(|route| &route.0) {
+        visited[step.layer as usize] = true;
+    }
+    visited.iter().filter(|&&visited| visited).count() as u32
+}
+
+/// What is left for KV entries once weights and the activations of the largest pass are set aside.
+fn kv_capacity(model: &Model, serving: Serving, weights: u64, capacity: u64) -> Result<u64> {
+    let rows = u64::from(serving.max_batched_tokens.max(serving.max_sequences));
+    let activations = crate::lower::activation_bytes(model, rows, rows);
+    let needed = weights + activations;
+    capacity.checked_sub(needed).filter(|&left| left > 0).ok_or_else(|| {
+        let what = format!(
+            "at most {capacity} bytes of usable memory for weights ({weights}) and activations ({activations}); {} are short",
+            needed.saturating_sub(capacity)
+        );
+        InputError::expected(what).key("memory").found(needed).into()
+    })
+}
+
+/// Each request's KV entries at most; an error where one can never run.
+fn check_requests(setup: &Setup, trace: &Trace, paths: &Paths, kv_capacity: u64) -> Result<Vec<u64>> {
+    let one = |request: &Request| {
+        let key = format!("request {}", request.id);
+        if request.runs.is_empty() {
+            return Err(InputError::expected("routes for every token (draw_routes gives some)").key(key).into());
+        }
+        let budget = setup.serving.max_batched_tokens;
+        if !setup.serving.chunked_prefill && request.prompt_tokens > budget {
+            let what = format!("a prompt within max_batched_tokens = {budget}, as chunked_prefill is off");
+            return Err(InputError::expected(what).key(key).found(request.prompt_tokens).into());
+        }
+        let entries = kv_entries_at_most(request, paths, setup.model.layers);
+        let bytes = entries * setup.model.kv_entry_bytes();
+        if bytes > kv_capacity {
+            let what = format!("at most {kv_capacity} bytes of KV entries for one request; {} are short", bytes - kv_capacity);
+            return Err(InputError::expected(what).key(key).found(bytes).into());
+        }
+        Ok(entries)
+    };
+    trace.requests.iter().map(one).collect()
+}
