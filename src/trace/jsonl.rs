@@ -47,7 +47,7 @@ impl Lines {
     /// The header, which must be the first line.
     pub fn header(&mut self) -> Result<Header> {
         let Some(text) = self.next()? else {
-            return Err(InputError::expected("a header line").found("an empty file").into());
+            return Err(InputError::expected("a header line").found("an empty file").line(1).into());
         };
         parse_header(text).map_err(|error| in_line(error, Some(1)))
     }

@@ -66,7 +66,7 @@ impl Step {
             InputError::expected(format!(
                 "{what} (a step is LAYER[a|f|x][@WIDTH][!KV][+r], as in 12a, 3f@0.25, 9!none or 4+r)"
             ))
-            .found(text)
+            .found(if text.is_empty() { "an empty step" } else { text })
         };
         let digits = text.bytes().take_while(u8::is_ascii_digit).count();
         let layer: u32 = text[..digits].parse().map_err(|_| bad("a layer id"))?;

@@ -1,5 +1,9 @@
 //! One integration binary; each module is named after what can go wrong.
 
+mod bad_trace;
+mod trace_format;
+mod trace_support;
+
 /// Where the real data lies, or `None` (said on standard error) where it is absent.
 /// `RADIALSIM_REQUIRE_DATA` turns absence into failure.
 #[allow(dead_code, reason = "used by the modules that read real data")]
