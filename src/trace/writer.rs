@@ -99,7 +99,9 @@ impl Writer {
                 put().map_err(Error::io(&self.path, "write"))
             }
             #[cfg(feature = "parquet")]
-            Sink::Rows(rows) => rows.request(request).map_err(|error| error.in_file(&self.path)),
+            Sink::Rows(rows) => {
+                rows.request(request).map_err(io::Error::other).map_err(Error::io(&self.path, "write"))
+            }
         }
     }
 
@@ -159,7 +161,9 @@ impl Writer {
         match self.sink {
             Sink::Lines { out, .. } => out.finish().map_err(Error::io(&self.path, "write"))?,
             #[cfg(feature = "parquet")]
-            Sink::Rows(rows) => rows.finish().map_err(|error| error.in_file(&self.path))?,
+            Sink::Rows(rows) => {
+                rows.finish().map_err(io::Error::other).map_err(Error::io(&self.path, "write"))?;
+            }
         }
         let named = self.temporary.persist(&self.path);
         named.map_err(|error| Error::io(&self.path, "write")(error.error))
@@ -171,7 +175,10 @@ impl Sink {
         let ending = super::ending(path);
         if ending == "parquet" {
             #[cfg(feature = "parquet")]
-            return Ok(Sink::Rows(Box::new(super::parquet::RowWriter::new(file, header)?)));
+            return super::parquet::RowWriter::new(file, header)
+                .map(|rows| Sink::Rows(Box::new(rows)))
+                .map_err(io::Error::other)
+                .map_err(Error::io(path, "write"));
             #[cfg(not(feature = "parquet"))]
             return Err(super::no_parquet().in_file(path));
         }

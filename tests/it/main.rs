@@ -2,6 +2,8 @@
 
 mod bad_trace;
 mod trace_format;
+#[cfg(feature = "parquet")]
+mod trace_parquet;
 mod trace_support;
 
 /// Where the real data lies, or `None` (said on standard error) where it is absent.

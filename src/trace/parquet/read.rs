@@ -72,7 +72,11 @@ enum Whole {
 }
 
 fn damaged(cause: ParquetError) -> Error {
-    InputError::expected("a whole and undamaged Parquet file").found(cause).into()
+    let cause = match cause {
+        ParquetError::General(cause) => cause,
+        other => other.to_string(),
+    };
+    InputError::expected("a whole Parquet file with the columns of a trace").found(cause).into()
 }
 
 impl Rows {
@@ -111,7 +115,7 @@ impl Rows {
         if count == 0 {
             return Ok(true);
         }
-        let batch = group.batch(count).map_err(|error| in_line(error, Some(self.row + 1)))?;
+        let batch = group.batch(count, self.row + 1).map_err(|error| in_line(error, Some(self.row + 1)))?;
         for index in 0..count {
             self.row += 1;
             let taken = self.take_row(&batch, index, assembler);
@@ -242,10 +246,11 @@ impl Group {
         })
     }
 
-    fn batch(&mut self, count: usize) -> Result<Batch> {
+    /// The next `count` rows, the first of which is `row`.
+    fn batch(&mut self, count: usize, row: u64) -> Result<Batch> {
         let role = match &mut self.role {
             None => Vec::new(),
-            Some(column) => column.words(count, Some(Role::Plain))?,
+            Some(column) => column.words(count, row, Some(Role::Plain))?,
         };
         let accepted = match &mut self.accepted {
             None => Vec::new(),
@@ -256,10 +261,10 @@ impl Group {
             Some(column) => column.values(count)?.into_iter().map(|first| first == Some(true)).collect(),
         };
         Ok(Batch {
-            request: self.request.values(count)?,
-            position: self.position.values(count)?,
-            phase: self.phase.words(count, None)?,
-            route: self.route.values(count)?,
+            request: self.request.values(count, row)?,
+            position: self.position.values(count, row)?,
+            phase: self.phase.words(count, row, None)?,
+            route: self.route.values(count, row)?,
             role,
             accepted,
             first,
@@ -367,43 +372,45 @@ impl<T: DataType> Column<T> {
 }
 
 impl Column<ByteArrayType> {
-    /// The next `count` words of a closed set; `null` stands for null where null is allowed.
-    fn words<W: Named>(&mut self, count: usize, null: Option<W>) -> Result<Vec<W>> {
+    /// The next `count` words of a closed set, from `row` on; `null` stands for null where null is allowed.
+    fn words<W: Named>(&mut self, count: usize, row: u64, null: Option<W>) -> Result<Vec<W>> {
         let name = self.name;
-        let word = |bytes: Option<ByteArray>| match &bytes {
-            None => null.ok_or_else(|| "null".to_owned()),
-            Some(bytes) => {
-                let text = std::str::from_utf8(bytes.data()).unwrap_or("bytes that are not text");
-                W::from_name(text).ok_or_else(|| text.to_owned())
-            }
+        let word = |(bytes, row): (Option<ByteArray>, u64)| {
+            let text =
+                bytes.as_ref().map(|bytes| std::str::from_utf8(bytes.data()).unwrap_or("bytes, no text"));
+            let word = text.map_or(null, W::from_name);
+            word.ok_or_else(|| {
+                let bad = InputError::expected(W::choices()).key(name).line(row);
+                bad.found(text.unwrap_or("null")).into()
+            })
         };
-        let words: std::result::Result<Vec<W>, String> = self.values(count)?.into_iter().map(word).collect();
-        words.map_err(|found| InputError::expected(W::choices()).key(name).found(found).into())
+        self.values(count)?.into_iter().zip(row..).map(word).collect()
     }
 }
 
 impl Whole {
-    /// The next `count` numbers.
-    fn values(&mut self, count: usize) -> Result<Vec<u64>> {
+    /// The next `count` numbers, from `row` on.
+    fn values(&mut self, count: usize, row: u64) -> Result<Vec<u64>> {
         match self {
             Whole::Short(column, unsigned) => {
                 let (name, unsigned) = (column.name, *unsigned);
                 let wide = |value: i32| if unsigned { i64::from(value as u32) } else { value.into() };
-                let values = column.values(count)?.into_iter();
-                values.map(|value| whole(name, value.map(wide), false)).collect()
+                let values = column.values(count)?.into_iter().zip(row..);
+                values.map(|(value, row)| whole(name, row, value.map(wide), false)).collect()
             }
             Whole::Long(column, unsigned) => {
                 let (name, unsigned) = (column.name, *unsigned);
-                column.values(count)?.into_iter().map(|value| whole(name, value, unsigned)).collect()
+                let values = column.values(count)?.into_iter().zip(row..);
+                values.map(|(value, row)| whole(name, row, value, unsigned)).collect()
             }
         }
     }
 }
 
-fn whole(name: &str, value: Option<i64>, unsigned: bool) -> Result<u64> {
+fn whole(name: &str, row: u64, value: Option<i64>, unsigned: bool) -> Result<u64> {
     let number = value.filter(|&value| unsigned || value >= 0).map(|value| value as u64);
     number.ok_or_else(|| {
         let found = value.map_or("null".to_owned(), |value| value.to_string());
-        InputError::expected("a whole number from 0 on").key(name).found(found).into()
+        InputError::expected("a whole number from 0 on").key(name).line(row).found(found).into()
     })
 }

@@ -1,13 +1,13 @@
 //! Writes tokens as rows, a row group at a time.
 
 use super::{HEADER, REQUESTS, ROUTES};
-use crate::error::{Error, Result};
 use crate::trace::jsonl::request_line;
+use crate::trace::limits::FOOTER_BYTES;
 use crate::trace::names::Named;
 use crate::trace::{Header, Request, Role};
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::data_type::{BoolType, ByteArray, ByteArrayType, DataType, Int32Type, Int64Type};
-use parquet::errors::ParquetError;
+use parquet::errors::{ParquetError, Result};
 use parquet::file::metadata::KeyValue;
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use parquet::file::writer::{SerializedFileWriter, SerializedRowGroupWriter};
@@ -59,7 +59,7 @@ impl RowWriter {
             .set_offset_index_disabled(true)
             .set_created_by("radialsim".into())
             .build();
-        let file = SerializedFileWriter::new(file, schema, Arc::new(properties)).map_err(unwritten)?;
+        let file = SerializedFileWriter::new(file, schema, Arc::new(properties))?;
         let header = header.line();
         Ok(RowWriter {
             file,
@@ -95,7 +95,7 @@ impl RowWriter {
                 rows.accepted_given.push((!run.accepted.is_empty()).into());
                 rows.first.push(index == 0);
                 if rows.request.len() == GROUP_ROWS {
-                    self.rows.write(&mut self.file).map_err(unwritten)?;
+                    self.rows.write(&mut self.file)?;
                 }
             }
         }
@@ -104,28 +104,28 @@ impl RowWriter {
 
     /// Writes what is left and the metadata.
     pub fn finish(mut self) -> Result<()> {
-        let mut finish = || {
-            if !self.rows.request.is_empty() {
-                self.rows.write(&mut self.file)?;
-            }
-            for (key, text) in [(HEADER, &self.header), (ROUTES, &self.routes), (REQUESTS, &self.requests)] {
-                self.file.append_key_value_metadata(KeyValue::new(key.to_owned(), text.clone()));
-            }
-            self.file.finish()?;
-            std::io::Write::flush(self.file.inner_mut())?;
-            Ok(())
-        };
-        finish().map_err(unwritten)
+        let texts = [(HEADER, self.header), (ROUTES, self.routes), (REQUESTS, self.requests)];
+        let size: usize = texts.iter().map(|(_, text)| text.len()).sum();
+        // The rest of the footer is some kilobytes.
+        if size as u64 > FOOTER_BYTES - (64 << 20) {
+            let what = format!(
+                "routes and requests take {size} bytes, more than a Parquet footer; write .jsonl.zst"
+            );
+            return Err(ParquetError::General(what));
+        }
+        if !self.rows.request.is_empty() {
+            self.rows.write(&mut self.file)?;
+        }
+        for (key, text) in texts {
+            self.file.append_key_value_metadata(KeyValue::new(key.to_owned(), text));
+        }
+        self.file.finish()?;
+        Ok(std::io::Write::flush(self.file.inner_mut())?)
     }
 }
 
-/// The path is added by the caller.
-fn unwritten(cause: ParquetError) -> Error {
-    Error::Io { path: "the Parquet file".into(), doing: "write", cause: std::io::Error::other(cause) }
-}
-
 impl Columns {
-    fn write(&mut self, file: &mut SerializedFileWriter<File>) -> parquet::errors::Result<()> {
+    fn write(&mut self, file: &mut SerializedFileWriter<File>) -> Result<()> {
         let mut group = file.next_row_group()?;
         column::<Int64Type>(&mut group, &self.request, None)?;
         column::<Int32Type>(&mut group, &self.position, None)?;
@@ -144,7 +144,7 @@ fn column<T: DataType>(
     group: &mut SerializedRowGroupWriter<File>,
     values: &[T::T],
     given: Option<&[i16]>,
-) -> parquet::errors::Result<()> {
+) -> Result<()> {
     let mut column = group.next_column()?.expect("the schema has this column");
     column.typed::<T>().write_batch(values, given, None)?;
     column.close()
