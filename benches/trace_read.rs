@@ -12,29 +12,35 @@ const OUTPUT: u32 = 1000;
 fn main() {
     let megabytes: u64 = std::env::var("RADIALSIM_BENCH_MB").map_or(1000, |mb| mb.parse().expect("a number"));
     let folder = tempfile::tempdir().expect("a temporary folder");
-    for (name, routes, per_line) in [
-        ("10 routes, 1000 tokens a line", 10, 1000),
-        ("1000 routes, 1000 tokens a line", 1000, 1000),
-        ("100000 routes, 1000 tokens a line", 100_000, 1000),
-        ("1000 routes, 4 tokens a line", 1000, 4),
-        ("1000 routes, a decode token a line", 1000, 1),
+    for (ending, routes, per_line) in [
+        ("jsonl", 10, 1000),
+        ("jsonl", 1000, 1000),
+        ("jsonl", 100_000, 1000),
+        ("jsonl", 1000, 4),
+        ("jsonl", 1000, 1),
+        ("jsonl.gz", 1000, 1000),
+        ("jsonl.zst", 1000, 1000),
+        #[cfg(feature = "parquet")]
+        ("parquet", 1000, 1000),
     ] {
-        let path = folder.path().join("large.jsonl");
+        let path = folder.path().join(format!("large.{ending}"));
+        // Compressed files are smaller than the text that they hold; the rate is that of the file.
         write(&path, megabytes << 20, routes, per_line);
         let bytes = std::fs::metadata(&path).expect("the file").len();
-        // The writer needs less memory than the reader; the peak is taken anew all the same.
+        // Starts the peak anew at what is resident now, where the system allows it.
         let _ = std::fs::write("/proc/self/clear_refs", "5");
         let start = Instant::now();
         let stats = Stats::read(&mut trace::open(&path).expect("a header")).expect("a valid trace");
         let seconds = start.elapsed().as_secs_f64();
         println!(
-            "{name}: {:.0} MB, {} tokens, {seconds:.2} s, {:.0} MB/s, {:.1} M tokens/s, peak {}",
+            "{ending}, {routes} routes, {per_line} decode tokens a line: {:.0} MB, {} tokens, {seconds:.2} s, {:.0} MB/s, {:.1} M tokens/s, peak {}",
             bytes as f64 / 1e6,
             stats.tokens,
             bytes as f64 / 1e6 / seconds,
             stats.tokens as f64 / 1e6 / seconds,
             peak()
         );
+        std::fs::remove_file(&path).expect("the file that was read");
     }
 }
 

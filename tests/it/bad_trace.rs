@@ -261,6 +261,42 @@ fn files_that_are_no_trace_are_named_as_such() {
 }
 
 #[test]
+fn a_request_comes_once_and_numbers_take_no_memory() {
+    let mut lines = BASE.to_vec();
+    lines.push(BASE[3]);
+    let once = "t.jsonl:7: id: found 3, expected a request id that was not used before";
+    assert_eq!(message(lines.join("\n").as_bytes()), once);
+    // Two billion tokens are announced, none is there.
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("t.jsonl");
+    let announced = BASE[3].replace(":4,", ":2147483000,").replace(":3}", ":600}");
+    std::fs::write(&path, [BASE[0], &announced].join("\n")).unwrap();
+    assert_eq!(trace::read(&path).unwrap().requests[0].prompt_tokens, 2_147_483_000);
+    assert!(peak().is_none_or(|kib| kib < 1 << 20));
+}
+
+#[test]
+fn a_small_file_of_one_endless_line_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    for ending in ["jsonl.gz", "jsonl.zst"] {
+        let path = folder.path().join(format!("bomb.{ending}"));
+        let spaces = vec![b' '; 64 << 20];
+        let bytes = match ending {
+            "jsonl.gz" => {
+                let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+                std::io::Write::write_all(&mut gzip, &spaces).unwrap();
+                gzip.finish().unwrap()
+            }
+            _ => zstd::encode_all(&spaces[..], 1).unwrap(),
+        };
+        assert!(bytes.len() < 1 << 20);
+        std::fs::write(&path, bytes).unwrap();
+        let error = trace::read(&path).unwrap_err().to_string();
+        assert!(error.ends_with("expected lines of at most 16777216 bytes"), "{error}");
+    }
+}
+
+#[test]
 fn a_missing_file_and_a_folder_are_refused() {
     let folder = tempfile::tempdir().unwrap();
     for path in [folder.path().join("none.jsonl"), folder.path().to_owned()] {
