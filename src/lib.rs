@@ -12,6 +12,8 @@ pub mod lower;
 pub mod metrics;
 pub mod model;
 pub mod rng;
+pub mod ron_text;
+pub mod scenario;
 pub mod sched;
 pub mod sim;
 pub mod trace;

@@ -1,10 +1,9 @@
 //! Reads profiles, from files and from the ones built into the program, and checks every number in them.
 
 use super::{Compute, Efficiency, Hardware, Kernels, Launch, Links, Memory, Power, Source, Sourced};
-use crate::error::{Error, InputError, Result};
+use crate::error::{InputError, Result};
+use crate::ron_text;
 use crate::units::SourceKind;
-use std::fs::File;
-use std::io::Read;
 use std::path::Path;
 
 /// Larger files are refused before they are read; shipped ones have about 10 kB.
@@ -70,27 +69,7 @@ impl Hardware {
     /// Reads and checks a profile file.
     pub fn load(path: impl AsRef<Path>) -> Result<Hardware> {
         let path = path.as_ref();
-        let too_large = |found: String| {
-            let expected = format!("a profile of at most {MOST_BYTES} bytes");
-            InputError::expected(expected).found(found).file(path)
-        };
-        let file = File::open(path).map_err(Error::io(path, "open"))?;
-        let bytes = file.metadata().map_err(Error::io(path, "read"))?.len();
-        if bytes > MOST_BYTES {
-            return Err(too_large(format!("{bytes} bytes")).into());
-        }
-        // A pipe or device states no length, so the read has its own bound.
-        let mut text = Vec::new();
-        file.take(MOST_BYTES + 1).read_to_end(&mut text).map_err(Error::io(path, "read"))?;
-        if text.len() as u64 > MOST_BYTES {
-            return Err(too_large("more".into()).into());
-        }
-        let text = String::from_utf8(text).map_err(|error| {
-            let valid = &error.as_bytes()[..error.utf8_error().valid_up_to()];
-            let line = 1 + valid.iter().filter(|byte| **byte == b'\n').count() as u64;
-            InputError::expected("UTF-8 text").found("other bytes").line(line).file(path)
-        })?;
-        Hardware::parse(&text, path)
+        Hardware::parse(&ron_text::read(path, "a profile", MOST_BYTES)?, path)
     }
 
     /// The profile of this name that is built into the program; a fitted one wins over the datasheet one.
@@ -112,12 +91,9 @@ impl Hardware {
 
     /// Reads and checks the text of a profile; `file` is named in errors.
     pub fn parse(text: &str, file: impl AsRef<Path>) -> Result<Hardware> {
-        let options =
-            ron::Options::default().with_default_extension(ron::extensions::Extensions::IMPLICIT_SOME);
-        let hardware: Hardware =
-            options.from_str(text).map_err(|error| ron_error(text, &error).file(&file))?;
+        let hardware: Hardware = ron_text::parse(text, "a profile in RON").map_err(|error| error.file(&file))?;
         hardware.check().map_err(|mut error| {
-            error.line = error.key.as_deref().and_then(|key| line_of(text, key));
+            error.line = error.key.as_deref().and_then(|key| ron_text::line_of(text, key));
             error.file(&file)
         })?;
         Ok(hardware)
@@ -283,107 +259,4 @@ fn check_source(key: &str, source: &Source) -> std::result::Result<(), InputErro
     }
     let expected = "a source that says who says so: a document, a table, or the reasoning";
     Err(InputError::expected(expected).key(key).found(format!("{:?}", source.text())))
-}
-
-/// The same mistake in this crate's words, with line and key.
-fn ron_error(text: &str, error: &ron::error::SpannedError) -> InputError {
-    use ron::Error as Code;
-    let line = error.span.start.line as u64;
-    let said = match &error.code {
-        Code::MissingStructField { field, .. } => {
-            InputError::expected(format!("the key `{field}`, which is missing"))
-        }
-        Code::NoSuchStructField { expected, .. } => {
-            InputError::expected(format!("one of {}", expected.join(", "))).found("an unknown key")
-        }
-        Code::DuplicateStructField { field, .. } => {
-            InputError::expected(format!("the key `{field}` once")).found("it twice")
-        }
-        Code::NoSuchEnumVariant { expected, found, .. } => {
-            InputError::expected(format!("one of {}", expected.join(", "))).found(found)
-        }
-        Code::InvalidValueForType { expected, found } => InputError::expected(expected.as_str()).found(found),
-        other => {
-            let said = other.to_string();
-            match said.strip_prefix("Expected ") {
-                Some(what) => InputError::expected(what),
-                None => InputError::expected("a profile in RON").found(said),
-            }
-        }
-    };
-    let said = said.line(line);
-    match key_on(text, line) {
-        Some(key) if !matches!(error.code, Code::Eof | Code::TrailingCharacters) => said.key(key),
-        _ => said,
-    }
-}
-
-/// Line of a key path, from 1.
-fn line_of(text: &str, path: &str) -> Option<u64> {
-    let mut found = None;
-    visit_keys(text, |keys, line| {
-        let here = keys.iter().copied().eq(path.split('.'));
-        found = here.then_some(line);
-        !here
-    });
-    found
-}
-
-/// The last key path that starts on a line or before, without the `value` and `source` of a number.
-fn key_on(text: &str, line: u64) -> Option<String> {
-    let mut last = String::new();
-    visit_keys(text, |keys, of_key| {
-        if of_key <= line {
-            last = keys.join(".");
-        }
-        of_key <= line
-    });
-    let last = last.strip_suffix(".value").or(last.strip_suffix(".source")).unwrap_or(&last);
-    (!last.is_empty()).then(|| last.to_owned())
-}
-
-/// Shows each key of a text, with the keys around it and its line, until `visit` has enough (false). For error texts
-/// only: it knows plain texts and line comments, and gives up at a depth that no profile has.
-fn visit_keys<'a>(text: &'a str, mut visit: impl FnMut(&[&'a str], u64) -> bool) {
-    const DEEPEST: usize = 8;
-    let is_word = |c: char| c.is_alphanumeric() || c == '_';
-    let mut keys: Vec<&str> = Vec::new();
-    // For each open parenthesis, how many keys stand around it.
-    let mut opened: Vec<usize> = Vec::new();
-    let (mut line, mut rest) = (1, text);
-    while let Some(first) = rest.chars().next() {
-        let length = if first == '"' {
-            let mut escaped = false;
-            let end = rest[1..].find(|c| {
-                let ends = c == '"' && !escaped;
-                escaped = c == '\\' && !escaped;
-                ends
-            });
-            end.map_or(rest.len(), |end| end + 2)
-        } else if rest.starts_with("//") {
-            rest.find('\n').unwrap_or(rest.len())
-        } else if is_word(first) {
-            let end = rest.find(|c| !is_word(c)).unwrap_or(rest.len());
-            if rest[end..].trim_start().starts_with(':') {
-                keys.truncate(opened.last().copied().unwrap_or(0));
-                keys.push(&rest[..end]);
-                if !visit(&keys, line) {
-                    return;
-                }
-            }
-            end
-        } else {
-            match first {
-                '(' => opened.push(keys.len()),
-                ')' => keys.truncate(opened.pop().unwrap_or(0)),
-                _ => {}
-            }
-            first.len_utf8()
-        };
-        if opened.len() > DEEPEST {
-            return;
-        }
-        line += rest[..length].matches('\n').count() as u64;
-        rest = &rest[length..];
-    }
 }

@@ -37,7 +37,7 @@ pub struct RequestTimes {
 
 /// Where the saving that the skipped layers promise went, over all passes; picoseconds of device or pass time, signed.
 ///
-/// `saving = dense - ideal`, and `dense - routed` = `saving - union - fragmentation - kv - router - moves - launch - other`,
+/// `saving = dense - ideal`, and `dense - routed` = `saving - union - fragmentation - kv - router - moves - launch - waiting - other`,
 /// exactly. `dense` is each pass lowered anew with every token at every layer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Losses {
@@ -55,8 +55,10 @@ pub struct Losses {
     pub router: i128,
     /// Gather and scatter.
     pub moves: i128,
-    /// Device idle while the host launches, or makes the next step ready.
+    /// Device idle within a pass while the host launches.
     pub launch: i128,
+    /// Device idle while the host makes passes ready, beyond one step for each dense pass.
+    pub waiting: i128,
     /// Embedding, head and adapters beyond those of the dense pass (padding, head runs of queues).
     pub other: i128,
 }

@@ -103,13 +103,15 @@ impl<'a> Explain<'a> {
         machine.estimate(&graphed.graph, view.step, |call, time| routed.add(call.cause, time));
         let decisions = machine.decision_time(&graphed.graph);
         let routed_gap = ps(length) - routed.busy();
-        let routing_gap = ps(decisions).min(routed_gap);
+        let routing_gap = ps(decisions).min(routed_gap - if view.step { ps(machine.step_time()) } else { 0 });
 
         let losses = &mut self.losses;
         losses.kv += routed.kv;
         losses.moves += routed.moves;
         losses.router += routed.router + routing_gap;
-        losses.launch += routed_gap - routing_gap;
+        let step = if view.step { ps(machine.step_time()) } else { 0 };
+        losses.waiting += step;
+        losses.launch += routed_gap - routing_gap - step;
         losses.fragmentation += routed.layers();
         losses.other += routed.rest;
 
@@ -149,7 +151,8 @@ impl<'a> Explain<'a> {
         losses.union += merged.layers() - ideal;
         losses.fragmentation -= merged.layers();
         losses.other -= dense.rest;
-        losses.launch -= ps(dense_length) - dense.busy();
+        losses.waiting -= ps(machine.step_time());
+        losses.launch -= ps(dense_length) - dense.busy() - ps(machine.step_time());
     }
 
     pub fn losses(&self) -> Losses {

@@ -124,6 +124,11 @@ impl Machine {
         Graphed { graph, prices, plan }
     }
 
+    /// Host time of a scheduler step.
+    pub fn step_time(&self) -> SimTime {
+        self.device.launch().step
+    }
+
     /// Time of the graph's read-backs and of the decisions that wait for them.
     pub fn decision_time(&mut self, graph: &Graph) -> SimTime {
         let decides = |call: &&Call| matches!(call.node, Node::Readback { .. } | Node::Decide);

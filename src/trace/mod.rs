@@ -8,11 +8,30 @@ use crate::units::SimTime;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
+mod assemble;
+mod header;
+mod ids;
+mod json;
+mod jsonl;
+pub mod limits;
+mod names;
+#[cfg(feature = "parquet")]
+mod parquet;
+mod reader;
 mod route;
+mod rules;
+mod stats;
 mod stretch;
 pub mod synth;
+mod transitions;
+mod writer;
+pub use reader::{Reader, open, read};
+use reader::{in_key, in_line};
 pub use route::{Modules, Route, RouteTable, Step};
+pub use stats::Stats;
 pub use stretch::{draw_routes, stretch};
+pub use transitions::transitions;
+pub use writer::{Writer, write};
 
 /// Largest layer pool that a trace may name.
 pub const MOST_LAYERS: u32 = 65_535;
@@ -270,4 +289,15 @@ impl KvAction {
             InputError::expected(format!("a KV action: {}", names.join(", "))).found(name).into()
         })
     }
+}
+
+/// The last part of a file's name, which picks its encoding, in lower case.
+fn ending(path: &std::path::Path) -> String {
+    path.extension().unwrap_or_default().to_string_lossy().to_lowercase()
+}
+
+#[cfg(not(feature = "parquet"))]
+fn no_parquet() -> crate::error::Error {
+    let what = "a program built with the feature parquet, or JSON Lines (.jsonl, .jsonl.gz, .jsonl.zst)";
+    InputError::expected(what).found("a .parquet file").into()
 }

@@ -2,8 +2,9 @@
 
 use super::{Header, KvAction, MOST_LAYERS, Order};
 use crate::error::{InputError, Result};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
+use std::hash::{BuildHasher, Hash, Hasher, RandomState};
 
 /// Which parts of a block a step runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -65,7 +66,7 @@ impl Step {
             InputError::expected(format!(
                 "{what} (a step is LAYER[a|f|x][@WIDTH][!KV][+r], as in 12a, 3f@0.25, 9!none or 4+r)"
             ))
-            .found(text)
+            .found(if text.is_empty() { "an empty step" } else { text })
         };
         let digits = text.bytes().take_while(u8::is_ascii_digit).count();
         let layer: u32 = text[..digits].parse().map_err(|_| bad("a layer id"))?;
@@ -124,8 +125,14 @@ impl fmt::Display for Step {
     }
 }
 
+impl Hash for Step {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        (self.layer, self.modules, self.width.to_bits(), self.kv, self.routed).hash(state);
+    }
+}
+
 /// The steps of one token, in order. May be empty: a token that goes from the embedding straight to the head.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Hash)]
 pub struct Route(pub Vec<Step>);
 
 impl Route {
@@ -165,19 +172,23 @@ impl Route {
                 .found(self.0.len())
                 .into());
         }
-        let mut seen = if header.reuse { Vec::new() } else { vec![false; header.layers as usize] };
-        let mut previous = 0;
+        let mut seen = HashSet::new();
+        let mut previous = None;
         for step in &self.0 {
             if step.layer >= header.layers {
                 let what = format!("layer ids below the pool size {}", header.layers);
                 return Err(InputError::expected(what).found(step).into());
             }
-            if header.order == Order::Monotone && step.layer < previous {
-                let what = format!("ascending layers (order is monotone; the step before is {previous})");
-                return Err(InputError::expected(what).found(step).into());
-            }
-            previous = step.layer;
-            if !header.reuse && std::mem::replace(&mut seen[step.layer as usize], true) {
+            let repeated = match (header.order, previous) {
+                (Order::Monotone, Some(previous)) if step.layer < previous => {
+                    let what = format!("ascending layers (order is monotone; the step before is {previous})");
+                    return Err(InputError::expected(what).found(step).into());
+                }
+                (Order::Monotone, previous) => previous == Some(step.layer),
+                (Order::Any, _) => !header.reuse && !seen.insert(step.layer),
+            };
+            previous = Some(step.layer);
+            if repeated && !header.reuse {
                 return Err(InputError::expected("each layer at most once (reuse is false)")
                     .found(step)
                     .into());
@@ -196,21 +207,48 @@ impl fmt::Display for Route {
     }
 }
 
-/// The distinct routes of a trace, numbered from 0 in the order in which they were added.
+/// The routes of a trace, numbered from 0 in the order in which they were added.
 #[derive(Clone, Debug, Default)]
 pub struct RouteTable {
     routes: Vec<Route>,
-    by_text: HashMap<String, u32>,
+    /// From a route's hash, or the next free number after it, to the first route of those steps.
+    by_hash: HashMap<u64, u32>,
+    hasher: RandomState,
 }
 
 impl RouteTable {
     /// The number of this route, which is added where it is new.
     pub fn intern(&mut self, route: Route) -> u32 {
-        let next = self.routes.len() as u32;
-        let index = *self.by_text.entry(route.to_string()).or_insert(next);
-        if index == next {
-            self.routes.push(route);
+        match self.place(&route) {
+            Ok(index) => index,
+            Err(free) => self.add(route, Some(free)),
         }
+    }
+
+    /// Adds a route under a number of its own, even where an equal one is there: a file may define it twice.
+    pub fn push(&mut self, route: Route) -> u32 {
+        let free = self.place(&route).err();
+        self.add(route, free)
+    }
+
+    /// The number of an equal route, or the key under which this one is to be found.
+    fn place(&self, route: &Route) -> std::result::Result<u32, u64> {
+        let mut key = self.hasher.hash_one(route);
+        while let Some(&index) = self.by_hash.get(&key) {
+            if self.routes[index as usize] == *route {
+                return Ok(index);
+            }
+            key = key.wrapping_add(1);
+        }
+        Err(key)
+    }
+
+    fn add(&mut self, route: Route, key: Option<u64>) -> u32 {
+        let index = u32::try_from(self.routes.len()).expect("fewer than 2^32 routes");
+        if let Some(key) = key {
+            self.by_hash.insert(key, index);
+        }
+        self.routes.push(route);
         index
     }
 

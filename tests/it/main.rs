@@ -5,6 +5,12 @@ mod model_files;
 mod models;
 mod profiles;
 
+mod bad_trace;
+mod trace_format;
+#[cfg(feature = "parquet")]
+mod trace_parquet;
+mod trace_support;
+
 /// Where the real data lies, or `None` (said on standard error) where it is absent.
 /// `RADIALSIM_REQUIRE_DATA` turns absence into failure.
 #[allow(dead_code, reason = "used by the modules that read real data")]

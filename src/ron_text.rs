@@ -1,0 +1,144 @@
+//! Texts in RON that people write, read with errors that name line and key.
+
+use crate::error::{Error, InputError, Result};
+use serde::de::DeserializeOwned;
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
+/// The text of a file of at most `most_bytes`; larger ones are refused before they are read. `what` names it in errors.
+///
+/// # Errors
+/// A file that cannot be read, is too large or is not UTF-8.
+pub fn read(path: &Path, what: &str, most_bytes: u64) -> Result<String> {
+    let too_large =
+        |found: String| InputError::expected(format!("{what} of at most {most_bytes} bytes")).found(found).file(path);
+    let file = File::open(path).map_err(Error::io(path, "open"))?;
+    let bytes = file.metadata().map_err(Error::io(path, "read"))?.len();
+    if bytes > most_bytes {
+        return Err(too_large(format!("{bytes} bytes")).into());
+    }
+    // A pipe or device states no length, so the read has its own bound.
+    let mut text = Vec::new();
+    file.take(most_bytes + 1).read_to_end(&mut text).map_err(Error::io(path, "read"))?;
+    if text.len() as u64 > most_bytes {
+        return Err(too_large("more".into()).into());
+    }
+    String::from_utf8(text).map_err(|error| {
+        let valid = &error.as_bytes()[..error.utf8_error().valid_up_to()];
+        let line = 1 + valid.iter().filter(|byte| **byte == b'\n').count() as u64;
+        InputError::expected("UTF-8 text").found("other bytes").line(line).file(path).into()
+    })
+}
+
+/// Reads a value; optional keys are written without `Some`. `what` is what the text should be, for errors.
+///
+/// # Errors
+/// The mistake with its line and, where it can be told, its key.
+pub fn parse<T: DeserializeOwned>(text: &str, what: &str) -> std::result::Result<T, InputError> {
+    let options = ron::Options::default().with_default_extension(ron::extensions::Extensions::IMPLICIT_SOME);
+    options.from_str(text).map_err(|error| in_our_words(text, what, &error))
+}
+
+/// The same mistake in this crate's words, with line and key.
+fn in_our_words(text: &str, what: &str, error: &ron::error::SpannedError) -> InputError {
+    use ron::Error as Code;
+    let line = error.span.start.line as u64;
+    let said = match &error.code {
+        Code::MissingStructField { field, .. } => {
+            InputError::expected(format!("the key `{field}`, which is missing"))
+        }
+        Code::NoSuchStructField { expected, .. } => {
+            InputError::expected(format!("one of {}", expected.join(", "))).found("an unknown key")
+        }
+        Code::DuplicateStructField { field, .. } => {
+            InputError::expected(format!("the key `{field}` once")).found("it twice")
+        }
+        Code::NoSuchEnumVariant { expected, found, .. } => {
+            InputError::expected(format!("one of {}", expected.join(", "))).found(found)
+        }
+        Code::InvalidValueForType { expected, found } => InputError::expected(expected.as_str()).found(found),
+        other => {
+            let said = other.to_string();
+            match said.strip_prefix("Expected ") {
+                Some(what) => InputError::expected(what),
+                None => InputError::expected(what).found(said),
+            }
+        }
+    };
+    let said = said.line(line);
+    match key_on(text, line) {
+        Some(key) if !matches!(error.code, Code::Eof | Code::TrailingCharacters) => said.key(key),
+        _ => said,
+    }
+}
+
+/// Line of a key path, from 1.
+pub fn line_of(text: &str, path: &str) -> Option<u64> {
+    let mut found = None;
+    visit_keys(text, |keys, line| {
+        let here = keys.iter().copied().eq(path.split('.'));
+        found = here.then_some(line);
+        !here
+    });
+    found
+}
+
+/// The last key path that starts on a line or before, without the `value` and `source` of a number.
+fn key_on(text: &str, line: u64) -> Option<String> {
+    let mut last = String::new();
+    visit_keys(text, |keys, of_key| {
+        if of_key <= line {
+            last = keys.join(".");
+        }
+        of_key <= line
+    });
+    let last = last.strip_suffix(".value").or(last.strip_suffix(".source")).unwrap_or(&last);
+    (!last.is_empty()).then(|| last.to_owned())
+}
+
+/// Shows each key of a text, with the keys around it and its line, until `visit` has enough (false). For error texts
+/// only: it knows plain texts and line comments, and gives up at a depth that no profile has.
+fn visit_keys<'a>(text: &'a str, mut visit: impl FnMut(&[&'a str], u64) -> bool) {
+    const DEEPEST: usize = 8;
+    let is_word = |c: char| c.is_alphanumeric() || c == '_';
+    let mut keys: Vec<&str> = Vec::new();
+    // For each open parenthesis, how many keys stand around it.
+    let mut opened: Vec<usize> = Vec::new();
+    let (mut line, mut rest) = (1, text);
+    while let Some(first) = rest.chars().next() {
+        let length = if first == '"' {
+            let mut escaped = false;
+            let end = rest[1..].find(|c| {
+                let ends = c == '"' && !escaped;
+                escaped = c == '\\' && !escaped;
+                ends
+            });
+            end.map_or(rest.len(), |end| end + 2)
+        } else if rest.starts_with("//") {
+            rest.find('\n').unwrap_or(rest.len())
+        } else if is_word(first) {
+            let end = rest.find(|c| !is_word(c)).unwrap_or(rest.len());
+            if rest[end..].trim_start().starts_with(':') {
+                keys.truncate(opened.last().copied().unwrap_or(0));
+                keys.push(&rest[..end]);
+                if !visit(&keys, line) {
+                    return;
+                }
+            }
+            end
+        } else {
+            match first {
+                '(' => opened.push(keys.len()),
+                ')' => keys.truncate(opened.pop().unwrap_or(0)),
+                _ => {}
+            }
+            first.len_utf8()
+        };
+        if opened.len() > DEEPEST {
+            return;
+        }
+        line += rest[..length].matches('\n').count() as u64;
+        rest = &rest[length..];
+    }
+}

@@ -1,0 +1,225 @@
+//! From what a scenario says to what a run needs: models, devices and traces, with a note of everything assumed.
+
+use super::load::with_key;
+use super::{LimitsSpec, Routes, RouterSpec, Scenario, Sparsity, Variant};
+use crate::cost::Limits;
+use crate::error::{InputError, Result};
+use crate::hw::Hardware;
+use crate::kernel::Density;
+use crate::lower::{Dispatch, RouterPlan};
+use crate::model::Model;
+use crate::sim::Setup;
+use crate::trace::synth::{Keep, Method, generate, requests};
+use crate::trace::{Header, Order, Request, Router, RouterKind, Stats, Trace, draw_routes, stretch};
+
+/// Something that a result rests on and nobody measured.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct Note {
+    /// The key, or what it is about.
+    pub key: String,
+    /// Its value, where it has one.
+    pub value: String,
+    /// Why it was assumed.
+    pub why: String,
+}
+
+impl Note {
+    fn new(key: impl Into<String>, value: impl ToString, why: impl Into<String>) -> Self {
+        Note { key: key.into(), value: value.to_string(), why: why.into() }
+    }
+}
+
+/// A variant, ready to run.
+#[derive(Debug)]
+pub struct Built {
+    /// Name of the row.
+    pub name: String,
+    /// The machine and the policies.
+    pub setup: Setup,
+    /// Who arrives, on which routes.
+    pub trace: Trace,
+}
+
+/// Everything that the variants of a scenario share.
+struct Shared {
+    model: Model,
+    hardware: Hardware,
+    /// The recorded trace laid over the model, with the scenario's requests.
+    recorded: Option<Trace>,
+    requests: Vec<Request>,
+}
+
+impl Scenario {
+    /// Reads what the scenario names and makes its variants.
+    ///
+    /// # Errors
+    /// Whatever is wrong with a file, a name or a number, before anything runs.
+    pub fn build(&self) -> Result<(Vec<Built>, Vec<Note>)> {
+        let mut notes = Vec::new();
+        let shared = self.shared(&mut notes)?;
+        let built = self.variants.iter().map(|variant| self.variant(&shared, variant, &mut notes));
+        let built = built.collect::<Result<Vec<_>>>()?;
+        for assumption in shared.hardware.assumed() {
+            notes.push(Note::new(assumption.key, assumption.value, assumption.text));
+        }
+        Ok((built, notes))
+    }
+
+    fn shared(&self, notes: &mut Vec<Note>) -> Result<Shared> {
+        let mut model = Model::resolve(&self.named(&self.model))?;
+        if let Some(formats) = self.formats {
+            model = model.with_formats(formats.weights, formats.activations, formats.kv);
+        }
+        let mut hardware = Hardware::resolve(&self.named(&self.hardware))?;
+        for (key, value) in &self.overrides {
+            if let Some(key) = key.strip_prefix("hardware.") {
+                hardware = with_key(&hardware, key, value.clone())?;
+            } else if let Some(key) = key.strip_prefix("shape.") {
+                model = with_key(&model, key, value.clone())?;
+            }
+        }
+        hardware.check()?;
+        model.check()?;
+
+        let recorded = self.workload.trace.as_ref().map(|path| crate::trace::read(self.folder.join(path))).transpose()?;
+        let recorded = recorded.map(|trace| lay_over(trace, &model, notes)).transpose()?;
+        let drawn = self.workload.requests.as_ref();
+        let drawn = drawn.map(|spec| requests(spec.count, &spec.lengths, &spec.arrivals, self.seed)).transpose()?;
+        let recorded = match (recorded, &drawn) {
+            (Some(trace), Some(requests)) => {
+                let why = format!("routes of the trace drawn for {} requests, seed {}", requests.len(), self.seed);
+                notes.push(Note::new("workload.requests", "lengths, arrivals, routes", why));
+                Some(draw_routes(&trace, requests.clone(), self.seed)?)
+            }
+            (Some(trace), None) => Some(self.complete(trace, notes)?),
+            (None, _) => None,
+        };
+        let requests = drawn.or_else(|| recorded.as_ref().map(|trace| trace.requests.clone())).ok_or_else(|| {
+            InputError::expected("a trace or requests").key("workload")
+        })?;
+        Ok(Shared { model, hardware, recorded, requests })
+    }
+
+    /// Requests of the trace that have no routes get some drawn.
+    fn complete(&self, trace: Trace, notes: &mut Vec<Note>) -> Result<Trace> {
+        let (with, without): (Vec<_>, Vec<_>) = trace.requests.iter().cloned().partition(|r| !r.runs.is_empty());
+        if without.is_empty() {
+            return Ok(trace);
+        }
+        let why = format!("{} requests of the trace have no routes; drawn from the others, seed {}", without.len(), self.seed);
+        notes.push(Note::new("workload.trace", "routes", why));
+        let drawn = draw_routes(&trace, without, self.seed)?;
+        let mut requests = with;
+        requests.extend(drawn.requests);
+        requests.sort_by_key(|request| request.arrival);
+        Ok(Trace { requests, ..drawn })
+    }
+
+    /// A built-in name as it is; a path from the scenario's folder.
+    fn named(&self, name: &str) -> String {
+        let path = self.folder.join(name);
+        if path.exists() { path.to_string_lossy().into_owned() } else { name.to_owned() }
+    }
+
+    fn variant(&self, shared: &Shared, variant: &Variant, notes: &mut Vec<Note>) -> Result<Built> {
+        let trace = self.trace_of(shared, variant)?;
+        let header = &trace.header;
+        let router = variant.router.map_or_else(|| header.router.clone(), |spec| spec.router());
+        if router.kind == RouterKind::OracleThreshold {
+            let why = "the trace's router is an oracle that no deployed model has; its decisions are taken as free";
+            notes.push(Note::new(format!("variants.{}.router", variant.name), "free", why));
+        }
+        let policy = variant.policy.unwrap_or(self.dispatch.policy);
+        if header.order == Order::Any && policy == crate::batch::Policy::Aligned {
+            let expected = "hop, grouped, queued or dense_masked: the routes do not ascend through the pool";
+            let key = format!("variants.{}.policy", variant.name);
+            return Err(InputError::expected(expected).key(key).found("aligned").into());
+        }
+        let marked = trace.routes.iter().any(|route| route.0.iter().any(|step| step.routed));
+        let limits = variant.limits.unwrap_or(self.limits);
+        let dispatch = Dispatch {
+            policy,
+            capture: variant.capture.clone().unwrap_or_else(|| self.dispatch.capture.clone()),
+            visibility: if unified(&trace) { self.dispatch.visibility } else { Default::default() },
+            nested_width: header.router.kind == RouterKind::Fixed,
+            density: density(variant)?,
+            router: RouterPlan::new(&router, header, marked),
+            monotone: header.order == Order::Monotone,
+        };
+        let setup = Setup {
+            model: shared.model.clone(),
+            hardware: shared.hardware.clone(),
+            limits: limits.into(),
+            serving: self.serving,
+            dispatch,
+            explain: true,
+        };
+        Ok(Built { name: variant.name.clone(), setup, trace })
+    }
+
+    fn trace_of(&self, shared: &Shared, variant: &Variant) -> Result<Trace> {
+        let recorded = || {
+            shared.recorded.as_ref().ok_or_else(|| {
+                InputError::expected("a trace under workload.trace").key(format!("variants.{}.routes", variant.name))
+            })
+        };
+        let method = match &variant.routes {
+            Routes::Recorded => return Ok(recorded()?.clone()),
+            Routes::DropLastAsRecorded => {
+                Method::StaticDepth { keep: Keep::DropLast { depth: Stats::of(recorded()?).mean_depth } }
+            }
+            Routes::DropMiddleAsRecorded => {
+                Method::StaticDepth { keep: Keep::DropMiddle { depth: Stats::of(recorded()?).mean_depth } }
+            }
+            Routes::Method(method) => method.clone(),
+        };
+        generate(&method, shared.model.layers, shared.requests.clone(), self.seed)
+    }
+}
+
+impl RouterSpec {
+    fn router(&self) -> Router {
+        Router { when: Some(self.when), hidden: Some(self.hidden), device: self.device, ..Router::free(self.kind) }
+    }
+}
+
+impl From<LimitsSpec> for Limits {
+    fn from(spec: LimitsSpec) -> Limits {
+        Limits { power_w: spec.power_w, clock_mhz: spec.clock_mhz }
+    }
+}
+
+/// The trace on the model's pool.
+fn lay_over(trace: Trace, model: &Model, notes: &mut Vec<Note>) -> Result<Trace> {
+    if trace.header.layers == model.layers {
+        return Ok(trace);
+    }
+    let Header { model: from, layers, .. } = &trace.header;
+    let why = format!("routes recorded on {from} laid over {} by relative depth", model.name);
+    notes.push(Note::new("workload.trace", format!("{layers} to {} layers", model.layers), why));
+    stretch(&trace, model.layers)
+}
+
+fn unified(trace: &Trace) -> bool {
+    use crate::trace::KvAction::Unified;
+    let in_steps = || trace.routes.iter().flat_map(|route| &route.0).any(|step| step.kv == Some(Unified));
+    trace.header.kv == Unified || in_steps()
+}
+
+fn density(variant: &Variant) -> Result<Density> {
+    let share = |key: &str, value: f64, top: f64| {
+        if (0.0..=top).contains(&value) {
+            return Ok(value);
+        }
+        let key = format!("variants.{}.sparsity.{key}", variant.name);
+        Err(InputError::expected(format!("a number from 0 to {top}")).key(key).found(value))
+    };
+    Ok(match variant.sparsity {
+        None => Density::Dense,
+        Some(Sparsity::TwoFour) => Density::TwoFour,
+        Some(Sparsity::Unstructured { zeros, efficiency }) => {
+            let left = 1.0 - share("zeros", zeros, 0.999)? * share("efficiency", efficiency, 1.0)?;
+            Density::Effective((left * 1000.0).round() as u16)
+        }
+    })
+}

@@ -1,0 +1,181 @@
+//! What to compare: a model, a device, a workload, a serving policy, and the variants. Scenarios are RON files; any key
+//! can be set anew from the command line by its path.
+
+mod build;
+mod load;
+mod run;
+
+pub use build::{Built, Note};
+pub use run::{Outcome, Progress, VariantOutcome, run};
+
+use crate::batch::{Policy, Visibility};
+use crate::sched::Serving;
+use crate::trace::synth::{Arrivals, Lengths, Method};
+use crate::trace::{RouterDevice, RouterKind, RouterWhen};
+use crate::units::Dtype;
+use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
+
+/// A comparison: one table, a row for each variant.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Scenario {
+    /// Title of the table.
+    pub title: String,
+    /// A built-in model, or a Hugging Face `config.json` (file or folder).
+    pub model: String,
+    /// Number formats; absent: the model's own.
+    #[serde(default)]
+    pub formats: Option<Formats>,
+    /// A shipped device, or a profile file.
+    pub hardware: String,
+    /// Who arrives, on which routes.
+    pub workload: Workload,
+    /// How batches form.
+    pub serving: Serving,
+    /// How passes become kernels, unless a variant says otherwise.
+    pub dispatch: DispatchSpec,
+    /// Caps on power and clock.
+    #[serde(default)]
+    pub limits: LimitsSpec,
+    /// Seed of everything that is drawn.
+    pub seed: u64,
+    /// What is compared; savings are against the first.
+    pub variants: Vec<Variant>,
+    /// Folder that relative paths start from: that of the scenario file.
+    #[serde(skip)]
+    pub folder: PathBuf,
+    /// Keys set from the command line under `hardware.` and `shape.`, with their values.
+    #[serde(skip)]
+    pub overrides: Vec<(String, serde_json::Value)>,
+}
+
+/// Number formats of a run.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Formats {
+    /// Weights of the layers.
+    pub weights: Dtype,
+    /// Activations, embedding and head.
+    pub activations: Dtype,
+    /// KV entries.
+    pub kv: Dtype,
+}
+
+/// Who arrives, on which routes.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Workload {
+    /// A recorded trace; absent where all variants are synthetic. Its pool may differ from the model's: it is then laid
+    /// over the model by relative depth.
+    #[serde(default)]
+    pub trace: Option<PathBuf>,
+    /// Requests that replace those of the trace; recorded routes are then drawn for them.
+    #[serde(default)]
+    pub requests: Option<RequestsSpec>,
+}
+
+/// Requests that nobody recorded.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RequestsSpec {
+    /// How many.
+    pub count: u32,
+    /// Their lengths.
+    pub lengths: Lengths,
+    /// When they come.
+    pub arrivals: Arrivals,
+}
+
+/// How passes become kernels.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DispatchSpec {
+    /// Who runs together.
+    pub policy: Policy,
+    /// Batch sizes for which graphs are captured; empty or absent: none.
+    #[serde(default)]
+    pub capture: Vec<u32>,
+    /// What attention sees in a unified cache.
+    #[serde(default)]
+    pub visibility: Visibility,
+}
+
+/// Caps on power and clock.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LimitsSpec {
+    /// Watts.
+    #[serde(default)]
+    pub power_w: Option<f64>,
+    /// Megahertz.
+    #[serde(default)]
+    pub clock_mhz: Option<f64>,
+}
+
+/// One row of the table.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Variant {
+    /// Name of the row.
+    pub name: String,
+    /// Where its routes come from.
+    pub routes: Routes,
+    /// Replaces the scenario's.
+    #[serde(default)]
+    pub policy: Option<Policy>,
+    /// Replaces the scenario's.
+    #[serde(default)]
+    pub capture: Option<Vec<u32>>,
+    /// Replaces the trace's router: what routing would cost with this one.
+    #[serde(default)]
+    pub router: Option<RouterSpec>,
+    /// Weights that are sparse within their matrices; absent: dense.
+    #[serde(default)]
+    pub sparsity: Option<Sparsity>,
+    /// Replaces the scenario's.
+    #[serde(default)]
+    pub limits: Option<LimitsSpec>,
+}
+
+/// Where routes come from.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Routes {
+    /// The trace's.
+    Recorded,
+    /// Static depth with the trace's mean depth, the last layers removed.
+    DropLastAsRecorded,
+    /// Static depth with the trace's mean depth, middle layers removed.
+    DropMiddleAsRecorded,
+    /// A generator's.
+    Method(Method),
+}
+
+/// A router in place of the trace's.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RouterSpec {
+    /// How it decides.
+    pub kind: RouterKind,
+    /// When it decides.
+    pub when: RouterWhen,
+    /// Width of its MLP; 0 for a single product.
+    pub hidden: u32,
+    /// Where it decides.
+    pub device: RouterDevice,
+}
+
+/// Sparsity within weight matrices. Routes do not show it; kernels do.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Sparsity {
+    /// Two of four weights; the device's speed-up.
+    TwoFour,
+    /// A share of the weights is zero; kernels turn `efficiency` of that share into time and bytes (0: dense kernels).
+    Unstructured {
+        /// Share of zeros, in [0, 1).
+        zeros: f64,
+        /// Share of the ideal saving that is real, in [0, 1].
+        efficiency: f64,
+    },
+}
