@@ -185,8 +185,8 @@ fn each_further_mistake_names_its_line_and_key() {
         ),
         (
             "[0,40]}",
-            r#"[0,40],"role":"recompute"}"#,
-            "6: start: found positions 4 to 5, expected positions that were run before, below 4",
+            r#"[40],"role":"recompute"}"#,
+            "6: start: found positions 4 to 4, expected positions that were run before, below 4",
         ),
         (
             r#""request":3"#,

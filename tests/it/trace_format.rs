@@ -30,7 +30,7 @@ proptest! {
 }
 
 #[test]
-fn real_traces_survive_every_encoding_and_plain_ones_byte_for_byte() {
+fn real_traces_survive_every_encoding_and_plain_ones_line_for_line() {
     let folder = tempfile::tempdir().unwrap();
     for path in real() {
         let trace = trace::read(&path).unwrap();
@@ -46,7 +46,7 @@ fn real_traces_survive_every_encoding_and_plain_ones_byte_for_byte() {
     }
 }
 
-/// Numbers of `../shared/data/traces`, counted with other tools: see the comment at each.
+/// The counts are taken from the text, without the reader.
 #[test]
 fn real_traces_have_the_counts_that_grep_gives() {
     for path in real() {
