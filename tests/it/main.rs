@@ -3,6 +3,7 @@
 
 mod model_files;
 mod models;
+mod smoke;
 mod profiles;
 
 mod bad_trace;
