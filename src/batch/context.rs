@@ -30,6 +30,12 @@ pub struct Context {
 }
 
 impl Context {
+    /// After `tokens` tokens that took every layer of a pool of `layers`.
+    pub fn dense(tokens: u32, layers: u32) -> Self {
+        let total = u64::from(tokens) * u64::from(layers);
+        Context { tokens, all: tokens, total, stored: total, ..Context::default() }
+    }
+
     /// Tokens that have passed.
     pub fn tokens(&self) -> u32 {
         self.tokens

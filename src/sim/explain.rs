@@ -20,6 +20,7 @@ pub(super) struct Explain<'a> {
     merged: Lowering<'a>,
     graph: Graph,
     full: Batch,
+    dense_contexts: Vec<Context>,
     losses: Losses,
 }
 
@@ -83,8 +84,7 @@ impl<'a> Explain<'a> {
         let mut dense_path = Paths::default();
         dense_path.extend(&header, &routes);
         let aligned = Dispatch { policy: Policy::Aligned, router: RouterPlan::FREE, ..dispatch.clone() };
-        // A dense run has no holes: every earlier token is seen.
-        let dense = Dispatch { visibility: Visibility::OnePerToken, monotone: true, ..aligned.clone() };
+        let dense = Dispatch { visibility: Visibility::SameLayer, monotone: true, ..aligned.clone() };
         Explain {
             model,
             dense_path,
@@ -92,6 +92,7 @@ impl<'a> Explain<'a> {
             merged: Lowering::new(model, aligned),
             graph: Graph::default(),
             full: Batch::default(),
+            dense_contexts: Vec::new(),
             losses: Losses::default(),
         }
     }
@@ -138,7 +139,11 @@ impl<'a> Explain<'a> {
 
         self.full.paths.fill(0);
         let mut dense = Parts::default();
-        self.dense.lower(&self.full, view.contexts, &self.dense_path, &mut self.graph);
+        // A dense run has no holes: every earlier token is seen, and nothing waits to be projected.
+        self.dense_contexts.clear();
+        let dense_context = |context: &Context| Context::dense(context.tokens(), self.model.layers);
+        self.dense_contexts.extend(view.contexts.iter().map(dense_context));
+        self.dense.lower(&self.full, &self.dense_contexts, &self.dense_path, &mut self.graph);
         let dense_length = machine.estimate(&self.graph, true, |call, time| dense.add(call.cause, time));
 
         let all = f64::from(self.full.tokens()) * f64::from(self.model.layers);

@@ -3,7 +3,10 @@
 
 mod model_files;
 mod models;
-mod smoke;
+mod lab;
+mod laws;
+mod layerskip;
+mod queued;
 mod profiles;
 
 mod bad_trace;
