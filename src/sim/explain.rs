@@ -9,7 +9,7 @@ use crate::batch::{Batch, Context, Part, Paths, Policy, Visibility};
 use crate::lower::{Cause, Dispatch, Graph, Lowering, RouterPlan};
 use crate::metrics::Losses;
 use crate::model::Model;
-use crate::trace::{Granularity, Header, KvAction, Order, Route, RouteTable, Router, RouterKind};
+use crate::trace::{Header, Route, RouteTable};
 use crate::units::SimTime;
 
 pub(super) struct Explain<'a> {
@@ -68,26 +68,14 @@ impl Parts {
 
 impl<'a> Explain<'a> {
     pub fn new(model: &'a Model, dispatch: &Dispatch) -> Self {
-        let header = Header {
-            model: model.name.clone(),
-            layers: model.layers,
-            order: Order::Monotone,
-            reuse: false,
-            granularity: Granularity::Token,
-            kv: KvAction::Write,
-            router: Router::free(RouterKind::None),
-            max_hops: None,
-            source: String::new(),
-        };
+        let header = Header::dense(&model.name, model.layers);
         let mut routes = RouteTable::default();
         routes.intern(Route::dense(model.layers));
-        let mut dense_path = Paths::default();
-        dense_path.extend(&header, &routes);
         let aligned = Dispatch { policy: Policy::Aligned, router: RouterPlan::FREE, ..dispatch.clone() };
         let dense = Dispatch { visibility: Visibility::SameLayer, monotone: true, ..aligned.clone() };
         Explain {
             model,
-            dense_path,
+            dense_path: Paths::new(&header, &routes, false),
             dense: Lowering::new(model, dense),
             merged: Lowering::new(model, aligned),
             graph: Graph::default(),

@@ -72,8 +72,8 @@ impl<'a> Simulation<'a> {
             let what = format!("a trace of {} layers, as {} has (stretch lays it over)", model.layers, model.name);
             return Err(InputError::expected(what).key("layers").found(trace.header.layers).into());
         }
-        let mut paths = Paths::default();
-        paths.extend(&trace.header, &trace.routes);
+        let again = trace.requests.iter().flat_map(|request| &request.runs).any(|run| Paths::passes_again(run.role));
+        let paths = Paths::new(&trace.header, &trace.routes, again);
         let device = Device::new(&setup.hardware, setup.limits)?;
         let resident = resident_layers(trace);
         let weights = model.weight_bytes(resident);

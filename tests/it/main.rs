@@ -3,6 +3,7 @@
 
 mod model_files;
 mod models;
+mod kv;
 mod lab;
 mod laws;
 mod layerskip;
