@@ -22,7 +22,10 @@ fn main() {
     engine_alone();
     let skips = "IndependentSkips(skip: 0.25, branches: Jointly, kv: project_only)";
     let correlated = "CorrelatedSkips(skip: 0.25, correlation: 1, share: Step, branches: Jointly, kv: none)";
-    println!("{:44} {:>12} {:>10} {:>14}", "whole simulation, Llama-2-7B on H100", "kernels", "seconds", "kernels/s");
+    println!(
+        "{:44} {:>12} {:>10} {:>14}",
+        "whole simulation, Llama-2-7B on H100", "kernels", "seconds", "kernels/s"
+    );
     for (name, text, batch, captured) in [
         ("dense, batch 1, graphs", "Dense", 1, true),
         ("dense, batch 16, graphs", "Dense", 16, true),
@@ -47,15 +50,24 @@ fn engine_alone() {
         for index in 0..1000u32 {
             let before = index.wrapping_sub(1);
             let task = Task { resource: queue, duration: SimTime::from_ps(1000) };
-            if index == 0 { plan.push(task, &[]) } else { plan.push(task, &[before]) };
+            if index == 0 {
+                plan.push(task, &[])
+            } else {
+                plan.push(task, &[before])
+            };
         }
         engine.submit(plan);
-        let Occurrence::PlanDone(done) = engine.run(&mut |_| {}) else { unreachable!("only the plan can end") };
+        let Occurrence::PlanDone(done) = engine.run(&mut |_| {}) else {
+            unreachable!("only the plan can end")
+        };
         plan = done;
     }
     let seconds = begin.elapsed().as_secs_f64();
     let events = engine.tasks_ended();
-    println!("engine alone: {events} task ends in {seconds:.2} s, {:.1} million a second", events as f64 / seconds / 1e6);
+    println!(
+        "engine alone: {events} task ends in {seconds:.2} s, {:.1} million a second",
+        events as f64 / seconds / 1e6
+    );
 }
 
 fn trace(method: &Method, layers: u32, count: u32) -> Trace {

@@ -58,7 +58,8 @@ impl Context {
         match visibility {
             Visibility::SameLayer => {
                 let difference = self.differences.get(layer as usize).copied().unwrap_or(0);
-                u64::try_from(i64::from(self.all) + i64::from(difference)).expect("a layer holds no negative entries")
+                u64::try_from(i64::from(self.all) + i64::from(difference))
+                    .expect("a layer holds no negative entries")
             }
             Visibility::OnePerToken => u64::from(self.tokens),
             Visibility::AllEntries => self.total,

@@ -31,7 +31,10 @@ impl Left {
 
     fn of_step(action: Option<KvAction>) -> Left {
         match action {
-            None | Some(KvAction::Write | KvAction::ProjectOnly | KvAction::CopyState | KvAction::Unified) => Left::Entry,
+            None
+            | Some(KvAction::Write | KvAction::ProjectOnly | KvAction::CopyState | KvAction::Unified) => {
+                Left::Entry
+            }
             Some(KvAction::Share) => Left::Shared,
             Some(KvAction::None | KvAction::Deferred) => Left::Nothing,
         }

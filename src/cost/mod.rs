@@ -95,16 +95,21 @@ impl Device {
     fn compute_time(&self, kernel: &Kernel, flops: u64, efficiency: f64) -> (SimTime, u64) {
         match *kernel {
             Kernel::MatMul { rows, inner, columns, weights, activations, density } => {
-                let speed = self.matrix_flops_per_s(activations, weights) * efficiency * self.density_speed(density);
+                let speed =
+                    self.matrix_flops_per_s(activations, weights) * efficiency * self.density_speed(density);
                 self.tiled(1, rows, inner, columns, activations, speed)
             }
-            Kernel::GroupedMatMul { groups, slices, inner, columns, weights, activations, density, .. } => {
-                let speed = self.matrix_flops_per_s(activations, weights) * efficiency * self.density_speed(density);
+            Kernel::GroupedMatMul {
+                groups, slices, inner, columns, weights, activations, density, ..
+            } => {
+                let speed =
+                    self.matrix_flops_per_s(activations, weights) * efficiency * self.density_speed(density);
                 self.tiled(groups, slices * crate::kernel::GROUP_SLICE, inner, columns, activations, speed)
             }
-            Kernel::Attention(shape) => {
-                (SimTime::at_rate(flops, self.matrix_flops_per_s(shape.activations, shape.kv) * efficiency), 0)
-            }
+            Kernel::Attention(shape) => (
+                SimTime::at_rate(flops, self.matrix_flops_per_s(shape.activations, shape.kv) * efficiency),
+                0,
+            ),
             Kernel::Router { weights, activations, .. } => {
                 (SimTime::at_rate(flops, self.matrix_flops_per_s(activations, weights) * efficiency), 0)
             }

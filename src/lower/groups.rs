@@ -153,7 +153,9 @@ impl Groups {
         }
         match align {
             Align::Pool => self.groups.sort_unstable_by_key(|group| (group.layer, group.wave)),
-            Align::Hop { .. } | Align::Layer => self.groups.sort_unstable_by_key(|group| (group.wave, group.layer)),
+            Align::Hop { .. } | Align::Layer => {
+                self.groups.sort_unstable_by_key(|group| (group.wave, group.layer))
+            }
         }
     }
 
@@ -289,9 +291,10 @@ impl Groups {
                         (before as u64 + u64::from(hop.own_here), u64::from(hop.leaves))
                     }
                     Visibility::OnePerToken => (u64::from(context.tokens()) + passed, 1),
-                    Visibility::AllEntries => {
-                        (context.seen(hop.layer, view.visibility) + entries + u64::from(hop.own_before), u64::from(path.visible))
-                    }
+                    Visibility::AllEntries => (
+                        context.seen(hop.layer, view.visibility) + entries + u64::from(hop.own_before),
+                        u64::from(path.visible),
+                    ),
                 };
                 if group.span != current {
                     (group.span, group.span_last) = (current, 0);

@@ -9,7 +9,8 @@ use radialsim::kernel::Kernel;
 use radialsim::lower::{Call, Cause, Node};
 use radialsim::sim::{Observer, run};
 use radialsim::trace::{
-    Header, KvAction, Modules, Order, Phase, Request, Role, Route, RouteTable, Router, RouterKind, Run, Step, Trace,
+    Header, KvAction, Modules, Order, Phase, Request, Role, Route, RouteTable, Router, RouterKind, Run, Step,
+    Trace,
 };
 use radialsim::units::SimTime;
 
@@ -30,7 +31,9 @@ impl Observer for Seen {
                 self.pairs += shape.pairs;
                 self.rows += u64::from(shape.rows);
             }
-            (Node::Kernel { kernel: Kernel::KvWrite { rows, .. }, .. }, Cause::Kv) => self.projected += u64::from(rows),
+            (Node::Kernel { kernel: Kernel::KvWrite { rows, .. }, .. }, Cause::Kv) => {
+                self.projected += u64::from(rows)
+            }
             _ => {}
         }
     }
@@ -45,7 +48,9 @@ fn naive(header: &Header, routes: &[Route], visibility: Visibility) -> (Seen, u6
         for step in route.0.iter().filter(|step| step.modules.attention()) {
             seen.rows += 1;
             seen.pairs += 1 + match visibility {
-                Visibility::SameLayer => entries.iter().filter(|(layer, _)| *layer == step.layer).count() as u64,
+                Visibility::SameLayer => {
+                    entries.iter().filter(|(layer, _)| *layer == step.layer).count() as u64
+                }
                 Visibility::OnePerToken => token as u64,
                 Visibility::AllEntries => entries.len() as u64,
             };

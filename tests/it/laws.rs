@@ -6,7 +6,9 @@ use radialsim::batch::Policy;
 use radialsim::lower::RouterPlan;
 use radialsim::sim::{Silent, run};
 use radialsim::trace::synth::Method;
-use radialsim::trace::{Header, Phase, Role, Route, RouteTable, Router, RouterDevice, RouterKind, RouterWhen, Trace};
+use radialsim::trace::{
+    Header, Phase, Role, Route, RouteTable, Router, RouterDevice, RouterKind, RouterWhen, Trace,
+};
 use radialsim::units::SimTime;
 
 const LLAMA: &str = "llama-2-7b";
@@ -26,7 +28,11 @@ fn dense_equals_the_route_of_all_layers() {
     let lab = Lab::new("smollm2-135m", H100, 4);
     let one_missing = method("StaticDepth(keep: AllBut([29]))");
     let (dense, routed) = (lab.trace(&Method::Dense, 9, 33, 12, 1), lab.trace(&one_missing, 9, 33, 12, 1));
-    assert_ne!(lab.summary(&lab.run(&dense)).digest, lab.summary(&lab.run(&routed)).digest, "the digest can tell");
+    assert_ne!(
+        lab.summary(&lab.run(&dense)).digest,
+        lab.summary(&lab.run(&routed)).digest,
+        "the digest can tell"
+    );
 }
 
 /// All step policies run the same graph when every token takes every layer.
@@ -55,7 +61,10 @@ fn union_of_independent_skips_is_one_minus_s_to_the_b() {
             let read = ledger.union_bytes as f64 / ledger.pool_bytes as f64;
             let expected = 1.0 - f64::powi(skip, batch as i32);
             let error = (expected * (1.0 - expected) / f64::from(32 * PASSES)).sqrt();
-            assert!((read - expected).abs() <= 4.5 * error + 1e-12, "s {skip} B {batch}: {read} against {expected}");
+            assert!(
+                (read - expected).abs() <= 4.5 * error + 1e-12,
+                "s {skip} B {batch}: {read} against {expected}"
+            );
         }
     }
 }
@@ -169,7 +178,12 @@ fn an_ideal_decode_step_is_bytes_over_bandwidth() {
 }
 
 /// A trace of requests whose tokens each take one of these routes.
-fn routed(header: Header, routes: &[Route], requests: &[(u32, u32)], pick: impl Fn(u32, u32) -> usize) -> Trace {
+fn routed(
+    header: Header,
+    routes: &[Route],
+    requests: &[(u32, u32)],
+    pick: impl Fn(u32, u32) -> usize,
+) -> Trace {
     let mut table = RouteTable::default();
     let ids: Vec<u32> = routes.iter().map(|route| table.intern(route.clone())).collect();
     let requests = requests.iter().enumerate().map(|(id, &(prompt, output))| {

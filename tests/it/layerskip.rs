@@ -39,7 +39,13 @@ fn rows_follow_from_one_fitted_overhead() {
     for row in &ROWS {
         let (predicted, published) = (simulated(row, low), measured(row));
         let error = predicted / published - 1.0;
-        eprintln!("E {} d {} a {}: {predicted:.3} against {published:.3}, {:+.1} %", row.0, row.1, row.2, 100.0 * error);
+        eprintln!(
+            "E {} d {} a {}: {predicted:.3} against {published:.3}, {:+.1} %",
+            row.0,
+            row.1,
+            row.2,
+            100.0 * error
+        );
         assert!(error.abs() <= 0.07, "{row:?}: {predicted} against {published}");
     }
     // The 1.5B row has 24 layers and an acceptance near zero: 45.00 -> 14.11 tokens/s.

@@ -1,14 +1,14 @@
 //! One integration binary; each module is named after what can go wrong.
 #![allow(clippy::print_stderr, reason = "tests say what they skip")]
 
-mod model_files;
-mod models;
 mod kv;
 mod lab;
 mod laws;
 mod layerskip;
-mod queued;
+mod model_files;
+mod models;
 mod profiles;
+mod queued;
 
 mod bad_trace;
 mod trace_format;
