@@ -5,6 +5,7 @@ mod kv;
 mod lab;
 mod laws;
 mod layerskip;
+mod measured;
 mod model_files;
 mod models;
 mod profiles;
