@@ -6,6 +6,8 @@ pub mod batch;
 pub mod cost;
 pub mod engine;
 pub mod error;
+#[cfg(feature = "gpu")]
+pub mod gpu;
 pub mod hw;
 pub mod kernel;
 pub mod lower;

@@ -80,7 +80,7 @@ fn stats(file: &Path, json: Option<&Path>) -> Result<()> {
         let text = serde_json::to_string_pretty(&stats).expect("counts are JSON") + "\n";
         json.finish(|out| out.write_all(text.as_bytes()))?;
     }
-    print(&super::inspect::counts(&stats))
+    print(&radialsim::report::inspect::counts(&stats))
 }
 
 /// Request by request, so that memory does not grow with the trace. Requests come in the order in which they complete;

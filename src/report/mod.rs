@@ -1,6 +1,7 @@
 //! What a run found, for people and for programs: tables, JSON, a timeline. Returns texts and writes files; never prints.
 
 mod file;
+pub mod inspect;
 pub mod json;
 mod sheet;
 pub mod table;

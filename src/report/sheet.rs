@@ -1,7 +1,7 @@
 //! Columns of text for a terminal.
 
 use crate::error::shorten;
-use comfy_table::{CellAlignment, ContentArrangement, LineStyle, Table, TableStyle};
+use comfy_table::{CellAlignment, ColumnConstraint, ContentArrangement, LineStyle, Table, TableStyle, Width};
 
 /// Columns of the terminal that all reports fit.
 pub const WIDTH: u16 = 120;
@@ -12,6 +12,17 @@ const RULES: TableStyle = {
     TableStyle::new().top_border(thin).header_separator(thin).bottom_border(thin)
 };
 
+/// What a column holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Words,
+    Prose,
+    Numbers,
+}
+
+/// Widest column of words; longer ones are broken, so that prose has room.
+const WORDS: u16 = 36;
+
 /// A table made column by column.
 #[derive(Debug, Default)]
 pub struct Sheet {
@@ -21,7 +32,7 @@ pub struct Sheet {
 #[derive(Debug)]
 struct Column {
     header: String,
-    align: CellAlignment,
+    kind: Kind,
     cells: Vec<String>,
 }
 
@@ -33,22 +44,22 @@ impl Sheet {
 
     /// Adds a column of words, aligned left; what a terminal would obey rather than show is escaped.
     pub fn words<T: AsRef<str>>(self, header: &str, cells: impl IntoIterator<Item = T>) -> Self {
-        self.column(header, CellAlignment::Left, cells)
+        self.column(header, Kind::Words, cells)
+    }
+
+    /// Adds a column of text that takes the width that is left.
+    pub fn prose<T: AsRef<str>>(self, header: &str, cells: impl IntoIterator<Item = T>) -> Self {
+        self.column(header, Kind::Prose, cells)
     }
 
     /// Adds a column of numbers, aligned right.
     pub fn numbers<T: AsRef<str>>(self, header: &str, cells: impl IntoIterator<Item = T>) -> Self {
-        self.column(header, CellAlignment::Right, cells)
+        self.column(header, Kind::Numbers, cells)
     }
 
-    fn column<T: AsRef<str>>(
-        mut self,
-        header: &str,
-        align: CellAlignment,
-        cells: impl IntoIterator<Item = T>,
-    ) -> Self {
+    fn column<T: AsRef<str>>(mut self, header: &str, kind: Kind, cells: impl IntoIterator<Item = T>) -> Self {
         let cells = cells.into_iter().map(|cell| safe(cell.as_ref())).collect();
-        self.columns.push(Column { header: header.into(), align, cells });
+        self.columns.push(Column { header: header.into(), kind, cells });
         self
     }
 
@@ -56,13 +67,24 @@ impl Sheet {
     pub fn render(&self) -> String {
         let mut table = Table::new();
         table.load_style(RULES).set_content_arrangement(ContentArrangement::Dynamic).set_width(WIDTH);
-        table.set_header(self.columns.iter().map(|column| &column.header));
+        let lines = |column: &Column| column.header.matches('\n').count();
+        let height = self.columns.iter().map(lines).max().unwrap_or(0);
+        // Headers stand on the rule, whatever their height.
+        table.set_header(self.columns.iter().map(|column| "\n".repeat(height - lines(column)) + &column.header));
         let rows = self.columns.iter().map(|column| column.cells.len()).max().unwrap_or(0);
         for row in 0..rows {
             table.add_row(self.columns.iter().map(|column| column.cells.get(row).map_or("", String::as_str)));
         }
         for (shown, column) in table.column_iter_mut().zip(&self.columns) {
-            shown.set_cell_alignment(column.align);
+            shown.set_cell_alignment(match column.kind {
+                Kind::Numbers => CellAlignment::Right,
+                Kind::Words | Kind::Prose => CellAlignment::Left,
+            });
+            match column.kind {
+                Kind::Words => shown.set_constraint(ColumnConstraint::UpperBoundary(Width::Fixed(WORDS))),
+                Kind::Numbers => shown.set_constraint(ColumnConstraint::ContentWidth),
+                Kind::Prose => shown,
+            };
             shown.set_padding((0, 2));
         }
         let lines = table.lines().map(|line| format!("{}\n", line.trim_end()));

@@ -69,7 +69,7 @@ fn speed(variants: &[VariantOutcome]) -> String {
         .words("policy", variants.iter().map(|variant| variant.policy))
         .numbers("mean\ndepth", each(variants, |v| format!("{:.2}", v.summary.work.mean_depth)))
         .numbers("weights\nread %", each(variants, |v| percent(v.summary.work.layer_weights_read)));
-    let sheet = timed(sheet, "busy\ntime", variants, pass_s).numbers("saved\n\n%", saved(variants, pass_s));
+    let sheet = timed(sheet, "pass\ntime", variants, pass_s).numbers("saved\n%", saved(variants, pass_s));
     let sheet = timed(sheet, "make-\nspan", variants, |v| v.summary.makespan_s)
         .numbers("output\ntokens\n/ s", alike(&each(variants, |v| v.summary.output_tokens_per_s)));
     let sheet = timed(sheet, "TTFT\np50", variants, |v| v.summary.ttft_s.p50);
@@ -77,7 +77,7 @@ fn speed(variants: &[VariantOutcome]) -> String {
     let sheet = timed(sheet, "TPOT\np99", variants, |v| v.summary.tpot_s.p99);
     sheet.render()
         + "mean depth: blocks a token takes, a branch counts half. weights read: of the layer weights, a pass on average.\n\
-           busy time: with a pass in flight; the makespan also waits for arrivals. TTFT: to the first token. TPOT: between tokens.\n"
+           pass time: with a pass in flight; the makespan also waits for arrivals. TTFT: to the first token. TPOT: between tokens.\n"
 }
 
 fn energy(variants: &[VariantOutcome]) -> String {
@@ -173,14 +173,25 @@ fn shares(sheet: Sheet, header: &str, variants: &[VariantOutcome], of: impl Fn(&
     sheet.numbers(header, shares.into_iter().map(percent))
 }
 
-/// The foot of every report: what nobody measured.
+/// The foot of every report: what nobody measured. Notes that say the same of several keys share a row.
 pub fn assumed(notes: &[Note]) -> String {
     if notes.is_empty() {
         return "Assumed: nothing.\n".into();
     }
+    let mut rows: Vec<(&Note, usize)> = Vec::new();
+    for note in notes {
+        match rows.iter_mut().find(|(row, _)| row.value == note.value && row.why == note.why) {
+            Some((_, more)) => *more += 1,
+            None => rows.push((note, 0)),
+        }
+    }
+    let key = |(note, more): &(&Note, usize)| match more {
+        0 => note.key.clone(),
+        _ => format!("{} and {more} more", note.key),
+    };
     let sheet = Sheet::new()
-        .words("key", notes.iter().map(|note| &note.key))
-        .words("value", notes.iter().map(|note| &note.value))
-        .words("why", notes.iter().map(|note| &note.why));
-    format!("Assumed, without a measured or published source: {}\n{}", notes.len(), sheet.render())
+        .words("key", rows.iter().map(key))
+        .words("value", rows.iter().map(|(note, _)| &note.value))
+        .prose("why", rows.iter().map(|(note, _)| &note.why));
+    format!("Assumed: {} constants and choices that nobody measured or published\n{}", notes.len(), sheet.render())
 }
