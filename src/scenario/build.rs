@@ -13,7 +13,7 @@ use crate::trace::synth::{Keep, Method, generate, requests};
 use crate::trace::{Header, Order, Request, Router, RouterKind, Stats, Trace, draw_routes, stretch};
 
 /// Something that a result rests on and nobody measured.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, serde::Serialize)]
 pub struct Note {
     /// The key, or what it is about.
     pub key: String,
