@@ -12,6 +12,7 @@ pub mod lower;
 pub mod metrics;
 pub mod model;
 pub mod rng;
+pub mod reference;
 pub mod ron_text;
 pub mod scenario;
 pub mod sched;

@@ -1,10 +1,13 @@
 //! One integration binary; each module is named after what can go wrong.
 #![allow(clippy::print_stderr, reason = "tests say what they skip")]
 
+mod engine;
+mod engine_naive;
 mod model_files;
 mod models;
 mod smoke;
 mod profiles;
+mod queueing;
 
 mod bad_trace;
 mod trace_format;
