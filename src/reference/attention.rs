@@ -1,0 +1,66 @@
+//! Attention over the visible entries of a cache.
+
+use super::{Number, expect};
+
+/// Heads of an attention call; `heads / kv_heads` query heads share a key and value head.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Heads {
+    /// Query heads.
+    pub heads: usize,
+    /// Key and value heads.
+    pub kv_heads: usize,
+    /// Width of one head.
+    pub head_dim: usize,
+}
+
+/// Softmax attention. `queries`: `rows x heads x head_dim`. `keys`, `values`: `entries x kv_heads x head_dim`.
+/// `visible[row]`: the entries that the row sees, at least one. Result: `rows x heads x head_dim`.
+///
+/// Prefill, decode, holes and batches of several sequences differ in `visible` alone.
+pub fn attention<N: Number>(
+    shape: Heads,
+    queries: &[N],
+    keys: &[N],
+    values: &[N],
+    visible: &[Vec<u32>],
+) -> Vec<N> {
+    let Heads { heads, kv_heads, head_dim } = shape;
+    assert_eq!(heads % kv_heads, 0, "query heads share key and value heads evenly");
+    expect(queries, "queries", &[visible.len(), heads, head_dim]);
+    expect(values, "values", &[keys.len()]);
+    let scale = N::constant(1.0 / (head_dim as f64).sqrt());
+    let mut result = Vec::with_capacity(queries.len());
+    for (query, entries) in
+        queries.chunks_exact(head_dim).zip(visible.iter().flat_map(|row| vec![row; heads]))
+    {
+        let head = result.len() / head_dim % heads;
+        let first = |entry: u32| (entry as usize * kv_heads + head * kv_heads / heads) * head_dim;
+        let query: Vec<N> = query.iter().map(|&q| q * scale).collect();
+        let scores: Vec<N> =
+            entries.iter().map(|&entry| dot(&query, &keys[first(entry)..][..head_dim])).collect();
+
+        let highest =
+            scores.iter().fold(N::constant(f64::NEG_INFINITY), |highest, &score| highest.max(score));
+        let weights: Vec<N> = scores.iter().map(|&score| (score - highest).exp()).collect();
+        let total = weights.iter().fold(N::zero(), |total, &weight| total + weight);
+        for index in 0..head_dim {
+            let mut sum = N::zero();
+            for (&entry, &weight) in entries.iter().zip(&weights) {
+                sum = sum + weight * values[first(entry) + index];
+            }
+            result.push(sum / total);
+        }
+    }
+    result
+}
+
+fn dot<N: Number>(a: &[N], b: &[N]) -> N {
+    a.iter().zip(b).fold(N::zero(), |sum, (&a, &b)| sum + a * b)
+}
+
+/// What queries at these positions of one sequence see: the entries at no later position. A token that left no entry
+/// is a hole: its position is not in `entries`.
+pub fn causal(queries: &[u32], entries: &[u32]) -> Vec<Vec<u32>> {
+    let seen = |position: u32| (0..).zip(entries).filter(move |&(_, &entry)| entry <= position);
+    queries.iter().map(|&position| seen(position).map(|(index, _)| index).collect()).collect()
+}
