@@ -1,12 +1,15 @@
 //! One integration binary; each module is named after what can go wrong.
 #![allow(clippy::print_stderr, reason = "tests say what they skip")]
 
+mod cost;
+mod cost_support;
 mod engine;
 mod engine_naive;
 mod model_files;
 mod models;
 mod smoke;
 mod profiles;
+mod oracles;
 mod queueing;
 
 mod bad_trace;
@@ -36,3 +39,4 @@ pub fn data(path: &str) -> Option<std::path::PathBuf> {
 mod load;
 mod stretch;
 mod synth;
+mod work;
