@@ -6,13 +6,16 @@ pub mod batch;
 pub mod cost;
 pub mod engine;
 pub mod error;
+#[cfg(feature = "gpu")]
+pub mod gpu;
 pub mod hw;
 pub mod kernel;
 pub mod lower;
 pub mod metrics;
 pub mod model;
-pub mod rng;
 pub mod reference;
+pub mod report;
+pub mod rng;
 pub mod ron_text;
 pub mod scenario;
 pub mod sched;

@@ -1,3 +1,25 @@
 //! The program: arguments in, exit code out.
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "the program is who prints; the library never does"
+)]
 
-fn main() {}
+mod cli;
+
+use clap::Parser;
+use cli::{Args, Command};
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let args = match Args::try_parse() {
+        Ok(args) => args,
+        Err(said) => return cli::usage(&said),
+    };
+    let done = match args.command {
+        Command::Simulate(args) => cli::simulate::run(&args),
+        Command::Inspect(what) => cli::inspect::run(&what),
+        Command::Trace(what) => cli::trace::run(&what),
+    };
+    cli::end(done)
+}

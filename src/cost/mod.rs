@@ -10,7 +10,7 @@ mod tiles;
 pub use cache::PriceCache;
 pub use device::{Device, Limits};
 
-use crate::kernel::{Class, GROUP_SLICE, Kernel};
+use crate::kernel::{Class, Kernel};
 use crate::units::{SimTime, SourceKind};
 
 /// What one kernel call costs.
@@ -65,29 +65,15 @@ impl Device {
         let spilled = work.activation_bytes.saturating_sub(self.l2_bytes);
         let dram_bytes = work.weight_bytes + work.kv_bytes + spilled;
 
+        let compute = self.compute_time(kernel, work.flops, class.flops);
         let dram = SimTime::at_rate(dram_bytes, self.dram_bytes_per_s * class.bytes);
-        let parts = |compute: SimTime, reread_bytes: u64| {
-            let l2_bytes = work.weight_bytes + work.kv_bytes + work.activation_bytes.max(reread_bytes);
-            let l2 = SimTime::at_rate(l2_bytes, self.l2_bytes_per_s * class.bytes);
-            let memory = dram.max(l2);
-            let (longer, shorter) = (compute.max(memory), compute.min(memory));
-            let exposed = SimTime::from_ps((shorter.ps() as f64 * (1.0 - class.overlap)) as u64);
-            Parts { unbound: class.fixed + longer + exposed, compute, l2 }
-        };
-        let peak = self.peak_flops_per_s(kernel) * class.flops;
-        let Parts { unbound, compute, l2 } = match *kernel {
-            Kernel::MatMul { rows, inner, columns, activations, .. } => {
-                let tilings = self.tilings(1, rows, inner, columns);
-                least(tilings.map(|t| parts(SimTime::at_rate(t.flops, peak), activations.bytes(t.reread))))
-            }
-            Kernel::GroupedMatMul { groups, slices, inner, columns, activations, .. } => {
-                let tilings = self.tilings(groups, slices * GROUP_SLICE, inner, columns);
-                least(tilings.map(|t| parts(SimTime::at_rate(t.flops, peak), activations.bytes(t.reread))))
-            }
-            _ => parts(SimTime::at_rate(work.flops, peak), 0),
-        };
+        let l2_bytes = work.weight_bytes + work.kv_bytes + work.activation_bytes;
+        let l2 = SimTime::at_rate(l2_bytes, self.l2_bytes_per_s * class.bytes);
+
         let memory = dram.max(l2);
-        let longer = compute.max(memory);
+        let (longer, shorter) = (compute.max(memory), compute.min(memory));
+        let exposed = SimTime::from_ps((shorter.ps() as f64 * (1.0 - class.overlap)) as u64);
+        let unbound = class.fixed + longer + exposed;
 
         let dynamic_pj = self.dynamic_pj(kernel, work.flops, dram_bytes);
         let time = unbound.max(self.shortest_time(dynamic_pj));
@@ -105,15 +91,26 @@ impl Device {
         Price { time, flops: work.flops, dram_bytes, dynamic_pj, bound, source }
     }
 
-    /// Peak of the units that a kernel runs on, in the format that it computes in.
-    fn peak_flops_per_s(&self, kernel: &Kernel) -> f64 {
+    fn compute_time(&self, kernel: &Kernel, flops: u64, efficiency: f64) -> SimTime {
         match *kernel {
-            Kernel::MatMul { weights, activations, density, .. }
-            | Kernel::GroupedMatMul { weights, activations, density, .. } => {
-                self.matrix_flops_per_s(activations, weights) * self.density_speed(density)
+            Kernel::MatMul { rows, inner, columns, weights, activations, density } => {
+                let speed =
+                    self.matrix_flops_per_s(activations, weights) * efficiency * self.density_speed(density);
+                self.tiled(1, rows, inner, columns, speed)
             }
-            Kernel::Attention(shape) => self.matrix_flops_per_s(shape.activations, shape.kv),
-            Kernel::Router { weights, activations, .. } => self.matrix_flops_per_s(activations, weights),
+            Kernel::GroupedMatMul {
+                groups, slices, inner, columns, weights, activations, density, ..
+            } => {
+                let speed =
+                    self.matrix_flops_per_s(activations, weights) * efficiency * self.density_speed(density);
+                self.tiled(groups, slices * crate::kernel::GROUP_SLICE, inner, columns, speed)
+            }
+            Kernel::Attention(shape) => {
+                SimTime::at_rate(flops, self.matrix_flops_per_s(shape.activations, shape.kv) * efficiency)
+            }
+            Kernel::Router { weights, activations, .. } => {
+                SimTime::at_rate(flops, self.matrix_flops_per_s(activations, weights) * efficiency)
+            }
             Kernel::Embed { .. }
             | Kernel::Norm { .. }
             | Kernel::Rope { .. }
@@ -122,25 +119,11 @@ impl Device {
             | Kernel::ResidualAdd { .. }
             | Kernel::Gather { .. }
             | Kernel::Scatter { .. }
-            | Kernel::Sample { .. } => self.vector_flops_per_s,
+            | Kernel::Sample { .. } => SimTime::at_rate(flops, self.vector_flops_per_s * efficiency),
         }
     }
 
     fn class(&self, class: Class) -> &device::ClassConstants {
         &self.classes[class as usize]
     }
-}
-
-/// What the time of a call is made of.
-#[derive(Clone, Copy, Debug)]
-struct Parts {
-    /// The time without a power cap.
-    unbound: SimTime,
-    compute: SimTime,
-    l2: SimTime,
-}
-
-/// The shortest of several ways; of those that take equally long, the one with the least arithmetic.
-fn least(ways: impl Iterator<Item = Parts>) -> Parts {
-    ways.min_by_key(|parts| (parts.unbound, parts.compute)).expect("a profile names at least one tile")
 }

@@ -1,22 +1,33 @@
 //! One integration binary; each module is named after what can go wrong.
 #![allow(clippy::print_stderr, reason = "tests say what they skip")]
 
+mod bad_trace;
 mod cost;
 mod cost_support;
 mod engine;
 mod engine_naive;
+mod kv;
+mod lab;
+mod laws;
+mod layerskip;
+mod load;
+mod measured;
 mod model_files;
 mod models;
-mod smoke;
-mod profiles;
 mod oracles;
+mod profiles;
+mod queued;
 mod queueing;
-
-mod bad_trace;
+mod stretch;
+mod synth;
+mod tidy;
+mod tidy_rules;
 mod trace_format;
+mod trace_support;
+mod work;
+
 #[cfg(feature = "parquet")]
 mod trace_parquet;
-mod trace_support;
 
 /// Where the real data lies, or `None` (said on standard error) where it is absent.
 /// `RADIALSIM_REQUIRE_DATA` turns absence into failure.
@@ -35,8 +46,3 @@ pub fn data(path: &str) -> Option<std::path::PathBuf> {
     eprintln!("SKIPPED: {} is absent", full.display());
     None
 }
-
-mod load;
-mod stretch;
-mod synth;
-mod work;

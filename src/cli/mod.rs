@@ -1,0 +1,67 @@
+//! Arguments, files, progress bars, exit codes. Tables go to standard output, everything else that is said to standard error.
+
+pub mod inspect;
+mod progress;
+pub mod simulate;
+pub mod trace;
+
+use radialsim::error::{Error, Result};
+use std::io::{ErrorKind, Write};
+use std::process::ExitCode;
+
+/// What a token's route through the layers of a model costs on a piece of hardware: time, memory, power.
+#[derive(Debug, clap::Parser)]
+#[command(
+    version,
+    after_help = "Exit codes: 0 done, 1 a stated gate failed, 2 bad input, 3 a GPU was required and none was found."
+)]
+pub struct Args {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, clap::Subcommand)]
+pub enum Command {
+    /// Simulates scenarios: a table each, a row for each variant.
+    Simulate(simulate::Args),
+    /// Says in plain words what a file holds, and checks it.
+    #[command(subcommand)]
+    Inspect(inspect::What),
+    /// Looks at, converts and makes router traces.
+    #[command(subcommand)]
+    Trace(trace::What),
+}
+
+/// What clap has to say, help and version included.
+pub fn usage(said: &clap::Error) -> ExitCode {
+    // A closed pipe is no reason to fail while failing.
+    let _ = said.print();
+    ExitCode::from(u8::try_from(said.exit_code()).unwrap_or(2))
+}
+
+/// The end of the program: one line where it failed.
+pub fn end(done: Result<()>) -> ExitCode {
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let _ = writeln!(std::io::stderr(), "error: {error}");
+            ExitCode::from(error.exit_code())
+        }
+    }
+}
+
+/// Prints a whole report. A reader who has seen enough and closed the pipe is no failure.
+fn print(text: &str) -> Result<()> {
+    let mut out = std::io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+            Err(Error::io("standard output", "write")(error))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Says something that is no result.
+fn say(text: &str) {
+    let _ = writeln!(std::io::stderr(), "{text}");
+}

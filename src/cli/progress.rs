@@ -1,0 +1,55 @@
+//! A bar on standard error, only where somebody sits before it and the run is long.
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use radialsim::scenario::Progress;
+use std::io::IsTerminal;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+/// Shorter runs show no bar.
+const LONG: Duration = Duration::from_millis(800);
+
+/// The bar of one scenario.
+pub struct Bar {
+    bar: Option<ProgressBar>,
+    shown: AtomicBool,
+    start: Instant,
+}
+
+impl Bar {
+    /// A bar with this text before it; none where standard error is no terminal, or with `quiet`.
+    pub fn new(text: &str, quiet: bool) -> Bar {
+        let style = ProgressStyle::with_template("{msg} {wide_bar} {percent} %, {eta} left")
+            .expect("a right template");
+        let bar = || {
+            let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::hidden());
+            bar.with_style(style).with_message(radialsim::error::shorten(text))
+        };
+        let wanted = !quiet && std::io::stderr().is_terminal();
+        Bar { bar: wanted.then(bar), shown: AtomicBool::new(false), start: Instant::now() }
+    }
+}
+
+impl Progress for Bar {
+    fn begin(&self, tokens: u64) {
+        if let Some(bar) = &self.bar {
+            bar.set_length(tokens);
+        }
+    }
+
+    fn output(&self, tokens: u64) {
+        let Some(bar) = &self.bar else { return };
+        bar.inc(tokens);
+        if self.start.elapsed() >= LONG && !self.shown.swap(true, Ordering::Relaxed) {
+            bar.set_draw_target(ProgressDrawTarget::stderr());
+        }
+    }
+}
+
+impl Drop for Bar {
+    fn drop(&mut self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+    }
+}

@@ -1,0 +1,125 @@
+//! `radialsim trace`: look at, convert and make router traces.
+
+use super::print;
+use radialsim::error::{InputError, Result};
+use radialsim::report::Staged;
+use radialsim::ron_text;
+use radialsim::trace::synth::{Arrivals, Length, Lengths, Method, generate, requests};
+use radialsim::trace::{Stats, Writer, open, write};
+use serde::de::DeserializeOwned;
+use std::path::{Path, PathBuf};
+
+/// What to do with traces.
+#[derive(Debug, clap::Subcommand)]
+pub enum What {
+    /// Counts requests, tokens, routes and visits of layers.
+    Stats {
+        /// The trace: .jsonl, .jsonl.gz, .jsonl.zst or .parquet.
+        file: PathBuf,
+        /// Writes the counts as JSON.
+        #[arg(long, value_name = "FILE")]
+        json: Option<PathBuf>,
+    },
+    /// Reads a trace and writes it in the encoding that the ending of OUT says.
+    Convert {
+        /// The trace to read.
+        from: PathBuf,
+        /// The trace to write: .jsonl, .jsonl.gz, .jsonl.zst or .parquet.
+        out: PathBuf,
+    },
+    /// Makes a trace as a published method would route tokens.
+    Synth(Synth),
+}
+
+/// A synthetic trace.
+#[derive(Debug, clap::Args)]
+#[command(allow_missing_positional = true)]
+pub struct Synth {
+    /// File with the method in RON. Absent: --method says it.
+    #[arg(required_unless_present = "method", conflicts_with = "method", value_name = "METHOD.ron")]
+    file: Option<PathBuf>,
+    /// The method in RON: 'Dense', 'StaticDepth(keep: DropLast(depth: 24))'.
+    #[arg(long, value_name = "RON")]
+    method: Option<String>,
+    /// Layers of the pool.
+    #[arg(long, value_name = "N")]
+    layers: u32,
+    /// Requests.
+    #[arg(long, value_name = "N")]
+    requests: u32,
+    /// Tokens of a prompt: 'Fixed(100)', 'Uniform(low: 1, high: 9)', 'LogNormal(median: 500, sigma: 0.8)'.
+    #[arg(long, value_name = "RON")]
+    prompt: String,
+    /// Tokens of an output, as --prompt.
+    #[arg(long, value_name = "RON")]
+    output: String,
+    /// When requests come: 'Closed', 'Every(gap_s: 0.1)', 'Poisson(rate_per_s: 5)'.
+    #[arg(long, value_name = "RON")]
+    arrivals: String,
+    /// Seed of everything that is drawn.
+    #[arg(long, value_name = "N")]
+    seed: u64,
+    /// The trace to write.
+    #[arg(required = true)]
+    out: PathBuf,
+}
+
+/// Does it.
+pub fn run(what: &What) -> Result<()> {
+    match what {
+        What::Stats { file, json } => stats(file, json.as_deref()),
+        What::Convert { from, out } => convert(from, out),
+        What::Synth(synth) => synth.run(),
+    }
+}
+
+fn stats(file: &Path, json: Option<&Path>) -> Result<()> {
+    let json = json.map(Staged::create).transpose()?;
+    let stats = Stats::read(&mut open(file)?)?;
+    if let Some(json) = json {
+        let text = serde_json::to_string_pretty(&stats).expect("counts are JSON") + "\n";
+        json.finish(|out| out.write_all(text.as_bytes()))?;
+    }
+    print(&radialsim::report::inspect::counts(&stats))
+}
+
+/// Request by request, so that memory does not grow with the trace. Requests come in the order in which they complete;
+/// readers sort them by arrival.
+fn convert(from: &Path, out: &Path) -> Result<()> {
+    Staged::check(out)?;
+    let mut reader = open(from)?;
+    let mut writer = Writer::create(out, reader.header())?;
+    while let Some(request) = reader.next() {
+        writer.request(&request?, reader.routes())?;
+    }
+    writer.finish(reader.routes())
+}
+
+impl Synth {
+    fn run(&self) -> Result<()> {
+        Staged::check(&self.out)?;
+        let method: Method = match (&self.file, &self.method) {
+            (Some(file), _) => {
+                let text = ron_text::read(file, "a method", 1 << 20)?;
+                ron_text::parse(&text, "a method in RON").map_err(|error| error.file(file))?
+            }
+            (None, text) => argument("--method", text.as_deref().unwrap_or_default())?,
+        };
+        let prompt: Length = argument("--prompt", &self.prompt)?;
+        let output: Length = argument("--output", &self.output)?;
+        let arrivals: Arrivals = argument("--arrivals", &self.arrivals)?;
+        if self.layers == 0 || self.requests == 0 {
+            return Err(InputError::expected("at least one layer and one request").found(0).into());
+        }
+        let requests = requests(self.requests, &Lengths { prompt, output }, &arrivals, self.seed)?;
+        write(&self.out, &generate(&method, self.layers, requests, self.seed)?)
+    }
+}
+
+/// A value in RON from the command line.
+fn argument<T: DeserializeOwned>(name: &str, text: &str) -> Result<T> {
+    ron_text::parse(text, "a value in RON").map_err(|error| {
+        let key = error.key.as_ref().map_or(name.to_owned(), |key| format!("{name} {key}"));
+        InputError { line: None, ..error }.key(key).into()
+    })
+}

@@ -1,0 +1,243 @@
+//! What a file holds, in plain words.
+
+use super::sheet::{Sheet, digits, percent};
+use super::table::assumed;
+use crate::error::shorten;
+use crate::hw::Hardware;
+use crate::scenario::{Built, Note, Scenario};
+use crate::trace::{Header, RouteTable, RouterDevice, Stats, transitions};
+use petgraph::visit::EdgeRef;
+use serde_json::json;
+
+/// Rows of lists that could be long.
+const ROWS: usize = 12;
+
+/// Lines of a word and what it stands for.
+fn lines<const N: usize>(lines: [(&str, String); N]) -> String {
+    lines.map(|(word, text)| format!("{word:<14} {text}\n")).concat()
+}
+
+/// Every number of a device with its source.
+pub fn hardware(hardware: &Hardware) -> String {
+    let numbers = hardware.numbers();
+    let tiles = hardware.compute.tiles.iter().map(|(rows, columns)| format!("{rows}x{columns}"));
+    let tiles = tiles.collect::<Vec<_>>().join(", ");
+    let sources = || numbers.iter().map(|(_, number)| &number.source).chain([&hardware.compute.tiles_source]);
+    let sheet = Sheet::new()
+        .words("key", numbers.iter().map(|(key, _)| key.as_str()).chain(["compute.tiles"]))
+        .words("value", numbers.iter().map(|(_, number)| number.value.to_string()).chain([tiles]))
+        .words("source", sources().map(|source| source.kind().to_string()))
+        .prose("who says so", sources().map(|source| source.text()));
+    let mut kinds = super::table::SOURCES.map(|kind| (kind, 0));
+    for source in sources() {
+        kinds[source.kind() as usize].1 += 1;
+    }
+    let kinds = kinds.map(|(kind, count)| format!("{count} {kind}")).join(", ");
+    let head = lines([
+        ("device", format!("{} ({})", shorten(&hardware.title), shorten(&hardware.name))),
+        ("numbers", kinds),
+        ("checks", "every number is in its range and has a source".into()),
+    ]);
+    head + &sheet.render()
+}
+
+/// The counts of a trace.
+pub fn counts(stats: &Stats) -> String {
+    let (prefill, decode) = stats.phases();
+    let arrivals = match stats.arrivals() {
+        Some((first, last)) => format!("from {first} to {last}"),
+        None => "none".into(),
+    };
+    let visits = &stats.layer_visits;
+    let share = |visits: u64| percent(visits as f64 / stats.tokens.max(1) as f64);
+    let (most, least) = (visits.iter().max().copied(), visits.iter().min().copied());
+    lines([
+        ("requests", stats.requests.to_string()),
+        ("arrivals", arrivals),
+        (
+            "lengths",
+            format!(
+                "{} prompt and {} output tokens on average",
+                digits(stats.mean_prompt_tokens(), 4),
+                digits(stats.mean_output_tokens(), 4)
+            ),
+        ),
+        ("tokens", format!("{} with a route: {prefill} in prefill, {decode} in decode", stats.tokens)),
+        ("routes", format!("{} different", stats.routes)),
+        (
+            "mean depth",
+            format!("{} of {} layers, a branch counts half", digits(stats.mean_depth, 4), visits.len()),
+        ),
+        (
+            "skipped",
+            format!(
+                "{} % of (token, layer) pairs, not counting those of which a branch is taken",
+                percent(stats.skipped())
+            ),
+        ),
+        (
+            "visits",
+            format!(
+                "the most visited layer by {} % of the tokens, the least by {} %",
+                share(most.unwrap_or(0)),
+                share(least.unwrap_or(0))
+            ),
+        ),
+    ])
+}
+
+/// A trace: its header, counts, routes and transitions.
+pub fn trace(header: &Header, stats: &Stats, routes: &RouteTable) -> String {
+    let name = |value: serde_json::Value| value.as_str().unwrap_or_default().to_owned();
+    let router = &header.router;
+    let when = router.when.map_or(String::new(), |when| format!(", decides {}", name(json!(when))));
+    let hidden = router.hidden.map_or(String::new(), |hidden| format!(", {hidden} wide"));
+    let device = if router.device == RouterDevice::Host { ", on the host" } else { "" };
+    let order =
+        format!("{}{}", name(json!(header.order)), if header.reuse { ", layers may come again" } else { "" });
+    let hops = header.max_hops.map_or(String::new(), |hops| format!(", at most {hops} hops"));
+    let mut text = lines([
+        ("model", format!("{}, {} layers", shorten(&header.model), header.layers)),
+        ("source", shorten(&header.source)),
+        ("order", order + &hops),
+        ("router", format!("{}{when}{hidden}{device}", name(json!(router.kind)))),
+        ("decisions", format!("one for each {}", name(json!(header.granularity)))),
+        ("skipped KV", header.kv.to_string()),
+    ]);
+    for (key, value) in &router.extra {
+        text += &format!("{:<14} {}\n", "router key", shorten(&format!("{key} = {value}")));
+    }
+    text += &counts(stats);
+    text += &most_frequent(stats, routes);
+    text + &followers(stats, routes) + "\nThe file keeps every rule of the format.\n"
+}
+
+fn most_frequent(stats: &Stats, routes: &RouteTable) -> String {
+    let mut uses: Vec<(u64, u32)> =
+        stats.uses().iter().copied().zip(0..).filter(|(uses, _)| *uses > 0).collect();
+    uses.sort_by_key(|&(uses, route)| (std::cmp::Reverse(uses), route));
+    let used = uses.len();
+    uses.truncate(ROWS);
+    let sheet = Sheet::new()
+        .numbers("tokens", uses.iter().map(|(uses, _)| uses.to_string()))
+        .numbers("%", uses.iter().map(|(uses, _)| percent(*uses as f64 / stats.tokens as f64)))
+        .numbers("depth", uses.iter().map(|(_, route)| routes.get(*route).depth().to_string()))
+        .prose("route", uses.iter().map(|(_, route)| short_route(&routes.get(*route).to_string())));
+    format!("\nMost frequent routes, {} of {used}\n{}", uses.len(), sheet.render())
+}
+
+/// Runs of whole layers drawn together: `0 1 2 4a` as `0-2 4a`.
+fn short_route(route: &str) -> String {
+    let mut parts: Vec<(Option<(u32, u32)>, &str)> = Vec::new();
+    for step in route.split(' ') {
+        let layer: Option<u32> = step.parse().ok();
+        match (layer, parts.last_mut()) {
+            (Some(layer), Some((Some((_, last)), _))) if *last + 1 == layer => *last = layer,
+            _ => parts.push((layer.map(|layer| (layer, layer)), step)),
+        }
+    }
+    let part = |(range, step): &(Option<(u32, u32)>, &str)| match range {
+        Some((first, last)) if last > first => format!("{first}-{last}"),
+        _ => (*step).to_owned(),
+    };
+    parts.iter().map(part).collect::<Vec<_>>().join(" ")
+}
+
+/// Which layers follow which, other than the next one in the pool.
+fn followers(stats: &Stats, routes: &RouteTable) -> String {
+    let graph = transitions(routes, stats.uses());
+    let total: u64 = graph.edge_weights().sum();
+    let edge = |edge: petgraph::graph::EdgeReference<'_, u64>| {
+        (*edge.weight(), graph[edge.source()], graph[edge.target()])
+    };
+    let (follow, mut jumps): (Vec<_>, Vec<_>) =
+        graph.edge_references().map(edge).partition(|(_, from, to)| from + 1 == *to);
+    let next = follow.iter().map(|(uses, _, _)| uses).sum();
+    jumps.sort_by_key(|&(uses, from, to)| (std::cmp::Reverse(uses), from, to));
+    let count = jumps.len();
+    jumps.truncate(ROWS);
+    let share = |uses: u64| percent(uses as f64 / total.max(1) as f64);
+    let head = format!("\nTransitions: {} % go to the next layer of the pool", share(next));
+    if count == 0 {
+        return head + "\n";
+    }
+    let sheet = Sheet::new()
+        .words("from, to", jumps.iter().map(|(_, from, to)| format!("{from} -> {to}")))
+        .numbers("tokens", jumps.iter().map(|(uses, _, _)| uses.to_string()))
+        .numbers("%", jumps.iter().map(|(uses, _, _)| share(*uses)));
+    format!("{head}; of {count} others, the most frequent\n{}", sheet.render())
+}
+
+/// What a scenario would run.
+pub fn scenario(scenario: &Scenario, built: &[Built], notes: &[Note]) -> String {
+    let serving = &scenario.serving;
+    let chunks = if serving.chunked_prefill { "prompts in chunks" } else { "prompts whole" };
+    let limits = &scenario.limits;
+    let caps = [limits.power_w.map(|w| format!("{w} W")), limits.clock_mhz.map(|mhz| format!("{mhz} MHz"))];
+    let caps: Vec<String> = caps.into_iter().flatten().collect();
+    let first = built.first().map(|built| &built.setup);
+    let head = lines([
+        ("scenario", shorten(&scenario.title)),
+        ("model", first.map_or(String::new(), |setup| shorten(&setup.model.name))),
+        ("hardware", first.map_or(String::new(), |setup| shorten(&setup.hardware.title))),
+        (
+            "serving",
+            format!(
+                "at most {} sequences and {} tokens a pass, {chunks}",
+                serving.max_sequences, serving.max_batched_tokens
+            ),
+        ),
+        ("caps", if caps.is_empty() { "none".into() } else { caps.join(", ") }),
+        ("seed", scenario.seed.to_string()),
+        ("checks", "all files are read, all names known, all numbers in range".into()),
+    ]);
+    let stats: Vec<Stats> = built.iter().map(|built| Stats::of(&built.trace)).collect();
+    let routers = built.iter().map(|built| {
+        let kind = json!(built.trace.header.router.kind);
+        kind.as_str().unwrap_or_default().to_owned()
+    });
+    let sheet = Sheet::new()
+        .words("variant", built.iter().map(|built| &built.name))
+        .words("policy", built.iter().map(|built| built.setup.dispatch.policy.name()))
+        .words("router", routers)
+        .numbers("requests", stats.iter().map(|stats| stats.requests.to_string()))
+        .numbers("tokens", stats.iter().map(|stats| stats.tokens.to_string()))
+        .numbers("routes", stats.iter().map(|stats| stats.routes.to_string()))
+        .numbers("mean\ndepth", stats.iter().map(|stats| format!("{:.2}", stats.mean_depth)));
+    format!("{head}\n{}\n{}", sheet.render(), assumed(notes))
+}
+
+/// The GPUs of this machine.
+#[cfg(feature = "gpu")]
+pub fn adapters(adapters: &[crate::gpu::AdapterInfo]) -> String {
+    let yes = |is: bool| if is { "yes" } else { "no" }.to_owned();
+    let one = |adapter: &crate::gpu::AdapterInfo| {
+        let [x, y, z] = adapter.max_workgroup;
+        lines([
+            ("adapter", shorten(&adapter.name)),
+            ("backend", format!("{}, {}", adapter.backend, adapter.kind)),
+            ("driver", shorten(&adapter.driver)),
+            (
+                "buffers",
+                format!(
+                    "at most {} bytes, {} in one binding",
+                    adapter.max_buffer_bytes, adapter.max_binding_bytes
+                ),
+            ),
+            (
+                "workgroups",
+                format!(
+                    "at most {} invocations ({x} x {y} x {z}), {} bytes of shared memory",
+                    adapter.max_invocations, adapter.workgroup_bytes
+                ),
+            ),
+            ("timestamps", yes(adapter.timestamps)),
+            ("f16", yes(adapter.f16)),
+            (
+                "subgroups",
+                adapter.subgroups.map_or("no".into(), |(least, most)| format!("{least} to {most}")),
+            ),
+        ])
+    };
+    adapters.iter().map(one).collect::<Vec<_>>().join("\n")
+}

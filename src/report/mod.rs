@@ -1,0 +1,11 @@
+//! What a run found, for people and for programs: tables, JSON, a timeline. Returns texts and writes files; never prints.
+
+mod file;
+pub mod inspect;
+pub mod json;
+mod sheet;
+pub mod table;
+pub mod timeline;
+
+pub use file::Staged;
+pub use sheet::{Sheet, WIDTH};
