@@ -16,14 +16,22 @@ pub struct Traffic {
     pub activation_bytes: u64,
 }
 
-/// Flops of one value of a norm: square, add, scale, weight (RMS); mean and bias in addition (layer norm).
+// How operations count: an addition, subtraction, product, quotient, exponential, square root or comparison is one flop,
+// whatever a device makes of it. The constants below are counts of `crate::reference` under this convention, and exact.
+
+/// Flops of one value of a norm: square, add, scale, weight (RMS); mean, centre and bias in addition (layer norm).
 const NORM_FLOPS: [u64; 2] = [4, 7];
-/// Flops of rotating one value: two products and a sum, as pairs share them.
+/// Flops of one row of a norm: mean of squares, epsilon, root, reciprocal (RMS); the mean in addition (layer norm).
+const NORM_ROW_FLOPS: [u64; 2] = [4, 5];
+/// Flops of rotating one value: two products and a sum, as pairs share them. Angles come from a table that all layers
+/// share; neither its sines nor its bytes are counted.
 const ROPE_FLOPS: u64 = 3;
-/// Flops of a non-linearity, as one exponential and a division are commonly counted (4), and of the gate's product (1).
-const ACTIVATION_FLOPS: [u64; 2] = [4, 5];
-/// Flops of one score besides its two products: subtract, exponential, sum (online softmax).
-const SOFTMAX_FLOPS: u64 = 3;
+/// Flops of SiLU: negate, exponential, add, divide; and of a gate's product (1). Other non-linearities count the same.
+const SILU_FLOPS: u64 = 4;
+/// Flops of one score besides its two products: largest, subtract, exponential, sum.
+const SOFTMAX_FLOPS: u64 = 4;
+/// Flops of one value of a query besides its scores: scaled before, divided by the sum of the weights after.
+const QUERY_FLOPS: u64 = 2;
 
 impl Density {
     /// Bytes of `count` weights of this format.
@@ -57,7 +65,8 @@ impl Kernel {
                 ..Traffic::default()
             },
             Kernel::Norm { rows, width, groups, layer_norm, activations } => Traffic {
-                flops: NORM_FLOPS[usize::from(layer_norm)] * values(rows, width),
+                flops: NORM_FLOPS[usize::from(layer_norm)] * values(rows, width)
+                    + NORM_ROW_FLOPS[usize::from(layer_norm)] * u64::from(rows),
                 weight_bytes: activations.bytes(values(groups, width)) * (1 + u64::from(layer_norm)),
                 activation_bytes: 2 * activations.bytes(values(rows, width)),
                 ..Traffic::default()
@@ -80,7 +89,7 @@ impl Kernel {
             },
             Kernel::Attention(shape) => shape.work(),
             Kernel::Activation { rows, width, gated, activations } => Traffic {
-                flops: ACTIVATION_FLOPS[usize::from(gated)] * values(rows, width),
+                flops: (SILU_FLOPS + u64::from(gated)) * values(rows, width),
                 activation_bytes: (2 + u64::from(gated)) * activations.bytes(values(rows, width)),
                 ..Traffic::default()
             },
@@ -95,7 +104,7 @@ impl Kernel {
                     _ => values(width, hidden) + values(hidden, options),
                 };
                 Traffic {
-                    flops: 2 * u64::from(rows) * matrix + values(rows, options),
+                    flops: 2 * u64::from(rows) * matrix + SILU_FLOPS * values(rows, hidden) + values(rows, options),
                     weight_bytes: weights.bytes(matrix),
                     activation_bytes: activations.bytes(values(rows, width)) + 4 * u64::from(rows),
                     ..Traffic::default()
@@ -142,7 +151,8 @@ impl Attention {
         let head_dim = u64::from(self.head_dim);
         let heads = u64::from(self.heads);
         Traffic {
-            flops: self.pairs * heads * (4 * head_dim + SOFTMAX_FLOPS),
+            flops: self.pairs * heads * (4 * head_dim + SOFTMAX_FLOPS)
+                + QUERY_FLOPS * u64::from(self.rows) * heads * head_dim,
             kv_bytes: self.kv.bytes(self.entries * u64::from(self.kv_heads) * head_dim * 2),
             activation_bytes: 2 * self.activations.bytes(u64::from(self.rows) * heads * head_dim),
             weight_bytes: 0,

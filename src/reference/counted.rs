@@ -10,7 +10,7 @@ use std::ops::{Add, Div, Mul, Sub};
 pub struct Counts {
     /// Additions, subtractions, products, quotients, exponentials, square roots and comparisons: one each.
     pub flops: u64,
-    /// Places of the inputs that were used in an operation.
+    /// Places of the inputs that were used in an operation. Values that were only copied keep their place instead.
     pub read: BTreeSet<u32>,
 }
 
@@ -32,13 +32,16 @@ impl Counted {
         values.iter().zip(places).map(|(&value, place)| Counted { value, place: Some(place) }).collect()
     }
 
-    /// Runs `oracle` and counts. Inputs that it copies into its results count as read. The counter is the thread's own.
-    pub fn count(oracle: impl FnOnce() -> Vec<Counted>) -> (Vec<Counted>, Counts) {
+    /// Runs `oracle` and counts. The counter is the thread's own.
+    pub fn count<T>(oracle: impl FnOnce() -> T) -> (T, Counts) {
         COUNTS.take();
         let results = oracle();
-        let mut counts = COUNTS.take();
-        counts.read.extend(results.iter().filter_map(|result| result.place));
-        (results, counts)
+        (results, COUNTS.take())
+    }
+
+    /// The place that this value was loaded from; `None` for the result of an operation.
+    pub fn place(self) -> Option<u32> {
+        self.place
     }
 
     /// One operation on these operands.

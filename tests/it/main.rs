@@ -2,6 +2,8 @@
 #![allow(clippy::print_stderr, reason = "tests say what they skip")]
 
 mod bad_trace;
+mod cost;
+mod cost_support;
 mod engine;
 mod engine_naive;
 mod kv;
@@ -12,13 +14,17 @@ mod load;
 mod measured;
 mod model_files;
 mod models;
+mod oracles;
 mod profiles;
 mod queued;
 mod queueing;
 mod stretch;
 mod synth;
+mod tidy;
+mod tidy_rules;
 mod trace_format;
 mod trace_support;
+mod work;
 
 #[cfg(feature = "parquet")]
 mod trace_parquet;

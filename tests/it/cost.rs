@@ -1,0 +1,276 @@
+//! Prices that break a law: faster with more work, slower with a better device, below the roofline, or not the stated
+//! constants at all.
+
+use crate::cost_support::*;
+use proptest::prelude::*;
+use radialsim::cost::{Bound, Device, Limits, PriceCache};
+use radialsim::hw::{Hardware, Source};
+use radialsim::kernel::{Density, Kernel};
+use radialsim::rng::Stream;
+use radialsim::units::{Dtype, SimTime, SourceKind};
+
+fn device(hardware: &Hardware) -> Device {
+    Device::new(hardware, Limits::default()).expect("shipped profiles are sound")
+}
+
+fn all() -> Vec<Hardware> {
+    Hardware::shipped_names().into_iter().map(|name| Hardware::shipped(name).expect(name)).collect()
+}
+
+fn shipped(name: &str) -> Hardware {
+    Hardware::shipped(name).expect(name)
+}
+
+fn product(rows: u32, inner: u32, columns: u32, dtype: Dtype) -> Kernel {
+    Kernel::MatMul { rows, inner, columns, weights: dtype, activations: dtype, density: Density::Dense }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(60))]
+
+    /// More rows, wider, more pairs, entries, groups or slices: never faster, on any device.
+    #[test]
+    fn more_is_never_faster(seed in any::<u64>()) {
+        let random = &mut Stream::new(seed, "kernels");
+        for hardware in all() {
+            let device = device(&hardware);
+            for kind in 0..KINDS {
+                let kernel = draw(kind, random);
+                let price = device.price(&kernel);
+                for larger in larger(&kernel, random) {
+                    let more = device.price(&larger);
+                    let said = format!("{}: {kernel:?} {} but {larger:?} {}", hardware.name, price.time, more.time);
+                    prop_assert!(price.time <= more.time, "{}", said);
+                    prop_assert!(price.dynamic_pj <= more.dynamic_pj, "{}", said);
+                }
+            }
+        }
+    }
+
+    /// More bandwidth, flops, cache or overlap, less fixed time: never slower.
+    #[test]
+    fn a_better_device_is_never_slower(seed in any::<u64>(), factor in 1.0..4.0_f64) {
+        let random = &mut Stream::new(seed, "kernels");
+        for hardware in all() {
+            let before = device(&hardware);
+            for (name, better) in better(&hardware, factor) {
+                let after = device(&better);
+                for kind in 0..KINDS {
+                    let kernel = draw(kind, random);
+                    let (old, new) = (before.price(&kernel).time, after.price(&kernel).time);
+                    prop_assert!(new <= old, "{} with {name} x {factor}: {kernel:?} {old} -> {new}", hardware.name);
+                }
+            }
+        }
+    }
+
+    /// No time beats the peaks, except by as much as a fitted efficiency above 1 says. A device that computes in more
+    /// bits than the format has takes the peak it has.
+    #[test]
+    fn no_kernel_beats_the_roofline(seed in any::<u64>()) {
+        let random = &mut Stream::new(seed, "kernels");
+        for hardware in all() {
+            let device = device(&hardware);
+            for kind in 0..KINDS {
+                let kernel = draw(kind, random);
+                let price = device.price(&kernel);
+                let (flops, bytes) = peaks(&hardware, &kernel);
+                // A picosecond for rounding down the exposed part.
+                let least = (price.flops as f64 / flops).max(price.dram_bytes as f64 / bytes) * (1.0 - 1e-12);
+                let s = (price.time + SimTime::from_ps(1)).s();
+                prop_assert!(s >= least, "{}: {kernel:?} {s} s < {least} s", hardware.name);
+            }
+        }
+    }
+
+    /// A cache that forgets or confuses shapes would show here: few shapes, many repeats, in any order.
+    #[test]
+    fn the_cache_changes_no_price(seed in any::<u64>(), order in prop::collection::vec(0..60_usize, 1..300)) {
+        let random = &mut Stream::new(seed, "kernels");
+        let kernels: Vec<_> = (0..60).map(|index| draw(index % KINDS, random)).collect();
+        let (device, mut cache) = (device(&shipped("nvidia-h100-sxm")), PriceCache::default());
+        for index in order {
+            prop_assert_eq!(cache.price(&device, &kernels[index]), device.price(&kernels[index]));
+        }
+    }
+
+    /// A cap below what a kernel draws stretches it to the time in which its dynamic energy fits; one above does nothing.
+    #[test]
+    fn a_power_cap_stretches_to_the_energy(seed in any::<u64>(), share in 0.05..3.0_f64) {
+        let random = &mut Stream::new(seed, "kernels");
+        for hardware in all() {
+            let (static_w, free) = (hardware.power.static_w.value, device(&hardware));
+            for kind in 0..KINDS {
+                let kernel = draw(kind, random);
+                let price = free.price(&kernel);
+                // pJ / ps = W beyond the static power.
+                let drawn = price.dynamic_pj as f64 / price.time.ps() as f64;
+                let cap = static_w + share * drawn;
+                if cap <= static_w {
+                    continue;
+                }
+                let limits = Limits { power_w: Some(cap), ..Limits::default() };
+                let capped = Device::new(&hardware, limits).expect("above the static power").price(&kernel);
+                let needed = (price.dynamic_pj as f64 / (cap - static_w)).ceil() as u64;
+                prop_assert_eq!(capped.time.ps(), price.time.ps().max(needed));
+                prop_assert_eq!((capped.dynamic_pj, capped.flops), (price.dynamic_pj, price.flops));
+                if share > 1.01 {
+                    prop_assert_eq!(capped, price, "a cap above the draw changes nothing");
+                } else if needed > price.time.ps() {
+                    prop_assert_eq!(capped.bound, Bound::Power);
+                }
+                let watts = static_w + capped.dynamic_pj as f64 / capped.time.ps() as f64;
+                prop_assert!(watts <= cap * (1.0 + 1e-9), "{watts} W under a cap of {cap} W");
+            }
+        }
+    }
+
+    /// On the ideal device a product takes its bytes over 1000 GB/s: as many picoseconds as bytes.
+    #[test]
+    fn the_ideal_device_moves_a_byte_a_picosecond(
+        rows in 1..300_u32, inner in 1..3000_u32, columns in 1..3000_u32, f32 in any::<bool>(),
+    ) {
+        let (dtype, width) = if f32 { (Dtype::F32, 4) } else { (Dtype::Bf16, 2) };
+        let (r, i, c) = (u64::from(rows), u64::from(inner), u64::from(columns));
+        let price = device(&shipped("ideal")).price(&product(rows, inner, columns, dtype));
+        let by_hand = width * (i * c + r * (i + c));
+        prop_assert_eq!((price.time.ps(), price.dram_bytes, price.flops), (price.dram_bytes, price.dram_bytes, 2 * r * i * c));
+        prop_assert_eq!(price.time.ps(), by_hand);
+        prop_assert_eq!((price.bound, price.source), (Bound::Dram, SourceKind::Assumed));
+        // pJ: 100 a byte, 1 a flop of 16 bits.
+        prop_assert_eq!(price.dynamic_pj, 100 * by_hand + price.flops * width / 2);
+    }
+}
+
+/// A device on which only arithmetic takes time: no fixed time, everything else endlessly fast.
+fn arithmetic_only(units: f64, tiles: &[(u32, u32)]) -> Hardware {
+    let mut hardware = shipped("ideal");
+    hardware.compute.units.value = units;
+    hardware.compute.tiles = tiles.to_vec();
+    hardware.compute.matrix_f16_tflops.value = 100.0;
+    hardware.memory.dram_gb_per_s.value = 1e9;
+    hardware.memory.l2_gb_per_s.value = 1e9;
+    hardware
+}
+
+/// 132 units, tiles of 128 x 128 and 2 x 128 x 128 x 4096 flops, at 100 Tflop/s over 132 units: one wave takes
+/// 132 x 2 x 128 x 128 x 4096 / 100e12 s = 177.17 us. With 4096 columns, 128 rows make 32 tiles. The inner dimension is
+/// split until every unit has a piece:
+///
+/// | rows | tiles | pieces, least time |
+/// |---|---|---|
+/// | 1 to 128 | 32 | 128 quarters on 132 units: 1/4 wave |
+/// | 129 to 256 | 64 | 128 halves: 1/2 wave |
+/// | 257 to 512 | 96, 128 | whole tiles: 1 wave (in halves: 2 x 1/2) |
+/// | 513 to 1024 | 160 to 256 | more tiles than units: 2 waves |
+/// | 1025 to 1536 | 288 to 384 | 3 waves |
+#[test]
+fn time_is_a_staircase_in_rows() {
+    let device = device(&arithmetic_only(132.0, &[(128, 128)]));
+    let wave = SimTime::at_rate(132 * 2 * 128 * 128 * 4096, 100e12).ps();
+    let at = |rows| device.price(&product(rows, 4096, 4096, Dtype::F16)).time.ps();
+    for (rows, quarters) in [
+        (1, 1),
+        (64, 1),
+        (128, 1),
+        (129, 2),
+        (256, 2),
+        (257, 4),
+        (512, 4),
+        (513, 8),
+        (1024, 8),
+        (1056, 12),
+    ] {
+        assert!(at(rows).abs_diff(wave * quarters / 4) <= 1, "{rows} rows: {} of a wave {wave}", at(rows));
+    }
+}
+
+/// 6 rows padded to 8 for a captured graph cost what 8 cost: no more than 128, less on a device with small tiles.
+#[test]
+fn padding_to_a_near_size_costs_no_more_than_to_a_far_one() {
+    for hardware in all() {
+        let device = device(&hardware);
+        let at = |rows| device.price(&product(rows, 4096, 4096, Dtype::Bf16)).time;
+        assert!(at(6) <= at(8) && at(8) <= at(128), "{}", hardware.name);
+    }
+    let device = device(&arithmetic_only(1.0, &[(8, 128), (128, 128)]));
+    let at = |rows| device.price(&product(rows, 4096, 4096, Dtype::Bf16)).time.ps();
+    assert_eq!((at(6), at(128).div_ceil(16)), (at(8), at(8)));
+}
+
+/// Half the clock: twice the time of arithmetic, the same time of device memory.
+#[test]
+fn a_clock_cap_slows_arithmetic_in_proportion() {
+    let hardware = arithmetic_only(132.0, &[(128, 128)]);
+    let at_clock = |hardware: &Hardware, kernel: &Kernel, share: f64| {
+        let clock_mhz = Some(hardware.compute.boost_clock_mhz.value * share);
+        Device::new(hardware, Limits { clock_mhz, ..Limits::default() })
+            .expect("below boost")
+            .price(kernel)
+            .time
+            .ps()
+    };
+    let large = product(4096, 4096, 4096, Dtype::F16);
+    let full = at_clock(&hardware, &large, 1.0);
+    assert_eq!(full, device(&hardware).price(&large).time.ps());
+    for share in [0.5, 0.25] {
+        assert!((at_clock(&hardware, &large, share) as f64 * share - full as f64).abs() <= 1.0);
+    }
+    let mut memory = shipped("ideal");
+    memory.memory.l2_gb_per_s.value = 1e9;
+    let thin = product(1, 4096, 4096, Dtype::F16);
+    assert_eq!(at_clock(&memory, &thin, 1.0), at_clock(&memory, &thin, 0.5));
+}
+
+#[test]
+fn limits_that_no_device_can_keep_are_refused() {
+    let hardware = shipped("nvidia-h100-sxm");
+    let (static_w, boost) = (hardware.power.static_w.value, hardware.compute.boost_clock_mhz.value);
+    for power_w in [0.0, -1.0, static_w, f64::NAN, f64::INFINITY] {
+        let error =
+            Device::new(&hardware, Limits { power_w: Some(power_w), clock_mhz: None }).expect_err("refused");
+        assert!(error.to_string().contains("limits.power_w"), "{error}");
+    }
+    for clock_mhz in [0.0, -1.0, boost * 1.001, f64::NAN, f64::INFINITY] {
+        let error = Device::new(&hardware, Limits { clock_mhz: Some(clock_mhz), power_w: None })
+            .expect_err("refused");
+        assert!(error.to_string().contains("limits.clock_mhz"), "{error}");
+    }
+}
+
+/// The price names the weaker source of the constants that set its time: those of what binds, and no others.
+#[test]
+fn a_price_is_as_trustworthy_as_what_binds_it() {
+    let kinds: [fn(String) -> Source; 4] =
+        [Source::Measured, Source::Fitted, Source::Datasheet, Source::Assumed];
+    let source = |kind: SourceKind| kinds[kind as usize]("test".into());
+    for (a, b) in [
+        (SourceKind::Measured, SourceKind::Fitted),
+        (SourceKind::Datasheet, SourceKind::Fitted),
+        (SourceKind::Assumed, SourceKind::Measured),
+        (SourceKind::Measured, SourceKind::Measured),
+    ] {
+        // All numbers of `ideal` are assumed; only those that bind are renamed.
+        let mut hardware = shipped("ideal");
+        hardware.memory.dram_gb_per_s.source = source(a);
+        hardware.kernels.matmul.bytes.source = source(b);
+        hardware.kernels.matmul.overlap.source = source(SourceKind::Measured);
+        let price = device(&hardware).price(&product(1, 100, 100, Dtype::F16));
+        assert_eq!((price.bound, price.source), (Bound::Dram, a.join(b)));
+
+        let mut hardware = arithmetic_only(1.0, &[(1, 1)]);
+        hardware.compute.matrix_f16_tflops.source = source(a);
+        hardware.compute.units.source = source(b);
+        hardware.kernels.matmul.flops.source = source(b);
+        hardware.kernels.matmul.overlap.source = source(SourceKind::Measured);
+        let price = device(&hardware).price(&product(100, 100, 100, Dtype::F16));
+        assert_eq!((price.bound, price.source), (Bound::Compute, a.join(b)));
+
+        let mut hardware = shipped("ideal");
+        hardware.kernels.elementwise.fixed_us.value = 5.0;
+        hardware.kernels.elementwise.fixed_us.source = source(a);
+        let add = Kernel::ResidualAdd { rows: 1, width: 10, activations: Dtype::F16 };
+        let price = device(&hardware).price(&add);
+        assert_eq!((price.bound, price.source, price.time.ps()), (Bound::Fixed, a, 5_000_060));
+    }
+}
