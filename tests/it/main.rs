@@ -1,9 +1,10 @@
 //! One integration binary; each module is named after what can go wrong.
 #![allow(clippy::print_stderr, reason = "tests say what they skip")]
 
+mod cli;
+mod cli_trace;
 mod model_files;
 mod models;
-mod smoke;
 mod profiles;
 
 mod bad_trace;
@@ -32,4 +33,5 @@ pub fn data(path: &str) -> Option<std::path::PathBuf> {
 
 mod load;
 mod stretch;
+mod timeline;
 mod synth;
