@@ -1,5 +1,9 @@
 //! The program: arguments in, exit code out.
-#![allow(clippy::print_stdout, clippy::print_stderr, reason = "the program is who prints; the library never does")]
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "the program is who prints; the library never does"
+)]
 
 mod cli;
 

@@ -11,8 +11,9 @@ use std::path::Path;
 /// # Errors
 /// A file that cannot be read, is too large or is not UTF-8.
 pub fn read(path: &Path, what: &str, most_bytes: u64) -> Result<String> {
-    let too_large =
-        |found: String| InputError::expected(format!("{what} of at most {most_bytes} bytes")).found(found).file(path);
+    let too_large = |found: String| {
+        InputError::expected(format!("{what} of at most {most_bytes} bytes")).found(found).file(path)
+    };
     let file = File::open(path).map_err(Error::io(path, "open"))?;
     let bytes = file.metadata().map_err(Error::io(path, "read"))?.len();
     if bytes > most_bytes {

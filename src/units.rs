@@ -44,7 +44,7 @@ impl SimTime {
         if amount == 0 {
             return SimTime::ZERO;
         }
-        if per_second >= 1.0 && per_second < 9.0e15 && per_second == per_second.trunc() {
+        if (1.0..9.0e15).contains(&per_second) && per_second == per_second.trunc() {
             let ps = (u128::from(amount) * u128::from(PS_PER_S)).div_ceil(per_second as u128);
             return SimTime(u64::try_from(ps).unwrap_or(u64::MAX));
         }

@@ -30,6 +30,12 @@ pub struct Context {
 }
 
 impl Context {
+    /// After `tokens` tokens that took every layer of a pool of `layers`.
+    pub fn dense(tokens: u32, layers: u32) -> Self {
+        let total = u64::from(tokens) * u64::from(layers);
+        Context { tokens, all: tokens, total, stored: total, ..Context::default() }
+    }
+
     /// Tokens that have passed.
     pub fn tokens(&self) -> u32 {
         self.tokens
@@ -52,7 +58,8 @@ impl Context {
         match visibility {
             Visibility::SameLayer => {
                 let difference = self.differences.get(layer as usize).copied().unwrap_or(0);
-                u64::try_from(i64::from(self.all) + i64::from(difference)).expect("a layer holds no negative entries")
+                u64::try_from(i64::from(self.all) + i64::from(difference))
+                    .expect("a layer holds no negative entries")
             }
             Visibility::OnePerToken => u64::from(self.tokens),
             Visibility::AllEntries => self.total,

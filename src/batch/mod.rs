@@ -69,7 +69,14 @@ impl Batch {
     }
 
     /// Adds a span with these paths.
-    pub fn push(&mut self, sequence: u32, paths: impl IntoIterator<Item = u32>, decode: bool, logits: u32, part: Part) {
+    pub fn push(
+        &mut self,
+        sequence: u32,
+        paths: impl IntoIterator<Item = u32>,
+        decode: bool,
+        logits: u32,
+        part: Part,
+    ) {
         let first = self.paths.len() as u32;
         self.paths.extend(paths);
         let tokens = self.paths.len() as u32 - first;

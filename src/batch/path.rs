@@ -1,7 +1,7 @@
 //! Routes compiled against a header: for each hop what runs and what it leaves in the KV cache; for each skipped layer
 //! the work that its KV action asks for.
 
-use crate::trace::{Header, KvAction, Modules, Role, Route, RouteTable};
+use crate::trace::{Header, KvAction, Modules, Order, Role, Route, RouteTable, Step};
 
 /// What a token leaves in the KV cache of one layer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,7 +31,10 @@ impl Left {
 
     fn of_step(action: Option<KvAction>) -> Left {
         match action {
-            None | Some(KvAction::Write | KvAction::ProjectOnly | KvAction::CopyState | KvAction::Unified) => Left::Entry,
+            None
+            | Some(KvAction::Write | KvAction::ProjectOnly | KvAction::CopyState | KvAction::Unified) => {
+                Left::Entry
+            }
             Some(KvAction::Share) => Left::Shared,
             Some(KvAction::None | KvAction::Deferred) => Left::Nothing,
         }
@@ -56,6 +59,12 @@ pub struct Hop {
     pub occurrence: u16,
     /// Entries that the token leaves at this layer, over all its visits.
     pub leaves: u16,
+    /// Whether its attention branch is the token's first at this layer.
+    pub attends_first: bool,
+    /// Entries that its earlier visits of this layer left.
+    pub own_here: u16,
+    /// Entries that its earlier hops left anywhere.
+    pub own_before: u16,
     /// Which branches run.
     pub modules: Modules,
     /// Whether the trace says that the router ran before it.
@@ -96,104 +105,119 @@ pub struct Path {
     pub differences: Box<[(u16, i32)]>,
 }
 
-/// All paths that a run has met so far. A route has two: as a plain token takes it, and as a later pass over the same
-/// position takes it (`verify`, `recompute`), whose skipped layers were left by the first pass.
+/// The paths of a run. A route has two: as a plain token takes it, and as a later pass over the same position takes it
+/// (`verify`, `recompute`), whose skipped layers were left by the first pass.
 #[derive(Clone, Debug, Default)]
 pub struct Paths {
-    paths: Vec<Path>,
-    longest: usize,
+    plain: Vec<Path>,
+    again: Vec<Path>,
 }
 
+/// Set in the number of a path that passes a position again.
+const AGAIN: u32 = 1 << 31;
+
 impl Paths {
-    /// Number of the path of `route` for tokens of this role.
-    pub fn index(route: u32, role: Role) -> u32 {
-        route * 2 + u32::from(matches!(role, Role::Verify | Role::Recompute))
+    /// Compiles the routes of `table`; `again`: also as later passes take them.
+    pub fn new(header: &Header, table: &RouteTable, again: bool) -> Self {
+        let mut compiler = Compiler::new(header);
+        let mut all = |again| table.iter().map(|route| compiler.compile(route, again)).collect();
+        Paths { plain: all(false), again: if again { all(true) } else { Vec::new() } }
     }
 
-    /// Compiles the routes that are new in `table`.
-    pub fn extend(&mut self, header: &Header, table: &RouteTable) {
-        for route in table.iter().skip(self.paths.len() / 2) {
-            for again in [false, true] {
-                self.paths.push(compile(header, route, again));
-            }
-            self.longest = self.longest.max(route.0.len());
-        }
+    /// Whether tokens of this role pass their positions again.
+    pub fn passes_again(role: Role) -> bool {
+        matches!(role, Role::Verify | Role::Recompute)
+    }
+
+    /// Number of the path of `route` for tokens of this role.
+    #[inline]
+    pub fn index(route: u32, role: Role) -> u32 {
+        if Paths::passes_again(role) { route | AGAIN } else { route }
     }
 
     /// The path of this number.
+    #[inline]
     pub fn get(&self, index: u32) -> &Path {
-        &self.paths[index as usize]
-    }
-
-    /// Hops of the longest path.
-    pub fn longest(&self) -> usize {
-        self.longest
-    }
-
-    /// How many there are.
-    pub fn len(&self) -> usize {
-        self.paths.len()
-    }
-
-    /// Whether there is none.
-    pub fn is_empty(&self) -> bool {
-        self.paths.is_empty()
+        if index & AGAIN == 0 { &self.plain[index as usize] } else { &self.again[(index & !AGAIN) as usize] }
     }
 }
 
-fn compile(header: &Header, route: &Route, again: bool) -> Path {
-    let layers = header.layers as usize;
-    let mut visits = vec![0u16; layers];
-    let mut hops: Box<[Hop]> = route
-        .0
-        .iter()
-        .map(|step| Hop {
+/// Compiles routes of one header; keeps its memory from route to route.
+struct Compiler<'a> {
+    header: &'a Header,
+    at: Vec<AtLayer>,
+}
+
+/// What a route does at one layer.
+#[derive(Clone, Copy, Default)]
+struct AtLayer {
+    visits: u16,
+    attended: bool,
+    entries: u32,
+    /// KV action of the first step that names the layer.
+    named: Option<KvAction>,
+}
+
+impl<'a> Compiler<'a> {
+    fn new(header: &'a Header) -> Self {
+        Compiler { header, at: vec![AtLayer::default(); header.layers as usize] }
+    }
+
+    fn compile(&mut self, route: &Route, again: bool) -> Path {
+        self.at.fill(AtLayer::default());
+        let (mut stored, mut own) = (0, 0);
+        let mut hops: Box<[Hop]> = route.0.iter().map(|step| self.hop(step, &mut stored, &mut own)).collect();
+        let mut skips = Vec::new();
+        // The state at a skip is that before the first later layer (pool order) of the route.
+        let mut before = 0;
+        for (layer, at) in self.at.iter_mut().enumerate().filter(|(_, at)| !again && !at.attended) {
+            let left = Left::of_skip(at.named.unwrap_or(self.header.kv));
+            at.entries += u32::from(left.visible());
+            stored += u32::from(left.stored());
+            if matches!(left, Left::Projected | Left::Copied) {
+                if self.header.order == Order::Any {
+                    before = 0;
+                }
+                before += hops[before..].iter().take_while(|hop| (hop.layer as usize) < layer).count();
+                skips.push(Skip { before: before as u16, layer: layer as u16, left });
+            }
+        }
+        for hop in &mut hops {
+            hop.leaves = self.at[hop.layer as usize].entries as u16;
+        }
+        skips.sort_by_key(|skip| (skip.before, skip.layer));
+
+        let visible = self.at.iter().map(|at| at.entries).sum();
+        let all = u32::from(visible as usize * 2 > self.at.len());
+        let counts = self.at.iter().enumerate().filter(|(_, at)| at.entries != all);
+        let differences = counts.map(|(layer, at)| (layer as u16, at.entries as i32 - all as i32)).collect();
+        Path { hops, skips: skips.into(), depth: route.depth(), stored, visible, all, differences }
+    }
+
+    fn hop(&mut self, step: &Step, stored: &mut u32, own: &mut u16) -> Hop {
+        let left = if step.modules.attention() { Left::of_step(step.kv) } else { Left::Nothing };
+        let at = &mut self.at[step.layer as usize];
+        if at.visits == 0 {
+            at.named = step.kv;
+        }
+        at.visits += 1;
+        let attends_first = step.modules.attention() && !at.attended;
+        at.attended |= step.modules.attention();
+        let (own_here, own_before) = (at.entries as u16, *own);
+        at.entries += u32::from(left.visible());
+        *own += u16::from(left.visible());
+        *stored += u32::from(left.stored());
+        Hop {
             layer: step.layer as u16,
-            occurrence: {
-                visits[step.layer as usize] += 1;
-                visits[step.layer as usize] - 1
-            },
+            occurrence: at.visits - 1,
             leaves: 0,
+            attends_first,
+            own_here,
+            own_before,
             modules: step.modules,
             routed: step.routed,
-            left: if step.modules.attention() { Left::of_step(step.kv) } else { Left::Nothing },
+            left,
             width: step.width,
-        })
-        .collect();
-
-    let mut entries = vec![0u32; layers];
-    let mut attended = vec![false; layers];
-    let mut stored = 0;
-    for hop in hops.iter().filter(|hop| hop.modules.attention()) {
-        attended[hop.layer as usize] = true;
-        entries[hop.layer as usize] += u32::from(hop.left.visible());
-        stored += u32::from(hop.left.stored());
-    }
-
-    let mut skips = Vec::new();
-    for layer in (0..layers).filter(|&layer| !again && !attended[layer]) {
-        let named = route.0.iter().find(|step| step.layer as usize == layer).and_then(|step| step.kv);
-        let left = Left::of_skip(named.unwrap_or(header.kv));
-        entries[layer] += u32::from(left.visible());
-        stored += u32::from(left.stored());
-        if matches!(left, Left::Projected | Left::Copied) {
-            // The state at the skip is that before the first later layer (pool order) of the route.
-            let before = route.0.iter().position(|step| step.layer as usize >= layer).unwrap_or(hops.len());
-            skips.push(Skip { before: before as u16, layer: layer as u16, left });
         }
     }
-    for hop in &mut hops {
-        hop.leaves = entries[hop.layer as usize] as u16;
-    }
-    skips.sort_by_key(|skip| (skip.before, skip.layer));
-
-    let visible = entries.iter().sum();
-    let all = u32::from(visible as usize * 2 > layers);
-    let differences = entries
-        .iter()
-        .enumerate()
-        .filter(|&(_, &count)| count != all)
-        .map(|(layer, &count)| (layer as u16, count as i32 - all as i32))
-        .collect();
-    Path { hops, skips: skips.into(), depth: route.depth(), stored, visible, all, differences }
 }

@@ -11,7 +11,10 @@ use std::process::ExitCode;
 
 /// What a token's route through the layers of a model costs on a piece of hardware: time, memory, power.
 #[derive(Debug, clap::Parser)]
-#[command(version, after_help = "Exit codes: 0 done, 1 a stated gate failed, 2 bad input, 3 a GPU was required and none was found.")]
+#[command(
+    version,
+    after_help = "Exit codes: 0 done, 1 a stated gate failed, 2 bad input, 3 a GPU was required and none was found."
+)]
 pub struct Args {
     #[command(subcommand)]
     pub command: Command,
@@ -51,7 +54,9 @@ pub fn end(done: Result<()>) -> ExitCode {
 fn print(text: &str) -> Result<()> {
     let mut out = std::io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(Error::io("standard output", "write")(error)),
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+            Err(Error::io("standard output", "write")(error))
+        }
         _ => Ok(()),
     }
 }

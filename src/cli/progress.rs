@@ -19,7 +19,8 @@ pub struct Bar {
 impl Bar {
     /// A bar with this text before it; none where standard error is no terminal, or with `quiet`.
     pub fn new(text: &str, quiet: bool) -> Bar {
-        let style = ProgressStyle::with_template("{msg} {wide_bar} {percent} %, {eta} left").expect("a right template");
+        let style = ProgressStyle::with_template("{msg} {wide_bar} {percent} %, {eta} left")
+            .expect("a right template");
         let bar = || {
             let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::hidden());
             bar.with_style(style).with_message(radialsim::error::shorten(text))

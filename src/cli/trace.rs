@@ -100,7 +100,8 @@ impl Synth {
                 (ron_text::parse(&text, "a method in RON").map_err(|error| error.file(file))?, out)
             }
             (files, _) => {
-                let error = InputError::expected("METHOD.ron OUT, or --method TEXT and OUT").key("trace synth");
+                let error =
+                    InputError::expected("METHOD.ron OUT, or --method TEXT and OUT").key("trace synth");
                 return Err(error.found(format!("{} files", files.len())).into());
             }
         };

@@ -181,7 +181,8 @@ impl Device {
 
     /// Lower bound on the time of this much work: datasheet peaks, no overheads.
     pub fn roofline(&self, flops: u128, bytes: u128, activations: Dtype) -> SimTime {
-        let seconds = (flops as f64 / self.matrix[peak(activations)]).max(bytes as f64 / self.dram_bytes_per_s);
+        let seconds =
+            (flops as f64 / self.matrix[peak(activations)]).max(bytes as f64 / self.dram_bytes_per_s);
         SimTime::from_ps((seconds * PS_PER_S as f64) as u64)
     }
 
@@ -202,14 +203,13 @@ impl Device {
     /// profile's constant: a modelling assumption, as is one constant for matrix and vector units.
     pub(super) fn dynamic_pj(&self, kernel: &Kernel, flops: u64, bytes: u64) -> u64 {
         let width = match *kernel {
-            Kernel::MatMul { activations, weights, .. } | Kernel::GroupedMatMul { activations, weights, .. } => {
-                match activations.min(weights) {
-                    Dtype::F32 => 2.0,
-                    Dtype::F16 | Dtype::Bf16 => 1.0,
-                    Dtype::Fp8 | Dtype::Int8 => 0.5,
-                    Dtype::Fp4 | Dtype::Int4 => 0.25,
-                }
-            }
+            Kernel::MatMul { activations, weights, .. }
+            | Kernel::GroupedMatMul { activations, weights, .. } => match activations.min(weights) {
+                Dtype::F32 => 2.0,
+                Dtype::F16 | Dtype::Bf16 => 1.0,
+                Dtype::Fp8 | Dtype::Int8 => 0.5,
+                Dtype::Fp4 | Dtype::Int4 => 0.25,
+            },
             _ => 1.0,
         };
         (bytes as f64 * self.pj_per_byte + flops as f64 * self.pj_per_flop * width + 0.5) as u64

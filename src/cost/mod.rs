@@ -65,9 +65,9 @@ impl Device {
         let spilled = work.activation_bytes.saturating_sub(self.l2_bytes);
         let dram_bytes = work.weight_bytes + work.kv_bytes + spilled;
 
-        let (compute, reread_bytes) = self.compute_time(kernel, work.flops, class.flops);
+        let compute = self.compute_time(kernel, work.flops, class.flops);
         let dram = SimTime::at_rate(dram_bytes, self.dram_bytes_per_s * class.bytes);
-        let l2_bytes = work.weight_bytes + work.kv_bytes + work.activation_bytes.max(reread_bytes);
+        let l2_bytes = work.weight_bytes + work.kv_bytes + work.activation_bytes;
         let l2 = SimTime::at_rate(l2_bytes, self.l2_bytes_per_s * class.bytes);
 
         let memory = dram.max(l2);
@@ -91,22 +91,25 @@ impl Device {
         Price { time, flops: work.flops, dram_bytes, dynamic_pj, bound, source }
     }
 
-    /// Compute time, and the bytes that tiles read from the cache again and again (0 where there are no tiles).
-    fn compute_time(&self, kernel: &Kernel, flops: u64, efficiency: f64) -> (SimTime, u64) {
+    fn compute_time(&self, kernel: &Kernel, flops: u64, efficiency: f64) -> SimTime {
         match *kernel {
             Kernel::MatMul { rows, inner, columns, weights, activations, density } => {
-                let speed = self.matrix_flops_per_s(activations, weights) * efficiency * self.density_speed(density);
-                self.tiled(1, rows, inner, columns, activations, speed)
+                let speed =
+                    self.matrix_flops_per_s(activations, weights) * efficiency * self.density_speed(density);
+                self.tiled(1, rows, inner, columns, speed)
             }
-            Kernel::GroupedMatMul { groups, slices, inner, columns, weights, activations, density, .. } => {
-                let speed = self.matrix_flops_per_s(activations, weights) * efficiency * self.density_speed(density);
-                self.tiled(groups, slices * crate::kernel::GROUP_SLICE, inner, columns, activations, speed)
+            Kernel::GroupedMatMul {
+                groups, slices, inner, columns, weights, activations, density, ..
+            } => {
+                let speed =
+                    self.matrix_flops_per_s(activations, weights) * efficiency * self.density_speed(density);
+                self.tiled(groups, slices * crate::kernel::GROUP_SLICE, inner, columns, speed)
             }
             Kernel::Attention(shape) => {
-                (SimTime::at_rate(flops, self.matrix_flops_per_s(shape.activations, shape.kv) * efficiency), 0)
+                SimTime::at_rate(flops, self.matrix_flops_per_s(shape.activations, shape.kv) * efficiency)
             }
             Kernel::Router { weights, activations, .. } => {
-                (SimTime::at_rate(flops, self.matrix_flops_per_s(activations, weights) * efficiency), 0)
+                SimTime::at_rate(flops, self.matrix_flops_per_s(activations, weights) * efficiency)
             }
             Kernel::Embed { .. }
             | Kernel::Norm { .. }
@@ -116,7 +119,7 @@ impl Device {
             | Kernel::ResidualAdd { .. }
             | Kernel::Gather { .. }
             | Kernel::Scatter { .. }
-            | Kernel::Sample { .. } => (SimTime::at_rate(flops, self.vector_flops_per_s * efficiency), 0),
+            | Kernel::Sample { .. } => SimTime::at_rate(flops, self.vector_flops_per_s * efficiency),
         }
     }
 

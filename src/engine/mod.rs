@@ -90,7 +90,13 @@ impl Engine {
         assert!(servers > 0, "a resource without servers never serves");
         let id = ResourceId(u16::try_from(self.resources.len()).expect("fewer than 65536 resources"));
         let waiting = BinaryHeap::new();
-        self.resources.push(Resource { name: name.into(), servers, free: servers, waiting, busy: SimTime::ZERO });
+        self.resources.push(Resource {
+            name: name.into(),
+            servers,
+            free: servers,
+            waiting,
+            busy: SimTime::ZERO,
+        });
         id
     }
 
@@ -128,7 +134,11 @@ impl Engine {
         self.plans[slot] = Some(plan);
         if empty {
             // An empty plan ends at once, through the queue like every other end.
-            self.events.push(self.now, Class::TaskEnd, Payload::TaskEnd(TaskRef { plan: slot as u32, index: u32::MAX }));
+            self.events.push(
+                self.now,
+                Class::TaskEnd,
+                Payload::TaskEnd(TaskRef { plan: slot as u32, index: u32::MAX }),
+            );
         }
         for index in first {
             self.ready(TaskRef { plan: slot as u32, index });
@@ -188,7 +198,8 @@ impl Engine {
         self.tasks_ended += 1;
 
         self.resources[ended.resource.0 as usize].free += 1;
-        let mut successor = self.plans[task.plan as usize].as_ref().expect("still there").first_successor(task.index);
+        let mut successor =
+            self.plans[task.plan as usize].as_ref().expect("still there").first_successor(task.index);
         while let Some(edge) = successor {
             let plan = self.plans[task.plan as usize].as_mut().expect("still there");
             let (index, is_ready, next) = plan.release(edge);

@@ -91,7 +91,8 @@ impl Hardware {
 
     /// Reads and checks the text of a profile; `file` is named in errors.
     pub fn parse(text: &str, file: impl AsRef<Path>) -> Result<Hardware> {
-        let hardware: Hardware = ron_text::parse(text, "a profile in RON").map_err(|error| error.file(&file))?;
+        let hardware: Hardware =
+            ron_text::parse(text, "a profile in RON").map_err(|error| error.file(&file))?;
         hardware.check().map_err(|mut error| {
             error.line = error.key.as_deref().and_then(|key| ron_text::line_of(text, key));
             error.file(&file)

@@ -48,7 +48,8 @@ impl Emit<'_> {
         let feed_forward = Rows::of(groups, |group| group.feed_forward);
         let adapter = Rows::of(groups, |group| group.adapter);
         // Tokens that take both branches stay gathered between them.
-        let together = groups.iter().all(|group| group.block == group.attention && group.block == group.feed_forward);
+        let together =
+            groups.iter().all(|group| group.block == group.attention && group.block == group.feed_forward);
 
         self.project(Rows::of(groups, |group| group.project));
         if attention.rows > 0 {
@@ -83,7 +84,13 @@ impl Emit<'_> {
         self.norm(rows, hidden, Cause::Attention);
         self.weights(rows, hidden, q_dim + 2 * kv_dim, Cause::Attention);
         if model.qk_norm {
-            let norm = Kernel::Norm { rows: padded * heads, width: head_dim, groups: 1, layer_norm: false, activations };
+            let norm = Kernel::Norm {
+                rows: padded * heads,
+                width: head_dim,
+                groups: 1,
+                layer_norm: false,
+                activations,
+            };
             self.kernel(norm, Cause::Attention);
         }
         if model.rope {
@@ -121,13 +128,15 @@ impl Emit<'_> {
 
     fn feed_forward(&mut self, groups: &[Group], rows: Rows) {
         let taking = groups.iter().filter(|group| group.feed_forward > 0);
-        let width: f64 = taking.map(|group| group.width(self.dispatch.nested_width)).sum::<f64>() / f64::from(rows.groups);
+        let width: f64 =
+            taking.map(|group| group.width(self.dispatch.nested_width)).sum::<f64>() / f64::from(rows.groups);
         let width = ((width * self.model.ffn as f64).round() as u32).max(1);
         self.mlp(rows, width, self.dispatch.density, Cause::FeedForward);
     }
 
     fn mlp(&mut self, rows: Rows, width: u32, density: Density, cause: Cause) {
-        let (hidden, gated, activations) = (self.model.hidden as u32, self.model.gated, self.model.activations);
+        let (hidden, gated, activations) =
+            (self.model.hidden as u32, self.model.gated, self.model.activations);
         let padded = self.pad(rows.rows);
         self.norm(rows, hidden, cause);
         self.product(rows, hidden, width * (1 + u32::from(gated)), density, cause);
@@ -153,13 +162,17 @@ impl Emit<'_> {
             let (heads, head_dim) = (model.kv_heads as u32, model.head_dim as u32);
             self.kernel(Kernel::Rope { rows: padded, heads, head_dim, activations }, Cause::Kv);
         }
-        self.kernel(Kernel::KvWrite { rows: padded, width: 2 * kv_dim, activations, kv: model.kv }, Cause::Kv);
+        self.kernel(
+            Kernel::KvWrite { rows: padded, width: 2 * kv_dim, activations, kv: model.kv },
+            Cause::Kv,
+        );
     }
 
     fn norm(&mut self, rows: Rows, width: u32, cause: Cause) {
         let layer_norm = self.model.norm == Norm::Layer;
         let activations = self.model.activations;
-        let norm = Kernel::Norm { rows: self.pad(rows.rows), width, groups: rows.groups, layer_norm, activations };
+        let norm =
+            Kernel::Norm { rows: self.pad(rows.rows), width, groups: rows.groups, layer_norm, activations };
         self.kernel(norm, cause);
     }
 

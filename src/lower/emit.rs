@@ -113,7 +113,8 @@ impl<'a> Emit<'a> {
     /// Adds a kernel behind the last call of the branch.
     pub fn kernel(&mut self, kernel: Kernel, cause: Cause) {
         let captured = self.start != Start::Eager;
-        let launch = if captured { self.launched.take() } else { Some(self.host(Node::Launch, Cause::Launch, None)) };
+        let launch =
+            if captured { self.launched.take() } else { Some(self.host(Node::Launch, Cause::Launch, None)) };
         let call = Call { node: Node::Kernel { kernel, captured }, cause, layer: self.layer_id };
         let index = match (self.last, launch) {
             (Some(last), Some(launch)) => self.graph.push(call, &[last, launch]),
@@ -127,13 +128,17 @@ impl<'a> Emit<'a> {
     pub fn matmul(&mut self, rows: u32, inner: u32, columns: u32, weights: Dtype, cause: Cause) {
         let rows = self.pad(rows);
         let activations = self.model.activations;
-        self.kernel(Kernel::MatMul { rows, inner, columns, weights, activations, density: Density::Dense }, cause);
+        self.kernel(
+            Kernel::MatMul { rows, inner, columns, weights, activations, density: Density::Dense },
+            cause,
+        );
     }
 
     /// The device's last result goes to the host, which decides; nothing is launched before.
     pub fn host_decision(&mut self, readback: Node) {
         let last = self.last.expect("a read-back follows a kernel");
-        let read = self.graph.push(Call { node: readback, cause: Cause::Router, layer: Call::NO_LAYER }, &[last]);
+        let read =
+            self.graph.push(Call { node: readback, cause: Cause::Router, layer: Call::NO_LAYER }, &[last]);
         self.host(Node::Decide, Cause::Router, Some(read));
         if self.start == Start::OneGraph {
             self.launch_graph();

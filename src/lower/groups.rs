@@ -101,6 +101,8 @@ pub(super) struct Groups {
     /// Entries that earlier tokens of the current span left at each layer, as `all` and differences.
     left_all: u64,
     left: Vec<i64>,
+    /// Copied states of the current span that a visit of each layer would project first.
+    copied: Vec<u32>,
     span: u32,
 }
 
@@ -151,7 +153,9 @@ impl Groups {
         }
         match align {
             Align::Pool => self.groups.sort_unstable_by_key(|group| (group.layer, group.wave)),
-            Align::Hop { .. } | Align::Layer => self.groups.sort_unstable_by_key(|group| (group.wave, group.layer)),
+            Align::Hop { .. } | Align::Layer => {
+                self.groups.sort_unstable_by_key(|group| (group.wave, group.layer))
+            }
         }
     }
 
@@ -232,15 +236,15 @@ impl Groups {
             if hop.modules.attention() {
                 let (before, pending) = seen(hop.layer);
                 let own = match view.visibility {
-                    Visibility::SameLayer => 1 + u64::from(hop.occurrence),
+                    Visibility::SameLayer => 1 + u64::from(hop.own_here),
                     Visibility::OnePerToken => 1,
-                    Visibility::AllEntries => 1 + index as u64,
+                    Visibility::AllEntries => 1 + u64::from(hop.own_before),
                 };
                 let pairs = before + own * u64::from(count);
                 group.decode.rows += count;
                 group.decode.pairs += pairs;
                 group.decode.entries += pairs;
-                group.project += pending;
+                group.project += if hop.attends_first { pending } else { 0 };
             }
         }
         for skip in path.skips.iter().filter(|skip| part_has(part, skip.before)) {
@@ -258,6 +262,8 @@ impl Groups {
         self.span += 1;
         self.left_all = 0;
         self.left.fill(0);
+        self.copied.clear();
+        self.copied.extend((0..view.layers).map(|layer| context.pending(layer as u16)));
         let (mut passed, mut entries) = (0u64, 0u64);
         for run in view.batch.paths_of(span).chunk_by(|a, b| a == b) {
             let path = view.paths.get(run[0]);
@@ -271,33 +277,40 @@ impl Groups {
                 };
                 let left = self.left_all as i64 + self.left[hop.layer as usize];
                 let current = self.span;
+                let attends = hop.modules.attention();
+                let pending = if attends { std::mem::take(&mut self.copied[hop.layer as usize]) } else { 0 };
                 let group = self.group(wave, hop.layer);
                 group.visit(hop, run.len() as u32);
-                if !hop.modules.attention() {
+                if !attends {
                     continue;
                 }
                 // The first token of the run sees `seen` entries and its own; each later one sees `step` more.
                 let (seen, step) = match view.visibility {
                     Visibility::SameLayer => {
                         let before = context.seen(hop.layer, view.visibility) as i64 + left;
-                        (before as u64 + u64::from(hop.occurrence), u64::from(hop.leaves))
+                        (before as u64 + u64::from(hop.own_here), u64::from(hop.leaves))
                     }
                     Visibility::OnePerToken => (u64::from(context.tokens()) + passed, 1),
-                    Visibility::AllEntries => {
-                        (context.seen(hop.layer, view.visibility) + entries + index as u64, u64::from(path.visible))
-                    }
+                    Visibility::AllEntries => (
+                        context.seen(hop.layer, view.visibility) + entries + u64::from(hop.own_before),
+                        u64::from(path.visible),
+                    ),
                 };
                 if group.span != current {
                     (group.span, group.span_last) = (current, 0);
-                    group.project += context.pending(hop.layer);
                 }
+                group.project += pending;
                 let last = seen + step * (count - 1) + 1;
                 group.prefill.rows += run.len() as u32;
                 group.prefill.pairs += count * (seen + 1) + step * (count * (count - 1) / 2);
                 group.prefill.entries += last - group.span_last.min(last);
                 group.span_last = group.span_last.max(last);
             }
-            for skip in path.skips.iter().filter(|skip| skip.left == Left::Projected) {
+            for skip in &path.skips {
+                if skip.left == Left::Copied {
+                    self.copied[skip.layer as usize] += run.len() as u32;
+                    continue;
+                }
                 let wave = match align {
                     Align::Pool | Align::Layer => 0,
                     Align::Hop { monotone: true } => u32::from(skip.layer),

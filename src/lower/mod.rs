@@ -79,7 +79,8 @@ impl<'a> Lowering<'a> {
         self.emit(&view, align, graph);
         graph.layer_visits = visits;
         graph.union_bytes = self.union_bytes();
-        let logits: u64 = batch.spans.iter().filter(|span| leaves(span)).map(|span| u64::from(span.logits)).sum();
+        let logits: u64 =
+            batch.spans.iter().filter(|span| leaves(span)).map(|span| u64::from(span.logits)).sum();
         graph.activation_bytes = activation_bytes(self.model, batch.tokens().into(), logits);
     }
 
@@ -92,7 +93,8 @@ impl<'a> Lowering<'a> {
             *attention |= group.attention > 0;
             *width = width.max(group.width(self.dispatch.nested_width));
         }
-        let (attention_bytes, ffn_bytes) = (self.model.attention_weight_bytes(), self.model.ffn_weight_bytes());
+        let (attention_bytes, ffn_bytes) =
+            (self.model.attention_weight_bytes(), self.model.ffn_weight_bytes());
         let bytes = |&(attention, width): &(bool, f64)| {
             u64::from(attention) * attention_bytes + (width * ffn_bytes as f64) as u64
         };
@@ -111,7 +113,8 @@ impl<'a> Lowering<'a> {
         if entering > 0 {
             emit.segment();
             embed(&mut emit, self.model, entering);
-            let first = |span: &&Span| span.part.enters && view.contexts[span.sequence as usize].tokens() == 0;
+            let first =
+                |span: &&Span| span.part.enters && view.contexts[span.sequence as usize].tokens() == 0;
             emit.enter(entering, batch.spans.iter().filter(first).count() as u32);
         }
         match align {
@@ -170,7 +173,10 @@ fn embed(emit: &mut Emit, model: &Model, rows: u32) {
     let padded = emit.pad(rows);
     match model.input {
         Input::Tokens { width, .. } => {
-            emit.kernel(Kernel::Embed { rows: padded, width: width as u32, table, activations }, Cause::Embed);
+            emit.kernel(
+                Kernel::Embed { rows: padded, width: width as u32, table, activations },
+                Cause::Embed,
+            );
             if width != model.hidden {
                 emit.matmul(rows, width as u32, hidden, table, Cause::Embed);
             }
@@ -191,11 +197,17 @@ fn head(emit: &mut Emit, model: &Model, rows: u32) {
     }
     if model.final_norm {
         let layer_norm = model.norm == Norm::Layer;
-        emit.kernel(Kernel::Norm { rows: padded, width: hidden, groups: 1, layer_norm, activations }, Cause::Head);
+        emit.kernel(
+            Kernel::Norm { rows: padded, width: hidden, groups: 1, layer_norm, activations },
+            Cause::Head,
+        );
     }
     emit.matmul(rows, hidden, model.outputs as u32, model.embedding_weights, Cause::Head);
     if matches!(model.input, Input::Tokens { .. }) {
-        emit.kernel(Kernel::Sample { rows: padded, vocabulary: model.outputs as u32, activations }, Cause::Head);
+        emit.kernel(
+            Kernel::Sample { rows: padded, vocabulary: model.outputs as u32, activations },
+            Cause::Head,
+        );
     }
 }
 

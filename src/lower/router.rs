@@ -7,7 +7,7 @@ use crate::kernel::Kernel;
 use crate::trace::{Header, Order, Router, RouterDevice, RouterKind, RouterWhen};
 
 /// Routing of a run, as its graphs need it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RouterPlan {
     /// When it runs; `None` where it costs nothing.
     pub when: Option<When>,
@@ -17,6 +17,8 @@ pub struct RouterPlan {
     pub options: u32,
     /// Whether the host decides.
     pub host: bool,
+    /// Layers before which a router of each layer runs, where not all have one.
+    pub only: Option<Vec<u32>>,
 }
 
 /// When a router runs.
@@ -30,7 +32,7 @@ pub enum When {
 
 impl RouterPlan {
     /// A router that costs nothing.
-    pub const FREE: RouterPlan = RouterPlan { when: None, hidden: 0, options: 0, host: false };
+    pub const FREE: RouterPlan = RouterPlan { when: None, hidden: 0, options: 0, host: false, only: None };
 
     /// The plan of a trace whose router is `router`. `marked`: some step carries `+r`.
     ///
@@ -39,7 +41,9 @@ impl RouterPlan {
     /// decides at each layer, one of free routes at each hop.
     pub fn new(router: &Router, header: &Header, marked: bool) -> Self {
         let when = match (router.kind, router.when) {
-            (RouterKind::None | RouterKind::Fixed | RouterKind::OracleThreshold, _) => return RouterPlan::FREE,
+            (RouterKind::None | RouterKind::Fixed | RouterKind::OracleThreshold, _) => {
+                return RouterPlan::FREE;
+            }
             (_, Some(when)) => When::Header(when),
             (_, None) if marked => When::Marked,
             (_, None) if header.order == Order::Monotone => When::Header(RouterWhen::PerLayer),
@@ -51,8 +55,20 @@ impl RouterPlan {
             _ => 2,
         };
         let host = router.device == RouterDevice::Host;
-        RouterPlan { when: Some(when), hidden: router.hidden.unwrap_or(0), options, host }
+        RouterPlan {
+            when: Some(when),
+            hidden: router.hidden.unwrap_or(0),
+            options,
+            host,
+            only: routed_layers(router),
+        }
     }
+}
+
+/// The layers that Mixture-of-Depths routes: the list `routed_layers` in the header's router.
+fn routed_layers(router: &Router) -> Option<Vec<u32>> {
+    let list = router.extra.get("routed_layers")?.as_array()?;
+    list.iter().map(|layer| layer.as_u64().and_then(|layer| u32::try_from(layer).ok())).collect()
 }
 
 impl Emit<'_> {
@@ -67,7 +83,9 @@ impl Emit<'_> {
 
     /// Decisions of all tokens before a layer of the pool.
     pub(super) fn route_layer(&mut self, layer: u16) {
-        if let Some(When::Header(RouterWhen::PerLayer)) = self.dispatch.router.when {
+        let plan = &self.dispatch.router;
+        let has_one = plan.only.as_ref().is_none_or(|only| only.contains(&layer.into()));
+        if has_one && plan.when == Some(When::Header(RouterWhen::PerLayer)) {
             self.route(self.tokens, layer);
         }
     }
@@ -95,7 +113,7 @@ impl Emit<'_> {
         if rows == 0 {
             return;
         }
-        let plan = self.dispatch.router;
+        let plan = &self.dispatch.router;
         let (width, activations) = (self.model.hidden as u32, self.model.activations);
         let kernel = Kernel::Router {
             rows: self.pad(rows),

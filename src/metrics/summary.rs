@@ -117,7 +117,9 @@ impl Summary {
         let energy_j = energy_pj(ledger, device) / PS_PER_S as f64;
         let seconds = |from: SimTime, to: SimTime| (to - from).s();
         let requests = &ledger.requests;
-        let spread = |of: &dyn Fn(&super::RequestTimes) -> Option<f64>| Spread::of(requests.iter().filter_map(of).collect());
+        let spread = |of: &dyn Fn(&super::RequestTimes) -> Option<f64>| {
+            Spread::of(requests.iter().filter_map(of).collect())
+        };
         let roofline = device.roofline(ledger.done.flops, ledger.done.bytes, model.activations).s();
         let routed = ledger.routed_tokens.max(1) as f64;
         let makespan_s = ledger.makespan.s();

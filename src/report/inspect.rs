@@ -64,8 +64,17 @@ pub fn counts(stats: &Stats) -> String {
         ),
         ("tokens", format!("{} with a route: {prefill} in prefill, {decode} in decode", stats.tokens)),
         ("routes", format!("{} different", stats.routes)),
-        ("mean depth", format!("{} of {} layers, a branch counts half", digits(stats.mean_depth, 4), visits.len())),
-        ("skipped", format!("{} % of (token, layer) pairs, not counting those of which a branch is taken", percent(stats.skipped()))),
+        (
+            "mean depth",
+            format!("{} of {} layers, a branch counts half", digits(stats.mean_depth, 4), visits.len()),
+        ),
+        (
+            "skipped",
+            format!(
+                "{} % of (token, layer) pairs, not counting those of which a branch is taken",
+                percent(stats.skipped())
+            ),
+        ),
         (
             "visits",
             format!(
@@ -84,7 +93,8 @@ pub fn trace(header: &Header, stats: &Stats, routes: &RouteTable) -> String {
     let when = router.when.map_or(String::new(), |when| format!(", decides {}", name(json!(when))));
     let hidden = router.hidden.map_or(String::new(), |hidden| format!(", {hidden} wide"));
     let device = if router.device == RouterDevice::Host { ", on the host" } else { "" };
-    let order = format!("{}{}", name(json!(header.order)), if header.reuse { ", layers may come again" } else { "" });
+    let order =
+        format!("{}{}", name(json!(header.order)), if header.reuse { ", layers may come again" } else { "" });
     let hops = header.max_hops.map_or(String::new(), |hops| format!(", at most {hops} hops"));
     let mut text = lines([
         ("model", format!("{}, {} layers", shorten(&header.model), header.layers)),
@@ -103,7 +113,8 @@ pub fn trace(header: &Header, stats: &Stats, routes: &RouteTable) -> String {
 }
 
 fn most_frequent(stats: &Stats, routes: &RouteTable) -> String {
-    let mut uses: Vec<(u64, u32)> = stats.uses().iter().copied().zip(0..).filter(|(uses, _)| *uses > 0).collect();
+    let mut uses: Vec<(u64, u32)> =
+        stats.uses().iter().copied().zip(0..).filter(|(uses, _)| *uses > 0).collect();
     uses.sort_by_key(|&(uses, route)| (std::cmp::Reverse(uses), route));
     let used = uses.len();
     uses.truncate(ROWS);
@@ -136,8 +147,11 @@ fn short_route(route: &str) -> String {
 fn followers(stats: &Stats, routes: &RouteTable) -> String {
     let graph = transitions(routes, stats.uses());
     let total: u64 = graph.edge_weights().sum();
-    let edge = |edge: petgraph::graph::EdgeReference<'_, u64>| (*edge.weight(), graph[edge.source()], graph[edge.target()]);
-    let (follow, mut jumps): (Vec<_>, Vec<_>) = graph.edge_references().map(edge).partition(|(_, from, to)| from + 1 == *to);
+    let edge = |edge: petgraph::graph::EdgeReference<'_, u64>| {
+        (*edge.weight(), graph[edge.source()], graph[edge.target()])
+    };
+    let (follow, mut jumps): (Vec<_>, Vec<_>) =
+        graph.edge_references().map(edge).partition(|(_, from, to)| from + 1 == *to);
     let next = follow.iter().map(|(uses, _, _)| uses).sum();
     jumps.sort_by_key(|&(uses, from, to)| (std::cmp::Reverse(uses), from, to));
     let count = jumps.len();
@@ -168,7 +182,10 @@ pub fn scenario(scenario: &Scenario, built: &[Built], notes: &[Note]) -> String 
         ("hardware", first.map_or(String::new(), |setup| shorten(&setup.hardware.title))),
         (
             "serving",
-            format!("at most {} sequences and {} tokens a pass, {chunks}", serving.max_sequences, serving.max_batched_tokens),
+            format!(
+                "at most {} sequences and {} tokens a pass, {chunks}",
+                serving.max_sequences, serving.max_batched_tokens
+            ),
         ),
         ("caps", if caps.is_empty() { "none".into() } else { caps.join(", ") }),
         ("seed", scenario.seed.to_string()),
@@ -200,7 +217,13 @@ pub fn adapters(adapters: &[crate::gpu::AdapterInfo]) -> String {
             ("adapter", shorten(&adapter.name)),
             ("backend", format!("{}, {}", adapter.backend, adapter.kind)),
             ("driver", shorten(&adapter.driver)),
-            ("buffers", format!("at most {} bytes, {} in one binding", adapter.max_buffer_bytes, adapter.max_binding_bytes)),
+            (
+                "buffers",
+                format!(
+                    "at most {} bytes, {} in one binding",
+                    adapter.max_buffer_bytes, adapter.max_binding_bytes
+                ),
+            ),
             (
                 "workgroups",
                 format!(
@@ -210,7 +233,10 @@ pub fn adapters(adapters: &[crate::gpu::AdapterInfo]) -> String {
             ),
             ("timestamps", yes(adapter.timestamps)),
             ("f16", yes(adapter.f16)),
-            ("subgroups", adapter.subgroups.map_or("no".into(), |(least, most)| format!("{least} to {most}"))),
+            (
+                "subgroups",
+                adapter.subgroups.map_or("no".into(), |(least, most)| format!("{least} to {most}")),
+            ),
         ])
     };
     adapters.iter().map(one).collect::<Vec<_>>().join("\n")

@@ -17,7 +17,8 @@ pub const SCHEMA: u32 = 1;
 /// # Panics
 /// Where a number is not finite: a defect of the simulator.
 pub fn render(outcomes: &[Outcome]) -> String {
-    let all = outcomes.iter().flat_map(|outcome| outcome.variants.iter().map(move |variant| (outcome, variant)));
+    let all =
+        outcomes.iter().flat_map(|outcome| outcome.variants.iter().map(move |variant| (outcome, variant)));
     let variants: Vec<Value> = all.map(|(outcome, one)| variant(&outcome.title, one)).collect();
     let mut seen = HashSet::new();
     let notes = outcomes.iter().flat_map(|outcome| &outcome.assumed);
@@ -29,9 +30,17 @@ pub fn render(outcomes: &[Outcome]) -> String {
 fn variant(scenario: &str, variant: &VariantOutcome) -> Value {
     let VariantOutcome { name, hardware, model, policy, summary, ledger } = variant;
     let mut object = Map::new();
-    let words = [("name", name.as_str()), ("hardware", hardware), ("model", model), ("scenario", scenario), ("policy", policy)];
+    let words = [
+        ("name", name.as_str()),
+        ("hardware", hardware),
+        ("model", model),
+        ("scenario", scenario),
+        ("policy", policy),
+    ];
     object.extend(words.map(|(key, word)| (key.to_owned(), word.into())));
-    let Ok(Value::Object(numbers)) = serde_json::to_value(summary) else { unreachable!("a struct is an object") };
+    let Ok(Value::Object(numbers)) = serde_json::to_value(summary) else {
+        unreachable!("a struct is an object")
+    };
     object.extend(numbers);
     object.insert("pass_time_s".into(), json!(seconds(ledger.pass_ps as f64)));
     object.insert("time_by_cause_s".into(), by(Cause::ALL.map(|(_, name)| name), &ledger.by_cause));
@@ -49,7 +58,9 @@ fn seconds(ps: f64) -> f64 {
 /// Kernel time under each name; names of two words are joined as keys are.
 fn by<const N: usize>(names: [impl AsRef<str>; N], tallies: &[Tally; N]) -> Value {
     let pairs = names.iter().zip(tallies);
-    pairs.map(|(name, tally)| (name.as_ref().replace(' ', "_"), json!(seconds(tally.time_ps as f64)))).collect()
+    pairs
+        .map(|(name, tally)| (name.as_ref().replace(' ', "_"), json!(seconds(tally.time_ps as f64))))
+        .collect()
 }
 
 fn losses(losses: &Losses) -> Value {

@@ -73,7 +73,9 @@ impl Sheet {
         let lines = |column: &Column| column.header.matches('\n').count();
         let height = self.columns.iter().map(lines).max().unwrap_or(0);
         // Headers stand on the rule, whatever their height.
-        table.set_header(self.columns.iter().map(|column| "\n".repeat(height - lines(column)) + &column.header));
+        table.set_header(
+            self.columns.iter().map(|column| "\n".repeat(height - lines(column)) + &column.header),
+        );
         let rows = self.columns.iter().map(|column| column.cells.len()).max().unwrap_or(0);
         for row in 0..rows {
             table.add_row(self.columns.iter().map(|column| column.cells.get(row).map_or("", String::as_str)));
@@ -84,7 +86,9 @@ impl Sheet {
                 Kind::Words(_) | Kind::Prose => CellAlignment::Left,
             });
             match column.kind {
-                Kind::Words(most) => shown.set_constraint(ColumnConstraint::UpperBoundary(Width::Fixed(most))),
+                Kind::Words(most) => {
+                    shown.set_constraint(ColumnConstraint::UpperBoundary(Width::Fixed(most)))
+                }
                 Kind::Numbers => shown.set_constraint(ColumnConstraint::ContentWidth),
                 Kind::Prose => shown,
             };
@@ -98,7 +102,12 @@ impl Sheet {
 /// The text without anything that a terminal would obey; words that people wrote may be long, so each line is kept.
 fn safe(text: &str) -> String {
     const LONGEST: usize = 2000;
-    text.chars().take(LONGEST).collect::<Vec<_>>().chunks(80).map(|part| shorten(&String::from_iter(part))).collect()
+    text.chars()
+        .take(LONGEST)
+        .collect::<Vec<_>>()
+        .chunks(80)
+        .map(|part| shorten(&String::from_iter(part)))
+        .collect()
 }
 
 /// `number` with `digits` significant digits, never in powers of ten: `0.01234`, `123.4`, `12345`.

@@ -46,7 +46,12 @@ fn each<T>(variants: &[VariantOutcome], of: impl Fn(&VariantOutcome) -> T) -> Ve
 }
 
 /// A column of times under a header that gets their unit.
-fn timed(sheet: Sheet, header: &str, variants: &[VariantOutcome], of: impl Fn(&VariantOutcome) -> f64) -> Sheet {
+fn timed(
+    sheet: Sheet,
+    header: &str,
+    variants: &[VariantOutcome],
+    of: impl Fn(&VariantOutcome) -> f64,
+) -> Sheet {
     let (unit, cells) = times(&each(variants, of));
     sheet.numbers(&format!("{header}\n{unit}"), cells)
 }
@@ -114,7 +119,8 @@ const LOSSES: [(&str, fn(&Losses) -> i128); 10] = [
 
 /// What is left of the ideal saving.
 pub(super) fn left(losses: &Losses) -> i128 {
-    let Losses { dense: _, saving, union, fragmentation, kv, router, moves, launch, waiting, other } = *losses;
+    let Losses { dense: _, saving, union, fragmentation, kv, router, moves, launch, waiting, other } =
+        *losses;
     saving - union - fragmentation - kv - router - moves - launch - waiting - other
 }
 
@@ -143,7 +149,8 @@ fn bounds(variants: &[VariantOutcome]) -> String {
     let sheet = timed(sheet, "critical\npath", variants, |v| v.summary.bounds.critical_path_s);
     let mut sheet = timed(sheet, "work /\npeak", variants, |v| v.summary.bounds.work_over_peak_s);
     for (name, _) in &variants[0].ledger.busy {
-        let busy = |v: &VariantOutcome| v.ledger.busy.iter().find(|(other, _)| other == name).map_or(0.0, |of| of.1);
+        let busy =
+            |v: &VariantOutcome| v.ledger.busy.iter().find(|(other, _)| other == name).map_or(0.0, |of| of.1);
         sheet = shares(sheet, &format!("{name}\nbusy"), variants, busy);
     }
     let share = |v: &VariantOutcome, tally: &Tally| tally.time_ps as f64 / v.ledger.busy_ps.max(1) as f64;
@@ -152,7 +159,8 @@ fn bounds(variants: &[VariantOutcome]) -> String {
         sheet = shares(sheet, name, variants, |v| share(v, &v.ledger.by_bound[index]));
     }
     for source in SOURCES {
-        let name = if source == SourceKind::Datasheet { "data-\nsheet".to_owned() } else { source.to_string() };
+        let name =
+            if source == SourceKind::Datasheet { "data-\nsheet".to_owned() } else { source.to_string() };
         sheet = shares(sheet, &name, variants, |v| v.ledger.source_share(source));
     }
     sheet.render()
@@ -165,7 +173,12 @@ pub(super) const SOURCES: [SourceKind; 4] =
     [SourceKind::Measured, SourceKind::Fitted, SourceKind::Datasheet, SourceKind::Assumed];
 
 /// A column of shares, left out where all are zero.
-fn shares(sheet: Sheet, header: &str, variants: &[VariantOutcome], of: impl Fn(&VariantOutcome) -> f64) -> Sheet {
+fn shares(
+    sheet: Sheet,
+    header: &str,
+    variants: &[VariantOutcome],
+    of: impl Fn(&VariantOutcome) -> f64,
+) -> Sheet {
     let shares = each(variants, of);
     if shares.iter().all(|share| *share == 0.0) {
         return sheet;
@@ -193,5 +206,9 @@ pub fn assumed(notes: &[Note]) -> String {
         .words("key", rows.iter().map(keys))
         .narrow("value", rows.iter().map(|(note, _)| &note.value))
         .prose("why", rows.iter().map(|(note, _)| &note.why));
-    format!("Assumed: {} constants and choices that nobody measured or published\n{}", notes.len(), sheet.render())
+    format!(
+        "Assumed: {} constants and choices that nobody measured or published\n{}",
+        notes.len(),
+        sheet.render()
+    )
 }

@@ -115,7 +115,11 @@ impl Observer for Timeline {
             self.kernel(price, ended);
         }
         self.end = self.end.max(ended.end);
-        self.slices.push(Slice { start: ended.start, end: ended.end, what: What::Call(*call, price.copied()) });
+        self.slices.push(Slice {
+            start: ended.start,
+            end: ended.end,
+            what: What::Call(*call, price.copied()),
+        });
     }
 
     fn pass(&mut self, info: &PassInfo) {
@@ -123,7 +127,8 @@ impl Observer for Timeline {
             return;
         }
         let PassInfo { begin, end, batch, memory_bytes } = *info;
-        if batch.spans.iter().any(|span| span.part.to == crate::batch::Part::END) && self.step > SimTime::ZERO {
+        if batch.spans.iter().any(|span| span.part.to == crate::batch::Part::END) && self.step > SimTime::ZERO
+        {
             self.slices.push(Slice { start: begin, end: begin + self.step, what: What::Step });
         }
         let what = What::Pass { tokens: batch.tokens(), sequences: batch.spans.len() as u32 };
@@ -145,7 +150,8 @@ pub fn write(out: &mut dyn Write, timelines: &[(String, &Timeline)]) -> io::Resu
         Some(json!({ "variant": name, "recorded_s": stopped.s() }))
     });
     let stops: Vec<Value> = stops.collect();
-    let said = json!({ "program": "radialsim", "complete": stops.is_empty(), "stopped_for_want_of_room": stops });
+    let said =
+        json!({ "program": "radialsim", "complete": stops.is_empty(), "stopped_for_want_of_room": stops });
     write!(out, "{{\"displayTimeUnit\":\"ns\",\"otherData\":{said},\"traceEvents\":[")?;
     let mut events = Events { out, first: true };
     for (index, (name, timeline)) in timelines.iter().enumerate() {
@@ -225,7 +231,10 @@ impl Events<'_> {
         let before = steps.iter().copied().filter(|(time, _)| *time < end.0);
         for (time, value) in before.chain([end]) {
             let ts = Microseconds(time);
-            self.event(&format!("\"ph\":\"C\",\"pid\":{pid},\"ts\":{ts},\"name\":\"{name}\""), &json!({ unit: value }))?;
+            self.event(
+                &format!("\"ph\":\"C\",\"pid\":{pid},\"ts\":{ts},\"name\":\"{name}\""),
+                &json!({ unit: value }),
+            )?;
         }
         Ok(())
     }

@@ -1,7 +1,7 @@
 //! From what a scenario says to what a run needs: models, devices and traces, with a note of everything assumed.
 
 use super::load::with_key;
-use super::{LimitsSpec, Routes, RouterSpec, Scenario, Sparsity, Variant};
+use super::{LimitsSpec, RouterSpec, Routes, Scenario, Sparsity, Variant};
 use crate::cost::Limits;
 use crate::error::{InputError, Result};
 use crate::hw::Hardware;
@@ -86,32 +86,44 @@ impl Scenario {
         hardware.check().map_err(|error| set("hardware.", error))?;
         model.check()?;
 
-        let recorded = self.workload.trace.as_ref().map(|path| crate::trace::read(self.folder.join(path))).transpose()?;
+        let recorded = self
+            .workload
+            .trace
+            .as_ref()
+            .map(|path| crate::trace::read(self.folder.join(path)))
+            .transpose()?;
         let recorded = recorded.map(|trace| lay_over(trace, &model, notes)).transpose()?;
         let drawn = self.workload.requests.as_ref();
-        let drawn = drawn.map(|spec| requests(spec.count, &spec.lengths, &spec.arrivals, self.seed)).transpose()?;
+        let drawn =
+            drawn.map(|spec| requests(spec.count, &spec.lengths, &spec.arrivals, self.seed)).transpose()?;
         let recorded = match (recorded, &drawn) {
             (Some(trace), Some(requests)) => {
-                let why = format!("routes of the trace drawn for {} requests, seed {}", requests.len(), self.seed);
+                let why =
+                    format!("routes of the trace drawn for {} requests, seed {}", requests.len(), self.seed);
                 notes.push(Note::new("workload.requests", "lengths, arrivals, routes", why));
                 Some(draw_routes(&trace, requests.clone(), self.seed)?)
             }
             (Some(trace), None) => Some(self.complete(trace, notes)?),
             (None, _) => None,
         };
-        let requests = drawn.or_else(|| recorded.as_ref().map(|trace| trace.requests.clone())).ok_or_else(|| {
-            InputError::expected("a trace or requests").key("workload")
-        })?;
+        let requests = drawn
+            .or_else(|| recorded.as_ref().map(|trace| trace.requests.clone()))
+            .ok_or_else(|| InputError::expected("a trace or requests").key("workload"))?;
         Ok(Shared { model, hardware, recorded, requests })
     }
 
     /// Requests of the trace that have no routes get some drawn.
     fn complete(&self, trace: Trace, notes: &mut Vec<Note>) -> Result<Trace> {
-        let (with, without): (Vec<_>, Vec<_>) = trace.requests.iter().cloned().partition(|r| !r.runs.is_empty());
+        let (with, without): (Vec<_>, Vec<_>) =
+            trace.requests.iter().cloned().partition(|r| !r.runs.is_empty());
         if without.is_empty() {
             return Ok(trace);
         }
-        let why = format!("{} requests of the trace have no routes; drawn from the others, seed {}", without.len(), self.seed);
+        let why = format!(
+            "{} requests of the trace have no routes; drawn from the others, seed {}",
+            without.len(),
+            self.seed
+        );
         notes.push(Note::new("workload.trace", "routes", why));
         let drawn = draw_routes(&trace, without, self.seed)?;
         let mut requests = with;
@@ -131,7 +143,8 @@ impl Scenario {
         let header = &trace.header;
         let router = variant.router.map_or_else(|| header.router.clone(), |spec| spec.router());
         if router.kind == RouterKind::OracleThreshold {
-            let why = "the trace's router is an oracle that no deployed model has; its decisions are taken as free";
+            let why =
+                "the trace's router is an oracle that no deployed model has; its decisions are taken as free";
             notes.push(Note::new(format!("variants.{}.router", variant.name), "free", why));
         }
         let policy = variant.policy.unwrap_or(self.dispatch.policy);
@@ -165,7 +178,8 @@ impl Scenario {
     fn trace_of(&self, shared: &Shared, variant: &Variant) -> Result<Trace> {
         let recorded = || {
             shared.recorded.as_ref().ok_or_else(|| {
-                InputError::expected("a trace under workload.trace").key(format!("variants.{}.routes", variant.name))
+                InputError::expected("a trace under workload.trace")
+                    .key(format!("variants.{}.routes", variant.name))
             })
         };
         let method = match &variant.routes {
@@ -184,7 +198,12 @@ impl Scenario {
 
 impl RouterSpec {
     fn router(&self) -> Router {
-        Router { when: Some(self.when), hidden: Some(self.hidden), device: self.device, ..Router::free(self.kind) }
+        Router {
+            when: Some(self.when),
+            hidden: Some(self.hidden),
+            device: self.device,
+            ..Router::free(self.kind)
+        }
     }
 }
 

@@ -22,7 +22,8 @@ impl Scenario {
     /// A file that is no scenario, or a setting of a key that is not there or cannot have the value.
     pub fn load(path: &Path, settings: &[String]) -> Result<Self> {
         let text = ron_text::read(path, "a scenario", MOST_BYTES)?;
-        let mut scenario: Scenario = ron_text::parse(&text, "a scenario in RON").map_err(|error| error.file(path))?;
+        let mut scenario: Scenario =
+            ron_text::parse(&text, "a scenario in RON").map_err(|error| error.file(path))?;
         scenario.folder = path.parent().map(Path::to_owned).unwrap_or_default();
         for setting in settings {
             scenario.set(setting)?;
@@ -56,7 +57,9 @@ impl Scenario {
     }
 
     fn check(&self) -> std::result::Result<(), InputError> {
-        let bad = |key: &str, found: String, expected: &str| Err(InputError::expected(expected).key(key).found(found));
+        let bad = |key: &str, found: String, expected: &str| {
+            Err(InputError::expected(expected).key(key).found(found))
+        };
         let serving = &self.serving;
         if self.variants.is_empty() || self.variants.len() > MOST_VARIANTS {
             return bad("variants", self.variants.len().to_string(), "1 to 1000 variants");
@@ -72,7 +75,11 @@ impl Scenario {
             let expected = "at most max_batched_tokens, as each running sequence has a token in a pass";
             return bad("serving.max_sequences", serving.max_sequences.to_string(), expected);
         }
-        let captures = self.variants.iter().filter_map(|variant| variant.capture.as_ref()).chain([&self.dispatch.capture]);
+        let captures = self
+            .variants
+            .iter()
+            .filter_map(|variant| variant.capture.as_ref())
+            .chain([&self.dispatch.capture]);
         for capture in captures {
             if !capture.is_sorted_by(|a, b| a < b) || capture.first() == Some(&0) {
                 return bad("dispatch.capture", format!("{capture:?}"), "batch sizes from 1, ascending");
@@ -112,7 +119,8 @@ pub(super) fn with_key<T: Serialize + DeserializeOwned>(
             Value::Array(list) => part.parse::<usize>().ok().and_then(|index| list.get_mut(index)),
             _ => None,
         };
-        place = next.ok_or_else(|| InputError::expected(known).key(format!("--set {prefix}{path}")).found(part))?;
+        place =
+            next.ok_or_else(|| InputError::expected(known).key(format!("--set {prefix}{path}")).found(part))?;
     }
     match place {
         Value::Object(sourced) if value.is_number() && sourced.contains_key("source") => {
@@ -122,6 +130,10 @@ pub(super) fn with_key<T: Serialize + DeserializeOwned>(
         place => *place = value,
     }
     serde_json::from_value(root).map_err(|error| {
-        Error::from(InputError::expected(format!("a value that fits: {error}")).key(format!("--set {prefix}{path}")).found(shown))
+        Error::from(
+            InputError::expected(format!("a value that fits: {error}"))
+                .key(format!("--set {prefix}{path}"))
+                .found(shown),
+        )
     })
 }

@@ -55,7 +55,12 @@ struct Watch<'a, O> {
 
 impl<O: Observer> Observer for Watch<'_, O> {
     #[inline]
-    fn call(&mut self, call: &crate::lower::Call, price: Option<&crate::cost::Price>, ended: &crate::engine::Ended) {
+    fn call(
+        &mut self,
+        call: &crate::lower::Call,
+        price: Option<&crate::cost::Price>,
+        ended: &crate::engine::Ended,
+    ) {
         self.inner.call(call, price, ended);
     }
     fn pass(&mut self, info: &PassInfo) {
@@ -78,7 +83,11 @@ pub fn run<O: Observer + Send>(
     watch: impl Fn(usize, &sim::Setup) -> O + Sync,
 ) -> Result<(Outcome, Vec<O>)> {
     let (built, mut assumed) = scenario.build()?;
-    let tokens = built.iter().flat_map(|built| &built.trace.requests).map(|request| u64::from(request.output_tokens)).sum();
+    let tokens = built
+        .iter()
+        .flat_map(|built| &built.trace.requests)
+        .map(|request| u64::from(request.output_tokens))
+        .sum();
     progress.begin(tokens);
     let one = |(index, built): (usize, &super::Built)| -> Result<(VariantOutcome, O)> {
         let mut observer = Watch { inner: watch(index, &built.setup), progress };

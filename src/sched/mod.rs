@@ -108,7 +108,9 @@ impl Scheduler {
         batch.clear();
         self.admit();
         match self.policy {
-            Policy::Queued { full, wait_us } => self.next_queued(now, full, SimTime::from_us(wait_us), paths, batch),
+            Policy::Queued { full, wait_us } => {
+                self.next_queued(now, full, SimTime::from_us(wait_us), paths, batch)
+            }
             Policy::DenseMasked | Policy::Aligned | Policy::Hop | Policy::Grouped => self.next_step(batch),
         }
         !batch.spans.is_empty()

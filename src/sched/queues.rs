@@ -58,7 +58,9 @@ impl Queues {
             .filter(|(_, queue)| now - queue[0].2 >= wait)
             .min_by_key(|(index, queue)| (queue[0].2, *index))
             .map(|(index, _)| index);
-        let full = || waiting().filter(|(_, queue)| queue.len() >= full as usize).map(|(index, _)| index).next_back();
+        let full = || {
+            waiting().filter(|(_, queue)| queue.len() >= full as usize).map(|(index, _)| index).next_back()
+        };
         overdue.or_else(full).or_else(|| waiting().map(|(index, _)| index).next())
     }
 

@@ -128,7 +128,8 @@ impl Sequence {
 
 /// The verify run and the draft runs of its round.
 fn rejected_runs<'a>(runs: &'a [Run], verify: &'a Run) -> impl Iterator<Item = (&'a Run, Role)> {
-    let round = runs.iter().rev().skip(1).take_while(move |run| run.role == Role::Draft && run.start >= verify.start);
+    let round =
+        runs.iter().rev().skip(1).take_while(move |run| run.role == Role::Draft && run.start >= verify.start);
     std::iter::once(verify).chain(round).map(|run| (run, run.role))
 }
 

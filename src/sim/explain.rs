@@ -9,7 +9,7 @@ use crate::batch::{Batch, Context, Part, Paths, Policy, Visibility};
 use crate::lower::{Cause, Dispatch, Graph, Lowering, RouterPlan};
 use crate::metrics::Losses;
 use crate::model::Model;
-use crate::trace::{Granularity, Header, KvAction, Order, Route, RouteTable, Router, RouterKind};
+use crate::trace::{Header, Route, RouteTable};
 use crate::units::SimTime;
 
 pub(super) struct Explain<'a> {
@@ -20,6 +20,7 @@ pub(super) struct Explain<'a> {
     merged: Lowering<'a>,
     graph: Graph,
     full: Batch,
+    dense_contexts: Vec<Context>,
     losses: Losses,
 }
 
@@ -67,31 +68,19 @@ impl Parts {
 
 impl<'a> Explain<'a> {
     pub fn new(model: &'a Model, dispatch: &Dispatch) -> Self {
-        let header = Header {
-            model: model.name.clone(),
-            layers: model.layers,
-            order: Order::Monotone,
-            reuse: false,
-            granularity: Granularity::Token,
-            kv: KvAction::Write,
-            router: Router::free(RouterKind::None),
-            max_hops: None,
-            source: String::new(),
-        };
+        let header = Header::dense(&model.name, model.layers);
         let mut routes = RouteTable::default();
         routes.intern(Route::dense(model.layers));
-        let mut dense_path = Paths::default();
-        dense_path.extend(&header, &routes);
         let aligned = Dispatch { policy: Policy::Aligned, router: RouterPlan::FREE, ..dispatch.clone() };
-        // A dense run has no holes: every earlier token is seen.
-        let dense = Dispatch { visibility: Visibility::OnePerToken, monotone: true, ..aligned.clone() };
+        let dense = Dispatch { visibility: Visibility::SameLayer, monotone: true, ..aligned.clone() };
         Explain {
             model,
-            dense_path,
+            dense_path: Paths::new(&header, &routes, false),
             dense: Lowering::new(model, dense),
             merged: Lowering::new(model, aligned),
             graph: Graph::default(),
             full: Batch::default(),
+            dense_contexts: Vec::new(),
             losses: Losses::default(),
         }
     }
@@ -138,7 +127,11 @@ impl<'a> Explain<'a> {
 
         self.full.paths.fill(0);
         let mut dense = Parts::default();
-        self.dense.lower(&self.full, view.contexts, &self.dense_path, &mut self.graph);
+        // A dense run has no holes: every earlier token is seen, and nothing waits to be projected.
+        self.dense_contexts.clear();
+        let dense_context = |context: &Context| Context::dense(context.tokens(), self.model.layers);
+        self.dense_contexts.extend(view.contexts.iter().map(dense_context));
+        self.dense.lower(&self.full, &self.dense_contexts, &self.dense_path, &mut self.graph);
         let dense_length = machine.estimate(&self.graph, true, |call, time| dense.add(call.cause, time));
 
         let all = f64::from(self.full.tokens()) * f64::from(self.model.layers);

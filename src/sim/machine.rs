@@ -32,7 +32,15 @@ impl Machine {
         let host = engine.add_resource("host", 1);
         let compute = engine.add_resource("compute", 1);
         let copy = engine.add_resource("copy", 1);
-        Machine { device, engine, host, compute, copy, prices: PriceCache::default(), graphed: Graphed::default() }
+        Machine {
+            device,
+            engine,
+            host,
+            compute,
+            copy,
+            prices: PriceCache::default(),
+            graphed: Graphed::default(),
+        }
     }
 
     pub fn now(&self) -> SimTime {
@@ -49,7 +57,10 @@ impl Machine {
     /// Fraction of the time so far that each resource was busy.
     pub fn busy_shares(&self) -> Vec<(String, f64)> {
         let all = self.now().s().max(f64::MIN_POSITIVE);
-        self.engine.resources().map(|(name, servers, busy)| (name.into(), busy.s() / all / f64::from(servers))).collect()
+        self.engine
+            .resources()
+            .map(|(name, servers, busy)| (name.into(), busy.s() / all / f64::from(servers)))
+            .collect()
     }
 
     /// Where a call runs, for how long, and its price if it is a kernel.

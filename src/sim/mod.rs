@@ -69,11 +69,13 @@ impl<'a> Simulation<'a> {
     fn new(setup: &'a Setup, trace: &'a Trace) -> Result<Self> {
         let model = &setup.model;
         if trace.header.layers != model.layers {
-            let what = format!("a trace of {} layers, as {} has (stretch lays it over)", model.layers, model.name);
+            let what =
+                format!("a trace of {} layers, as {} has (stretch lays it over)", model.layers, model.name);
             return Err(InputError::expected(what).key("layers").found(trace.header.layers).into());
         }
-        let mut paths = Paths::default();
-        paths.extend(&trace.header, &trace.routes);
+        let again =
+            trace.requests.iter().flat_map(|request| &request.runs).any(|run| Paths::passes_again(run.role));
+        let paths = Paths::new(&trace.header, &trace.routes, again);
         let device = Device::new(&setup.hardware, setup.limits)?;
         let resident = resident_layers(trace);
         let weights = model.weight_bytes(resident);
@@ -83,7 +85,8 @@ impl<'a> Simulation<'a> {
 
         let mut memory = Pool::new(capacity);
         memory.take(weights).expect("weights were checked against the capacity");
-        let ledger = Ledger { memory: Memory { weights, capacity, ..Memory::default() }, ..Ledger::default() };
+        let ledger =
+            Ledger { memory: Memory { weights, capacity, ..Memory::default() }, ..Ledger::default() };
         Ok(Simulation {
             model,
             trace,
@@ -161,7 +164,12 @@ impl<'a> Simulation<'a> {
             let seen = Seen { batch, contexts: self.scheduler.contexts(), paths: &self.paths, step: whole };
             explain.pass(&seen, &graphed, length, &mut self.machine);
         }
-        let info = PassInfo { begin, end: self.machine.now(), batch, memory_bytes: self.memory.held() + activations };
+        let info = PassInfo {
+            begin,
+            end: self.machine.now(),
+            batch,
+            memory_bytes: self.memory.held() + activations,
+        };
         observer.pass(&info);
         self.machine.graphed = graphed;
     }
@@ -209,7 +217,11 @@ impl<'a> Simulation<'a> {
 
     fn finish(&mut self) {
         let ledger = &mut self.ledger;
-        assert_eq!(self.memory.held(), ledger.memory.weights, "bytes taken = bytes given back, but for the weights");
+        assert_eq!(
+            self.memory.held(),
+            ledger.memory.weights,
+            "bytes taken = bytes given back, but for the weights"
+        );
         assert_eq!(ledger.requests.len(), self.trace.requests.len(), "every request finishes");
         ledger.makespan = self.machine.now();
         ledger.memory.total_peak = self.memory.peak();
@@ -255,7 +267,9 @@ fn check_requests(setup: &Setup, trace: &Trace, paths: &Paths, kv_capacity: u64)
     let one = |request: &Request| {
         let key = format!("request {}", request.id);
         if request.runs.is_empty() {
-            return Err(InputError::expected("routes for every token (draw_routes gives some)").key(key).into());
+            return Err(InputError::expected("routes for every token (draw_routes gives some)")
+                .key(key)
+                .into());
         }
         let budget = setup.serving.max_batched_tokens;
         if !setup.serving.chunked_prefill && request.prompt_tokens > budget {
@@ -265,7 +279,10 @@ fn check_requests(setup: &Setup, trace: &Trace, paths: &Paths, kv_capacity: u64)
         let entries = kv_entries_at_most(request, paths, setup.model.layers);
         let bytes = entries * setup.model.kv_entry_bytes();
         if bytes > kv_capacity {
-            let what = format!("at most {kv_capacity} bytes of KV entries for one request; {} are short", bytes - kv_capacity);
+            let what = format!(
+                "at most {kv_capacity} bytes of KV entries for one request; {} are short",
+                bytes - kv_capacity
+            );
             return Err(InputError::expected(what).key(key).found(bytes).into());
         }
         Ok(entries)

@@ -17,12 +17,18 @@ fn stats_of_the_shipped_traces() {
     let stats = counts("examples/traces/smollm2-dense.jsonl", folder.path());
     let keys: Vec<&String> = stats.as_object().unwrap().keys().collect();
     assert_eq!(keys, ["requests", "tokens", "routes", "mean_depth", "layer_visits"]);
-    assert_eq!((&stats["requests"], &stats["tokens"], &stats["routes"]), (&12.into(), &1302.into(), &1.into()));
+    assert_eq!(
+        (&stats["requests"], &stats["tokens"], &stats["routes"]),
+        (&12.into(), &1302.into(), &1.into())
+    );
     assert_eq!(stats["mean_depth"], 30.0);
     assert_eq!(stats["layer_visits"], Value::from(vec![1302; 30]));
 
     let stats = counts("examples/traces/smollm2-skip25.jsonl", folder.path());
-    assert_eq!((&stats["requests"], &stats["tokens"], &stats["routes"]), (&12.into(), &1246.into(), &880.into()));
+    assert_eq!(
+        (&stats["requests"], &stats["tokens"], &stats["routes"]),
+        (&12.into(), &1246.into(), &880.into())
+    );
     assert_eq!(stats["layer_visits"].as_array().unwrap().len(), 30);
 }
 
@@ -32,8 +38,11 @@ fn converting_there_and_back_keeps_the_trace() {
     let at = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
     let first = "examples/traces/smollm2-skip25.jsonl";
     let mut from = first.to_owned();
-    let endings: &[&str] =
-        if cfg!(feature = "parquet") { &["a.parquet", "b.jsonl.zst", "c.jsonl"] } else { &["b.jsonl.zst", "c.jsonl"] };
+    let endings: &[&str] = if cfg!(feature = "parquet") {
+        &["a.parquet", "b.jsonl.zst", "c.jsonl"]
+    } else {
+        &["b.jsonl.zst", "c.jsonl"]
+    };
     for ending in endings {
         let to = at(ending);
         let out = radialsim(&["trace", "convert", &from, &to]);
@@ -42,7 +51,10 @@ fn converting_there_and_back_keeps_the_trace() {
         assert_eq!(counts(&to, folder.path()), counts(first, folder.path()), "{ending}");
         from = to;
     }
-    assert!(radialsim::trace::read(&from).unwrap() == radialsim::trace::read(first).unwrap(), "the last is the first");
+    assert!(
+        radialsim::trace::read(&from).unwrap() == radialsim::trace::read(first).unwrap(),
+        "the last is the first"
+    );
 }
 
 #[test]
@@ -64,14 +76,19 @@ fn a_trace_that_fails_leaves_nothing() {
 fn synth_makes_the_trace_that_its_arguments_say() {
     let folder = folder();
     let at = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
-    let load = ["--layers", "8", "--requests", "5", "--prompt", "Fixed(10)", "--output", "Fixed(4)", "--seed", "7"];
+    let load =
+        ["--layers", "8", "--requests", "5", "--prompt", "Fixed(10)", "--output", "Fixed(4)", "--seed", "7"];
     let synth = |method: &[&str], arrivals: &str, out: &str| {
         radialsim(&[&["trace", "synth"], method, &load[..], &["--arrivals", arrivals, out]].concat())
     };
-    let out = synth(&["--method", "StaticDepth(keep: DropLast(depth: 6))"], "Every(gap_s: 0.5)", &at("a.jsonl"));
+    let out =
+        synth(&["--method", "StaticDepth(keep: DropLast(depth: 6))"], "Every(gap_s: 0.5)", &at("a.jsonl"));
     assert_eq!(out.status.code(), Some(0), "{}", text(&out.stderr));
     let stats = counts(&at("a.jsonl"), folder.path());
-    assert_eq!((&stats["requests"], &stats["tokens"], &stats["mean_depth"]), (&5.into(), &65.into(), &6.0.into()));
+    assert_eq!(
+        (&stats["requests"], &stats["tokens"], &stats["mean_depth"]),
+        (&5.into(), &65.into(), &6.0.into())
+    );
 
     std::fs::write(at("method.ron"), "StaticDepth(keep: DropLast(depth: 6))").unwrap();
     assert_eq!(synth(&[&at("method.ron")], "Every(gap_s: 0.5)", &at("b.jsonl")).status.code(), Some(0));
@@ -81,7 +98,11 @@ fn synth_makes_the_trace_that_its_arguments_say() {
     for (method, arrivals, said) in [
         ("Dens", "Closed", "--method: found Dens, expected one of Dense"),
         ("Dense", "Closd", "--arrivals: found Closd, expected one of Closed, Every, Poisson"),
-        ("Dense", "Every(gap_s: -1)", "arrivals.gap_s: found -1, expected a finite number of seconds, at least 0"),
+        (
+            "Dense",
+            "Every(gap_s: -1)",
+            "arrivals.gap_s: found -1, expected a finite number of seconds, at least 0",
+        ),
         ("StaticDepth(keep: DropLast(depth: 9))", "Closed", "keep.depth: found 9"),
     ] {
         let out = synth(&["--method", method], arrivals, &at("c.jsonl"));

@@ -3,9 +3,15 @@
 
 mod cli;
 mod cli_trace;
+mod kv;
+mod lab;
+mod laws;
+mod layerskip;
+mod measured;
 mod model_files;
 mod models;
 mod profiles;
+mod queued;
 
 mod bad_trace;
 mod trace_format;
@@ -33,5 +39,5 @@ pub fn data(path: &str) -> Option<std::path::PathBuf> {
 
 mod load;
 mod stretch;
-mod timeline;
 mod synth;
+mod timeline;

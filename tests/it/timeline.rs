@@ -49,12 +49,23 @@ fn the_power_counter_adds_up_to_the_energy() {
         assert!(steps.len() > 100, "{}: {} steps", variant.name, steps.len());
         let joules: f64 = steps.windows(2).map(|pair| (pair[1].0 - pair[0].0) * 1e-6 * pair[0].1).sum();
         let energy = variant.summary.energy_j;
-        assert!((joules - energy).abs() <= 1e-9 * energy, "{}: {joules} J in the picture, {energy} J in the ledger", variant.name);
+        assert!(
+            (joules - energy).abs() <= 1e-9 * energy,
+            "{}: {joules} J in the picture, {energy} J in the ledger",
+            variant.name
+        );
         assert_eq!(steps.first().map(|step| step.0), Some(0.0));
         let end = steps.last().unwrap();
-        assert!((end.0 * 1e-6 - variant.summary.makespan_s).abs() < 1e-12 && end.1 == 0.0, "it ends with the run: {end:?}");
+        assert!(
+            (end.0 * 1e-6 - variant.summary.makespan_s).abs() < 1e-12 && end.1 == 0.0,
+            "it ends with the run: {end:?}"
+        );
         let peak = steps.iter().map(|step| step.1).fold(0.0, f64::max);
-        assert!((peak - variant.summary.power_w.peak).abs() <= 1e-9 * peak, "{peak} {}", variant.summary.power_w.peak);
+        assert!(
+            (peak - variant.summary.power_w.peak).abs() <= 1e-9 * peak,
+            "{peak} {}",
+            variant.summary.power_w.peak
+        );
     }
 }
 
@@ -72,11 +83,19 @@ fn every_kernel_is_there_once_and_none_overlaps_another() {
                 kernels += 1;
                 flops += number(&event["args"], "flops");
                 bytes += number(&event["args"], "dram_bytes");
-                assert!(["cause", "bound", "source"].iter().all(|key| event["args"][key].is_string()), "{event}");
+                assert!(
+                    ["cause", "bound", "source"].iter().all(|key| event["args"][key].is_string()),
+                    "{event}"
+                );
             }
         }
         let work = &variant.summary.work;
-        assert_eq!((kernels, flops, bytes), (work.kernel_launches, work.flops, work.bytes), "{}", variant.name);
+        assert_eq!(
+            (kernels, flops, bytes),
+            (work.kernel_launches, work.flops, work.bytes),
+            "{}",
+            variant.name
+        );
         for (track, slices) in &tracks {
             for pair in slices.windows(2) {
                 // Half a picosecond: the sum of two decimals in binary.
@@ -85,13 +104,17 @@ fn every_kernel_is_there_once_and_none_overlaps_another() {
         }
         assert_eq!(tracks.contains_key(&4), variant.name == "hop", "only a router on the host reads back");
         for counter in ["power", "memory", "batch"] {
-            let times: Vec<f64> =
-                events(&file, "C", index + 1).filter(|event| event["name"] == counter).map(|event| number(event, "ts")).collect();
+            let times: Vec<f64> = events(&file, "C", index + 1)
+                .filter(|event| event["name"] == counter)
+                .map(|event| number(event, "ts"))
+                .collect();
             assert!(times.len() > 1 && times.is_sorted_by(|a, b| a < b), "{counter} of {}", variant.name);
         }
         let memory = events(&file, "C", index + 1).filter(|event| event["name"] == "memory");
         let peak = memory.map(|event| event["args"]["bytes"].as_u64().unwrap()).max().unwrap();
-        assert!(peak <= variant.summary.memory_bytes.total_peak && peak > variant.summary.memory_bytes.weights);
+        assert!(
+            peak <= variant.summary.memory_bytes.total_peak && peak > variant.summary.memory_bytes.weights
+        );
     }
 }
 

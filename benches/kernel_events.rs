@@ -1,0 +1,104 @@
+//! Kernel events a second, one thread: the engine alone, and the whole way from tokens to the ledger.
+//!
+//! `cargo bench --bench kernel_events`
+
+#![allow(clippy::print_stdout, reason = "a bench prints")]
+
+use radialsim::batch::{Policy, Visibility};
+use radialsim::cost::Limits;
+use radialsim::engine::{Engine, Occurrence, Plan, Task};
+use radialsim::hw::Hardware;
+use radialsim::kernel::Density;
+use radialsim::lower::{Dispatch, RouterPlan};
+use radialsim::model::Model;
+use radialsim::sched::Serving;
+use radialsim::sim::{Setup, Silent, run};
+use radialsim::trace::synth::{Arrivals, Length, Lengths, Method, generate, requests};
+use radialsim::trace::{Order, Trace};
+use radialsim::units::SimTime;
+use std::time::Instant;
+
+fn main() {
+    engine_alone();
+    let skips = "IndependentSkips(skip: 0.25, branches: Jointly, kv: project_only)";
+    let correlated = "CorrelatedSkips(skip: 0.25, correlation: 1, share: Step, branches: Jointly, kv: none)";
+    println!(
+        "{:44} {:>12} {:>10} {:>14}",
+        "whole simulation, Llama-2-7B on H100", "kernels", "seconds", "kernels/s"
+    );
+    for (name, text, batch, captured) in [
+        ("dense, batch 1, graphs", "Dense", 1, true),
+        ("dense, batch 16, graphs", "Dense", 16, true),
+        ("dense, batch 64, graphs", "Dense", 64, true),
+        ("dense, batch 16, each kernel launched", "Dense", 16, false),
+        ("correlated skips, batch 16, graphs", correlated, 16, true),
+        ("independent skips, batch 16, graphs", skips, 16, true),
+        ("independent skips, batch 16, each launched", skips, 16, false),
+    ] {
+        whole(name, text, batch, captured);
+    }
+}
+
+/// A chain of 1,000 tasks on one resource, again and again.
+fn engine_alone() {
+    let mut engine = Engine::new();
+    let queue = engine.add_resource("queue", 1);
+    let mut plan = Plan::default();
+    let begin = Instant::now();
+    for _ in 0..20_000 {
+        plan.clear();
+        for index in 0..1000u32 {
+            let before = index.wrapping_sub(1);
+            let task = Task { resource: queue, duration: SimTime::from_ps(1000) };
+            if index == 0 {
+                plan.push(task, &[])
+            } else {
+                plan.push(task, &[before])
+            };
+        }
+        engine.submit(plan);
+        let Occurrence::PlanDone(done) = engine.run(&mut |_| {}) else {
+            unreachable!("only the plan can end")
+        };
+        plan = done;
+    }
+    let seconds = begin.elapsed().as_secs_f64();
+    let events = engine.tasks_ended();
+    println!(
+        "engine alone: {events} task ends in {seconds:.2} s, {:.1} million a second",
+        events as f64 / seconds / 1e6
+    );
+}
+
+fn trace(method: &Method, layers: u32, count: u32) -> Trace {
+    let lengths = Lengths { prompt: Length::Fixed(64), output: Length::Fixed(512) };
+    let requests = requests(count, &lengths, &Arrivals::Closed, 1).expect("valid lengths");
+    generate(method, layers, requests, 1).expect("a valid method")
+}
+
+fn whole(name: &str, text: &str, batch: u32, captured: bool) {
+    let model = Model::builtin("llama-2-7b").expect("built in");
+    let method = radialsim::ron_text::parse(text, "a method").expect("a valid method");
+    let trace = trace(&method, model.layers, batch * 4);
+    let setup = Setup {
+        hardware: Hardware::shipped("nvidia-h100-sxm").expect("shipped"),
+        limits: Limits::default(),
+        serving: Serving { max_batched_tokens: 2048, max_sequences: batch, chunked_prefill: true },
+        dispatch: Dispatch {
+            policy: Policy::Aligned,
+            capture: if captured { vec![1, 2, 4, 8, 16, 32, 64] } else { vec![] },
+            visibility: Visibility::SameLayer,
+            nested_width: false,
+            density: Density::Dense,
+            router: RouterPlan::FREE,
+            monotone: trace.header.order == Order::Monotone,
+        },
+        model,
+        explain: false,
+    };
+    let begin = Instant::now();
+    let ledger = run(&setup, &trace, &mut Silent).expect("a scenario that fits");
+    let seconds = begin.elapsed().as_secs_f64();
+    let kernels = ledger.done.kernels;
+    println!("{name:44} {kernels:>12} {seconds:>10.3} {:>14.0}", kernels as f64 / seconds);
+}

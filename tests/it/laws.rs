@@ -1,0 +1,314 @@
+//! What routing does to a batch, as laws. Nothing in the simulator knows them: they come out of kernels and bytes.
+
+use crate::lab::{Lab, method};
+use proptest::prelude::*;
+use radialsim::batch::Policy;
+use radialsim::lower::RouterPlan;
+use radialsim::sim::{Silent, run};
+use radialsim::trace::synth::Method;
+use radialsim::trace::{
+    Header, Phase, Role, Route, RouteTable, Router, RouterDevice, RouterKind, RouterWhen, Trace,
+};
+use radialsim::units::SimTime;
+
+const LLAMA: &str = "llama-2-7b";
+const H100: &str = "nvidia-h100-sxm";
+const STEPS: [Policy; 4] = [Policy::DenseMasked, Policy::Aligned, Policy::Hop, Policy::Grouped];
+
+/// Dense is a route that takes every layer: the same last digit, whatever the policy, whoever made the trace.
+#[test]
+fn dense_equals_the_route_of_all_layers() {
+    let all = method("IndependentSkips(skip: 0, branches: Jointly, kv: project_only)");
+    for policy in STEPS {
+        let lab = Lab::new("smollm2-135m", H100, 4).policy(policy);
+        let (dense, routed) = (lab.trace(&Method::Dense, 9, 33, 12, 1), lab.trace(&all, 9, 33, 12, 1));
+        let (dense, routed) = (lab.summary(&lab.run(&dense)), lab.summary(&lab.run(&routed)));
+        assert_eq!(dense, routed, "{policy:?}");
+    }
+    let lab = Lab::new("smollm2-135m", H100, 4);
+    let one_missing = method("StaticDepth(keep: AllBut([29]))");
+    let (dense, routed) = (lab.trace(&Method::Dense, 9, 33, 12, 1), lab.trace(&one_missing, 9, 33, 12, 1));
+    assert_ne!(
+        lab.summary(&lab.run(&dense)).digest,
+        lab.summary(&lab.run(&routed)).digest,
+        "the digest can tell"
+    );
+}
+
+/// All step policies run the same graph when every token takes every layer.
+#[test]
+fn policies_agree_on_dense() {
+    let run = |policy| {
+        let lab = Lab::new("smollm2-135m", H100, 4).policy(policy);
+        lab.summary(&lab.run(&lab.trace(&Method::Dense, 9, 33, 12, 1))).digest
+    };
+    for policy in STEPS {
+        assert_eq!(run(policy), run(Policy::Aligned), "{policy:?}");
+    }
+}
+
+/// Independent skips: of B tokens, a layer is read with probability 1 - s^B. Inside 4.5 standard errors for all 24 cells
+/// (a false alarm once in 6,000 runs of new seeds); neighbouring cells of s are farther apart than that at small B.
+#[test]
+fn union_of_independent_skips_is_one_minus_s_to_the_b() {
+    const PASSES: u32 = 64;
+    for skip in [0.25, 0.5, 0.75, 0.875] {
+        for batch in [1u32, 2, 4, 8, 16, 32] {
+            let lab = Lab::new(LLAMA, H100, batch);
+            let text = format!("IndependentSkips(skip: {skip}, branches: Jointly, kv: none)");
+            let ledger = lab.run(&lab.trace(&method(&text), batch, 1, PASSES, u64::from(batch)));
+            assert_eq!(ledger.passes, u64::from(PASSES));
+            let read = ledger.union_bytes as f64 / ledger.pool_bytes as f64;
+            let expected = 1.0 - f64::powi(skip, batch as i32);
+            let error = (expected * (1.0 - expected) / f64::from(32 * PASSES)).sqrt();
+            assert!(
+                (read - expected).abs() <= 4.5 * error + 1e-12,
+                "s {skip} B {batch}: {read} against {expected}"
+            );
+        }
+    }
+}
+
+/// A quarter of the layers gone: static saves at every batch; independent skips save where a batch of one or two leaves
+/// layers unread, and again where the batch is so large that arithmetic rules; correlated skips keep nearly all of it.
+/// `cargo run --release --example batch_union` prints the whole table.
+#[test]
+fn static_saves_at_every_batch_and_dynamic_only_alone_or_correlated() {
+    let saving = |batch: u32, text: &str| {
+        let lab = Lab::new(LLAMA, H100, batch);
+        1.0 - lab.pass_ms(&method(text), 9) / lab.pass_ms(&Method::Dense, 9)
+    };
+    let independent = "IndependentSkips(skip: 0.25, branches: Jointly, kv: none)";
+    let correlated = "CorrelatedSkips(skip: 0.25, correlation: 1, share: Step, branches: Jointly, kv: none)";
+    for batch in [1, 4, 16, 64, 256] {
+        let fixed = saving(batch, "StaticDepth(keep: DropMiddle(depth: 24))");
+        assert!(fixed > 0.15, "static at B {batch}: {fixed}");
+        assert!(saving(batch, correlated) > 0.15, "correlated at B {batch}");
+        let alone = saving(batch, independent);
+        match batch {
+            1 => assert!(alone > 0.12, "independent at B 1: {alone}"),
+            4..=64 => assert!(alone < 0.0, "independent at B {batch}: {alone}"),
+            _ => assert!(alone < fixed / 2.0, "independent at B {batch}: {alone}"),
+        }
+    }
+}
+
+/// FlexiDepth (arXiv 2503.23798): 8 of 32 layers skipped, K/V projected, kernels of their own: no speed-up in a batch.
+#[test]
+fn flexidepth_shows_no_speed_up_from_batch_8_on() {
+    let text = "IndependentSkips(skip: 0.25, branches: Jointly, kv: project_only, router: (hidden: 256))";
+    for batch in [8, 16, 32, 64, 128] {
+        let lab = Lab::new(LLAMA, H100, batch);
+        let (routed, dense) = (lab.pass_ms(&method(text), 9), lab.pass_ms(&Method::Dense, 9));
+        assert!(routed > dense, "B {batch}: {routed} ms against {dense} ms");
+    }
+}
+
+/// Mixture-of-Depths: which tokens take a layer is drawn, how many is not, so a prompt takes the same time whatever the
+/// draw. Independent skips of the same mean do not.
+#[test]
+fn mixture_of_depths_has_constant_step_time() {
+    let lab = Lab::new(LLAMA, H100, 4);
+    let time = |text: &str, seed| lab.run(&lab.trace(&method(text), 4, 256, 1, seed)).makespan;
+    let capacity = "MixtureOfDepths(capacity: 0.125, routed: EveryOther, window: 16)";
+    let skips = "IndependentSkips(skip: 0.5, branches: Jointly, kv: none)";
+    let times: Vec<_> = (0..4).map(|seed| time(capacity, seed)).collect();
+    assert!(times.windows(2).all(|pair| pair[0] == pair[1]), "{times:?}");
+    let times: Vec<_> = (0..4).map(|seed| time(skips, seed)).collect();
+    assert!(times.windows(2).any(|pair| pair[0] != pair[1]), "{times:?}");
+}
+
+/// A cap above the hottest kernel changes nothing; one below slows down and holds.
+#[test]
+fn a_power_cap_above_the_draw_changes_nothing() {
+    let mut lab = Lab::new(LLAMA, H100, 8);
+    let trace = lab.trace(&Method::Dense, 8, 64, 8, 1);
+    let free = lab.summary(&lab.run(&trace));
+    lab.setup.limits.power_w = Some(free.power_w.peak + 1.0);
+    assert_eq!(lab.summary(&lab.run(&trace)), free);
+    let cap = free.power_w.peak * 0.7;
+    lab.setup.limits.power_w = Some(cap);
+    let capped = lab.summary(&lab.run(&trace));
+    assert!(capped.makespan_s > free.makespan_s && capped.power_w.peak <= cap * (1.0 + 1e-9));
+}
+
+/// The same router on the host pays a read-back and a decision each time.
+#[test]
+fn a_host_router_never_beats_the_same_router_on_the_device() {
+    let skips = method("IndependentSkips(skip: 0.25, branches: Jointly, kv: none, router: (hidden: 64))");
+    for policy in STEPS {
+        for when in [RouterWhen::PerLayer, RouterWhen::PerHop, RouterWhen::Upfront, RouterWhen::PerSequence] {
+            for capture in [vec![], vec![1, 2, 4, 8]] {
+                let mut lab = Lab::new("smollm2-135m", H100, 8).policy(policy);
+                lab.setup.dispatch.capture = capture;
+                let mut trace = lab.trace(&skips, 8, 20, 6, 5);
+                trace.header.router.when = Some(when);
+                let device = lab.run(&trace).makespan;
+                trace.header.router.device = RouterDevice::Host;
+                let host = lab.run(&trace).makespan;
+                assert!(host > device, "{policy:?} {when:?}: {host} against {device}");
+            }
+        }
+    }
+}
+
+/// A captured graph runs the size it was captured for: six sequences in a graph for 128 pay for 128.
+#[test]
+fn padding_six_to_128_costs_more_than_padding_to_eight() {
+    let mut lab = Lab::new(LLAMA, H100, 6);
+    let trace = lab.trace(&Method::Dense, 6, 64, 16, 1);
+    let mut time = |capture: &[u32]| {
+        lab.setup.dispatch.capture = capture.to_vec();
+        lab.run(&trace).makespan
+    };
+    let (exact, eight, large) = (time(&[6]), time(&[8]), time(&[128]));
+    assert!(exact <= eight && eight < large, "{exact} {eight} {large}");
+}
+
+/// On an ideal device, one decode step takes its bytes over the bandwidth, to the picosecond: at 1000 GB/s a byte is one.
+#[test]
+fn an_ideal_decode_step_is_bytes_over_bandwidth() {
+    let lab = Lab::new(LLAMA, "ideal", 1);
+    let trace = lab.trace(&Method::Dense, 1, 1, 2, 1);
+    let ledger = lab.run(&trace);
+    assert_eq!(u128::from(ledger.makespan.ps()), ledger.done.bytes);
+    // The second pass reads every weight but the unused embedding rows, and one more KV entry a layer than it writes.
+    let weights = lab.setup.model.weight_bytes(32);
+    assert!(ledger.done.bytes > 2 * u128::from(weights) * 95 / 100, "{} of {weights}", ledger.done.bytes);
+}
+
+/// A trace of requests whose tokens each take one of these routes.
+fn routed(
+    header: Header,
+    routes: &[Route],
+    requests: &[(u32, u32)],
+    pick: impl Fn(u32, u32) -> usize,
+) -> Trace {
+    let mut table = RouteTable::default();
+    let ids: Vec<u32> = routes.iter().map(|route| table.intern(route.clone())).collect();
+    let requests = requests.iter().enumerate().map(|(id, &(prompt, output))| {
+        let of = |from: u32, to: u32| (from..to).map(|position| ids[pick(id as u32, position)]).collect();
+        let run = |start, end, phase| radialsim::trace::Run {
+            start,
+            phase,
+            role: Role::Plain,
+            routes: of(start, end),
+            accepted: Vec::new(),
+        };
+        let mut runs = vec![run(0, prompt, Phase::Prefill)];
+        if output > 1 {
+            runs.push(run(prompt, prompt + output - 1, Phase::Decode));
+        }
+        radialsim::trace::Request {
+            id: id as u64,
+            arrival: SimTime::from_us(50.0 * id as f64),
+            prompt_tokens: prompt,
+            output_tokens: output,
+            prefix: Vec::new(),
+            runs,
+        }
+    });
+    Trace { header, requests: requests.collect(), routes: table }
+}
+
+fn subset() -> impl Strategy<Value = Route> {
+    proptest::collection::vec(any::<bool>(), 30).prop_map(|taken| {
+        Route::of_layers(taken.iter().enumerate().filter(|(_, taken)| **taken).map(|(layer, _)| layer as u32))
+    })
+}
+
+fn header() -> Header {
+    Header { router: Router::free(RouterKind::OracleThreshold), ..Header::dense("smollm2-135m", 30) }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+
+    /// Conservation (work planned = work done, bytes taken = given back, tokens in = out, busy <= makespan, critical path
+    /// <= makespan) is asserted inside every run; here it meets random routes under every policy, and the explanation of
+    /// the saving adds up to the last picosecond.
+    #[test]
+    fn random_routes_conserve_and_the_explanation_adds_up(
+        routes in proptest::collection::vec(subset(), 1..6),
+        requests in proptest::collection::vec((1u32..40, 1u32..10), 1..8),
+        salt in 0u32..1000,
+        kv in 0usize..5,
+        eager in any::<bool>(),
+    ) {
+        use radialsim::trace::KvAction::*;
+        let kv = [Write, ProjectOnly, CopyState, Share, None][kv];
+        let count = routes.len();
+        let trace = routed(Header { kv, ..header() }, &routes, &requests, |id, position| {
+            (id.wrapping_mul(7919) ^ position.wrapping_mul(104_729) ^ salt) as usize % count
+        });
+        let queued = Policy::Queued { full: 3, wait_us: 400.0 };
+        for policy in STEPS.into_iter().chain([queued]) {
+            let mut lab = Lab::new("smollm2-135m", H100, 4).policy(policy);
+            lab.setup.explain = true;
+            lab.setup.dispatch.capture = if eager { vec![] } else { vec![1, 2, 4] };
+            let ledger = run(&lab.setup, &trace, &mut Silent).unwrap();
+            let tokens: u64 = requests.iter().map(|&(prompt, output)| u64::from(prompt + output - 1)).sum();
+            prop_assert_eq!(ledger.routed_tokens, tokens);
+            let losses = ledger.losses.unwrap();
+            let lost = losses.union + losses.fragmentation + losses.kv + losses.router + losses.moves + losses.launch
+                + losses.waiting + losses.other;
+            prop_assert_eq!(losses.dense - ledger.pass_ps as i128, losses.saving - lost, "{:?}", policy);
+            lab.summary(&ledger);
+        }
+    }
+
+    /// More is never faster: one more layer in a route, a longer prompt, a longer generation.
+    #[test]
+    fn time_never_falls_when_tokens_or_layers_grow(
+        route in subset(), layer in 0u32..30, prompt in 1u32..60, output in 1u32..12, requests in 1usize..5,
+    ) {
+        let mut more: Vec<u32> = route.0.iter().map(|step| step.layer).chain([layer]).collect();
+        more.sort_unstable();
+        more.dedup();
+        let lab = Lab::new("smollm2-135m", H100, 8);
+        let time = |route: Route, prompt: u32, output: u32| {
+            let trace = routed(header(), &[route], &vec![(prompt, output); requests], |_, _| 0);
+            let mut trace = trace;
+            trace.requests.iter_mut().for_each(|request| request.arrival = SimTime::ZERO);
+            run(&lab.setup, &trace, &mut Silent).unwrap().makespan
+        };
+        let base = time(route.clone(), prompt, output);
+        prop_assert!(time(Route::of_layers(more), prompt, output) >= base);
+        prop_assert!(time(route.clone(), prompt + 1, output) >= base);
+        prop_assert!(time(route, prompt, output + 1) > base);
+    }
+
+    /// More capacity is never slower on the same schedule: bandwidth, flops, cache; cheaper launches.
+    #[test]
+    fn time_never_grows_with_capacity(routes in proptest::collection::vec(subset(), 1..4), factor in 1.0f64..4.0) {
+        let count = routes.len();
+        let trace = routed(header(), &routes, &[(20, 6); 4], |id, position| (id + position) as usize % count);
+        let mut trace = trace;
+        trace.requests.iter_mut().for_each(|request| request.arrival = SimTime::ZERO);
+        let base = Lab::new("smollm2-135m", H100, 4);
+        let before = run(&base.setup, &trace, &mut Silent).unwrap().makespan;
+        let grow: [fn(&mut radialsim::hw::Hardware, f64); 4] = [
+            |hw, by| hw.memory.dram_gb_per_s.value *= by,
+            |hw, by| hw.compute.matrix_f16_tflops.value *= by,
+            |hw, by| hw.memory.l2_gb_per_s.value *= by,
+            |hw, by| hw.launch.kernel_us.value /= by,
+        ];
+        for grow in grow {
+            let mut lab = Lab::new("smollm2-135m", H100, 4);
+            grow(&mut lab.setup.hardware, factor);
+            prop_assert!(run(&lab.setup, &trace, &mut Silent).unwrap().makespan <= before);
+        }
+    }
+}
+
+/// Routers of kind `none`, `fixed` and `oracle_threshold` cost nothing; any other does.
+#[test]
+fn only_real_routers_cost() {
+    let plan = |kind| RouterPlan::new(&Router::free(kind), &header(), false);
+    for kind in [RouterKind::None, RouterKind::Fixed, RouterKind::OracleThreshold] {
+        assert_eq!(plan(kind), RouterPlan::FREE);
+    }
+    for kind in [RouterKind::Threshold, RouterKind::Mlp, RouterKind::ExpertChoice] {
+        assert!(plan(kind).when.is_some());
+    }
+}
