@@ -33,11 +33,10 @@ pub enum What {
 
 /// A synthetic trace.
 #[derive(Debug, clap::Args)]
-#[command(allow_missing_positional = true)]
 pub struct Synth {
-    /// File with the method in RON. Absent: --method says it.
-    #[arg(required_unless_present = "method", conflicts_with = "method", value_name = "METHOD.ron")]
-    file: Option<PathBuf>,
+    /// File with the method in RON, unless --method says it; then the trace to write.
+    #[arg(required = true, num_args = 1..=2, value_name = "METHOD.ron> <OUT")]
+    files: Vec<PathBuf>,
     /// The method in RON: 'Dense', 'StaticDepth(keep: DropLast(depth: 24))'.
     #[arg(long, value_name = "RON")]
     method: Option<String>,
@@ -59,9 +58,6 @@ pub struct Synth {
     /// Seed of everything that is drawn.
     #[arg(long, value_name = "N")]
     seed: u64,
-    /// The trace to write.
-    #[arg(required = true)]
-    out: PathBuf,
 }
 
 /// Does it.
@@ -97,14 +93,19 @@ fn convert(from: &Path, out: &Path) -> Result<()> {
 
 impl Synth {
     fn run(&self) -> Result<()> {
-        Staged::check(&self.out)?;
-        let method: Method = match (&self.file, &self.method) {
-            (Some(file), _) => {
+        let (method, out): (Method, _) = match (self.files.as_slice(), &self.method) {
+            ([out], Some(text)) => (argument("--method", text)?, out),
+            ([file, out], None) => {
                 let text = ron_text::read(file, "a method", 1 << 20)?;
-                ron_text::parse(&text, "a method in RON").map_err(|error| error.file(file))?
+                (ron_text::parse(&text, "a method in RON").map_err(|error| error.file(file))?, out)
             }
-            (None, text) => argument("--method", text.as_deref().unwrap_or_default())?,
+            (files, _) => {
+                let error =
+                    InputError::expected("METHOD.ron OUT, or --method TEXT and OUT").key("trace synth");
+                return Err(error.found(format!("{} files", files.len())).into());
+            }
         };
+        Staged::check(out)?;
         let prompt: Length = argument("--prompt", &self.prompt)?;
         let output: Length = argument("--output", &self.output)?;
         let arrivals: Arrivals = argument("--arrivals", &self.arrivals)?;
@@ -112,7 +113,7 @@ impl Synth {
             return Err(InputError::expected("at least one layer and one request").found(0).into());
         }
         let requests = requests(self.requests, &Lengths { prompt, output }, &arrivals, self.seed)?;
-        write(&self.out, &generate(&method, self.layers, requests, self.seed)?)
+        write(out, &generate(&method, self.layers, requests, self.seed)?)
     }
 }
 

@@ -104,7 +104,9 @@ impl Kernel {
                     _ => values(width, hidden) + values(hidden, options),
                 };
                 Traffic {
-                    flops: 2 * u64::from(rows) * matrix + SILU_FLOPS * values(rows, hidden) + values(rows, options),
+                    flops: 2 * u64::from(rows) * matrix
+                        + SILU_FLOPS * values(rows, hidden)
+                        + values(rows, options),
                     weight_bytes: weights.bytes(matrix),
                     activation_bytes: activations.bytes(values(rows, width)) + 4 * u64::from(rows),
                     ..Traffic::default()

@@ -45,7 +45,9 @@ impl Staged {
                     // As for any new file; the system takes the user's mask off.
                     builder.permissions(std::fs::Permissions::from_mode(0o666));
                 }
-                let file = builder.tempfile_in(folder.unwrap_or(Path::new(".")))?;
+                let file = builder.tempfile_in(folder.unwrap_or(Path::new(".")));
+                // Without the name of the temporary file, which is of no use and another one each time.
+                let file = file.map_err(|error| io::Error::from(error.kind()))?;
                 Ok(Sink::Beside(BufWriter::with_capacity(256 << 10, file)))
             }
         }

@@ -25,7 +25,7 @@ pub fn hardware(hardware: &Hardware) -> String {
     let sources = || numbers.iter().map(|(_, number)| &number.source).chain([&hardware.compute.tiles_source]);
     let sheet = Sheet::new()
         .words("key", numbers.iter().map(|(key, _)| key.as_str()).chain(["compute.tiles"]))
-        .words("value", numbers.iter().map(|(_, number)| number.value.to_string()).chain([tiles]))
+        .narrow("value", numbers.iter().map(|(_, number)| number.value.to_string()).chain([tiles]))
         .words("source", sources().map(|source| source.kind().to_string()))
         .prose("who says so", sources().map(|source| source.text()));
     let mut kinds = super::table::SOURCES.map(|kind| (kind, 0));

@@ -15,13 +15,11 @@ const RULES: TableStyle = {
 /// What a column holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
-    Words,
+    /// At most this wide; longer ones are broken, so that prose has room.
+    Words(u16),
     Prose,
     Numbers,
 }
-
-/// Widest column of words; longer ones are broken, so that prose has room.
-const WORDS: u16 = 36;
 
 /// A table made column by column.
 #[derive(Debug, Default)]
@@ -44,7 +42,12 @@ impl Sheet {
 
     /// Adds a column of words, aligned left; what a terminal would obey rather than show is escaped.
     pub fn words<T: AsRef<str>>(self, header: &str, cells: impl IntoIterator<Item = T>) -> Self {
-        self.column(header, Kind::Words, cells)
+        self.column(header, Kind::Words(36), cells)
+    }
+
+    /// Adds a narrow column of words.
+    pub fn narrow<T: AsRef<str>>(self, header: &str, cells: impl IntoIterator<Item = T>) -> Self {
+        self.column(header, Kind::Words(22), cells)
     }
 
     /// Adds a column of text that takes the width that is left.
@@ -80,10 +83,12 @@ impl Sheet {
         for (shown, column) in table.column_iter_mut().zip(&self.columns) {
             shown.set_cell_alignment(match column.kind {
                 Kind::Numbers => CellAlignment::Right,
-                Kind::Words | Kind::Prose => CellAlignment::Left,
+                Kind::Words(_) | Kind::Prose => CellAlignment::Left,
             });
             match column.kind {
-                Kind::Words => shown.set_constraint(ColumnConstraint::UpperBoundary(Width::Fixed(WORDS))),
+                Kind::Words(most) => {
+                    shown.set_constraint(ColumnConstraint::UpperBoundary(Width::Fixed(most)))
+                }
                 Kind::Numbers => shown.set_constraint(ColumnConstraint::ContentWidth),
                 Kind::Prose => shown,
             };

@@ -28,7 +28,7 @@ pub fn render(outcome: &Outcome) -> String {
         ("Speed", speed(variants)),
         ("Energy, traffic, memory", energy(variants)),
         ("Where the ideal saving went, in % of the dense time of the same passes", losses(variants)),
-        ("Bounds, and what kernel time is made of (%)", bounds(variants)),
+        ("Bounds, and what the kernel time is made of (shares in %)", bounds(variants)),
     ];
     for (title, block) in blocks.into_iter().filter(|(_, block)| !block.is_empty()) {
         text += &format!("\n{title}\n{block}");
@@ -191,20 +191,20 @@ pub fn assumed(notes: &[Note]) -> String {
     if notes.is_empty() {
         return "Assumed: nothing.\n".into();
     }
-    let mut rows: Vec<(&Note, usize)> = Vec::new();
+    let mut rows: Vec<(&Note, Vec<&str>)> = Vec::new();
     for note in notes {
         match rows.iter_mut().find(|(row, _)| row.value == note.value && row.why == note.why) {
-            Some((_, more)) => *more += 1,
-            None => rows.push((note, 0)),
+            Some((_, keys)) => keys.push(&note.key),
+            None => rows.push((note, vec![&note.key])),
         }
     }
-    let key = |(note, more): &(&Note, usize)| match more {
-        0 => note.key.clone(),
-        _ => format!("{} and {more} more", note.key),
+    let keys = |(_, keys): &(&Note, Vec<&str>)| match keys.len() {
+        0..=3 => keys.join(", "),
+        many => format!("{} and {} more", keys[0], many - 1),
     };
     let sheet = Sheet::new()
-        .words("key", rows.iter().map(key))
-        .words("value", rows.iter().map(|(note, _)| &note.value))
+        .words("key", rows.iter().map(keys))
+        .narrow("value", rows.iter().map(|(note, _)| &note.value))
         .prose("why", rows.iter().map(|(note, _)| &note.why));
     format!(
         "Assumed: {} constants and choices that nobody measured or published\n{}",

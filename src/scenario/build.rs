@@ -73,12 +73,17 @@ impl Scenario {
         let mut hardware = Hardware::resolve(&self.named(&self.hardware))?;
         for (key, value) in &self.overrides {
             if let Some(key) = key.strip_prefix("hardware.") {
-                hardware = with_key(&hardware, key, value.clone())?;
+                hardware = with_key(&hardware, "hardware.", key, value.clone())?;
             } else if let Some(key) = key.strip_prefix("shape.") {
-                model = with_key(&model, key, value.clone())?;
+                model = with_key(&model, "shape.", key, value.clone())?;
             }
         }
-        hardware.check()?;
+        // Files were checked when they were read, so what is wrong now was set.
+        let set = |prefix: &str, error: InputError| {
+            let key = format!("{prefix}{}", error.key.clone().unwrap_or_default());
+            error.key(key)
+        };
+        hardware.check().map_err(|error| set("hardware.", error))?;
         model.check()?;
 
         let recorded = self

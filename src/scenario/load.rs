@@ -52,7 +52,7 @@ impl Scenario {
             return Ok(());
         }
         let (folder, overrides) = (std::mem::take(&mut self.folder), std::mem::take(&mut self.overrides));
-        *self = Scenario { folder, overrides, ..with_key(self, key, value)? };
+        *self = Scenario { folder, overrides, ..with_key(self, "", key, value)? };
         Ok(())
     }
 
@@ -94,11 +94,17 @@ impl Scenario {
     }
 }
 
-/// `object` with the key at this path set anew. A number set over a sourced number becomes an assumed one.
+/// `object` with the key at this path set anew; errors show `prefix` before the path. A number set over a sourced number
+/// becomes an assumed one.
 ///
 /// # Errors
 /// A key that is not there, naming those that are; a value of the wrong type.
-pub(super) fn with_key<T: Serialize + DeserializeOwned>(object: &T, path: &str, value: Value) -> Result<T> {
+pub(super) fn with_key<T: Serialize + DeserializeOwned>(
+    object: &T,
+    prefix: &str,
+    path: &str,
+    value: Value,
+) -> Result<T> {
     let mut root = serde_json::to_value(object).expect("scenario types serialise");
     let shown = value.to_string();
     let mut place = &mut root;
@@ -113,7 +119,8 @@ pub(super) fn with_key<T: Serialize + DeserializeOwned>(object: &T, path: &str, 
             Value::Array(list) => part.parse::<usize>().ok().and_then(|index| list.get_mut(index)),
             _ => None,
         };
-        place = next.ok_or_else(|| InputError::expected(known).key(format!("--set {path}")).found(part))?;
+        place =
+            next.ok_or_else(|| InputError::expected(known).key(format!("--set {prefix}{path}")).found(part))?;
     }
     match place {
         Value::Object(sourced) if value.is_number() && sourced.contains_key("source") => {
@@ -125,7 +132,7 @@ pub(super) fn with_key<T: Serialize + DeserializeOwned>(object: &T, path: &str, 
     serde_json::from_value(root).map_err(|error| {
         Error::from(
             InputError::expected(format!("a value that fits: {error}"))
-                .key(format!("--set {path}"))
+                .key(format!("--set {prefix}{path}"))
                 .found(shown),
         )
     })

@@ -169,18 +169,9 @@ fn time_is_a_staircase_in_rows() {
     let device = device(&arithmetic_only(132.0, &[(128, 128)]));
     let wave = SimTime::at_rate(132 * 2 * 128 * 128 * 4096, 100e12).ps();
     let at = |rows| device.price(&product(rows, 4096, 4096, Dtype::F16)).time.ps();
-    for (rows, quarters) in [
-        (1, 1),
-        (64, 1),
-        (128, 1),
-        (129, 2),
-        (256, 2),
-        (257, 4),
-        (512, 4),
-        (513, 8),
-        (1024, 8),
-        (1056, 12),
-    ] {
+    for (rows, quarters) in
+        [(1, 1), (64, 1), (128, 1), (129, 2), (256, 2), (257, 4), (512, 4), (513, 8), (1024, 8), (1056, 12)]
+    {
         assert!(at(rows).abs_diff(wave * quarters / 4) <= 1, "{rows} rows: {} of a wave {wave}", at(rows));
     }
 }

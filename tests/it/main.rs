@@ -2,6 +2,8 @@
 #![allow(clippy::print_stderr, reason = "tests say what they skip")]
 
 mod bad_trace;
+mod cli;
+mod cli_trace;
 mod cost;
 mod cost_support;
 mod engine;
@@ -22,12 +24,12 @@ mod stretch;
 mod synth;
 mod tidy;
 mod tidy_rules;
+mod timeline;
 mod trace_format;
-mod trace_support;
-mod work;
-
 #[cfg(feature = "parquet")]
 mod trace_parquet;
+mod trace_support;
+mod work;
 
 /// Where the real data lies, or `None` (said on standard error) where it is absent.
 /// `RADIALSIM_REQUIRE_DATA` turns absence into failure.
