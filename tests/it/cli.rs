@@ -131,7 +131,13 @@ fn a_broken_scenario_is_refused_with_line_and_key() {
     let good = std::fs::read_to_string(&path).unwrap();
     let shown = path.display();
     for (from, to, line) in [
-        ("max_sequences: 8", "max_sequences: many", "7: serving."),
+        ("max_sequences: 8", "max_sequences: many", "7: serving.max_sequences: expected integer"),
+        (
+            "max_sequences: 8,",
+            "",
+            "7: serving.max_sequences: expected the key `max_sequences`, which is missing",
+        ),
+        ("seed: 3,", "", "11: seed: expected the key `seed`, which is missing"),
         (
             "max_sequences: 8",
             "max_sequence: 8",
