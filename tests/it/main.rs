@@ -2,6 +2,7 @@
 #![allow(clippy::print_stderr, reason = "tests say what they skip")]
 
 mod cli;
+mod cli_json;
 mod cli_trace;
 mod kv;
 mod lab;
