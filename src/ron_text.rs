@@ -68,7 +68,15 @@ fn in_our_words(text: &str, what: &str, error: &ron::error::SpannedError) -> Inp
         }
     };
     let said = said.line(line);
-    match key_on(text, line) {
+    let at = offset(text, error.span.start);
+    let key = match &error.code {
+        // The place is the end of what it is missing from; there the key would be.
+        Code::MissingStructField { field, .. } => {
+            key_at(&format!("{} {field}:", &text[..at]), text.len() + 1)
+        }
+        _ => key_at(text, at),
+    };
+    match key {
         Some(key) if !matches!(error.code, Code::Eof | Code::TrailingCharacters) => said.key(key),
         _ => said,
     }
@@ -77,7 +85,7 @@ fn in_our_words(text: &str, what: &str, error: &ron::error::SpannedError) -> Inp
 /// Line of a key path, from 1.
 pub fn line_of(text: &str, path: &str) -> Option<u64> {
     let mut found = None;
-    visit_keys(text, |keys, line| {
+    visit_keys(text, |keys, line, _| {
         let here = keys.iter().copied().eq(path.split('.'));
         found = here.then_some(line);
         !here
@@ -85,22 +93,28 @@ pub fn line_of(text: &str, path: &str) -> Option<u64> {
     found
 }
 
-/// The last key path that starts on a line or before, without the `value` and `source` of a number.
-fn key_on(text: &str, line: u64) -> Option<String> {
+/// Bytes before a position.
+fn offset(text: &str, at: ron::error::Position) -> usize {
+    let line: usize = text.split_inclusive('\n').take(at.line.saturating_sub(1)).map(str::len).sum();
+    line + text[line..].chars().take(at.col.saturating_sub(1)).map(char::len_utf8).sum::<usize>()
+}
+
+/// The last key path that starts `at` bytes into the text or before, without the `value` and `source` of a number.
+fn key_at(text: &str, at: usize) -> Option<String> {
     let mut last = String::new();
-    visit_keys(text, |keys, of_key| {
-        if of_key <= line {
+    visit_keys(text, |keys, _, of_key| {
+        if of_key <= at {
             last = keys.join(".");
         }
-        of_key <= line
+        of_key <= at
     });
     let last = last.strip_suffix(".value").or(last.strip_suffix(".source")).unwrap_or(&last);
     (!last.is_empty()).then(|| last.to_owned())
 }
 
-/// Shows each key of a text, with the keys around it and its line, until `visit` has enough (false). For error texts
-/// only: it knows plain texts and line comments, and gives up at a depth that no profile has.
-fn visit_keys<'a>(text: &'a str, mut visit: impl FnMut(&[&'a str], u64) -> bool) {
+/// Shows each key of a text, with the keys around it, its line and its place in bytes, until `visit` has enough (false).
+/// For error texts only: it knows plain texts and line comments, and gives up at a depth that no profile has.
+fn visit_keys<'a>(text: &'a str, mut visit: impl FnMut(&[&'a str], u64, usize) -> bool) {
     const DEEPEST: usize = 8;
     let is_word = |c: char| c.is_alphanumeric() || c == '_';
     let mut keys: Vec<&str> = Vec::new();
@@ -123,7 +137,7 @@ fn visit_keys<'a>(text: &'a str, mut visit: impl FnMut(&[&'a str], u64) -> bool)
             if rest[end..].trim_start().starts_with(':') {
                 keys.truncate(opened.last().copied().unwrap_or(0));
                 keys.push(&rest[..end]);
-                if !visit(&keys, line) {
+                if !visit(&keys, line, text.len() - rest.len()) {
                     return;
                 }
             }

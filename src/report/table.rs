@@ -103,8 +103,11 @@ fn energy(variants: &[VariantOutcome]) -> String {
         .render()
 }
 
+/// One of the losses, in picoseconds.
+type Loss = fn(&Losses) -> i128;
+
 /// Column heads of the losses, with what each takes.
-const LOSSES: [(&str, fn(&Losses) -> i128); 10] = [
+const LOSSES: [(&str, Loss); 10] = [
     ("ideal\nsaving", |l| l.saving),
     ("union", |l| l.union),
     ("frag-\nments", |l| l.fragmentation),

@@ -3,6 +3,7 @@
 
 mod bad_trace;
 mod cli;
+mod cli_json;
 mod cli_trace;
 mod cost;
 mod cost_support;
