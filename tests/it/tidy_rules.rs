@@ -129,7 +129,7 @@ pub fn finished(file: &File) -> Vec<String> {
 
 /// No path of somebody's machine, in code or prose.
 pub fn machine_paths(file: &File) -> Vec<String> {
-    let homes = [concat!("/wo", "rk/"), concat!("/ho", "me/"), concat!("/ro", "ot/")];
+    let homes = [concat!("/wo", "rk/"), concat!("/ho", "me/"), concat!("/ro", "ot/"), concat!("/fa", "rm/")];
     let absolute = |line: &str, home: &str| {
         let starts = |at: usize| {
             let before = line[..at].chars().next_back();
