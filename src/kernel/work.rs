@@ -35,7 +35,7 @@ const QUERY_FLOPS: u64 = 2;
 
 impl Density {
     /// Bytes of `count` weights of this format.
-    fn bytes(self, weights: Dtype, count: u64) -> u64 {
+    pub fn bytes(self, weights: Dtype, count: u64) -> u64 {
         match self {
             Density::Dense => weights.bytes(count),
             // Two index bits for each weight kept: NVIDIA Ampere architecture whitepaper, "Fine-grained structured sparsity".

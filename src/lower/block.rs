@@ -36,7 +36,7 @@ impl Group {
 
     /// Whether the group is the whole batch of `tokens`, and nothing else happens at the layer.
     pub(super) fn takes_all(&self, tokens: u32) -> bool {
-        self.block == tokens && self.project == 0
+        self.block == tokens && self.project + self.pending == 0
     }
 }
 
@@ -51,7 +51,7 @@ impl Emit<'_> {
         let together =
             groups.iter().all(|group| group.block == group.attention && group.block == group.feed_forward);
 
-        self.project(Rows::of(groups, |group| group.project));
+        self.project(Rows::of(groups, |group| group.project + group.pending));
         if attention.rows > 0 {
             self.gather(attention);
             self.attention(groups, attention);

@@ -34,8 +34,10 @@ pub(super) struct Group {
     /// Tokens that take both branches.
     pub block: u32,
     pub adapter: u32,
-    /// Entries to project for tokens that do not take the attention branch.
+    /// Entries to project for tokens of the pass that do not take the attention branch.
     pub project: u32,
+    /// Entries to project for earlier tokens, from the states that they left with.
+    pub pending: u32,
     /// Tokens whose step says that the router ran.
     pub routed: u32,
     pub prefill: Scores,
@@ -58,6 +60,7 @@ impl Group {
             block: 0,
             adapter: 0,
             project: 0,
+            pending: 0,
             routed: 0,
             prefill,
             decode,
@@ -166,6 +169,8 @@ impl Groups {
             if group.attention > 0 {
                 (group.prefill, group.decode) = (Scores::default(), Scores::default());
                 group.attention = tokens;
+                // The attention branch computes K and V of every row.
+                group.project = 0;
                 for span in &view.batch.spans {
                     let seen = view.contexts[span.sequence as usize].seen(group.layer, view.visibility);
                     let count = u64::from(span.tokens);
@@ -244,7 +249,7 @@ impl Groups {
                 group.decode.rows += count;
                 group.decode.pairs += pairs;
                 group.decode.entries += pairs;
-                group.project += if hop.attends_first { pending } else { 0 };
+                group.pending += if hop.attends_first { pending } else { 0 };
             }
         }
         for skip in path.skips.iter().filter(|skip| part_has(part, skip.before)) {
@@ -299,7 +304,7 @@ impl Groups {
                 if group.span != current {
                     (group.span, group.span_last) = (current, 0);
                 }
-                group.project += pending;
+                group.pending += pending;
                 let last = seen + step * (count - 1) + 1;
                 group.prefill.rows += run.len() as u32;
                 group.prefill.pairs += count * (seen + 1) + step * (count * (count - 1) / 2);

@@ -37,14 +37,16 @@ impl RouterPlan {
     /// The plan of a trace whose router is `router`. `marked`: some step carries `+r`.
     ///
     /// Routers of kind `none`, `fixed` and `oracle_threshold` cost nothing: the first two decide nothing, and the third is
-    /// a recorder's, which no deployed model has. Where the header does not say when it runs, a router of monotone routes
-    /// decides at each layer, one of free routes at each hop.
+    /// a recorder's, which no deployed model has. Where the header does not say when it runs, a threshold
+    /// and any router of marked steps runs where marks stand, else one of monotone routes at each layer, one of free
+    /// routes at each hop.
     pub fn new(router: &Router, header: &Header, marked: bool) -> Self {
         let when = match (router.kind, router.when) {
             (RouterKind::None | RouterKind::Fixed | RouterKind::OracleThreshold, _) => {
                 return RouterPlan::FREE;
             }
             (_, Some(when)) => When::Header(when),
+            (RouterKind::Threshold, None) => When::Marked,
             (_, None) if marked => When::Marked,
             (_, None) if header.order == Order::Monotone => When::Header(RouterWhen::PerLayer),
             (_, None) => When::Header(RouterWhen::PerHop),

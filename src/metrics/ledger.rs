@@ -55,9 +55,9 @@ pub struct Losses {
     pub router: i128,
     /// Gather and scatter.
     pub moves: i128,
-    /// Device idle within a pass while the host launches.
+    /// Device idle while the host prepares a step and launches its kernels.
     pub launch: i128,
-    /// Device idle while the host makes passes ready, beyond one step for each dense pass.
+    /// Device idle in those passes of queues that put no token out: the host makes them one after another.
     pub waiting: i128,
     /// Embedding, head and adapters beyond those of the dense pass (padding, head runs of queues).
     pub other: i128,

@@ -144,7 +144,7 @@ fn losses(variants: &[VariantOutcome]) -> String {
     sheet.render()
         + "ideal saving: each token pays only for the branches it takes. Then, each with its sign, what batching makes of it:\n\
            union: a layer is read when any token takes it. fragments: a layer runs in several small groups. skipped KV: keys and\n\
-           values for layers not taken. launch, waiting: device idle while the host launches kernels, or makes passes ready.\n"
+           values for layers not taken. launch: device idle while the host prepares and launches. waiting: the same between queues.\n"
 }
 
 fn bounds(variants: &[VariantOutcome]) -> String {

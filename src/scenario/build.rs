@@ -83,6 +83,9 @@ impl Scenario {
             let key = format!("{prefix}{}", error.key.clone().unwrap_or_default());
             error.key(key)
         };
+        for (key, value) in &self.overrides {
+            notes.push(Note::new(key, value, "set on the command line"));
+        }
         hardware.check().map_err(|error| set("hardware.", error))?;
         model.check()?;
 

@@ -4,7 +4,7 @@
 mod queues;
 mod sequence;
 
-pub use sequence::{Sequence, kv_entries_at_most};
+pub use sequence::{Sequence, kv_entries_at_most, longest_unit};
 
 use crate::batch::{Batch, Context, Part, Paths, Policy};
 use crate::trace::Request;

@@ -133,6 +133,12 @@ fn rejected_runs<'a>(runs: &'a [Run], verify: &'a Run) -> impl Iterator<Item = (
     std::iter::once(verify).chain(round).map(|run| (run, run.role))
 }
 
+/// The longest run of a request whose tokens could pass together.
+pub fn longest_unit(request: &Request) -> u32 {
+    let together = |run: &&Run| run.phase == Phase::Prefill || Paths::passes_again(run.role);
+    request.runs.iter().filter(together).map(|run| run.routes.len() as u32).max().unwrap_or(0)
+}
+
 /// The most KV entries that a request ever holds.
 pub fn kv_entries_at_most(request: &Request, paths: &Paths, layers: u32) -> u64 {
     let plain = request.runs.iter().all(|run| matches!(run.role, Role::Plain | Role::Recompute));

@@ -89,18 +89,21 @@ impl<'a> Explain<'a> {
     /// against when its tokens reach the head.
     pub fn pass(&mut self, view: &Seen, graphed: &Graphed, length: SimTime, machine: &mut Machine) {
         let mut routed = Parts::default();
-        machine.estimate(&graphed.graph, view.step, |call, time| routed.add(call.cause, time));
-        let decisions = machine.decision_time(&graphed.graph);
-        let routed_gap = ps(length) - routed.busy();
-        let routing_gap = ps(decisions).min(routed_gap - if view.step { ps(machine.step_time()) } else { 0 });
+        let closed_form =
+            machine.estimate(&graphed.graph, view.step, |call, time| routed.add(call.cause, time));
+        assert_eq!(
+            closed_form, length,
+            "event by event, a pass takes what the closed form of its chain says"
+        );
+        let step = if view.step { machine.step_time() } else { SimTime::ZERO };
+        let gap = ps(length) - routed.busy();
+        let routing_gap = ps(machine.decision_time(&graphed.graph)).min(gap - ps(step));
 
         let losses = &mut self.losses;
         losses.kv += routed.kv;
         losses.moves += routed.moves;
         losses.router += routed.router + routing_gap;
-        let step = if view.step { ps(machine.step_time()) } else { 0 };
-        losses.waiting += step;
-        losses.launch += routed_gap - routing_gap - step;
+        *if view.step { &mut losses.launch } else { &mut losses.waiting } += gap - routing_gap;
         losses.fragmentation += routed.layers();
         losses.other += routed.rest;
 
@@ -144,8 +147,7 @@ impl<'a> Explain<'a> {
         losses.union += merged.layers() - ideal;
         losses.fragmentation -= merged.layers();
         losses.other -= dense.rest;
-        losses.waiting -= ps(machine.step_time());
-        losses.launch -= ps(dense_length) - dense.busy() - ps(machine.step_time());
+        losses.launch -= ps(dense_length) - dense.busy();
     }
 
     pub fn losses(&self) -> Losses {

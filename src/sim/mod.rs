@@ -77,8 +77,7 @@ impl<'a> Simulation<'a> {
             trace.requests.iter().flat_map(|request| &request.runs).any(|run| Paths::passes_again(run.role));
         let paths = Paths::new(&trace.header, &trace.routes, again);
         let device = Device::new(&setup.hardware, setup.limits)?;
-        let resident = resident_layers(trace);
-        let weights = model.weight_bytes(resident);
+        let weights = resident_weights(setup, trace);
         let capacity = device.capacity_bytes();
         let kv_capacity = kv_capacity(model, setup.serving, weights, capacity)?;
         let entries = check_requests(setup, trace, &paths, kv_capacity)?;
@@ -114,8 +113,8 @@ impl<'a> Simulation<'a> {
         loop {
             self.arrivals();
             if self.scheduler.next_batch(self.machine.now(), &self.paths, &mut batch) {
-                self.pass(&batch, observer);
-                self.settle(&batch, &mut outcome, observer);
+                let activations = self.pass(&batch, observer);
+                self.settle(&batch, activations, &mut outcome, observer);
             } else if let Some(request) = self.trace.requests.get(self.next_arrival) {
                 self.machine.wait_until(request.arrival);
             } else {
@@ -137,8 +136,8 @@ impl<'a> Simulation<'a> {
         }
     }
 
-    /// Lowers, prices and runs one pass.
-    fn pass(&mut self, batch: &Batch, observer: &mut impl Observer) {
+    /// Lowers, prices and runs one pass. Returns the bytes of activations that it still holds.
+    fn pass(&mut self, batch: &Batch, observer: &mut impl Observer) -> u64 {
         let mut graphed = std::mem::take(&mut self.machine.graphed);
         self.lowering.lower(batch, self.scheduler.contexts(), &self.paths, &mut graphed.graph);
         let whole = batch.spans.iter().any(|span| span.part.to == Part::END);
@@ -159,23 +158,24 @@ impl<'a> Simulation<'a> {
         let length = self.machine.now() - begin;
         self.ledger.passes += 1;
         self.ledger.pass_ps += u128::from(length.ps());
-        self.memory.give_back(activations);
         if let Some(explain) = &mut self.explain {
             let seen = Seen { batch, contexts: self.scheduler.contexts(), paths: &self.paths, step: whole };
             explain.pass(&seen, &graphed, length, &mut self.machine);
         }
-        let info = PassInfo {
-            begin,
-            end: self.machine.now(),
-            batch,
-            memory_bytes: self.memory.held() + activations,
-        };
+        let info = PassInfo { begin, end: self.machine.now(), batch, memory_bytes: self.memory.held() };
         observer.pass(&info);
         self.machine.graphed = graphed;
+        activations
     }
 
     /// Moves every sequence of the pass on, and books tokens, KV bytes and finished requests.
-    fn settle(&mut self, batch: &Batch, outcome: &mut Outcome, observer: &mut impl Observer) {
+    fn settle(
+        &mut self,
+        batch: &Batch,
+        activations: u64,
+        outcome: &mut Outcome,
+        observer: &mut impl Observer,
+    ) {
         let now = self.machine.now();
         for span in batch.spans.iter().filter(|span| span.part.to == Part::END) {
             self.ledger.routed_tokens += u64::from(span.tokens);
@@ -195,6 +195,8 @@ impl<'a> Simulation<'a> {
             self.memory.give_back(before - after);
         }
         self.ledger.memory.kv_peak = self.ledger.memory.kv_peak.max(after);
+        // The entries of a pass are written while its activations live.
+        self.memory.give_back(activations);
 
         for &(slot, tokens) in &outcome.tokens {
             self.ledger.output_tokens += u64::from(tokens);
@@ -236,16 +238,27 @@ fn times(sequence: &Sequence, first: SimTime, last: SimTime) -> RequestTimes {
     RequestTimes { id, arrival, first, last, output_tokens }
 }
 
-/// Layers whose weights must be kept: all, unless the choice was made once and for all.
-fn resident_layers(trace: &Trace) -> u32 {
-    if trace.header.router.kind != RouterKind::Fixed {
-        return trace.header.layers;
+/// Bytes of the weights that must be kept: of all layers, unless the choice was made once and for all; then of the branches
+/// and widths that some route takes. Sparse matrices take what their density leaves.
+fn resident_weights(setup: &Setup, trace: &Trace) -> u64 {
+    let (model, density) = (&setup.model, setup.dispatch.density);
+    let bytes = |params: f64| density.bytes(model.weights, params as u64);
+    let (attention, ffn) = (model.attention_params() as f64, model.ffn_params() as f64);
+    let mut taken = vec![(false, 0.0f64); model.layers as usize];
+    if trace.header.router.kind == RouterKind::Fixed {
+        for step in trace.routes.iter().flat_map(|route| &route.0) {
+            let (attends, width) = &mut taken[step.layer as usize];
+            *attends |= step.modules.attention();
+            *width = if step.modules.feed_forward() { width.max(step.width.into()) } else { *width };
+        }
+    } else {
+        taken.fill((true, 1.0));
     }
-    let mut visited = vec![false; trace.header.layers as usize];
-    for step in trace.routes.iter().flat_map(|route| &route.0) {
-        visited[step.layer as usize] = true;
-    }
-    visited.iter().filter(|&&visited| visited).count() as u32
+    let layer = |&(attends, width): &(bool, f64)| match (attends, width) {
+        (false, 0.0) => 0,
+        _ => bytes(if attends { attention } else { 0.0 }) + bytes(ffn * width) + model.norm_weight_bytes(),
+    };
+    model.weight_bytes(0) + taken.iter().map(layer).sum::<u64>()
 }
 
 /// What is left for KV entries once weights and the activations of the largest pass are set aside.
@@ -272,9 +285,10 @@ fn check_requests(setup: &Setup, trace: &Trace, paths: &Paths, kv_capacity: u64)
                 .into());
         }
         let budget = setup.serving.max_batched_tokens;
-        if !setup.serving.chunked_prefill && request.prompt_tokens > budget {
-            let what = format!("a prompt within max_batched_tokens = {budget}, as chunked_prefill is off");
-            return Err(InputError::expected(what).key(key).found(request.prompt_tokens).into());
+        let longest = crate::sched::longest_unit(request);
+        if !setup.serving.chunked_prefill && longest > budget {
+            let what = format!("runs within max_batched_tokens = {budget}, as chunked_prefill is off");
+            return Err(InputError::expected(what).key(key).found(longest).into());
         }
         let entries = kv_entries_at_most(request, paths, setup.model.layers);
         let bytes = entries * setup.model.kv_entry_bytes();

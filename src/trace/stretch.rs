@@ -4,6 +4,7 @@ use super::synth::check_lengths;
 use super::{MOST_LAYERS, Order, Phase, Request, Role, Route, RouteTable, Run, Step, Trace};
 use crate::error::{InputError, Result};
 use crate::rng::Stream;
+use serde_json::Value;
 
 /// Lays a trace over a pool of `layers` by relative depth.
 ///
@@ -18,7 +19,7 @@ use crate::rng::Stream;
 /// row, each new layer does so: `1 1` becomes `2 2 3 3`.
 ///
 /// Requests, phases and roles stay. `max_hops` grows by the most steps
-/// that one step becomes. Keys of the router that name layers keep the ids of the recorded pool. Equal pools give the
+/// that one step becomes. The router's `routed_layers` follow the same rule; its other keys stay. Equal pools give the
 /// trace back unchanged; otherwise `source` says what was done.
 ///
 /// # Errors
@@ -56,6 +57,10 @@ pub fn stretch(trace: &Trace, layers: u32) -> Result<Trace> {
     }
     let mut header = trace.header.clone();
     header.layers = layers;
+    if let Some(Value::Array(routed)) = header.router.extra.get_mut("routed_layers") {
+        let laid = routed.iter().filter_map(Value::as_u64).filter_map(|layer| becomes.get(layer as usize));
+        *routed = laid.flatten().map(|&layer| layer.into()).collect();
+    }
     header.max_hops = header.max_hops.map(|most| most.saturating_mul(layers.div_ceil(recorded)));
     note(&mut header.source, &format!("laid from {recorded} over {layers} layers by relative depth"));
     Ok(Trace { header, routes, requests })

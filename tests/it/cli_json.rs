@@ -5,75 +5,75 @@ use serde_json::Value;
 
 /// Kinds of the keys that others read, as JSON pointers.
 const NUMBERS: &[&str] = &[
-    "/requests",
-    "/prompt_tokens",
-    "/output_tokens",
-    "/makespan_s",
-    "/output_tokens_per_s",
-    "/energy_j",
-    "/energy_per_output_token_j",
-    "/power_w/mean",
-    "/power_w/peak",
-    "/memory_bytes/weights",
-    "/memory_bytes/kv_peak",
-    "/memory_bytes/activations_peak",
-    "/memory_bytes/total_peak",
-    "/memory_bytes/capacity",
-    "/work/flops",
-    "/work/bytes",
-    "/work/kernel_launches",
-    "/work/layer_visits",
-    "/work/mean_depth",
-    "/work/layer_weights_read",
-    "/busy/host",
-    "/busy/compute",
-    "/busy/copy",
-    "/bounds/critical_path_s",
-    "/bounds/work_over_peak_s",
-    "/pass_time_s",
-    "/ttft_s/mean",
-    "/ttft_s/p50",
-    "/ttft_s/p90",
-    "/ttft_s/p99",
-    "/tpot_s/mean",
-    "/tpot_s/p50",
-    "/tpot_s/p90",
-    "/tpot_s/p99",
-    "/e2e_s/mean",
-    "/e2e_s/p50",
-    "/e2e_s/p90",
-    "/e2e_s/p99",
-    "/losses_s/dense",
-    "/losses_s/saving",
-    "/losses_s/union",
-    "/losses_s/fragmentation",
-    "/losses_s/kv",
-    "/losses_s/router",
-    "/losses_s/gather_scatter",
-    "/losses_s/launch",
-    "/losses_s/waiting",
-    "/losses_s/other",
-    "/losses_s/left",
-    "/time_by_cause_s/embed",
-    "/time_by_cause_s/attention",
-    "/time_by_cause_s/feed_forward",
-    "/time_by_cause_s/adapter",
-    "/time_by_cause_s/kv",
-    "/time_by_cause_s/router",
-    "/time_by_cause_s/gather_scatter",
-    "/time_by_cause_s/head",
-    "/time_by_cause_s/launch",
-    "/time_by_bound_s/compute",
-    "/time_by_bound_s/dram",
-    "/time_by_bound_s/l2",
-    "/time_by_bound_s/fixed",
-    "/time_by_bound_s/power_cap",
-    "/time_by_source_s/measured",
-    "/time_by_source_s/fitted",
-    "/time_by_source_s/datasheet",
-    "/time_by_source_s/assumed",
+    "requests",
+    "prompt_tokens",
+    "output_tokens",
+    "makespan_s",
+    "output_tokens_per_s",
+    "energy_j",
+    "energy_per_output_token_j",
+    "power_w.mean",
+    "power_w.peak",
+    "memory_bytes.weights",
+    "memory_bytes.kv_peak",
+    "memory_bytes.activations_peak",
+    "memory_bytes.total_peak",
+    "memory_bytes.capacity",
+    "work.flops",
+    "work.bytes",
+    "work.kernel_launches",
+    "work.layer_visits",
+    "work.mean_depth",
+    "work.layer_weights_read",
+    "busy.host",
+    "busy.compute",
+    "busy.copy",
+    "bounds.critical_path_s",
+    "bounds.work_over_peak_s",
+    "pass_time_s",
+    "ttft_s.mean",
+    "ttft_s.p50",
+    "ttft_s.p90",
+    "ttft_s.p99",
+    "tpot_s.mean",
+    "tpot_s.p50",
+    "tpot_s.p90",
+    "tpot_s.p99",
+    "e2e_s.mean",
+    "e2e_s.p50",
+    "e2e_s.p90",
+    "e2e_s.p99",
+    "losses_s.dense",
+    "losses_s.saving",
+    "losses_s.union",
+    "losses_s.fragmentation",
+    "losses_s.kv",
+    "losses_s.router",
+    "losses_s.gather_scatter",
+    "losses_s.launch",
+    "losses_s.waiting",
+    "losses_s.other",
+    "losses_s.left",
+    "time_by_cause_s.embed",
+    "time_by_cause_s.attention",
+    "time_by_cause_s.feed_forward",
+    "time_by_cause_s.adapter",
+    "time_by_cause_s.kv",
+    "time_by_cause_s.router",
+    "time_by_cause_s.gather_scatter",
+    "time_by_cause_s.head",
+    "time_by_cause_s.launch",
+    "time_by_bound_s.compute",
+    "time_by_bound_s.dram",
+    "time_by_bound_s.l2",
+    "time_by_bound_s.fixed",
+    "time_by_bound_s.power_cap",
+    "time_by_source_s.measured",
+    "time_by_source_s.fitted",
+    "time_by_source_s.datasheet",
+    "time_by_source_s.assumed",
 ];
-const WORDS: &[&str] = &["/name", "/hardware", "/model", "/scenario", "/policy", "/digest"];
+const WORDS: &[&str] = &["name", "hardware", "model", "scenario", "policy", "digest"];
 
 #[test]
 fn the_json_has_every_key_that_others_read() {
@@ -88,7 +88,11 @@ fn the_json_has_every_key_that_others_read() {
     let variants = root["variants"].as_array().unwrap();
     assert_eq!(variants.len(), 7);
     for variant in variants {
-        let at = |path: &str| variant.pointer(path).unwrap_or_else(|| panic!("{path} is missing"));
+        let at = |path: &str| {
+            variant
+                .pointer(&format!("/{}", path.replace('.', "/")))
+                .unwrap_or_else(|| panic!("{path} is missing"))
+        };
         for path in NUMBERS {
             assert!(at(path).as_f64().is_some_and(f64::is_finite), "{path}: {}", at(path));
         }
@@ -96,12 +100,12 @@ fn the_json_has_every_key_that_others_read() {
             assert!(at(path).is_string(), "{path}: {}", at(path));
         }
         let sum = |path: &str| at(path).as_object().unwrap().values().filter_map(Value::as_f64).sum::<f64>();
-        let busy = at("/busy/compute").as_f64().unwrap() * at("/makespan_s").as_f64().unwrap();
-        for path in ["/time_by_cause_s", "/time_by_bound_s", "/time_by_source_s"] {
+        let busy = at("busy.compute").as_f64().unwrap() * at("makespan_s").as_f64().unwrap();
+        for path in ["time_by_cause_s", "time_by_bound_s", "time_by_source_s"] {
             assert!((sum(path) - busy).abs() <= 1e-9 * busy, "{path} adds up to the kernel time");
         }
-        let loss = |key: &str| at(&format!("/losses_s/{key}")).as_f64().unwrap();
-        let left = loss("dense") - at("/pass_time_s").as_f64().unwrap();
+        let loss = |key: &str| at(&format!("losses_s.{key}")).as_f64().unwrap();
+        let left = loss("dense") - at("pass_time_s").as_f64().unwrap();
         assert!(
             (left - loss("left")).abs() < 1e-9,
             "what is left is the real saving: {left} {}",

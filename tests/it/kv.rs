@@ -102,7 +102,7 @@ fn route(monotone: bool) -> impl Strategy<Value = Route> {
     })
 }
 
-fn trace(header: Header, routes: &[Route], prompt: u32) -> Trace {
+fn trace(header: Header, routes: &[Route], prompt: u32, copies: u32) -> Trace {
     let mut table = RouteTable::default();
     let ids: Vec<u32> = routes.iter().map(|route| table.intern(route.clone())).collect();
     let (first, rest) = ids.split_at(prompt as usize);
@@ -125,7 +125,8 @@ fn trace(header: Header, routes: &[Route], prompt: u32) -> Trace {
         prefix: Vec::new(),
         runs,
     };
-    Trace { header, routes: table, requests: vec![request] }
+    let requests = (0..copies).map(|id| Request { id: id.into(), ..request.clone() }).collect();
+    Trace { header, routes: table, requests }
 }
 
 proptest! {
@@ -136,7 +137,7 @@ proptest! {
         (monotone, routes) in any::<bool>().prop_flat_map(|monotone| {
             (Just(monotone), proptest::collection::vec(route(monotone), 2..20))
         }),
-        prompt in 1u32..20, chunk in 1u32..8, kv in 0usize..5, visibility in 0usize..3, policy in 0usize..3,
+        prompt in 1u32..20, chunk in 1u32..8, kv in 0usize..5, visibility in 0usize..3, policy in 0usize..3, copies in 1u32..4,
     ) {
         let prompt = prompt.min(routes.len() as u32);
         let kv = [KvAction::Write, KvAction::ProjectOnly, KvAction::CopyState, KvAction::Share, KvAction::Unified][kv];
@@ -152,15 +153,19 @@ proptest! {
         let (expected, stored) = naive(&header, &routes, visibility);
 
         let policies = [Policy::Hop, Policy::Grouped, Policy::Queued { full: 1, wait_us: 0.0 }];
-        let mut lab = Lab::new("smollm2-135m", "nvidia-h100-sxm", 1).policy(policies[policy]);
-        lab.setup.serving.max_batched_tokens = chunk;
+        let mut lab = Lab::new("smollm2-135m", "nvidia-h100-sxm", copies).policy(policies[policy]);
+        lab.setup.serving.max_batched_tokens = chunk.max(copies);
         lab.setup.dispatch.visibility = visibility;
         lab.setup.dispatch.monotone = monotone;
-        let trace = trace(header, &routes, prompt);
+        let trace = trace(header, &routes, prompt, copies);
         let mut seen = Seen::default();
         let ledger = run(&lab.setup, &trace, &mut seen).unwrap();
-        prop_assert_eq!(seen, expected);
-        prop_assert_eq!(ledger.memory.kv_peak, stored * lab.setup.model.kv_entry_bytes());
+        let by = u64::from(copies);
+        let (pairs, rows, projected) = (by * expected.pairs, by * expected.rows, by * expected.projected);
+        prop_assert_eq!(seen, Seen { pairs, rows, projected });
+        let most = by * stored * lab.setup.model.kv_entry_bytes();
+        prop_assert!(ledger.memory.kv_peak <= most);
+        prop_assert!(copies > 1 || ledger.memory.kv_peak == most);
     }
 }
 
@@ -179,7 +184,7 @@ fn each_action_holds_its_bytes() {
     ] {
         let header = Header { kv, ..Header::dense("smollm2-135m", LAYERS) };
         let lab = Lab::new("smollm2-135m", "nvidia-h100-sxm", 1);
-        let ledger = lab.run(&trace(header, &vec![half.clone(); 7], 4));
+        let ledger = lab.run(&trace(header, &vec![half.clone(); 7], 4, 1));
         assert_eq!(ledger.memory.kv_peak, 7 * entries * lab.setup.model.kv_entry_bytes(), "{kv}");
     }
 }

@@ -152,6 +152,49 @@ fn a_host_router_never_beats_the_same_router_on_the_device() {
     }
 }
 
+/// Masked kernels compute K and V of every row: nothing is left to project, and the mask costs what dense costs.
+#[test]
+fn a_masked_batch_projects_nothing_and_takes_the_time_of_its_union() {
+    let lab = Lab::new("smollm2-135m", H100, 4).policy(Policy::DenseMasked);
+    let time = |text: &str| lab.run(&lab.trace(&method(text), 4, 20, 6, 5)).makespan;
+    let of = |kv: &str| time(&format!("IndependentSkips(skip: 0.5, branches: Jointly, kv: {kv})"));
+    assert!(of("project_only") <= time("Dense"), "{} against {}", of("project_only"), time("Dense"));
+}
+
+/// What was removed once and for all takes no memory; what a router may still choose does.
+#[test]
+fn static_sparsity_frees_weights_and_routing_does_not() {
+    use radialsim::kernel::Density;
+    let mut lab = Lab::new(LLAMA, H100, 1);
+    let mut weights = |text: &str, density| {
+        lab.setup.dispatch.density = density;
+        lab.run(&lab.trace(&method(text), 1, 4, 2, 1)).memory.weights
+    };
+    let all = weights("Dense", Density::Dense);
+    let layers = Lab::new(LLAMA, H100, 1).setup.model.layer_weight_bytes() * 32;
+    let rest = all - layers;
+    assert_eq!(weights("StaticDepth(keep: DropLast(depth: 24))", Density::Dense) - rest, layers * 24 / 32);
+    assert_eq!(weights("IndependentSkips(skip: 0.25, branches: Jointly, kv: none)", Density::Dense), all);
+    let half_width = weights("StaticWidth(keep: 0.5)", Density::Dense);
+    assert!(half_width < all * 3 / 4 && half_width > all / 2);
+    // Half of the 16-bit values and two bits of index for each that stays: 9/16.
+    let sparse = (weights("Dense", Density::TwoFour) - rest) as f64 / layers as f64;
+    assert!((sparse - 0.5625).abs() < 0.001, "{sparse}");
+}
+
+/// Without chunks, no run may be longer than a pass: said before anything runs, for verify runs as for prompts.
+#[test]
+fn runs_beyond_the_budget_are_refused_without_chunks() {
+    let mut lab = Lab::new(LLAMA, H100, 1);
+    lab.setup.serving.chunked_prefill = false;
+    lab.setup.serving.max_batched_tokens = 4;
+    for (text, prompt) in [("Dense", 5), ("DraftVerify(exit_layer: 8, drafts: 6, acceptance: 0.5)", 3)] {
+        let trace = lab.trace(&method(text), 1, prompt, 20, 1);
+        let error = run(&lab.setup, &trace, &mut Silent).unwrap_err().to_string();
+        assert!(error.contains("runs within max_batched_tokens = 4"), "{error}");
+    }
+}
+
 /// A captured graph runs the size it was captured for: six sequences in a graph for 128 pay for 128.
 #[test]
 fn padding_six_to_128_costs_more_than_padding_to_eight() {
