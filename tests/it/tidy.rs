@@ -59,6 +59,25 @@ fn the_table_of_floors_is_the_tree() {
     assert_eq!(rooms, table);
 }
 
+/// The map shows the same floors: its rows are `| floor | `room` | job |`.
+#[test]
+fn the_map_of_the_house_shows_the_floors() {
+    let map = std::fs::read_to_string("docs/ARCHITECTURE.md").expect("the map");
+    let row = |line: &str| {
+        let (floor, rest) = line.strip_prefix("| ")?.split_once(" | `")?;
+        Some((floor.parse::<usize>().ok()?, rest.split_once('`')?.0.to_owned()))
+    };
+    let mut shown: Vec<_> = map.lines().filter_map(row).collect();
+    let mut table: Vec<_> = FLOORS
+        .iter()
+        .enumerate()
+        .flat_map(|(floor, rooms)| rooms.iter().map(move |room| (floor, (*room).to_owned())))
+        .collect();
+    shown.sort_unstable();
+    table.sort_unstable();
+    assert_eq!(shown, table);
+}
+
 #[test]
 fn only_gpu_names_wgpu() {
     none(code().iter().flat_map(gpu).collect());
