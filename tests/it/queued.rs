@@ -32,7 +32,10 @@ fn best_and_worst(leave: f64) -> (f64, f64) {
             }
         }
     }
-    (gains.iter().copied().fold(f64::MIN, f64::max), gains.iter().copied().fold(f64::MAX, f64::min))
+    let best = gains.iter().copied().fold(f64::MIN, f64::max);
+    let worst = gains.iter().copied().fold(f64::MAX, f64::min);
+    eprintln!("{leave} of the tokens leave: queued over hop {worst:+.1} to {best:+.1} %");
+    (best, worst)
 }
 
 /// arXiv 2512.15705 reports +2 to 12 %, where most tokens exit and the bounds are chosen well; chosen badly, queues lose.
