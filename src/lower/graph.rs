@@ -1,7 +1,6 @@
 //! The graph that a pass becomes: kernels on the device, launches and decisions on the host, read-backs between them.
 
 use crate::kernel::Kernel;
-use petgraph::graph::{DiGraph, NodeIndex};
 
 /// One node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -129,17 +128,5 @@ impl Graph {
         self.layer_visits = 0;
         self.union_bytes = 0;
         self.activation_bytes = 0;
-    }
-
-    /// The same graph for graph algorithms and pictures.
-    pub fn to_petgraph(&self) -> DiGraph<Call, ()> {
-        let mut graph = DiGraph::with_capacity(self.calls.len(), self.predecessors.len());
-        for (index, call) in self.calls.iter().enumerate() {
-            let node = graph.add_node(*call);
-            for &before in self.predecessors(index) {
-                graph.add_edge(NodeIndex::new(before as usize), node, ());
-            }
-        }
-        graph
     }
 }

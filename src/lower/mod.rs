@@ -53,11 +53,6 @@ impl<'a> Lowering<'a> {
         Lowering { model, dispatch, groups: Groups::default(), union: Vec::new() }
     }
 
-    /// How passes become kernels.
-    pub fn dispatch(&self) -> &Dispatch {
-        &self.dispatch
-    }
-
     /// Fills `graph` (emptied first) with the calls of `batch`. `contexts` are those before the pass.
     pub fn lower(&mut self, batch: &Batch, contexts: &[Context], paths: &Paths, graph: &mut Graph) {
         graph.clear();

@@ -105,9 +105,9 @@ pub struct Ledger {
     pub pass_ps: u128,
     /// Sum of the critical paths of all passes: they follow each other.
     pub critical_path: SimTime,
-    /// Prompt tokens that passed, and output tokens that came out.
+    /// Prompt tokens that passed.
     pub prompt_tokens: u64,
-    /// Output tokens.
+    /// Output tokens that came out.
     pub output_tokens: u64,
     /// Tokens that took a route, drafts and repetitions included.
     pub routed_tokens: u64,
@@ -119,7 +119,7 @@ pub struct Ledger {
     pub union_bytes: u128,
     /// Layer weights of the whole pool, once a pass.
     pub pool_bytes: u128,
-    /// Tokens whose layers made up `union_bytes`: passes weighed by tokens.
+    /// Where the saving went; absent where the run was not explained.
     pub losses: Option<Losses>,
     /// Memory.
     pub memory: Memory,
@@ -152,11 +152,6 @@ impl Ledger {
         self.by_source[price.source as usize].add(time);
         self.busy_ps += u128::from(time.ps());
         self.dynamic_pj += u128::from(price.dynamic_pj);
-    }
-
-    /// Device time of kernels with this cause.
-    pub fn cause_ps(&self, cause: Cause) -> u128 {
-        self.by_cause[cause as usize].time_ps
     }
 
     /// Share of the kernel time whose price has this source.

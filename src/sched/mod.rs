@@ -98,11 +98,6 @@ impl Scheduler {
         self.held_entries * self.entry_bytes
     }
 
-    /// Sequences that run.
-    pub fn running(&self) -> usize {
-        self.running.len()
-    }
-
     /// Fills `batch` (emptied first) with what runs next. False: nobody has anything to run.
     pub fn next_batch(&mut self, now: SimTime, paths: &Paths, batch: &mut Batch) -> bool {
         batch.clear();
