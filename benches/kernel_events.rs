@@ -12,7 +12,7 @@ use radialsim::kernel::Density;
 use radialsim::lower::{Dispatch, RouterPlan};
 use radialsim::model::Model;
 use radialsim::sched::Serving;
-use radialsim::sim::{Setup, Silent, run};
+use radialsim::sim::{Fidelity, Setup, Silent, run};
 use radialsim::trace::synth::{Arrivals, Length, Lengths, Method, generate, requests};
 use radialsim::trace::{Order, Trace};
 use radialsim::units::SimTime;
@@ -94,6 +94,7 @@ fn whole(name: &str, text: &str, batch: u32, captured: bool) {
             monotone: trace.header.order == Order::Monotone,
         },
         model,
+        fidelity: Fidelity::Kernel,
         explain: false,
     };
     let begin = Instant::now();

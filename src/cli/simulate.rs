@@ -5,7 +5,7 @@ use radialsim::error::{InputError, Result, shorten};
 use radialsim::report::timeline::{self, Timeline};
 use radialsim::report::{Staged, json, table};
 use radialsim::scenario::{self, Outcome, Scenario};
-use radialsim::sim::Silent;
+use radialsim::sim::{Fidelity, Silent};
 use std::path::{Path, PathBuf};
 
 /// What to simulate, and where the results go.
@@ -17,7 +17,7 @@ pub struct Args {
     /// Writes all numbers as JSON.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
-    /// Writes every kernel, for ui.perfetto.dev.
+    /// Writes every kernel, for ui.perfetto.dev; fidelity is then `kernel`.
     #[arg(long, value_name = "FILE")]
     timeline: Option<PathBuf>,
     /// Kernels that the timeline holds at most, shared evenly between the variants.
@@ -88,6 +88,9 @@ impl Args {
     fn load(&self, path: &Path) -> Result<Scenario> {
         let mut scenario = Scenario::load(path, &self.settings)?;
         scenario.seed = self.seed.unwrap_or(scenario.seed);
+        if self.timeline.is_some() {
+            scenario.fidelity = Some(Fidelity::Kernel);
+        }
         Ok(scenario)
     }
 

@@ -39,7 +39,7 @@ impl PriceCache {
 
 /// Multiply-and-rotate hashing of whole words: quick, and only which slot is reused depends on it.
 #[derive(Clone, Copy, Default)]
-struct FoldHasher(u64);
+pub struct FoldHasher(u64);
 
 impl BuildHasher for FoldHasher {
     type Hasher = FoldHasher;

@@ -7,7 +7,7 @@ mod cache;
 mod device;
 mod tiles;
 
-pub use cache::PriceCache;
+pub use cache::{FoldHasher, PriceCache};
 pub use device::{Device, Limits};
 
 use crate::kernel::{Class, Kernel};

@@ -3,6 +3,7 @@
 use super::emit::Emit;
 use super::graph::{Call, Cause};
 use super::groups::{Group, Scores};
+use super::sink::{Part, Sink, Stretch};
 use crate::kernel::{Attention, Density, GROUP_SLICE, Kernel};
 use crate::model::Norm;
 
@@ -40,7 +41,7 @@ impl Group {
     }
 }
 
-impl Emit<'_> {
+impl<S: Sink> Emit<'_, S> {
     /// The kernels of a layer for these groups: one group, or all groups of a hop at once.
     pub(super) fn layer(&mut self, groups: &[Group]) {
         self.layer_id = if let [group] = groups { group.layer } else { Call::NO_LAYER };
@@ -51,36 +52,48 @@ impl Emit<'_> {
         let together =
             groups.iter().all(|group| group.block == group.attention && group.block == group.feed_forward);
 
-        self.project(Rows::of(groups, |group| group.project + group.pending));
+        let project = Rows::of(groups, |group| group.project + group.pending);
+        if project.rows > 0 {
+            self.stretch(self.key(Part::Project, project, together, 0), |emit| emit.project(project));
+        }
         if attention.rows > 0 {
-            self.gather(attention);
-            self.attention(groups, attention);
-            if !together {
-                self.scatter(attention);
-            }
+            let head = self.key(Part::AttentionHead, attention, together, 0);
+            self.stretch(head, |emit| emit.attention_head(attention));
+            self.scores(groups);
+            let tail = self.key(Part::AttentionTail, attention, together, 0);
+            self.stretch(tail, |emit| emit.attention_tail(attention, together));
         }
         if feed_forward.rows > 0 {
-            if !together {
-                self.gather(feed_forward);
-            }
-            self.feed_forward(groups, feed_forward);
-            self.scatter(feed_forward);
+            let width = self.width(groups, feed_forward);
+            let key = self.key(Part::FeedForward, feed_forward, together, width);
+            self.stretch(key, |emit| emit.feed_forward(feed_forward, together, width));
         }
         if adapter.rows > 0 {
-            self.gather(adapter);
             let width = (self.model.ffn / ADAPTER_SHRINK).max(1) as u32;
-            self.mlp(adapter, width, Density::Dense, Cause::Adapter);
-            self.scatter(adapter);
+            let key = self.key(Part::Adapter, adapter, together, width);
+            self.stretch(key, |emit| {
+                emit.gather(adapter);
+                emit.mlp(adapter, width, Density::Dense, Cause::Adapter);
+                emit.scatter(adapter);
+            });
         }
         self.layer_id = Call::NO_LAYER;
     }
 
-    fn attention(&mut self, groups: &[Group], rows: Rows) {
+    fn key(&self, part: Part, rows: Rows, together: bool, width: u32) -> Stretch {
+        let (eager, moved) = (self.eager(), self.moves(rows));
+        let Rows { rows, groups, slices } = rows;
+        Stretch { part, eager, moved, together, rows, groups, slices, width }
+    }
+
+    /// Up to the scores: what depends on the number of rows alone.
+    fn attention_head(&mut self, rows: Rows) {
         let model = self.model;
         let (hidden, q_dim, kv_dim) = (model.hidden as u32, model.q_dim() as u32, model.kv_dim() as u32);
         let (head_dim, activations) = (model.head_dim as u32, model.activations);
         let heads = (model.heads + model.kv_heads) as u32;
         let padded = self.pad(rows.rows);
+        self.gather(rows);
         self.norm(rows, hidden, Cause::Attention);
         self.weights(rows, hidden, q_dim + 2 * kv_dim, Cause::Attention);
         if model.qk_norm {
@@ -98,6 +111,11 @@ impl Emit<'_> {
         }
         let write = Kernel::KvWrite { rows: padded, width: 2 * kv_dim, activations, kv: model.kv };
         self.kernel(write, Cause::Attention);
+    }
+
+    /// Attention proper: what depends on the contexts.
+    fn scores(&mut self, groups: &[Group]) {
+        let model = self.model;
         for decode in [false, true] {
             let sum = groups.iter().map(|group| if decode { group.decode } else { group.prefill }).fold(
                 Scores::default(),
@@ -116,22 +134,38 @@ impl Emit<'_> {
                     decode,
                     pairs: sum.pairs,
                     entries: sum.entries,
-                    activations,
+                    activations: model.activations,
                     kv: model.kv,
                 };
                 self.kernel(Kernel::Attention(attention), Cause::Attention);
             }
         }
-        self.weights(rows, q_dim, hidden, Cause::Attention);
-        self.kernel(Kernel::ResidualAdd { rows: padded, width: hidden, activations }, Cause::Attention);
     }
 
-    fn feed_forward(&mut self, groups: &[Group], rows: Rows) {
+    fn attention_tail(&mut self, rows: Rows, together: bool) {
+        let (hidden, q_dim) = (self.model.hidden as u32, self.model.q_dim() as u32);
+        let (padded, activations) = (self.pad(rows.rows), self.model.activations);
+        self.weights(rows, q_dim, hidden, Cause::Attention);
+        self.kernel(Kernel::ResidualAdd { rows: padded, width: hidden, activations }, Cause::Attention);
+        if !together {
+            self.scatter(rows);
+        }
+    }
+
+    /// Width of the feed-forward parts of these groups: their mean.
+    fn width(&self, groups: &[Group], rows: Rows) -> u32 {
         let taking = groups.iter().filter(|group| group.feed_forward > 0);
         let width: f64 =
             taking.map(|group| group.width(self.dispatch.nested_width)).sum::<f64>() / f64::from(rows.groups);
-        let width = ((width * self.model.ffn as f64).round() as u32).max(1);
+        ((width * self.model.ffn as f64).round() as u32).max(1)
+    }
+
+    fn feed_forward(&mut self, rows: Rows, together: bool, width: u32) {
+        if !together {
+            self.gather(rows);
+        }
         self.mlp(rows, width, self.dispatch.density, Cause::FeedForward);
+        self.scatter(rows);
     }
 
     fn mlp(&mut self, rows: Rows, width: u32, density: Density, cause: Cause) {
@@ -147,9 +181,6 @@ impl Emit<'_> {
 
     /// K/V of tokens that skip the attention branch, in kernels of their own.
     fn project(&mut self, rows: Rows) {
-        if rows.rows == 0 {
-            return;
-        }
         let model = self.model;
         let (hidden, kv_dim, activations) = (model.hidden as u32, model.kv_dim() as u32, model.activations);
         let padded = self.pad(rows.rows);
@@ -192,15 +223,20 @@ impl Emit<'_> {
         self.kernel(kernel, cause);
     }
 
+    /// Whether these rows are fewer than there are on the device, or not side by side.
+    fn moves(&self, rows: Rows) -> bool {
+        rows.rows != self.on_device || rows.groups > 1
+    }
+
     fn gather(&mut self, rows: Rows) {
-        if rows.rows != self.on_device || rows.groups > 1 {
+        if self.moves(rows) {
             let (width, activations) = (self.model.hidden as u32, self.model.activations);
             self.kernel(Kernel::Gather { rows: self.pad(rows.rows), width, activations }, Cause::Move);
         }
     }
 
     fn scatter(&mut self, rows: Rows) {
-        if rows.rows != self.on_device || rows.groups > 1 {
+        if self.moves(rows) {
             let (width, activations) = (self.model.hidden as u32, self.model.activations);
             self.kernel(Kernel::Scatter { rows: self.pad(rows.rows), width, activations }, Cause::Move);
         }

@@ -1,7 +1,8 @@
 //! Calls strung together: device order, host order, launches, captured graphs, forks and joins.
 
 use super::Dispatch;
-use super::graph::{Call, Cause, Graph, Node};
+use super::graph::{Call, Cause, Node};
+use super::sink::{Sink, Stretch};
 use crate::batch::{Batch, Policy};
 use crate::kernel::{Density, Kernel};
 use crate::model::Model;
@@ -19,7 +20,7 @@ enum Start {
 }
 
 /// The pass under construction.
-pub(super) struct Emit<'a> {
+pub(super) struct Emit<'a, S: Sink> {
     pub model: &'a Model,
     pub dispatch: &'a Dispatch,
     /// Tokens of the pass.
@@ -28,7 +29,7 @@ pub(super) struct Emit<'a> {
     pub on_device: u32,
     /// Layer that the next kernels belong to.
     pub layer_id: u16,
-    graph: &'a mut Graph,
+    sink: &'a mut S,
     start: Start,
     /// The last call of the current branch on the device.
     last: Option<u32>,
@@ -40,12 +41,12 @@ pub(super) struct Emit<'a> {
     branches: Vec<u32>,
 }
 
-impl<'a> Emit<'a> {
+impl<'a, S: Sink> Emit<'a, S> {
     /// `whole`: every group is the whole batch, so that the pass looks the same whatever the routes.
     pub fn new(
         model: &'a Model,
         dispatch: &'a Dispatch,
-        graph: &'a mut Graph,
+        sink: &'a mut S,
         batch: &Batch,
         decode_only: bool,
         whole: bool,
@@ -63,7 +64,7 @@ impl<'a> Emit<'a> {
             tokens,
             on_device: tokens + batch.waiting,
             layer_id: Call::NO_LAYER,
-            graph,
+            sink,
             start,
             last: None,
             last_host: None,
@@ -110,6 +111,27 @@ impl<'a> Emit<'a> {
         self.launched = Some(launch);
     }
 
+    /// Calls that depend on nothing but `stretch`: emitted by `calls`, unless the sink knows them.
+    #[inline]
+    pub fn stretch(&mut self, stretch: Stretch, calls: impl FnOnce(&mut Self)) {
+        if self.sink.begin(stretch) {
+            // A sink that knows stretches numbers no calls; that there were some is all that counts.
+            self.launched = None;
+            self.last = Some(0);
+            if self.start == Start::Eager {
+                self.last_host = Some(0);
+            }
+        } else {
+            calls(self);
+            self.sink.end();
+        }
+    }
+
+    /// Whether the host launches each kernel.
+    pub fn eager(&self) -> bool {
+        self.start == Start::Eager
+    }
+
     /// Adds a kernel behind the last call of the branch.
     pub fn kernel(&mut self, kernel: Kernel, cause: Cause) {
         let captured = self.start != Start::Eager;
@@ -117,9 +139,9 @@ impl<'a> Emit<'a> {
             if captured { self.launched.take() } else { Some(self.host(Node::Launch, Cause::Launch, None)) };
         let call = Call { node: Node::Kernel { kernel, captured }, cause, layer: self.layer_id };
         let index = match (self.last, launch) {
-            (Some(last), Some(launch)) => self.graph.push(call, &[last, launch]),
-            (Some(before), None) | (None, Some(before)) => self.graph.push(call, &[before]),
-            (None, None) => self.graph.push(call, &[]),
+            (Some(last), Some(launch)) => self.sink.push(call, &[last, launch]),
+            (Some(before), None) | (None, Some(before)) => self.sink.push(call, &[before]),
+            (None, None) => self.sink.push(call, &[]),
         };
         self.last = Some(index);
     }
@@ -138,7 +160,7 @@ impl<'a> Emit<'a> {
     pub fn host_decision(&mut self, readback: Node) {
         let last = self.last.expect("a read-back follows a kernel");
         let read =
-            self.graph.push(Call { node: readback, cause: Cause::Router, layer: Call::NO_LAYER }, &[last]);
+            self.sink.push(Call { node: readback, cause: Cause::Router, layer: Call::NO_LAYER }, &[last]);
         self.host(Node::Decide, Cause::Router, Some(read));
         if self.start == Start::OneGraph {
             self.launch_graph();
@@ -148,9 +170,9 @@ impl<'a> Emit<'a> {
     fn host(&mut self, node: Node, cause: Cause, after: Option<u32>) -> u32 {
         let call = Call { node, cause, layer: Call::NO_LAYER };
         let index = match (self.last_host, after) {
-            (Some(last), Some(after)) => self.graph.push(call, &[last, after]),
-            (Some(before), None) | (None, Some(before)) => self.graph.push(call, &[before]),
-            (None, None) => self.graph.push(call, &[]),
+            (Some(last), Some(after)) => self.sink.push(call, &[last, after]),
+            (Some(before), None) | (None, Some(before)) => self.sink.push(call, &[before]),
+            (None, None) => self.sink.push(call, &[]),
         };
         self.last_host = Some(index);
         index
@@ -160,22 +182,25 @@ impl<'a> Emit<'a> {
     pub fn fork(&mut self) {
         self.fork = self.last;
         self.branches.clear();
+        self.sink.fork();
     }
 
     /// A branch is complete; the next one starts where the fork was.
     pub fn branch_done(&mut self) {
         self.branches.extend(self.last);
         self.last = self.fork;
+        self.sink.branch();
     }
 
     /// What follows waits for all branches.
     pub fn join(&mut self) {
+        self.sink.join();
         self.last = match self.branches[..] {
             [] => self.fork,
             [only] => Some(only),
             _ => {
                 let call = Call { node: Node::Join, cause: Cause::Launch, layer: Call::NO_LAYER };
-                Some(self.graph.push(call, &self.branches))
+                Some(self.sink.push(call, &self.branches))
             }
         };
     }

@@ -81,12 +81,6 @@ pub struct Graph {
     /// End of each call's predecessors in `predecessors`.
     ends: Vec<u32>,
     predecessors: Vec<u32>,
-    /// Visits of layers by tokens: (token, step) pairs.
-    pub layer_visits: u64,
-    /// Bytes of the layers' weights that the pass needs, each layer counted once.
-    pub union_bytes: u64,
-    /// Bytes of activations and logits alive at once.
-    pub activation_bytes: u64,
 }
 
 impl Graph {
@@ -125,8 +119,5 @@ impl Graph {
         self.calls.clear();
         self.ends.clear();
         self.predecessors.clear();
-        self.layer_visits = 0;
-        self.union_bytes = 0;
-        self.activation_bytes = 0;
     }
 }

@@ -1,16 +1,18 @@
 //! One batch with its routes -> a graph of kernel calls.
 //!
 //! [`Lowering::lower`] sorts the tokens into groups (`groups`), turns each group into the kernels of its layer
-//! (`block`), and strings them together with launches, routers and read-backs (`emit`).
+//! (`block`), strings them together with launches, routers and read-backs (`emit`), and gives them to a [`Sink`].
 
 mod block;
 mod emit;
 mod graph;
 mod groups;
 mod router;
+mod sink;
 
 pub use graph::{Call, Cause, Graph, Node};
 pub use router::RouterPlan;
+pub use sink::{Part as StretchPart, Sink, Stretch};
 
 use crate::batch::{Batch, Context, Part, Paths, Policy, Span, Visibility};
 use crate::kernel::{Density, Kernel};
@@ -38,6 +40,17 @@ pub struct Dispatch {
     pub monotone: bool,
 }
 
+/// What a pass amounts to, besides its calls.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Lowered {
+    /// Visits of layers by tokens: (token, step) pairs.
+    pub layer_visits: u64,
+    /// Bytes of the layers' weights that the pass needs, each layer counted once.
+    pub union_bytes: u64,
+    /// Bytes of activations and logits alive at once.
+    pub activation_bytes: u64,
+}
+
 /// Turns batches of one model into graphs; keeps its memory from pass to pass.
 #[derive(Debug)]
 pub struct Lowering<'a> {
@@ -53,9 +66,14 @@ impl<'a> Lowering<'a> {
         Lowering { model, dispatch, groups: Groups::default(), union: Vec::new() }
     }
 
-    /// Fills `graph` (emptied first) with the calls of `batch`. `contexts` are those before the pass.
-    pub fn lower(&mut self, batch: &Batch, contexts: &[Context], paths: &Paths, graph: &mut Graph) {
-        graph.clear();
+    /// Gives `sink` the calls of `batch`. `contexts` are those before the pass.
+    pub fn lower<S: Sink>(
+        &mut self,
+        batch: &Batch,
+        contexts: &[Context],
+        paths: &Paths,
+        sink: &mut S,
+    ) -> Lowered {
         let layers = self.model.layers;
         let view = View { batch, paths, contexts, layers, visibility: self.dispatch.visibility };
         let align = match self.dispatch.policy {
@@ -71,12 +89,14 @@ impl<'a> Lowering<'a> {
         if self.dispatch.policy == Policy::DenseMasked {
             self.groups.mask(&view);
         }
-        self.emit(&view, align, graph);
-        graph.layer_visits = visits;
-        graph.union_bytes = self.union_bytes();
+        self.emit(&view, align, sink);
         let logits: u64 =
             batch.spans.iter().filter(|span| leaves(span)).map(|span| u64::from(span.logits)).sum();
-        graph.activation_bytes = activation_bytes(self.model, batch.tokens().into(), logits);
+        Lowered {
+            layer_visits: visits,
+            union_bytes: self.union_bytes(),
+            activation_bytes: activation_bytes(self.model, batch.tokens().into(), logits),
+        }
     }
 
     /// Bytes of the layers' weights that the pass needs, each layer counted once.
@@ -96,13 +116,13 @@ impl<'a> Lowering<'a> {
         self.union.iter().map(bytes).sum()
     }
 
-    fn emit(&mut self, view: &View, align: Align, graph: &mut Graph) {
+    fn emit<S: Sink>(&mut self, view: &View, align: Align, sink: &mut S) {
         let batch = view.batch;
         let groups = &self.groups.groups;
         let tokens = batch.tokens();
         let decode_only = batch.spans.iter().all(|span| span.decode);
         let whole = batch.waiting == 0 && groups.iter().all(|group| group.takes_all(tokens));
-        let mut emit = Emit::new(self.model, &self.dispatch, graph, batch, decode_only, whole);
+        let mut emit = Emit::new(self.model, &self.dispatch, sink, batch, decode_only, whole);
 
         let entering: u32 = batch.spans.iter().filter(|span| span.part.enters).map(|span| span.tokens).sum();
         if entering > 0 {
@@ -130,7 +150,7 @@ fn leaves(span: &Span) -> bool {
 }
 
 /// Each group is a wave of its own; routers of layers that nobody takes run too.
-fn pool_order(emit: &mut Emit, groups: &[Group], layers: u32) {
+fn pool_order<S: Sink>(emit: &mut Emit<S>, groups: &[Group], layers: u32) {
     let mut decided = 0;
     for group in groups {
         while decided <= u32::from(group.layer) {
@@ -147,7 +167,7 @@ fn pool_order(emit: &mut Emit, groups: &[Group], layers: u32) {
 }
 
 /// Groups of a wave are independent; the next wave waits for all of them.
-fn waves(emit: &mut Emit, groups: &[Group]) {
+fn waves<S: Sink>(emit: &mut Emit<S>, groups: &[Group]) {
     for wave in groups.chunk_by(|a, b| a.wave == b.wave) {
         emit.route_hop(wave);
         emit.route_marked(wave);
@@ -163,7 +183,7 @@ fn waves(emit: &mut Emit, groups: &[Group]) {
     }
 }
 
-fn embed(emit: &mut Emit, model: &Model, rows: u32) {
+fn embed<S: Sink>(emit: &mut Emit<S>, model: &Model, rows: u32) {
     let (hidden, activations, table) = (model.hidden as u32, model.activations, model.embedding_weights);
     let padded = emit.pad(rows);
     match model.input {
@@ -184,7 +204,7 @@ fn embed(emit: &mut Emit, model: &Model, rows: u32) {
     }
 }
 
-fn head(emit: &mut Emit, model: &Model, rows: u32) {
+fn head<S: Sink>(emit: &mut Emit<S>, model: &Model, rows: u32) {
     let (hidden, activations) = (model.hidden as u32, model.activations);
     let padded = emit.pad(rows);
     if rows != emit.tokens {

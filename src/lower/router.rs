@@ -3,6 +3,7 @@
 use super::emit::Emit;
 use super::graph::{Call, Cause, Node};
 use super::groups::Group;
+use super::sink::Sink;
 use crate::kernel::Kernel;
 use crate::trace::{Header, Order, Router, RouterDevice, RouterKind, RouterWhen};
 
@@ -73,7 +74,7 @@ fn routed_layers(router: &Router) -> Option<Vec<u32>> {
     list.iter().map(|layer| layer.as_u64().and_then(|layer| u32::try_from(layer).ok())).collect()
 }
 
-impl Emit<'_> {
+impl<S: Sink> Emit<'_, S> {
     /// Decisions after the embedding: of every entering token, or of every sequence that starts.
     pub(super) fn enter(&mut self, tokens: u32, sequences: u32) {
         match self.dispatch.router.when {

@@ -14,9 +14,14 @@ pub struct Tally {
 }
 
 impl Tally {
-    fn add(&mut self, time: SimTime) {
-        self.count += 1;
-        self.time_ps += u128::from(time.ps());
+    fn add(&mut self, time: SimTime, times: u64) {
+        self.count += times;
+        self.time_ps += u128::from(time.ps()) * u128::from(times);
+    }
+
+    fn absorb(&mut self, other: &Tally) {
+        self.count += other.count;
+        self.time_ps += other.time_ps;
     }
 }
 
@@ -132,26 +137,49 @@ pub struct Ledger {
 }
 
 impl Ledger {
-    /// A kernel that is about to run.
+    /// A kernel that is about to run, `times` times.
     #[inline]
-    pub fn plan(&mut self, price: &Price) {
-        self.planned.flops += u128::from(price.flops);
-        self.planned.bytes += u128::from(price.dram_bytes);
-        self.planned.kernels += 1;
+    pub fn plan(&mut self, price: &Price, times: u64) {
+        self.planned.flops += u128::from(price.flops) * u128::from(times);
+        self.planned.bytes += u128::from(price.dram_bytes) * u128::from(times);
+        self.planned.kernels += times;
     }
 
-    /// A kernel that has run for `time` (its price and, in a captured graph, the gap behind it).
+    /// A kernel that has run for `time` (its price and, in a captured graph, the gap behind it), `times` times.
     #[inline]
-    pub fn kernel(&mut self, cause: Cause, class: usize, price: &Price, time: SimTime) {
-        self.done.flops += u128::from(price.flops);
-        self.done.bytes += u128::from(price.dram_bytes);
-        self.done.kernels += 1;
-        self.by_cause[cause as usize].add(time);
-        self.by_class[class].add(time);
-        self.by_bound[price.bound as usize].add(time);
-        self.by_source[price.source as usize].add(time);
-        self.busy_ps += u128::from(time.ps());
-        self.dynamic_pj += u128::from(price.dynamic_pj);
+    pub fn kernel(&mut self, cause: Cause, class: usize, price: &Price, time: SimTime, times: u64) {
+        self.done.flops += u128::from(price.flops) * u128::from(times);
+        self.done.bytes += u128::from(price.dram_bytes) * u128::from(times);
+        self.done.kernels += times;
+        self.by_cause[cause as usize].add(time, times);
+        self.by_class[class].add(time, times);
+        self.by_bound[price.bound as usize].add(time, times);
+        self.by_source[price.source as usize].add(time, times);
+        self.busy_ps += u128::from(time.ps()) * u128::from(times);
+        self.dynamic_pj += u128::from(price.dynamic_pj) * u128::from(times);
+    }
+
+    /// What a kernel draws while it runs, on top of `static_w`: pJ over ps are watts.
+    #[inline]
+    pub fn draw(&mut self, static_w: f64, price: &Price, time: SimTime) {
+        let watts = static_w + price.dynamic_pj as f64 / time.ps().max(1) as f64;
+        self.peak_w = self.peak_w.max(watts);
+    }
+
+    /// Adds the kernels of another ledger.
+    pub fn absorb(&mut self, other: &Ledger) {
+        for (sum, part) in [(&mut self.planned, other.planned), (&mut self.done, other.done)] {
+            sum.flops += part.flops;
+            sum.bytes += part.bytes;
+            sum.kernels += part.kernels;
+        }
+        self.by_cause.iter_mut().zip(&other.by_cause).for_each(|(sum, part)| sum.absorb(part));
+        self.by_class.iter_mut().zip(&other.by_class).for_each(|(sum, part)| sum.absorb(part));
+        self.by_bound.iter_mut().zip(&other.by_bound).for_each(|(sum, part)| sum.absorb(part));
+        self.by_source.iter_mut().zip(&other.by_source).for_each(|(sum, part)| sum.absorb(part));
+        self.busy_ps += other.busy_ps;
+        self.dynamic_pj += other.dynamic_pj;
+        self.peak_w = self.peak_w.max(other.peak_w);
     }
 
     /// Share of the kernel time whose price has this source.

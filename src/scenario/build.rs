@@ -1,14 +1,14 @@
 //! From what a scenario says to what a run needs: models, devices and traces, with a note of everything assumed.
 
 use super::load::with_key;
-use super::{LimitsSpec, RouterSpec, Routes, Scenario, Sparsity, Variant};
+use super::{LimitsSpec, RouterSpec, Routes, SHORT_RUN_TOKENS, Scenario, Sparsity, Variant};
 use crate::cost::Limits;
 use crate::error::{InputError, Result};
 use crate::hw::Hardware;
 use crate::kernel::Density;
 use crate::lower::{Dispatch, RouterPlan};
 use crate::model::Model;
-use crate::sim::Setup;
+use crate::sim::{Fidelity, Setup};
 use crate::trace::synth::{Keep, Method, generate, requests};
 use crate::trace::{Header, Order, Request, Router, RouterKind, Stats, Trace, draw_routes, stretch};
 
@@ -167,12 +167,18 @@ impl Scenario {
             router: RouterPlan::new(&router, header, marked),
             monotone: header.order == Order::Monotone,
         };
+        let tokens: u64 = trace.requests.iter().map(|request| u64::from(request.output_tokens)).sum();
         let setup = Setup {
             model: shared.model.clone(),
             hardware: shared.hardware.clone(),
             limits: limits.into(),
             serving: self.serving,
             dispatch,
+            fidelity: self.fidelity.unwrap_or(if tokens <= SHORT_RUN_TOKENS {
+                Fidelity::Kernel
+            } else {
+                Fidelity::Step
+            }),
             explain: true,
         };
         Ok(Built { name: variant.name.clone(), setup, trace })

@@ -10,11 +10,15 @@ pub use run::{Outcome, Progress, VariantOutcome, run};
 
 use crate::batch::{Policy, Visibility};
 use crate::sched::Serving;
+use crate::sim::Fidelity;
 use crate::trace::synth::{Arrivals, Lengths, Method};
 use crate::trace::{RouterDevice, RouterKind, RouterWhen};
 use crate::units::Dtype;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
+
+/// Output tokens of a variant up to which every kernel is an event unless a scenario says otherwise: about a second's work.
+pub const SHORT_RUN_TOKENS: u64 = 20_000;
 
 /// A comparison: one table, a row for each variant.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -38,6 +42,9 @@ pub struct Scenario {
     /// Caps on power and clock.
     #[serde(default)]
     pub limits: LimitsSpec,
+    /// What is an event; absent: every kernel in short runs, every pass in runs of more than [`SHORT_RUN_TOKENS`].
+    #[serde(default)]
+    pub fidelity: Option<Fidelity>,
     /// Seed of everything that is drawn.
     pub seed: u64,
     /// What is compared; savings are against the first.

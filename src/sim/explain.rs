@@ -4,9 +4,9 @@
 //! attention (feed-forward) branch that it visits. What the layers really take beyond that is the union (one group a layer,
 //! but part-filled) and the fragmentation (several groups a layer).
 
-use super::machine::{Graphed, Machine};
+use super::closed::{ClosedForm, PassSums};
 use crate::batch::{Batch, Context, Part, Paths, Policy, Visibility};
-use crate::lower::{Cause, Dispatch, Graph, Lowering, RouterPlan};
+use crate::lower::{Cause, Dispatch, Lowering, RouterPlan};
 use crate::metrics::Losses;
 use crate::model::Model;
 use crate::trace::{Header, Route, RouteTable};
@@ -18,7 +18,6 @@ pub(super) struct Explain<'a> {
     dense_path: Paths,
     dense: Lowering<'a>,
     merged: Lowering<'a>,
-    graph: Graph,
     full: Batch,
     dense_contexts: Vec<Context>,
     losses: Losses,
@@ -27,10 +26,10 @@ pub(super) struct Explain<'a> {
 /// A pass as the explanation looks at it.
 pub(super) struct Seen<'a> {
     pub batch: &'a Batch,
+    /// Host time of the scheduler step; none where the pass is part of one.
+    pub step: Option<SimTime>,
     pub contexts: &'a [Context],
     pub paths: &'a Paths,
-    /// Whether the host's step came first.
-    pub step: bool,
 }
 
 /// Kernel time by what the explanation tells apart.
@@ -45,6 +44,14 @@ struct Parts {
 }
 
 impl Parts {
+    fn of(sums: &PassSums) -> Self {
+        let mut parts = Parts::default();
+        for (&(cause, _), &time) in Cause::ALL.iter().zip(&sums.by_cause) {
+            parts.add(cause, time);
+        }
+        parts
+    }
+
     fn add(&mut self, cause: Cause, time: SimTime) {
         let part = match cause {
             Cause::Attention => &mut self.attention,
@@ -78,32 +85,24 @@ impl<'a> Explain<'a> {
             dense_path: Paths::new(&header, &routes, false),
             dense: Lowering::new(model, dense),
             merged: Lowering::new(model, aligned),
-            graph: Graph::default(),
             full: Batch::default(),
             dense_contexts: Vec::new(),
             losses: Losses::default(),
         }
     }
 
-    /// The pass `graphed` took `length`. A pass of a queue takes part of a step: what it did counts now, what it is held
-    /// against when its tokens reach the head.
-    pub fn pass(&mut self, view: &Seen, graphed: &Graphed, length: SimTime, machine: &mut Machine) {
-        let mut routed = Parts::default();
-        let closed_form =
-            machine.estimate(&graphed.graph, view.step, |call, time| routed.add(call.cause, time));
-        assert_eq!(
-            closed_form, length,
-            "event by event, a pass takes what the closed form of its chain says"
-        );
-        let step = if view.step { machine.step_time() } else { SimTime::ZERO };
-        let gap = ps(length) - routed.busy();
-        let routing_gap = ps(machine.decision_time(&graphed.graph)).min(gap - ps(step));
+    /// A pass with these sums. A pass of a queue takes part of a step: what it did counts now, what it is held against
+    /// when its tokens reach the head.
+    pub fn pass(&mut self, view: &Seen, sums: &PassSums, prices: &mut ClosedForm) {
+        let routed = Parts::of(sums);
+        let gap = ps(sums.length) - routed.busy();
+        let routing_gap = ps(sums.deciding).min(gap - ps(view.step.unwrap_or_default()));
 
         let losses = &mut self.losses;
         losses.kv += routed.kv;
         losses.moves += routed.moves;
         losses.router += routed.router + routing_gap;
-        *if view.step { &mut losses.launch } else { &mut losses.waiting } += gap - routing_gap;
+        *if view.step.is_some() { &mut losses.launch } else { &mut losses.waiting } += gap - routing_gap;
         losses.fragmentation += routed.layers();
         losses.other += routed.rest;
 
@@ -113,41 +112,42 @@ impl<'a> Explain<'a> {
             self.full.push(span.sequence, paths, span.decode, span.logits, Part::WHOLE);
         }
         if !self.full.spans.is_empty() {
-            self.hold_against(view, machine);
+            self.hold_against(view, prices);
         }
     }
 
     /// Takes off what the same tokens cost dense, and in one group a layer.
-    fn hold_against(&mut self, view: &Seen, machine: &mut Machine) {
+    fn hold_against(&mut self, view: &Seen, prices: &mut ClosedForm) {
         let (mut attention_visits, mut ffn_visits) = (0u64, 0.0f64);
         for hop in self.full.paths.iter().flat_map(|&path| &view.paths.get(path).hops) {
             attention_visits += u64::from(hop.modules.attention());
             ffn_visits += if hop.modules.feed_forward() { f64::from(hop.width) } else { 0.0 };
         }
-        let mut merged = Parts::default();
-        self.merged.lower(&self.full, view.contexts, view.paths, &mut self.graph);
-        machine.estimate(&self.graph, true, |call, time| merged.add(call.cause, time));
+        prices.begin_pass(true, false);
+        self.merged.lower(&self.full, view.contexts, view.paths, prices);
+        let merged = Parts::of(&prices.end_pass());
 
         self.full.paths.fill(0);
-        let mut dense = Parts::default();
         // A dense run has no holes: every earlier token is seen, and nothing waits to be projected.
         self.dense_contexts.clear();
         let dense_context = |context: &Context| Context::dense(context.tokens(), self.model.layers);
         self.dense_contexts.extend(view.contexts.iter().map(dense_context));
-        self.dense.lower(&self.full, &self.dense_contexts, &self.dense_path, &mut self.graph);
-        let dense_length = machine.estimate(&self.graph, true, |call, time| dense.add(call.cause, time));
+        prices.begin_pass(true, false);
+        self.dense.lower(&self.full, &self.dense_contexts, &self.dense_path, prices);
+        let dense_sums = prices.end_pass();
+        let dense = Parts::of(&dense_sums);
 
         let all = f64::from(self.full.tokens()) * f64::from(self.model.layers);
         let share = |time: i128, visits: f64| (time as f64 * visits / all) as i128;
         let ideal = share(dense.attention, attention_visits as f64) + share(dense.feed_forward, ffn_visits);
 
         let losses = &mut self.losses;
-        losses.dense += ps(dense_length);
+        losses.dense += ps(dense_sums.length);
         losses.saving += dense.layers() - ideal;
         losses.union += merged.layers() - ideal;
         losses.fragmentation -= merged.layers();
         losses.other -= dense.rest;
-        losses.launch -= ps(dense_length) - dense.busy();
+        losses.launch -= ps(dense_sums.length) - dense.busy();
     }
 
     pub fn losses(&self) -> Losses {

@@ -1,9 +1,10 @@
 //! The simulated machine: a host thread, a compute queue and a copy engine on the event engine, with prices.
 
 use super::Observer;
+use super::closed::PassSums;
 use crate::cost::{Device, Price, PriceCache};
-use crate::engine::{Engine, Occurrence, Plan, ResourceId, Task};
-use crate::lower::{Call, Graph, Node};
+use crate::engine::{Ended, Engine, Occurrence, Plan, ResourceId, Task};
+use crate::lower::{Graph, Node};
 use crate::metrics::Ledger;
 use crate::units::SimTime;
 
@@ -22,6 +23,9 @@ pub(super) struct Machine {
     host: ResourceId,
     compute: ResourceId,
     copy: ResourceId,
+    /// What `step` fidelity runs: whole passes.
+    pass: ResourceId,
+    summed: PassSums,
     prices: PriceCache,
     pub graphed: Graphed,
 }
@@ -32,12 +36,15 @@ impl Machine {
         let host = engine.add_resource("host", 1);
         let compute = engine.add_resource("compute", 1);
         let copy = engine.add_resource("copy", 1);
+        let pass = engine.add_resource("pass", 1);
         Machine {
             device,
             engine,
             host,
             compute,
             copy,
+            pass,
+            summed: PassSums::default(),
             prices: PriceCache::default(),
             graphed: Graphed::default(),
         }
@@ -57,10 +64,30 @@ impl Machine {
     /// Fraction of the time so far that each resource was busy.
     pub fn busy_shares(&self) -> Vec<(String, f64)> {
         let all = self.now().s().max(f64::MIN_POSITIVE);
-        self.engine
-            .resources()
-            .map(|(name, servers, busy)| (name.into(), busy.s() / all / f64::from(servers)))
-            .collect()
+        let PassSums { host, compute, copy, .. } = self.summed;
+        let in_passes = [host, compute, copy];
+        let resources = self.engine.resources().zip(in_passes);
+        resources.map(|((name, _, busy), summed)| (name.into(), (busy + summed).s() / all)).collect()
+    }
+
+    /// Runs a pass as one event.
+    pub fn run_whole(&mut self, sums: &PassSums, ledger: &mut Ledger) {
+        ledger.critical_path += sums.critical_path;
+        self.summed.host += sums.host;
+        self.summed.compute += sums.compute;
+        self.summed.copy += sums.copy;
+        let mut plan = std::mem::take(&mut self.graphed.plan);
+        plan.clear();
+        plan.push(Task { resource: self.pass, duration: sums.length }, &[]);
+        self.graphed.plan = self.run_plan(plan, &mut |_| {});
+    }
+
+    fn run_plan(&mut self, plan: Plan, log: &mut impl FnMut(&Ended)) -> Plan {
+        self.engine.submit(plan);
+        match self.engine.run(log) {
+            Occurrence::PlanDone(plan) => plan,
+            Occurrence::Timer(_) | Occurrence::Idle => unreachable!("the plan was the only thing to happen"),
+        }
     }
 
     /// Where a call runs, for how long, and its price if it is a kernel.
@@ -95,7 +122,7 @@ impl Machine {
         for (index, call) in graph.calls().iter().enumerate() {
             let (task, price) = self.task(&call.node);
             if let Some(price) = &price {
-                ledger.plan(price);
+                ledger.plan(price, 1);
             }
             prices.push(price);
             // Task 0 is the host's step; call i is task i + 1.
@@ -117,64 +144,17 @@ impl Machine {
         let Graphed { graph, prices, plan } = graphed;
         ledger.critical_path += plan.critical_path();
         let (static_w, _) = self.device.static_and_idle_w();
-        self.engine.submit(plan);
-        let mut log = |ended: &crate::engine::Ended| {
+        let mut log = |ended: &Ended| {
             let Some(index) = ended.index.checked_sub(1) else { return };
             let (call, price) = (&graph.calls()[index as usize], &prices[index as usize]);
             if let (Node::Kernel { kernel, .. }, Some(price)) = (&call.node, price) {
                 let time = ended.end - ended.start;
-                ledger.kernel(call.cause, kernel.class() as usize, price, time);
-                let watts = static_w + price.dynamic_pj as f64 / time.ps().max(1) as f64;
-                ledger.peak_w = ledger.peak_w.max(watts);
+                ledger.kernel(call.cause, kernel.class() as usize, price, time, 1);
+                ledger.draw(static_w, price, time);
             }
             observer.call(call, price.as_ref(), ended);
         };
-        let Occurrence::PlanDone(plan) = self.engine.run(&mut log) else {
-            unreachable!("the plan was the only thing to happen")
-        };
+        let plan = self.run_plan(plan, &mut log);
         Graphed { graph, prices, plan }
     }
-
-    /// Host time of a scheduler step.
-    pub fn step_time(&self) -> SimTime {
-        self.device.launch().step
-    }
-
-    /// Time of the graph's read-backs and of the decisions that wait for them.
-    pub fn decision_time(&mut self, graph: &Graph) -> SimTime {
-        let decides = |call: &&Call| matches!(call.node, Node::Readback { .. } | Node::Decide);
-        graph.calls().iter().filter(decides).map(|call| self.task(&call.node).0.duration).sum()
-    }
-
-    /// Device time of the graph's kernels by cause, and the time of the whole pass, without running it.
-    pub fn estimate(&mut self, graph: &Graph, step: bool, mut each: impl FnMut(&Call, SimTime)) -> SimTime {
-        let step = if step { self.device.launch().step } else { SimTime::ZERO };
-        let tasks = graph.calls().iter().map(|call| {
-            let (task, price) = self.task(&call.node);
-            if price.is_some() {
-                each(call, task.duration);
-            }
-            task
-        });
-        let tasks: Vec<Task> = tasks.collect();
-        chain(step, &tasks, graph)
-    }
-}
-
-/// When a pass ends whose resources each serve one task after another in the order of the graph: the closed form that
-/// event-by-event execution must equal. `begin`: when the first task may start.
-pub fn chain(begin: SimTime, tasks: &[Task], graph: &Graph) -> SimTime {
-    let mut free: Vec<SimTime> = Vec::new();
-    let mut ends: Vec<SimTime> = Vec::with_capacity(tasks.len());
-    for (index, task) in tasks.iter().enumerate() {
-        let before = graph.predecessors(index).iter().map(|&before| ends[before as usize]).max();
-        let resource = task.resource.0 as usize;
-        if free.len() <= resource {
-            free.resize(resource + 1, begin);
-        }
-        let end = before.unwrap_or(begin).max(free[resource]) + task.duration;
-        free[resource] = end;
-        ends.push(end);
-    }
-    ends.into_iter().max().unwrap_or(begin)
 }

@@ -3,25 +3,27 @@
 //! The loop is short: whoever has arrived is admitted, the scheduler forms a pass, the pass becomes a graph, the graph
 //! becomes a plan of priced tasks, the engine runs it, and everybody in it moves on ([`run`]).
 
+mod closed;
 mod explain;
 mod machine;
 mod observe;
 
-pub use machine::chain;
 pub use observe::{Observer, PassInfo, Silent};
 
 use crate::batch::{Batch, Part, Paths};
 use crate::cost::{Device, Limits};
 use crate::engine::Pool;
 use crate::error::{InputError, Result};
-use crate::lower::{Dispatch, Lowering};
+use crate::lower::{Dispatch, Lowered, Lowering};
 use crate::metrics::{Ledger, Memory, RequestTimes};
 use crate::model::Model;
 use crate::sched::{Outcome, Scheduler, Sequence, Serving, kv_entries_at_most};
 use crate::trace::{Request, RouterKind, Trace};
 use crate::units::SimTime;
+use closed::{ClosedForm, PassSums};
 use explain::{Explain, Seen};
 use machine::Machine;
+use serde::{Deserialize, Serialize};
 
 /// One variant, ready to run.
 #[derive(Clone, Debug)]
@@ -36,8 +38,20 @@ pub struct Setup {
     pub serving: Serving,
     /// How passes become kernels.
     pub dispatch: Dispatch,
+    /// Whether every kernel is an event, or every pass.
+    pub fidelity: Fidelity,
     /// Whether each pass is also priced dense and in one group a layer, to tell where the saving went.
     pub explain: bool,
+}
+
+/// What is an event. Both give the same digest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Fidelity {
+    /// Every kernel, launch and read-back: what a timeline shows.
+    Kernel,
+    /// A pass; its kernels are summed in closed form.
+    Step,
 }
 
 /// Runs `trace` from its first arrival to its last token.
@@ -58,6 +72,9 @@ struct Simulation<'a> {
     scheduler: Scheduler,
     lowering: Lowering<'a>,
     machine: Machine,
+    closed: ClosedForm,
+    fidelity: Fidelity,
+    step: SimTime,
     explain: Option<Explain<'a>>,
     memory: Pool,
     ledger: Ledger,
@@ -100,6 +117,9 @@ impl<'a> Simulation<'a> {
             ),
             lowering: Lowering::new(model, setup.dispatch.clone()),
             explain: setup.explain.then(|| Explain::new(model, &setup.dispatch)),
+            closed: ClosedForm::new(device.clone()),
+            fidelity: setup.fidelity,
+            step: device.launch().step,
             machine: Machine::new(device),
             memory,
             ledger,
@@ -138,34 +158,62 @@ impl<'a> Simulation<'a> {
 
     /// Lowers, prices and runs one pass. Returns the bytes of activations that it still holds.
     fn pass(&mut self, batch: &Batch, observer: &mut impl Observer) -> u64 {
-        let mut graphed = std::mem::take(&mut self.machine.graphed);
-        self.lowering.lower(batch, self.scheduler.contexts(), &self.paths, &mut graphed.graph);
         let whole = batch.spans.iter().any(|span| span.part.to == Part::END);
-        self.machine.price(&mut graphed, whole, &mut self.ledger);
-
-        let activations = graphed.graph.activation_bytes;
-        self.memory.take(activations).expect("activations of the largest pass were set aside");
-        self.ledger.memory.activations_peak = self.ledger.memory.activations_peak.max(activations);
-        self.ledger.layer_visits += graphed.graph.layer_visits;
-        self.ledger.union_bytes += u128::from(graphed.graph.union_bytes);
+        let begin = self.machine.now();
+        let sums = match self.fidelity {
+            Fidelity::Step => Some(self.sum(batch, whole, true)),
+            // Before anything runs, since contexts are those before the pass.
+            Fidelity::Kernel => self.explain.is_some().then(|| self.sum(batch, whole, false)),
+        };
+        let lowered = match (&sums, self.fidelity) {
+            (Some((sums, lowered)), Fidelity::Step) => {
+                self.hold(lowered.activation_bytes);
+                self.machine.run_whole(sums, &mut self.ledger);
+                *lowered
+            }
+            _ => self.run_kernels(batch, whole, observer),
+        };
+        let length = self.machine.now() - begin;
+        self.ledger.layer_visits += lowered.layer_visits;
+        self.ledger.union_bytes += u128::from(lowered.union_bytes);
         let (attention, ffn) = (self.model.attention_weight_bytes(), self.model.ffn_weight_bytes());
         if whole {
             self.ledger.pool_bytes += u128::from(self.model.layers) * u128::from(attention + ffn);
         }
-
-        let begin = self.machine.now();
-        let graphed = self.machine.run(graphed, &mut self.ledger, observer);
-        let length = self.machine.now() - begin;
         self.ledger.passes += 1;
         self.ledger.pass_ps += u128::from(length.ps());
-        if let Some(explain) = &mut self.explain {
-            let seen = Seen { batch, contexts: self.scheduler.contexts(), paths: &self.paths, step: whole };
-            explain.pass(&seen, &graphed, length, &mut self.machine);
+        if let (Some(explain), Some((sums, _))) = (&mut self.explain, &sums) {
+            assert_eq!(sums.length, length, "event by event, a pass takes what its closed form says");
+            let step = whole.then_some(self.step);
+            let seen = Seen { batch, contexts: self.scheduler.contexts(), paths: &self.paths, step };
+            explain.pass(&seen, sums, &mut self.closed);
         }
         let info = PassInfo { begin, end: self.machine.now(), batch, memory_bytes: self.memory.held() };
         observer.pass(&info);
-        self.machine.graphed = graphed;
-        activations
+        lowered.activation_bytes
+    }
+
+    /// The pass in closed form.
+    fn sum(&mut self, batch: &Batch, whole: bool, booking: bool) -> (PassSums, Lowered) {
+        self.closed.begin_pass(whole, booking);
+        let lowered = self.lowering.lower(batch, self.scheduler.contexts(), &self.paths, &mut self.closed);
+        (self.closed.end_pass(), lowered)
+    }
+
+    /// The pass event by event.
+    fn run_kernels(&mut self, batch: &Batch, whole: bool, observer: &mut impl Observer) -> Lowered {
+        let mut graphed = std::mem::take(&mut self.machine.graphed);
+        graphed.graph.clear();
+        let lowered = self.lowering.lower(batch, self.scheduler.contexts(), &self.paths, &mut graphed.graph);
+        self.hold(lowered.activation_bytes);
+        self.machine.price(&mut graphed, whole, &mut self.ledger);
+        self.machine.graphed = self.machine.run(graphed, &mut self.ledger, observer);
+        lowered
+    }
+
+    fn hold(&mut self, activations: u64) {
+        self.memory.take(activations).expect("activations of the largest pass were set aside");
+        self.ledger.memory.activations_peak = self.ledger.memory.activations_peak.max(activations);
     }
 
     /// Moves every sequence of the pass on, and books tokens, KV bytes and finished requests.
@@ -219,6 +267,7 @@ impl<'a> Simulation<'a> {
 
     fn finish(&mut self) {
         let ledger = &mut self.ledger;
+        self.closed.book(ledger);
         assert_eq!(
             self.memory.held(),
             ledger.memory.weights,

@@ -8,7 +8,7 @@ use radialsim::lower::{Dispatch, RouterPlan};
 use radialsim::metrics::{Ledger, Summary};
 use radialsim::model::Model;
 use radialsim::sched::Serving;
-use radialsim::sim::{Setup, Silent, run};
+use radialsim::sim::{Fidelity, Setup, Silent, run};
 use radialsim::trace::synth::{Arrivals, Length, Lengths, Method, generate, requests};
 use radialsim::trace::{Order, RouterKind, Trace};
 
@@ -32,7 +32,17 @@ impl Lab {
         };
         let serving = Serving { max_batched_tokens: 1 << 14, max_sequences: batch, chunked_prefill: true };
         let hardware = Hardware::shipped(hardware).expect("a shipped device");
-        Lab { setup: Setup { model, hardware, limits: Limits::default(), serving, dispatch, explain: false } }
+        Lab {
+            setup: Setup {
+                model,
+                hardware,
+                limits: Limits::default(),
+                serving,
+                dispatch,
+                fidelity: Fidelity::Kernel,
+                explain: false,
+            },
+        }
     }
 
     pub fn policy(mut self, policy: Policy) -> Self {
@@ -54,7 +64,20 @@ impl Lab {
         setup.dispatch.router = RouterPlan::new(&trace.header.router, &trace.header, marked);
         setup.dispatch.nested_width = trace.header.router.kind == RouterKind::Fixed;
         setup.dispatch.monotone = trace.header.order == Order::Monotone;
-        run(&setup, trace, &mut Silent).expect("a scenario that fits")
+        let ledger = run(&setup, trace, &mut Silent).expect("a scenario that fits");
+        setup.fidelity = Fidelity::Step;
+        let steps = run(&setup, trace, &mut Silent).expect("a scenario that fits");
+        self.same(&ledger, &steps);
+        ledger
+    }
+
+    /// Passes as single events come to what kernels as events come to: the digest, and all else that both add up.
+    fn same(&self, kernels: &Ledger, steps: &Ledger) {
+        let (one, other) = (self.summary(kernels), self.summary(steps));
+        assert_eq!(one, other, "the two fidelities");
+        assert_eq!(kernels.by_cause, steps.by_cause, "time by cause");
+        assert_eq!(kernels.by_bound, steps.by_bound, "time by bound");
+        assert_eq!(kernels.losses, steps.losses, "where the saving went");
     }
 
     pub fn summary(&self, ledger: &Ledger) -> Summary {

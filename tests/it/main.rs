@@ -9,6 +9,7 @@ mod cost;
 mod cost_support;
 mod engine;
 mod engine_naive;
+mod fidelity;
 mod kv;
 mod lab;
 mod laws;

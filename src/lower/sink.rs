@@ -1,0 +1,72 @@
+//! Where the calls of a pass go: into a graph that is run event by event, or into a sum of prices.
+
+use super::graph::{Call, Graph};
+
+/// A stretch of calls that is the same whenever its key is: the kernels between two attention calls, say. Its launches are
+/// part of it; nothing in it reads a context, waits for a read-back or depends on the layer's id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Stretch {
+    /// What the stretch does.
+    pub part: Part,
+    /// Whether the host launches each kernel, rather than a captured graph.
+    pub eager: bool,
+    /// Whether the rows are gathered before and scattered behind.
+    pub moved: bool,
+    /// Whether the rows stay gathered from the attention branch to the feed-forward branch.
+    pub together: bool,
+    /// Rows that take part.
+    pub rows: u32,
+    /// Groups that they come in, and slices of these groups.
+    pub groups: u32,
+    /// Slices of at most [`crate::kernel::GROUP_SLICE`] rows into which the groups fall.
+    pub slices: u32,
+    /// Width of a feed-forward part; 0 for others.
+    pub width: u32,
+}
+
+/// The stretches of a layer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Part {
+    /// K and V of tokens that skip the attention branch.
+    Project,
+    /// Attention branch up to the scores.
+    AttentionHead,
+    /// Attention branch behind the scores.
+    AttentionTail,
+    /// Feed-forward branch.
+    FeedForward,
+    /// Adapter in place of a block.
+    Adapter,
+}
+
+/// Takes the calls of a pass in order.
+pub trait Sink {
+    /// Takes a call that waits for `predecessors`, numbers of earlier calls. Returns its number.
+    fn push(&mut self, call: Call, predecessors: &[u32]) -> u32;
+
+    /// A stretch begins. True: it is known and has been taken as a whole; its calls do not come.
+    #[inline]
+    fn begin(&mut self, _stretch: Stretch) -> bool {
+        false
+    }
+    /// The calls of the stretch have come.
+    #[inline]
+    fn end(&mut self) {}
+
+    /// Branches begin that do not wait for each other.
+    #[inline]
+    fn fork(&mut self) {}
+    /// A branch is complete.
+    #[inline]
+    fn branch(&mut self) {}
+    /// What follows waits for all branches.
+    #[inline]
+    fn join(&mut self) {}
+}
+
+impl Sink for Graph {
+    #[inline]
+    fn push(&mut self, call: Call, predecessors: &[u32]) -> u32 {
+        Graph::push(self, call, predecessors)
+    }
+}

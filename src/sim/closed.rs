@@ -1,0 +1,300 @@
+//! A pass in closed form: its calls are priced and added up as they come, without a graph and without events.
+//!
+//! The host, the compute queue and the copy engine each do one thing after another in the order of the calls, so a pass is
+//! two numbers: when the host and when the device are free. A launch moves the host on; a kernel that was launched waits for
+//! it; a decision waits for its read-back. Every stretch of calls between is a map of these two numbers,
+//!
+//! ```text
+//! host'   = host + a
+//! device' = max(device + b, host + c)
+//! ```
+//!
+//! and is kept under its key with the kernels in it, so that a pass of known stretches costs a few look-ups a layer.
+//! `sim` asserts that the engine, event by event, comes to the same time in every explained pass; `tests/it/fidelity.rs`
+//! holds whole runs against each other.
+
+use crate::cost::{Device, FoldHasher, Price, PriceCache};
+use crate::lower::{Call, Cause, Node, Sink, Stretch};
+use crate::metrics::Ledger;
+use crate::units::SimTime;
+use std::hash::BuildHasher;
+
+/// Sums over the calls of a pass.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct PassSums {
+    /// When everything has ended, counted from the start of the pass.
+    pub length: SimTime,
+    /// Longest chain of calls that wait for each other.
+    pub critical_path: SimTime,
+    /// Time that the host, the compute queue and the copy engine are busy.
+    pub host: SimTime,
+    pub compute: SimTime,
+    pub copy: SimTime,
+    /// Of it, what read-backs and the decisions behind them take.
+    pub deciding: SimTime,
+    /// Energy of the kernels beyond static power.
+    pub dynamic_pj: u64,
+    /// Kernel time by cause.
+    pub by_cause: [SimTime; Cause::ALL.len()],
+}
+
+/// A kernel of a stretch as the ledger wants it.
+#[derive(Clone, Copy, Debug)]
+struct Booked {
+    cause: Cause,
+    class: usize,
+    price: Price,
+    time: SimTime,
+}
+
+/// What a stretch does, and how often it was run since it was last booked.
+#[derive(Debug)]
+struct Known {
+    key: (Stretch, bool),
+    host: SimTime,
+    device: SimTime,
+    /// From the host's time at the start to the device's at the end; `None` where nothing in it waits for a launch.
+    launched: Option<SimTime>,
+    dynamic_pj: u64,
+    kernels: Vec<Booked>,
+    uses: u64,
+}
+
+/// When each resource has done what came so far.
+#[derive(Clone, Copy, Debug, Default)]
+struct Clocks {
+    host: SimTime,
+    compute: SimTime,
+    copy: SimTime,
+}
+
+impl Clocks {
+    fn at(time: SimTime) -> Self {
+        Clocks { host: time, compute: time, copy: time }
+    }
+
+    #[inline]
+    fn apply(&mut self, known: &Known) {
+        let launched = known.launched.map_or(SimTime::ZERO, |launched| self.host + launched);
+        self.compute = (self.compute + known.device).max(launched);
+        self.host += known.host;
+    }
+
+    #[inline]
+    fn kernel(&mut self, time: SimTime, launched: bool) {
+        if launched {
+            self.compute = self.compute.max(self.host);
+        }
+        self.compute += time;
+    }
+
+    fn last(&self) -> SimTime {
+        self.host.max(self.compute).max(self.copy)
+    }
+}
+
+/// Stretches kept; a power of two. The stretches of a routed batch of 256 come in about 256 sizes of each part.
+const SLOTS: usize = 1 << 12;
+
+/// The sink that adds up.
+pub(super) struct ClosedForm {
+    device: Device,
+    prices: PriceCache,
+    known: Vec<Option<Known>>,
+    recording: Option<Known>,
+    /// Whether kernels are booked for the ledger, or only priced.
+    booking: bool,
+    booked: Ledger,
+    sums: PassSums,
+    /// With each resource doing one thing after another; and as if independent branches never met on the device.
+    real: Clocks,
+    free: Clocks,
+    fork: SimTime,
+    joined: SimTime,
+    /// A launch whose kernel has not come yet.
+    launched: bool,
+}
+
+impl ClosedForm {
+    pub fn new(device: Device) -> Self {
+        ClosedForm {
+            device,
+            prices: PriceCache::default(),
+            known: std::iter::repeat_with(|| None).take(SLOTS).collect(),
+            recording: None,
+            booking: false,
+            booked: Ledger::default(),
+            sums: PassSums::default(),
+            real: Clocks::default(),
+            free: Clocks::default(),
+            fork: SimTime::ZERO,
+            joined: SimTime::ZERO,
+            launched: false,
+        }
+    }
+
+    /// A pass begins. `step`: with the host's own work for a scheduler step. `booking`: its kernels are to be in the ledger.
+    pub fn begin_pass(&mut self, step: bool, booking: bool) {
+        let host = if step { self.device.launch().step } else { SimTime::ZERO };
+        self.sums = PassSums { host, ..PassSums::default() };
+        (self.real, self.free) = (Clocks::at(host), Clocks::at(host));
+        self.launched = false;
+        self.booking = booking;
+    }
+
+    /// The sums of the pass.
+    pub fn end_pass(&mut self) -> PassSums {
+        self.sums.length = self.real.last();
+        self.sums.critical_path = self.free.last();
+        self.sums
+    }
+
+    /// Adds everything that was booked to `ledger`.
+    pub fn book(&mut self, ledger: &mut Ledger) {
+        for known in self.known.iter_mut().flatten() {
+            known.book(&mut self.booked, self.device.static_and_idle_w().0);
+        }
+        ledger.absorb(&std::mem::take(&mut self.booked));
+    }
+
+    fn slot(&self, key: &(Stretch, bool)) -> usize {
+        (FoldHasher::default().hash_one(key) >> (64 - SLOTS.trailing_zeros())) as usize
+    }
+
+    #[inline]
+    fn apply(&mut self, slot: usize) {
+        let known = self.known[slot].as_mut().expect("a slot that was found or filled");
+        self.real.apply(known);
+        self.free.apply(known);
+        self.launched = false;
+        self.sums.host += known.host;
+        self.sums.compute += known.device;
+        self.sums.dynamic_pj += known.dynamic_pj;
+        for kernel in &known.kernels {
+            self.sums.by_cause[kernel.cause as usize] += kernel.time;
+        }
+        known.uses += u64::from(self.booking);
+    }
+
+    #[inline]
+    fn kernel(&mut self, call: &Call, kernel: &crate::kernel::Kernel, captured: bool) {
+        let price = self.prices.price(&self.device, kernel);
+        let time = if captured { price.time + self.device.launch().graph_gap } else { price.time };
+        let booked = Booked { cause: call.cause, class: kernel.class() as usize, price, time };
+        let launched = std::mem::take(&mut self.launched);
+        if let Some(stretch) = &mut self.recording {
+            if launched {
+                stretch.launched = Some(stretch.launched.map_or(stretch.host, |at| at.max(stretch.host)));
+            }
+            stretch.launched = stretch.launched.map(|at| at + time);
+            stretch.device += time;
+            stretch.dynamic_pj += price.dynamic_pj;
+            stretch.kernels.push(booked);
+            return;
+        }
+        self.real.kernel(time, launched);
+        self.free.kernel(time, launched);
+        self.sums.compute += time;
+        self.sums.dynamic_pj += price.dynamic_pj;
+        self.sums.by_cause[call.cause as usize] += time;
+        if self.booking {
+            booked.book(&mut self.booked, 1, self.device.static_and_idle_w().0);
+        }
+    }
+
+    fn launch(&mut self, time: SimTime) {
+        self.launched = true;
+        match &mut self.recording {
+            Some(stretch) => stretch.host += time,
+            None => {
+                self.real.host += time;
+                self.free.host += time;
+                self.sums.host += time;
+            }
+        }
+    }
+}
+
+impl Booked {
+    fn book(&self, ledger: &mut Ledger, times: u64, static_w: f64) {
+        ledger.plan(&self.price, times);
+        ledger.kernel(self.cause, self.class, &self.price, self.time, times);
+        ledger.draw(static_w, &self.price, self.time);
+    }
+}
+
+impl Known {
+    fn book(&mut self, ledger: &mut Ledger, static_w: f64) {
+        let uses = std::mem::take(&mut self.uses);
+        if uses > 0 {
+            self.kernels.iter().for_each(|kernel| kernel.book(ledger, uses, static_w));
+        }
+    }
+}
+
+impl Sink for ClosedForm {
+    #[inline]
+    fn push(&mut self, call: Call, _predecessors: &[u32]) -> u32 {
+        let times = self.device.launch();
+        match call.node {
+            Node::Kernel { ref kernel, captured } => self.kernel(&call, kernel, captured),
+            Node::Join => {}
+            Node::Launch => self.launch(times.kernel),
+            Node::LaunchGraph => self.launch(times.graph),
+            Node::Readback { bytes } => {
+                let time = times.readback.max(self.device.host_copy(bytes.into()));
+                for clocks in [&mut self.real, &mut self.free] {
+                    clocks.copy = clocks.copy.max(clocks.compute) + time;
+                }
+                self.sums.copy += time;
+                self.sums.deciding += time;
+            }
+            Node::Decide => {
+                for clocks in [&mut self.real, &mut self.free] {
+                    clocks.host = clocks.host.max(clocks.copy) + times.host_decision;
+                }
+                self.sums.host += times.host_decision;
+                self.sums.deciding += times.host_decision;
+            }
+        }
+        0
+    }
+
+    #[inline]
+    fn begin(&mut self, stretch: Stretch) -> bool {
+        let key = (stretch, self.launched);
+        let slot = self.slot(&key);
+        if self.known[slot].as_ref().is_some_and(|known| known.key == key) {
+            self.apply(slot);
+            return true;
+        }
+        let (host, device, kernels) = (SimTime::ZERO, SimTime::ZERO, Vec::new());
+        self.recording = Some(Known { key, host, device, launched: None, dynamic_pj: 0, kernels, uses: 0 });
+        false
+    }
+
+    fn end(&mut self) {
+        let stretch = self.recording.take().expect("a stretch ends that has begun");
+        let slot = self.slot(&stretch.key);
+        if let Some(mut pushed_out) = self.known[slot].replace(stretch) {
+            pushed_out.book(&mut self.booked, self.device.static_and_idle_w().0);
+        }
+        self.apply(slot);
+    }
+
+    #[inline]
+    fn fork(&mut self) {
+        (self.fork, self.joined) = (self.free.compute, self.free.compute);
+    }
+
+    #[inline]
+    fn branch(&mut self) {
+        self.joined = self.joined.max(self.free.compute);
+        self.free.compute = self.fork;
+    }
+
+    #[inline]
+    fn join(&mut self) {
+        self.free.compute = self.joined;
+    }
+}
