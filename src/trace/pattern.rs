@@ -4,6 +4,9 @@ use std::fmt;
 use std::iter::FusedIterator;
 use std::sync::Arc;
 
+/// Most ids that are written out for people.
+const SHOWN: u32 = 256;
+
 /// Route of each token of a run, as indices of the route table: `len` ids taken in turn from a shared cycle.
 ///
 /// Token i has the id `cycle[(start + i) % cycle.len()]`. A run that repeats a pattern so takes the same memory however
@@ -134,9 +137,14 @@ impl PartialEq for RouteIds {
 
 impl Eq for RouteIds {}
 
+/// The ids one by one, or the cycle where there are more than 256.
 impl fmt::Debug for RouteIds {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        f.debug_list().entries(self).finish()
+        if self.len <= SHOWN {
+            return f.debug_list().entries(self).finish();
+        }
+        let mut parts = f.debug_struct("RouteIds");
+        parts.field("cycle", &self.cycle).field("start", &self.start).field("len", &self.len).finish()
     }
 }
 
