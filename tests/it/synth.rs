@@ -64,7 +64,7 @@ pub fn obeys_the_format(trace: &Trace) {
         let mut at = 0;
         for run in &request.runs {
             assert!(!run.routes.is_empty(), "an empty run");
-            let end = run.start + run.routes.len() as u32;
+            let end = run.start + run.routes.len();
             match run.role {
                 Role::Recompute => assert!(end <= at),
                 Role::Plain | Role::Draft | Role::Verify => assert_eq!(run.start, at),
