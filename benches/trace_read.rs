@@ -72,8 +72,15 @@ fn write(path: &std::path::Path, bytes: u64, routes: u32, per_line: u32) {
             start = end;
         }
         let arrival = SimTime::from_us(id as f64 * 1234.5);
-        let request =
-            Request { id, arrival, prompt_tokens: PROMPT, output_tokens: OUTPUT, prefix: vec![id], runs };
+        let request = Request {
+            id,
+            arrival,
+            prompt_tokens: PROMPT,
+            output_tokens: OUTPUT,
+            priority: 0,
+            prefix: vec![id],
+            runs,
+        };
         writer.request(&request, &table).expect("a valid request");
     }
     writer.finish(&table).expect("a disk with room");

@@ -58,13 +58,13 @@ impl Sequence {
 
     /// Tokens that could pass together next.
     pub fn unit(&self) -> u32 {
-        if self.is_single() { 1 } else { self.current().routes.len() as u32 - self.passed }
+        if self.is_single() { 1 } else { self.current().routes.len() - self.passed }
     }
 
     /// Path of the token `ahead` of the next one.
     pub fn path(&self, ahead: u32) -> u32 {
         let run = self.current();
-        Paths::index(run.routes[(self.passed + ahead) as usize], run.role)
+        Paths::index(run.routes.get(self.passed + ahead), run.role)
     }
 
     /// Tokens among the next `tokens` whose logits are needed.
@@ -85,7 +85,7 @@ impl Sequence {
     pub fn complete(&mut self, context: &mut Context, tokens: u32, paths: &Paths, layers: u32) -> u32 {
         let logits = self.logits(tokens);
         let run = &self.request.runs[self.run];
-        for &route in &run.routes[self.passed as usize..(self.passed + tokens) as usize] {
+        for route in run.routes.range(self.passed, self.passed + tokens) {
             let path = paths.get(Paths::index(route, run.role));
             match run.role {
                 Role::Plain | Role::Draft => context.advance(path, layers),
@@ -93,7 +93,7 @@ impl Sequence {
             }
         }
         self.passed += tokens;
-        let over = self.passed as usize == run.routes.len();
+        let over = self.passed == run.routes.len();
         let put_out = match run.role {
             Role::Plain => logits,
             Role::Draft | Role::Recompute => 0,
@@ -115,8 +115,8 @@ impl Sequence {
         let verify = self.current();
         let kept = verify.advance();
         for (run, role) in rejected_runs(&self.request.runs[..=self.run], verify) {
-            for (ahead, &route) in run.routes.iter().enumerate() {
-                if run.start + ahead as u32 >= verify.start + kept {
+            for (position, route) in (run.start..).zip(&run.routes) {
+                if position >= verify.start + kept {
                     context.retract(paths.get(Paths::index(route, role)), layers);
                 }
             }
@@ -136,7 +136,7 @@ fn rejected_runs<'a>(runs: &'a [Run], verify: &'a Run) -> impl Iterator<Item = (
 /// The longest run of a request whose tokens could pass together.
 pub fn longest_unit(request: &Request) -> u32 {
     let together = |run: &&Run| run.phase == Phase::Prefill || Paths::passes_again(run.role);
-    request.runs.iter().filter(together).map(|run| run.routes.len() as u32).max().unwrap_or(0)
+    request.runs.iter().filter(together).map(|run| run.routes.len()).max().unwrap_or(0)
 }
 
 /// The most KV entries that a request ever holds.
@@ -144,7 +144,7 @@ pub fn kv_entries_at_most(request: &Request, paths: &Paths, layers: u32) -> u64 
     let plain = request.runs.iter().all(|run| matches!(run.role, Role::Plain | Role::Recompute));
     if plain {
         let stored = |run: &Run| -> u64 {
-            run.routes.iter().map(|&route| u64::from(paths.get(Paths::index(route, run.role)).stored)).sum()
+            run.routes.iter().map(|route| u64::from(paths.get(Paths::index(route, run.role)).stored)).sum()
         };
         return request.runs.iter().map(stored).sum();
     }
@@ -157,8 +157,8 @@ pub fn kv_entries_at_most(request: &Request, paths: &Paths, layers: u32) -> u64 
         let run = sequence.current();
         let role = run.role;
         let added: u64 =
-            run.routes.iter().map(|&route| u64::from(paths.get(Paths::index(route, role)).stored)).sum();
-        let all = run.routes.len() as u32;
+            run.routes.iter().map(|route| u64::from(paths.get(Paths::index(route, role)).stored)).sum();
+        let all = run.routes.len();
         sequence.complete(&mut context, all, paths, layers);
         most = most.max(before + added);
     }

@@ -8,7 +8,7 @@
 use super::ids::{IdMap, Ranges};
 use super::limits::{ALL_STEPS, HELD_WORDS, LINGERING_REQUESTS, LINGERING_WORDS, ROUTE_STEPS};
 use super::rules::{Progress, Shape};
-use super::{Header, Request, Route, RouteTable, Run};
+use super::{Header, Request, Route, RouteIds, RouteTable, Run};
 use crate::error::{InputError, Result};
 use std::collections::{HashMap, VecDeque};
 
@@ -129,7 +129,8 @@ impl Assembler {
             })?);
         }
         let accepted = shape.accepted.unwrap_or_default().to_vec();
-        let words = RUN_WORDS + routes.len() + accepted.len() / 4;
+        let words = RUN_WORDS + ids.len() + accepted.len() / 4;
+        let routes = RouteIds::listed(routes);
         let start = shape.start as u32;
         open.request.runs.push(Run { start, phase: shape.phase, role: shape.role, routes, accepted });
         open.words += words;

@@ -153,6 +153,7 @@ fn take_request(object: &Object, line: Option<u64>, assembler: &mut Assembler) -
         arrival: object.need("arrival_s")?.seconds()?,
         prompt_tokens: prompt_tokens as u32,
         output_tokens: object.need("output_tokens")?.whole(1, REQUEST_TOKENS - prompt_tokens)? as u32,
+        priority: 0,
         prefix,
         runs: Vec::new(),
     };

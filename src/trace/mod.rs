@@ -17,6 +17,7 @@ pub mod limits;
 mod names;
 #[cfg(feature = "parquet")]
 mod parquet;
+mod pattern;
 mod reader;
 mod route;
 mod rules;
@@ -25,6 +26,7 @@ mod stretch;
 pub mod synth;
 mod transitions;
 mod writer;
+pub use pattern::{Ids, RouteIds};
 pub use reader::{Reader, open, read};
 use reader::{in_key, in_line};
 pub use route::{Modules, Route, RouteTable, Step};
@@ -202,7 +204,7 @@ pub struct Run {
     /// Draft, verify, recompute, or plain.
     pub role: Role,
     /// Route of each token, as an index of the [`RouteTable`].
-    pub routes: Vec<u32>,
+    pub routes: RouteIds,
     /// For `verify`: which positions stay. Leading trues, then falses; empty means all.
     pub accepted: Vec<bool>,
 }
@@ -211,9 +213,9 @@ impl Run {
     /// How many positions the request moves on by this run.
     pub fn advance(&self) -> u32 {
         match self.role {
-            Role::Plain => self.routes.len() as u32,
+            Role::Plain => self.routes.len(),
             Role::Draft | Role::Recompute => 0,
-            Role::Verify if self.accepted.is_empty() => self.routes.len() as u32,
+            Role::Verify if self.accepted.is_empty() => self.routes.len(),
             Role::Verify => self.accepted.iter().filter(|&&kept| kept).count() as u32,
         }
     }
@@ -230,6 +232,8 @@ pub struct Request {
     pub prompt_tokens: u32,
     /// Tokens generated (at least 1).
     pub output_tokens: u32,
+    /// Lower is served first; 0 unless a request source gives one. Not part of the trace format.
+    pub priority: u32,
     /// Hashes of prompt blocks that it shares with other requests.
     pub prefix: Vec<u64>,
     /// Runs in order. Empty where the trace names no routes for this request.

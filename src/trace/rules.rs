@@ -29,7 +29,7 @@ impl<'a> Shape<'a> {
             start: run.start.into(),
             phase: run.phase,
             role: run.role,
-            tokens: run.routes.len(),
+            tokens: run.routes.len() as usize,
             accepted: (!run.accepted.is_empty()).then_some(&run.accepted),
         }
     }

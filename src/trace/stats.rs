@@ -65,16 +65,16 @@ impl Stats {
         let (first, last) = more.span.unwrap_or((request.arrival, request.arrival));
         more.span = Some((first.min(request.arrival), last.max(request.arrival)));
         for run in &request.runs {
-            self.tokens += run.routes.len() as u64;
+            self.tokens += u64::from(run.routes.len());
             if run.phase == Phase::Prefill {
-                more.prefill += run.routes.len() as u64;
+                more.prefill += u64::from(run.routes.len());
             }
-            for &route in &run.routes {
+            for (route, times) in run.routes.counted() {
                 let route = route as usize;
                 if more.uses.len() <= route {
                     more.uses.resize(route + 1, 0);
                 }
-                more.uses[route] += 1;
+                more.uses[route] += u64::from(times);
             }
         }
     }

@@ -1,10 +1,12 @@
 //! Recorded routes laid over another pool, or over other requests.
 
 use super::synth::check_lengths;
-use super::{MOST_LAYERS, Order, Phase, Request, Role, Route, RouteTable, Run, Step, Trace};
+use super::{MOST_LAYERS, Order, Phase, Request, Role, Route, RouteIds, RouteTable, Run, Step, Trace};
 use crate::error::{InputError, Result};
 use crate::rng::Stream;
 use serde_json::Value;
+use std::collections::HashMap;
+use std::sync::Arc;
 
 /// Lays a trace over a pool of `layers` by relative depth.
 ///
@@ -52,8 +54,13 @@ pub fn stretch(trace: &Trace, layers: u32) -> Result<Trace> {
     // Two recorded routes may become one, so ids change.
     let ids: Vec<u32> = trace.routes.iter().map(|route| routes.intern(stretched(route))).collect();
     let mut requests = trace.requests.clone();
-    for id in requests.iter_mut().flat_map(|r| &mut r.runs).flat_map(|run| &mut run.routes) {
-        *id = ids[*id as usize];
+    // Runs that share a cycle share the new one too.
+    let mut cycles: HashMap<*const u32, Arc<[u32]>> = HashMap::new();
+    for run in requests.iter_mut().flat_map(|request| &mut request.runs) {
+        let (cycle, start) = run.routes.cycle_parts();
+        let laid = || cycle.iter().map(|&id| ids[id as usize]).collect();
+        let laid = cycles.entry(cycle.as_ptr()).or_insert_with(laid).clone();
+        run.routes = RouteIds::cycle(laid, start, run.routes.len());
     }
     let mut header = trace.header.clone();
     header.layers = layers;
@@ -122,23 +129,23 @@ pub fn draw_routes(trace: &Trace, mut requests: Vec<Request>, seed: u64) -> Resu
 
 /// Routes of one recorded request, by phase, in order of position.
 struct Recorded {
-    prefill: Vec<u32>,
-    decode: Vec<u32>,
+    prefill: Arc<[u32]>,
+    decode: Arc<[u32]>,
 }
 
 impl Recorded {
     fn of(request: &Request) -> Self {
         let of = |phase| {
             let runs = request.runs.iter().filter(move |run| run.phase == phase);
-            runs.flat_map(|run| run.routes.iter().copied()).collect()
+            runs.flat_map(|run| &run.routes).collect()
         };
         Recorded { prefill: of(Phase::Prefill), decode: of(Phase::Decode) }
     }
 }
 
-/// `count` of these routes, consecutive, from a drawn start, around the end.
-fn laid(from: &[u32], phase: Phase, start: u32, count: u32, stream: &mut Stream) -> Run {
-    let first = stream.below(from.len() as u64) as usize;
-    let routes = (0..count as usize).map(|index| from[(first + index) % from.len()]).collect();
+/// `count` of these routes, consecutive, from a drawn start, around the end. The run shares them.
+fn laid(from: &Arc<[u32]>, phase: Phase, start: u32, count: u32, stream: &mut Stream) -> Run {
+    let first = stream.below(from.len() as u64) as u32;
+    let routes = RouteIds::cycle(from.clone(), first, count);
     Run { start, phase, role: Role::Plain, routes, accepted: Vec::new() }
 }

@@ -123,7 +123,7 @@ impl Writer {
         let (mut progress, mut last) = (Progress::new(request), 0);
         for run in &request.runs {
             progress.run(&Shape::of(run))?;
-            last = run.routes.iter().fold(last, |last, &route| last.max(route.saturating_add(1)));
+            last = run.routes.counted().fold(last, |last, (route, _)| last.max(route.saturating_add(1)));
         }
         if last as usize > routes.len() {
             return bad("routes", (last - 1).into(), "an index of the route table");

@@ -328,7 +328,7 @@ fn outcome(path: &Path) -> Outcome {
         match request {
             Ok(request) => {
                 outcome.requests += 1;
-                outcome.tokens += request.runs.iter().map(|run| run.routes.len()).sum::<usize>();
+                outcome.tokens += request.runs.iter().map(|run| run.routes.len() as usize).sum::<usize>();
             }
             Err(error) => {
                 assert!(!outcome.failed, "something follows an error");

@@ -110,7 +110,7 @@ fn trace(header: Header, routes: &[Route], prompt: u32, copies: u32) -> Trace {
         start,
         phase,
         role: Role::Plain,
-        routes: routes.to_vec(),
+        routes: routes.iter().copied().collect(),
         accepted: Vec::new(),
     };
     let mut runs = vec![run(0, Phase::Prefill, first)];
@@ -122,6 +122,7 @@ fn trace(header: Header, routes: &[Route], prompt: u32, copies: u32) -> Trace {
         arrival: SimTime::ZERO,
         prompt_tokens: prompt,
         output_tokens: rest.len() as u32 + 1,
+        priority: 0,
         prefix: Vec::new(),
         runs,
     };

@@ -247,6 +247,7 @@ fn routed(
             arrival: SimTime::from_us(50.0 * id as f64),
             prompt_tokens: prompt,
             output_tokens: output,
+            priority: 0,
             prefix: Vec::new(),
             runs,
         }

@@ -22,6 +22,7 @@ mod oracles;
 mod profiles;
 mod queued;
 mod queueing;
+mod route_ids;
 mod stretch;
 mod synth;
 mod tidy;

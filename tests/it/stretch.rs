@@ -62,6 +62,7 @@ proptest! {
                     next.insert(route, routes[(index + 1) % routes.len()]);
                     phase_of.insert(route, (phase, id));
                 }
+                let routes = routes.into();
                 one.runs.push(Run { start, phase, role: Role::Plain, routes, accepted: vec![] });
             }
             source.requests.push(one);
@@ -71,10 +72,11 @@ proptest! {
         obeys_the_format(&drawn);
         prop_assert!(drawn.header.source.contains("routes drawn"));
         for one in &drawn.requests {
-            let donor = phase_of[&one.runs[0].routes[0]].1;
+            let donor = phase_of[&one.runs[0].routes.get(0)].1;
             for run in &one.runs {
-                prop_assert!(run.routes.iter().all(|route| phase_of[route] == (run.phase, donor)));
-                prop_assert!(run.routes.windows(2).all(|pair| next[&pair[0]] == pair[1]));
+                prop_assert!(run.routes.iter().all(|route| phase_of[&route] == (run.phase, donor)));
+                let mut pairs = run.routes.iter().zip(run.routes.iter().skip(1));
+                prop_assert!(pairs.all(|(one, after)| next[&one] == after));
             }
         }
         prop_assert_eq!(draw_routes(&source, requests, seed).unwrap(), drawn);
@@ -88,7 +90,7 @@ fn stretching_is_as_documented() {
             make("Radial(transitions: Uniform, start: Uniform, hops: Fixed(1))", from, batch(1, 1, 1), 0);
         trace.routes = RouteTable::default();
         trace.routes.intern(Route::parse(text).unwrap());
-        trace.requests[0].runs[0].routes = vec![0];
+        trace.requests[0].runs[0].routes = RouteIds::same(0, 1);
         stretch(&trace, to).unwrap().routes.get(0).to_string()
     };
     assert_eq!(laid("0 1 2 1 2 3", 4, 8), "0 1 2 3 4 5 2 3 4 5 6 7");

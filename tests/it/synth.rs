@@ -8,7 +8,7 @@ use radialsim::units::SimTime;
 
 pub fn request(id: u64, prompt_tokens: u32, output_tokens: u32) -> Request {
     let (arrival, prefix, runs) = (SimTime::ZERO, Vec::new(), Vec::new());
-    Request { id, arrival, prompt_tokens, output_tokens, prefix, runs }
+    Request { id, arrival, prompt_tokens, output_tokens, priority: 0, prefix, runs }
 }
 
 pub fn batch(count: u64, prompt: u32, output: u32) -> Vec<Request> {
@@ -64,18 +64,18 @@ pub fn obeys_the_format(trace: &Trace) {
         let mut at = 0;
         for run in &request.runs {
             assert!(!run.routes.is_empty(), "an empty run");
-            let end = run.start + run.routes.len() as u32;
+            let end = run.start + run.routes.len();
             match run.role {
                 Role::Recompute => assert!(end <= at),
                 Role::Plain | Role::Draft | Role::Verify => assert_eq!(run.start, at),
             }
             assert_eq!(run.phase == Phase::Prefill, run.start < request.prompt_tokens);
             if run.role == Role::Verify {
-                assert_eq!(run.accepted.len(), run.routes.len());
+                assert_eq!(run.accepted.len(), run.routes.len() as usize);
                 assert!(run.accepted[0] && run.accepted.is_sorted_by(|a, b| a >= b), "leading trues");
             }
             at += run.advance();
-            assert!(run.routes.iter().all(|&id| (id as usize) < trace.routes.len()));
+            assert!(run.routes.iter().all(|id| (id as usize) < trace.routes.len()));
         }
     }
 }
@@ -83,7 +83,7 @@ pub fn obeys_the_format(trace: &Trace) {
 /// Routes of the tokens of a request that its plain runs name, in order.
 fn plain<'a>(trace: &'a Trace, request: &'a Request) -> impl Iterator<Item = &'a Route> {
     let runs = request.runs.iter().filter(|run| run.role == Role::Plain);
-    runs.flat_map(|run| &run.routes).map(|&id| trace.routes.get(id))
+    runs.flat_map(|run| &run.routes).map(|id| trace.routes.get(id))
 }
 
 pub fn mean_depth(trace: &Trace) -> f64 {
@@ -113,7 +113,7 @@ proptest! {
         let fewer = make(EXAMPLES[which], 8, requests[1..].to_vec(), seed);
         for (a, b) in trace.requests[1..].iter().zip(&fewer.requests) {
             let text = |trace: &Trace, request: &Request| -> Vec<String> {
-                request.runs.iter().flat_map(|r| &r.routes).map(|&id| trace.routes.get(id).to_string()).collect()
+                request.runs.iter().flat_map(|r| &r.routes).map(|id| trace.routes.get(id).to_string()).collect()
             };
             prop_assert_eq!(text(&trace, a), text(&fewer, b));
         }
@@ -147,8 +147,8 @@ proptest! {
             let (draft, verify) = (&pair[0], &pair[1]);
             prop_assert_eq!(verify.role, Role::Verify);
             prop_assert_eq!(verify.routes.len(), draft.routes.len() + 1);
-            for (index, &late) in verify.routes.iter().enumerate() {
-                let early = draft.routes.get(index).map(|&id| trace.routes.get(id).0.clone());
+            for (index, late) in verify.routes.iter().enumerate() {
+                let early = draft.routes.iter().nth(index).map(|id| trace.routes.get(id).0.clone());
                 let all: Vec<_> = early.unwrap_or_default().into_iter().chain(trace.routes.get(late).0.clone()).collect();
                 prop_assert_eq!(Route(all), Route::dense(8));
             }
@@ -226,7 +226,7 @@ fn union(trace: &Trace) -> f64 {
     let steps = trace.requests[0].runs[1].routes.len();
     for step in 0..steps {
         for layer in 0..trace.header.layers {
-            let takes = |r: &Request| takes(trace.routes.get(r.runs[1].routes[step]), layer);
+            let takes = |r: &Request| takes(trace.routes.get(r.runs[1].routes.get(step)), layer);
             taken += usize::from(trace.requests.iter().any(takes));
             all += 1;
         }
@@ -345,7 +345,7 @@ fn deferred_layers_are_filled_before_they_are_needed() {
         // Layers below this depth are in the cache, by position.
         let mut filled: Vec<usize> = Vec::new();
         for run in &request.runs {
-            for (position, &id) in (run.start as usize..).zip(&run.routes) {
+            for (position, id) in (run.start as usize..).zip(&run.routes) {
                 let steps = trace.routes.get(id).0.len();
                 if run.role == Role::Recompute {
                     assert!(filled[position] < 8, "nothing was missing");

@@ -226,7 +226,12 @@ fn what_could_not_be_read_is_not_written_and_leaves_no_file() {
             "start: found 38, expected 37, where the tokens so far end (a gap)",
         ),
         (
-            |trace| trace.requests[0].runs[0].routes[3] = 9,
+            |trace| {
+                let routes = &mut trace.requests[0].runs[0].routes;
+                let mut ids: Vec<u32> = routes.iter().collect();
+                ids[3] = 9;
+                *routes = ids.into();
+            },
             "routes: found 9, expected an index of the route table",
         ),
         (|trace| trace.header.layers = 3, "route 0: found 3, expected layer ids below the pool size 3"),

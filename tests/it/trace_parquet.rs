@@ -102,7 +102,8 @@ fn read(bytes: &[u8]) -> Result<Trace, String> {
 #[test]
 fn a_file_with_only_the_four_columns_is_read() {
     let trace = read(&File::default().bytes()).unwrap();
-    let runs: Vec<_> = trace.requests[0].runs.iter().map(|run| (run.start, run.routes.clone())).collect();
+    let runs: Vec<(u32, Vec<u32>)> =
+        trace.requests[0].runs.iter().map(|run| (run.start, run.routes.iter().collect())).collect();
     assert_eq!(runs, [(0, vec![0, 1]), (2, vec![1, 0])]);
     let role = vec![None, None, Some("verify"), Some("verify")];
     let accepted = vec![None, None, Some(true), Some(true)];

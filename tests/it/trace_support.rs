@@ -112,7 +112,8 @@ fn route(choose: &mut Chooser, header: &Header) -> Route {
 fn request(choose: &mut Chooser, id: u64, arrival: SimTime, routes: u64) -> Request {
     let (prompt_tokens, output_tokens) = (1 + choose.below(9) as u32, 1 + choose.below(9) as u32);
     let prefix = (0..choose.below(3)).map(|_| choose.below(u64::MAX)).collect();
-    let mut request = Request { id, arrival, prompt_tokens, output_tokens, prefix, runs: Vec::new() };
+    let mut request =
+        Request { id, arrival, prompt_tokens, output_tokens, priority: 0, prefix, runs: Vec::new() };
     if choose.below(5) == 0 {
         return request;
     }

@@ -83,7 +83,7 @@ impl RowWriter {
         for run in &request.runs {
             let phase = ByteArray::from(run.phase.name());
             let role = (run.role != Role::Plain).then(|| ByteArray::from(run.role.name()));
-            for (index, &route) in run.routes.iter().enumerate() {
+            for (index, route) in run.routes.iter().enumerate() {
                 let rows = &mut self.rows;
                 rows.request.push(request.id as i64);
                 rows.position.push((run.start + index as u32) as i32);

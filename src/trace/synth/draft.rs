@@ -2,7 +2,7 @@
 
 use super::tokens::run;
 use crate::rng::Stream;
-use crate::trace::{Phase, Request, Role, Route, RouteTable, Run};
+use crate::trace::{Phase, Request, Role, Route, RouteIds, RouteTable, Run};
 
 pub(super) struct Rounds {
     drafts: u32,
@@ -29,20 +29,21 @@ impl Rounds {
         let prompt = request.prompt_tokens;
         let end = prompt + request.output_tokens - 1;
         let mut runs = vec![run(0, Phase::Prefill, Role::Plain)];
-        runs[0].routes = vec![dense; prompt as usize];
+        runs[0].routes = RouteIds::same(dense, prompt);
         let mut at = prompt;
         while at < end {
             let drafts = self.drafts.min(end - at - 1);
             if drafts == 0 {
-                runs.push(Run { routes: vec![dense], ..run(at, Phase::Decode, Role::Plain) });
+                runs.push(Run { routes: RouteIds::same(dense, 1), ..run(at, Phase::Decode, Role::Plain) });
                 break;
             }
             let accepted = (0..drafts).take_while(|_| own.chance(self.p)).count() as u32;
-            let routes = vec![early; drafts as usize];
+            let routes = RouteIds::same(early, drafts);
             runs.push(Run { routes, ..run(at, Phase::Decode, Role::Draft) });
             let mut routes = vec![late; drafts as usize];
             routes.push(dense);
             let stays = (0..=drafts).map(|index| index <= accepted).collect();
+            let routes = routes.into();
             runs.push(Run { routes, accepted: stays, ..run(at, Phase::Decode, Role::Verify) });
             at += 1 + accepted;
         }

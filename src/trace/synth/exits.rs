@@ -66,20 +66,23 @@ impl Exits {
     fn filled(&mut self, decode: Run, depths: &[u32], table: &mut RouteTable) -> Vec<Run> {
         let mut runs = Vec::new();
         let mut part = run(decode.start, Phase::Decode, Role::Plain);
+        let mut ids = Vec::new();
         // Depths of the tokens that wait, which are always the last ones.
         let mut waiting: Vec<u32> = Vec::new();
-        for ((position, &route), &depth) in (decode.start..).zip(&decode.routes).zip(depths) {
+        for ((position, route), &depth) in (decode.start..).zip(&decode.routes).zip(depths) {
             if waiting.iter().any(|&left_at| left_at < depth) {
                 let mut fill = run(position - waiting.len() as u32, Phase::Decode, Role::Recompute);
                 fill.routes = waiting.drain(..).map(|left_at| self.rest(left_at, table)).collect();
+                part.routes = std::mem::take(&mut ids).into();
                 runs.push(std::mem::replace(&mut part, run(position, Phase::Decode, Role::Plain)));
                 runs.push(fill);
             }
-            part.routes.push(route);
+            ids.push(route);
             if depth < self.layers {
                 waiting.push(depth);
             }
         }
+        part.routes = ids.into();
         runs.push(part);
         runs
     }

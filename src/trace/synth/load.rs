@@ -93,6 +93,7 @@ pub fn requests(count: u32, lengths: &Lengths, arrivals: &Arrivals, seed: u64) -
             arrival: SimTime::from_s(now_s),
             prompt_tokens: lengths.prompt.draw(&mut draw_length),
             output_tokens: lengths.output.draw(&mut draw_length),
+            priority: 0,
             prefix: Vec::new(),
             runs: Vec::new(),
         })

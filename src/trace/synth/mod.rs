@@ -112,7 +112,7 @@ fn generator(method: &Method, layers: u32, seed: u64) -> Generator<'_> {
 fn same<'a>(route: Route) -> Generator<'a> {
     Box::new(move |request, table, _| {
         let id = table.intern(route.clone());
-        plain(request, |_| id)
+        tokens::same(request, id)
     })
 }
 

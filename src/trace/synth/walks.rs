@@ -97,14 +97,14 @@ impl Method {
         let mut rows = vec![vec![0.0; layers]; layers];
         let mut hops: BTreeMap<u32, u64> = BTreeMap::new();
         let plain = trace.requests.iter().flat_map(|r| &r.runs).filter(|run| run.role == Role::Plain);
-        for &id in plain.flat_map(|run| &run.routes) {
+        for (id, times) in plain.flat_map(|run| run.routes.counted()) {
             let steps = &trace.routes.get(id).0;
-            *hops.entry(steps.len() as u32).or_default() += 1;
+            *hops.entry(steps.len() as u32).or_default() += u64::from(times);
             if let Some(first) = steps.first() {
-                start[first.layer as usize] += 1.0;
+                start[first.layer as usize] += f64::from(times);
             }
             for pair in steps.windows(2) {
-                rows[pair[0].layer as usize][pair[1].layer as usize] += 1.0;
+                rows[pair[0].layer as usize][pair[1].layer as usize] += f64::from(times);
             }
         }
         if hops.keys().all(|&steps| steps == 0) {
