@@ -184,7 +184,7 @@ impl<S: Sink> Emit<'_, S> {
         let model = self.model;
         let (hidden, kv_dim, activations) = (model.hidden as u32, model.kv_dim() as u32, model.activations);
         let padded = self.pad(rows.rows);
-        if rows.rows != self.on_device {
+        if self.moves(rows) {
             self.kernel(Kernel::Gather { rows: padded, width: hidden, activations }, Cause::Kv);
         }
         self.norm(rows, hidden, Cause::Kv);

@@ -9,7 +9,7 @@ const METHODS: [&str; 9] = [
     "Dense",
     "StaticDepth(keep: DropMiddle(depth: 20))",
     "EarlyExit(exits: Each([(8, 0.5), (32, 0.5)]), kv: copy_state, router: (hidden: 64, device: host))",
-    "EarlyExit(exits: Each([(8, 0.3), (32, 0.7)]), kv: deferred)",
+    "EarlyExit(exits: Each([(8, 0.3), (32, 0.7)]), kv: deferred, dense_prefill: true)",
     "MixtureOfDepths(capacity: 0.25, routed: EveryOther, window: 4)",
     "IndependentSkips(skip: 0.3, branches: Separately, kv: project_only, router: (hidden: 64))",
     "CorrelatedSkips(skip: 0.25, correlation: 0.5, share: Step, branches: Jointly, kv: none)",
