@@ -83,6 +83,16 @@ impl Scheduler {
         self.waiting.is_empty() && self.running.is_empty()
     }
 
+    /// Requests that have arrived and wait.
+    pub fn waiting(&self) -> usize {
+        self.waiting.len()
+    }
+
+    /// Requests that have been admitted and are not over.
+    pub fn running(&self) -> usize {
+        self.running.len()
+    }
+
     /// What each running sequence can attend to, by slot.
     pub fn contexts(&self) -> &[Context] {
         &self.contexts

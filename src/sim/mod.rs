@@ -15,7 +15,7 @@ use crate::cost::{Device, Limits};
 use crate::engine::Pool;
 use crate::error::{InputError, Result};
 use crate::lower::{Dispatch, Lowering};
-use crate::metrics::{Ledger, Memory, RequestTimes};
+use crate::metrics::{KvUse, Ledger, Memory, RequestTimes, Split};
 use crate::model::Model;
 use crate::sched::{Outcome, Scheduler, Sequence, Serving, kv_entries_at_most};
 use crate::trace::{Request, RouterKind, Trace};
@@ -62,7 +62,17 @@ struct Simulation<'a> {
     memory: Pool,
     ledger: Ledger,
     next_arrival: usize,
-    first_tokens: Vec<Option<SimTime>>,
+    /// Of the running request in each slot.
+    accounts: Vec<Account>,
+}
+
+/// What a running request has had so far.
+#[derive(Clone, Copy, Debug, Default)]
+struct Account {
+    /// Start of its first pass.
+    scheduled: Option<SimTime>,
+    first_token: Option<SimTime>,
+    energy_pj: u64,
 }
 
 impl<'a> Simulation<'a> {
@@ -84,8 +94,14 @@ impl<'a> Simulation<'a> {
 
         let mut memory = Pool::new(capacity);
         memory.take(weights).expect("weights were checked against the capacity");
-        let ledger =
-            Ledger { memory: Memory { weights, capacity, ..Memory::default() }, ..Ledger::default() };
+        // Entries are taken one by one: a block is one entry.
+        let entry_bytes = model.kv_entry_bytes();
+        let blocks = kv_capacity / entry_bytes;
+        let ledger = Ledger {
+            memory: Memory { weights, capacity, ..Memory::default() },
+            kv: KvUse { block_tokens: 1, block_bytes: entry_bytes, blocks, ..KvUse::default() },
+            ..Ledger::default()
+        };
         Ok(Simulation {
             model,
             trace,
@@ -104,7 +120,7 @@ impl<'a> Simulation<'a> {
             memory,
             ledger,
             next_arrival: 0,
-            first_tokens: Vec::new(),
+            accounts: Vec::new(),
         })
     }
 
@@ -131,6 +147,8 @@ impl<'a> Simulation<'a> {
         while let Some(request) = self.trace.requests.get(self.next_arrival)
             && request.arrival <= self.machine.now()
         {
+            // Whoever came while a pass ran has waited since.
+            self.ledger.stand(self.machine.now() - request.arrival, 1, 0, 0, 0);
             self.scheduler.arrive(request.clone(), self.entries[self.next_arrival]);
             self.next_arrival += 1;
         }
@@ -154,18 +172,59 @@ impl<'a> Simulation<'a> {
         }
 
         let begin = self.machine.now();
+        let (busy, dynamic) = (self.ledger.busy_ps, self.ledger.dynamic_pj);
         let graphed = self.machine.run(graphed, &mut self.ledger, observer);
         let length = self.machine.now() - begin;
-        self.ledger.passes += 1;
-        self.ledger.pass_ps += u128::from(length.ps());
+        let (busy, dynamic) = (self.ledger.busy_ps - busy, self.ledger.dynamic_pj - dynamic);
+        self.share_out(batch, begin, busy, dynamic);
         if let Some(explain) = &mut self.explain {
             let seen = Seen { batch, contexts: self.scheduler.contexts(), paths: &self.paths, step: whole };
             explain.pass(&seen, &graphed, length, &mut self.machine);
         }
-        let info = PassInfo { begin, end: self.machine.now(), batch, memory_bytes: self.memory.held() };
+        let kv_bytes = self.scheduler.kv_bytes();
+        let (waiting, running) = (self.scheduler.waiting(), self.scheduler.running());
+        let entries = kv_bytes / self.model.kv_entry_bytes();
+        self.ledger.stand(length, waiting as u64, running as u64, entries, entries);
+        let info = PassInfo {
+            begin,
+            end: self.machine.now(),
+            batch,
+            memory_bytes: self.memory.held(),
+            waiting: waiting as u32,
+            running: running as u32,
+            kv_bytes,
+            busy: SimTime::from_ps(busy as u64),
+            dynamic_pj: dynamic as u64,
+        };
         observer.pass(&info);
         self.machine.graphed = graphed;
         activations
+    }
+
+    /// Gives each phase and each request of a pass that began at `begin` and is over its part of the time and the energy, by
+    /// tokens.
+    fn share_out(&mut self, batch: &Batch, begin: SimTime, busy_ps: u128, dynamic_pj: u128) {
+        let length = self.machine.now() - begin;
+        let idle_ps = u128::from(length.ps()) - busy_ps;
+        // `as` rounds down to whole picojoules, far below what the constants of power are known to.
+        let energy_pj = self.machine.device().energy_pj(busy_ps, idle_ps, dynamic_pj) as u64;
+        let mut energies = Split::new(energy_pj, batch.tokens().into());
+        let mut prompt = 0;
+        for span in &batch.spans {
+            let in_prompt = self.scheduler.sequence(span.sequence).in_prompt();
+            let whole = if span.part.to == Part::END { span.tokens } else { 0 };
+            let phase = if in_prompt { &mut self.ledger.prefill } else { &mut self.ledger.decode };
+            phase.tokens += u64::from(whole);
+            prompt += if in_prompt { span.tokens } else { 0 };
+            let slot = span.sequence as usize;
+            if self.accounts.len() <= slot {
+                self.accounts.resize(slot + 1, Account::default());
+            }
+            let account = &mut self.accounts[slot];
+            account.scheduled.get_or_insert(begin);
+            account.energy_pj += energies.take(span.tokens.into());
+        }
+        self.ledger.pass(prompt, batch.tokens(), length, energy_pj);
     }
 
     /// Moves every sequence of the pass on, and books tokens, KV bytes and finished requests.
@@ -200,17 +259,13 @@ impl<'a> Simulation<'a> {
 
         for &(slot, tokens) in &outcome.tokens {
             self.ledger.output_tokens += u64::from(tokens);
-            let slot = slot as usize;
-            if self.first_tokens.len() <= slot {
-                self.first_tokens.resize(slot + 1, None);
-            }
-            self.first_tokens[slot].get_or_insert(now);
+            self.accounts[slot as usize].first_token.get_or_insert(now);
             observer.output(tokens);
         }
         for &slot in &outcome.finished {
             let sequence = self.scheduler.sequence(slot);
-            let first = self.first_tokens[slot as usize].take().expect("a finished request put a token out");
-            self.ledger.requests.push(times(sequence, first, now));
+            let account = std::mem::take(&mut self.accounts[slot as usize]);
+            self.ledger.requests.push(times(sequence, &account, now));
         }
         self.scheduler.release(&outcome.finished);
         let freed = after - self.scheduler.kv_bytes();
@@ -232,10 +287,21 @@ impl<'a> Simulation<'a> {
     }
 }
 
-fn times(sequence: &Sequence, first: SimTime, last: SimTime) -> RequestTimes {
-    let Request { id, arrival, output_tokens, .. } = *sequence.request();
+fn times(sequence: &Sequence, account: &Account, last: SimTime) -> RequestTimes {
+    let Request { id, arrival, prompt_tokens, output_tokens, .. } = *sequence.request();
     assert_eq!(sequence.put_out(), output_tokens, "a request that is over has put out all its tokens");
-    RequestTimes { id, arrival, first, last, output_tokens }
+    RequestTimes {
+        id,
+        arrival,
+        scheduled: account.scheduled.expect("a finished request was in a pass"),
+        first: account.first_token.expect("a finished request put a token out"),
+        last,
+        output_tokens,
+        prompt_tokens,
+        cached_tokens: 0,
+        preemptions: 0,
+        energy_pj: account.energy_pj,
+    }
 }
 
 /// Bytes of the weights that must be kept: of all layers, unless the choice was made once and for all; then of the branches
