@@ -191,9 +191,8 @@ impl Summary {
         let idle_ps = makespan - ledger.busy_ps;
         let energy_j = joules(device.energy_pj(ledger.busy_ps, idle_ps, ledger.dynamic_pj));
         let seconds = |from: SimTime, to: SimTime| (to - from).s();
-        let spread = |of: &dyn Fn(&RequestTimes) -> Option<f64>| {
-            Spread::of(requests.iter().filter_map(of).collect())
-        };
+        let spread =
+            |of: &dyn Fn(&RequestTimes) -> Option<f64>| Spread::of(requests.iter().filter_map(of).collect());
         let kv = &ledger.kv;
         let entry_bytes = model.kv_entry_bytes() as f64;
         let roofline = device.roofline(ledger.done.flops, ledger.done.bytes, model.activations).s();
