@@ -93,8 +93,8 @@ pub struct Path {
     pub hops: Box<[Hop]>,
     /// Skipped layers with work to do, in the order of the hops.
     pub skips: Box<[Skip]>,
-    /// Depth in whole blocks.
-    pub depth: f64,
+    /// Depth in halves of a block: its branches.
+    pub half_depth: u32,
     /// Entries that take bytes.
     pub stored: Entries,
     /// Entries that later tokens can see.
@@ -150,6 +150,15 @@ impl Paths {
     #[inline]
     pub fn index(route: u32, role: Role) -> u32 {
         if Paths::passes_again(role) { route | AGAIN } else { route }
+    }
+
+    /// The most entries that a path leaves at one layer, at least 1.
+    pub fn most_at_a_layer(&self) -> u64 {
+        let most = |entries: &Entries| {
+            let differing = entries.differences.iter().map(|&(_, by)| i64::from(entries.all) + i64::from(by));
+            differing.max().unwrap_or(0).max(entries.all.into()) as u64
+        };
+        self.plain.iter().chain(&self.again).map(|path| most(&path.stored)).max().unwrap_or(0).max(1)
     }
 
     /// Whether the path of this number passes a position again.
@@ -213,7 +222,7 @@ impl<'a> Compiler<'a> {
 
         let stored = Entries::of(self.at.iter().map(|at| at.stored));
         let visible = Entries::of(self.at.iter().map(|at| at.entries));
-        Path { hops, skips: skips.into(), depth: route.depth(), stored, visible }
+        Path { hops, skips: skips.into(), half_depth: (route.depth() * 2.0) as u32, stored, visible }
     }
 
     fn hop(&mut self, step: &Step, own: &mut u16) -> Hop {

@@ -24,6 +24,13 @@ impl Paging {
         Paging { shift: block_tokens.trailing_zeros(), layers, unified }
     }
 
+    /// Blocks of a sequence that leaves at most `entries` at each layer; in a unified cache, over all layers `entries` each.
+    pub fn most_blocks(&self, entries: u64) -> u64 {
+        let layers = u64::from(self.layers);
+        let size = 1 << self.shift;
+        if self.unified { (entries * layers).div_ceil(size) } else { entries.div_ceil(size) * layers }
+    }
+
     #[inline]
     fn blocks(&self, entries: u32) -> u32 {
         (entries + ((1 << self.shift) - 1)) >> self.shift

@@ -136,6 +136,11 @@ impl<'a> Scheduler<'a> {
         &self.slots[slot as usize].as_ref().expect("an occupied slot").1
     }
 
+    /// The same, to keep accounts in.
+    pub fn sequence_mut(&mut self, slot: u32) -> &mut Sequence<'a> {
+        &mut self.slots[slot as usize].as_mut().expect("an occupied slot").1
+    }
+
     /// KV blocks: what is held, the most that was, and what there is.
     pub fn blocks(&self) -> &Pool {
         &self.blocks
@@ -168,11 +173,15 @@ impl<'a> Scheduler<'a> {
     /// One pass over all that run, and those that can begin.
     fn next_step(&mut self, now: SimTime, paths: &Paths, batch: &mut Batch) {
         let mut budget = self.serving.max_batched_tokens;
+        let before = self.preemptions;
         match self.serving.first {
             First::Decode => {
                 self.advance(true, &mut budget, paths, batch);
                 self.advance(false, &mut budget, paths, batch);
-                self.admit(now, &mut budget, paths, batch);
+                // Who has just lost blocks does not get them back at once.
+                if self.preemptions == before {
+                    self.admit(now, &mut budget, paths, batch);
+                }
             }
             First::Prefill => {
                 self.advance(false, &mut budget, paths, batch);
@@ -329,11 +338,11 @@ impl<'a> Scheduler<'a> {
 
     /// Sequences with a token to generate enter the queue of its first layer, with blocks for the whole route.
     fn fill_queues(&mut self, now: SimTime, paths: &Paths, batch: &mut Batch) {
-        let mut index = 0;
+        let (mut index, mut budget) = (0, u32::MAX);
         while index < self.running.len() {
             let slot = self.running[index];
             if !self.queues.holds(slot) {
-                self.take(slot, &mut u32::MAX.clone(), paths, batch);
+                self.take(slot, &mut budget, paths, batch);
                 if batch.spans.pop().is_some() {
                     let path = batch.paths.pop().expect("a span has a path");
                     self.queues.enter(slot, paths.get(path), 0, now);

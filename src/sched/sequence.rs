@@ -15,6 +15,8 @@ pub struct Sequence<'a> {
     pub scheduled: SimTime,
     /// When its first token came out.
     pub first: Option<SimTime>,
+    /// Its share of the energy of the passes that it was in, picojoules.
+    pub energy_pj: u64,
     /// KV blocks that are kept for it.
     pub(super) promised: u64,
     /// How often its entries were thrown away.
@@ -41,6 +43,7 @@ impl<'a> Sequence<'a> {
             arrival,
             scheduled: arrival,
             first: None,
+            energy_pj: 0,
             promised: 0,
             preemptions: 0,
             run: 0,
@@ -210,12 +213,16 @@ impl<'a> Sequence<'a> {
         if !self.is_replaying() {
             let runs = &self.request.runs;
             if matches!(self.current().role, Role::Draft | Role::Verify) {
-                while self.run > 0 && runs[self.run].role != Role::Plain && runs[self.run - 1].role == Role::Draft {
+                while self.run > 0
+                    && runs[self.run].role != Role::Plain
+                    && runs[self.run - 1].role == Role::Draft
+                {
                     self.run -= 1;
                 }
                 self.passed = 0;
             }
-            let so_far = |(index, run): (usize, &Run)| if index < self.run { run.advance() } else { self.passed };
+            let so_far =
+                |(index, run): (usize, &Run)| if index < self.run { run.advance() } else { self.passed };
             for (index, run) in runs.iter().enumerate().take(self.run + 1) {
                 match run.role {
                     Role::Draft => {}
