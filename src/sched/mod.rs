@@ -269,6 +269,12 @@ impl<'a> Scheduler<'a> {
                 return;
             }
             let slot = match waiter {
+                // Not before it can have again what it lost and grow: else it would soon be back.
+                Waiter::Preempted(slot)
+                    if !self.running.is_empty() && self.sequence(slot).lost_blocks > self.blocks.free() =>
+                {
+                    return;
+                }
                 Waiter::Preempted(slot) => slot,
                 Waiter::New(index) => {
                     let mut sequence = Sequence::new(&self.requests[index as usize], arrival);
@@ -308,7 +314,9 @@ impl<'a> Scheduler<'a> {
         let (place, sequence) = self.slots[slot as usize].as_mut().expect("an occupied slot");
         let context = std::mem::take(&mut self.contexts[slot as usize]);
         self.held_entries -= context.stored();
-        self.blocks.give_back(sequence.preempt());
+        let lost = sequence.preempt();
+        sequence.lost_blocks = lost + self.paging.most_blocks(1);
+        self.blocks.give_back(lost);
         self.preemptions += 1;
         self.waiting.push(Reverse((*place, Waiter::Preempted(slot), sequence.arrival)));
         self.queues.leave(slot);

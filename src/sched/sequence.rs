@@ -19,6 +19,8 @@ pub struct Sequence<'a> {
     pub energy_pj: u64,
     /// KV blocks that are kept for it.
     pub(super) promised: u64,
+    /// Blocks that it held when it was preempted, and one more for each layer.
+    pub(super) lost_blocks: u64,
     /// How often its entries were thrown away.
     pub preemptions: u32,
     /// Current run, and how many of its tokens have passed.
@@ -45,6 +47,7 @@ impl<'a> Sequence<'a> {
             first: None,
             energy_pj: 0,
             promised: 0,
+            lost_blocks: 0,
             preemptions: 0,
             run: 0,
             passed: 0,

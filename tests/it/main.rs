@@ -23,6 +23,7 @@ mod profiles;
 mod queued;
 mod queueing;
 mod route_ids;
+mod serving;
 mod stretch;
 mod synth;
 mod tidy;
