@@ -254,6 +254,9 @@ impl<'a> Simulation<'a> {
             self.memory.give_back(before - after);
         }
         self.ledger.memory.kv_peak = self.ledger.memory.kv_peak.max(after);
+        // Held for an instant, by those who are over, too.
+        let entries = after / self.model.kv_entry_bytes();
+        self.ledger.stand(SimTime::ZERO, 0, 0, entries, entries);
         // The entries of a pass are written while its activations live.
         self.memory.give_back(activations);
 

@@ -21,6 +21,8 @@ mod oracles;
 mod profiles;
 mod queued;
 mod queueing;
+mod series;
+mod serving_metrics;
 mod stretch;
 mod synth;
 mod tidy;
