@@ -31,8 +31,9 @@ impl Paging {
         if self.unified { (entries * layers).div_ceil(size) } else { entries.div_ceil(size) * layers }
     }
 
+    /// Blocks of so many entries. Below zero, as between two halves of a change, it goes on in equal steps.
     #[inline]
-    fn blocks(&self, entries: u32) -> u32 {
+    fn blocks(&self, entries: i32) -> i32 {
         (entries + ((1 << self.shift) - 1)) >> self.shift
     }
 }
@@ -41,9 +42,9 @@ impl Paging {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Table {
     /// Entries at each layer while all hold the same; entries in all of a unified cache.
-    flat: u32,
+    flat: i32,
     /// Entries at each layer once they differ.
-    layers: Vec<u32>,
+    layers: Vec<i32>,
     blocks: u64,
 }
 
@@ -70,11 +71,12 @@ impl Table {
 
     #[inline]
     fn change(&mut self, entries: &Entries, times: i64, paging: &Paging) {
-        let moved = |by: i64| (by * times) as i32;
-        let step = |count: &mut u32, by: i32| {
+        let moved =
+            |by: i64| i32::try_from(by * times).expect("a sequence has fewer than 2^31 entries at a layer");
+        let step = |count: &mut i32, by: i32| {
             let before = paging.blocks(*count);
-            *count = count.wrapping_add_signed(by);
-            i64::from(paging.blocks(*count)) - i64::from(before)
+            *count += by;
+            i64::from(paging.blocks(*count) - before)
         };
         let delta = if paging.unified {
             step(&mut self.flat, moved(entries.total.into()))
@@ -88,8 +90,8 @@ impl Table {
             // Within the loop over all layers nothing but whole-lane arithmetic, so that it runs on vectors.
             let mut delta = 0i32;
             for count in &mut self.layers {
-                let after = count.wrapping_add_signed(all);
-                delta += paging.blocks(after) as i32 - paging.blocks(*count) as i32;
+                let after = *count + all;
+                delta += paging.blocks(after) - paging.blocks(*count);
                 *count = after;
             }
             let mut delta = i64::from(delta);

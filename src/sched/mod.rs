@@ -67,6 +67,8 @@ pub struct Scheduler<'a> {
     free: Vec<u32>,
     queues: Queues,
     preemptions: u64,
+    /// Whether someone lost blocks while this pass was formed.
+    preempted: bool,
     held_entries: u64,
 }
 
@@ -100,6 +102,7 @@ impl<'a> Scheduler<'a> {
             free: Vec::new(),
             queues: Queues::new(layers),
             preemptions: 0,
+            preempted: false,
             held_entries: 0,
         }
     }
@@ -159,6 +162,7 @@ impl<'a> Scheduler<'a> {
     /// Fills `batch` (emptied first) with what runs next. False: nobody has anything to run.
     pub fn next_batch(&mut self, now: SimTime, paths: &Paths, batch: &mut Batch) -> bool {
         batch.clear();
+        self.preempted = false;
         match self.policy {
             Policy::Queued { full, wait_us } => {
                 self.next_queued(now, full, SimTime::from_us(wait_us), paths, batch)
@@ -173,15 +177,11 @@ impl<'a> Scheduler<'a> {
     /// One pass over all that run, and those that can begin.
     fn next_step(&mut self, now: SimTime, paths: &Paths, batch: &mut Batch) {
         let mut budget = self.serving.max_batched_tokens;
-        let before = self.preemptions;
         match self.serving.first {
             First::Decode => {
                 self.advance(true, &mut budget, paths, batch);
                 self.advance(false, &mut budget, paths, batch);
-                // Who has just lost blocks does not get them back at once.
-                if self.preemptions == before {
-                    self.admit(now, &mut budget, paths, batch);
-                }
+                self.admit(now, &mut budget, paths, batch);
             }
             First::Prefill => {
                 self.advance(false, &mut budget, paths, batch);
@@ -257,7 +257,9 @@ impl<'a> Scheduler<'a> {
 
     /// Those who wait begin, the first in line first; nobody overtakes.
     fn admit(&mut self, now: SimTime, budget: &mut u32, paths: &Paths, batch: &mut Batch) {
-        while self.running.len() < self.serving.max_sequences as usize
+        // Who has just lost blocks does not get them back at once: those whom they were short for run first.
+        while (!self.preempted || self.running.is_empty())
+            && self.running.len() < self.serving.max_sequences as usize
             && *budget > 0
             && let Some(&Reverse((place, waiter, arrival))) = self.waiting.peek()
         {
@@ -318,6 +320,7 @@ impl<'a> Scheduler<'a> {
         sequence.lost_blocks = lost + self.paging.most_blocks(1);
         self.blocks.give_back(lost);
         self.preemptions += 1;
+        self.preempted = true;
         self.waiting.push(Reverse((*place, Waiter::Preempted(slot), sequence.arrival)));
         self.queues.leave(slot);
         self.running.retain(|&other| other != slot);

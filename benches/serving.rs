@@ -1,0 +1,120 @@
+//! Output tokens a second of CPU time, one thread: a server under Poisson arrivals, dense and routed.
+//!
+//! `cargo bench --bench serving`. With `INFERENCE_LAB=path/to/inference-lab` (crates.io, 1.0.0) and `PEER=folder` of its
+//! `config.toml` and `workload.toml`, the peer runs the same load in the same minute, and the ratio is printed.
+
+#![allow(clippy::print_stdout, reason = "a bench prints")]
+
+use radialsim::batch::{Policy, Visibility};
+use radialsim::cost::{Device, Limits};
+use radialsim::hw::Hardware;
+use radialsim::kernel::Density;
+use radialsim::lower::{Dispatch, RouterPlan};
+use radialsim::metrics::Summary;
+use radialsim::model::Model;
+use radialsim::sched::Serving;
+use radialsim::sim::{Fidelity, Setup, Silent, run};
+use radialsim::trace::synth::{Arrivals, Length, Lengths, Method, generate, requests};
+use radialsim::trace::{Trace, draw_routes};
+use std::process::Command;
+use std::time::Instant;
+
+fn main() {
+    println!(
+        "{:34} {:>9} {:>9} {:>12} {:>9}",
+        "Llama-3.1-8B on H100", "requests", "CPU s", "M tokens/s", "peak MB"
+    );
+    let dense = report("dense", 10_000, &load(&Method::Dense, 10_000));
+    let routed = load(&skips(), 10);
+    let routed = draw_routes(&routed, arrivals(10_000), 1).expect("routes for both phases");
+    println!("{} distinct routes", routed.routes.len());
+    report("routed", 10_000, &routed);
+    let long = report("dense", 100_000, &load(&Method::Dense, 100_000));
+    println!("100,000 requests take {:.2} times as long as 10,000", long.seconds / dense.seconds);
+    peer(&dense);
+}
+
+struct Timed {
+    tokens: u64,
+    seconds: f64,
+}
+
+fn arrivals(count: u32) -> Vec<radialsim::trace::Request> {
+    let length = Length::Uniform { low: 256, high: 768 };
+    let lengths = Lengths { prompt: length.clone(), output: length };
+    requests(count, &lengths, &Arrivals::Poisson { rate_per_s: 20.0 }, 7).expect("valid lengths")
+}
+
+fn load(method: &Method, count: u32) -> Trace {
+    generate(method, 32, arrivals(count), 1).expect("a valid method")
+}
+
+/// About 1,000 distinct routes: ten requests of a hundred or so tokens each.
+fn skips() -> Method {
+    let text =
+        "CorrelatedSkips(skip: 0.25, correlation: 0.5, share: Step, branches: Jointly, kv: project_only)";
+    radialsim::ron_text::parse(text, "a method").expect("a valid method")
+}
+
+fn report(name: &str, count: u32, trace: &Trace) -> Timed {
+    let model = Model::builtin("llama-3.1-8b").expect("built in");
+    let dispatch = Dispatch {
+        policy: Policy::Aligned,
+        capture: (0..=8).map(|power| 1 << power).collect(),
+        visibility: Visibility::SameLayer,
+        nested_width: false,
+        density: Density::Dense,
+        router: RouterPlan::FREE,
+        monotone: true,
+    };
+    let hardware = Hardware::shipped("nvidia-h100-sxm").expect("shipped");
+    let setup = Setup {
+        model,
+        hardware,
+        limits: Limits::default(),
+        serving: Serving { watermark: 0.0, ..Serving::new(2048, 256, true) },
+        dispatch,
+        fidelity: Fidelity::Step,
+        explain: false,
+    };
+    let begin = Instant::now();
+    let ledger = run(&setup, trace, &mut Silent).expect("a load that fits");
+    let device = Device::new(&setup.hardware, setup.limits).expect("valid limits");
+    let summary = Summary::new(&ledger, &device, &setup.model);
+    let seconds = begin.elapsed().as_secs_f64();
+    let tokens = summary.output_tokens;
+    println!(
+        "{name:34} {count:>9} {seconds:>9.3} {:>12.1} {:>9.1}",
+        tokens as f64 / seconds / 1e6,
+        peak_mb().unwrap_or(f64::NAN)
+    );
+    Timed { tokens, seconds }
+}
+
+/// The peer on the same load: whole process, as its users run it.
+fn peer(ours: &Timed) {
+    let (Ok(program), Ok(folder)) = (std::env::var("INFERENCE_LAB"), std::env::var("PEER")) else {
+        println!("peer: set INFERENCE_LAB and PEER to time it beside this");
+        return;
+    };
+    let begin = Instant::now();
+    let done = Command::new(program)
+        .args(["-q", "-c", "config.toml", "-w", "workload.toml"])
+        .current_dir(folder)
+        .stdout(std::process::Stdio::null())
+        .status();
+    let seconds = begin.elapsed().as_secs_f64();
+    assert!(done.is_ok_and(|status| status.success()), "the peer ran");
+    println!(
+        "peer: {seconds:.3} s; this is {:.2} times as fast for {} tokens",
+        seconds / ours.seconds,
+        ours.tokens
+    );
+}
+
+/// Peak resident memory of this process so far, where the system tells.
+fn peak_mb() -> Option<f64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find(|line| line.starts_with("VmHWM"))?;
+    line.split_whitespace().nth(1)?.parse::<f64>().ok().map(|kb| kb / 1e3)
+}
