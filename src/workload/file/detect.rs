@@ -5,6 +5,7 @@ use super::table::{OUTPUT, PROMPT};
 use crate::error::{InputError, Result};
 use crate::trace::json::Object;
 use crate::trace::lines::Input;
+use serde::de::IgnoredAny;
 use std::path::Path;
 
 /// Parquet files are router traces.
@@ -28,7 +29,7 @@ pub(super) enum Shape {
     Cells(Vec<String>),
     /// The keys of the object on the first line.
     Keys(Vec<String>),
-    /// An object that goes over several lines, or a very long first line: a vLLM result.
+    /// An object that does not end on the first line, or not in what was looked at: a vLLM result.
     Result,
 }
 
@@ -95,8 +96,10 @@ pub(super) fn shape(input: &mut Input) -> Result<Shape> {
     }
     Ok(match Object::parse(&line) {
         Ok(object) => Shape::Keys(object.entries().map(|(key, _)| key.to_owned()).collect()),
-        // A line of JSON Lines that is wrong says so when it is read; results come with their texts on one long line.
-        Err(_) if line.trim() == "{" || end.is_none() || line.contains("\"input_lens\"") => Shape::Result,
+        // A result goes over several lines, or on one that is longer than what is looked at.
+        Err(_) if serde_json::from_str::<IgnoredAny>(&line).is_err_and(|error| error.is_eof()) => {
+            Shape::Result
+        }
         Err(error) => return Err(super::collect::in_line(error, 1)),
     })
 }
