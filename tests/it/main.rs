@@ -25,6 +25,7 @@ mod queued;
 mod queueing;
 mod requests;
 mod requests_bad;
+mod requests_scenario;
 mod route_ids;
 mod stretch;
 mod synth;
