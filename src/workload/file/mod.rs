@@ -12,7 +12,7 @@ mod vllm;
 use super::arrivals::Times;
 use super::synthetic::prioritize;
 use super::{Arrivals, Load, Options, PriorityShare, Remark};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::trace::lines::Input;
 use collect::Collector;
 pub use mooncake::BLOCK as MOONCAKE_BLOCK;
@@ -197,5 +197,5 @@ fn from_trace(path: &Path) -> Result<Load> {
         let arrival = i128::from(next.request.arrival.ps());
         out.add(arrival, next.request);
     }
-    out.finish().map_err(Error::from)
+    out.finish()
 }
