@@ -84,7 +84,7 @@ fn whole(name: &str, text: &str, batch: u32, captured: bool) {
     let setup = Setup {
         hardware: Hardware::shipped("nvidia-h100-sxm").expect("shipped"),
         limits: Limits::default(),
-        serving: Serving { max_batched_tokens: 2048, max_sequences: batch, chunked_prefill: true },
+        serving: Serving::new(2048, batch, true),
         dispatch: Dispatch {
             policy: Policy::Aligned,
             capture: if captured { vec![1, 2, 4, 8, 16, 32, 64] } else { vec![] },

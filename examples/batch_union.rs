@@ -23,13 +23,16 @@ fn main() -> radialsim::error::Result<()> {
             names_printed = true;
         }
         let pass_ms = |index: usize| {
-            let ledger = &outcome.variants[index].ledger;
+            let ledger = &outcome.variants[index].first().ledger;
             ledger.pass_ps as f64 / 1e9 / ledger.passes as f64
         };
         print!("{batch:>5} {:>10.3}", pass_ms(0));
         for (index, variant) in outcome.variants.iter().enumerate().skip(1) {
             let saving = 100.0 * (1.0 - pass_ms(index) / pass_ms(0));
-            print!(" {:>20}", format!("{saving:+.1} % ({:.3})", variant.summary.work.layer_weights_read));
+            print!(
+                " {:>20}",
+                format!("{saving:+.1} % ({:.3})", variant.first().summary.work.layer_weights_read)
+            );
         }
         println!();
     }

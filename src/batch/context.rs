@@ -94,12 +94,15 @@ impl Context {
 
     fn add(&mut self, path: &Path, sign: i32, layers: u32) {
         let by = |count: u32| i64::from(sign) * i64::from(count);
-        self.all = u32::try_from(i64::from(self.all) + by(path.all)).expect("entries taken back were there");
-        self.total = self.total.checked_add_signed(by(path.visible)).expect("entries taken back were there");
-        self.stored = self.stored.checked_add_signed(by(path.stored)).expect("entries taken back were there");
-        if !path.differences.is_empty() {
+        self.all =
+            u32::try_from(i64::from(self.all) + by(path.visible.all)).expect("entries taken back were there");
+        self.total =
+            self.total.checked_add_signed(by(path.visible.total)).expect("entries taken back were there");
+        self.stored =
+            self.stored.checked_add_signed(by(path.stored.total)).expect("entries taken back were there");
+        if !path.visible.differences.is_empty() {
             self.differences.resize(layers as usize, 0);
-            for &(layer, difference) in &path.differences {
+            for &(layer, difference) in &path.visible.differences {
                 self.differences[layer as usize] += sign * difference;
             }
         }

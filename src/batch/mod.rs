@@ -7,7 +7,7 @@ mod context;
 mod path;
 
 pub use context::{Context, Visibility};
-pub use path::{Hop, Left, Path, Paths, Skip};
+pub use path::{Entries, Hop, Left, Path, Paths, Skip};
 
 use serde::{Deserialize, Serialize};
 

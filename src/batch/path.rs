@@ -93,16 +93,33 @@ pub struct Path {
     pub hops: Box<[Hop]>,
     /// Skipped layers with work to do, in the order of the hops.
     pub skips: Box<[Skip]>,
-    /// Depth in whole blocks.
-    pub depth: f64,
+    /// Depth in halves of a block: its branches.
+    pub half_depth: u32,
     /// Entries that take bytes.
-    pub stored: u32,
-    /// Entries that later tokens can see, over all layers.
-    pub visible: u32,
-    /// Entries at each layer, as `all` at every layer and differences from it at some.
+    pub stored: Entries,
+    /// Entries that later tokens can see.
+    pub visible: Entries,
+}
+
+/// Entries by layer: `all` at every layer, and differences from it at some.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entries {
+    /// Over all layers.
+    pub total: u32,
+    /// At each layer that `differences` does not name.
     pub all: u32,
-    /// (layer, entries there - `all`).
+    /// (layer, entries there - `all`), layers ascending.
     pub differences: Box<[(u16, i32)]>,
+}
+
+impl Entries {
+    fn of(counts: impl ExactSizeIterator<Item = u32> + Clone) -> Self {
+        let total = counts.clone().sum();
+        let all = u32::from(total as usize * 2 > counts.len());
+        let differing = counts.enumerate().filter(|&(_, count)| count != all);
+        let differences = differing.map(|(layer, count)| (layer as u16, count as i32 - all as i32)).collect();
+        Entries { total, all, differences }
+    }
 }
 
 /// The paths of a run. A route has two: as a plain token takes it, and as a later pass over the same position takes it
@@ -135,6 +152,21 @@ impl Paths {
         if Paths::passes_again(role) { route | AGAIN } else { route }
     }
 
+    /// The most entries that a path leaves at one layer, at least 1.
+    pub fn most_at_a_layer(&self) -> u64 {
+        let most = |entries: &Entries| {
+            let differing = entries.differences.iter().map(|&(_, by)| i64::from(entries.all) + i64::from(by));
+            differing.max().unwrap_or(0).max(entries.all.into()) as u64
+        };
+        self.plain.iter().chain(&self.again).map(|path| most(&path.stored)).max().unwrap_or(0).max(1)
+    }
+
+    /// Whether the path of this number passes a position again.
+    #[inline]
+    pub fn is_again(index: u32) -> bool {
+        index & AGAIN != 0
+    }
+
     /// The path of this number.
     #[inline]
     pub fn get(&self, index: u32) -> &Path {
@@ -154,6 +186,7 @@ struct AtLayer {
     visits: u16,
     attended: bool,
     entries: u32,
+    stored: u32,
     /// KV action of the first step that names the layer.
     named: Option<KvAction>,
 }
@@ -165,15 +198,15 @@ impl<'a> Compiler<'a> {
 
     fn compile(&mut self, route: &Route, again: bool) -> Path {
         self.at.fill(AtLayer::default());
-        let (mut stored, mut own) = (0, 0);
-        let mut hops: Box<[Hop]> = route.0.iter().map(|step| self.hop(step, &mut stored, &mut own)).collect();
+        let mut own = 0;
+        let mut hops: Box<[Hop]> = route.0.iter().map(|step| self.hop(step, &mut own)).collect();
         let mut skips = Vec::new();
         // The state at a skip is that before the first later layer (pool order) of the route.
         let mut before = 0;
         for (layer, at) in self.at.iter_mut().enumerate().filter(|(_, at)| !again && !at.attended) {
             let left = Left::of_skip(at.named.unwrap_or(self.header.kv));
             at.entries += u32::from(left.visible());
-            stored += u32::from(left.stored());
+            at.stored += u32::from(left.stored());
             if matches!(left, Left::Projected | Left::Copied) {
                 if self.header.order == Order::Any {
                     before = 0;
@@ -187,14 +220,12 @@ impl<'a> Compiler<'a> {
         }
         skips.sort_by_key(|skip| (skip.before, skip.layer));
 
-        let visible = self.at.iter().map(|at| at.entries).sum();
-        let all = u32::from(visible as usize * 2 > self.at.len());
-        let counts = self.at.iter().enumerate().filter(|(_, at)| at.entries != all);
-        let differences = counts.map(|(layer, at)| (layer as u16, at.entries as i32 - all as i32)).collect();
-        Path { hops, skips: skips.into(), depth: route.depth(), stored, visible, all, differences }
+        let stored = Entries::of(self.at.iter().map(|at| at.stored));
+        let visible = Entries::of(self.at.iter().map(|at| at.entries));
+        Path { hops, skips: skips.into(), half_depth: (route.depth() * 2.0) as u32, stored, visible }
     }
 
-    fn hop(&mut self, step: &Step, stored: &mut u32, own: &mut u16) -> Hop {
+    fn hop(&mut self, step: &Step, own: &mut u16) -> Hop {
         let left = if step.modules.attention() { Left::of_step(step.kv) } else { Left::Nothing };
         let at = &mut self.at[step.layer as usize];
         if at.visits == 0 {
@@ -206,7 +237,7 @@ impl<'a> Compiler<'a> {
         let (own_here, own_before) = (at.entries as u16, *own);
         at.entries += u32::from(left.visible());
         *own += u16::from(left.visible());
-        *stored += u32::from(left.stored());
+        at.stored += u32::from(left.stored());
         Hop {
             layer: step.layer as u16,
             occurrence: at.visits - 1,

@@ -2,10 +2,11 @@
 
 use super::progress::Bar;
 use radialsim::error::{InputError, Result, shorten};
+use radialsim::report::series::{self, Series};
 use radialsim::report::timeline::{self, Timeline};
 use radialsim::report::{Staged, json, table};
 use radialsim::scenario::{self, Outcome, Scenario};
-use radialsim::sim::{Fidelity, Silent};
+use radialsim::sim::{Fidelity, Setup};
 use std::path::{Path, PathBuf};
 
 /// What to simulate, and where the results go.
@@ -24,12 +25,21 @@ pub struct Args {
     #[arg(long, value_name = "N", default_value_t = timeline::MOST_KERNELS, requires = "timeline",
         value_parser = clap::value_parser!(u64).range(1..=100_000_000))]
     timeline_events: u64,
+    /// Writes load, memory, power and tokens over time as CSV, for the first seed.
+    #[arg(long, value_name = "FILE")]
+    series: Option<PathBuf>,
+    /// Seconds of a row of the series.
+    #[arg(long, value_name = "S", default_value_t = series::INTERVAL_S, requires = "series")]
+    interval: f64,
     /// Sets a key of the scenario anew: serving.max_sequences=8, variants.1.policy=hop, hardware.memory.dram_gb_per_s=2000.
     #[arg(long = "set", value_name = "KEY=VALUE")]
     settings: Vec<String>,
     /// Replaces the scenario's seed.
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
+    /// Runs each variant with this many seeds; tables and JSON then have means and confidence intervals.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    seeds: Option<u32>,
     /// Threads; results do not depend on them. Absent: as many as the machine has.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     threads: Option<u16>,
@@ -41,31 +51,29 @@ pub struct Args {
 /// Simulates.
 pub fn run(args: &Args) -> Result<()> {
     let scenarios = args.scenarios.iter().map(|path| args.load(path)).collect::<Result<Vec<_>>>()?;
-    if args.json.is_some() && args.json == args.timeline {
-        let error = InputError::expected("a file of its own, which is not that of --json").key("--timeline");
-        return Err(error.into());
-    }
+    args.check_files()?;
     // A place that cannot be written to is better known before the work than after it.
     let json = args.json.as_ref().map(Staged::create).transpose()?;
     let timeline = args.timeline.as_ref().map(Staged::create).transpose()?;
-    let variants: usize = scenarios.iter().map(|scenario| scenario.variants.len()).sum();
-    let kernels = (args.timeline_events / variants as u64).max(1);
+    let series = args.series.as_ref().map(Staged::create).transpose()?;
+    let interval = series::interval(args.interval)?;
+    let variants: u64 = scenarios.iter().map(|scenario| scenario.variants.len() as u64).sum();
+    let kernels = (args.timeline_events / variants).max(1);
+    let rows = series::MOST_ROWS / variants;
+    let watch = |_: usize, setup: &Setup| {
+        let timeline = timeline.is_some().then(|| Timeline::new(setup, kernels));
+        (timeline, series.is_some().then(|| Series::new(setup, interval, rows)))
+    };
 
-    let (mut outcomes, mut timelines) = (Vec::new(), Vec::new());
+    let (mut outcomes, mut watched) = (Vec::new(), Vec::new());
     for scenario in &scenarios {
         let bar = Bar::new(&scenario.title, args.quiet);
-        let outcome = if timeline.is_some() {
-            let watch = |_, setup: &_| Timeline::new(setup, kernels);
-            let (outcome, watched) = scenario::run(scenario, args.threads(), &bar, watch)?;
-            let of_variant = |one: &scenario::VariantOutcome| match scenarios.len() {
-                1 => one.name.clone(),
-                _ => format!("{}: {}", outcome.title, one.name),
-            };
-            timelines.extend(outcome.variants.iter().map(of_variant).zip(watched));
-            outcome
-        } else {
-            scenario::run(scenario, args.threads(), &bar, |_, _| Silent)?.0
+        let (outcome, watchers) = scenario::run(scenario, args.threads(), &bar, watch)?;
+        let of_variant = |one: &scenario::VariantOutcome| match scenarios.len() {
+            1 => one.name.clone(),
+            _ => format!("{}: {}", outcome.title, one.name),
         };
+        watched.extend(outcome.variants.iter().map(of_variant).zip(watchers));
         outcomes.push(outcome);
     }
 
@@ -73,11 +81,21 @@ pub fn run(args: &Args) -> Result<()> {
         file.finish(|out| out.write_all(json::render(&outcomes).as_bytes()))?;
     }
     if let Some(file) = timeline {
-        let timelines: Vec<_> = timelines.iter().map(|(name, timeline)| (name.clone(), timeline)).collect();
+        let timelines = named(&watched, |(timeline, _)| timeline.as_ref());
         file.finish(|out| timeline::write(out, &timelines))?;
         args.say_what_is_left_out(&timelines);
     }
+    if let Some(file) = series {
+        let series = named(&watched, |(_, series)| series.as_ref());
+        file.finish(|out| series::write(out, &series))?;
+        args.say_what_is_coarse(&series);
+    }
     print_tables(&outcomes)
+}
+
+/// What each variant's watchers hold of one kind.
+fn named<'a, W, T>(watched: &'a [(String, W)], of: impl Fn(&'a W) -> Option<&'a T>) -> Vec<(String, &'a T)> {
+    watched.iter().filter_map(|(name, watchers)| Some((name.clone(), of(watchers)?))).collect()
 }
 
 fn print_tables(outcomes: &[Outcome]) -> Result<()> {
@@ -91,7 +109,21 @@ impl Args {
         if self.timeline.is_some() {
             scenario.fidelity = Some(Fidelity::Kernel);
         }
+        scenario.seeds = self.seeds.unwrap_or(scenario.seeds);
         Ok(scenario)
+    }
+
+    /// No two results go to one file.
+    fn check_files(&self) -> Result<()> {
+        let files = [("--json", &self.json), ("--timeline", &self.timeline), ("--series", &self.series)];
+        for (index, (key, file)) in files.iter().enumerate() {
+            let same = |(_, other): &&(&str, &Option<PathBuf>)| file.is_some() && other == file;
+            if let Some((other, _)) = files[..index].iter().find(same) {
+                let expected = format!("a file of its own, which is not that of {other}");
+                return Err(InputError::expected(expected).key(*key).into());
+            }
+        }
+        Ok(())
     }
 
     fn threads(&self) -> usize {
@@ -108,5 +140,16 @@ impl Args {
         super::say(&format!(
             "note: the timeline of {name}{others} is full and ends early, at {until}; --timeline-events raises this"
         ));
+    }
+
+    fn say_what_is_coarse(&self, series: &[(String, &Series)]) {
+        let coarse = series.iter().filter_map(|(name, series)| Some((name, series.coarsened()?)));
+        for (name, interval) in coarse.filter(|_| !self.quiet) {
+            let (name, asked) = (shorten(name), self.interval);
+            super::say(&format!(
+                "note: the series of {name} would have too many rows of {asked} s; its rows are {} s long",
+                interval.s()
+            ));
+        }
     }
 }

@@ -174,6 +174,12 @@ impl Device {
         (self.static_w, self.idle_w)
     }
 
+    /// Energy in picojoules (W x ps = pJ): static power while a kernel runs, idle power otherwise, and `dynamic_pj` that the
+    /// kernels add.
+    pub fn energy_pj(&self, busy_ps: u128, idle_ps: u128, dynamic_pj: u128) -> f64 {
+        self.static_w * busy_ps as f64 + self.idle_w * idle_ps as f64 + dynamic_pj as f64
+    }
+
     /// Time of a copy of `bytes` to or from the host.
     pub fn host_copy(&self, bytes: u64) -> SimTime {
         self.host_latency + SimTime::at_rate(bytes, self.host_bytes_per_s)

@@ -298,7 +298,7 @@ impl Groups {
                     Visibility::OnePerToken => (u64::from(context.tokens()) + passed, 1),
                     Visibility::AllEntries => (
                         context.seen(hop.layer, view.visibility) + entries + u64::from(hop.own_before),
-                        u64::from(path.visible),
+                        u64::from(path.visible.total),
                     ),
                 };
                 if group.span != current {
@@ -323,12 +323,12 @@ impl Groups {
                 };
                 self.group(wave, skip.layer).project += run.len() as u32;
             }
-            self.left_all += count * u64::from(path.all);
-            for &(layer, difference) in &path.differences {
+            self.left_all += count * u64::from(path.visible.all);
+            for &(layer, difference) in &path.visible.differences {
                 self.left[layer as usize] += count as i64 * i64::from(difference);
             }
             passed += count;
-            entries += count * u64::from(path.visible);
+            entries += count * u64::from(path.visible.total);
         }
     }
 }

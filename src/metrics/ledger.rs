@@ -1,5 +1,6 @@
 //! What happened in a run, added up as it happens: exact integers, a fixed amount of memory for any number of kernels.
 
+use super::Split;
 use crate::cost::Price;
 use crate::lower::Cause;
 use crate::units::{SimTime, SourceKind, Work};
@@ -25,19 +26,59 @@ impl Tally {
     }
 }
 
-/// When the tokens of a request came.
+/// What became of a request, and when its tokens came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RequestTimes {
     /// The trace's id.
     pub id: u64,
     /// Arrival.
     pub arrival: SimTime,
+    /// Start of the first pass that it was in.
+    pub scheduled: SimTime,
     /// First output token.
     pub first: SimTime,
     /// Last output token.
     pub last: SimTime,
     /// Output tokens.
     pub output_tokens: u32,
+    /// Tokens of its prompt.
+    pub prompt_tokens: u32,
+    /// Prompt tokens whose KV entries it took from a prefix that it shares.
+    pub cached_tokens: u32,
+    /// How often it lost its place to another request.
+    pub preemptions: u32,
+    /// Its share, by tokens, of the energy of the passes that it was in; picojoules.
+    pub energy_pj: u64,
+}
+
+/// One of the two phases of a request: reading its prompt, or generating.
+///
+/// A pass that has tokens of both gives each a part of its time and energy in proportion to the tokens.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Phase {
+    /// Tokens that took a whole route, each time they did.
+    pub tokens: u64,
+    /// Pass time, picoseconds.
+    pub time_ps: u128,
+    /// Energy of passes, picojoules.
+    pub energy_pj: u128,
+}
+
+/// Use of the blocks that hold KV entries.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct KvUse {
+    /// Token positions of a block.
+    pub block_tokens: u32,
+    /// Bytes of a block.
+    pub block_bytes: u64,
+    /// Blocks that fit beside the weights and the activations of the largest pass.
+    pub blocks: u64,
+    /// Most blocks held at once.
+    pub peak_blocks: u64,
+    /// Integral over time of the blocks held, block picoseconds.
+    pub block_ps: u128,
+    /// Integral over time of the KV entries in them (an entry: keys and values of one token at one layer), entry picoseconds.
+    pub entry_ps: u128,
 }
 
 /// Where the saving that the skipped layers promise went, over all passes; picoseconds of device or pass time, signed.
@@ -110,6 +151,24 @@ pub struct Ledger {
     pub pass_ps: u128,
     /// Sum of the critical paths of all passes: they follow each other.
     pub critical_path: SimTime,
+    /// Passes and tokens of prompts.
+    pub prefill: Phase,
+    /// Those of everything else: generated, drafted, verified and recomputed tokens.
+    pub decode: Phase,
+    /// Integral over time of the number of requests that have arrived and wait, request picoseconds.
+    pub waiting_ps: u128,
+    /// Integral over time of the number of requests that have been admitted and are not over, request picoseconds.
+    pub running_ps: u128,
+    /// Times that a running request lost its place to another.
+    pub preemptions: u64,
+    /// Tokens that ran again because their KV entries were given up.
+    pub recomputed_tokens: u64,
+    /// KV bytes that were copied to the host and back.
+    pub swapped_bytes: u64,
+    /// Prompt tokens that did not run because a shared prefix held their KV entries.
+    pub cached_tokens: u64,
+    /// Blocks of KV entries.
+    pub kv: KvUse,
     /// Prompt tokens that passed.
     pub prompt_tokens: u64,
     /// Output tokens that came out.
@@ -180,6 +239,30 @@ impl Ledger {
         self.busy_ps += other.busy_ps;
         self.dynamic_pj += other.dynamic_pj;
         self.peak_w = self.peak_w.max(other.peak_w);
+    }
+
+    /// A pass with `prompt` tokens of prompts among its `tokens` took `time` and `energy_pj`: both are split by tokens.
+    pub fn pass(&mut self, prompt: u32, tokens: u32, time: SimTime, energy_pj: u64) {
+        self.passes += 1;
+        self.pass_ps += u128::from(time.ps());
+        let tokens = u64::from(tokens);
+        let (mut times, mut energies) = (Split::new(time.ps(), tokens), Split::new(energy_pj, tokens));
+        let counts = [u64::from(prompt), tokens - u64::from(prompt)];
+        for (phase, count) in [&mut self.prefill, &mut self.decode].into_iter().zip(counts) {
+            phase.time_ps += u128::from(times.take(count));
+            phase.energy_pj += u128::from(energies.take(count));
+        }
+    }
+
+    /// Time in which nothing that is counted here changed: so many requests wait and run, so many blocks are held with so
+    /// many KV entries in them.
+    pub fn stand(&mut self, time: SimTime, waiting: u64, running: u64, blocks: u64, entries: u64) {
+        let integral = |count: u64| u128::from(count) * u128::from(time.ps());
+        self.waiting_ps += integral(waiting);
+        self.running_ps += integral(running);
+        self.kv.block_ps += integral(blocks);
+        self.kv.entry_ps += integral(entries);
+        self.kv.peak_blocks = self.kv.peak_blocks.max(blocks);
     }
 
     /// Share of the kernel time whose price has this source.

@@ -1,7 +1,15 @@
 //! Log -> numbers. Conservation is checked before anything is reported.
 
+mod interval;
 mod ledger;
+mod slo;
+mod split;
 mod summary;
 
-pub use ledger::{Ledger, Losses, Memory, RequestTimes, Tally};
-pub use summary::{Bounds, MemoryBytes, Power, Spread, Summary, WorkSummary};
+pub use interval::Interval;
+pub use ledger::{KvUse, Ledger, Losses, Memory, Phase, RequestTimes, Tally};
+pub use slo::{Goodput, Slo};
+pub use split::Split;
+pub use summary::{
+    Bounds, KvSummary, MemoryBytes, PhaseSummary, Phases, Power, Spread, Summary, WorkSummary,
+};

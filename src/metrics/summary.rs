@@ -1,6 +1,6 @@
 //! The numbers of one variant, under the keys that others read.
 
-use super::Ledger;
+use super::{Goodput, Ledger, Phase, RequestTimes};
 use crate::cost::Device;
 use crate::model::Model;
 use crate::units::{PS_PER_S, SimTime};
@@ -8,7 +8,7 @@ use serde::Serialize;
 use sha2::{Digest, Sha256};
 use statrs::statistics::{Data, Distribution, OrderStatistics};
 
-/// A distribution over requests, in seconds.
+/// A distribution over requests.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub struct Spread {
     /// Arithmetic mean.
@@ -19,6 +19,8 @@ pub struct Spread {
     pub p90: f64,
     /// 99th percentile.
     pub p99: f64,
+    /// Largest.
+    pub max: f64,
 }
 
 impl Spread {
@@ -27,9 +29,10 @@ impl Spread {
         if values.is_empty() {
             return Spread::default();
         }
+        let max = values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
         let mut data = Data::new(values);
         let mean = data.mean().unwrap_or(0.0);
-        Spread { mean, p50: data.percentile(50), p90: data.percentile(90), p99: data.percentile(99) }
+        Spread { mean, p50: data.percentile(50), p90: data.percentile(90), p99: data.percentile(99), max }
     }
 }
 
@@ -68,6 +71,58 @@ pub struct Bounds {
     pub work_over_peak_s: f64,
 }
 
+/// Prompts, and everything else.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Phases {
+    /// Tokens of prompts.
+    pub prefill: PhaseSummary,
+    /// Generated, drafted, verified and recomputed tokens.
+    pub decode: PhaseSummary,
+}
+
+/// A phase of all requests.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct PhaseSummary {
+    /// Tokens that took a whole route, each time they did.
+    pub tokens: u64,
+    /// Its share of the pass time.
+    pub time_s: f64,
+    /// Its share of the energy of passes.
+    pub energy_j: f64,
+    /// Energy over tokens.
+    pub energy_per_token_j: f64,
+}
+
+impl PhaseSummary {
+    fn new(phase: &Phase) -> Self {
+        let Phase { tokens, time_ps, energy_pj } = *phase;
+        let energy_j = energy_pj as f64 / PS_PER_S as f64;
+        PhaseSummary {
+            tokens,
+            time_s: time_ps as f64 / PS_PER_S as f64,
+            energy_j,
+            energy_per_token_j: ratio(energy_j, tokens as f64),
+        }
+    }
+}
+
+/// Blocks of KV entries.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct KvSummary {
+    /// Token positions of a block.
+    pub block_tokens: u32,
+    /// Bytes of a block.
+    pub block_bytes: u64,
+    /// Blocks that fit.
+    pub blocks: u64,
+    /// Most held at once.
+    pub peak_blocks: u64,
+    /// Share of the blocks that were held, mean over the makespan.
+    pub mean_use: f64,
+    /// Share of the bytes of held blocks that held entries, mean over time and blocks.
+    pub fill: f64,
+}
+
 /// The numbers of one variant. Field names are the keys of `simulate --json`; they carry their unit.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[expect(missing_docs, reason = "docs/METRICS.md defines each key")]
@@ -88,6 +143,22 @@ pub struct Summary {
     pub busy: serde_json::Map<String, serde_json::Value>,
     pub bounds: Bounds,
     pub digest: String,
+    pub requests_per_s: f64,
+    pub normalized_latency_s: Spread,
+    pub queue_s: Spread,
+    pub energy_per_request_j: Spread,
+    pub phases: Phases,
+    pub idle_energy_j: f64,
+    pub preemptions: u64,
+    pub recomputed_tokens: u64,
+    pub swapped_bytes: u64,
+    pub cached_prompt_tokens: u64,
+    pub kv: KvSummary,
+    pub mean_waiting: f64,
+    pub mean_running: f64,
+    /// Absent where no bound is stated; [`Summary::new`] knows none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub goodput: Option<Goodput>,
 }
 
 /// Bytes of device memory.
@@ -111,15 +182,19 @@ impl Summary {
         let makespan = u128::from(ledger.makespan.ps());
         assert!(ledger.busy_ps <= makespan, "one compute queue is busy at most all the time");
         assert!(ledger.critical_path <= ledger.makespan, "no schedule beats the critical path");
-        let output: u64 = ledger.requests.iter().map(|request| u64::from(request.output_tokens)).sum();
-        assert_eq!(output, ledger.output_tokens, "tokens out = tokens of finished requests");
-
-        let energy_j = energy_pj(ledger, device) / PS_PER_S as f64;
-        let seconds = |from: SimTime, to: SimTime| (to - from).s();
         let requests = &ledger.requests;
-        let spread = |of: &dyn Fn(&super::RequestTimes) -> Option<f64>| {
-            Spread::of(requests.iter().filter_map(of).collect())
-        };
+        let output: u64 = requests.iter().map(|request| u64::from(request.output_tokens)).sum();
+        assert_eq!(output, ledger.output_tokens, "tokens out = tokens of finished requests");
+        check_requests(ledger);
+
+        let joules = |pj: f64| pj / PS_PER_S as f64;
+        let idle_ps = makespan - ledger.busy_ps;
+        let energy_j = joules(device.energy_pj(ledger.busy_ps, idle_ps, ledger.dynamic_pj));
+        let seconds = |from: SimTime, to: SimTime| (to - from).s();
+        let spread =
+            |of: &dyn Fn(&RequestTimes) -> Option<f64>| Spread::of(requests.iter().filter_map(of).collect());
+        let kv = &ledger.kv;
+        let entry_bytes = model.kv_entry_bytes() as f64;
         let roofline = device.roofline(ledger.done.flops, ledger.done.bytes, model.activations).s();
         let routed = ledger.routed_tokens.max(1) as f64;
         let makespan_s = ledger.makespan.s();
@@ -156,19 +231,68 @@ impl Summary {
             busy: ledger.busy.iter().map(|(name, share)| (name.clone(), (*share).into())).collect(),
             bounds: Bounds { critical_path_s: ledger.critical_path.s(), work_over_peak_s: roofline },
             digest: digest(ledger),
+            requests_per_s: ratio(requests.len() as f64, makespan_s),
+            normalized_latency_s: spread(&|request| {
+                Some(seconds(request.arrival, request.last) / f64::from(request.output_tokens.max(1)))
+            }),
+            queue_s: spread(&|request| Some(seconds(request.arrival, request.scheduled))),
+            energy_per_request_j: spread(&|request| Some(joules(request.energy_pj as f64))),
+            phases: Phases {
+                prefill: PhaseSummary::new(&ledger.prefill),
+                decode: PhaseSummary::new(&ledger.decode),
+            },
+            idle_energy_j: joules(device.energy_pj(0, makespan - ledger.pass_ps, 0)),
+            preemptions: ledger.preemptions,
+            recomputed_tokens: ledger.recomputed_tokens,
+            swapped_bytes: ledger.swapped_bytes,
+            cached_prompt_tokens: ledger.cached_tokens,
+            kv: KvSummary {
+                block_tokens: kv.block_tokens,
+                block_bytes: kv.block_bytes,
+                blocks: kv.blocks,
+                peak_blocks: kv.peak_blocks,
+                mean_use: ratio(kv.block_ps as f64, kv.blocks as f64 * makespan as f64),
+                fill: ratio(kv.entry_ps as f64 * entry_bytes, kv.block_ps as f64 * kv.block_bytes as f64),
+            },
+            mean_waiting: ratio(ledger.waiting_ps as f64, makespan as f64),
+            mean_running: ratio(ledger.running_ps as f64, makespan as f64),
+            goodput: None,
         }
     }
 }
 
-fn ratio(a: f64, b: f64) -> f64 {
-    if b > 0.0 { a / b } else { 0.0 }
+/// What the requests had is what the server gave: time (Little's law), energy, and who lost a place.
+fn check_requests(ledger: &Ledger) {
+    let sum = |of: &dyn Fn(&RequestTimes) -> u64| -> u128 {
+        ledger.requests.iter().map(|request| u128::from(of(request))).sum()
+    };
+    assert_eq!(
+        ledger.waiting_ps + ledger.running_ps,
+        sum(&|request| (request.last - request.arrival).ps()),
+        "Little's law: requests in the system, over time = their times in the system"
+    );
+    assert_eq!(
+        ledger.prefill.time_ps + ledger.decode.time_ps,
+        ledger.pass_ps,
+        "the phases share the time of the passes"
+    );
+    assert_eq!(
+        ledger.prefill.energy_pj + ledger.decode.energy_pj,
+        sum(&|request| request.energy_pj),
+        "the requests share the energy of the passes"
+    );
+    assert_eq!(u128::from(ledger.preemptions), sum(&|request| request.preemptions.into()), "preemptions");
+    let in_order = |request: &RequestTimes| {
+        request.arrival <= request.scheduled
+            && request.scheduled <= request.first
+            && request.first <= request.last
+    };
+    assert!(ledger.requests.iter().all(in_order), "arrival, first pass, first token, last token");
+    assert!(ledger.kv.peak_blocks <= ledger.kv.blocks, "held blocks fit");
 }
 
-/// Static power while a kernel runs, idle power otherwise, and what the kernels add: W x ps = pJ.
-fn energy_pj(ledger: &Ledger, device: &Device) -> f64 {
-    let (static_w, idle_w) = device.static_and_idle_w();
-    let idle_ps = u128::from(ledger.makespan.ps()) - ledger.busy_ps;
-    static_w * ledger.busy_ps as f64 + idle_w * idle_ps as f64 + ledger.dynamic_pj as f64
+pub(super) fn ratio(a: f64, b: f64) -> f64 {
+    if b > 0.0 { a / b } else { 0.0 }
 }
 
 /// A hash of per-request times, energy and memory peaks: equal runs have equal digests.

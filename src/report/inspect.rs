@@ -219,6 +219,8 @@ pub fn scenario(scenario: &Scenario, built: &[Built], notes: &[Note]) -> String 
     let serving = &scenario.serving;
     let chunks = if serving.chunked_prefill { "prompts in chunks" } else { "prompts whole" };
     let limits = &scenario.limits;
+    let slo = scenario.slo.bounds().map(|(key, bound)| bound.map(|bound| format!("{key} {bound}")));
+    let slo: Vec<String> = slo.into_iter().flatten().collect();
     let caps = [limits.power_w.map(|w| format!("{w} W")), limits.clock_mhz.map(|mhz| format!("{mhz} MHz"))];
     let caps: Vec<String> = caps.into_iter().flatten().collect();
     let first = built.first().map(|built| &built.setup);
@@ -235,6 +237,8 @@ pub fn scenario(scenario: &Scenario, built: &[Built], notes: &[Note]) -> String 
         ),
         ("caps", if caps.is_empty() { "none".into() } else { caps.join(", ") }),
         ("seed", scenario.seed.to_string()),
+        ("seeds", scenario.seeds.to_string()),
+        ("slo", if slo.is_empty() { "none".into() } else { slo.join(", ") }),
         ("checks", "all files are read, all names known, all numbers in range".into()),
     ]);
     let stats: Vec<Stats> = built.iter().map(|built| Stats::of(&built.trace)).collect();

@@ -3,8 +3,8 @@
 use super::table::{SOURCES, left};
 use crate::cost::Bound;
 use crate::lower::Cause;
-use crate::metrics::{Losses, Tally};
-use crate::scenario::{Note, Outcome, VariantOutcome};
+use crate::metrics::{Interval, Losses, Tally};
+use crate::scenario::{LEVEL, Note, Outcome, Run, VariantOutcome};
 use crate::units::PS_PER_S;
 use serde_json::{Map, Value, json};
 use std::collections::HashSet;
@@ -27,9 +27,39 @@ pub fn render(outcomes: &[Outcome]) -> String {
     serde_json::to_string_pretty(&object).expect("a value with text keys is JSON") + "\n"
 }
 
+/// Numbers that get confidence intervals, as JSON pointers into the object of a run.
+const CONFIDENT: [&str; 26] = [
+    "/makespan_s",
+    "/pass_time_s",
+    "/requests_per_s",
+    "/output_tokens_per_s",
+    "/ttft_s/mean",
+    "/ttft_s/p50",
+    "/ttft_s/p99",
+    "/tpot_s/mean",
+    "/tpot_s/p50",
+    "/tpot_s/p99",
+    "/e2e_s/mean",
+    "/e2e_s/p50",
+    "/e2e_s/p99",
+    "/normalized_latency_s/mean",
+    "/queue_s/mean",
+    "/energy_j",
+    "/energy_per_output_token_j",
+    "/energy_per_request_j/mean",
+    "/power_w/mean",
+    "/mean_waiting",
+    "/mean_running",
+    "/kv/mean_use",
+    "/preemptions",
+    "/goodput/attained",
+    "/goodput/requests_per_s",
+    "/goodput/output_tokens_per_s",
+];
+
+/// One run is shown as it is, of several the mean of each number.
 fn variant(scenario: &str, variant: &VariantOutcome) -> Value {
-    let VariantOutcome { name, hardware, model, policy, summary, ledger } = variant;
-    let mut object = Map::new();
+    let VariantOutcome { name, hardware, model, policy, runs } = variant;
     let words = [
         ("name", name.as_str()),
         ("hardware", hardware),
@@ -37,18 +67,62 @@ fn variant(scenario: &str, variant: &VariantOutcome) -> Value {
         ("scenario", scenario),
         ("policy", policy),
     ];
-    object.extend(words.map(|(key, word)| (key.to_owned(), word.into())));
-    let Ok(Value::Object(numbers)) = serde_json::to_value(summary) else {
-        unreachable!("a struct is an object")
+    let mut object: Map<_, _> = words.map(|(key, word)| (key.to_owned(), word.into())).into_iter().collect();
+    let runs: Vec<Value> = runs.iter().map(run).collect();
+    let Value::Object(numbers) = mean(&runs.iter().collect::<Vec<_>>()) else {
+        unreachable!("runs are objects")
     };
     object.extend(numbers);
-    object.insert("pass_time_s".into(), json!(seconds(ledger.pass_ps as f64)));
-    object.insert("time_by_cause_s".into(), by(Cause::ALL.map(|(_, name)| name), &ledger.by_cause));
-    object.insert("time_by_bound_s".into(), by(Bound::ALL.map(|(_, name)| name), &ledger.by_bound));
-    object.insert("time_by_source_s".into(), by(SOURCES.map(|source| source.to_string()), &ledger.by_source));
-    assert!(object.values().all(finite), "every number of {name} is finite");
-    object.insert("losses_s".into(), ledger.losses.as_ref().map_or(Value::Null, losses));
+    object["digest"] = variant.digest().into();
+    if runs.len() > 1 {
+        object.insert("confidence".into(), confidence(&runs));
+    }
+    let losses = object.get("losses_s").is_some_and(Value::is_object);
+    let mut all = object.iter().filter(|(key, _)| losses || *key != "losses_s");
+    assert!(all.all(|(_, value)| finite(value)), "every number of {name} is finite");
     Value::Object(object)
+}
+
+fn run(Run { summary, ledger, .. }: &Run) -> Value {
+    let mut numbers = serde_json::to_value(summary).expect("a struct with text keys is JSON");
+    numbers["pass_time_s"] = json!(seconds(ledger.pass_ps as f64));
+    numbers["time_by_cause_s"] = by(Cause::ALL.map(|(_, name)| name), &ledger.by_cause);
+    numbers["time_by_bound_s"] = by(Bound::ALL.map(|(_, name)| name), &ledger.by_bound);
+    numbers["time_by_source_s"] = by(SOURCES.map(|source| source.to_string()), &ledger.by_source);
+    numbers["losses_s"] = ledger.losses.as_ref().map_or(Value::Null, losses);
+    numbers
+}
+
+/// Leaf by leaf: what is the same everywhere stays as it is, other numbers become their mean.
+fn mean(values: &[&Value]) -> Value {
+    let first = values[0];
+    match first {
+        Value::Object(map) => map
+            .keys()
+            .map(|key| (key.clone(), mean(&values.iter().map(|value| &value[key]).collect::<Vec<_>>())))
+            .collect(),
+        Value::Number(_) if values.iter().any(|value| *value != first) => {
+            let sum: f64 = values.iter().filter_map(|value| value.as_f64()).sum();
+            json!(sum / values.len() as f64)
+        }
+        _ => first.clone(),
+    }
+}
+
+/// Mean and half width under the keys that the numbers have.
+fn confidence(runs: &[Value]) -> Value {
+    let mut object = json!({ "level": LEVEL, "seeds": runs.len() });
+    for path in CONFIDENT {
+        let values: Vec<f64> = runs.iter().filter_map(|run| run.pointer(path)?.as_f64()).collect();
+        if values.len() < runs.len() {
+            // No bound is stated, so there is no goodput.
+            continue;
+        }
+        let Some(Interval { mean, half_width }) = Interval::of(&values, LEVEL) else { continue };
+        let place = path.split('/').skip(1).fold(&mut object, |place, key| &mut place[key]);
+        *place = json!({ "mean": mean, "half_width": half_width });
+    }
+    object
 }
 
 fn seconds(ps: f64) -> f64 {

@@ -1,8 +1,10 @@
-//! What a run found, for people and for programs: tables, JSON, a timeline. Returns texts and writes files; never prints.
+//! What a run found, for people and for programs: tables, JSON, a timeline, a time series. Returns texts and writes files; never prints.
 
 mod file;
 pub mod inspect;
 pub mod json;
+pub mod series;
+mod serving;
 mod sheet;
 pub mod table;
 pub mod timeline;

@@ -1,11 +1,12 @@
 //! The tables that a person reads: what each variant costs, where the saving went, how far from the bounds it is, and
 //! what nobody measured.
 
+use super::serving;
 use super::sheet::{Sheet, alike, digits, percent, times};
 use crate::cost::Bound;
 use crate::error::shorten;
 use crate::metrics::{Losses, Tally};
-use crate::scenario::{Note, Outcome, VariantOutcome};
+use crate::scenario::{LEVEL, Note, Outcome, Run, VariantOutcome};
 use crate::units::{PS_PER_S, SourceKind};
 
 const GB: f64 = 1e9;
@@ -14,21 +15,27 @@ const GB: f64 = 1e9;
 pub fn render(outcome: &Outcome) -> String {
     let variants = &outcome.variants;
     let Some(first) = variants.first() else { return String::new() };
-    let summary = &first.summary;
     let mut text = format!("{}\n", shorten(&outcome.title));
+    let whole = |of: fn(&Run) -> u64| format!("{:.0}", first.mean(|run| of(run) as f64));
     text += &format!(
         "{} on {}: {} requests, {} prompt and {} output tokens. Savings are against the first row.\n",
         shorten(&first.model),
         shorten(&first.hardware),
-        summary.requests,
-        summary.prompt_tokens,
-        summary.output_tokens,
+        whole(|run| run.summary.requests),
+        whole(|run| run.summary.prompt_tokens),
+        whole(|run| run.summary.output_tokens),
     );
+    if let [one, .., last] = first.runs.as_slice() {
+        let count = first.runs.len();
+        text += &format!("Means over {count} runs, with the seeds {} to {}.\n", one.seed, last.seed);
+    }
     let blocks = [
         ("Speed", speed(variants)),
+        ("Serving", serving::table(variants)),
         ("Energy, traffic, memory", energy(variants)),
         ("Where the ideal saving went, in % of the dense time of the same passes", losses(variants)),
         ("Bounds, and what the kernel time is made of (shares in %)", bounds(variants)),
+        (&confidence_title(), serving::confidence(variants)),
     ];
     for (title, block) in blocks.into_iter().filter(|(_, block)| !block.is_empty()) {
         text += &format!("\n{title}\n{block}");
@@ -36,47 +43,61 @@ pub fn render(outcome: &Outcome) -> String {
     text + "\n" + &assumed(&outcome.assumed)
 }
 
+fn confidence_title() -> String {
+    format!("How sure the means are: half widths of the {:.0} % confidence intervals", LEVEL * 100.0)
+}
+
 /// Starts a sheet with the names of the variants.
-fn named(variants: &[VariantOutcome]) -> Sheet {
+pub(super) fn named(variants: &[VariantOutcome]) -> Sheet {
     Sheet::new().words("variant", variants.iter().map(|variant| &variant.name))
 }
 
-fn each<T>(variants: &[VariantOutcome], of: impl Fn(&VariantOutcome) -> T) -> Vec<T> {
-    variants.iter().map(of).collect()
+/// Of each variant, the mean over its runs.
+pub(super) fn means(variants: &[VariantOutcome], of: impl Fn(&Run) -> f64) -> Vec<f64> {
+    variants.iter().map(|variant| variant.mean(&of)).collect()
+}
+
+/// Of each variant, the mean over its runs as text.
+pub(super) fn cells(
+    variants: &[VariantOutcome],
+    of: impl Fn(&Run) -> f64,
+    show: impl Fn(f64) -> String,
+) -> Vec<String> {
+    means(variants, of).into_iter().map(show).collect()
 }
 
 /// A column of times under a header that gets their unit.
-fn timed(
+pub(super) fn timed(
     sheet: Sheet,
     header: &str,
     variants: &[VariantOutcome],
-    of: impl Fn(&VariantOutcome) -> f64,
+    of: impl Fn(&Run) -> f64,
 ) -> Sheet {
-    let (unit, cells) = times(&each(variants, of));
+    let (unit, cells) = times(&means(variants, of));
     sheet.numbers(&format!("{header}\n{unit}"), cells)
 }
 
 /// What each variant saves against the first; nothing for the first itself.
-fn saved(variants: &[VariantOutcome], of: impl Fn(&VariantOutcome) -> f64) -> Vec<String> {
-    let values = each(variants, of);
+fn saved(variants: &[VariantOutcome], of: impl Fn(&Run) -> f64) -> Vec<String> {
+    let values = means(variants, of);
     let saving = |value: f64| if values[0] > 0.0 { percent(1.0 - value / values[0]) } else { "-".into() };
     let first = values.iter().take(1).map(|_| "-".to_owned());
     first.chain(values.iter().skip(1).map(|&value| saving(value))).collect()
 }
 
 /// Seconds with a pass in flight.
-fn pass_s(variant: &VariantOutcome) -> f64 {
-    variant.ledger.pass_ps as f64 / PS_PER_S as f64
+fn pass_s(run: &Run) -> f64 {
+    run.ledger.pass_ps as f64 / PS_PER_S as f64
 }
 
 fn speed(variants: &[VariantOutcome]) -> String {
     let sheet = named(variants)
         .words("policy", variants.iter().map(|variant| variant.policy))
-        .numbers("mean\ndepth", each(variants, |v| format!("{:.2}", v.summary.work.mean_depth)))
-        .numbers("weights\nread %", each(variants, |v| percent(v.summary.work.layer_weights_read)));
+        .numbers("mean\ndepth", cells(variants, |v| v.summary.work.mean_depth, |depth| format!("{depth:.2}")))
+        .numbers("weights\nread %", cells(variants, |v| v.summary.work.layer_weights_read, percent));
     let sheet = timed(sheet, "pass\ntime", variants, pass_s).numbers("saved\n%", saved(variants, pass_s));
     let sheet = timed(sheet, "make-\nspan", variants, |v| v.summary.makespan_s)
-        .numbers("output\ntokens\n/ s", alike(&each(variants, |v| v.summary.output_tokens_per_s)));
+        .numbers("output\ntokens\n/ s", alike(&means(variants, |v| v.summary.output_tokens_per_s)));
     let sheet = timed(sheet, "TTFT\np50", variants, |v| v.summary.ttft_s.p50);
     let sheet = timed(sheet, "TPOT\np50", variants, |v| v.summary.tpot_s.p50);
     let sheet = timed(sheet, "TPOT\np99", variants, |v| v.summary.tpot_s.p99);
@@ -85,21 +106,29 @@ fn speed(variants: &[VariantOutcome]) -> String {
            pass time: with a pass in flight; the makespan also waits for arrivals. TTFT: to the first token. TPOT: between tokens.\n"
 }
 
+/// With three digits.
+pub(super) fn three(number: f64) -> String {
+    digits(number, 3)
+}
+
 fn energy(variants: &[VariantOutcome]) -> String {
-    let joules = |v: &VariantOutcome| v.summary.energy_per_output_token_j;
-    let bytes = |v: &VariantOutcome| v.summary.work.bytes;
+    let joules = |v: &Run| v.summary.energy_per_output_token_j;
+    let bytes = |v: &Run| v.summary.work.bytes;
     named(variants)
-        .numbers("energy\nJ", alike(&each(variants, |v| v.summary.energy_j)))
-        .numbers("J / out\ntoken", alike(&each(variants, joules)))
+        .numbers("energy\nJ", alike(&means(variants, |v| v.summary.energy_j)))
+        .numbers("J / out\ntoken", alike(&means(variants, joules)))
         .numbers("saved\n%", saved(variants, joules))
-        .numbers("W\nmean", each(variants, |v| digits(v.summary.power_w.mean, 3)))
-        .numbers("W\npeak", each(variants, |v| digits(v.summary.power_w.peak, 3)))
-        .numbers("GB\nmoved", alike(&each(variants, |v| bytes(v) / GB)))
+        .numbers("W\nmean", cells(variants, |v| v.summary.power_w.mean, three))
+        .numbers("W\npeak", cells(variants, |v| v.summary.power_w.peak, three))
+        .numbers("GB\nmoved", alike(&means(variants, |v| bytes(v) / GB)))
         .numbers("saved\n%", saved(variants, bytes))
-        .numbers("kernels", each(variants, |v| v.summary.work.kernel_launches.to_string()))
-        .numbers("peak\nGB", each(variants, |v| digits(v.summary.memory_bytes.total_peak as f64 / GB, 3)))
-        .numbers("weights\nGB", each(variants, |v| digits(v.summary.memory_bytes.weights as f64 / GB, 3)))
-        .numbers("KV\nGB", each(variants, |v| digits(v.summary.memory_bytes.kv_peak as f64 / GB, 3)))
+        .numbers(
+            "kernels",
+            cells(variants, |v| v.summary.work.kernel_launches as f64, |count| format!("{count:.0}")),
+        )
+        .numbers("peak\nGB", cells(variants, |v| v.summary.memory_bytes.total_peak as f64 / GB, three))
+        .numbers("weights\nGB", cells(variants, |v| v.summary.memory_bytes.weights as f64 / GB, three))
+        .numbers("KV\nGB", cells(variants, |v| v.summary.memory_bytes.kv_peak as f64 / GB, three))
         .render()
 }
 
@@ -128,18 +157,19 @@ pub(super) fn left(losses: &Losses) -> i128 {
 }
 
 fn losses(variants: &[VariantOutcome]) -> String {
-    if variants.iter().all(|variant| variant.ledger.losses.is_none()) {
+    if variants.iter().flat_map(|variant| &variant.runs).all(|run| run.ledger.losses.is_none()) {
         return String::new();
     }
     let mut sheet = named(variants);
     for (index, (header, of)) in LOSSES.iter().enumerate() {
         // The first column and the last are savings, what lies between is taken from the first.
         let sign = if index == 0 || index + 1 == LOSSES.len() { 1.0 } else { -1.0 };
-        let share = |variant: &VariantOutcome| match &variant.ledger.losses {
-            Some(losses) if losses.dense != 0 => percent(sign * of(losses) as f64 / losses.dense as f64),
-            _ => "-".into(),
+        let share = |run: &Run| match &run.ledger.losses {
+            Some(losses) if losses.dense != 0 => sign * of(losses) as f64 / losses.dense as f64,
+            _ => f64::NAN,
         };
-        sheet = sheet.numbers(header, each(variants, share));
+        let shown = |share: f64| if share.is_nan() { "-".into() } else { percent(share) };
+        sheet = sheet.numbers(header, cells(variants, share, shown));
     }
     sheet.render()
         + "ideal saving: each token pays only for the branches it takes. Then, each with its sign, what batching makes of it:\n\
@@ -151,12 +181,11 @@ fn bounds(variants: &[VariantOutcome]) -> String {
     let sheet = timed(named(variants), "make-\nspan", variants, |v| v.summary.makespan_s);
     let sheet = timed(sheet, "critical\npath", variants, |v| v.summary.bounds.critical_path_s);
     let mut sheet = timed(sheet, "work /\npeak", variants, |v| v.summary.bounds.work_over_peak_s);
-    for (name, _) in &variants[0].ledger.busy {
-        let busy =
-            |v: &VariantOutcome| v.ledger.busy.iter().find(|(other, _)| other == name).map_or(0.0, |of| of.1);
+    for (name, _) in &variants[0].first().ledger.busy {
+        let busy = |v: &Run| v.ledger.busy.iter().find(|(other, _)| other == name).map_or(0.0, |of| of.1);
         sheet = shares(sheet, &format!("{name}\nbusy"), variants, busy);
     }
-    let share = |v: &VariantOutcome, tally: &Tally| tally.time_ps as f64 / v.ledger.busy_ps.max(1) as f64;
+    let share = |v: &Run, tally: &Tally| tally.time_ps as f64 / v.ledger.busy_ps.max(1) as f64;
     for (index, (bound, name)) in Bound::ALL.iter().enumerate() {
         let name = if *bound == Bound::Compute { "arith-\nmetic" } else { name };
         sheet = shares(sheet, name, variants, |v| share(v, &v.ledger.by_bound[index]));
@@ -176,13 +205,8 @@ pub(super) const SOURCES: [SourceKind; 4] =
     [SourceKind::Measured, SourceKind::Fitted, SourceKind::Datasheet, SourceKind::Assumed];
 
 /// A column of shares, left out where all are zero.
-fn shares(
-    sheet: Sheet,
-    header: &str,
-    variants: &[VariantOutcome],
-    of: impl Fn(&VariantOutcome) -> f64,
-) -> Sheet {
-    let shares = each(variants, of);
+fn shares(sheet: Sheet, header: &str, variants: &[VariantOutcome], of: impl Fn(&Run) -> f64) -> Sheet {
+    let shares = means(variants, of);
     if shares.iter().all(|share| *share == 0.0) {
         return sheet;
     }

@@ -126,7 +126,7 @@ impl Observer for Timeline {
         if self.stopped.is_some() {
             return;
         }
-        let PassInfo { begin, end, batch, memory_bytes } = *info;
+        let PassInfo { begin, end, batch, memory_bytes, .. } = *info;
         if batch.spans.iter().any(|span| span.part.to == crate::batch::Part::END) && self.step > SimTime::ZERO
         {
             self.slices.push(Slice { start: begin, end: begin + self.step, what: What::Step });

@@ -14,6 +14,9 @@ const MOST_BYTES: u64 = 1 << 20;
 /// Most variants of a scenario.
 const MOST_VARIANTS: usize = 1000;
 
+/// Most seeds of a scenario.
+const MOST_SEEDS: u32 = 1000;
+
 impl Scenario {
     /// Reads a scenario file and applies `settings`, each `KEY=VALUE` with a key path such as `serving.max_sequences`,
     /// `variants.1.policy`, `hardware.memory.dram_gb_per_s` or `shape.layers`.
@@ -60,20 +63,17 @@ impl Scenario {
         let bad = |key: &str, found: String, expected: &str| {
             Err(InputError::expected(expected).key(key).found(found))
         };
-        let serving = &self.serving;
         if self.variants.is_empty() || self.variants.len() > MOST_VARIANTS {
             return bad("variants", self.variants.len().to_string(), "1 to 1000 variants");
         }
-        if serving.max_batched_tokens == 0 || serving.max_batched_tokens > 1 << 20 {
-            let found = serving.max_batched_tokens.to_string();
-            return bad("serving.max_batched_tokens", found, "1 to 1048576 tokens");
+        self.serving.check()?;
+        if !(1..=MOST_SEEDS).contains(&self.seeds) {
+            return bad("seeds", self.seeds.to_string(), "1 to 1000 seeds");
         }
-        if serving.max_sequences == 0 || serving.max_sequences > 1 << 16 {
-            return bad("serving.max_sequences", serving.max_sequences.to_string(), "1 to 65536 sequences");
-        }
-        if serving.max_sequences > serving.max_batched_tokens {
-            let expected = "at most max_batched_tokens, as each running sequence has a token in a pass";
-            return bad("serving.max_sequences", serving.max_sequences.to_string(), expected);
+        for (key, bound) in self.slo.bounds() {
+            if let Some(bound_s) = bound.filter(|bound_s| !(bound_s.is_finite() && *bound_s > 0.0)) {
+                return bad(&format!("slo.{key}"), bound_s.to_string(), "a finite number of seconds above 0");
+            }
         }
         let captures = self
             .variants

@@ -6,9 +6,10 @@ mod load;
 mod run;
 
 pub use build::{Built, Note};
-pub use run::{Outcome, Progress, VariantOutcome, run};
+pub use run::{LEVEL, Outcome, Progress, Run, VariantOutcome, run};
 
 use crate::batch::{Policy, Visibility};
+use crate::metrics::Slo;
 use crate::sched::Serving;
 use crate::sim::Fidelity;
 use crate::trace::synth::Method;
@@ -46,8 +47,14 @@ pub struct Scenario {
     /// What is an event; absent: every kernel in short runs, every pass in runs of more than [`SHORT_RUN_TOKENS`].
     #[serde(default)]
     pub fidelity: Option<Fidelity>,
+    /// Bounds on the times of a request, for the goodput.
+    #[serde(default)]
+    pub slo: Slo,
     /// Seed of everything that is drawn.
     pub seed: u64,
+    /// How many seeds each variant runs with, from `seed` on.
+    #[serde(default = "one")]
+    pub seeds: u32,
     /// What is compared; savings are against the first.
     pub variants: Vec<Variant>,
     /// Folder that relative paths start from: that of the scenario file.
@@ -56,6 +63,10 @@ pub struct Scenario {
     /// Keys set from the command line under `hardware.` and `shape.`, with their values.
     #[serde(skip)]
     pub overrides: Vec<(String, serde_json::Value)>,
+}
+
+fn one() -> u32 {
+    1
 }
 
 /// Number formats of a run.

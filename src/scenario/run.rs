@@ -1,11 +1,15 @@
 //! Runs the variants of a scenario, on as many threads as asked for; the results do not depend on how many.
 
-use super::{Note, Scenario};
+use super::{Built, Note, Scenario};
 use crate::cost::Device;
-use crate::error::Result;
-use crate::metrics::{Ledger, Summary};
+use crate::error::{Error, InputError, Result};
+use crate::metrics::{Goodput, Interval, Ledger, Summary};
 use crate::sim::{self, Observer, PassInfo};
 use rayon::prelude::*;
+use sha2::{Digest, Sha256};
+
+/// Confidence level of the intervals over seeds.
+pub const LEVEL: f64 = 0.95;
 
 /// What came out of a variant.
 #[derive(Clone, Debug)]
@@ -18,10 +22,46 @@ pub struct VariantOutcome {
     pub model: String,
     /// Dispatch policy.
     pub policy: &'static str,
+    /// One for each seed, ascending; at least one.
+    pub runs: Vec<Run>,
+}
+
+/// What came out of a variant with one seed.
+#[derive(Clone, Debug)]
+pub struct Run {
+    /// The seed.
+    pub seed: u64,
     /// Its numbers.
     pub summary: Summary,
     /// Everything that was added up.
     pub ledger: Ledger,
+}
+
+impl VariantOutcome {
+    /// The run with the first seed.
+    pub fn first(&self) -> &Run {
+        &self.runs[0]
+    }
+
+    /// Mean over the seeds.
+    pub fn mean(&self, of: impl Fn(&Run) -> f64) -> f64 {
+        self.runs.iter().map(of).sum::<f64>() / self.runs.len() as f64
+    }
+
+    /// Mean over the seeds with its confidence interval at [`LEVEL`]; none for a single seed.
+    pub fn interval(&self, of: impl Fn(&Run) -> f64) -> Option<Interval> {
+        Interval::of(&self.runs.iter().map(of).collect::<Vec<_>>(), LEVEL)
+    }
+
+    /// The digest of a single run; of several, the first 16 bytes of SHA-256 over their digests in the order of the seeds.
+    pub fn digest(&self) -> String {
+        if let [run] = self.runs.as_slice() {
+            return run.summary.digest.clone();
+        }
+        let mut hash = Sha256::new();
+        self.runs.iter().for_each(|run| hash.update(&run.summary.digest));
+        hash.finalize().iter().take(16).map(|byte| format!("{byte:02x}")).collect()
+    }
 }
 
 /// What came out of a scenario.
@@ -37,7 +77,7 @@ pub struct Outcome {
 
 /// Hears how far a run is; called from several threads.
 pub trait Progress: Sync {
-    /// All variants together will put out this many tokens.
+    /// All runs together will put out this many tokens; about as many, where their lengths are drawn with several seeds.
     fn begin(&self, tokens: u64);
     /// Some came out.
     fn output(&self, tokens: u64);
@@ -49,7 +89,7 @@ impl Progress for () {
 }
 
 struct Watch<'a, O> {
-    inner: O,
+    inner: Option<O>,
     progress: &'a dyn Progress,
 }
 
@@ -72,42 +112,79 @@ impl<O: Observer> Observer for Watch<'_, O> {
     }
 }
 
-/// Runs every variant of `scenario` on `threads` threads. `watch` makes the observer of a variant from its place and name.
+/// Runs every variant of `scenario` with every seed on `threads` threads. `watch` makes the observer of a variant from its
+/// place and setup; it watches the run with the first seed.
 ///
 /// # Errors
-/// What [`Scenario::build`] and [`sim::run`] refuse.
+/// What [`Scenario::build`] and [`sim::run`] refuse, and seeds that go beyond 64 bits.
 pub fn run<O: Observer + Send>(
     scenario: &Scenario,
     threads: usize,
     progress: &dyn Progress,
     watch: impl Fn(usize, &sim::Setup) -> O + Sync,
 ) -> Result<(Outcome, Vec<O>)> {
-    let (built, mut assumed) = scenario.build()?;
-    let tokens = built
-        .iter()
-        .flat_map(|built| &built.trace.requests)
-        .map(|request| u64::from(request.output_tokens))
-        .sum();
-    progress.begin(tokens);
-    let one = |(index, built): (usize, &super::Built)| -> Result<(VariantOutcome, O)> {
-        let mut observer = Watch { inner: watch(index, &built.setup), progress };
+    let Some(last) = scenario.seed.checked_add(u64::from(scenario.seeds.max(1)) - 1) else {
+        let expected = format!("seeds from {} on that stay below 2^64", scenario.seed);
+        return Err(InputError::expected(expected).key("seeds").found(scenario.seeds).into());
+    };
+    let seeds: Vec<u64> = (scenario.seed..=last).collect();
+    let (first_built, mut assumed) = scenario.build()?;
+    let requests = first_built.iter().flat_map(|built| &built.trace.requests);
+    let tokens: u64 = requests.map(|request| u64::from(request.output_tokens)).sum();
+    progress.begin(tokens * seeds.len() as u64);
+
+    let one = |seed: u64, index: usize, built: &Built| -> Result<(Run, Option<O>)> {
+        let inner = (seed == scenario.seed).then(|| watch(index, &built.setup));
+        let mut observer = Watch { inner, progress };
         let ledger = sim::run(&built.setup, &built.trace, &mut observer)?;
         let device = Device::new(&built.setup.hardware, built.setup.limits)?;
-        let outcome = VariantOutcome {
-            name: built.name.clone(),
-            hardware: built.setup.hardware.name.clone(),
-            model: built.setup.model.name.clone(),
-            policy: built.setup.dispatch.policy.name(),
-            summary: Summary::new(&ledger, &device, &built.setup.model),
-            ledger,
-        };
-        Ok((outcome, observer.inner))
+        let mut summary = Summary::new(&ledger, &device, &built.setup.model);
+        summary.goodput = Goodput::of(&scenario.slo, &ledger);
+        Ok((Run { seed, summary, ledger }, observer.inner))
+    };
+    let all = |seed: u64, built: &[Built]| {
+        let results: Vec<_> =
+            built.par_iter().enumerate().map(|(index, built)| one(seed, index, built)).collect();
+        results.into_iter().collect::<Result<Vec<_>>>()
+    };
+    let with_seed = |&seed: &u64| {
+        if seed == scenario.seed {
+            return all(seed, &first_built);
+        }
+        let rebuilt = Scenario { seed, ..scenario.clone() }.build();
+        rebuilt.and_then(|(built, _)| all(seed, &built)).map_err(|error| name_seed(error, seed))
     };
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("threads can be started");
-    let results: Vec<_> = pool.install(|| built.par_iter().enumerate().map(one).collect());
-    let results = results.into_iter().collect::<Result<Vec<_>>>()?;
-    let (variants, observers) = results.into_iter().unzip();
+    let results: Vec<_> = pool.install(|| seeds.par_iter().map(with_seed).collect());
+
+    let named = |built: &Built| VariantOutcome {
+        name: built.name.clone(),
+        hardware: built.setup.hardware.name.clone(),
+        model: built.setup.model.name.clone(),
+        policy: built.setup.dispatch.policy.name(),
+        runs: Vec::with_capacity(seeds.len()),
+    };
+    let mut variants: Vec<_> = first_built.iter().map(named).collect();
+    let mut observers = Vec::with_capacity(variants.len());
+    for of_seed in results {
+        for (variant, (run, observer)) in variants.iter_mut().zip(of_seed?) {
+            variant.runs.push(run);
+            observers.extend(observer);
+        }
+    }
     let mut seen = std::collections::HashSet::new();
     assumed.retain(|note| seen.insert((note.key.clone(), note.value.clone(), note.why.clone())));
     Ok((Outcome { title: scenario.title.clone(), variants, assumed }, observers))
+}
+
+/// Says which of several seeds met the mistake: another may not.
+fn name_seed(error: Error, seed: u64) -> Error {
+    match error {
+        Error::Input(mut input) => {
+            let key = input.key.take().map_or(String::new(), |key| format!(", {key}"));
+            input.key = Some(format!("seed {seed}{key}"));
+            Error::Input(input)
+        }
+        other => other,
+    }
 }

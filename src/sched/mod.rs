@@ -1,86 +1,129 @@
-//! Which tokens run together next: continuous batching, first come first served, with a token budget, chunked prefill
-//! and admission by KV bytes; and the queues of the `queued` policy.
+//! Which tokens run together next: continuous batching with a token budget, chunked prefill, paged KV, admission and
+//! preemption; and the queues of the `queued` policy.
+//!
+//! [`Scheduler::next_batch`] forms a pass: sequences that run take their tokens and the blocks for them, in the order of
+//! [`First`]; whoever lacks blocks preempts the last in line; then those who wait begin, while budget, sequences and blocks last.
 
+mod blocks;
 mod queues;
 mod sequence;
+mod serving;
 
-pub use sequence::{Sequence, kv_entries_at_most, longest_unit};
+pub use blocks::{Paging, Table};
+pub use sequence::{Sequence, longest_unit, most_blocks};
+pub use serving::{Admission, First, Queueing, Serving};
 
-use crate::batch::{Batch, Context, Part, Paths, Policy};
+use crate::batch::{Batch, Context, Part, Paths, Policy, Span};
+use crate::engine::Pool;
 use crate::trace::Request;
 use crate::units::SimTime;
 use queues::Queues;
-use serde::{Deserialize, Serialize};
-use std::collections::VecDeque;
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
 
-/// How a server forms batches.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Serving {
-    /// Most tokens in a pass.
-    pub max_batched_tokens: u32,
-    /// Most sequences that run at once.
-    pub max_sequences: u32,
-    /// Whether a prompt may be cut into chunks that fill what the budget leaves.
-    pub chunked_prefill: bool,
-}
-
-/// What came out of a pass.
+/// What a pass came to.
 #[derive(Clone, Debug, Default)]
 pub struct Outcome {
-    /// (slot, tokens put out) of each sequence that put some out.
-    pub tokens: Vec<(u32, u32)>,
-    /// Requests that are over: slot and request.
+    /// Tokens put out.
+    pub output_tokens: u32,
+    /// Prompt tokens that passed for the first time.
+    pub prompt_tokens: u32,
+    /// Tokens that had passed before a preemption.
+    pub recomputed_tokens: u32,
+    /// Slots whose requests are over.
     pub finished: Vec<u32>,
 }
 
+/// Somebody who waits: a request that has not begun, or the slot of one that was preempted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Waiter {
+    New(u32),
+    Preempted(u32),
+}
+
+/// Rank and order of arrival: the least is served first, the greatest is preempted first.
+type Place = (u32, u32);
+
 /// The server's state: who waits, who runs, and where everybody is.
 #[derive(Debug)]
-pub struct Scheduler {
+pub struct Scheduler<'a> {
     serving: Serving,
     policy: Policy,
     layers: u32,
-    entry_bytes: u64,
-    /// KV bytes that are promised to running sequences, and how many there are.
+    paging: Paging,
+    /// KV blocks; and those promised to whole requests.
+    blocks: Pool,
     promised: u64,
-    kv_capacity: u64,
-    held_entries: u64,
-    waiting: VecDeque<(Request, u64)>,
+    /// Blocks that stay free at an admission.
+    watermark: u64,
+    requests: &'a [Request],
+    /// Blocks of each request's whole life, where admission asks for them.
+    most_blocks: Vec<u64>,
+    waiting: BinaryHeap<Reverse<(Place, Waiter, SimTime)>>,
     running: Vec<u32>,
-    sequences: Vec<Option<Sequence>>,
+    slots: Vec<Option<(Place, Sequence<'a>)>>,
     contexts: Vec<Context>,
+    arrived: u32,
     free: Vec<u32>,
     queues: Queues,
+    preemptions: u64,
+    held_entries: u64,
 }
 
-impl Scheduler {
-    /// A server with `kv_capacity` bytes for KV entries of `entry_bytes` each.
-    pub fn new(serving: Serving, policy: Policy, layers: u32, entry_bytes: u64, kv_capacity: u64) -> Self {
+impl<'a> Scheduler<'a> {
+    /// A server with `blocks` KV blocks for these requests. `most_blocks`: those of each request's whole life, where
+    /// admission is [`Admission::Whole`].
+    pub fn new(
+        serving: Serving,
+        policy: Policy,
+        layers: u32,
+        paging: Paging,
+        blocks: u64,
+        requests: &'a [Request],
+        most_blocks: Vec<u64>,
+    ) -> Self {
         Scheduler {
             serving,
             policy,
             layers,
-            entry_bytes,
+            paging,
+            blocks: Pool::new(blocks),
             promised: 0,
-            kv_capacity,
-            held_entries: 0,
-            waiting: VecDeque::new(),
+            watermark: (blocks as f64 * serving.watermark) as u64,
+            requests,
+            most_blocks,
+            waiting: BinaryHeap::new(),
             running: Vec::new(),
-            sequences: Vec::new(),
+            slots: Vec::new(),
             contexts: Vec::new(),
+            arrived: 0,
             free: Vec::new(),
             queues: Queues::new(layers),
+            preemptions: 0,
+            held_entries: 0,
         }
     }
 
-    /// A request comes; it will hold at most `entries` KV entries.
-    pub fn arrive(&mut self, request: Request, entries: u64) {
-        self.waiting.push_back((request, entries * self.entry_bytes));
+    /// Request number `index` comes at `arrival`.
+    pub fn arrive(&mut self, index: u32, arrival: SimTime) {
+        let request = &self.requests[index as usize];
+        let rank = match self.serving.queue {
+            Queueing::Fcfs => 0,
+            Queueing::Priority => request.priority,
+            Queueing::ShortestPrompt => request.prompt_tokens,
+        };
+        self.waiting.push(Reverse(((rank, self.arrived), Waiter::New(index), arrival)));
+        self.arrived += 1;
     }
 
     /// Whether nobody waits and nobody runs.
     pub fn is_idle(&self) -> bool {
         self.waiting.is_empty() && self.running.is_empty()
+    }
+
+    /// How many wait to begin or to begin again, and how many run.
+    pub fn waiting_and_running(&self) -> (u32, u32) {
+        (self.waiting.len() as u32, self.running.len() as u32)
     }
 
     /// What each running sequence can attend to, by slot.
@@ -89,107 +132,266 @@ impl Scheduler {
     }
 
     /// The sequence in this slot.
-    pub fn sequence(&self, slot: u32) -> &Sequence {
-        self.sequences[slot as usize].as_ref().expect("an occupied slot")
+    pub fn sequence(&self, slot: u32) -> &Sequence<'a> {
+        &self.slots[slot as usize].as_ref().expect("an occupied slot").1
     }
 
-    /// KV bytes held now.
-    pub fn kv_bytes(&self) -> u64 {
-        self.held_entries * self.entry_bytes
+    /// The same, to keep accounts in.
+    pub fn sequence_mut(&mut self, slot: u32) -> &mut Sequence<'a> {
+        &mut self.slots[slot as usize].as_mut().expect("an occupied slot").1
+    }
+
+    /// KV blocks: what is held, the most that was, and what there is.
+    pub fn blocks(&self) -> &Pool {
+        &self.blocks
+    }
+
+    /// KV entries in the blocks that are held.
+    pub fn entries(&self) -> u64 {
+        self.held_entries
+    }
+
+    /// How often a sequence has lost its blocks.
+    pub fn preemptions(&self) -> u64 {
+        self.preemptions
     }
 
     /// Fills `batch` (emptied first) with what runs next. False: nobody has anything to run.
     pub fn next_batch(&mut self, now: SimTime, paths: &Paths, batch: &mut Batch) -> bool {
         batch.clear();
-        self.admit();
         match self.policy {
             Policy::Queued { full, wait_us } => {
                 self.next_queued(now, full, SimTime::from_us(wait_us), paths, batch)
             }
-            Policy::DenseMasked | Policy::Aligned | Policy::Hop | Policy::Grouped => self.next_step(batch),
+            Policy::DenseMasked | Policy::Aligned | Policy::Hop | Policy::Grouped => {
+                self.next_step(now, paths, batch)
+            }
         }
         !batch.spans.is_empty()
     }
 
-    /// First come, first served: the head of the queue enters when its KV entries fit, and nobody overtakes it.
-    fn admit(&mut self) {
-        while self.running.len() < self.serving.max_sequences as usize
-            && let Some((_, bytes)) = self.waiting.front()
-            && self.promised + bytes <= self.kv_capacity
-        {
-            let (request, bytes) = self.waiting.pop_front().expect("there is a head");
-            self.promised += bytes;
-            let slot = self.free.pop().unwrap_or_else(|| {
-                self.sequences.push(None);
-                self.contexts.push(Context::default());
-                self.sequences.len() as u32 - 1
-            });
-            self.sequences[slot as usize] = Some(Sequence::new(request, bytes));
-            self.contexts[slot as usize] = Context::default();
-            self.running.push(slot);
-        }
-    }
-
-    /// One pass over all running sequences: generated tokens first, then prompts, oldest first, within the budget.
-    fn next_step(&mut self, batch: &mut Batch) {
+    /// One pass over all that run, and those that can begin.
+    fn next_step(&mut self, now: SimTime, paths: &Paths, batch: &mut Batch) {
         let mut budget = self.serving.max_batched_tokens;
-        for single in [true, false] {
-            for &slot in &self.running {
-                let sequence = self.sequences[slot as usize].as_ref().expect("running sequences exist");
-                if sequence.is_single() == single {
-                    let tokens = self.serving.chunk(sequence.unit(), budget);
-                    budget -= tokens;
-                    push(batch, slot, sequence, tokens, Part::WHOLE);
+        let before = self.preemptions;
+        match self.serving.first {
+            First::Decode => {
+                self.advance(true, &mut budget, paths, batch);
+                self.advance(false, &mut budget, paths, batch);
+                // Who has just lost blocks does not get them back at once.
+                if self.preemptions == before {
+                    self.admit(now, &mut budget, paths, batch);
+                }
+            }
+            First::Prefill => {
+                self.advance(false, &mut budget, paths, batch);
+                self.admit(now, &mut budget, paths, batch);
+                if batch.spans.is_empty() || self.serving.chunked_prefill {
+                    self.advance(true, &mut budget, paths, batch);
                 }
             }
         }
     }
 
+    /// Tokens of those that run, generated ones (`single`) or those of prompts, oldest first, within the budget.
+    fn advance(&mut self, single: bool, budget: &mut u32, paths: &Paths, batch: &mut Batch) {
+        let mut index = 0;
+        while index < self.running.len() && *budget > 0 {
+            let slot = self.running[index];
+            let sequence = self.sequence(slot);
+            if sequence.is_single() == single && !sequence.in_pass {
+                self.take(slot, budget, paths, batch);
+            }
+            // Whoever was preempted for it stood behind it, or was itself.
+            index += usize::from(self.running.get(index) == Some(&slot));
+        }
+    }
+
+    /// The next tokens of a running sequence, with blocks for them: those of the last in line, if need be.
+    fn take(&mut self, slot: u32, budget: &mut u32, paths: &Paths, batch: &mut Batch) {
+        while !self.push(slot, budget, 0, paths, batch) {
+            let last = self.last_in_line();
+            self.preempt(last.unwrap_or(slot));
+            if last.is_none_or(|last| last == slot) {
+                return;
+            }
+        }
+    }
+
+    /// The sequence that came last among those that are not in the pass yet.
+    fn last_in_line(&self) -> Option<u32> {
+        let place = |slot: &u32| self.slots[*slot as usize].as_ref().map(|(place, _)| *place);
+        self.running.iter().copied().filter(|&slot| !self.sequence(slot).in_pass).max_by_key(place)
+    }
+
+    /// Puts the next tokens of a sequence into the pass, if `spare` blocks stay free. False: blocks are short.
+    #[inline]
+    fn push(&mut self, slot: u32, budget: &mut u32, spare: u64, paths: &Paths, batch: &mut Batch) -> bool {
+        let (_, sequence) = self.slots[slot as usize].as_mut().expect("an occupied slot");
+        let unit = sequence.unit();
+        let tokens =
+            if sequence.is_replaying() { unit.min(*budget) } else { self.serving.chunk(unit, *budget) };
+        if tokens == 0 {
+            return true;
+        }
+        let first = batch.paths.len();
+        sequence.extend_paths(tokens, &mut batch.paths);
+        let mut blocks = 0;
+        for run in batch.paths[first..].chunk_by(|a, b| a == b) {
+            blocks += sequence.table.add(&paths.get(run[0]).stored, run.len() as u32, &self.paging);
+        }
+        if blocks > 0 && (blocks + spare > self.blocks.free() || self.blocks.take(blocks).is_err()) {
+            for run in batch.paths[first..].chunk_by(|a, b| a == b) {
+                sequence.table.remove(&paths.get(run[0]).stored, run.len() as u32, &self.paging);
+            }
+            batch.paths.truncate(first);
+            return false;
+        }
+        sequence.in_pass = true;
+        let (decode, logits) = (sequence.is_single(), sequence.logits(tokens));
+        let span = Span { sequence: slot, first: first as u32, tokens, decode, logits, part: Part::WHOLE };
+        batch.spans.push(span);
+        *budget -= tokens;
+        true
+    }
+
+    /// Those who wait begin, the first in line first; nobody overtakes.
+    fn admit(&mut self, now: SimTime, budget: &mut u32, paths: &Paths, batch: &mut Batch) {
+        while self.running.len() < self.serving.max_sequences as usize
+            && *budget > 0
+            && let Some(&Reverse((place, waiter, arrival))) = self.waiting.peek()
+        {
+            let promise = match waiter {
+                Waiter::New(index) => self.most_blocks.get(index as usize).copied().unwrap_or(0),
+                Waiter::Preempted(_) => 0,
+            };
+            if self.promised + promise > self.blocks.capacity() {
+                return;
+            }
+            let slot = match waiter {
+                // Not before it can have again what it lost and grow: else it would soon be back.
+                Waiter::Preempted(slot)
+                    if !self.running.is_empty() && self.sequence(slot).lost_blocks > self.blocks.free() =>
+                {
+                    return;
+                }
+                Waiter::Preempted(slot) => slot,
+                Waiter::New(index) => {
+                    let mut sequence = Sequence::new(&self.requests[index as usize], arrival);
+                    (sequence.scheduled, sequence.promised) = (now, promise);
+                    self.seat(place, sequence)
+                }
+            };
+            // With nobody else there, waiting longer would free nothing.
+            let spare = if self.running.is_empty() { 0 } else { self.watermark };
+            let before = batch.spans.len();
+            let fits = self.push(slot, budget, spare, paths, batch);
+            if !fits || batch.spans.len() == before {
+                if let Waiter::New(_) = waiter {
+                    self.slots[slot as usize] = None;
+                    self.free.push(slot);
+                }
+                return;
+            }
+            self.waiting.pop();
+            self.promised += promise;
+            self.running.push(slot);
+        }
+    }
+
+    fn seat(&mut self, place: Place, sequence: Sequence<'a>) -> u32 {
+        let slot = self.free.pop().unwrap_or_else(|| {
+            self.slots.push(None);
+            self.contexts.push(Context::default());
+            self.slots.len() as u32 - 1
+        });
+        self.slots[slot as usize] = Some((place, sequence));
+        slot
+    }
+
+    /// A running sequence loses its blocks and waits again, at its old place in line.
+    fn preempt(&mut self, slot: u32) {
+        let (place, sequence) = self.slots[slot as usize].as_mut().expect("an occupied slot");
+        let context = std::mem::take(&mut self.contexts[slot as usize]);
+        self.held_entries -= context.stored();
+        let lost = sequence.preempt();
+        sequence.lost_blocks = lost + self.paging.most_blocks(1);
+        self.blocks.give_back(lost);
+        self.preemptions += 1;
+        self.waiting.push(Reverse((*place, Waiter::Preempted(slot), sequence.arrival)));
+        self.queues.leave(slot);
+        self.running.retain(|&other| other != slot);
+    }
+
     /// Prompts first (they fill the queues), then the queue whose turn it is.
     fn next_queued(&mut self, now: SimTime, full: u32, wait: SimTime, paths: &Paths, batch: &mut Batch) {
         let mut budget = self.serving.max_batched_tokens;
-        for &slot in &self.running {
-            let sequence = self.sequences[slot as usize].as_ref().expect("running sequences exist");
-            if !sequence.is_single() {
-                let tokens = self.serving.chunk(sequence.unit(), budget);
-                budget -= tokens;
-                push(batch, slot, sequence, tokens, Part::WHOLE);
-            } else if !self.queues.holds(slot) {
-                let path = paths.get(sequence.path(0));
-                self.queues.enter(slot, path, 0, now);
-            }
-        }
+        self.advance(false, &mut budget, paths, batch);
+        self.admit(now, &mut budget, paths, batch);
         if !batch.spans.is_empty() {
             batch.waiting = self.queues.len();
             return;
         }
+        self.fill_queues(now, paths, batch);
         let Some(queue) = self.queues.next(now, full, wait) else { return };
         for (slot, hop) in self.queues.take(queue, self.serving.max_batched_tokens) {
-            let sequence = self.sequences[slot as usize].as_ref().expect("queued sequences exist");
             let to = if self.queues.is_head(queue) { Part::END } else { hop + 1 };
-            push(batch, slot, sequence, 1, Part { enters: hop == 0, from: hop, to });
+            let part = Part { enters: hop == 0, from: hop, to };
+            let (_, sequence) = self.slots[slot as usize].as_mut().expect("an occupied slot");
+            sequence.in_pass = true;
+            batch.push(slot, [sequence.path(0)], true, sequence.logits(1), part);
         }
         batch.waiting = self.queues.len();
     }
 
+    /// Sequences with a token to generate enter the queue of its first layer, with blocks for the whole route.
+    fn fill_queues(&mut self, now: SimTime, paths: &Paths, batch: &mut Batch) {
+        let (mut index, mut budget) = (0, u32::MAX);
+        while index < self.running.len() {
+            let slot = self.running[index];
+            if !self.queues.holds(slot) {
+                self.take(slot, &mut budget, paths, batch);
+                if batch.spans.pop().is_some() {
+                    let path = batch.paths.pop().expect("a span has a path");
+                    self.queues.enter(slot, paths.get(path), 0, now);
+                }
+            }
+            index += usize::from(self.running.get(index) == Some(&slot));
+        }
+        for (_, sequence) in self.slots.iter_mut().flatten() {
+            sequence.in_pass = false;
+        }
+    }
+
     /// The pass is over: every sequence in it moves on.
     pub fn complete(&mut self, now: SimTime, batch: &Batch, paths: &Paths, outcome: &mut Outcome) {
-        outcome.tokens.clear();
+        *outcome = Outcome { finished: std::mem::take(&mut outcome.finished), ..Outcome::default() };
         outcome.finished.clear();
         for span in &batch.spans {
             let slot = span.sequence;
+            let (_, sequence) = self.slots[slot as usize].as_mut().expect("an occupied slot");
+            sequence.in_pass = false;
             if span.part.to != Part::END {
                 let path = paths.get(batch.paths[span.first as usize]);
                 self.queues.enter(slot, path, span.part.to, now);
                 continue;
             }
+            if sequence.is_replaying() {
+                outcome.recomputed_tokens += span.tokens;
+            } else if sequence.in_prompt() {
+                outcome.prompt_tokens += span.tokens;
+            }
             let context = &mut self.contexts[slot as usize];
-            let sequence = self.sequences[slot as usize].as_mut().expect("running sequences exist");
-            self.held_entries -= context.stored();
-            let put_out = sequence.complete(context, span.tokens, paths, self.layers);
-            self.held_entries += context.stored();
+            let before = context.stored();
+            let passed = batch.paths_of(span);
+            let (put_out, freed) = sequence.complete(context, passed, paths, &self.paging, self.layers);
+            self.held_entries = self.held_entries + context.stored() - before;
+            if freed > 0 {
+                self.blocks.give_back(freed);
+            }
             if put_out > 0 {
-                outcome.tokens.push((slot, put_out));
+                outcome.output_tokens += put_out;
+                sequence.first.get_or_insert(now);
             }
             if sequence.is_over() {
                 outcome.finished.push(slot);
@@ -197,38 +399,19 @@ impl Scheduler {
         }
     }
 
-    /// Frees the slots of finished sequences.
+    /// Frees the slots and blocks of finished sequences.
     pub fn release(&mut self, finished: &[u32]) {
         for &slot in finished {
-            let sequence = self.sequences[slot as usize].take().expect("a finished sequence was running");
-            self.promised -= sequence.promised();
+            let (_, sequence) = self.slots[slot as usize].take().expect("a finished sequence was running");
+            self.promised -= sequence.promised;
+            self.blocks.give_back(sequence.table.blocks());
             self.held_entries -= self.contexts[slot as usize].stored();
             self.contexts[slot as usize] = Context::default();
             self.free.push(slot);
         }
         if !finished.is_empty() {
-            let sequences = &self.sequences;
-            self.running.retain(|&slot| sequences[slot as usize].is_some());
+            let slots = &self.slots;
+            self.running.retain(|&slot| slots[slot as usize].is_some());
         }
-    }
-}
-
-impl Serving {
-    /// How many of the next `unit` tokens of a sequence fit the budget.
-    fn chunk(&self, unit: u32, budget: u32) -> u32 {
-        if unit <= budget {
-            unit
-        } else if self.chunked_prefill {
-            budget
-        } else {
-            0
-        }
-    }
-}
-
-fn push(batch: &mut Batch, slot: u32, sequence: &Sequence, tokens: u32, part: Part) {
-    if tokens > 0 {
-        let paths = (0..tokens).map(|ahead| sequence.path(ahead));
-        batch.push(slot, paths, sequence.is_single(), sequence.logits(tokens), part);
     }
 }

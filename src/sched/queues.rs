@@ -47,6 +47,18 @@ impl Queues {
         self.holds[slot as usize] = true;
     }
 
+    /// A sequence goes; its token waits no longer.
+    pub fn leave(&mut self, slot: u32) {
+        if self.holds(slot) {
+            self.holds[slot as usize] = false;
+            for queue in &mut self.queues {
+                let before = queue.len();
+                queue.retain(|&(other, ..)| other != slot);
+                self.count -= (before - queue.len()) as u32;
+            }
+        }
+    }
+
     /// The queue whose turn it is.
     pub fn next(&self, now: SimTime, full: u32, wait: SimTime) -> Option<usize> {
         let head = self.queues.len() - 1;

@@ -1,34 +1,67 @@
 //! One request on its way: which run and which token comes next, what a pass puts out, what is taken back.
 
-use crate::batch::{Context, Paths};
+use super::blocks::{Paging, Table};
+use crate::batch::{Context, Path, Paths};
 use crate::trace::{Phase, Request, Role, Run};
+use crate::units::SimTime;
 
-/// A running request.
+/// A request that has begun.
 #[derive(Clone, Debug)]
-pub struct Sequence {
-    request: Request,
-    promised: u64,
+pub struct Sequence<'a> {
+    request: &'a Request,
+    /// When it came; that of the request, unless a client sent it when it had the answer to an earlier one.
+    pub arrival: SimTime,
+    /// Start of its first pass.
+    pub scheduled: SimTime,
+    /// When its first token came out.
+    pub first: Option<SimTime>,
+    /// Its share of the energy of the passes that it was in, picojoules.
+    pub energy_pj: u64,
+    /// KV blocks that are kept for it.
+    pub(super) promised: u64,
+    /// Blocks that it held when it was preempted, and one more for each layer.
+    pub(super) lost_blocks: u64,
+    /// How often its entries were thrown away.
+    pub preemptions: u32,
     /// Current run, and how many of its tokens have passed.
     run: usize,
     passed: u32,
     put_out: u32,
+    /// Tokens that pass anew after a preemption, and how many of them have.
+    replay: Vec<u32>,
+    replayed: u32,
+    /// The KV blocks that it fills.
+    pub(super) table: Table,
+    /// Whether it is in the pass that is being formed or run.
+    pub(super) in_pass: bool,
 }
 
-impl Sequence {
-    /// At its first run; `promised` KV bytes are kept for it.
-    pub fn new(request: Request, promised: u64) -> Self {
+impl<'a> Sequence<'a> {
+    /// At its first run.
+    pub fn new(request: &'a Request, arrival: SimTime) -> Self {
         assert!(!request.runs.is_empty(), "requests without routes are given some before they run");
-        Sequence { request, promised, run: 0, passed: 0, put_out: 0 }
+        Sequence {
+            request,
+            arrival,
+            scheduled: arrival,
+            first: None,
+            energy_pj: 0,
+            promised: 0,
+            lost_blocks: 0,
+            preemptions: 0,
+            run: 0,
+            passed: 0,
+            put_out: 0,
+            replay: Vec::new(),
+            replayed: 0,
+            table: Table::default(),
+            in_pass: false,
+        }
     }
 
     /// The request.
-    pub fn request(&self) -> &Request {
-        &self.request
-    }
-
-    /// KV bytes kept for it.
-    pub fn promised(&self) -> u64 {
-        self.promised
+    pub fn request(&self) -> &'a Request {
+        self.request
     }
 
     /// Output tokens so far.
@@ -41,34 +74,67 @@ impl Sequence {
         self.run == self.request.runs.len()
     }
 
-    fn current(&self) -> &Run {
+    fn current(&self) -> &'a Run {
         &self.request.runs[self.run]
     }
 
-    /// Whether its tokens pass one at a time: generation and drafts.
-    pub fn is_single(&self) -> bool {
-        let run = self.current();
-        run.phase == Phase::Decode && matches!(run.role, Role::Plain | Role::Draft)
+    /// Whether tokens that have passed before pass anew.
+    #[inline]
+    pub fn is_replaying(&self) -> bool {
+        !self.replay.is_empty()
     }
 
-    /// Whether its next token is one of the prompt.
+    /// Whether its tokens pass one at a time: generation and drafts.
+    #[inline]
+    pub fn is_single(&self) -> bool {
+        let run = self.current();
+        run.phase == Phase::Decode && matches!(run.role, Role::Plain | Role::Draft) && !self.is_replaying()
+    }
+
+    /// Whether its next token is one of the prompt, for the first time.
     pub fn in_prompt(&self) -> bool {
-        self.current().phase == Phase::Prefill && self.current().role == Role::Plain
+        self.current().phase == Phase::Prefill && self.current().role == Role::Plain && !self.is_replaying()
     }
 
     /// Tokens that could pass together next.
+    #[inline]
     pub fn unit(&self) -> u32 {
-        if self.is_single() { 1 } else { self.current().routes.len() - self.passed }
+        if self.is_replaying() {
+            self.replay.len() as u32 - self.replayed
+        } else if self.is_single() {
+            1
+        } else {
+            self.current().routes.len() - self.passed
+        }
     }
 
     /// Path of the token `ahead` of the next one.
     pub fn path(&self, ahead: u32) -> u32 {
+        if self.is_replaying() {
+            return self.replay[(self.replayed + ahead) as usize];
+        }
         let run = self.current();
         Paths::index(run.routes.get(self.passed + ahead), run.role)
     }
 
+    /// Adds the paths of the next `tokens` tokens.
+    #[inline]
+    pub(super) fn extend_paths(&self, tokens: u32, paths: &mut Vec<u32>) {
+        if self.is_replaying() {
+            let from = self.replayed as usize;
+            paths.extend_from_slice(&self.replay[from..from + tokens as usize]);
+            return;
+        }
+        let run = self.current();
+        let routes = run.routes.range(self.passed, self.passed + tokens);
+        paths.extend(routes.map(|route| Paths::index(route, run.role)));
+    }
+
     /// Tokens among the next `tokens` whose logits are needed.
     pub fn logits(&self, tokens: u32) -> u32 {
+        if self.is_replaying() {
+            return 0;
+        }
         let run = self.current();
         let end = run.start + self.passed + tokens;
         match run.role {
@@ -81,24 +147,40 @@ impl Sequence {
         }
     }
 
-    /// `tokens` of the current run have passed. Returns the output tokens that came out.
-    pub fn complete(&mut self, context: &mut Context, tokens: u32, paths: &Paths, layers: u32) -> u32 {
-        let logits = self.logits(tokens);
-        let run = &self.request.runs[self.run];
-        for route in run.routes.range(self.passed, self.passed + tokens) {
-            let path = paths.get(Paths::index(route, run.role));
-            match run.role {
-                Role::Plain | Role::Draft => context.advance(path, layers),
-                Role::Verify | Role::Recompute => context.revisit(path, layers),
+    /// The next tokens have passed on `passed` paths. Returns the output tokens that came out, and the blocks that drafts which were
+    /// not accepted held.
+    pub(super) fn complete(
+        &mut self,
+        context: &mut Context,
+        passed: &[u32],
+        paths: &Paths,
+        paging: &Paging,
+        layers: u32,
+    ) -> (u32, u64) {
+        for &index in passed {
+            let path = paths.get(index);
+            if Paths::is_again(index) {
+                context.revisit(path, layers);
+            } else {
+                context.advance(path, layers);
             }
         }
+        let tokens = passed.len() as u32;
+        if self.is_replaying() {
+            self.replayed += tokens;
+            if self.replayed as usize == self.replay.len() {
+                (self.replay, self.replayed) = (Vec::new(), 0);
+            }
+            return (0, 0);
+        }
+        let logits = self.logits(tokens);
+        let run = self.current();
         self.passed += tokens;
         let over = self.passed == run.routes.len();
-        let put_out = match run.role {
-            Role::Plain => logits,
-            Role::Draft | Role::Recompute => 0,
-            Role::Verify if over => self.settle(context, paths, layers),
-            Role::Verify => 0,
+        let (put_out, freed) = match run.role {
+            Role::Plain => (logits, 0),
+            Role::Verify if over => self.settle(context, paths, paging, layers),
+            Role::Draft | Role::Recompute | Role::Verify => (0, 0),
         };
         if over {
             self.run += 1;
@@ -107,22 +189,61 @@ impl Sequence {
         // The pass that ends a round may put out one token more than the request asked for.
         let put_out = put_out.min(self.request.output_tokens - self.put_out);
         self.put_out += put_out;
-        put_out
+        (put_out, freed)
     }
 
     /// A verify run is over: what was not accepted is taken back, drafts included. Each position that stays gave a token.
-    fn settle(&self, context: &mut Context, paths: &Paths, layers: u32) -> u32 {
+    fn settle(&mut self, context: &mut Context, paths: &Paths, paging: &Paging, layers: u32) -> (u32, u64) {
         let verify = self.current();
         let kept = verify.advance();
+        let mut freed = 0;
         for (run, role) in rejected_runs(&self.request.runs[..=self.run], verify) {
-            for (position, route) in (run.start..).zip(&run.routes) {
-                if position >= verify.start + kept {
-                    context.retract(paths.get(Paths::index(route, role)), layers);
+            for (ahead, route) in (0..).zip(&run.routes) {
+                if run.start + ahead >= verify.start + kept {
+                    let path = paths.get(Paths::index(route, role));
+                    context.retract(path, layers);
+                    freed += self.table.remove(&path.stored, 1, paging);
                 }
             }
         }
         context.set_tokens(verify.start + kept);
-        kept
+        (kept, freed)
+    }
+
+    /// Its entries are thrown away; what has passed will pass anew, many tokens at once. A round of drafts that is not over
+    /// begins anew. Returns the blocks that it held.
+    pub(super) fn preempt(&mut self) -> u64 {
+        if !self.is_replaying() {
+            let runs = &self.request.runs;
+            if matches!(self.current().role, Role::Draft | Role::Verify) {
+                while self.run > 0
+                    && runs[self.run].role != Role::Plain
+                    && runs[self.run - 1].role == Role::Draft
+                {
+                    self.run -= 1;
+                }
+                self.passed = 0;
+            }
+            let so_far =
+                |(index, run): (usize, &Run)| if index < self.run { run.advance() } else { self.passed };
+            for (index, run) in runs.iter().enumerate().take(self.run + 1) {
+                match run.role {
+                    Role::Draft => {}
+                    Role::Recompute => {
+                        let tokens = if index < self.run { run.routes.len() } else { self.passed };
+                        let ids = run.routes.range(0, tokens);
+                        self.replay.extend(ids.map(|route| Paths::index(route, run.role)));
+                    }
+                    Role::Plain | Role::Verify => {
+                        let ids = run.routes.range(0, so_far((index, run)));
+                        self.replay.extend(ids.map(|route| Paths::index(route, Role::Plain)));
+                    }
+                }
+            }
+        }
+        self.replayed = 0;
+        self.preemptions += 1;
+        std::mem::take(&mut self.table).blocks()
     }
 }
 
@@ -139,28 +260,32 @@ pub fn longest_unit(request: &Request) -> u32 {
     request.runs.iter().filter(together).map(|run| run.routes.len()).max().unwrap_or(0)
 }
 
-/// The most KV entries that a request ever holds.
-pub fn kv_entries_at_most(request: &Request, paths: &Paths, layers: u32) -> u64 {
+/// The most KV blocks that a request ever holds.
+pub fn most_blocks(request: &Request, paths: &Paths, paging: &Paging, layers: u32) -> u64 {
+    let path = |route, role| -> &Path { paths.get(Paths::index(route, role)) };
     let plain = request.runs.iter().all(|run| matches!(run.role, Role::Plain | Role::Recompute));
     if plain {
-        let stored = |run: &Run| -> u64 {
-            run.routes.iter().map(|route| u64::from(paths.get(Paths::index(route, run.role)).stored)).sum()
-        };
-        return request.runs.iter().map(stored).sum();
+        // Entries only come, and in whatever order they come to the same blocks.
+        let mut table = Table::default();
+        for run in &request.runs {
+            for (route, times) in run.routes.counted() {
+                table.add(&path(route, run.role).stored, times, paging);
+            }
+        }
+        return table.blocks();
     }
     // With drafts, entries come and go: walk the request once.
-    let mut sequence = Sequence::new(request.clone(), 0);
-    let mut context = Context::default();
-    let mut most = 0;
+    let mut sequence = Sequence::new(request, request.arrival);
+    let (mut most, mut passed, mut context) = (0, Vec::new(), Context::default());
     while !sequence.is_over() {
-        let before = context.stored();
         let run = sequence.current();
-        let role = run.role;
-        let added: u64 =
-            run.routes.iter().map(|route| u64::from(paths.get(Paths::index(route, role)).stored)).sum();
-        let all = run.routes.len();
-        sequence.complete(&mut context, all, paths, layers);
-        most = most.max(before + added);
+        passed.clear();
+        passed.extend(run.routes.iter().map(|route| Paths::index(route, run.role)));
+        for &index in &passed {
+            sequence.table.add(&paths.get(index).stored, 1, paging);
+        }
+        most = most.max(sequence.table.blocks());
+        sequence.complete(&mut context, &passed, paths, paging, layers);
     }
     most
 }

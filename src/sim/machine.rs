@@ -61,6 +61,11 @@ impl Machine {
         assert!(matches!(occurrence, Occurrence::Timer(0)), "only the timer was left to happen");
     }
 
+    /// The device.
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+
     /// Fraction of the time so far that each resource was busy.
     pub fn busy_shares(&self) -> Vec<(String, f64)> {
         let all = self.now().s().max(f64::MIN_POSITIVE);

@@ -5,6 +5,7 @@
 
 mod closed;
 mod explain;
+mod fit;
 mod machine;
 mod observe;
 
@@ -15,10 +16,10 @@ use crate::cost::{Device, Limits};
 use crate::engine::Pool;
 use crate::error::{InputError, Result};
 use crate::lower::{Dispatch, Lowered, Lowering};
-use crate::metrics::{Ledger, Memory, RequestTimes};
+use crate::metrics::{KvUse, Ledger, Memory, RequestTimes, Split};
 use crate::model::Model;
-use crate::sched::{Outcome, Scheduler, Sequence, Serving, kv_entries_at_most};
-use crate::trace::{Request, RouterKind, Trace};
+use crate::sched::{Outcome, Paging, Scheduler, Sequence, Serving};
+use crate::trace::{KvAction, Request, Trace};
 use crate::units::SimTime;
 use closed::{ClosedForm, PassSums};
 use explain::{Explain, Seen};
@@ -67,9 +68,10 @@ struct Simulation<'a> {
     model: &'a Model,
     trace: &'a Trace,
     paths: Paths,
-    /// KV entries that each request holds at most.
-    entries: Vec<u64>,
-    scheduler: Scheduler,
+    scheduler: Scheduler<'a>,
+    block_bytes: u64,
+    /// KV bytes that `memory` holds.
+    kv_bytes: u64,
     lowering: Lowering<'a>,
     machine: Machine,
     closed: ClosedForm,
@@ -79,7 +81,6 @@ struct Simulation<'a> {
     memory: Pool,
     ledger: Ledger,
     next_arrival: usize,
-    first_tokens: Vec<Option<SimTime>>,
 }
 
 impl<'a> Simulation<'a> {
@@ -94,27 +95,38 @@ impl<'a> Simulation<'a> {
             trace.requests.iter().flat_map(|request| &request.runs).any(|run| Paths::passes_again(run.role));
         let paths = Paths::new(&trace.header, &trace.routes, again);
         let device = Device::new(&setup.hardware, setup.limits)?;
-        let weights = resident_weights(setup, trace);
+        let weights = fit::resident_weights(setup, trace);
         let capacity = device.capacity_bytes();
-        let kv_capacity = kv_capacity(model, setup.serving, weights, capacity)?;
-        let entries = check_requests(setup, trace, &paths, kv_capacity)?;
+        let kv_capacity = fit::kv_capacity(model, setup.serving, weights, capacity)?;
+        let serving = setup.serving;
+        let paging = Paging::new(serving.kv_block_tokens, model.layers, trace.header.kv == KvAction::Unified);
+        let block_bytes = model.kv_entry_bytes() * u64::from(serving.kv_block_tokens);
+        let blocks = kv_capacity / block_bytes;
+        let most_blocks = fit::check_requests(setup, trace, &paths, &paging, blocks)?;
 
         let mut memory = Pool::new(capacity);
         memory.take(weights).expect("weights were checked against the capacity");
-        let ledger =
-            Ledger { memory: Memory { weights, capacity, ..Memory::default() }, ..Ledger::default() };
+        let ledger = Ledger {
+            memory: Memory { weights, capacity, ..Memory::default() },
+            kv: KvUse { block_tokens: serving.kv_block_tokens, block_bytes, blocks, ..KvUse::default() },
+            ..Ledger::default()
+        };
+        let policy = setup.dispatch.policy;
         Ok(Simulation {
             model,
             trace,
             paths,
-            entries,
             scheduler: Scheduler::new(
-                setup.serving,
-                setup.dispatch.policy,
+                serving,
+                policy,
                 model.layers,
-                model.kv_entry_bytes(),
-                kv_capacity,
+                paging,
+                blocks,
+                &trace.requests,
+                most_blocks,
             ),
+            block_bytes,
+            kv_bytes: 0,
             lowering: Lowering::new(model, setup.dispatch.clone()),
             explain: setup.explain.then(|| Explain::new(model, &setup.dispatch)),
             closed: ClosedForm::new(device.clone()),
@@ -124,7 +136,6 @@ impl<'a> Simulation<'a> {
             memory,
             ledger,
             next_arrival: 0,
-            first_tokens: Vec::new(),
         })
     }
 
@@ -133,6 +144,7 @@ impl<'a> Simulation<'a> {
         loop {
             self.arrivals();
             if self.scheduler.next_batch(self.machine.now(), &self.paths, &mut batch) {
+                self.hold_kv();
                 let activations = self.pass(&batch, observer);
                 self.settle(&batch, activations, &mut outcome, observer);
             } else if let Some(request) = self.trace.requests.get(self.next_arrival) {
@@ -151,7 +163,9 @@ impl<'a> Simulation<'a> {
         while let Some(request) = self.trace.requests.get(self.next_arrival)
             && request.arrival <= self.machine.now()
         {
-            self.scheduler.arrive(request.clone(), self.entries[self.next_arrival]);
+            // Whoever came while a pass ran has waited since.
+            self.ledger.stand(self.machine.now() - request.arrival, 1, 0, 0, 0);
+            self.scheduler.arrive(self.next_arrival as u32, request.arrival);
             self.next_arrival += 1;
         }
     }
@@ -160,6 +174,7 @@ impl<'a> Simulation<'a> {
     fn pass(&mut self, batch: &Batch, observer: &mut impl Observer) -> u64 {
         let whole = batch.spans.iter().any(|span| span.part.to == Part::END);
         let begin = self.machine.now();
+        let before = (self.ledger.busy_ps, self.ledger.dynamic_pj);
         let sums = match self.fidelity {
             Fidelity::Step => Some(self.sum(batch, whole, true)),
             // Before anything runs, since contexts are those before the pass.
@@ -180,15 +195,31 @@ impl<'a> Simulation<'a> {
         if whole {
             self.ledger.pool_bytes += u128::from(self.model.layers) * u128::from(attention + ffn);
         }
-        self.ledger.passes += 1;
-        self.ledger.pass_ps += u128::from(length.ps());
+        let (busy, dynamic) = match &sums {
+            Some((sums, _)) => (u128::from(sums.compute.ps()), u128::from(sums.dynamic_pj)),
+            None => (self.ledger.busy_ps - before.0, self.ledger.dynamic_pj - before.1),
+        };
+        self.share_out(batch, begin, busy, dynamic);
         if let (Some(explain), Some((sums, _))) = (&mut self.explain, &sums) {
             assert_eq!(sums.length, length, "event by event, a pass takes what its closed form says");
             let step = whole.then_some(self.step);
             let seen = Seen { batch, contexts: self.scheduler.contexts(), paths: &self.paths, step };
             explain.pass(&seen, sums, &mut self.closed);
         }
-        let info = PassInfo { begin, end: self.machine.now(), batch, memory_bytes: self.memory.held() };
+        let (waiting, running) = self.scheduler.waiting_and_running();
+        let held = self.scheduler.blocks().held();
+        self.ledger.stand(length, waiting.into(), running.into(), held, self.scheduler.entries());
+        let info = PassInfo {
+            begin,
+            end: self.machine.now(),
+            batch,
+            memory_bytes: self.memory.held(),
+            waiting,
+            running,
+            kv_bytes: held * self.block_bytes,
+            busy: SimTime::from_ps(busy as u64),
+            dynamic_pj: dynamic as u64,
+        };
         observer.pass(&info);
         lowered.activation_bytes
     }
@@ -216,6 +247,27 @@ impl<'a> Simulation<'a> {
         self.ledger.memory.activations_peak = self.ledger.memory.activations_peak.max(activations);
     }
 
+    /// Gives each phase and each request of a pass that began at `begin` and is over its part of the time and the energy, by
+    /// tokens.
+    fn share_out(&mut self, batch: &Batch, begin: SimTime, busy_ps: u128, dynamic_pj: u128) {
+        let length = self.machine.now() - begin;
+        let idle_ps = u128::from(length.ps()) - busy_ps;
+        // `as` rounds down to whole picojoules, far below what the constants of power are known to.
+        let energy_pj = self.machine.device().energy_pj(busy_ps, idle_ps, dynamic_pj) as u64;
+        let mut energies = Split::new(energy_pj, batch.tokens().into());
+        let mut prompt = 0;
+        for span in &batch.spans {
+            let sequence = self.scheduler.sequence_mut(span.sequence);
+            sequence.energy_pj += energies.take(span.tokens.into());
+            let in_prompt = sequence.in_prompt();
+            let whole = if span.part.to == Part::END { span.tokens } else { 0 };
+            let phase = if in_prompt { &mut self.ledger.prefill } else { &mut self.ledger.decode };
+            phase.tokens += u64::from(whole);
+            prompt += if in_prompt { span.tokens } else { 0 };
+        }
+        self.ledger.pass(prompt, batch.tokens(), length, energy_pj);
+    }
+
     /// Moves every sequence of the pass on, and books tokens, KV bytes and finished requests.
     fn settle(
         &mut self,
@@ -228,41 +280,33 @@ impl<'a> Simulation<'a> {
         for span in batch.spans.iter().filter(|span| span.part.to == Part::END) {
             self.ledger.routed_tokens += u64::from(span.tokens);
             for &path in batch.paths_of(span) {
-                self.ledger.half_depths += (self.paths.get(path).depth * 2.0) as u64;
-            }
-            if self.scheduler.sequence(span.sequence).in_prompt() {
-                self.ledger.prompt_tokens += u64::from(span.tokens);
+                self.ledger.half_depths += u64::from(self.paths.get(path).half_depth);
             }
         }
-        let before = self.scheduler.kv_bytes();
         self.scheduler.complete(now, batch, &self.paths, outcome);
-        let after = self.scheduler.kv_bytes();
-        if after >= before {
-            self.memory.take(after - before).expect("running sequences were promised their KV bytes");
-        } else {
-            self.memory.give_back(before - after);
-        }
-        self.ledger.memory.kv_peak = self.ledger.memory.kv_peak.max(after);
-        // The entries of a pass are written while its activations live.
         self.memory.give_back(activations);
-
-        for &(slot, tokens) in &outcome.tokens {
-            self.ledger.output_tokens += u64::from(tokens);
-            let slot = slot as usize;
-            if self.first_tokens.len() <= slot {
-                self.first_tokens.resize(slot + 1, None);
-            }
-            self.first_tokens[slot].get_or_insert(now);
-            observer.output(tokens);
+        self.ledger.output_tokens += u64::from(outcome.output_tokens);
+        self.ledger.prompt_tokens += u64::from(outcome.prompt_tokens);
+        self.ledger.recomputed_tokens += u64::from(outcome.recomputed_tokens);
+        if outcome.output_tokens > 0 {
+            observer.output(outcome.output_tokens);
         }
         for &slot in &outcome.finished {
-            let sequence = self.scheduler.sequence(slot);
-            let first = self.first_tokens[slot as usize].take().expect("a finished request put a token out");
-            self.ledger.requests.push(times(sequence, first, now));
+            self.ledger.requests.push(times(self.scheduler.sequence(slot), now));
         }
         self.scheduler.release(&outcome.finished);
-        let freed = after - self.scheduler.kv_bytes();
-        self.memory.give_back(freed);
+        self.hold_kv();
+    }
+
+    /// Device memory follows the KV blocks that are held.
+    fn hold_kv(&mut self) {
+        let bytes = self.scheduler.blocks().held() * self.block_bytes;
+        let before = std::mem::replace(&mut self.kv_bytes, bytes);
+        if bytes > before {
+            self.memory.take(bytes - before).expect("there are no more blocks than fit");
+        } else {
+            self.memory.give_back(before - bytes);
+        }
     }
 
     fn finish(&mut self) {
@@ -274,6 +318,11 @@ impl<'a> Simulation<'a> {
             "bytes taken = bytes given back, but for the weights"
         );
         assert_eq!(ledger.requests.len(), self.trace.requests.len(), "every request finishes");
+        let blocks = self.scheduler.blocks();
+        assert_eq!(blocks.held(), 0, "blocks taken = blocks given back");
+        ledger.memory.kv_peak = blocks.peak() * self.block_bytes;
+        ledger.kv.peak_blocks = blocks.peak();
+        ledger.preemptions = self.scheduler.preemptions();
         ledger.makespan = self.machine.now();
         ledger.memory.total_peak = self.memory.peak();
         ledger.busy = self.machine.busy_shares();
@@ -281,74 +330,19 @@ impl<'a> Simulation<'a> {
     }
 }
 
-fn times(sequence: &Sequence, first: SimTime, last: SimTime) -> RequestTimes {
-    let Request { id, arrival, output_tokens, .. } = *sequence.request();
+fn times(sequence: &Sequence, last: SimTime) -> RequestTimes {
+    let Request { id, prompt_tokens, output_tokens, .. } = *sequence.request();
     assert_eq!(sequence.put_out(), output_tokens, "a request that is over has put out all its tokens");
-    RequestTimes { id, arrival, first, last, output_tokens }
-}
-
-/// Bytes of the weights that must be kept: of all layers, unless the choice was made once and for all; then of the branches
-/// and widths that some route takes. Sparse matrices take what their density leaves.
-fn resident_weights(setup: &Setup, trace: &Trace) -> u64 {
-    let (model, density) = (&setup.model, setup.dispatch.density);
-    let bytes = |params: f64| density.bytes(model.weights, params as u64);
-    let (attention, ffn) = (model.attention_params() as f64, model.ffn_params() as f64);
-    let mut taken = vec![(false, 0.0f64); model.layers as usize];
-    if trace.header.router.kind == RouterKind::Fixed {
-        for step in trace.routes.iter().flat_map(|route| &route.0) {
-            let (attends, width) = &mut taken[step.layer as usize];
-            *attends |= step.modules.attention();
-            *width = if step.modules.feed_forward() { width.max(step.width.into()) } else { *width };
-        }
-    } else {
-        taken.fill((true, 1.0));
+    RequestTimes {
+        id,
+        arrival: sequence.arrival,
+        scheduled: sequence.scheduled,
+        first: sequence.first.expect("a finished request put a token out"),
+        last,
+        output_tokens,
+        prompt_tokens,
+        cached_tokens: 0,
+        preemptions: sequence.preemptions,
+        energy_pj: sequence.energy_pj,
     }
-    let layer = |&(attends, width): &(bool, f64)| match (attends, width) {
-        (false, 0.0) => 0,
-        _ => bytes(if attends { attention } else { 0.0 }) + bytes(ffn * width) + model.norm_weight_bytes(),
-    };
-    model.weight_bytes(0) + taken.iter().map(layer).sum::<u64>()
-}
-
-/// What is left for KV entries once weights and the activations of the largest pass are set aside.
-fn kv_capacity(model: &Model, serving: Serving, weights: u64, capacity: u64) -> Result<u64> {
-    let rows = u64::from(serving.max_batched_tokens.max(serving.max_sequences));
-    let activations = crate::lower::activation_bytes(model, rows, rows);
-    let needed = weights + activations;
-    capacity.checked_sub(needed).filter(|&left| left > 0).ok_or_else(|| {
-        let what = format!(
-            "at most {capacity} bytes of usable memory for weights ({weights}) and activations ({activations}); {} are short",
-            needed.saturating_sub(capacity)
-        );
-        InputError::expected(what).key("memory").found(needed).into()
-    })
-}
-
-/// Each request's KV entries at most; an error where one can never run.
-fn check_requests(setup: &Setup, trace: &Trace, paths: &Paths, kv_capacity: u64) -> Result<Vec<u64>> {
-    let one = |request: &Request| {
-        let key = format!("request {}", request.id);
-        if request.runs.is_empty() {
-            return Err(InputError::expected("routes for every token (draw_routes gives some)")
-                .key(key)
-                .into());
-        }
-        let budget = setup.serving.max_batched_tokens;
-        let longest = crate::sched::longest_unit(request);
-        if !setup.serving.chunked_prefill && longest > budget {
-            let what = format!("runs within max_batched_tokens = {budget}, as chunked_prefill is off");
-            return Err(InputError::expected(what).key(key).found(longest).into());
-        }
-        let entries = kv_entries_at_most(request, paths, setup.model.layers);
-        let bytes = entries * setup.model.kv_entry_bytes();
-        if bytes > kv_capacity {
-            let what = format!(
-                "at most {kv_capacity} bytes of KV entries for one request; {} are short",
-                bytes - kv_capacity
-            );
-            return Err(InputError::expected(what).key(key).found(bytes).into());
-        }
-        Ok(entries)
-    };
-    trace.requests.iter().map(one).collect()
 }

@@ -17,6 +17,16 @@ pub struct PassInfo<'a> {
     pub batch: &'a Batch,
     /// Device memory held during the pass.
     pub memory_bytes: u64,
+    /// Requests that wait while it runs, those that arrive meanwhile not counted.
+    pub waiting: u32,
+    /// Requests that have been admitted and are not over while it runs.
+    pub running: u32,
+    /// KV bytes held while it runs; what it writes counts from its end.
+    pub kv_bytes: u64,
+    /// Kernel time in it.
+    pub busy: SimTime,
+    /// Energy of its kernels beyond static power, picojoules.
+    pub dynamic_pj: u64,
 }
 
 /// Hears of everything that happens, in order of time. All methods do nothing unless a watcher says otherwise.
@@ -35,3 +45,40 @@ pub trait Observer {
 pub struct Silent;
 
 impl Observer for Silent {}
+
+/// Watches where there is a watcher.
+impl<O: Observer> Observer for Option<O> {
+    #[inline]
+    fn call(&mut self, call: &Call, price: Option<&Price>, ended: &Ended) {
+        if let Some(inner) = self {
+            inner.call(call, price, ended);
+        }
+    }
+    fn pass(&mut self, info: &PassInfo) {
+        if let Some(inner) = self {
+            inner.pass(info);
+        }
+    }
+    fn output(&mut self, tokens: u32) {
+        if let Some(inner) = self {
+            inner.output(tokens);
+        }
+    }
+}
+
+/// Two watchers of one run.
+impl<A: Observer, B: Observer> Observer for (A, B) {
+    #[inline]
+    fn call(&mut self, call: &Call, price: Option<&Price>, ended: &Ended) {
+        self.0.call(call, price, ended);
+        self.1.call(call, price, ended);
+    }
+    fn pass(&mut self, info: &PassInfo) {
+        self.0.pass(info);
+        self.1.pass(info);
+    }
+    fn output(&mut self, tokens: u32) {
+        self.0.output(tokens);
+        self.1.output(tokens);
+    }
+}

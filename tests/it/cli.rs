@@ -89,7 +89,8 @@ fn what_is_not_there_is_named() {
     );
     refuses(
         &["simulate", EXAMPLE, "--set", "serving.nothing=3"],
-        "--set serving.nothing: found nothing, expected max_batched_tokens, max_sequences, chunked_prefill",
+        "--set serving.nothing: found nothing, expected max_batched_tokens, max_sequences, chunked_prefill, \
+         kv_block_tokens, watermark, first, queue, admission",
     );
     refuses(
         &["simulate", EXAMPLE, "--set", "hardware.memory.nope=1"],

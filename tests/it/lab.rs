@@ -31,7 +31,7 @@ impl Lab {
             router: RouterPlan::FREE,
             monotone: true,
         };
-        let serving = Serving { max_batched_tokens: 1 << 14, max_sequences: batch, chunked_prefill: true };
+        let serving = Serving { kv_block_tokens: 1, ..Serving::new(1 << 14, batch, true) };
         let hardware = Hardware::shipped(hardware).expect("a shipped device");
         Lab {
             setup: Setup {

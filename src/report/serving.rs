@@ -1,0 +1,85 @@
+//! The table of a server under load, and how sure means over seeds are.
+
+use super::sheet::{alike, percent};
+use super::table::{cells, means, named, three, timed};
+use crate::metrics::Interval;
+use crate::scenario::{Run, VariantOutcome};
+use crate::units::SimTime;
+
+/// What clients see; nothing where all requests are there from the start and no bound is stated.
+pub(super) fn table(variants: &[VariantOutcome]) -> String {
+    let late = |run: &Run| run.ledger.requests.iter().any(|request| request.arrival > SimTime::ZERO);
+    let bounded = |run: &Run| run.summary.goodput.is_some();
+    if !variants.iter().flat_map(|variant| &variant.runs).any(|run| late(run) || bounded(run)) {
+        return String::new();
+    }
+    let mut sheet = named(variants)
+        .numbers("req.\n/ s", alike(&means(variants, |v| v.summary.requests_per_s)))
+        .numbers("output\ntokens\n/ s", alike(&means(variants, |v| v.summary.output_tokens_per_s)));
+    type Column = (&'static str, fn(&Run) -> f64);
+    const TIMES: [Column; 7] = [
+        ("queue\nmean", |v| v.summary.queue_s.mean),
+        ("TTFT\np50", |v| v.summary.ttft_s.p50),
+        ("TTFT\np99", |v| v.summary.ttft_s.p99),
+        ("TPOT\np50", |v| v.summary.tpot_s.p50),
+        ("TPOT\np99", |v| v.summary.tpot_s.p99),
+        ("E2E\np50", |v| v.summary.e2e_s.p50),
+        ("E2E\np99", |v| v.summary.e2e_s.p99),
+    ];
+    for (header, of) in TIMES {
+        sheet = timed(sheet, header, variants, of);
+    }
+    let mut foot = String::from(
+        "queue: from arrival to the first pass. E2E: from arrival to the last token. KV use: mean share of the blocks held.\n",
+    );
+    let goodput = |v: &Run| v.summary.goodput;
+    if let Some(bounds) = variants.iter().find_map(|variant| goodput(variant.first())) {
+        sheet = sheet
+            .numbers("good\n%", cells(variants, |v| goodput(v).map_or(0.0, |good| good.attained), percent));
+        let bounds = [("TTFT", bounds.ttft_s), ("TPOT", bounds.tpot_s), ("E2E", bounds.e2e_s)];
+        let stated = bounds.iter().filter_map(|(name, bound)| Some(format!("{name} <= {} s", (*bound)?)));
+        foot += &format!("good: share of the requests with {}.\n", stated.collect::<Vec<_>>().join(", "));
+    }
+    let preempted = |v: &Run| v.summary.preemptions as f64;
+    if means(variants, preempted).iter().any(|count| *count > 0.0) {
+        sheet = sheet.numbers("pre-\nempted", cells(variants, preempted, |count| format!("{count:.0}")));
+    }
+    sheet
+        .numbers("KV\nuse %", cells(variants, |v| v.summary.kv.mean_use, percent))
+        .numbers("J / out\ntoken", alike(&means(variants, |v| v.summary.energy_per_output_token_j)))
+        .numbers("W\nmean", cells(variants, |v| v.summary.power_w.mean, three))
+        .render()
+        + &foot
+}
+
+/// Means with half widths; nothing for a single seed.
+pub(super) fn confidence(variants: &[VariantOutcome]) -> String {
+    if variants.iter().all(|variant| variant.runs.len() < 2) {
+        return String::new();
+    }
+    type Column = (&'static str, fn(&Run) -> f64);
+    const COLUMNS: [Column; 7] = [
+        ("makespan\ns", |v| v.summary.makespan_s),
+        ("output\ntokens / s", |v| v.summary.output_tokens_per_s),
+        ("TTFT p50\nms", |v| v.summary.ttft_s.p50 * 1e3),
+        ("TTFT p99\nms", |v| v.summary.ttft_s.p99 * 1e3),
+        ("TPOT p50\nms", |v| v.summary.tpot_s.p50 * 1e3),
+        ("E2E p99\nms", |v| v.summary.e2e_s.p99 * 1e3),
+        ("mJ / out\ntoken", |v| v.summary.energy_per_output_token_j * 1e3),
+    ];
+    let mut sheet = named(variants);
+    for (header, of) in COLUMNS {
+        let shown = |variant: &VariantOutcome| variant.interval(of).map_or("-".into(), plus_minus);
+        sheet = sheet.numbers(header, variants.iter().map(shown));
+    }
+    sheet.render() + "By Student's t over the runs of a variant, which draw independently.\n"
+}
+
+/// The mean to the place of the second digit of the half width.
+fn plus_minus(interval: Interval) -> String {
+    let Interval { mean, half_width } = interval;
+    let smallest = if half_width > 0.0 { half_width } else { mean.abs() / 100.0 };
+    let places = if smallest > 0.0 { (1 - smallest.log10().floor() as i32).clamp(0, 9) } else { 0 };
+    let places = places as usize;
+    format!("{mean:.places$} ± {half_width:.places$}")
+}

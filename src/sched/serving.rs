@@ -1,0 +1,129 @@
+//! How a server forms batches: the settings that engines have.
+
+use crate::error::InputError;
+use serde::{Deserialize, Serialize};
+
+/// How a server forms batches.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Serving {
+    /// Most tokens in a pass.
+    pub max_batched_tokens: u32,
+    /// Most sequences that run at once.
+    pub max_sequences: u32,
+    /// Whether a prompt may be cut into chunks that fill what the budget leaves.
+    pub chunked_prefill: bool,
+    /// Entries in a KV block, a power of two. 16 as in vLLM (`--block-size`).
+    #[serde(default = "block_tokens")]
+    pub kv_block_tokens: u32,
+    /// Share of the KV blocks that must stay free when a sequence is admitted, so that those that run can grow.
+    /// 0.01 as in vLLM's block manager.
+    #[serde(default = "watermark")]
+    pub watermark: f64,
+    /// Who gets the budget first.
+    #[serde(default)]
+    pub first: First,
+    /// Who of those that wait is next.
+    #[serde(default)]
+    pub queue: Queueing,
+    /// When a sequence may begin.
+    #[serde(default)]
+    pub admission: Admission,
+}
+
+fn block_tokens() -> u32 {
+    16
+}
+
+fn watermark() -> f64 {
+    0.01
+}
+
+/// Who gets the token budget of a pass first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum First {
+    /// Generated tokens; prompts fill what is left (Sarathi-Serve, arXiv 2403.02310; vLLM's V1 engine).
+    #[default]
+    Decode,
+    /// Prompts. Generated tokens share the pass only with `chunked_prefill`; else a pass with prompts is theirs alone
+    /// (Orca's and vLLM's first schedulers).
+    Prefill,
+}
+
+/// Who of those that wait is next. Equal ranks go by arrival.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Queueing {
+    /// First come, first served.
+    #[default]
+    Fcfs,
+    /// The lowest number in the request's priority.
+    Priority,
+    /// The shortest prompt.
+    ShortestPrompt,
+}
+
+/// When a sequence may begin.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Admission {
+    /// When the blocks of its first chunk are free above the watermark. Sequences that cannot grow later preempt the last in
+    /// line, whose entries are computed again when it returns.
+    #[default]
+    AsItComes,
+    /// When the blocks of its whole life are free, as if its length and routes were known. Nobody is ever preempted.
+    Whole,
+}
+
+impl Serving {
+    /// A server with these bounds, and what engines do by default otherwise.
+    pub fn new(max_batched_tokens: u32, max_sequences: u32, chunked_prefill: bool) -> Self {
+        Serving {
+            max_batched_tokens,
+            max_sequences,
+            chunked_prefill,
+            kv_block_tokens: block_tokens(),
+            watermark: watermark(),
+            first: First::default(),
+            queue: Queueing::default(),
+            admission: Admission::default(),
+        }
+    }
+
+    /// # Errors
+    /// A number out of its range, with its key.
+    pub fn check(&self) -> Result<(), InputError> {
+        let bad = |key: &str, found: String, expected: &str| {
+            Err(InputError::expected(expected).key(format!("serving.{key}")).found(found))
+        };
+        if self.max_batched_tokens == 0 || self.max_batched_tokens > 1 << 20 {
+            return bad("max_batched_tokens", self.max_batched_tokens.to_string(), "1 to 1048576 tokens");
+        }
+        if self.max_sequences == 0 || self.max_sequences > 1 << 16 {
+            return bad("max_sequences", self.max_sequences.to_string(), "1 to 65536 sequences");
+        }
+        if self.max_sequences > self.max_batched_tokens {
+            let expected = "at most max_batched_tokens, as each running sequence has a token in a pass";
+            return bad("max_sequences", self.max_sequences.to_string(), expected);
+        }
+        if !self.kv_block_tokens.is_power_of_two() || self.kv_block_tokens > 1 << 12 {
+            return bad("kv_block_tokens", self.kv_block_tokens.to_string(), "a power of two from 1 to 4096");
+        }
+        if !(0.0..=0.5).contains(&self.watermark) {
+            return bad("watermark", self.watermark.to_string(), "a share of the KV blocks from 0 to 0.5");
+        }
+        Ok(())
+    }
+
+    /// How many of the next `unit` tokens of a sequence fit the budget.
+    pub(super) fn chunk(&self, unit: u32, budget: u32) -> u32 {
+        if unit <= budget {
+            unit
+        } else if self.chunked_prefill {
+            budget
+        } else {
+            0
+        }
+    }
+}

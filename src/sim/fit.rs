@@ -1,0 +1,88 @@
+//! What must hold before anything runs: weights, activations and each request alone fit, and every token has a route.
+
+use super::Setup;
+use crate::batch::Paths;
+use crate::error::{InputError, Result};
+use crate::model::Model;
+use crate::sched::{Admission, Paging, Serving, longest_unit, most_blocks};
+use crate::trace::{Request, RouterKind, Trace};
+
+/// Bytes of the weights that must be kept: of all layers, unless the choice was made once and for all; then of the branches
+/// and widths that some route takes. Sparse matrices take what their density leaves.
+pub(super) fn resident_weights(setup: &Setup, trace: &Trace) -> u64 {
+    let (model, density) = (&setup.model, setup.dispatch.density);
+    let bytes = |params: f64| density.bytes(model.weights, params as u64);
+    let (attention, ffn) = (model.attention_params() as f64, model.ffn_params() as f64);
+    let mut taken = vec![(false, 0.0f64); model.layers as usize];
+    if trace.header.router.kind == RouterKind::Fixed {
+        for step in trace.routes.iter().flat_map(|route| &route.0) {
+            let (attends, width) = &mut taken[step.layer as usize];
+            *attends |= step.modules.attention();
+            *width = if step.modules.feed_forward() { width.max(step.width.into()) } else { *width };
+        }
+    } else {
+        taken.fill((true, 1.0));
+    }
+    let layer = |&(attends, width): &(bool, f64)| match (attends, width) {
+        (false, 0.0) => 0,
+        _ => bytes(if attends { attention } else { 0.0 }) + bytes(ffn * width) + model.norm_weight_bytes(),
+    };
+    model.weight_bytes(0) + taken.iter().map(layer).sum::<u64>()
+}
+
+/// What is left for KV entries once weights and the activations of the largest pass are set aside.
+pub(super) fn kv_capacity(model: &Model, serving: Serving, weights: u64, capacity: u64) -> Result<u64> {
+    let rows = u64::from(serving.max_batched_tokens.max(serving.max_sequences));
+    let activations = crate::lower::activation_bytes(model, rows, rows);
+    let needed = weights + activations;
+    capacity.checked_sub(needed).filter(|&left| left > 0).ok_or_else(|| {
+        let what = format!(
+            "at most {capacity} bytes of usable memory for weights ({weights}) and activations ({activations}); {} are short",
+            needed.saturating_sub(capacity)
+        );
+        InputError::expected(what).key("memory").found(needed).into()
+    })
+}
+
+/// The KV blocks of each request's whole life, where admission asks for them; an error where a request can never run.
+pub(super) fn check_requests(
+    setup: &Setup,
+    trace: &Trace,
+    paths: &Paths,
+    paging: &Paging,
+    blocks: u64,
+) -> Result<Vec<u64>> {
+    let layers = setup.model.layers;
+    let whole = setup.serving.admission == Admission::Whole;
+    let mut most = Vec::new();
+    for request in &trace.requests {
+        let key = || format!("request {}", request.id);
+        if request.runs.is_empty() {
+            let what = "routes for every token (draw_routes gives some)";
+            return Err(InputError::expected(what).key(key()).into());
+        }
+        let budget = setup.serving.max_batched_tokens;
+        let longest = longest_unit(request);
+        if !setup.serving.chunked_prefill && longest > budget {
+            let what = format!("runs within max_batched_tokens = {budget}, as chunked_prefill is off");
+            return Err(InputError::expected(what).key(key()).found(longest).into());
+        }
+        if whole || paging.most_blocks(entries_at_most(request, paths)) > blocks {
+            let held = most_blocks(request, paths, paging, layers);
+            if held > blocks {
+                let what = format!("at most {blocks} KV blocks for one request; {} are short", held - blocks);
+                return Err(InputError::expected(what).key(key()).found(held).into());
+            }
+            if whole {
+                most.push(held);
+            }
+        }
+    }
+    Ok(most)
+}
+
+/// A bound on the entries of a layer that needs no route: every token, each time it passes, leaves one for each visit that
+/// the longest of routes could make.
+fn entries_at_most(request: &Request, paths: &Paths) -> u64 {
+    request.runs.iter().map(|run| u64::from(run.routes.len())).sum::<u64>() * paths.most_at_a_layer()
+}

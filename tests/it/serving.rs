@@ -1,0 +1,174 @@
+//! Serving under memory limits: blocks, preemption, admission, order. Conservation of blocks, tokens and bytes, and Little's
+//! law, are asserted inside every run; `Lab::run` adds that both fidelities agree.
+
+use crate::lab::{Lab, method};
+use proptest::prelude::*;
+use radialsim::batch::Policy;
+use radialsim::metrics::Ledger;
+use radialsim::sched::{Admission, First, Queueing, Serving};
+use radialsim::sim::{Silent, run};
+use radialsim::trace::Trace;
+use radialsim::units::SimTime;
+
+/// Llama-2-7B on a device whose memory leaves room for about `entries` KV entries (tokens x layers).
+fn tight(serving: Serving, entries: u64) -> Lab {
+    let mut lab = Lab::new("llama-2-7b", "nvidia-h100-sxm", serving.max_sequences);
+    lab.setup.serving = serving;
+    let model = &lab.setup.model;
+    let rows = u64::from(serving.max_batched_tokens.max(serving.max_sequences));
+    let activations = radialsim::lower::activation_bytes(model, rows, rows);
+    let weights = model.weight_bytes(model.layers);
+    let bytes = weights + activations + entries * model.kv_entry_bytes();
+    lab.setup.hardware.memory.usable_fraction.value = 1.0;
+    lab.setup.hardware.memory.capacity_gb.value = (bytes + 4096) as f64 / 1e9;
+    lab
+}
+
+/// The requests come one a millisecond.
+fn spaced(mut trace: Trace, gap_us: f64) -> Trace {
+    for (index, request) in trace.requests.iter_mut().enumerate() {
+        request.arrival = SimTime::from_us(gap_us * index as f64);
+    }
+    trace
+}
+
+fn ids_by(ledger: &Ledger, key: impl Fn(&radialsim::metrics::RequestTimes) -> SimTime) -> Vec<u64> {
+    let mut order: Vec<_> = ledger.requests.iter().map(|request| (key(request), request.id)).collect();
+    order.sort();
+    order.into_iter().map(|(_, id)| id).collect()
+}
+
+const METHODS: [&str; 7] = [
+    "Dense",
+    "EarlyExit(exits: Each([(8, 0.5), (32, 0.5)]), kv: copy_state)",
+    "EarlyExit(exits: Each([(8, 0.3), (32, 0.7)]), kv: deferred, dense_prefill: true)",
+    "IndependentSkips(skip: 0.3, branches: Separately, kv: project_only)",
+    "IndependentSkips(skip: 0.5, branches: Jointly, kv: none)",
+    "Radial(transitions: Uniform, start: Uniform, hops: Fixed(12))",
+    "DraftVerify(exit_layer: 6, drafts: 3, acceptance: 0.6)",
+];
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(32))]
+    /// Whatever the routes, the order and the memory: every request ends, within the blocks that there are.
+    #[test]
+    fn tight_memory_delays_and_never_loses(
+        which in 0..METHODS.len(), room in 20..60_u64, batch in 1..8_u32, count in 1..10_u32, prompt in 1..24_u32,
+        output in 1..20_u32, budget in 8..64_u32, chunked in any::<bool>(), block in 0..5_u32, queued in any::<bool>(),
+        first in prop_oneof![Just(First::Decode), Just(First::Prefill)],
+        queue in prop_oneof![Just(Queueing::Fcfs), Just(Queueing::ShortestPrompt), Just(Queueing::Priority)],
+        admission in prop_oneof![3 => Just(Admission::AsItComes), 1 => Just(Admission::Whole)],
+        watermark in prop_oneof![Just(0.0), Just(0.1)], gap_us in 0.0..3000.0_f64, seed in any::<u64>(),
+    ) {
+        let text = METHODS[which];
+        let kv_block_tokens = 1 << block;
+        let serving = Serving {
+            kv_block_tokens, watermark, first, queue, admission, ..Serving::new(budget.max(24), batch, chunked)
+        };
+        // Room for the longest request, rounded up to blocks, and a little more.
+        let longest = u64::from((prompt + output + 4).next_multiple_of(kv_block_tokens)).max(room);
+        let mut lab = tight(serving, longest * 32);
+        lab.setup.dispatch.policy = match queued {
+            true => Policy::Queued { full: 3, wait_us: 500.0 },
+            false => Policy::Hop,
+        };
+        let mut trace = spaced(lab.trace(&method(text), count, prompt, output, seed), gap_us);
+        for request in &mut trace.requests {
+            request.priority = (request.id % 3) as u32;
+        }
+        let ledger = lab.run(&trace);
+        prop_assert_eq!(ledger.output_tokens, u64::from(count * output));
+        prop_assert!(ledger.kv.peak_blocks <= ledger.kv.blocks);
+        let lost: u64 = ledger.requests.iter().map(|request| u64::from(request.preemptions)).sum();
+        prop_assert_eq!(lost, ledger.preemptions);
+        if admission == Admission::Whole {
+            prop_assert_eq!(ledger.preemptions, 0);
+        }
+        if ledger.preemptions == 0 {
+            prop_assert_eq!(ledger.recomputed_tokens, 0);
+        }
+    }
+}
+
+/// Eight sequences that grow to 40 entries a layer, with room for 160: someone has to go, and costs time.
+#[test]
+fn too_little_memory_preempts_and_costs_time() {
+    let serving = Serving { kv_block_tokens: 4, watermark: 0.0, ..Serving::new(64, 8, true) };
+    let dense = method("Dense");
+    let with_room = |tokens: u64| {
+        let lab = tight(serving, tokens * 32);
+        lab.run(&lab.trace(&dense, 8, 8, 32, 1))
+    };
+    let (roomy, short) = (with_room(400), with_room(160));
+    assert_eq!(roomy.preemptions, 0);
+    assert!(short.preemptions > 0 && short.recomputed_tokens > 0);
+    assert!(short.makespan > roomy.makespan, "{} against {}", short.makespan, roomy.makespan);
+    assert_eq!(short.prompt_tokens, roomy.prompt_tokens, "what passes again is not counted as prompt");
+    assert!(short.kv.peak_blocks > 35 * 32, "the room is used");
+}
+
+/// A method that leaves nothing at skipped layers needs fewer blocks; one that projects K and V needs as many as dense.
+#[test]
+fn routes_that_leave_holes_free_memory_and_let_more_run() {
+    let serving = Serving { watermark: 0.0, ..Serving::new(64, 64, true) };
+    let at = |text: &str| {
+        let lab = tight(serving, 512 * 32);
+        let ledger = lab.run(&lab.trace(&method(text), 48, 16, 64, 3));
+        let running = ledger.running_ps as f64 / ledger.makespan.ps() as f64;
+        (running, ledger.preemptions)
+    };
+    let (dense, _) = at("Dense");
+    let (projected, _) = at("IndependentSkips(skip: 0.5, branches: Jointly, kv: project_only)");
+    let (holes, _) = at("IndependentSkips(skip: 0.5, branches: Jointly, kv: none)");
+    assert!((projected / dense - 1.0).abs() < 0.05, "projected {projected}, dense {dense}");
+    assert!(holes > 1.3 * dense, "holes {holes}, dense {dense}");
+}
+
+#[test]
+fn order_of_service_is_as_asked() {
+    let alone = Serving::new(64, 1, true);
+    let order = |queue| {
+        let lab = tight(Serving { queue, ..alone }, 4096 * 32);
+        let mut trace = lab.trace(&method("Dense"), 4, 9, 3, 1);
+        for (request, (priority, prompt)) in trace.requests.iter_mut().zip([(0, 0), (2, 9), (1, 5), (2, 7)]) {
+            request.priority = priority;
+            // A shorter prompt: cut from the front of the first run.
+            if prompt > 0 {
+                request.prompt_tokens = prompt;
+                request.runs[0].routes = radialsim::trace::RouteIds::same(0, prompt);
+                request.runs[1].start = prompt;
+            }
+        }
+        ids_by(&lab.run(&spaced(trace, 1.0)), |request| request.first)
+    };
+    assert_eq!(order(Queueing::Fcfs), [0, 1, 2, 3]);
+    assert_eq!(order(Queueing::Priority), [0, 2, 1, 3]);
+    assert_eq!(order(Queueing::ShortestPrompt), [0, 2, 3, 1]);
+}
+
+/// Prefill first: a newcomer's prompt stops the others. Decode first with chunks: they go on, and the newcomer waits longer.
+#[test]
+fn prefill_first_helps_the_first_token_and_decode_first_the_others() {
+    let with = |first, chunked| {
+        let lab = tight(Serving { first, ..Serving::new(64, 8, chunked) }, 1 << 20);
+        let ledger = lab.run(&spaced(lab.trace(&method("Dense"), 6, 60, 30, 1), 20_000.0));
+        let mean = |of: &dyn Fn(&radialsim::metrics::RequestTimes) -> SimTime| {
+            ledger.requests.iter().map(|request| of(request).s()).sum::<f64>() / 6.0
+        };
+        (mean(&|request| request.first - request.arrival), mean(&|request| request.last - request.first))
+    };
+    let (prefill, decode) = (with(First::Prefill, false), with(First::Decode, true));
+    assert!(prefill.0 <= decode.0, "first tokens: {} against {}", prefill.0, decode.0);
+    assert!(decode.1 <= prefill.1, "the others: {} against {}", decode.1, prefill.1);
+}
+
+/// What cannot fit is said before anything runs, with the number that is short.
+#[test]
+fn a_request_that_can_never_fit_is_refused_with_what_is_short() {
+    let lab = tight(Serving { kv_block_tokens: 16, ..Serving::new(64, 8, true) }, 100 * 32);
+    let trace = lab.trace(&method("Dense"), 1, 100, 30, 1);
+    let error = run(&lab.setup, &trace, &mut Silent).expect_err("129 tokens do not fit 96").to_string();
+    // 129 entries take 9 blocks a layer, 32 layers; 100 entries a layer leave room for 200.
+    assert!(error.contains("request 0") && error.contains("at most 200 KV blocks"), "{error}");
+    assert!(error.contains("found 288") && error.contains("88 are short"), "{error}");
+}
