@@ -13,9 +13,10 @@ use radialsim::lower::{Dispatch, RouterPlan};
 use radialsim::model::Model;
 use radialsim::sched::Serving;
 use radialsim::sim::{Fidelity, Setup, Silent, run};
-use radialsim::trace::synth::{Arrivals, Length, Lengths, Method, generate, requests};
+use radialsim::trace::synth::{Method, generate};
 use radialsim::trace::{Order, Trace};
 use radialsim::units::SimTime;
+use radialsim::workload::{Arrivals, Length, Lengths, requests};
 use std::time::Instant;
 
 fn main() {

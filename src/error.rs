@@ -109,6 +109,11 @@ impl fmt::Display for InputError {
     }
 }
 
+/// An input error unless `holds`.
+pub(crate) fn demand(holds: bool, key: &str, found: impl fmt::Display, expected: &str) -> Result<()> {
+    if holds { Ok(()) } else { Err(InputError::expected(expected).key(key).found(found).into()) }
+}
+
 impl From<InputError> for Error {
     fn from(error: InputError) -> Error {
         Error::Input(Box::new(error))

@@ -52,6 +52,28 @@ impl Stream {
         -mean * libm::log(1.0 - self.uniform())
     }
 
+    /// Gamma with this shape (above 0) and scale 1: mean and variance are `shape`. Marsaglia and Tsang, A simple method for
+    /// generating gamma variables, ACM TOMS 26 (2000); shapes below 1 by their remark G(k) = G(k + 1) U^(1/k).
+    pub fn gamma(&mut self, shape: f64) -> f64 {
+        if shape < 1.0 {
+            let larger = self.gamma(shape + 1.0);
+            return larger * libm::pow(1.0 - self.uniform(), 1.0 / shape);
+        }
+        let d = shape - 1.0 / 3.0;
+        let c = 1.0 / libm::sqrt(9.0 * d);
+        loop {
+            let x = self.normal();
+            let root = 1.0 + c * x;
+            if root > 0.0 {
+                let v = root * root * root;
+                let log_u = libm::log(1.0 - self.uniform());
+                if log_u < 0.5 * x * x + d - d * v + d * libm::log(v) {
+                    return d * v;
+                }
+            }
+        }
+    }
+
     /// An index of `weights`, drawn in proportion to them. None where they sum to zero.
     pub fn weighted(&mut self, weights: &[f64]) -> Option<usize> {
         let total: f64 = weights.iter().sum();

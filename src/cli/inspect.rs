@@ -7,6 +7,7 @@ use radialsim::model::Model;
 use radialsim::report::inspect;
 use radialsim::scenario::Scenario;
 use radialsim::trace::{Stats, open};
+use radialsim::workload::Format;
 use std::path::PathBuf;
 
 /// What to look at.
@@ -28,6 +29,17 @@ pub enum What {
     Trace {
         /// .jsonl, .jsonl.gz, .jsonl.zst or .parquet.
         file: PathBuf,
+    },
+    /// A request file: how many requests, how often they come, how long they are, what they share.
+    Requests {
+        /// CSV, JSON Lines, a vLLM result or a router trace; `.gz` and `.zst` too.
+        file: PathBuf,
+        /// Its format: azure, mooncake, lengths, vllm or trace. Told from its beginning where absent.
+        #[arg(long, value_name = "FORMAT", value_parser = format)]
+        format: Option<Format>,
+        /// Leaves out requests without prompt or output tokens.
+        #[arg(long)]
+        skip_empty: bool,
     },
     /// A scenario: what would be run, and what it assumes.
     Scenario {
@@ -51,6 +63,9 @@ pub fn run(what: &What) -> Result<()> {
             let stats = Stats::read(&mut reader)?;
             inspect::trace(reader.header(), &stats, reader.routes())
         }
+        What::Requests { file, format, skip_empty } => {
+            inspect::requests(&radialsim::workload::read(file, *format, *skip_empty)?)
+        }
         What::Scenario { file, settings } => {
             let scenario = Scenario::load(file, settings)?;
             let (built, notes) = scenario.build()?;
@@ -59,6 +74,15 @@ pub fn run(what: &What) -> Result<()> {
         What::Gpu => gpus()?,
     };
     print(&text)
+}
+
+/// A format by its name.
+fn format(name: &str) -> std::result::Result<Format, String> {
+    let known = Format::ALL.iter().find(|(_, known)| *known == name);
+    known.map(|(format, _)| *format).ok_or_else(|| {
+        let names = Format::ALL.map(|(_, name)| name);
+        format!("expected one of {}", names.join(", "))
+    })
 }
 
 #[cfg(feature = "gpu")]

@@ -4,8 +4,9 @@ use super::print;
 use radialsim::error::{InputError, Result};
 use radialsim::report::Staged;
 use radialsim::ron_text;
-use radialsim::trace::synth::{Arrivals, Length, Lengths, Method, generate, requests};
+use radialsim::trace::synth::{Method, generate};
 use radialsim::trace::{Stats, Writer, open, write};
+use radialsim::workload::{Arrivals, Length, Lengths, requests};
 use serde::de::DeserializeOwned;
 use std::path::{Path, PathBuf};
 
@@ -46,13 +47,15 @@ pub struct Synth {
     /// Requests.
     #[arg(long, value_name = "N")]
     requests: u32,
-    /// Tokens of a prompt: 'Fixed(100)', 'Uniform(low: 1, high: 9)', 'LogNormal(median: 500, sigma: 0.8)'.
+    /// Tokens of a prompt: 'Fixed(100)', 'Uniform(low: 1, high: 9)', 'LogNormal(median: 500, sigma: 0.8)',
+    /// 'Geometric(mean: 200)'.
     #[arg(long, value_name = "RON")]
     prompt: String,
     /// Tokens of an output, as --prompt.
     #[arg(long, value_name = "RON")]
     output: String,
-    /// When requests come: 'Closed', 'Every(gap_s: 0.1)', 'Poisson(rate_per_s: 5)'.
+    /// When requests come: 'Closed', 'Every(gap_s: 0.1)', 'Poisson(rate_per_s: 5)', 'Gamma(rate_per_s: 5, cv: 2)',
+    /// 'Weibull(rate_per_s: 5, shape: 0.7)', 'Bursts(size: 8, gap_s: 2)'.
     #[arg(long, value_name = "RON")]
     arrivals: String,
     /// Seed of everything that is drawn.
@@ -111,6 +114,10 @@ impl Synth {
         let arrivals: Arrivals = argument("--arrivals", &self.arrivals)?;
         if self.layers == 0 || self.requests == 0 {
             return Err(InputError::expected("at least one layer and one request").found(0).into());
+        }
+        if let Arrivals::Clients { .. } = arrivals {
+            let what = "arrivals that a trace can hold: it cannot say that clients wait for an end";
+            return Err(InputError::expected(what).key("--arrivals").found(&self.arrivals).into());
         }
         let requests = requests(self.requests, &Lengths { prompt, output }, &arrivals, self.seed)?;
         write(out, &generate(&method, self.layers, requests, self.seed)?)

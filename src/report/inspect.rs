@@ -6,6 +6,7 @@ use crate::error::shorten;
 use crate::hw::Hardware;
 use crate::scenario::{Built, Note, Scenario};
 use crate::trace::{Header, RouteTable, RouterDevice, Stats, transitions};
+use crate::workload::{Facts, LengthFacts, Load};
 use petgraph::visit::EdgeRef;
 use serde_json::json;
 
@@ -166,6 +167,51 @@ fn followers(stats: &Stats, routes: &RouteTable) -> String {
         .numbers("tokens", jumps.iter().map(|(uses, _, _)| uses.to_string()))
         .numbers("%", jumps.iter().map(|(uses, _, _)| share(*uses)));
     format!("{head}; of {count} others, the most frequent\n{}", sheet.render())
+}
+
+/// The counts of a request file.
+pub fn requests(load: &Load) -> String {
+    let facts = Facts::of(load);
+    let lengths = |of: &LengthFacts| {
+        format!(
+            "mean {}, least {}, median {}, 99 % at most {}, most {} tokens",
+            digits(of.mean(facts.requests), 4),
+            of.least,
+            of.p50,
+            of.p99,
+            of.most
+        )
+    };
+    let arrivals = match (facts.rate_per_s, facts.gap_cv) {
+        (Some(rate), Some(cv)) => format!(
+            "over {}, {} a second; gaps vary with a coefficient of {} (Poisson: 1)",
+            facts.span,
+            digits(rate, 4),
+            digits(cv, 4)
+        ),
+        _ => "all at the start".into(),
+    };
+    let shared = match facts.blocks {
+        Some((blocks, again)) => {
+            let size = load.prefix_block.map_or(String::new(), |block| format!(" of {block} tokens"));
+            let share = percent(again as f64 / blocks as f64);
+            format!("{share} % of {blocks} prompt blocks{size} are in an earlier request too")
+        }
+        None => "no prefix hashes".into(),
+    };
+    let totals = format!("{} prompt and {} output tokens", facts.prompt.total, facts.output.total);
+    let mut text = lines([
+        ("requests", facts.requests.to_string()),
+        ("arrivals", arrivals),
+        ("prompts", lengths(&facts.prompt)),
+        ("outputs", lengths(&facts.output)),
+        ("tokens", totals),
+        ("shared", shared),
+    ]);
+    for remark in &load.remarks {
+        text += &lines([(remark.key, format!("{}: {}", shorten(&remark.value), shorten(&remark.why)))]);
+    }
+    text
 }
 
 /// What a scenario would run.

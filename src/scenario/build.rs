@@ -9,8 +9,9 @@ use crate::kernel::Density;
 use crate::lower::{Dispatch, RouterPlan};
 use crate::model::Model;
 use crate::sim::{Fidelity, Setup};
-use crate::trace::synth::{Keep, Method, generate, requests};
+use crate::trace::synth::{Keep, Method, generate};
 use crate::trace::{Header, Order, Request, Router, RouterKind, Stats, Trace, draw_routes, stretch};
+use crate::workload::{Clients, Load};
 
 /// Something that a result rests on and nobody measured.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, serde::Serialize)]
@@ -38,6 +39,8 @@ pub struct Built {
     pub setup: Setup,
     /// Who arrives, on which routes.
     pub trace: Trace,
+    /// Who sends the requests, in the order of the trace, where clients wait for answers; their arrivals are then all 0.
+    pub clients: Option<Clients>,
 }
 
 /// Everything that the variants of a scenario share.
@@ -47,6 +50,7 @@ struct Shared {
     /// The recorded trace laid over the model, with the scenario's requests.
     recorded: Option<Trace>,
     requests: Vec<Request>,
+    clients: Option<Clients>,
 }
 
 impl Scenario {
@@ -96,23 +100,42 @@ impl Scenario {
             .map(|path| crate::trace::read(self.folder.join(path)))
             .transpose()?;
         let recorded = recorded.map(|trace| lay_over(trace, &model, notes)).transpose()?;
-        let drawn = self.workload.requests.as_ref();
-        let drawn =
-            drawn.map(|spec| requests(spec.count, &spec.lengths, &spec.arrivals, self.seed)).transpose()?;
-        let recorded = match (recorded, &drawn) {
-            (Some(trace), Some(requests)) => {
+        let load = self.load_requests(notes)?;
+        let recorded = match (recorded, &load) {
+            (Some(trace), Some((source, load))) => {
+                let requests = &load.requests;
                 let why =
                     format!("routes of the trace drawn for {} requests, seed {}", requests.len(), self.seed);
-                notes.push(Note::new("workload.requests", "lengths, arrivals, routes", why));
+                notes.push(Note::new(*source, "lengths, arrivals, routes", why));
                 Some(draw_routes(&trace, requests.clone(), self.seed)?)
             }
             (Some(trace), None) => Some(self.complete(trace, notes)?),
             (None, _) => None,
         };
-        let requests = drawn
-            .or_else(|| recorded.as_ref().map(|trace| trace.requests.clone()))
-            .ok_or_else(|| InputError::expected("a trace or requests").key("workload"))?;
-        Ok(Shared { model, hardware, recorded, requests })
+        let (requests, clients) = match (load, &recorded) {
+            (Some((_, load)), _) => (load.requests, load.clients),
+            (None, Some(trace)) => (trace.requests.clone(), None),
+            (None, None) => {
+                return Err(InputError::expected("a trace, requests or a file").key("workload").into());
+            }
+        };
+        Ok(Shared { model, hardware, recorded, requests, clients })
+    }
+
+    /// The requests that are drawn or read, where there are some, with the key that says so.
+    fn load_requests(&self, notes: &mut Vec<Note>) -> Result<Option<(&'static str, Load)>> {
+        let (key, load) = match (&self.workload.requests, &self.workload.file) {
+            (Some(drawn), None) => ("workload.requests", drawn.load(self.seed)?),
+            (None, Some(file)) => ("workload.file", file.load(&self.folder, self.seed)?),
+            (None, None) => return Ok(None),
+            (Some(_), Some(_)) => {
+                return Err(InputError::expected("requests or a file").key("workload").found("both").into());
+            }
+        };
+        for remark in &load.remarks {
+            notes.push(Note::new(format!("{key}.{}", remark.key), &remark.value, &remark.why));
+        }
+        Ok(Some((key, load)))
     }
 
     /// Requests of the trace that have no routes get some drawn.
@@ -181,7 +204,7 @@ impl Scenario {
             }),
             explain: true,
         };
-        Ok(Built { name: variant.name.clone(), setup, trace })
+        Ok(Built { name: variant.name.clone(), setup, trace, clients: shared.clients.clone() })
     }
 
     fn trace_of(&self, shared: &Shared, variant: &Variant) -> Result<Trace> {

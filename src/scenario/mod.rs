@@ -12,9 +12,10 @@ use crate::batch::{Policy, Visibility};
 use crate::metrics::Slo;
 use crate::sched::Serving;
 use crate::sim::Fidelity;
-use crate::trace::synth::{Arrivals, Lengths, Method};
+use crate::trace::synth::Method;
 use crate::trace::{RouterDevice, RouterKind, RouterWhen};
 use crate::units::Dtype;
+use crate::workload::{FileSpec, RequestsSpec};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
@@ -91,18 +92,9 @@ pub struct Workload {
     /// Requests that replace those of the trace; recorded routes are then drawn for them.
     #[serde(default)]
     pub requests: Option<RequestsSpec>,
-}
-
-/// Requests that nobody recorded.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct RequestsSpec {
-    /// How many.
-    pub count: u32,
-    /// Their lengths.
-    pub lengths: Lengths,
-    /// When they come.
-    pub arrivals: Arrivals,
+    /// Requests of a file, which do the same. Not together with `requests`.
+    #[serde(default)]
+    pub file: Option<FileSpec>,
 }
 
 /// How passes become kernels.

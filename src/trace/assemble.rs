@@ -31,7 +31,7 @@ pub(super) struct Assembler {
 }
 
 /// A complete request with its place among the requests of the file.
-pub(super) struct Numbered {
+pub(crate) struct Numbered {
     pub number: u64,
     pub request: Request,
 }

@@ -10,7 +10,7 @@ use std::collections::HashSet;
 use std::fmt;
 
 /// The entries of one object, in file order, borrowed from the line. No key comes twice.
-pub(super) struct Object<'a>(Vec<(Cow<'a, str>, &'a RawValue)>);
+pub(crate) struct Object<'a>(Vec<(Cow<'a, str>, &'a RawValue)>);
 
 impl<'a> Object<'a> {
     /// Reads `text`, which must be one object and nothing else.
@@ -123,7 +123,7 @@ pub(super) fn syntax_error(text: &str, error: &serde_json::Error) -> InputError 
 
 /// One value as it was written, with its key.
 #[derive(Clone, Copy)]
-pub(super) struct Field<'a, 'k> {
+pub(crate) struct Field<'a, 'k> {
     pub key: &'k str,
     pub raw: &'a str,
 }
@@ -152,7 +152,7 @@ impl<'a> Field<'a, '_> {
     }
 
     /// One word of a closed set.
-    pub fn choice<T: Named>(&self) -> Result<T> {
+    pub(super) fn choice<T: Named>(&self) -> Result<T> {
         let text = self.text().map_err(|_| self.bad(T::choices()))?;
         T::from_name(&text).ok_or_else(|| self.bad(T::choices()))
     }
@@ -214,12 +214,21 @@ impl<'a> Field<'a, '_> {
 /// The picoseconds in a JSON number of seconds, exact, half a picosecond rounded up. `None` where it is negative or
 /// does not fit 64 bits.
 fn decimal_ps(text: &str) -> Option<u64> {
+    match decimal(text, 12)? {
+        (false, ps) => u64::try_from(ps).ok(),
+        (true, _) => None,
+    }
+}
+
+/// A decimal number times 10^`shift`, exact, halves rounded away from zero: whether it is below zero, and its size.
+/// `None` where it is no number or does not fit 128 bits.
+pub(crate) fn decimal(text: &str, shift: i64) -> Option<(bool, u128)> {
     /// More digits than this cannot matter: 10^20 is beyond 2^64.
     const MOST_DIGITS: u32 = 34;
     let (number, exponent) = match text.split_once(['e', 'E']) {
         None => (text, 0),
         Some((number, exponent)) => {
-            let digits = exponent.trim_start_matches(['+', '-']);
+            let digits = exponent.strip_prefix(['+', '-']).unwrap_or(exponent);
             if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
                 return None;
             }
@@ -231,7 +240,7 @@ fn decimal_ps(text: &str) -> Option<u64> {
         Some(number) => (true, number),
         None => (false, number),
     };
-    let (mut value, mut digits, mut scale, mut point) = (0_u128, 0, exponent.saturating_add(12), false);
+    let (mut value, mut digits, mut scale, mut point) = (0_u128, 0, exponent.saturating_add(shift), false);
     let mut some = false;
     for byte in number.bytes() {
         match byte {
@@ -250,12 +259,9 @@ fn decimal_ps(text: &str) -> Option<u64> {
         }
     }
     if value == 0 {
-        return some.then_some(0);
+        return some.then_some((false, 0));
     }
-    if negative {
-        return None;
-    }
-    let ps = if scale >= 0 {
+    let size = if scale >= 0 {
         value.checked_mul(10_u128.checked_pow(u32::try_from(scale).ok()?)?)?
     } else {
         match u32::try_from(-scale).ok().and_then(|scale| 10_u128.checked_pow(scale)) {
@@ -263,7 +269,7 @@ fn decimal_ps(text: &str) -> Option<u64> {
             None => 0,
         }
     };
-    u64::try_from(ps).ok()
+    Some((negative, size))
 }
 
 /// Seconds as a decimal that reads back to the same picosecond: `0.0`, `0.176882`.

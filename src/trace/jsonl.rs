@@ -2,51 +2,29 @@
 
 use super::assemble::Assembler;
 use super::json::Object;
-use super::limits::{LINE_BYTES, REQUEST_TOKENS};
+use super::limits::REQUEST_TOKENS;
+use super::lines::{self, Input};
 use super::names::Named;
 use super::rules::Shape;
 use super::{Header, Phase, Request, Role, in_line};
-use crate::error::{Error, InputError, Result};
-use std::fs::File;
-use std::io::{BufRead, BufReader, Read};
-use std::path::{Path, PathBuf};
+use crate::error::{InputError, Result};
+use std::path::Path;
 
-/// Bytes read from the file at a time, and decompressed at a time.
-const BUFFER: usize = 256 << 10;
-
-/// The lines of a file.
+/// The lines of a trace.
 pub(super) struct Lines {
-    input: Box<dyn BufRead + Send>,
-    path: PathBuf,
-    compression: Option<&'static str>,
-    text: Vec<u8>,
-    line: u64,
+    lines: lines::Lines,
     ids: Vec<u64>,
 }
 
 impl Lines {
     /// Opens `path`: gzip for `.gz`, zstd for `.zst`, plain for everything else.
     pub fn open(path: &Path) -> Result<Self> {
-        let file = File::open(path).map_err(Error::io(path, "read"))?;
-        let file = BufReader::with_capacity(BUFFER, file);
-        let (input, compression): (Box<dyn BufRead + Send>, _) = match super::ending(path).as_str() {
-            "gz" => {
-                let gzip = flate2::bufread::MultiGzDecoder::new(file);
-                (Box::new(BufReader::with_capacity(BUFFER, gzip)), Some("gzip"))
-            }
-            "zst" => {
-                let zstd = zstd::Decoder::with_buffer(file).map_err(Error::io(path, "read"))?;
-                (Box::new(BufReader::with_capacity(BUFFER, zstd)), Some("zstd"))
-            }
-            _ => (Box::new(file), None),
-        };
-        let path = path.to_owned();
-        Ok(Lines { input, path, compression, text: Vec::new(), line: 0, ids: Vec::new() })
+        Ok(Lines { lines: lines::Lines::new(Input::open(path)?), ids: Vec::new() })
     }
 
     /// The header, which must be the first line.
     pub fn header(&mut self) -> Result<Header> {
-        let Some(text) = self.next()? else {
+        let Some(text) = self.lines.next()? else {
             return Err(InputError::expected("a header line").found("an empty file").line(1).into());
         };
         parse_header(text).map_err(|error| in_line(error, Some(1)))
@@ -54,49 +32,10 @@ impl Lines {
 
     /// Reads one line into `assembler`. False at the end of the file.
     pub fn step(&mut self, assembler: &mut Assembler) -> Result<bool> {
-        let mut ids = std::mem::take(&mut self.ids);
-        let line = self.line + 1;
-        let Some(text) = self.next()? else { return Ok(false) };
-        let taken = take_line(text, Some(line), assembler, &mut ids);
-        self.ids = ids;
-        taken.map_err(|error| in_line(error, Some(line)))?;
+        let line = self.lines.count() + 1;
+        let Some(text) = self.lines.next()? else { return Ok(false) };
+        take_line(text, Some(line), assembler, &mut self.ids).map_err(|error| in_line(error, Some(line)))?;
         Ok(true)
-    }
-
-    /// The next line, without its end.
-    fn next(&mut self) -> Result<Option<&str>> {
-        self.text.clear();
-        let mut limited = (&mut self.input).take(LINE_BYTES as u64 + 1);
-        let read = limited.read_until(b'\n', &mut self.text);
-        self.line += 1;
-        let bad = |what: &str| InputError::expected(what).line(self.line);
-        if let Err(cause) = read {
-            return Err(match self.compression {
-                Some(name) if cause.raw_os_error().is_none() => {
-                    bad(&format!("a whole and undamaged {name} file")).found(cause).into()
-                }
-                _ => Error::io(&self.path, "read")(cause),
-            });
-        }
-        if self.text.is_empty() {
-            return Ok(None);
-        }
-        if self.text.last() == Some(&b'\n') {
-            self.text.pop();
-        } else if self.text.len() > LINE_BYTES {
-            let found = String::from_utf8_lossy(&self.text[..64]);
-            return Err(bad(&format!("lines of at most {LINE_BYTES} bytes")).found(found).into());
-        }
-        match std::str::from_utf8(&self.text) {
-            Ok(text) => Ok(Some(text)),
-            Err(error) => {
-                let from = error.valid_up_to();
-                let found = self.text[from..].iter().take(8).map(|byte| format!("{byte:02x}"));
-                let found: Vec<_> = found.collect();
-                let what = format!("UTF-8 text (byte {} of the line is not)", from + 1);
-                Err(bad(&what).found(found.join(" ")).into())
-            }
-        }
     }
 }
 

@@ -11,9 +11,10 @@ use std::fmt;
 mod assemble;
 mod header;
 mod ids;
-mod json;
+pub(crate) mod json;
 mod jsonl;
 pub mod limits;
+pub(crate) mod lines;
 mod names;
 #[cfg(feature = "parquet")]
 mod parquet;

@@ -94,7 +94,8 @@ impl Reader {
         &self.path
     }
 
-    fn next_numbered(&mut self) -> Result<Option<Numbered>> {
+    /// The next request, with its place in the file.
+    pub(crate) fn next_numbered(&mut self) -> Result<Option<Numbered>> {
         loop {
             if let Some(numbered) = self.assembler.pop() {
                 return Ok(Some(numbered));

@@ -9,8 +9,9 @@ use radialsim::metrics::{Ledger, Summary};
 use radialsim::model::Model;
 use radialsim::sched::Serving;
 use radialsim::sim::{Fidelity, Setup, Silent, run};
-use radialsim::trace::synth::{Arrivals, Length, Lengths, Method, generate, requests};
+use radialsim::trace::synth::{Method, generate};
 use radialsim::trace::{Order, RouterKind, Trace};
+use radialsim::workload::{Arrivals, Length, Lengths, requests};
 
 /// A run under construction; change what a law is about.
 pub struct Lab {

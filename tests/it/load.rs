@@ -1,8 +1,8 @@
 //! Generated requests: do lengths and arrivals follow the distributions asked for, each on its own?
 
 use radialsim::error::Error;
-use radialsim::trace::synth::*;
 use radialsim::units::SimTime;
+use radialsim::workload::*;
 
 #[test]
 fn requests_have_the_lengths_and_arrivals_asked_for() {

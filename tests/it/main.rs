@@ -1,6 +1,7 @@
 //! One integration binary; each module is named after what can go wrong.
 #![allow(clippy::print_stderr, reason = "tests say what they skip")]
 
+mod arrivals;
 mod bad_trace;
 mod cli;
 mod cli_json;
@@ -22,6 +23,9 @@ mod oracles;
 mod profiles;
 mod queued;
 mod queueing;
+mod requests;
+mod requests_bad;
+mod requests_scenario;
 mod route_ids;
 mod series;
 mod serving;

@@ -9,7 +9,7 @@ pub const FLOORS: [&[&str]; 10] = [
     &["units", "error", "rng"],
     &["ron_text", "kernel", "reference"],
     &["model", "hw", "trace"],
-    &["batch", "engine", "cost"],
+    &["batch", "engine", "cost", "workload"],
     &["lower", "sched"],
     &["metrics"],
     &["sim", "gpu"],

@@ -1,9 +1,10 @@
 //! A small distribution of whole numbers, and the range checks that all parameters share.
 
-use crate::error::{InputError, Result};
+pub(super) use crate::error::demand;
+
+use crate::error::Result;
 use crate::rng::Stream;
 use serde::{Deserialize, Serialize};
-use std::fmt::Display;
 use std::ops::RangeInclusive;
 
 /// How many of something a token takes: layers, hops, or times around a loop.
@@ -72,11 +73,6 @@ impl Count {
         let total: f64 = pairs.iter().map(|&(_, p)| p).sum();
         demand((total - 1.0).abs() <= 1e-6, key, total, "probabilities that add up to 1")
     }
-}
-
-/// An input error unless `holds`.
-pub(super) fn demand(holds: bool, key: &str, found: impl Display, expected: &str) -> Result<()> {
-    if holds { Ok(()) } else { Err(InputError::expected(expected).key(key).found(found).into()) }
 }
 
 /// `p` lies in `[0, 1]`; NaN does not.

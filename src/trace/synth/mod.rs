@@ -18,7 +18,6 @@ mod depths;
 mod draft;
 mod exits;
 mod fixed;
-mod load;
 mod method;
 mod parts;
 mod skips;
@@ -26,12 +25,14 @@ mod tokens;
 mod walks;
 
 pub use count::Count;
-pub use load::{Arrivals, Length, Lengths, MOST_TOKENS, requests};
 pub use method::Method;
 pub use parts::{Branches, Keep, Loops, Routed, RouterSpec, Share, Start, Transitions};
 
 use count::demand;
 use tokens::plain;
+
+/// Longest prompt and longest output that may be asked for, in tokens: 2^28. P + G - 1 stays a `u32`.
+pub const MOST_TOKENS: u32 = 1 << 28;
 
 /// Gives every request the routes of `method` in a pool of `layers`: P + G - 1 for P prompt and G generated tokens.
 /// Runs that a request brings are replaced. Requests come out by arrival, equal arrivals as given.

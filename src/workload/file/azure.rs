@@ -1,0 +1,139 @@
+//! The Azure public dataset: CSV with dates.
+
+use super::collect::{Collector, Row, Value};
+use super::columns::Csv;
+use crate::error::Result;
+use crate::trace::lines::Input;
+
+const PS_PER_S: i128 = crate::units::PS_PER_S as i128;
+
+/// Reads it. Columns that it does not know are passed over.
+pub(super) fn read(input: Input, out: &mut Collector) -> Result<()> {
+    let csv = Csv::new(input)?;
+    let time = csv.column("TIMESTAMP")?;
+    let (prompt, output) = (csv.column("ContextTokens")?, csv.column("GeneratedTokens")?);
+    csv.each(|row| {
+        let at: Value = row.value(time)?;
+        let what = "a date and time such as 2023-11-16 18:15:46.6805900";
+        let arrival = Some(date_ps(at.text).ok_or_else(|| at.bad(what))?);
+        let (prompt, output) = (row.value(prompt)?, row.value(output)?);
+        out.row(Row { arrival, prompt, output, priority: 0, prefix: Vec::new() })
+    })
+}
+
+/// Picoseconds since the start of the year 0 of a date and time: `2023-11-16 18:15:46.6805900`, with `T` for the space, with up
+/// to 12 digits behind the point, and with `Z` or an offset such as `+01:00` at its end. Gregorian calendar, no leap seconds.
+fn date_ps(text: &str) -> Option<i128> {
+    let (date, time) = text.split_once([' ', 'T'])?;
+    let mut date = date.split('-');
+    let (year, month, day) = (digits(date.next()?, 4)?, digits(date.next()?, 2)?, digits(date.next()?, 2)?);
+    let leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+    let february = if leap { 29 } else { 28 };
+    let months = [31, february, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31];
+    let before = months.get(..(month as usize).checked_sub(1)?)?;
+    if date.next().is_some() || day < 1 || day > *months.get(before.len())? {
+        return None;
+    }
+    // Leap years before this one; the year 0 is one.
+    let leaps = if year == 0 { 0 } else { 1 + (year - 1) / 4 - (year - 1) / 100 + (year - 1) / 400 };
+    let days = year * 365 + leaps + before.iter().sum::<i128>() + day - 1;
+
+    let (time, offset) = match time.find(['Z', '+', '-']) {
+        None => (time, 0),
+        Some(at) if &time[at..] == "Z" => (&time[..at], 0),
+        Some(at) => {
+            let (hours, minutes) = time[at + 1..].split_once(':')?;
+            let minutes = within(digits(hours, 2)?, 23)? * 60 + within(digits(minutes, 2)?, 59)?;
+            (&time[..at], if time[at..].starts_with('-') { -minutes } else { minutes })
+        }
+    };
+    let (clock, fraction) = time.split_once('.').unwrap_or((time, "0"));
+    let mut clock = clock.split(':').map(|part| digits(part, 2));
+    let (hour, minute, second) = (clock.next()??, clock.next()??, clock.next()??);
+    if clock.next().is_some() || fraction.len() > 12 {
+        return None;
+    }
+    let part = digits(fraction, fraction.len())? * 10_i128.pow(12 - fraction.len() as u32);
+    let minutes = (days * 24 + within(hour, 23)?) * 60 + within(minute, 59)? - offset;
+    Some((minutes * 60 + within(second, 59)?) * PS_PER_S + part)
+}
+
+/// A number of exactly `count` digits.
+fn digits(text: &str, count: usize) -> Option<i128> {
+    let right = count > 0 && text.len() == count && text.bytes().all(|byte| byte.is_ascii_digit());
+    text.parse().ok().filter(|_| right)
+}
+
+fn within(number: i128, most: i128) -> Option<i128> {
+    (number <= most).then_some(number)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dates_are_exact() {
+        let ps = |text| date_ps(text).unwrap_or_else(|| panic!("{text}"));
+        for (later, earlier, apart) in [
+            ("2023-11-16 18:15:46.6805900", "2023-11-16 18:15:46", 680_590_000_000),
+            ("2023-11-16 18:15:46.000000000001", "2023-11-16 18:15:46", 1),
+            ("2024-01-01 00:00:00", "2023-12-31 23:59:59.9", PS_PER_S / 10),
+            ("2024-03-01 00:00:00", "2024-02-28 00:00:00", 2 * 86_400 * PS_PER_S),
+            ("2023-03-01 00:00:00", "2023-02-28 00:00:00", 86_400 * PS_PER_S),
+            ("2100-03-01T00:00:00Z", "2100-02-28T00:00:00Z", 86_400 * PS_PER_S),
+            ("2024-05-10 00:00:00.009930+00:00", "2024-05-10 00:00:00", 9_930_000_000),
+            ("2024-05-10 00:00:00", "2024-05-10 01:30:00+01:30", 0),
+            ("2024-05-10 00:00:00-02:00", "2024-05-10 00:00:00", 7200 * PS_PER_S),
+        ] {
+            assert_eq!(ps(later) - ps(earlier), apart, "{later}");
+        }
+        for wrong in [
+            "",
+            "2023-11-16",
+            "2023-11-16 18:15",
+            "2023-11-16 18:15:46.",
+            "2023-11-16 18:15:46.0000000000001",
+            "2023-11-16 24:00:00",
+            "2023-11-16 18:60:00",
+            "2023-11-16 18:15:60",
+            "2023-02-29 00:00:00",
+            "2023-00-01 00:00:00",
+            "2023-13-01 00:00:00",
+            "2023-01-00 00:00:00",
+            "23-01-01 00:00:00",
+            "2023-01-01-01 00:00:00",
+            "2023-01-01 00:00:00:00",
+            "2023-01-01 00:00:00+1",
+            "2023-01-01 00:00:00Z1",
+            "2023-01-01 00:00:+1",
+            "-023-01-01 00:00:00",
+            "nan",
+        ] {
+            assert_eq!(date_ps(wrong), None, "{wrong}");
+        }
+    }
+
+    /// Every day of 800 years comes a day after the one before.
+    #[test]
+    fn no_day_is_lost() {
+        let mut last = ps_of(1599, 12, 31);
+        for year in 1600..2400 {
+            for month in 1..=12 {
+                for day in 1..=31 {
+                    let text = format!("{year:04}-{month:02}-{day:02} 00:00:00");
+                    if let Some(ps) = date_ps(&text) {
+                        assert_eq!(ps - last, 86_400 * PS_PER_S, "{text}");
+                        last = ps;
+                    }
+                }
+            }
+        }
+        // 800 years of the Gregorian calendar are 292194 days (twice 146097).
+        assert_eq!(last - ps_of(1599, 12, 31), 292_194 * 86_400 * PS_PER_S);
+    }
+
+    fn ps_of(year: u32, month: u32, day: u32) -> i128 {
+        date_ps(&format!("{year:04}-{month:02}-{day:02} 00:00:00")).expect("a date")
+    }
+}

@@ -1,0 +1,148 @@
+//! CSV, row by row; and files of lengths in it.
+
+use super::collect::{Collector, Row, Value, in_line};
+use super::table::{Names, PRIORITY};
+use crate::error::{InputError, Result};
+use crate::trace::limits::LINE_BYTES;
+use crate::trace::lines::{Input, Origin};
+use csv::{ByteRecord, Reader, ReaderBuilder, Trim};
+use std::cell::Cell;
+use std::io::Read;
+use std::rc::Rc;
+
+/// Reads lengths, and arrivals where there are some.
+pub(super) fn read(input: Input, out: &mut Collector) -> Result<()> {
+    let csv = Csv::new(input)?;
+    let known: Vec<&str> = csv.names.iter().map(String::as_str).collect();
+    let names = Names::find(&known).map_err(|error| in_line(error, 1))?;
+    let arrival = match names.arrival {
+        Some((name, shift)) => Some((csv.column(name)?, shift)),
+        None => None,
+    };
+    let (prompt, output) = (csv.column(names.prompt)?, csv.column(names.output)?);
+    let priority = if names.priority { Some(csv.column(PRIORITY)?) } else { None };
+    if arrival.is_none() {
+        out.without_arrivals("the file has no column of arrivals");
+    }
+    csv.each(|row| {
+        out.row(Row {
+            arrival: arrival.map(|(column, shift)| row.value(column)?.time(shift)).transpose()?,
+            prompt: row.value(prompt)?,
+            output: row.value(output)?,
+            priority: priority.map_or(Ok(0), |column| row.value(column)?.whole(u32::MAX))?,
+            prefix: Vec::new(),
+        })
+    })
+}
+
+/// A CSV file with names in its first line.
+pub(super) struct Csv {
+    reader: Reader<Metered>,
+    left: Rc<Cell<usize>>,
+    origin: Origin,
+    pub names: Vec<String>,
+}
+
+/// A row that was read.
+pub(super) struct Cells<'a> {
+    names: &'a [String],
+    record: &'a ByteRecord,
+}
+
+impl Csv {
+    pub fn new(input: Input) -> Result<Self> {
+        let left = Rc::new(Cell::new(LINE_BYTES));
+        let metered = Metered { input: input.bytes, left: left.clone() };
+        let reader =
+            ReaderBuilder::new().flexible(true).has_headers(false).trim(Trim::All).from_reader(metered);
+        let mut csv = Csv { reader, left, origin: input.origin, names: Vec::new() };
+        let mut first = ByteRecord::new();
+        csv.read(&mut first)?;
+        for name in &first {
+            let name = utf8("column", name).map_err(|error| in_line(error, 1))?;
+            csv.names.push(name.to_owned());
+        }
+        Ok(csv)
+    }
+
+    /// The place of the only column of this name.
+    pub fn column(&self, name: &str) -> Result<usize> {
+        let mut places = (0..).zip(&self.names).filter(|(_, known)| *known == name).map(|(place, _)| place);
+        let bad = |found: &str| {
+            let error = InputError::expected("one column of this name").key(name).found(found).line(1);
+            Err(error.into())
+        };
+        match (places.next(), places.next()) {
+            (Some(place), None) => Ok(place),
+            (None, _) => bad("none"),
+            _ => bad("two"),
+        }
+    }
+
+    /// Shows each row to `take`.
+    pub fn each(mut self, mut take: impl FnMut(Cells) -> Result<()>) -> Result<()> {
+        let mut record = ByteRecord::new();
+        while self.read(&mut record)? {
+            let line = record.position().map_or(0, csv::Position::line);
+            let wide = self.names.len();
+            let taken = if record.len() == wide {
+                take(Cells { names: &self.names, record: &record })
+            } else {
+                let what = format!("{wide} cells, as in the first line");
+                Err(InputError::expected(what).found(format!("{} cells", record.len())).into())
+            };
+            taken.map_err(|error| in_line(error, line))?;
+        }
+        Ok(())
+    }
+
+    /// Reads the next row; false at the end. No row is longer than the limit.
+    fn read(&mut self, record: &mut ByteRecord) -> Result<bool> {
+        self.left.set(LINE_BYTES);
+        self.reader.read_byte_record(record).map_err(|error| {
+            let line = self.reader.position().line();
+            if self.left.get() == 0 {
+                let what = format!("rows of at most {LINE_BYTES} bytes, and every quote closed");
+                return InputError::expected(what).found("a longer one").line(line).into();
+            }
+            match error.into_kind() {
+                csv::ErrorKind::Io(cause) => self.origin.error(line, cause),
+                other => InputError::expected("CSV").found(format!("{other:?}")).line(line).into(),
+            }
+        })
+    }
+}
+
+impl<'a> Cells<'a> {
+    /// What the column at `place` says.
+    pub fn value(&self, place: usize) -> Result<Value<'a>> {
+        let key = &self.names[place];
+        Ok(Value { key, text: utf8(key, &self.record[place])? })
+    }
+}
+
+fn utf8<'a>(key: &str, bytes: &'a [u8]) -> Result<&'a str> {
+    std::str::from_utf8(bytes).map_err(|_| {
+        let found = String::from_utf8_lossy(bytes);
+        InputError::expected("UTF-8 text").key(key).found(found).into()
+    })
+}
+
+/// Gives out bytes while some are left; the reader of a row sets how many that are.
+struct Metered {
+    input: Box<dyn std::io::BufRead + Send>,
+    left: Rc<Cell<usize>>,
+}
+
+impl Read for Metered {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let left = self.left.get();
+        if left == 0 {
+            return Err(std::io::Error::other("a row beyond the limit"));
+        }
+        let most = buffer.len().min(left);
+        let read = self.input.read(&mut buffer[..most])?;
+        self.left.set(left - read);
+        Ok(read)
+    }
+}

@@ -1,0 +1,191 @@
+//! The result file of vLLM's serving benchmark: one JSON object with a list for each property of the requests.
+
+use super::collect::{Collector, Row, Value, room};
+use crate::error::{Error, InputError, Result};
+use crate::trace::lines::{Input, Origin};
+use serde::de::{DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use std::fmt;
+
+const PROMPTS: &str = "input_lens";
+const OUTPUTS: &str = "output_lens";
+const STARTS: &str = "start_times";
+
+/// Reads it: `input_lens`, `output_lens`, and `start_times` (seconds) where this version of vLLM writes them. Everything else,
+/// generated texts included, is passed over.
+pub(super) fn read(input: Input, out: &mut Collector) -> Result<()> {
+    let Input { bytes, origin } = input;
+    let mut lists = Lists::default();
+    let mut json = serde_json::Deserializer::from_reader(bytes);
+    let read = lists.deserialize(&mut json).and_then(|()| json.end());
+    if let Err(error) = read {
+        return Err(explain(error, lists.wrong, &origin));
+    }
+    let need = |key: &str, list: Option<Vec<String>>| {
+        let what = "this key, which --save-detailed writes beside --save-result";
+        list.ok_or_else(|| Error::from(InputError::expected(what).key(key).found("nothing")))
+    };
+    let (prompts, outputs) = (need(PROMPTS, lists.prompts)?, need(OUTPUTS, lists.outputs)?);
+    let starts = lists.starts;
+    for (key, length) in [(OUTPUTS, outputs.len()), (STARTS, starts.as_ref().map_or(prompts.len(), Vec::len))]
+    {
+        if length != prompts.len() {
+            let what = format!("{} values, as in {PROMPTS}", prompts.len());
+            return Err(InputError::expected(what).key(key).found(format!("{length} values")).into());
+        }
+    }
+    if starts.is_none() {
+        let rate = lists.rate.map_or(String::new(), |rate| format!(" (its request_rate is {rate})"));
+        out.without_arrivals(format!("the file has no start_times{rate}"));
+    }
+    for (index, (prompt, output)) in prompts.iter().zip(&outputs).enumerate() {
+        let keys = [PROMPTS, OUTPUTS, STARTS].map(|key| format!("{key}[{index}]"));
+        let value = |key: usize, text| Value { key: &keys[key], text };
+        let arrival = starts.as_ref().map(|starts| value(2, &starts[index]).time(12)).transpose()?;
+        let (prompt, output) = (value(0, prompt), value(1, output));
+        out.row(Row { arrival, prompt, output, priority: 0, prefix: Vec::new() })?;
+    }
+    Ok(())
+}
+
+/// A failed read in this crate's words.
+fn explain(error: serde_json::Error, wrong: Option<InputError>, origin: &Origin) -> Error {
+    let line = error.line() as u64;
+    match wrong {
+        Some(wrong) => wrong.line(line).into(),
+        None if error.is_io() => origin.error(line, error.into()),
+        None => {
+            let message = error.to_string();
+            let cause = message.split(" at line ").next().unwrap_or_default();
+            let what = "one JSON object, the result of one benchmark";
+            InputError::expected(what).found(cause).line(line).into()
+        }
+    }
+}
+
+/// The lists that are of use, their elements as written.
+#[derive(Default)]
+struct Lists {
+    prompts: Option<Vec<String>>,
+    outputs: Option<Vec<String>>,
+    starts: Option<Vec<String>>,
+    rate: Option<String>,
+    /// What is wrong, where that is not a matter of JSON.
+    wrong: Option<InputError>,
+}
+
+impl<'de> DeserializeSeed<'de> for &mut Lists {
+    type Value = ();
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> std::result::Result<(), D::Error> {
+        deserializer.deserialize_map(self)
+    }
+}
+
+impl<'de> Visitor<'de> for &mut Lists {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> std::result::Result<(), A::Error> {
+        while let Some(key) = map.next_key::<String>()? {
+            let slot = match key.as_str() {
+                PROMPTS => &mut self.prompts,
+                OUTPUTS => &mut self.outputs,
+                STARTS => &mut self.starts,
+                "request_rate" => {
+                    self.rate = Some(map.next_value_seed(Written)?);
+                    continue;
+                }
+                _ => {
+                    map.next_value::<IgnoredAny>()?;
+                    continue;
+                }
+            };
+            let list = map.next_value_seed(List { key: &key, wrong: &mut self.wrong })?;
+            if slot.replace(list).is_some() {
+                self.wrong = Some(InputError::expected("each key once").key(key).found("it twice"));
+                return Err(A::Error::custom("a key twice"));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A list of numbers.
+struct List<'a> {
+    key: &'a str,
+    wrong: &'a mut Option<InputError>,
+}
+
+impl<'de> DeserializeSeed<'de> for List<'_> {
+    type Value = Vec<String>;
+    fn deserialize<D: Deserializer<'de>>(
+        self,
+        deserializer: D,
+    ) -> std::result::Result<Vec<String>, D::Error> {
+        deserializer.deserialize_seq(self)
+    }
+}
+
+impl<'de> Visitor<'de> for List<'_> {
+    type Value = Vec<String>;
+
+    fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        write!(f, "a list in {}", self.key)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> std::result::Result<Vec<String>, A::Error> {
+        let mut out = Vec::new();
+        while let Some(element) = list.next_element_seed(Written)? {
+            if let Err(Error::Input(error)) = room(out.len()) {
+                *self.wrong = Some(error.key(self.key));
+                return Err(A::Error::custom("too many"));
+            }
+            out.push(element);
+        }
+        Ok(out)
+    }
+}
+
+/// A number as a decimal; anything else as a few words that are no number.
+struct Written;
+
+impl<'de> DeserializeSeed<'de> for Written {
+    type Value = String;
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> std::result::Result<String, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Written {
+    type Value = String;
+
+    fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str("a number")
+    }
+
+    fn visit_u64<E>(self, number: u64) -> std::result::Result<String, E> {
+        Ok(number.to_string())
+    }
+
+    fn visit_i64<E>(self, number: i64) -> std::result::Result<String, E> {
+        Ok(number.to_string())
+    }
+
+    fn visit_f64<E>(self, number: f64) -> std::result::Result<String, E> {
+        Ok(number.to_string())
+    }
+
+    fn visit_str<E>(self, text: &str) -> std::result::Result<String, E> {
+        Ok(format!("{:?}", crate::error::shorten(text)))
+    }
+
+    fn visit_bool<E>(self, yes: bool) -> std::result::Result<String, E> {
+        Ok(yes.to_string())
+    }
+
+    fn visit_unit<E>(self) -> std::result::Result<String, E> {
+        Ok("null".into())
+    }
+}
