@@ -84,6 +84,7 @@ fn whole(name: &str, text: &str, batch: u32, captured: bool) {
     let setup = Setup {
         hardware: Hardware::shipped("nvidia-h100-sxm").expect("shipped"),
         limits: Limits::default(),
+        clients: None,
         serving: Serving::new(2048, batch, true),
         dispatch: Dispatch {
             policy: Policy::Aligned,

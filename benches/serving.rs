@@ -14,8 +14,9 @@ use radialsim::metrics::Summary;
 use radialsim::model::Model;
 use radialsim::sched::Serving;
 use radialsim::sim::{Fidelity, Setup, Silent, run};
-use radialsim::trace::synth::{Arrivals, Length, Lengths, Method, generate, requests};
+use radialsim::trace::synth::{Method, generate};
 use radialsim::trace::{Trace, draw_routes};
+use radialsim::workload::{Arrivals, Length, Lengths, requests};
 use std::process::Command;
 use std::time::Instant;
 
@@ -72,6 +73,7 @@ fn report(name: &str, count: u32, trace: &Trace) -> Timed {
         model,
         hardware,
         limits: Limits::default(),
+        clients: None,
         serving: Serving { watermark: 0.0, ..Serving::new(2048, 256, true) },
         dispatch,
         fidelity: Fidelity::Step,

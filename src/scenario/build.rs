@@ -39,8 +39,6 @@ pub struct Built {
     pub setup: Setup,
     /// Who arrives, on which routes.
     pub trace: Trace,
-    /// Who sends the requests, in the order of the trace, where clients wait for answers; their arrivals are then all 0.
-    pub clients: Option<Clients>,
 }
 
 /// Everything that the variants of a scenario share.
@@ -195,6 +193,7 @@ impl Scenario {
             model: shared.model.clone(),
             hardware: shared.hardware.clone(),
             limits: limits.into(),
+            clients: shared.clients.clone(),
             serving: self.serving,
             dispatch,
             fidelity: self.fidelity.unwrap_or(if tokens <= SHORT_RUN_TOKENS {
@@ -204,7 +203,7 @@ impl Scenario {
             }),
             explain: true,
         };
-        Ok(Built { name: variant.name.clone(), setup, trace, clients: shared.clients.clone() })
+        Ok(Built { name: variant.name.clone(), setup, trace })
     }
 
     fn trace_of(&self, shared: &Shared, variant: &Variant) -> Result<Trace> {

@@ -3,6 +3,7 @@
 //! The loop is short: whoever has arrived is admitted, the scheduler forms a pass, the pass becomes a graph, the graph
 //! becomes a plan of priced tasks, the engine runs it, and everybody in it moves on ([`run`]).
 
+mod arrivals;
 mod closed;
 mod explain;
 mod fit;
@@ -21,6 +22,8 @@ use crate::model::Model;
 use crate::sched::{Outcome, Paging, Scheduler, Sequence, Serving};
 use crate::trace::{KvAction, Request, Trace};
 use crate::units::SimTime;
+use crate::workload::Clients;
+use arrivals::Arrivals;
 use closed::{ClosedForm, PassSums};
 use explain::{Explain, Seen};
 use machine::Machine;
@@ -35,6 +38,9 @@ pub struct Setup {
     pub hardware: crate::hw::Hardware,
     /// Clock and power caps.
     pub limits: Limits,
+    /// Who sends the requests of the trace one after another, where clients wait for answers; arrivals of the trace do not
+    /// count then.
+    pub clients: Option<Clients>,
     /// How batches form.
     pub serving: Serving,
     /// How passes become kernels.
@@ -80,7 +86,7 @@ struct Simulation<'a> {
     explain: Option<Explain<'a>>,
     memory: Pool,
     ledger: Ledger,
-    next_arrival: usize,
+    arrivals: Arrivals<'a>,
 }
 
 impl<'a> Simulation<'a> {
@@ -135,20 +141,20 @@ impl<'a> Simulation<'a> {
             machine: Machine::new(device),
             memory,
             ledger,
-            next_arrival: 0,
+            arrivals: Arrivals::new(&trace.requests, setup.clients.as_ref()),
         })
     }
 
     fn run(mut self, observer: &mut impl Observer) -> Result<Ledger> {
         let (mut batch, mut outcome) = (Batch::default(), Outcome::default());
         loop {
-            self.arrivals();
+            self.arrive();
             if self.scheduler.next_batch(self.machine.now(), &self.paths, &mut batch) {
                 self.hold_kv();
                 let activations = self.pass(&batch, observer);
                 self.settle(&batch, activations, &mut outcome, observer);
-            } else if let Some(request) = self.trace.requests.get(self.next_arrival) {
-                self.machine.wait_until(request.arrival);
+            } else if let Some((arrival, _)) = self.arrivals.peek() {
+                self.machine.wait_until(arrival);
             } else {
                 assert!(self.scheduler.is_idle(), "a sequence that runs has a next pass");
                 break;
@@ -159,14 +165,15 @@ impl<'a> Simulation<'a> {
     }
 
     /// Everybody who has arrived by now joins the queue.
-    fn arrivals(&mut self) {
-        while let Some(request) = self.trace.requests.get(self.next_arrival)
-            && request.arrival <= self.machine.now()
+    fn arrive(&mut self) {
+        let now = self.machine.now();
+        while let Some((arrival, index)) = self.arrivals.peek()
+            && arrival <= now
         {
             // Whoever came while a pass ran has waited since.
-            self.ledger.stand(self.machine.now() - request.arrival, 1, 0, 0, 0);
-            self.scheduler.arrive(self.next_arrival as u32, request.arrival);
-            self.next_arrival += 1;
+            self.ledger.stand(now - arrival, 1, 0, 0, 0);
+            self.scheduler.arrive(index, arrival);
+            self.arrivals.pop();
         }
     }
 
@@ -293,6 +300,7 @@ impl<'a> Simulation<'a> {
         }
         for &slot in &outcome.finished {
             self.ledger.requests.push(times(self.scheduler.sequence(slot), now));
+            self.arrivals.answered(now);
         }
         self.scheduler.release(&outcome.finished);
         self.hold_kv();

@@ -38,6 +38,7 @@ impl Lab {
                 model,
                 hardware,
                 limits: Limits::default(),
+                clients: None,
                 serving,
                 dispatch,
                 fidelity: Fidelity::Kernel,

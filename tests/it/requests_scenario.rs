@@ -49,7 +49,7 @@ fn a_file_is_a_workload() {
         dense.trace.requests.iter().map(|r| (r.arrival.us(), r.prompt_tokens, r.output_tokens)).collect();
     assert_eq!(rows, [(0.0, 30, 4), (10_000.0, 20, 3), (20_000.0, 40, 5)]);
     assert!(dense.trace.requests.iter().all(|request| request.advanced() > 0), "routes for all");
-    assert!(notes.is_empty() && dense.clients.is_none());
+    assert!(notes.is_empty() && dense.setup.clients.is_none());
 
     let cut = r#"file: (path: "rows.csv", format: lengths, most_prompt_tokens: 25), TRACE"#;
     let (drawn, notes) = built(cut, "Recorded", &["workload.file.time_scale=0.5"]);
@@ -70,7 +70,7 @@ fn clients_and_priorities_reach_the_variants() {
         arrivals: Clients(count: 3, think_s: Exponential(0.5)), priorities: [(priority: 4, share: 1)])";
     for (workload, routes) in [(drawn.to_owned(), "Method(Dense)"), (format!("{drawn}, TRACE"), "Recorded")] {
         let (one, _) = built(&workload, routes, &[]);
-        let clients = one.clients.expect("clients");
+        let clients = one.setup.clients.expect("clients");
         let alone = Arrivals::Clients { count: 3, think_s: Think::Exponential(0.5) }.clients(9, 3).unwrap();
         assert_eq!(Some(clients), alone);
         assert!(one.trace.requests.iter().all(|r| (r.arrival, r.priority) == (SimTime::ZERO, 4)));

@@ -172,3 +172,31 @@ fn a_request_that_can_never_fit_is_refused_with_what_is_short() {
     assert!(error.contains("request 0") && error.contains("at most 200 KV blocks"), "{error}");
     assert!(error.contains("found 288") && error.contains("88 are short"), "{error}");
 }
+
+/// Closed loop: the first requests come at once, each later one a think time after some answer; so many are never exceeded.
+#[test]
+fn clients_send_when_they_have_their_answers() {
+    use radialsim::workload::{Arrivals, Clients, Think};
+    let mut lab = Lab::new("llama-2-7b", "nvidia-h100-sxm", 8);
+    let trace = lab.trace(&method("Dense"), 20, 8, 6, 1);
+    let think_s = Think::Exponential(0.02);
+    let clients: Clients =
+        Arrivals::Clients { count: 3, think_s }.clients(20, 5).unwrap().expect("a closed loop");
+    lab.setup.clients = Some(clients.clone());
+    let ledger = lab.run(&trace);
+    let mut arrivals: Vec<_> = ledger.requests.iter().map(|request| (request.id, request.arrival)).collect();
+    arrivals.sort();
+    assert!(arrivals[..3].iter().all(|(_, arrival)| *arrival == SimTime::ZERO));
+    let mut answers: Vec<_> = ledger.requests.iter().map(|request| request.last).collect();
+    answers.sort();
+    // Request 3 + k is sent upon answer k.
+    for (&(id, arrival), &answer) in arrivals[3..].iter().zip(&answers) {
+        assert_eq!(arrival, answer + clients.think[id as usize], "request {id}");
+    }
+    assert!(ledger.requests.iter().all(|one| {
+        let among = |other: &&radialsim::metrics::RequestTimes| {
+            other.arrival <= one.arrival && one.arrival < other.last
+        };
+        ledger.requests.iter().filter(among).count() <= 3
+    }));
+}

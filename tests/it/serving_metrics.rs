@@ -11,8 +11,9 @@ use radialsim::rng::Stream;
 use radialsim::scenario::{Scenario, run};
 use radialsim::sim::{self, Observer, PassInfo, Silent};
 use radialsim::trace::Trace;
-use radialsim::trace::synth::{Arrivals, Length, Lengths, Method, generate, requests};
+use radialsim::trace::synth::{Method, generate};
 use radialsim::units::SimTime;
+use radialsim::workload::{Arrivals, Length, Lengths, requests};
 use serde_json::Value;
 
 const S: u64 = 1_000_000_000_000;
