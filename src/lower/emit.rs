@@ -37,7 +37,8 @@ pub(super) struct Emit<'a, S: Sink> {
     last_host: Option<u32>,
     /// A launched graph whose first kernel has not come yet.
     launched: Option<u32>,
-    fork: Option<u32>,
+    /// The last call and the launched graph that the branches begin behind.
+    fork: (Option<u32>, Option<u32>),
     branches: Vec<u32>,
 }
 
@@ -69,7 +70,7 @@ impl<'a, S: Sink> Emit<'a, S> {
             last: None,
             last_host: None,
             launched: None,
-            fork: None,
+            fork: (None, None),
             branches: Vec::new(),
         }
     }
@@ -178,9 +179,9 @@ impl<'a, S: Sink> Emit<'a, S> {
         index
     }
 
-    /// Independent branches begin here.
+    /// Independent branches begin here: behind the last call, and in the graph that was just launched, if there is one.
     pub fn fork(&mut self) {
-        self.fork = self.last;
+        self.fork = (self.last, self.launched);
         self.branches.clear();
         self.sink.fork();
     }
@@ -188,15 +189,16 @@ impl<'a, S: Sink> Emit<'a, S> {
     /// A branch is complete; the next one starts where the fork was.
     pub fn branch_done(&mut self) {
         self.branches.extend(self.last);
-        self.last = self.fork;
+        (self.last, self.launched) = self.fork;
         self.sink.branch();
     }
 
     /// What follows waits for all branches.
     pub fn join(&mut self) {
         self.sink.join();
+        self.launched = None;
         self.last = match self.branches[..] {
-            [] => self.fork,
+            [] => self.fork.0,
             [only] => Some(only),
             _ => {
                 let call = Call { node: Node::Join, cause: Cause::Launch, layer: Call::NO_LAYER };

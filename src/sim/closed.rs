@@ -284,6 +284,10 @@ impl Sink for ClosedForm {
 
     #[inline]
     fn fork(&mut self) {
+        if self.launched {
+            // All branches are in the graph that was launched.
+            self.free.compute = self.free.compute.max(self.free.host);
+        }
         (self.fork, self.joined) = (self.free.compute, self.free.compute);
     }
 

@@ -39,3 +39,13 @@ proptest! {
         prop_assert_eq!(ledger.output_tokens, u64::from(count * output));
     }
 }
+
+/// The host decides before each hop and launches one graph for the rest; both groups of the hop are in this graph, so neither
+/// starts before the decision (`Lab::run` compares with the sums, in which nothing can).
+#[test]
+fn every_group_of_a_hop_waits_for_the_decision_before_it() {
+    let mut lab = Lab::new("llama-2-7b", "nvidia-h100-sxm", 2).policy(Policy::DenseMasked);
+    lab.setup.dispatch.capture = vec![1, 2];
+    let ledger = lab.run(&lab.trace(&method(METHODS[7]), 2, 1, 2, 0));
+    assert_eq!(ledger.output_tokens, 4);
+}
