@@ -15,7 +15,7 @@ use radialsim::model::Model;
 use radialsim::sched::Serving;
 use radialsim::sim::{Fidelity, Setup, Silent, run};
 use radialsim::trace::synth::{Method, generate};
-use radialsim::trace::{Trace, draw_routes};
+use radialsim::trace::{RouteIds, RouteTable, Trace, draw_routes};
 use radialsim::workload::{Arrivals, Length, Lengths, requests};
 use std::process::Command;
 use std::time::Instant;
@@ -26,8 +26,7 @@ fn main() {
         "Llama-3.1-8B on H100", "requests", "CPU s", "M tokens/s", "peak MB"
     );
     let dense = report("dense", 10_000, &load(&Method::Dense, 10_000));
-    let routed = load(&skips(), 10);
-    let routed = draw_routes(&routed, arrivals(10_000), 1).expect("routes for both phases");
+    let routed = draw_routes(&distinct(load(&skips(), 10)), arrivals(10_000), 1).expect("routes for both phases");
     println!("{} distinct routes", routed.routes.len());
     report("routed", 10_000, &routed);
     let long = report("dense", 100_000, &load(&Method::Dense, 100_000));
@@ -50,7 +49,21 @@ fn load(method: &Method, count: u32) -> Trace {
     generate(method, 32, arrivals(count), 1).expect("a valid method")
 }
 
-/// About 1,000 distinct routes: ten requests of a hundred or so tokens each.
+/// Distinct routes of the routed load.
+const ROUTES: u32 = 1000;
+
+/// The same trace with its first [`ROUTES`] routes only, which stand in for the others too.
+fn distinct(trace: Trace) -> Trace {
+    let mut routes = RouteTable::default();
+    trace.routes.iter().take(ROUTES as usize).for_each(|route| assert!(routes.intern(route.clone()) < ROUTES));
+    assert_eq!(routes.len(), ROUTES as usize, "enough routes to draw from");
+    let mut requests = trace.requests;
+    for run in requests.iter_mut().flat_map(|request| &mut request.runs) {
+        run.routes = RouteIds::listed(run.routes.iter().map(|id| id % ROUTES).collect());
+    }
+    Trace { routes, requests, ..trace }
+}
+
 fn skips() -> Method {
     let text =
         "CorrelatedSkips(skip: 0.25, correlation: 0.5, share: Step, branches: Jointly, kv: project_only)";

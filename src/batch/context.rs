@@ -52,6 +52,24 @@ impl Context {
         self.differences.is_empty() && self.pending.is_empty()
     }
 
+    /// Entries at each layer: so many, and differences from it, one for each layer or none where every layer holds the same.
+    #[inline]
+    pub(super) fn by_layer(&self) -> (u32, &[i32]) {
+        (self.all, &self.differences)
+    }
+
+    /// Entries over all layers.
+    #[inline]
+    pub(super) fn total(&self) -> u64 {
+        self.total
+    }
+
+    /// Whether states wait to be projected.
+    #[inline]
+    pub(super) fn has_pending(&self) -> bool {
+        !self.pending.is_empty()
+    }
+
     /// Entries that a token at `layer` sees, its own not counted.
     #[inline]
     pub fn seen(&self, layer: u16, visibility: Visibility) -> u64 {

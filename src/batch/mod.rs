@@ -4,9 +4,11 @@
 //! batches, `lower` turns them into kernels, and neither knows the other.
 
 mod context;
+mod lanes;
 mod path;
 
 pub use context::{Context, Visibility};
+pub use lanes::{AtLayer, LaneSums};
 pub use path::{Entries, Hop, Left, Path, Paths, Skip};
 
 use serde::{Deserialize, Serialize};

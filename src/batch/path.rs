@@ -99,6 +99,8 @@ pub struct Path {
     pub stored: Entries,
     /// Entries that later tokens can see.
     pub visible: Entries,
+    /// What it does at each layer, for [`super::LaneSums`]; `None` where that takes more than a number for each layer.
+    pub row: Option<Box<[u32]>>,
 }
 
 /// Entries by layer: `all` at every layer, and differences from it at some.
@@ -167,6 +169,12 @@ impl Paths {
         index & AGAIN != 0
     }
 
+    /// Without rows, so that sums are taken hop by hop.
+    #[cfg(test)]
+    pub fn forget_rows(&mut self) {
+        self.plain.iter_mut().chain(&mut self.again).for_each(|path| path.row = None);
+    }
+
     /// The path of this number.
     #[inline]
     pub fn get(&self, index: u32) -> &Path {
@@ -222,7 +230,8 @@ impl<'a> Compiler<'a> {
 
         let stored = Entries::of(self.at.iter().map(|at| at.stored));
         let visible = Entries::of(self.at.iter().map(|at| at.entries));
-        Path { hops, skips: skips.into(), half_depth: (route.depth() * 2.0) as u32, stored, visible }
+        let row = super::lanes::row(&hops, &skips, self.at.len());
+        Path { hops, skips: skips.into(), half_depth: (route.depth() * 2.0) as u32, stored, visible, row }
     }
 
     fn hop(&mut self, step: &Step, own: &mut u16) -> Hop {

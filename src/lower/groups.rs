@@ -1,7 +1,7 @@
 //! The tokens of a pass sorted into groups: who is at which layer together. This is where the batch union, the
 //! fragmentation and the growing attention of a routed batch come from; nothing later adds them by hand.
 
-use crate::batch::{Batch, Context, Hop, Left, Part, Path, Paths, Span, Visibility};
+use crate::batch::{AtLayer, Batch, Context, Hop, LaneSums, Left, Part, Path, Paths, Span, Visibility};
 
 /// How groups are lined up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,7 +24,7 @@ pub(super) struct Scores {
 }
 
 /// Tokens that are at one layer together.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(super) struct Group {
     /// Groups of one wave are independent of each other and follow those of the wave before.
     pub wave: u32,
@@ -77,6 +77,34 @@ impl Group {
         if nested || self.widest == 1.0 { f64::from(self.widest) } else { 1.0 - self.unneeded }
     }
 
+    /// Tokens that take the layer once and at full width: of a prompt, in the order in which they stand there, or of
+    /// generations.
+    fn add(&mut self, at: &AtLayer, prompt: Option<u32>) {
+        self.attention += at.attention;
+        self.feed_forward += at.feed_forward;
+        self.block += at.block;
+        self.project += at.project;
+        // Each sees its own entry too.
+        let pairs = at.seen + u64::from(at.attention);
+        let (scores, entries) = match prompt {
+            None => (&mut self.decode, pairs),
+            Some(span) => {
+                if self.span != span {
+                    (self.span, self.span_last) = (span, 0);
+                }
+                let entries = at.last - self.span_last.min(at.last);
+                self.span_last = self.span_last.max(at.last);
+                (&mut self.prefill, entries)
+            }
+        };
+        scores.rows += at.attention;
+        scores.pairs += pairs;
+        scores.entries += entries;
+        if at.feed_forward > 0 {
+            self.widest = 1.0;
+        }
+    }
+
     fn visit(&mut self, hop: &Hop, count: u32) {
         let attention = hop.modules.attention();
         let feed_forward = hop.modules.feed_forward();
@@ -107,7 +135,11 @@ pub(super) struct Groups {
     /// Copied states of the current span that a visit of each layer would project first.
     copied: Vec<u32>,
     span: u32,
+    lanes: LaneSums,
 }
+
+/// Neighbours on one path from which on one addition to each group is less work than a row of lanes for each.
+const MANY: u32 = 4;
 
 /// What all steps of the building need to look at.
 pub(super) struct View<'a> {
@@ -127,33 +159,39 @@ impl Groups {
         while index < spans.len() {
             let span = &spans[index];
             if !span.decode {
-                self.prompt(view, align, span);
+                self.span += 1;
+                if !self.prompt_lanes(view, align, span) {
+                    self.prompt(view, align, span);
+                }
                 index += 1;
                 continue;
             }
             // Neighbours that take the same path over flat contexts are one addition.
-            let path = view.batch.paths[span.first as usize];
+            let number = view.batch.paths[span.first as usize];
             let (mut count, mut seen) = (0u32, 0u64);
-            while let Some(next) = spans.get(index).filter(|next| {
+            while let Some(next) = spans.get(index + count as usize).filter(|next| {
                 next.decode
                     && next.part == span.part
-                    && view.batch.paths[next.first as usize] == path
+                    && view.batch.paths[next.first as usize] == number
                     && view.contexts[next.sequence as usize].is_flat()
             }) {
                 seen += view.contexts[next.sequence as usize].seen(0, view.visibility);
                 count += 1;
-                index += 1;
             }
-            let path = view.paths.get(path);
-            if count > 0 {
+            let path = view.paths.get(number);
+            let context = &view.contexts[span.sequence as usize];
+            if count < MANY && self.lane(view, align, path, span.part, context) {
+                index += 1;
+            } else if count > 0 {
                 self.tokens(view, align, path, span.part, count, &|_| (seen, 0));
+                index += count as usize;
             } else {
-                let context = &view.contexts[span.sequence as usize];
                 let seen = |layer| (context.seen(layer, view.visibility), context.pending(layer));
                 self.tokens(view, align, path, span.part, 1, &seen);
                 index += 1;
             }
         }
+        self.take_lanes();
         match align {
             Align::Pool => self.groups.sort_unstable_by_key(|group| (group.layer, group.wave)),
             Align::Hop { .. } | Align::Layer => {
@@ -260,11 +298,60 @@ impl Groups {
         }
     }
 
+    /// Adds one token of a generation to the sums by layer. False where these do not hold all that is to be known of it.
+    #[inline]
+    fn lane(&mut self, view: &View, align: Align, path: &Path, part: Part, context: &Context) -> bool {
+        let plain = align == Align::Pool && part == Part::WHOLE && view.visibility == Visibility::SameLayer;
+        let Some(row) = path.row.as_ref().filter(|_| plain && LaneSums::takes(context, 0, view.layers)) else {
+            return false;
+        };
+        if self.lanes.is_full() {
+            self.take_lanes();
+        }
+        self.lanes.add(row, context);
+        true
+    }
+
+    /// Adds the tokens of a prompt to the sums by layer. False where these do not hold all that is to be known of them, or
+    /// where so many neighbours share a path that one addition for them all is less work.
+    fn prompt_lanes(&mut self, view: &View, align: Align, span: &Span) -> bool {
+        let context = &view.contexts[span.sequence as usize];
+        let paths = view.batch.paths_of(span);
+        if align != Align::Pool
+            || view.visibility != Visibility::SameLayer
+            || !LaneSums::takes(context, span.tokens, view.layers)
+            || paths.chunk_by(|a, b| a == b).count() as u32 * MANY < span.tokens
+            || paths.iter().any(|&path| view.paths.get(path).row.is_none())
+        {
+            return false;
+        }
+        self.take_lanes();
+        let number = self.span;
+        let mut lanes = std::mem::take(&mut self.lanes);
+        lanes.begin_prompt(context, self.layers);
+        for &path in paths {
+            let path = view.paths.get(path);
+            if lanes.is_full() {
+                lanes.take(|at| self.group(0, at.layer).add(&at, Some(number)));
+            }
+            lanes.add_prompt(path.row.as_ref().expect("paths without a row were refused"), &path.visible);
+        }
+        lanes.take(|at| self.group(0, at.layer).add(&at, Some(number)));
+        self.lanes = lanes;
+        true
+    }
+
+    /// Adds what the sums by layer hold to the groups.
+    fn take_lanes(&mut self) {
+        let mut lanes = std::mem::take(&mut self.lanes);
+        lanes.take(|at| self.group(0, at.layer).add(&at, None));
+        self.lanes = lanes;
+    }
+
     /// A span of a prompt (or of a verify or recompute run): causal attention within the span.
     fn prompt(&mut self, view: &View, align: Align, span: &Span) {
         assert_eq!(span.part, Part::WHOLE, "a prompt runs its whole route in a pass");
         let context = &view.contexts[span.sequence as usize];
-        self.span += 1;
         self.left_all = 0;
         self.left.fill(0);
         self.copied.clear();
@@ -336,4 +423,58 @@ impl Groups {
 /// Whether work before hop `before` belongs to this part of the route.
 fn part_has(part: Part, before: u16) -> bool {
     before >= part.from && (before < part.to || part.to == Part::END)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::trace::synth::{Method, generate};
+    use crate::workload::{Arrivals, Length, Lengths, requests};
+    use proptest::prelude::*;
+
+    const LAYERS: u32 = 6;
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(60))]
+        /// Added up side by side or hop by hop, the groups are the same.
+        #[test]
+        fn lanes_add_up_to_the_same_groups(
+            kv in prop::sample::select(vec!["project_only", "none", "copy_state", "share"]),
+            branches in prop::sample::select(vec!["Jointly", "Separately"]),
+            // What went before, tokens of the pass, and the first of their routes.
+            spans in prop::collection::vec((0..40_u32, prop_oneof![Just(1_u32), 2..700_u32], 0..1000_u32), 1..300),
+        ) {
+            let text = format!("IndependentSkips(skip: 0.4, branches: {branches}, kv: {kv})");
+            let method: Method = crate::ron_text::parse(&text, "a method").expect("a valid method");
+            let length = Length::Fixed(700);
+            let lengths = Lengths { prompt: length.clone(), output: length };
+            let drawn = requests(1, &lengths, &Arrivals::Closed, 1).expect("valid lengths");
+            let trace = generate(&method, LAYERS, drawn, 1).expect("a valid method");
+            let routes = trace.routes.len() as u32;
+            let paths = Paths::new(&trace.header, &trace.routes, false);
+            let mut without = paths.clone();
+            without.forget_rows();
+            let (mut batch, mut contexts) = (Batch::default(), Vec::new());
+            let mut tokens = 0;
+            for &(before, count, first) in &spans {
+                let mut context = Context::default();
+                (0..before).for_each(|at| context.advance(paths.get((first * 7 + at) % routes), LAYERS));
+                let taken = (0..count).map(|at| (first + at) % routes);
+                batch.push(contexts.len() as u32, taken, count == 1, 1, Part::WHOLE);
+                contexts.push(context);
+                tokens += count;
+                if tokens > 5000 {
+                    break;
+                }
+            }
+            let build = |paths: &Paths| {
+                let mut groups = Groups::default();
+                let visibility = Visibility::SameLayer;
+                let view = View { batch: &batch, paths, contexts: &contexts, layers: LAYERS, visibility };
+                groups.build(&view, Align::Pool);
+                groups.groups
+            };
+            prop_assert_eq!(build(&paths), build(&without));
+        }
+    }
 }
