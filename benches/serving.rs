@@ -26,7 +26,8 @@ fn main() {
         "Llama-3.1-8B on H100", "requests", "CPU s", "M tokens/s", "peak MB"
     );
     let dense = report("dense", 10_000, &load(&Method::Dense, 10_000));
-    let routed = draw_routes(&distinct(load(&skips(), 10)), arrivals(10_000), 1).expect("routes for both phases");
+    let routed =
+        draw_routes(&distinct(load(&skips(), 10)), arrivals(10_000), 1).expect("routes for both phases");
     println!("{} distinct routes", routed.routes.len());
     report("routed", 10_000, &routed);
     let long = report("dense", 100_000, &load(&Method::Dense, 100_000));
@@ -55,7 +56,11 @@ const ROUTES: u32 = 1000;
 /// The same trace with its first [`ROUTES`] routes only, which stand in for the others too.
 fn distinct(trace: Trace) -> Trace {
     let mut routes = RouteTable::default();
-    trace.routes.iter().take(ROUTES as usize).for_each(|route| assert!(routes.intern(route.clone()) < ROUTES));
+    trace
+        .routes
+        .iter()
+        .take(ROUTES as usize)
+        .for_each(|route| assert!(routes.intern(route.clone()) < ROUTES));
     assert_eq!(routes.len(), ROUTES as usize, "enough routes to draw from");
     let mut requests = trace.requests;
     for run in requests.iter_mut().flat_map(|request| &mut request.runs) {

@@ -110,6 +110,7 @@ impl Context {
         self.tokens = tokens;
     }
 
+    #[inline]
     fn add(&mut self, path: &Path, sign: i32, layers: u32) {
         let by = |count: u32| i64::from(sign) * i64::from(count);
         self.all =
@@ -128,6 +129,9 @@ impl Context {
             for hop in path.hops.iter().filter(|hop| hop.modules.attention()) {
                 self.pending[hop.layer as usize] = 0;
             }
+        }
+        if !path.copies {
+            return;
         }
         for skip in path.skips.iter().filter(|skip| skip.left == Left::Copied) {
             self.pending.resize(layers as usize, 0);

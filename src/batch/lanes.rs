@@ -22,9 +22,8 @@ const MOST_ENTRIES: u64 = 1 << 24;
 /// full width, no adapter, no mark of a router, nothing left behind as a state. `None` too where the route is so short in
 /// a large pool that a row would be mostly zeros.
 pub(super) fn row(hops: &[Hop], skips: &[Skip], layers: usize) -> Option<Box<[u32]>> {
-    let plain = |hop: &Hop| {
-        hop.occurrence == 0 && hop.width == 1.0 && !hop.routed && hop.modules != Modules::Adapter
-    };
+    let plain =
+        |hop: &Hop| hop.occurrence == 0 && hop.width == 1.0 && !hop.routed && hop.modules != Modules::Adapter;
     if !hops.iter().all(plain)
         || skips.iter().any(|skip| skip.left != Left::Projected)
         || layers > 4 * (hops.len() + skips.len())

@@ -93,6 +93,8 @@ pub struct Path {
     pub hops: Box<[Hop]>,
     /// Skipped layers with work to do, in the order of the hops.
     pub skips: Box<[Skip]>,
+    /// Whether a skip leaves a state to be projected later.
+    pub copies: bool,
     /// Depth in halves of a block: its branches.
     pub half_depth: u32,
     /// Entries that take bytes.
@@ -231,7 +233,9 @@ impl<'a> Compiler<'a> {
         let stored = Entries::of(self.at.iter().map(|at| at.stored));
         let visible = Entries::of(self.at.iter().map(|at| at.entries));
         let row = super::lanes::row(&hops, &skips, self.at.len());
-        Path { hops, skips: skips.into(), half_depth: (route.depth() * 2.0) as u32, stored, visible, row }
+        let copies = skips.iter().any(|skip| skip.left == Left::Copied);
+        let half_depth = (route.depth() * 2.0) as u32;
+        Path { hops, skips: skips.into(), copies, half_depth, stored, visible, row }
     }
 
     fn hop(&mut self, step: &Step, own: &mut u16) -> Hop {

@@ -8,6 +8,8 @@ use std::hash::{BuildHasher, Hasher};
 /// collision costs a pricing and never an error.
 pub struct PriceCache {
     slots: Vec<Option<(Kernel, Price)>>,
+    /// The last attention call. Its context lengths come back at the next layers or never, so it takes no slot.
+    attention: Option<(Kernel, Price)>,
     hasher: FoldHasher,
 }
 
@@ -16,7 +18,7 @@ const SLOTS: usize = 1 << 14;
 
 impl Default for PriceCache {
     fn default() -> Self {
-        PriceCache { slots: vec![None; SLOTS], hasher: FoldHasher(0) }
+        PriceCache { slots: vec![None; SLOTS], attention: None, hasher: FoldHasher(0) }
     }
 }
 
@@ -24,8 +26,13 @@ impl PriceCache {
     /// The price of `kernel` on `device`; always use one cache with one device.
     #[inline]
     pub fn price(&mut self, device: &Device, kernel: &Kernel) -> Price {
-        let hash = self.hasher.hash_one(kernel);
-        let slot = &mut self.slots[(hash >> (64 - SLOTS.trailing_zeros())) as usize];
+        let slot = match kernel {
+            Kernel::Attention(_) => &mut self.attention,
+            _ => {
+                let hash = self.hasher.hash_one(kernel);
+                &mut self.slots[(hash >> (64 - SLOTS.trailing_zeros())) as usize]
+            }
+        };
         match slot {
             Some((known, price)) if known == kernel => *price,
             _ => {

@@ -302,7 +302,8 @@ impl Groups {
     #[inline]
     fn lane(&mut self, view: &View, align: Align, path: &Path, part: Part, context: &Context) -> bool {
         let plain = align == Align::Pool && part == Part::WHOLE && view.visibility == Visibility::SameLayer;
-        let Some(row) = path.row.as_ref().filter(|_| plain && LaneSums::takes(context, 0, view.layers)) else {
+        let Some(row) = path.row.as_ref().filter(|_| plain && LaneSums::takes(context, 0, view.layers))
+        else {
             return false;
         };
         if self.lanes.is_full() {

@@ -1,10 +1,11 @@
 //! Where the calls of a pass go: into a graph that is run event by event, or into a sum of prices.
 
 use super::graph::{Call, Graph};
+use std::hash::{Hash, Hasher};
 
 /// A stretch of calls that is the same whenever its key is: the kernels between two attention calls, say. Its launches are
 /// part of it; nothing in it reads a context, waits for a read-back or depends on the layer's id.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stretch {
     /// What the stretch does.
     pub part: Part,
@@ -22,6 +23,18 @@ pub struct Stretch {
     pub slices: u32,
     /// Width of a feed-forward part; 0 for others.
     pub width: u32,
+}
+
+impl Hash for Stretch {
+    /// In three words rather than nine, as a pass looks up some stretches at every layer.
+    #[inline]
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        let flags =
+            [self.eager, self.moved, self.together].iter().fold(0, |bits, &flag| bits << 1 | u64::from(flag));
+        state.write_u64(u64::from(self.rows) << 32 | (self.part as u64) << 8 | flags);
+        state.write_u64(u64::from(self.groups) << 32 | u64::from(self.slices));
+        state.write_u64(self.width.into());
+    }
 }
 
 /// The stretches of a layer.

@@ -56,8 +56,9 @@ struct Known {
     /// From the host's time at the start to the device's at the end; `None` where nothing in it waits for a launch.
     launched: Option<SimTime>,
     dynamic_pj: u64,
-    kernels: Vec<Booked>,
+    by_cause: [SimTime; Cause::ALL.len()],
     uses: u64,
+    kernels: Vec<Booked>,
 }
 
 /// When each resource has done what came so far.
@@ -170,9 +171,7 @@ impl ClosedForm {
         self.sums.host += known.host;
         self.sums.compute += known.device;
         self.sums.dynamic_pj += known.dynamic_pj;
-        for kernel in &known.kernels {
-            self.sums.by_cause[kernel.cause as usize] += kernel.time;
-        }
+        self.sums.by_cause.iter_mut().zip(&known.by_cause).for_each(|(sum, &time)| *sum += time);
         known.uses += u64::from(self.booking);
     }
 
@@ -189,6 +188,7 @@ impl ClosedForm {
             stretch.launched = stretch.launched.map(|at| at + time);
             stretch.device += time;
             stretch.dynamic_pj += price.dynamic_pj;
+            stretch.by_cause[call.cause as usize] += time;
             stretch.kernels.push(booked);
             return;
         }
@@ -268,8 +268,11 @@ impl Sink for ClosedForm {
             self.apply(slot);
             return true;
         }
-        let (host, device, kernels) = (SimTime::ZERO, SimTime::ZERO, Vec::new());
-        self.recording = Some(Known { key, host, device, launched: None, dynamic_pj: 0, kernels, uses: 0 });
+        let (host, device) = (SimTime::ZERO, SimTime::ZERO);
+        let by_cause = [SimTime::ZERO; Cause::ALL.len()];
+        let (launched, kernels) = (None, Vec::new());
+        self.recording =
+            Some(Known { key, host, device, launched, dynamic_pj: 0, by_cause, uses: 0, kernels });
         false
     }
 
