@@ -23,6 +23,7 @@ mod oracles;
 mod profiles;
 mod queued;
 mod queueing;
+mod queueing_whole;
 mod requests;
 mod requests_bad;
 mod requests_scenario;
