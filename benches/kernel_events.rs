@@ -96,6 +96,7 @@ fn whole(name: &str, text: &str, batch: u32, captured: bool) {
             monotone: trace.header.order == Order::Monotone,
         },
         model,
+        tiers: None,
         fidelity: Fidelity::Kernel,
         explain: false,
     };

@@ -94,6 +94,7 @@ fn report(name: &str, count: u32, trace: &Trace) -> Timed {
         clients: None,
         serving: Serving { watermark: 0.0, ..Serving::new(2048, 256, true) },
         dispatch,
+        tiers: None,
         fidelity: Fidelity::Step,
         explain: false,
     };

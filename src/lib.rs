@@ -20,6 +20,7 @@ pub mod ron_text;
 pub mod scenario;
 pub mod sched;
 pub mod sim;
+pub mod tier;
 pub mod trace;
 pub mod units;
 pub mod workload;

@@ -35,6 +35,8 @@ pub struct Device {
     launch: LaunchTimes,
     host_bytes_per_s: f64,
     host_latency: SimTime,
+    /// Bytes a second and latency of the link that layers come over.
+    link: (f64, SimTime),
     pub(super) compute_source: SourceKind,
     pub(super) dram_source: SourceKind,
     pub(super) l2_source: SourceKind,
@@ -152,6 +154,7 @@ impl Device {
             },
             host_bytes_per_s: hw.links.host_gb_per_s.value * 1e9,
             host_latency: us(&hw.links.host_latency_us),
+            link: (hw.links.host_gb_per_s.value * 1e9, us(&hw.links.host_latency_us)),
             compute_source: kind(&hw.compute.matrix_f16_tflops).join(kind(&hw.compute.units)),
             dram_source: kind(&hw.memory.dram_gb_per_s),
             l2_source: kind(&hw.memory.l2_gb_per_s),
@@ -183,6 +186,17 @@ impl Device {
     /// Time of a copy of `bytes` to or from the host.
     pub fn host_copy(&self, bytes: u64) -> SimTime {
         self.host_latency + SimTime::at_rate(bytes, self.host_bytes_per_s)
+    }
+
+    /// Layers come over a link of these bytes a second and this latency; without this, over that to the host.
+    pub fn with_link(self, link: (f64, SimTime)) -> Self {
+        Device { link, ..self }
+    }
+
+    /// Time on the link of so many bytes, and the picojoules of writing them to device memory.
+    pub fn fetch(&self, bytes: u64) -> (SimTime, u64) {
+        let (bytes_per_s, latency) = self.link;
+        (latency + SimTime::at_rate(bytes, bytes_per_s), (bytes as f64 * self.pj_per_byte) as u64)
     }
 
     /// Lower bound on the time of this much work: datasheet peaks, no overheads.

@@ -2,10 +2,12 @@
 
 use super::Dispatch;
 use super::graph::{Call, Cause, Node};
+use super::groups::Group;
 use super::sink::{Sink, Stretch};
 use crate::batch::{Batch, Policy};
 use crate::kernel::{Density, Kernel};
 use crate::model::Model;
+use crate::tier::Residency;
 use crate::units::Dtype;
 
 /// How kernels of a pass get started.
@@ -40,6 +42,10 @@ pub(super) struct Emit<'a, S: Sink> {
     /// The last call and the launched graph that the branches begin behind.
     fork: (Option<u32>, Option<u32>),
     branches: Vec<u32>,
+    /// Which layers are on the device, where not all are.
+    pub residency: Option<&'a mut Residency>,
+    /// Layers that were fetched in this pass and not awaited yet, with the fetch.
+    on_the_way: Vec<(u16, u32)>,
 }
 
 impl<'a, S: Sink> Emit<'a, S> {
@@ -72,6 +78,8 @@ impl<'a, S: Sink> Emit<'a, S> {
             launched: None,
             fork: (None, None),
             branches: Vec::new(),
+            residency: None,
+            on_the_way: Vec::new(),
         }
     }
 
@@ -179,8 +187,45 @@ impl<'a, S: Sink> Emit<'a, S> {
         index
     }
 
+    /// Layers that can be on the device at once for one call.
+    pub fn layers_at_once(&self) -> usize {
+        self.residency.as_ref().map_or(usize::MAX, |residency| residency.at_once())
+    }
+
+    /// The layers of these groups come to the device if they are not there, behind what has run so far: until then others
+    /// may have been in their place. What else should come runs beside the groups, unless they are the `last`: no
+    /// fetch reaches into the next pass on purpose.
+    pub fn bring(&mut self, groups: &[Group], last: bool) {
+        let Some(residency) = &mut self.residency else { return };
+        let layers: Vec<u16> = groups.iter().map(|group| group.layer).collect();
+        let mut fetched = Vec::new();
+        residency.visit(&layers, &mut fetched);
+        if !last {
+            residency.ahead(&layers, &mut fetched);
+        }
+        let bytes = residency.layer_bytes();
+        for layer in fetched {
+            let call = Call { node: Node::Fetch { bytes }, cause: Cause::Launch, layer };
+            let fetch = self.sink.push(call, self.last.as_slice());
+            self.on_the_way.push((layer, fetch));
+        }
+        for layer in layers {
+            if let Some(at) = self.on_the_way.iter().rposition(|&(coming, _)| coming == layer) {
+                let (_, fetch) = self.on_the_way.swap_remove(at);
+                let call = Call { node: Node::Await, cause: Cause::Launch, layer };
+                self.last = Some(match self.last {
+                    Some(last) => self.sink.push(call, &[last, fetch]),
+                    None => self.sink.push(call, &[fetch]),
+                });
+            }
+        }
+    }
+
     /// Independent branches begin here: behind the last call, and in the graph that was just launched, if there is one.
     pub fn fork(&mut self) {
+        if self.residency.is_some() {
+            return;
+        }
         self.fork = (self.last, self.launched);
         self.branches.clear();
         self.sink.fork();
@@ -188,6 +233,9 @@ impl<'a, S: Sink> Emit<'a, S> {
 
     /// A branch is complete; the next one starts where the fork was.
     pub fn branch_done(&mut self) {
+        if self.residency.is_some() {
+            return;
+        }
         self.branches.extend(self.last);
         (self.last, self.launched) = self.fork;
         self.sink.branch();
@@ -195,6 +243,9 @@ impl<'a, S: Sink> Emit<'a, S> {
 
     /// What follows waits for all branches.
     pub fn join(&mut self) {
+        if self.residency.is_some() {
+            return;
+        }
         self.sink.join();
         self.launched = None;
         self.last = match self.branches[..] {

@@ -18,6 +18,10 @@ pub enum Node {
     Readback { bytes: u32 },
     /// The host decides where tokens go next.
     Decide,
+    /// A layer's weights come over the link to other memory.
+    Fetch { bytes: u64 },
+    /// Zero time on the compute queue: what was fetched is there.
+    Await,
 }
 
 /// What a node is there for.
@@ -39,7 +43,7 @@ pub enum Cause {
     Move,
     /// Final norm, head, sampling.
     Head,
-    /// Host work: launches.
+    /// Host work: launches; and layers that are fetched.
     Launch,
 }
 

@@ -17,6 +17,7 @@ pub use sink::{Part as StretchPart, Sink, Stretch};
 use crate::batch::{Batch, Context, Part, Paths, Policy, Span, Visibility};
 use crate::kernel::{Density, Kernel};
 use crate::model::{Input, Model, Norm};
+use crate::tier::Residency;
 use emit::Emit;
 use groups::{Align, Group, Groups, View};
 
@@ -57,13 +58,24 @@ pub struct Lowering<'a> {
     model: &'a Model,
     dispatch: Dispatch,
     groups: Groups,
+    residency: Option<Residency>,
     union: Vec<(bool, f64)>,
 }
 
 impl<'a> Lowering<'a> {
     /// For this model and dispatch.
     pub fn new(model: &'a Model, dispatch: Dispatch) -> Self {
-        Lowering { model, dispatch, groups: Groups::default(), union: Vec::new() }
+        Lowering { model, dispatch, groups: Groups::default(), residency: None, union: Vec::new() }
+    }
+
+    /// With layers that come when they are needed.
+    pub fn streaming(self, residency: Option<Residency>) -> Self {
+        Lowering { residency, ..self }
+    }
+
+    /// Which layers are on the device, where not all are.
+    pub fn residency(&self) -> Option<&Residency> {
+        self.residency.as_ref()
     }
 
     /// Gives `sink` the calls of `batch`. `contexts` are those before the pass.
@@ -123,6 +135,7 @@ impl<'a> Lowering<'a> {
         let decode_only = batch.spans.iter().all(|span| span.decode);
         let whole = batch.waiting == 0 && groups.iter().all(|group| group.takes_all(tokens));
         let mut emit = Emit::new(self.model, &self.dispatch, sink, batch, decode_only, whole);
+        emit.residency = self.residency.as_mut();
 
         let entering: u32 = batch.spans.iter().filter(|span| span.part.enters).map(|span| span.tokens).sum();
         if entering > 0 {
@@ -152,29 +165,34 @@ fn leaves(span: &Span) -> bool {
 /// Each group is a wave of its own; routers of layers that nobody takes run too.
 fn pool_order<S: Sink>(emit: &mut Emit<S>, groups: &[Group], layers: u32) {
     let mut decided = 0;
-    for group in groups {
+    for (index, group) in groups.iter().enumerate() {
         while decided <= u32::from(group.layer) {
             emit.route_layer(decided as u16);
             decided += 1;
         }
-        emit.route_marked(std::slice::from_ref(group));
+        let group = std::slice::from_ref(group);
+        emit.route_marked(group);
+        emit.bring(group, index + 1 == groups.len());
         emit.segment();
-        emit.layer(std::slice::from_ref(group));
+        emit.layer(group);
     }
     for layer in decided..layers {
         emit.route_layer(layer as u16);
     }
 }
 
-/// Groups of a wave are independent; the next wave waits for all of them.
+/// Groups of a wave are independent; the next wave waits for all of them. Where layers are streamed, one group follows the
+/// other, so that the layer of one may give way to that of the next; grouped calls take as many layers as fit.
 fn waves<S: Sink>(emit: &mut Emit<S>, groups: &[Group]) {
     for wave in groups.chunk_by(|a, b| a.wave == b.wave) {
         emit.route_hop(wave);
         emit.route_marked(wave);
         let grouped = matches!(emit.dispatch.policy, Policy::Grouped);
-        let bundles = if grouped { wave.len() } else { 1 };
+        let bundles = if grouped { wave.len().min(emit.layers_at_once()) } else { 1 };
         emit.fork();
         for bundle in wave.chunks(bundles) {
+            let last = std::ptr::eq(bundle.as_ptr_range().end, groups.as_ptr_range().end);
+            emit.bring(bundle, last);
             emit.segment();
             emit.layer(bundle);
             emit.branch_done();

@@ -3,6 +3,7 @@
 use super::Split;
 use crate::cost::Price;
 use crate::lower::Cause;
+use crate::tier::Fetches;
 use crate::units::{SimTime, SourceKind, Work};
 
 /// Kernels of one kind.
@@ -109,6 +110,17 @@ pub struct Losses {
     pub other: i128,
 }
 
+/// Layers that came over the link.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TierUse {
+    /// What the layer cache did; absent where all layers are resident.
+    pub fetches: Option<Fetches>,
+    /// Bytes that came.
+    pub bytes: u128,
+    /// Time that the link was busy, picoseconds.
+    pub link_ps: u128,
+}
+
 /// Bytes of device memory.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Memory {
@@ -185,6 +197,8 @@ pub struct Ledger {
     pub pool_bytes: u128,
     /// Where the saving went; absent where the run was not explained.
     pub losses: Option<Losses>,
+    /// Layers that came over the link, where not all are resident.
+    pub tiers: TierUse,
     /// Memory.
     pub memory: Memory,
     /// One for each finished request, in the order in which they finished.
@@ -218,6 +232,13 @@ impl Ledger {
         self.dynamic_pj += u128::from(price.dynamic_pj) * u128::from(times);
     }
 
+    /// A layer of `bytes` came over the link in `time`; writing it took `dynamic_pj`.
+    pub fn fetch(&mut self, bytes: u64, time: SimTime, dynamic_pj: u64) {
+        self.tiers.bytes += u128::from(bytes);
+        self.tiers.link_ps += u128::from(time.ps());
+        self.dynamic_pj += u128::from(dynamic_pj);
+    }
+
     /// What a kernel draws while it runs, on top of `static_w`: pJ over ps are watts.
     #[inline]
     pub fn draw(&mut self, static_w: f64, price: &Price, time: SimTime) {
@@ -239,6 +260,8 @@ impl Ledger {
         self.busy_ps += other.busy_ps;
         self.dynamic_pj += other.dynamic_pj;
         self.peak_w = self.peak_w.max(other.peak_w);
+        self.tiers.bytes += other.tiers.bytes;
+        self.tiers.link_ps += other.tiers.link_ps;
     }
 
     /// A pass with `prompt` tokens of prompts among its `tokens` took `time` and `energy_pj`: both are split by tokens.

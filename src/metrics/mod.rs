@@ -7,9 +7,9 @@ mod split;
 mod summary;
 
 pub use interval::Interval;
-pub use ledger::{KvUse, Ledger, Losses, Memory, Phase, RequestTimes, Tally};
+pub use ledger::{KvUse, Ledger, Losses, Memory, Phase, RequestTimes, Tally, TierUse};
 pub use slo::{Goodput, Slo};
 pub use split::Split;
 pub use summary::{
-    Bounds, KvSummary, MemoryBytes, PhaseSummary, Phases, Power, Spread, Summary, WorkSummary,
+    Bounds, KvSummary, MemoryBytes, PhaseSummary, Phases, Power, Spread, Summary, TierSummary, WorkSummary,
 };

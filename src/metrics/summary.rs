@@ -3,6 +3,7 @@
 use super::{Goodput, Ledger, Phase, RequestTimes};
 use crate::cost::Device;
 use crate::model::Model;
+use crate::tier::Fetches;
 use crate::units::{PS_PER_S, SimTime};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
@@ -123,6 +124,20 @@ pub struct KvSummary {
     pub fill: f64,
 }
 
+/// Layers that came over a link.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct TierSummary {
+    /// What the layer cache did.
+    #[serde(flatten)]
+    pub fetches: Fetches,
+    /// Hits over visits.
+    pub hit_rate: f64,
+    /// Bytes that came over the link.
+    pub fetched_bytes: f64,
+    /// Time that the link was busy: bytes over bandwidth, and a latency for each layer.
+    pub link_busy_s: f64,
+}
+
 /// The numbers of one variant. Field names are the keys of `simulate --json`; they carry their unit.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[expect(missing_docs, reason = "docs/METRICS.md defines each key")]
@@ -156,6 +171,9 @@ pub struct Summary {
     pub kv: KvSummary,
     pub mean_waiting: f64,
     pub mean_running: f64,
+    /// Absent where all layers are resident.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tiers: Option<TierSummary>,
     /// Absent where no bound is stated; [`Summary::new`] knows none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub goodput: Option<Goodput>,
@@ -182,6 +200,7 @@ impl Summary {
         let makespan = u128::from(ledger.makespan.ps());
         assert!(ledger.busy_ps <= makespan, "one compute queue is busy at most all the time");
         assert!(ledger.critical_path <= ledger.makespan, "no schedule beats the critical path");
+        assert!(ledger.tiers.link_ps <= makespan, "time is never below bytes fetched over bandwidth");
         let requests = &ledger.requests;
         let output: u64 = requests.iter().map(|request| u64::from(request.output_tokens)).sum();
         assert_eq!(output, ledger.output_tokens, "tokens out = tokens of finished requests");
@@ -256,6 +275,12 @@ impl Summary {
             },
             mean_waiting: ratio(ledger.waiting_ps as f64, makespan as f64),
             mean_running: ratio(ledger.running_ps as f64, makespan as f64),
+            tiers: ledger.tiers.fetches.map(|fetches| TierSummary {
+                fetches,
+                hit_rate: ratio(fetches.hits as f64, fetches.visits as f64),
+                fetched_bytes: ledger.tiers.bytes as f64,
+                link_busy_s: ledger.tiers.link_ps as f64 / PS_PER_S as f64,
+            }),
             goodput: None,
         }
     }

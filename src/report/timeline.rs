@@ -16,7 +16,7 @@ use std::io::{self, Write};
 pub const MOST_KERNELS: u64 = 200_000;
 
 /// Tracks of a process, in the order shown.
-const TRACKS: [&str; 4] = ["passes", "host", "compute", "copy"];
+const TRACKS: [&str; 5] = ["passes", "host", "compute", "copy", "link"];
 
 /// Records the calls of one variant, up to a number of kernels. Then it stops, and says so in the file.
 #[derive(Debug)]
@@ -203,6 +203,8 @@ impl Events<'_> {
                 let (tid, name) = match call.node {
                     Node::Kernel { ref kernel, .. } => (3, kernel.name()),
                     Node::Join => (3, "join"),
+                    Node::Await => (3, "await layer"),
+                    Node::Fetch { .. } => (5, "fetch layer"),
                     Node::Launch => (2, "launch"),
                     Node::LaunchGraph => (2, "launch graph"),
                     Node::Decide => (2, "decide"),

@@ -196,6 +196,7 @@ impl Scenario {
             clients: shared.clients.clone(),
             serving: self.serving,
             dispatch,
+            tiers: variant.tiers.clone().or_else(|| self.tiers.clone()),
             fidelity: self.fidelity.unwrap_or(if tokens <= SHORT_RUN_TOKENS {
                 Fidelity::Kernel
             } else {

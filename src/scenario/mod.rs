@@ -12,6 +12,7 @@ use crate::batch::{Policy, Visibility};
 use crate::metrics::Slo;
 use crate::sched::Serving;
 use crate::sim::Fidelity;
+use crate::tier::Tiers;
 use crate::trace::synth::Method;
 use crate::trace::{RouterDevice, RouterKind, RouterWhen};
 use crate::units::Dtype;
@@ -41,6 +42,9 @@ pub struct Scenario {
     pub serving: Serving,
     /// How passes become kernels, unless a variant says otherwise.
     pub dispatch: DispatchSpec,
+    /// How layers come to the device, where not all of them stay there; absent: all stay.
+    #[serde(default)]
+    pub tiers: Option<Tiers>,
     /// Caps on power and clock.
     #[serde(default)]
     pub limits: LimitsSpec,
@@ -143,6 +147,9 @@ pub struct Variant {
     /// Weights that are sparse within their matrices; absent: dense.
     #[serde(default)]
     pub sparsity: Option<Sparsity>,
+    /// Replaces the scenario's.
+    #[serde(default)]
+    pub tiers: Option<Tiers>,
     /// Replaces the scenario's.
     #[serde(default)]
     pub limits: Option<LimitsSpec>,

@@ -30,6 +30,8 @@ pub(super) struct PassSums {
     pub host: SimTime,
     pub compute: SimTime,
     pub copy: SimTime,
+    /// Time that the link to other memory is busy.
+    pub link: SimTime,
     /// Of it, what read-backs and the decisions behind them take.
     pub deciding: SimTime,
     /// Energy of the kernels beyond static power.
@@ -67,11 +69,12 @@ struct Clocks {
     host: SimTime,
     compute: SimTime,
     copy: SimTime,
+    link: SimTime,
 }
 
 impl Clocks {
     fn at(time: SimTime) -> Self {
-        Clocks { host: time, compute: time, copy: time }
+        Clocks { host: time, compute: time, copy: time, link: time }
     }
 
     #[inline]
@@ -90,7 +93,7 @@ impl Clocks {
     }
 
     fn last(&self) -> SimTime {
-        self.host.max(self.compute).max(self.copy)
+        self.host.max(self.compute).max(self.copy).max(self.link)
     }
 }
 
@@ -114,6 +117,8 @@ pub(super) struct ClosedForm {
     joined: SimTime,
     /// A launch whose kernel has not come yet.
     launched: bool,
+    /// When each layer fetched in this pass is there, in both reckonings.
+    fetched: Vec<(SimTime, SimTime)>,
 }
 
 impl ClosedForm {
@@ -131,6 +136,7 @@ impl ClosedForm {
             fork: SimTime::ZERO,
             joined: SimTime::ZERO,
             launched: false,
+            fetched: Vec::new(),
         }
     }
 
@@ -140,6 +146,7 @@ impl ClosedForm {
         self.sums = PassSums { host, ..PassSums::default() };
         (self.real, self.free) = (Clocks::at(host), Clocks::at(host));
         self.launched = false;
+        self.fetched.clear();
         self.booking = booking;
     }
 
@@ -202,6 +209,21 @@ impl ClosedForm {
         }
     }
 
+    /// Starts when what has run so far is over; one layer comes after the other. Returns the fetch's number.
+    fn fetch(&mut self, bytes: u64) -> u32 {
+        let (time, dynamic_pj) = self.device.fetch(bytes);
+        self.real.link = self.real.link.max(self.real.compute) + time;
+        let free = self.free.compute + time;
+        self.free.link = self.free.link.max(free);
+        self.fetched.push((self.real.link, free));
+        self.sums.link += time;
+        self.sums.dynamic_pj += dynamic_pj;
+        if self.booking {
+            self.booked.fetch(bytes, time, dynamic_pj);
+        }
+        self.fetched.len() as u32 - 1
+    }
+
     fn launch(&mut self, time: SimTime) {
         self.launched = true;
         match &mut self.recording {
@@ -234,7 +256,7 @@ impl Known {
 
 impl Sink for ClosedForm {
     #[inline]
-    fn push(&mut self, call: Call, _predecessors: &[u32]) -> u32 {
+    fn push(&mut self, call: Call, predecessors: &[u32]) -> u32 {
         let times = self.device.launch();
         match call.node {
             Node::Kernel { ref kernel, captured } => self.kernel(&call, kernel, captured),
@@ -255,6 +277,13 @@ impl Sink for ClosedForm {
                 }
                 self.sums.host += times.host_decision;
                 self.sums.deciding += times.host_decision;
+            }
+            Node::Fetch { bytes } => return self.fetch(bytes),
+            Node::Await => {
+                let fetch = *predecessors.last().expect("what is awaited was fetched");
+                let (real, free) = self.fetched[fetch as usize];
+                self.real.compute = self.real.compute.max(real);
+                self.free.compute = self.free.compute.max(free);
             }
         }
         0

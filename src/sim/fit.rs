@@ -9,7 +9,11 @@ use crate::trace::{Request, RouterKind, Trace};
 
 /// Bytes of the weights that must be kept: of all layers, unless the choice was made once and for all; then of the branches
 /// and widths that some route takes. Sparse matrices take what their density leaves.
+/// Where layers are streamed, those that are on the device at a time, whatever the routes.
 pub(super) fn resident_weights(setup: &Setup, trace: &Trace) -> u64 {
+    if let Some(tiers) = &setup.tiers {
+        return setup.model.weight_bytes(0) + u64::from(tiers.resident) * layer_bytes(setup);
+    }
     let (model, density) = (&setup.model, setup.dispatch.density);
     let bytes = |params: f64| density.bytes(model.weights, params as u64);
     let (attention, ffn) = (model.attention_params() as f64, model.ffn_params() as f64);
@@ -28,6 +32,13 @@ pub(super) fn resident_weights(setup: &Setup, trace: &Trace) -> u64 {
         _ => bytes(if attends { attention } else { 0.0 }) + bytes(ffn * width) + model.norm_weight_bytes(),
     };
     model.weight_bytes(0) + taken.iter().map(layer).sum::<u64>()
+}
+
+/// Bytes of a layer as it lies in memory.
+pub(super) fn layer_bytes(setup: &Setup) -> u64 {
+    let Setup { model, dispatch, .. } = setup;
+    let bytes = |params: u64| dispatch.density.bytes(model.weights, params);
+    bytes(model.attention_params()) + bytes(model.ffn_params()) + model.norm_weight_bytes()
 }
 
 /// What is left for KV entries once weights and the activations of the largest pass are set aside.

@@ -23,6 +23,7 @@ pub(super) struct Machine {
     host: ResourceId,
     compute: ResourceId,
     copy: ResourceId,
+    link: ResourceId,
     /// What `step` fidelity runs: whole passes.
     pass: ResourceId,
     summed: PassSums,
@@ -36,6 +37,7 @@ impl Machine {
         let host = engine.add_resource("host", 1);
         let compute = engine.add_resource("compute", 1);
         let copy = engine.add_resource("copy", 1);
+        let link = engine.add_resource("link", 1);
         let pass = engine.add_resource("pass", 1);
         Machine {
             device,
@@ -43,6 +45,7 @@ impl Machine {
             host,
             compute,
             copy,
+            link,
             pass,
             summed: PassSums::default(),
             prices: PriceCache::default(),
@@ -66,12 +69,12 @@ impl Machine {
         &self.device
     }
 
-    /// Fraction of the time so far that each resource was busy.
-    pub fn busy_shares(&self) -> Vec<(String, f64)> {
+    /// Fraction of the time so far that each resource was busy; the link only where layers are `streaming`.
+    pub fn busy_shares(&self, streaming: bool) -> Vec<(String, f64)> {
         let all = self.now().s().max(f64::MIN_POSITIVE);
-        let PassSums { host, compute, copy, .. } = self.summed;
-        let in_passes = [host, compute, copy];
-        let resources = self.engine.resources().zip(in_passes);
+        let PassSums { host, compute, copy, link, .. } = self.summed;
+        let in_passes = [host, compute, copy, link];
+        let resources = self.engine.resources().zip(in_passes).take(if streaming { 4 } else { 3 });
         resources.map(|((name, _, busy), summed)| (name.into(), (busy + summed).s() / all)).collect()
     }
 
@@ -81,6 +84,7 @@ impl Machine {
         self.summed.host += sums.host;
         self.summed.compute += sums.compute;
         self.summed.copy += sums.copy;
+        self.summed.link += sums.link;
         let mut plan = std::mem::take(&mut self.graphed.plan);
         plan.clear();
         plan.push(Task { resource: self.pass, duration: sums.length }, &[]);
@@ -105,7 +109,10 @@ impl Machine {
                 let duration = if captured { price.time + launch.graph_gap } else { price.time };
                 (Task { resource: self.compute, duration }, Some(price))
             }
-            Node::Join => (Task { resource: self.compute, duration: SimTime::ZERO }, None),
+            Node::Join | Node::Await => (Task { resource: self.compute, duration: SimTime::ZERO }, None),
+            Node::Fetch { bytes } => {
+                (Task { resource: self.link, duration: self.device.fetch(bytes).0 }, None)
+            }
             Node::Launch => (Task { resource: self.host, duration: launch.kernel }, None),
             Node::LaunchGraph => (Task { resource: self.host, duration: launch.graph }, None),
             Node::Decide => (Task { resource: self.host, duration: launch.host_decision }, None),
@@ -128,6 +135,9 @@ impl Machine {
             let (task, price) = self.task(&call.node);
             if let Some(price) = &price {
                 ledger.plan(price, 1);
+            }
+            if let Node::Fetch { bytes } = call.node {
+                ledger.fetch(bytes, task.duration, self.device.fetch(bytes).1);
             }
             prices.push(price);
             // Task 0 is the host's step; call i is task i + 1.

@@ -20,7 +20,8 @@ use crate::lower::{Dispatch, Lowered, Lowering};
 use crate::metrics::{KvUse, Ledger, Memory, RequestTimes, Split};
 use crate::model::Model;
 use crate::sched::{Outcome, Paging, Scheduler, Sequence, Serving};
-use crate::trace::{KvAction, Request, Trace};
+use crate::tier::{Residency, Tiers};
+use crate::trace::{KvAction, Request, Stats, Trace};
 use crate::units::SimTime;
 use crate::workload::Clients;
 use arrivals::Arrivals;
@@ -45,9 +46,12 @@ pub struct Setup {
     pub serving: Serving,
     /// How passes become kernels.
     pub dispatch: Dispatch,
+    /// How layers come to the device where not all of them stay there.
+    pub tiers: Option<Tiers>,
     /// Whether every kernel is an event, or every pass.
     pub fidelity: Fidelity,
-    /// Whether each pass is also priced dense and in one group a layer, to tell where the saving went.
+    /// Whether each pass is also priced dense and in one group a layer, to tell where the saving went. Not where layers are
+    /// streamed: what a dense pass would fetch depends on the passes before it.
     pub explain: bool,
 }
 
@@ -100,7 +104,14 @@ impl<'a> Simulation<'a> {
         let again =
             trace.requests.iter().flat_map(|request| &request.runs).any(|run| Paths::passes_again(run.role));
         let paths = Paths::new(&trace.header, &trace.routes, again);
-        let device = Device::new(&setup.hardware, setup.limits)?;
+        let mut device = Device::new(&setup.hardware, setup.limits)?;
+        let mut residency = None;
+        if let Some(tiers) = &setup.tiers {
+            tiers.check(model.layers)?;
+            device = device.with_link(tiers.link.rate(&setup.hardware));
+            let (stats, bytes) = (Stats::of(trace), fit::layer_bytes(setup));
+            residency = Some(Residency::new(tiers, model.layers, bytes, &trace.routes, stats.uses()));
+        }
         let weights = fit::resident_weights(setup, trace);
         let capacity = device.capacity_bytes();
         let kv_capacity = fit::kv_capacity(model, setup.serving, weights, capacity)?;
@@ -133,8 +144,8 @@ impl<'a> Simulation<'a> {
             ),
             block_bytes,
             kv_bytes: 0,
-            lowering: Lowering::new(model, setup.dispatch.clone()),
-            explain: setup.explain.then(|| Explain::new(model, &setup.dispatch)),
+            lowering: Lowering::new(model, setup.dispatch.clone()).streaming(residency),
+            explain: (setup.explain && setup.tiers.is_none()).then(|| Explain::new(model, &setup.dispatch)),
             closed: ClosedForm::new(device.clone()),
             fidelity: setup.fidelity,
             step: device.launch().step,
@@ -333,7 +344,12 @@ impl<'a> Simulation<'a> {
         ledger.preemptions = self.scheduler.preemptions();
         ledger.makespan = self.machine.now();
         ledger.memory.total_peak = self.memory.peak();
-        ledger.busy = self.machine.busy_shares();
+        ledger.tiers.fetches = self.lowering.residency().map(Residency::done);
+        if let Some(residency) = self.lowering.residency() {
+            let fetched = u128::from(residency.done().layers()) * u128::from(residency.layer_bytes());
+            assert_eq!(ledger.tiers.bytes, fetched, "what was asked for came over the link");
+        }
+        ledger.busy = self.machine.busy_shares(ledger.tiers.fetches.is_some());
         ledger.losses = self.explain.as_ref().map(Explain::losses);
     }
 }

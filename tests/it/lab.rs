@@ -41,6 +41,7 @@ impl Lab {
                 clients: None,
                 serving,
                 dispatch,
+                tiers: None,
                 fidelity: Fidelity::Kernel,
                 explain: false,
             },

@@ -35,6 +35,7 @@ mod stretch;
 mod synth;
 mod tidy;
 mod tidy_rules;
+mod tiers;
 mod timeline;
 mod trace_format;
 #[cfg(feature = "parquet")]

@@ -117,6 +117,7 @@ impl System {
     /// The closed form lies in the 99 % interval of the mean wait over independent replications, which is narrow enough to
     /// tell; so does the share who do not wait, 1 - rho. `customers`: of a replication at each utilisation. `neighbour`: squared coefficient of variation of another service,
     /// whose closed form must lie outside.
+    #[expect(clippy::print_stdout, reason = "the waits are what one runs it with --nocapture for")]
     fn check(&self, name: &str, customers: [u32; 3], neighbour: f64) {
         for (utilisation, customers) in [0.5, 0.8, 0.95].into_iter().zip(customers) {
             let runs = (1..=REPLICATIONS).map(|seed| self.measured(seed, utilisation, customers));

@@ -9,7 +9,7 @@ pub const FLOORS: [&[&str]; 10] = [
     &["units", "error", "rng"],
     &["ron_text", "kernel", "reference"],
     &["model", "hw", "trace"],
-    &["batch", "engine", "cost", "workload"],
+    &["batch", "engine", "cost", "workload", "tier"],
     &["lower", "sched"],
     &["metrics"],
     &["sim", "gpu"],
