@@ -7,6 +7,7 @@ pub mod series;
 mod serving;
 mod sheet;
 pub mod table;
+mod tiers;
 pub mod timeline;
 
 pub use file::Staged;

@@ -1,8 +1,8 @@
 //! The tables that a person reads: what each variant costs, where the saving went, how far from the bounds it is, and
 //! what nobody measured.
 
-use super::serving;
 use super::sheet::{Sheet, alike, digits, percent, times};
+use super::{serving, tiers};
 use crate::cost::Bound;
 use crate::error::shorten;
 use crate::metrics::{Losses, Tally};
@@ -32,6 +32,7 @@ pub fn render(outcome: &Outcome) -> String {
     let blocks = [
         ("Speed", speed(variants)),
         ("Serving", serving::table(variants)),
+        ("Layers that came over a link", tiers::table(variants)),
         ("Energy, traffic, memory", energy(variants)),
         ("Where the ideal saving went, in % of the dense time of the same passes", losses(variants)),
         ("Bounds, and what the kernel time is made of (shares in %)", bounds(variants)),

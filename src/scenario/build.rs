@@ -130,6 +130,13 @@ impl Scenario {
                 return Err(InputError::expected("requests or a file").key("workload").found("both").into());
             }
         };
+        if let (Some(found), Some(expected)) = (self.serving.prefix_block(), load.prefix_block)
+            && found != expected
+        {
+            let what = format!("{expected} tokens, for which a hash of the file stands");
+            let key = "serving.prefix_caching.block_tokens";
+            return Err(InputError::expected(what).key(key).found(found).into());
+        }
         for remark in &load.remarks {
             notes.push(Note::new(format!("{key}.{}", remark.key), &remark.value, &remark.why));
         }

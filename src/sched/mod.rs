@@ -5,18 +5,20 @@
 //! [`First`]; whoever lacks blocks preempts the last in line; then those who wait begin, while budget, sequences and blocks last.
 
 mod blocks;
+mod prefix;
 mod queues;
 mod sequence;
 mod serving;
 
 pub use blocks::{Paging, Table};
 pub use sequence::{Sequence, longest_unit, most_blocks};
-pub use serving::{Admission, First, Queueing, Serving};
+pub use serving::{Admission, First, PrefixCaching, Queueing, Serving};
 
 use crate::batch::{Batch, Context, Part, Paths, Policy, Span};
 use crate::engine::Pool;
 use crate::trace::Request;
 use crate::units::SimTime;
+use prefix::{Prefixes, Share};
 use queues::Queues;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -44,6 +46,10 @@ enum Waiter {
 /// Rank and order of arrival: the least is served first, the greatest is preempted first.
 type Place = (u32, u32);
 
+/// Times that a sequence can lose its blocks and still use what others left of its prompt. After that it computes its own:
+/// then it fits, whatever the routes of others left, once it is alone.
+const MOST_REUSED: u32 = 2;
+
 /// The server's state: who waits, who runs, and where everybody is.
 #[derive(Debug)]
 pub struct Scheduler<'a> {
@@ -66,6 +72,7 @@ pub struct Scheduler<'a> {
     arrived: u32,
     free: Vec<u32>,
     queues: Queues,
+    prefixes: Prefixes,
     preemptions: u64,
     /// Whether someone lost blocks while this pass was formed.
     preempted: bool,
@@ -101,6 +108,7 @@ impl<'a> Scheduler<'a> {
             arrived: 0,
             free: Vec::new(),
             queues: Queues::new(layers),
+            prefixes: Prefixes::default(),
             preemptions: 0,
             preempted: false,
             held_entries: 0,
@@ -236,16 +244,24 @@ impl<'a> Scheduler<'a> {
         }
         let first = batch.paths.len();
         sequence.extend_paths(tokens, &mut batch.paths);
-        let mut blocks = 0;
-        for run in batch.paths[first..].chunk_by(|a, b| a == b) {
-            blocks += sequence.table.add(&paths.get(run[0]).stored, run.len() as u32, &self.paging);
-        }
-        if blocks > 0 && (blocks + spare > self.blocks.free() || self.blocks.take(blocks).is_err()) {
-            for run in batch.paths[first..].chunk_by(|a, b| a == b) {
-                sequence.table.remove(&paths.get(run[0]).stored, run.len() as u32, &self.paging);
+        // Where prompt blocks are kept, taking back is not adding with the other sign.
+        let before = sequence.share.open.then(|| (sequence.table.clone(), sequence.share.closed.len()));
+        let blocks = sequence.fill(&batch.paths[first..], paths, &self.paging);
+        if blocks > 0 {
+            let room =
+                make_room(&mut self.blocks, &mut self.prefixes, &mut self.held_entries, blocks + spare);
+            if !room || self.blocks.take(blocks).is_err() {
+                if let Some((table, closed)) = before {
+                    sequence.table = table;
+                    sequence.share.closed.truncate(closed);
+                } else {
+                    for run in batch.paths[first..].chunk_by(|a, b| a == b) {
+                        sequence.table.remove(&paths.get(run[0]).stored, run.len() as u32, &self.paging);
+                    }
+                }
+                batch.paths.truncate(first);
+                return false;
             }
-            batch.paths.truncate(first);
-            return false;
         }
         sequence.in_pass = true;
         let (decode, logits) = (sequence.is_single(), sequence.logits(tokens));
@@ -273,13 +289,15 @@ impl<'a> Scheduler<'a> {
             let slot = match waiter {
                 // Not before it can have again what it lost and grow: else it would soon be back.
                 Waiter::Preempted(slot)
-                    if !self.running.is_empty() && self.sequence(slot).lost_blocks > self.blocks.free() =>
+                    if !self.running.is_empty()
+                        && self.sequence(slot).lost_blocks > self.blocks.free() + self.prefixes.spare() =>
                 {
                     return;
                 }
                 Waiter::Preempted(slot) => slot,
                 Waiter::New(index) => {
-                    let mut sequence = Sequence::new(&self.requests[index as usize], arrival);
+                    let block = self.serving.prefix_block();
+                    let mut sequence = Sequence::new(&self.requests[index as usize], arrival, block);
                     (sequence.scheduled, sequence.promised) = (now, promise);
                     self.seat(place, sequence)
                 }
@@ -287,17 +305,82 @@ impl<'a> Scheduler<'a> {
             // With nobody else there, waiting longer would free nothing.
             let spare = if self.running.is_empty() { 0 } else { self.watermark };
             let before = batch.spans.len();
+            let without = self.enter_prefix(slot);
             let fits = self.push(slot, budget, spare, paths, batch);
             if !fits || batch.spans.len() == before {
-                if let Waiter::New(_) = waiter {
-                    self.slots[slot as usize] = None;
-                    self.free.push(slot);
+                self.leave_prefix(slot);
+                match waiter {
+                    Waiter::New(_) => {
+                        self.slots[slot as usize] = None;
+                        self.free.push(slot);
+                    }
+                    Waiter::Preempted(_) => {
+                        if let Some(sequence) = without {
+                            *self.sequence_mut(slot) = sequence;
+                        }
+                    }
                 }
                 return;
             }
             self.waiting.pop();
             self.promised += promise;
             self.running.push(slot);
+        }
+    }
+
+    /// A sequence that begins, or begins again, uses what others left of its prompt. Returns it as it was, if it found something.
+    fn enter_prefix(&mut self, slot: u32) -> Option<Sequence<'a>> {
+        let block_tokens = self.serving.prefix_block()?;
+        let (_, sequence) = self.slots[slot as usize].as_mut().expect("an occupied slot");
+        if sequence.preemptions > MOST_REUSED {
+            return None;
+        }
+        let share = Share::new(sequence.request(), Some(block_tokens));
+        let wanted = share.wanted(sequence.request());
+        let known = &wanted[..self.prefixes.matching(wanted)];
+        if known.is_empty() {
+            return None;
+        }
+        let before = sequence.clone();
+        let (context, entries) = self.prefixes.enter(known);
+        sequence.skip(share.tokens(known.len()));
+        sequence.share.chain = known.to_vec();
+        sequence.share.entries = entries;
+        sequence.share.seen = context.stored();
+        self.contexts[slot as usize] = context;
+        Some(before)
+    }
+
+    /// It uses them no longer, and sees nothing.
+    fn leave_prefix(&mut self, slot: u32) {
+        let (_, sequence) = self.slots[slot as usize].as_mut().expect("an occupied slot");
+        let chain = std::mem::take(&mut sequence.share.chain);
+        let context = std::mem::take(&mut self.contexts[slot as usize]);
+        self.held_entries -= context.stored() - std::mem::take(&mut sequence.share.entries);
+        self.prefixes.leave(&chain);
+    }
+
+    /// A sequence has computed a prompt block, which is kept for others if nobody else has left it yet.
+    fn keep_prefix(&mut self, slot: u32, hash: u64) {
+        let (_, sequence) = self.slots[slot as usize].as_mut().expect("an occupied slot");
+        let context = &self.contexts[slot as usize];
+        let share = &mut sequence.share;
+        let blocks = share.closed.pop_front().expect("a block that ended was closed");
+        let entries = context.stored() - share.seen;
+        share.seen = context.stored();
+        if self.prefixes.keep(hash, share.chain.last().copied(), context, entries, blocks) {
+            share.chain.push(hash);
+            share.entries += entries;
+        } else {
+            share.close(blocks);
+        }
+    }
+
+    /// Nothing is kept any longer for requests to come.
+    pub fn forget_prefixes(&mut self) {
+        while let Some(gone) = self.prefixes.evict() {
+            self.blocks.give_back(gone.blocks);
+            self.held_entries -= gone.entries;
         }
     }
 
@@ -313,9 +396,8 @@ impl<'a> Scheduler<'a> {
 
     /// A running sequence loses its blocks and waits again, at its old place in line.
     fn preempt(&mut self, slot: u32) {
+        self.leave_prefix(slot);
         let (place, sequence) = self.slots[slot as usize].as_mut().expect("an occupied slot");
-        let context = std::mem::take(&mut self.contexts[slot as usize]);
-        self.held_entries -= context.stored();
         let lost = sequence.preempt();
         sequence.lost_blocks = lost + self.paging.most_blocks(1);
         self.blocks.give_back(lost);
@@ -384,32 +466,47 @@ impl<'a> Scheduler<'a> {
             } else if sequence.in_prompt() {
                 outcome.prompt_tokens += span.tokens;
             }
-            let context = &mut self.contexts[slot as usize];
-            let before = context.stored();
-            let passed = batch.paths_of(span);
-            let (put_out, freed) = sequence.complete(context, passed, paths, &self.paging, self.layers);
-            self.held_entries = self.held_entries + context.stored() - before;
-            if freed > 0 {
-                self.blocks.give_back(freed);
+            let mut passed = batch.paths_of(span);
+            while !passed.is_empty() {
+                let (count, closes) = self.sequence(slot).piece(0, passed.len() as u32);
+                let (piece, rest) = passed.split_at(count as usize);
+                let kept = closes.then(|| self.sequence(slot).hash_after(count));
+                self.move_on(now, slot, piece, paths, outcome);
+                if let Some(hash) = kept {
+                    self.keep_prefix(slot, hash);
+                }
+                passed = rest;
             }
-            if put_out > 0 {
-                outcome.output_tokens += put_out;
-                sequence.first.get_or_insert(now);
-            }
-            if sequence.is_over() {
+            if self.sequence(slot).is_over() {
                 outcome.finished.push(slot);
             }
+        }
+    }
+
+    /// A sequence has taken these paths.
+    #[inline]
+    fn move_on(&mut self, now: SimTime, slot: u32, passed: &[u32], paths: &Paths, outcome: &mut Outcome) {
+        let (_, sequence) = self.slots[slot as usize].as_mut().expect("an occupied slot");
+        let context = &mut self.contexts[slot as usize];
+        let before = context.stored();
+        let (put_out, freed) = sequence.complete(context, passed, paths, &self.paging, self.layers);
+        self.held_entries = self.held_entries + context.stored() - before;
+        if freed > 0 {
+            self.blocks.give_back(freed);
+        }
+        if put_out > 0 {
+            outcome.output_tokens += put_out;
+            sequence.first.get_or_insert(now);
         }
     }
 
     /// Frees the slots and blocks of finished sequences.
     pub fn release(&mut self, finished: &[u32]) {
         for &slot in finished {
+            self.leave_prefix(slot);
             let (_, sequence) = self.slots[slot as usize].take().expect("a finished sequence was running");
             self.promised -= sequence.promised;
-            self.blocks.give_back(sequence.table.blocks());
-            self.held_entries -= self.contexts[slot as usize].stored();
-            self.contexts[slot as usize] = Context::default();
+            self.blocks.give_back(sequence.blocks());
             self.free.push(slot);
         }
         if !finished.is_empty() {
@@ -417,4 +514,17 @@ impl<'a> Scheduler<'a> {
             self.running.retain(|&slot| slots[slot as usize].is_some());
         }
     }
+}
+
+/// Whether `blocks` are free, if need be after kept prompt blocks that nobody uses gave way.
+fn make_room(pool: &mut Pool, prefixes: &mut Prefixes, held_entries: &mut u64, blocks: u64) -> bool {
+    if blocks > pool.free() + prefixes.spare() {
+        return false;
+    }
+    while pool.free() < blocks {
+        let gone = prefixes.evict().expect("spare blocks can be had");
+        pool.give_back(gone.blocks);
+        *held_entries -= gone.entries;
+    }
+    true
 }

@@ -1,6 +1,7 @@
 //! One request on its way: which run and which token comes next, what a pass puts out, what is taken back.
 
 use super::blocks::{Paging, Table};
+use super::prefix::Share;
 use crate::batch::{Context, Path, Paths};
 use crate::trace::{Phase, Request, Role, Run};
 use crate::units::SimTime;
@@ -32,13 +33,15 @@ pub struct Sequence<'a> {
     replayed: u32,
     /// The KV blocks that it fills.
     pub(super) table: Table,
+    /// Prompt blocks that it has from others or leaves to them.
+    pub(super) share: Share,
     /// Whether it is in the pass that is being formed or run.
     pub(super) in_pass: bool,
 }
 
 impl<'a> Sequence<'a> {
-    /// At its first run.
-    pub fn new(request: &'a Request, arrival: SimTime) -> Self {
+    /// At its first run. `prefix_block`: tokens of a prompt block, where prefixes are shared.
+    pub fn new(request: &'a Request, arrival: SimTime, prefix_block: Option<u32>) -> Self {
         assert!(!request.runs.is_empty(), "requests without routes are given some before they run");
         Sequence {
             request,
@@ -55,6 +58,7 @@ impl<'a> Sequence<'a> {
             replay: Vec::new(),
             replayed: 0,
             table: Table::default(),
+            share: Share::new(request, prefix_block),
             in_pass: false,
         }
     }
@@ -128,6 +132,63 @@ impl<'a> Sequence<'a> {
         let run = self.current();
         let routes = run.routes.range(self.passed, self.passed + tokens);
         paths.extend(routes.map(|route| Paths::index(route, run.role)));
+    }
+
+    /// Blocks that are its own: not those of prompt blocks that it shares.
+    pub(super) fn blocks(&self) -> u64 {
+        self.table.blocks() + self.share.blocks()
+    }
+
+    /// Prompt tokens that did not pass because others had left their entries.
+    pub fn cached_tokens(&self) -> u32 {
+        self.share.cached_tokens
+    }
+
+    /// The first `tokens` of the prompt need not pass.
+    pub(super) fn skip(&mut self, tokens: u32) {
+        let before = if self.run == 0 { self.passed } else { self.request.prompt_tokens };
+        self.share.cached_tokens += tokens.saturating_sub(before);
+        if (tokens as usize) < self.replay.len() {
+            self.replay.drain(..tokens as usize);
+        } else {
+            self.replay = Vec::new();
+            if self.run == 0 {
+                self.passed = self.passed.max(tokens);
+            }
+        }
+    }
+
+    /// How many of the next `count` tokens come before the end of a prompt block that is to be kept, and whether they reach it.
+    #[inline]
+    pub(super) fn piece(&self, ahead: u32, count: u32) -> (u32, bool) {
+        if !self.share.open || !self.in_prompt() {
+            return (count, false);
+        }
+        self.share.piece(self.request, self.passed + ahead, count)
+    }
+
+    /// The next tokens take these paths: returns the blocks that come on top. Each prompt block that is to be kept begins
+    /// new blocks.
+    #[inline]
+    pub(super) fn fill(&mut self, indices: &[u32], paths: &Paths, paging: &Paging) -> u64 {
+        let (mut blocks, mut done) = (0, 0);
+        while done < indices.len() {
+            let (count, closes) = self.piece(done as u32, (indices.len() - done) as u32);
+            let piece = &indices[done..done + count as usize];
+            for run in piece.chunk_by(|a, b| a == b) {
+                blocks += self.table.add(&paths.get(run[0]).stored, run.len() as u32, paging);
+            }
+            if closes {
+                self.share.closed.push_back(std::mem::take(&mut self.table).blocks());
+            }
+            done += count as usize;
+        }
+        blocks
+    }
+
+    /// The prompt block that ends with the next `count` tokens.
+    pub(super) fn hash_after(&self, count: u32) -> u64 {
+        self.share.hash_before(self.request, self.passed + count)
     }
 
     /// Tokens among the next `tokens` whose logits are needed.
@@ -213,37 +274,36 @@ impl<'a> Sequence<'a> {
     /// Its entries are thrown away; what has passed will pass anew, many tokens at once. A round of drafts that is not over
     /// begins anew. Returns the blocks that it held.
     pub(super) fn preempt(&mut self) -> u64 {
-        if !self.is_replaying() {
-            let runs = &self.request.runs;
-            if matches!(self.current().role, Role::Draft | Role::Verify) {
-                while self.run > 0
-                    && runs[self.run].role != Role::Plain
-                    && runs[self.run - 1].role == Role::Draft
-                {
-                    self.run -= 1;
-                }
-                self.passed = 0;
+        self.replay.clear();
+        let runs = &self.request.runs;
+        if matches!(self.current().role, Role::Draft | Role::Verify) {
+            while self.run > 0 && runs[self.run].role != Role::Plain && runs[self.run - 1].role == Role::Draft
+            {
+                self.run -= 1;
             }
-            let so_far =
-                |(index, run): (usize, &Run)| if index < self.run { run.advance() } else { self.passed };
-            for (index, run) in runs.iter().enumerate().take(self.run + 1) {
-                match run.role {
-                    Role::Draft => {}
-                    Role::Recompute => {
-                        let tokens = if index < self.run { run.routes.len() } else { self.passed };
-                        let ids = run.routes.range(0, tokens);
-                        self.replay.extend(ids.map(|route| Paths::index(route, run.role)));
-                    }
-                    Role::Plain | Role::Verify => {
-                        let ids = run.routes.range(0, so_far((index, run)));
-                        self.replay.extend(ids.map(|route| Paths::index(route, Role::Plain)));
-                    }
+            self.passed = 0;
+        }
+        let so_far = |(index, run): (usize, &Run)| if index < self.run { run.advance() } else { self.passed };
+        for (index, run) in runs.iter().enumerate().take(self.run + 1) {
+            match run.role {
+                Role::Draft => {}
+                Role::Recompute => {
+                    let tokens = if index < self.run { run.routes.len() } else { self.passed };
+                    let ids = run.routes.range(0, tokens);
+                    self.replay.extend(ids.map(|route| Paths::index(route, run.role)));
+                }
+                Role::Plain | Role::Verify => {
+                    let ids = run.routes.range(0, so_far((index, run)));
+                    self.replay.extend(ids.map(|route| Paths::index(route, Role::Plain)));
                 }
             }
         }
         self.replayed = 0;
         self.preemptions += 1;
-        std::mem::take(&mut self.table).blocks()
+        let lost = self.blocks();
+        self.table = Table::default();
+        self.share = Share { cached_tokens: self.share.cached_tokens, ..Share::default() };
+        lost
     }
 }
 
@@ -261,10 +321,17 @@ pub fn longest_unit(request: &Request) -> u32 {
 }
 
 /// The most KV blocks that a request ever holds.
-pub fn most_blocks(request: &Request, paths: &Paths, paging: &Paging, layers: u32) -> u64 {
+pub fn most_blocks(
+    request: &Request,
+    paths: &Paths,
+    paging: &Paging,
+    layers: u32,
+    prefix_block: Option<u32>,
+) -> u64 {
     let path = |route, role| -> &Path { paths.get(Paths::index(route, role)) };
     let plain = request.runs.iter().all(|run| matches!(run.role, Role::Plain | Role::Recompute));
-    if plain {
+    let mut sequence = Sequence::new(request, request.arrival, prefix_block);
+    if plain && !sequence.share.open {
         // Entries only come, and in whatever order they come to the same blocks.
         let mut table = Table::default();
         for run in &request.runs {
@@ -274,17 +341,14 @@ pub fn most_blocks(request: &Request, paths: &Paths, paging: &Paging, layers: u3
         }
         return table.blocks();
     }
-    // With drafts, entries come and go: walk the request once.
-    let mut sequence = Sequence::new(request, request.arrival);
+    // With drafts, entries come and go, and kept prompt blocks begin new blocks: walk the request once.
     let (mut most, mut passed, mut context) = (0, Vec::new(), Context::default());
     while !sequence.is_over() {
         let run = sequence.current();
         passed.clear();
         passed.extend(run.routes.iter().map(|route| Paths::index(route, run.role)));
-        for &index in &passed {
-            sequence.table.add(&paths.get(index).stored, 1, paging);
-        }
-        most = most.max(sequence.table.blocks());
+        sequence.fill(&passed, paths, paging);
+        most = most.max(sequence.blocks());
         sequence.complete(&mut context, &passed, paths, paging, layers);
     }
     most

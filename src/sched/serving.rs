@@ -29,6 +29,17 @@ pub struct Serving {
     /// When a sequence may begin.
     #[serde(default)]
     pub admission: Admission,
+    /// Whether KV entries of prompts serve later requests with the same beginning; absent: they go with their request.
+    #[serde(default)]
+    pub prefix_caching: Option<PrefixCaching>,
+}
+
+/// Prompt blocks whose KV entries outlive their request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PrefixCaching {
+    /// Prompt tokens that a hash of a request stands for: 512 in Mooncake's traces.
+    pub block_tokens: u32,
 }
 
 fn block_tokens() -> u32 {
@@ -88,6 +99,7 @@ impl Serving {
             first: First::default(),
             queue: Queueing::default(),
             admission: Admission::default(),
+            prefix_caching: None,
         }
     }
 
@@ -110,10 +122,20 @@ impl Serving {
         if !self.kv_block_tokens.is_power_of_two() || self.kv_block_tokens > 1 << 12 {
             return bad("kv_block_tokens", self.kv_block_tokens.to_string(), "a power of two from 1 to 4096");
         }
+        if let Some(PrefixCaching { block_tokens }) = self.prefix_caching
+            && !(1..=1 << 16).contains(&block_tokens)
+        {
+            return bad("prefix_caching.block_tokens", block_tokens.to_string(), "1 to 65536 tokens");
+        }
         if !(0.0..=0.5).contains(&self.watermark) {
             return bad("watermark", self.watermark.to_string(), "a share of the KV blocks from 0 to 0.5");
         }
         Ok(())
+    }
+
+    /// Tokens of a prompt block, where prefixes are shared.
+    pub fn prefix_block(&self) -> Option<u32> {
+        self.prefix_caching.map(|caching| caching.block_tokens)
     }
 
     /// How many of the next `unit` tokens of a sequence fit the budget.

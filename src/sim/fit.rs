@@ -66,6 +66,11 @@ pub(super) fn check_requests(
     let layers = setup.model.layers;
     let whole = setup.serving.admission == Admission::Whole;
     let mut most = Vec::new();
+    // Each kept prompt block may leave a part-filled block at every layer.
+    let cut = |request: &Request| setup.serving.prefix_block().map_or(0, |_| request.prefix.len() as u64);
+    let at_most = |request: &Request| {
+        paging.most_blocks(entries_at_most(request, paths)) + cut(request) * u64::from(layers)
+    };
     for request in &trace.requests {
         let key = || format!("request {}", request.id);
         if request.runs.is_empty() {
@@ -78,8 +83,8 @@ pub(super) fn check_requests(
             let what = format!("runs within max_batched_tokens = {budget}, as chunked_prefill is off");
             return Err(InputError::expected(what).key(key()).found(longest).into());
         }
-        if whole || paging.most_blocks(entries_at_most(request, paths)) > blocks {
-            let held = most_blocks(request, paths, paging, layers);
+        if whole || at_most(request) > blocks {
+            let held = most_blocks(request, paths, paging, layers, setup.serving.prefix_block());
             if held > blocks {
                 let what = format!("at most {blocks} KV blocks for one request; {} are short", held - blocks);
                 return Err(InputError::expected(what).key(key()).found(held).into());

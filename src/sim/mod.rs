@@ -310,7 +310,9 @@ impl<'a> Simulation<'a> {
             observer.output(outcome.output_tokens);
         }
         for &slot in &outcome.finished {
-            self.ledger.requests.push(times(self.scheduler.sequence(slot), now));
+            let times = times(self.scheduler.sequence(slot), now);
+            self.ledger.cached_tokens += u64::from(times.cached_tokens);
+            self.ledger.requests.push(times);
             self.arrivals.answered(now);
         }
         self.scheduler.release(&outcome.finished);
@@ -329,6 +331,8 @@ impl<'a> Simulation<'a> {
     }
 
     fn finish(&mut self) {
+        self.scheduler.forget_prefixes();
+        self.hold_kv();
         let ledger = &mut self.ledger;
         self.closed.book(ledger);
         assert_eq!(
@@ -365,7 +369,7 @@ fn times(sequence: &Sequence, last: SimTime) -> RequestTimes {
         last,
         output_tokens,
         prompt_tokens,
-        cached_tokens: 0,
+        cached_tokens: sequence.cached_tokens(),
         preemptions: sequence.preemptions,
         energy_pj: sequence.energy_pj,
     }

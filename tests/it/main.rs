@@ -20,6 +20,7 @@ mod measured;
 mod model_files;
 mod models;
 mod oracles;
+mod prefixes;
 mod profiles;
 mod queued;
 mod queueing;

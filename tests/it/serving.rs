@@ -11,7 +11,7 @@ use radialsim::trace::Trace;
 use radialsim::units::SimTime;
 
 /// Llama-2-7B on a device whose memory leaves room for about `entries` KV entries (tokens x layers).
-fn tight(serving: Serving, entries: u64) -> Lab {
+pub fn tight(serving: Serving, entries: u64) -> Lab {
     let mut lab = Lab::new("llama-2-7b", "nvidia-h100-sxm", serving.max_sequences);
     lab.setup.serving = serving;
     let model = &lab.setup.model;
@@ -25,7 +25,7 @@ fn tight(serving: Serving, entries: u64) -> Lab {
 }
 
 /// The requests come one a millisecond.
-fn spaced(mut trace: Trace, gap_us: f64) -> Trace {
+pub fn spaced(mut trace: Trace, gap_us: f64) -> Trace {
     for (index, request) in trace.requests.iter_mut().enumerate() {
         request.arrival = SimTime::from_us(gap_us * index as f64);
     }
@@ -38,7 +38,7 @@ fn ids_by(ledger: &Ledger, key: impl Fn(&radialsim::metrics::RequestTimes) -> Si
     order.into_iter().map(|(_, id)| id).collect()
 }
 
-const METHODS: [&str; 7] = [
+pub const METHODS: [&str; 7] = [
     "Dense",
     "EarlyExit(exits: Each([(8, 0.5), (32, 0.5)]), kv: copy_state)",
     "EarlyExit(exits: Each([(8, 0.3), (32, 0.7)]), kv: deferred, dense_prefill: true)",

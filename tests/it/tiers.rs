@@ -5,9 +5,11 @@ use proptest::prelude::*;
 use radialsim::batch::Policy;
 use radialsim::metrics::Summary;
 use radialsim::rng::Stream;
+use radialsim::scenario::Scenario;
 use radialsim::sim::{Fidelity, Silent, run};
 use radialsim::tier::{Eviction, Fetches, Link, Prefetch, Residency, Tiers};
 use radialsim::trace::{Route, RouteTable};
+use std::path::Path;
 
 const POOL: u32 = 12;
 
@@ -52,9 +54,9 @@ fn naive(visits: &[u16], slots: u32, worst: impl Fn(u64, usize) -> (u64, usize))
         }
         misses += 1;
         let key = |held: &u16| {
-            let before = visits[..now].iter().enumerate().filter(|(_, visit)| *visit == held);
+            let mut before = visits[..now].iter().enumerate().filter(|(_, visit)| *visit == held);
             let uses = before.clone().count() as u64;
-            (worst(uses, before.last().map_or(0, |(at, _)| at + 1)), *held)
+            (worst(uses, before.next_back().map_or(0, |(at, _)| at + 1)), *held)
         };
         held.sort_by_key(key);
         held[0] = layer;
@@ -295,4 +297,28 @@ fn places_that_do_not_fit_are_said_to_be_short_before_anything_runs() {
     assert!(error.contains("are short"), "{error}");
     lab.setup.tiers = Some(tiers(30, Eviction::Lru, Prefetch::Off));
     run(&lab.setup, &trace, &mut Silent).expect("30 layers fit");
+}
+
+/// The study that ships: a faster link helps every policy, and its hit rates do not depend on the link.
+#[test]
+fn the_shipped_pool_is_faster_on_a_faster_link() {
+    let scenario = Scenario::load(Path::new("examples/pool-4x-streamed-h100.ron"), &[]).expect("shipped");
+    let (built, _) = scenario.build().expect("it builds");
+    let summaries: Vec<(String, Summary)> = built
+        .iter()
+        .map(|built| {
+            let lab = Lab { setup: built.setup.clone() };
+            let ledger = run(&built.setup, &built.trace, &mut Silent).expect("it fits");
+            (built.name.clone(), lab.summary(&ledger))
+        })
+        .collect();
+    let of = |name: &str| &summaries.iter().find(|(have, _)| have == name).expect(name).1;
+    for kind in ["habit", "walk"] {
+        let chain = ["PCIe 4", "PCIe 5", "C2C"].map(|link| of(&format!("{kind}, {link}, LRU")));
+        assert!(chain.windows(2).all(|pair| pair[0].makespan_s > pair[1].makespan_s), "{kind}");
+        assert!(chain[2].makespan_s > of(&format!("{kind}, all resident")).makespan_s, "{kind}");
+        assert!(
+            chain.iter().all(|all| all.tiers.map(|all| all.fetches) == chain[0].tiers.map(|all| all.fetches))
+        );
+    }
 }

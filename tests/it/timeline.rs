@@ -148,6 +148,6 @@ fn each_process_and_track_has_a_name() {
             events.filter_map(|event| event["args"]["name"].as_str()).map(str::to_owned).collect::<Vec<_>>()
         };
         assert_eq!(named("process_name"), std::slice::from_ref(&variant.name));
-        assert_eq!(named("thread_name"), ["passes", "host", "compute", "copy"]);
+        assert_eq!(named("thread_name"), ["passes", "host", "compute", "copy", "link"]);
     }
 }
