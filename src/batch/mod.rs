@@ -57,6 +57,8 @@ pub struct Batch {
     pub paths: Vec<u32>,
     /// Tokens whose states are on the device, where they are more than the tokens of the pass: those that wait in queues.
     pub waiting: u32,
+    /// KV bytes that go to the host or come back before anything of the pass runs.
+    pub swapped_bytes: u64,
 }
 
 impl Batch {
@@ -90,6 +92,7 @@ impl Batch {
         self.spans.clear();
         self.paths.clear();
         self.waiting = 0;
+        self.swapped_bytes = 0;
     }
 }
 

@@ -192,6 +192,14 @@ impl<'a, S: Sink> Emit<'a, S> {
         self.residency.as_ref().map_or(usize::MAX, |residency| residency.at_once())
     }
 
+    /// KV entries go or come before anything runs: blocks that became free are filled anew, and those that come are read.
+    pub fn swap(&mut self, bytes: u64) {
+        let swap = Call { node: Node::Swap { bytes }, cause: Cause::Launch, layer: Call::NO_LAYER };
+        let swap = self.sink.push(swap, &[]);
+        let call = Call { node: Node::Await, cause: Cause::Launch, layer: Call::NO_LAYER };
+        self.last = Some(self.sink.push(call, &[swap]));
+    }
+
     /// The layers of these groups come to the device if they are not there, behind what has run so far: until then others
     /// may have been in their place. What else should come runs beside the groups, unless they are the `last`: no
     /// fetch reaches into the next pass on purpose.

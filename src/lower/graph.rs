@@ -20,7 +20,9 @@ pub enum Node {
     Decide,
     /// A layer's weights come over the link to other memory.
     Fetch { bytes: u64 },
-    /// Zero time on the compute queue: what was fetched is there.
+    /// KV entries go over the same link to the host, or come back.
+    Swap { bytes: u64 },
+    /// Zero time on the compute queue: what came over the link is there.
     Await,
 }
 
@@ -43,7 +45,7 @@ pub enum Cause {
     Move,
     /// Final norm, head, sampling.
     Head,
-    /// Host work: launches; and layers that are fetched.
+    /// Host work: launches; and what comes over the link.
     Launch,
 }
 

@@ -137,6 +137,9 @@ impl<'a> Lowering<'a> {
         let mut emit = Emit::new(self.model, &self.dispatch, sink, batch, decode_only, whole);
         emit.residency = self.residency.as_mut();
 
+        if batch.swapped_bytes > 0 {
+            emit.swap(batch.swapped_bytes);
+        }
         let entering: u32 = batch.spans.iter().filter(|span| span.part.enters).map(|span| span.tokens).sum();
         if entering > 0 {
             emit.segment();

@@ -117,7 +117,7 @@ pub struct TierUse {
     pub fetches: Option<Fetches>,
     /// Bytes that came.
     pub bytes: u128,
-    /// Time that the link was busy, picoseconds.
+    /// Time that the link was busy, picoseconds, KV entries that were swapped included.
     pub link_ps: u128,
 }
 
@@ -239,6 +239,13 @@ impl Ledger {
         self.dynamic_pj += u128::from(dynamic_pj);
     }
 
+    /// KV entries of `bytes` went over the link in `time`; reading or writing them here took `dynamic_pj`.
+    pub fn swap(&mut self, bytes: u64, time: SimTime, dynamic_pj: u64) {
+        self.swapped_bytes += bytes;
+        self.tiers.link_ps += u128::from(time.ps());
+        self.dynamic_pj += u128::from(dynamic_pj);
+    }
+
     /// What a kernel draws while it runs, on top of `static_w`: pJ over ps are watts.
     #[inline]
     pub fn draw(&mut self, static_w: f64, price: &Price, time: SimTime) {
@@ -260,6 +267,7 @@ impl Ledger {
         self.busy_ps += other.busy_ps;
         self.dynamic_pj += other.dynamic_pj;
         self.peak_w = self.peak_w.max(other.peak_w);
+        self.swapped_bytes += other.swapped_bytes;
         self.tiers.bytes += other.tiers.bytes;
         self.tiers.link_ps += other.tiers.link_ps;
     }

@@ -203,8 +203,9 @@ impl Events<'_> {
                 let (tid, name) = match call.node {
                     Node::Kernel { ref kernel, .. } => (3, kernel.name()),
                     Node::Join => (3, "join"),
-                    Node::Await => (3, "await layer"),
+                    Node::Await => (3, "await link"),
                     Node::Fetch { .. } => (5, "fetch layer"),
+                    Node::Swap { .. } => (5, "swap KV"),
                     Node::Launch => (2, "launch"),
                     Node::LaunchGraph => (2, "launch graph"),
                     Node::Decide => (2, "decide"),

@@ -5,6 +5,7 @@
 //! [`First`]; whoever lacks blocks preempts the last in line; then those who wait begin, while budget, sequences and blocks last.
 
 mod blocks;
+mod places;
 mod prefix;
 mod queues;
 mod sequence;
@@ -12,13 +13,14 @@ mod serving;
 
 pub use blocks::{Paging, Table};
 pub use sequence::{Sequence, longest_unit, most_blocks};
-pub use serving::{Admission, First, PrefixCaching, Queueing, Serving};
+pub use serving::{Admission, First, Preemption, PrefixCaching, Queueing, Serving};
 
 use crate::batch::{Batch, Context, Part, Paths, Policy, Span};
 use crate::engine::Pool;
 use crate::trace::Request;
 use crate::units::SimTime;
-use prefix::{Prefixes, Share};
+use places::make_room;
+use prefix::Prefixes;
 use queues::Queues;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -46,10 +48,6 @@ enum Waiter {
 /// Rank and order of arrival: the least is served first, the greatest is preempted first.
 type Place = (u32, u32);
 
-/// Times that a sequence can lose its blocks and still use what others left of its prompt. After that it computes its own:
-/// then it fits, whatever the routes of others left, once it is alone.
-const MOST_REUSED: u32 = 2;
-
 /// The server's state: who waits, who runs, and where everybody is.
 #[derive(Debug)]
 pub struct Scheduler<'a> {
@@ -73,6 +71,10 @@ pub struct Scheduler<'a> {
     free: Vec<u32>,
     queues: Queues,
     prefixes: Prefixes,
+    /// Blocks on the host, bytes of a block, and those that move before the next pass.
+    host: Pool,
+    block_bytes: u64,
+    moving: u64,
     preemptions: u64,
     /// Whether someone lost blocks while this pass was formed.
     preempted: bool,
@@ -80,14 +82,14 @@ pub struct Scheduler<'a> {
 }
 
 impl<'a> Scheduler<'a> {
-    /// A server with `blocks` KV blocks for these requests. `most_blocks`: those of each request's whole life, where
+    /// A server with `blocks` KV blocks of `block_bytes` for these requests. `most_blocks`: those of each request's whole life, where
     /// admission is [`Admission::Whole`].
     pub fn new(
         serving: Serving,
         policy: Policy,
         layers: u32,
         paging: Paging,
-        blocks: u64,
+        (blocks, block_bytes): (u64, u64),
         requests: &'a [Request],
         most_blocks: Vec<u64>,
     ) -> Self {
@@ -109,6 +111,9 @@ impl<'a> Scheduler<'a> {
             free: Vec::new(),
             queues: Queues::new(layers),
             prefixes: Prefixes::default(),
+            host: Pool::new(serving.host_bytes() / block_bytes),
+            block_bytes,
+            moving: 0,
             preemptions: 0,
             preempted: false,
             held_entries: 0,
@@ -179,7 +184,11 @@ impl<'a> Scheduler<'a> {
                 self.next_step(now, paths, batch)
             }
         }
-        !batch.spans.is_empty()
+        if batch.spans.is_empty() {
+            return false;
+        }
+        batch.swapped_bytes = std::mem::take(&mut self.moving) * self.block_bytes;
+        true
     }
 
     /// One pass over all that run, and those that can begin.
@@ -269,143 +278,6 @@ impl<'a> Scheduler<'a> {
         batch.spans.push(span);
         *budget -= tokens;
         true
-    }
-
-    /// Those who wait begin, the first in line first; nobody overtakes.
-    fn admit(&mut self, now: SimTime, budget: &mut u32, paths: &Paths, batch: &mut Batch) {
-        // Who has just lost blocks does not get them back at once: those whom they were short for run first.
-        while (!self.preempted || self.running.is_empty())
-            && self.running.len() < self.serving.max_sequences as usize
-            && *budget > 0
-            && let Some(&Reverse((place, waiter, arrival))) = self.waiting.peek()
-        {
-            let promise = match waiter {
-                Waiter::New(index) => self.most_blocks.get(index as usize).copied().unwrap_or(0),
-                Waiter::Preempted(_) => 0,
-            };
-            if self.promised + promise > self.blocks.capacity() {
-                return;
-            }
-            let slot = match waiter {
-                // Not before it can have again what it lost and grow: else it would soon be back.
-                Waiter::Preempted(slot)
-                    if !self.running.is_empty()
-                        && self.sequence(slot).lost_blocks > self.blocks.free() + self.prefixes.spare() =>
-                {
-                    return;
-                }
-                Waiter::Preempted(slot) => slot,
-                Waiter::New(index) => {
-                    let block = self.serving.prefix_block();
-                    let mut sequence = Sequence::new(&self.requests[index as usize], arrival, block);
-                    (sequence.scheduled, sequence.promised) = (now, promise);
-                    self.seat(place, sequence)
-                }
-            };
-            // With nobody else there, waiting longer would free nothing.
-            let spare = if self.running.is_empty() { 0 } else { self.watermark };
-            let before = batch.spans.len();
-            let without = self.enter_prefix(slot);
-            let fits = self.push(slot, budget, spare, paths, batch);
-            if !fits || batch.spans.len() == before {
-                self.leave_prefix(slot);
-                match waiter {
-                    Waiter::New(_) => {
-                        self.slots[slot as usize] = None;
-                        self.free.push(slot);
-                    }
-                    Waiter::Preempted(_) => {
-                        if let Some(sequence) = without {
-                            *self.sequence_mut(slot) = sequence;
-                        }
-                    }
-                }
-                return;
-            }
-            self.waiting.pop();
-            self.promised += promise;
-            self.running.push(slot);
-        }
-    }
-
-    /// A sequence that begins, or begins again, uses what others left of its prompt. Returns it as it was, if it found something.
-    fn enter_prefix(&mut self, slot: u32) -> Option<Sequence<'a>> {
-        let block_tokens = self.serving.prefix_block()?;
-        let (_, sequence) = self.slots[slot as usize].as_mut().expect("an occupied slot");
-        if sequence.preemptions > MOST_REUSED {
-            return None;
-        }
-        let share = Share::new(sequence.request(), Some(block_tokens));
-        let wanted = share.wanted(sequence.request());
-        let known = &wanted[..self.prefixes.matching(wanted)];
-        if known.is_empty() {
-            return None;
-        }
-        let before = sequence.clone();
-        let (context, entries) = self.prefixes.enter(known);
-        sequence.skip(share.tokens(known.len()));
-        sequence.share.chain = known.to_vec();
-        sequence.share.entries = entries;
-        sequence.share.seen = context.stored();
-        self.contexts[slot as usize] = context;
-        Some(before)
-    }
-
-    /// It uses them no longer, and sees nothing.
-    fn leave_prefix(&mut self, slot: u32) {
-        let (_, sequence) = self.slots[slot as usize].as_mut().expect("an occupied slot");
-        let chain = std::mem::take(&mut sequence.share.chain);
-        let context = std::mem::take(&mut self.contexts[slot as usize]);
-        self.held_entries -= context.stored() - std::mem::take(&mut sequence.share.entries);
-        self.prefixes.leave(&chain);
-    }
-
-    /// A sequence has computed a prompt block, which is kept for others if nobody else has left it yet.
-    fn keep_prefix(&mut self, slot: u32, hash: u64) {
-        let (_, sequence) = self.slots[slot as usize].as_mut().expect("an occupied slot");
-        let context = &self.contexts[slot as usize];
-        let share = &mut sequence.share;
-        let blocks = share.closed.pop_front().expect("a block that ended was closed");
-        let entries = context.stored() - share.seen;
-        share.seen = context.stored();
-        if self.prefixes.keep(hash, share.chain.last().copied(), context, entries, blocks) {
-            share.chain.push(hash);
-            share.entries += entries;
-        } else {
-            share.close(blocks);
-        }
-    }
-
-    /// Nothing is kept any longer for requests to come.
-    pub fn forget_prefixes(&mut self) {
-        while let Some(gone) = self.prefixes.evict() {
-            self.blocks.give_back(gone.blocks);
-            self.held_entries -= gone.entries;
-        }
-    }
-
-    fn seat(&mut self, place: Place, sequence: Sequence<'a>) -> u32 {
-        let slot = self.free.pop().unwrap_or_else(|| {
-            self.slots.push(None);
-            self.contexts.push(Context::default());
-            self.slots.len() as u32 - 1
-        });
-        self.slots[slot as usize] = Some((place, sequence));
-        slot
-    }
-
-    /// A running sequence loses its blocks and waits again, at its old place in line.
-    fn preempt(&mut self, slot: u32) {
-        self.leave_prefix(slot);
-        let (place, sequence) = self.slots[slot as usize].as_mut().expect("an occupied slot");
-        let lost = sequence.preempt();
-        sequence.lost_blocks = lost + self.paging.most_blocks(1);
-        self.blocks.give_back(lost);
-        self.preemptions += 1;
-        self.preempted = true;
-        self.waiting.push(Reverse((*place, Waiter::Preempted(slot), sequence.arrival)));
-        self.queues.leave(slot);
-        self.running.retain(|&other| other != slot);
     }
 
     /// Prompts first (they fill the queues), then the queue whose turn it is.
@@ -514,17 +386,4 @@ impl<'a> Scheduler<'a> {
             self.running.retain(|&slot| slots[slot as usize].is_some());
         }
     }
-}
-
-/// Whether `blocks` are free, if need be after kept prompt blocks that nobody uses gave way.
-fn make_room(pool: &mut Pool, prefixes: &mut Prefixes, held_entries: &mut u64, blocks: u64) -> bool {
-    if blocks > pool.free() + prefixes.spare() {
-        return false;
-    }
-    while pool.free() < blocks {
-        let gone = prefixes.evict().expect("spare blocks can be had");
-        pool.give_back(gone.blocks);
-        *held_entries -= gone.entries;
-    }
-    true
 }

@@ -22,7 +22,9 @@ pub struct Sequence<'a> {
     pub(super) promised: u64,
     /// Blocks that it held when it was preempted, and one more for each layer.
     pub(super) lost_blocks: u64,
-    /// How often its entries were thrown away.
+    /// Blocks of it that are on the host.
+    pub(super) on_host: u64,
+    /// How often it lost its blocks.
     pub preemptions: u32,
     /// Current run, and how many of its tokens have passed.
     run: usize,
@@ -51,6 +53,7 @@ impl<'a> Sequence<'a> {
             energy_pj: 0,
             promised: 0,
             lost_blocks: 0,
+            on_host: 0,
             preemptions: 0,
             run: 0,
             passed: 0,
@@ -137,6 +140,11 @@ impl<'a> Sequence<'a> {
     /// Blocks that are its own: not those of prompt blocks that it shares.
     pub(super) fn blocks(&self) -> u64 {
         self.table.blocks() + self.share.blocks()
+    }
+
+    /// Whether its blocks come from the host.
+    pub(super) fn is_back(&self) -> bool {
+        self.on_host > 0
     }
 
     /// Prompt tokens that did not pass because others had left their entries.

@@ -29,9 +29,27 @@ pub struct Serving {
     /// When a sequence may begin.
     #[serde(default)]
     pub admission: Admission,
+    /// What becomes of the KV entries of a sequence that is preempted.
+    #[serde(default)]
+    pub preemption: Preemption,
     /// Whether KV entries of prompts serve later requests with the same beginning; absent: they go with their request.
     #[serde(default)]
     pub prefix_caching: Option<PrefixCaching>,
+}
+
+/// What becomes of the KV entries of a sequence that is preempted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Preemption {
+    /// They are thrown away and computed again when it returns (vLLM's default).
+    #[default]
+    Recompute,
+    /// They go to the host, whole blocks, and come back when it returns, over the link that layers come over. Where the
+    /// host has no room left, where the sequence uses a shared prefix, and under `queued`, they are computed again.
+    Swap {
+        /// Room on the host, gigabytes (10^9).
+        host_gb: f64,
+    },
 }
 
 /// Prompt blocks whose KV entries outlive their request.
@@ -99,6 +117,7 @@ impl Serving {
             first: First::default(),
             queue: Queueing::default(),
             admission: Admission::default(),
+            preemption: Preemption::default(),
             prefix_caching: None,
         }
     }
@@ -122,6 +141,11 @@ impl Serving {
         if !self.kv_block_tokens.is_power_of_two() || self.kv_block_tokens > 1 << 12 {
             return bad("kv_block_tokens", self.kv_block_tokens.to_string(), "a power of two from 1 to 4096");
         }
+        if let Preemption::Swap { host_gb } = self.preemption
+            && !(0.0..=1e6).contains(&host_gb)
+        {
+            return bad("preemption.host_gb", host_gb.to_string(), "0 to 1e6 gigabytes");
+        }
         if let Some(PrefixCaching { block_tokens }) = self.prefix_caching
             && !(1..=1 << 16).contains(&block_tokens)
         {
@@ -131,6 +155,14 @@ impl Serving {
             return bad("watermark", self.watermark.to_string(), "a share of the KV blocks from 0 to 0.5");
         }
         Ok(())
+    }
+
+    /// Bytes on the host for KV entries.
+    pub fn host_bytes(&self) -> u64 {
+        match self.preemption {
+            Preemption::Recompute => 0,
+            Preemption::Swap { host_gb } => (host_gb * 1e9) as u64,
+        }
     }
 
     /// Tokens of a prompt block, where prefixes are shared.

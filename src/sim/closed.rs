@@ -117,7 +117,7 @@ pub(super) struct ClosedForm {
     joined: SimTime,
     /// A launch whose kernel has not come yet.
     launched: bool,
-    /// When each layer fetched in this pass is there, in both reckonings.
+    /// When what came over the link in this pass is there, in both reckonings.
     fetched: Vec<(SimTime, SimTime)>,
 }
 
@@ -209,8 +209,8 @@ impl ClosedForm {
         }
     }
 
-    /// Starts when what has run so far is over; one layer comes after the other. Returns the fetch's number.
-    fn fetch(&mut self, bytes: u64) -> u32 {
+    /// Over the link: starts when what has run so far is over, one after the other. Returns its number.
+    fn transfer(&mut self, bytes: u64, book: fn(&mut Ledger, u64, SimTime, u64)) -> u32 {
         let (time, dynamic_pj) = self.device.fetch(bytes);
         self.real.link = self.real.link.max(self.real.compute) + time;
         let free = self.free.compute + time;
@@ -219,7 +219,7 @@ impl ClosedForm {
         self.sums.link += time;
         self.sums.dynamic_pj += dynamic_pj;
         if self.booking {
-            self.booked.fetch(bytes, time, dynamic_pj);
+            book(&mut self.booked, bytes, time, dynamic_pj);
         }
         self.fetched.len() as u32 - 1
     }
@@ -278,7 +278,8 @@ impl Sink for ClosedForm {
                 self.sums.host += times.host_decision;
                 self.sums.deciding += times.host_decision;
             }
-            Node::Fetch { bytes } => return self.fetch(bytes),
+            Node::Fetch { bytes } => return self.transfer(bytes, Ledger::fetch),
+            Node::Swap { bytes } => return self.transfer(bytes, Ledger::swap),
             Node::Await => {
                 let fetch = *predecessors.last().expect("what is awaited was fetched");
                 let (real, free) = self.fetched[fetch as usize];

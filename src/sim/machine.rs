@@ -69,12 +69,12 @@ impl Machine {
         &self.device
     }
 
-    /// Fraction of the time so far that each resource was busy; the link only where layers are `streaming`.
-    pub fn busy_shares(&self, streaming: bool) -> Vec<(String, f64)> {
+    /// Fraction of the time so far that each resource was busy; the link where asked for.
+    pub fn busy_shares(&self, with_link: bool) -> Vec<(String, f64)> {
         let all = self.now().s().max(f64::MIN_POSITIVE);
         let PassSums { host, compute, copy, link, .. } = self.summed;
         let in_passes = [host, compute, copy, link];
-        let resources = self.engine.resources().zip(in_passes).take(if streaming { 4 } else { 3 });
+        let resources = self.engine.resources().zip(in_passes).take(if with_link { 4 } else { 3 });
         resources.map(|((name, _, busy), summed)| (name.into(), (busy + summed).s() / all)).collect()
     }
 
@@ -110,7 +110,7 @@ impl Machine {
                 (Task { resource: self.compute, duration }, Some(price))
             }
             Node::Join | Node::Await => (Task { resource: self.compute, duration: SimTime::ZERO }, None),
-            Node::Fetch { bytes } => {
+            Node::Fetch { bytes } | Node::Swap { bytes } => {
                 (Task { resource: self.link, duration: self.device.fetch(bytes).0 }, None)
             }
             Node::Launch => (Task { resource: self.host, duration: launch.kernel }, None),
@@ -136,8 +136,10 @@ impl Machine {
             if let Some(price) = &price {
                 ledger.plan(price, 1);
             }
-            if let Node::Fetch { bytes } = call.node {
-                ledger.fetch(bytes, task.duration, self.device.fetch(bytes).1);
+            match call.node {
+                Node::Fetch { bytes } => ledger.fetch(bytes, task.duration, self.device.fetch(bytes).1),
+                Node::Swap { bytes } => ledger.swap(bytes, task.duration, self.device.fetch(bytes).1),
+                _ => {}
             }
             prices.push(price);
             // Task 0 is the host's step; call i is task i + 1.

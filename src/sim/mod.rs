@@ -138,7 +138,7 @@ impl<'a> Simulation<'a> {
                 policy,
                 model.layers,
                 paging,
-                blocks,
+                (blocks, block_bytes),
                 &trace.requests,
                 most_blocks,
             ),
@@ -353,7 +353,8 @@ impl<'a> Simulation<'a> {
             let fetched = u128::from(residency.done().layers()) * u128::from(residency.layer_bytes());
             assert_eq!(ledger.tiers.bytes, fetched, "what was asked for came over the link");
         }
-        ledger.busy = self.machine.busy_shares(ledger.tiers.fetches.is_some());
+        let with_link = ledger.tiers.fetches.is_some() || ledger.swapped_bytes > 0;
+        ledger.busy = self.machine.busy_shares(with_link);
         ledger.losses = self.explain.as_ref().map(Explain::losses);
     }
 }

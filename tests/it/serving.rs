@@ -5,7 +5,7 @@ use crate::lab::{Lab, method};
 use proptest::prelude::*;
 use radialsim::batch::Policy;
 use radialsim::metrics::Ledger;
-use radialsim::sched::{Admission, First, Queueing, Serving};
+use radialsim::sched::{Admission, First, Preemption, Queueing, Serving};
 use radialsim::sim::{Silent, run};
 use radialsim::trace::Trace;
 use radialsim::units::SimTime;
@@ -58,12 +58,15 @@ proptest! {
         first in prop_oneof![Just(First::Decode), Just(First::Prefill)],
         queue in prop_oneof![Just(Queueing::Fcfs), Just(Queueing::ShortestPrompt), Just(Queueing::Priority)],
         admission in prop_oneof![3 => Just(Admission::AsItComes), 1 => Just(Admission::Whole)],
+        preemption in prop_oneof![
+            Just(Preemption::Recompute), Just(Preemption::Swap { host_gb: 1.0 }), Just(Preemption::Swap { host_gb: 0.01 }),
+        ],
         watermark in prop_oneof![Just(0.0), Just(0.1)], gap_us in 0.0..3000.0_f64, seed in any::<u64>(),
     ) {
         let text = METHODS[which];
         let kv_block_tokens = 1 << block;
         let serving = Serving {
-            kv_block_tokens, watermark, first, queue, admission, ..Serving::new(budget.max(24), batch, chunked)
+            kv_block_tokens, watermark, first, queue, admission, preemption, ..Serving::new(budget.max(24), batch, chunked)
         };
         // Room for the longest request, rounded up to blocks, and a little more.
         let longest = u64::from((prompt + output + 4).next_multiple_of(kv_block_tokens)).max(room);
@@ -85,8 +88,14 @@ proptest! {
             prop_assert_eq!(ledger.preemptions, 0);
         }
         if ledger.preemptions == 0 {
-            prop_assert_eq!(ledger.recomputed_tokens, 0);
+            prop_assert_eq!((ledger.recomputed_tokens, ledger.swapped_bytes), (0, 0));
         }
+        if preemption == Preemption::Recompute {
+            prop_assert_eq!(ledger.swapped_bytes, 0);
+        } else if preemption == (Preemption::Swap { host_gb: 1.0 }) && !queued {
+            prop_assert_eq!(ledger.recomputed_tokens, 0, "everything went to the host");
+        }
+        prop_assert_eq!(ledger.swapped_bytes % (2 * ledger.kv.block_bytes), 0, "whole blocks, there and back");
     }
 }
 
@@ -199,4 +208,34 @@ fn clients_send_when_they_have_their_answers() {
         };
         ledger.requests.iter().filter(among).count() <= 3
     }));
+}
+
+/// What is swapped need not be computed again; it takes the link its time, and without room on the host all is as before.
+#[test]
+fn blocks_go_to_the_host_and_come_back() {
+    let run = |preemption, host_gb_per_s: f64| {
+        let serving = Serving { preemption, watermark: 0.0, ..Serving::new(256, 8, true) };
+        let mut lab = tight(Serving { kv_block_tokens: 1, ..serving }, 40 * 32);
+        lab.setup.hardware.links.host_gb_per_s.value = host_gb_per_s;
+        let trace = lab.trace(&method("Dense"), 8, 8, 24, 1);
+        lab.run(&trace)
+    };
+    let (recompute, swap) = (Preemption::Recompute, Preemption::Swap { host_gb: 1.0 });
+    let thrown = run(recompute, 64.0);
+    let swapped = run(swap, 64.0);
+    assert!(thrown.recomputed_tokens > 0 && swapped.preemptions > 0);
+    assert_eq!((swapped.recomputed_tokens, thrown.swapped_bytes), (0, 0));
+    let slow = run(swap, 0.01);
+    assert_eq!(
+        slow.swapped_bytes, swapped.swapped_bytes,
+        "all came at once, so the order does not depend on time"
+    );
+    let least = slow.swapped_bytes as f64 / 0.01e9;
+    assert!(slow.makespan.s() > least, "{} {least}", slow.makespan.s());
+    let apart = (slow.makespan - swapped.makespan).s();
+    let expected = slow.swapped_bytes as f64 * (1.0 / 0.01e9 - 1.0 / 64e9);
+    assert!((apart / expected - 1.0).abs() < 1e-3, "nothing hides the copies: {apart} {expected}");
+    let nowhere = run(Preemption::Swap { host_gb: 0.0 }, 64.0);
+    assert_eq!(nowhere.makespan, thrown.makespan);
+    assert_eq!(nowhere.recomputed_tokens, thrown.recomputed_tokens);
 }

@@ -1,0 +1,221 @@
+//! Who gets a place and who loses it: admission, shared prefixes, preemption with and without a copy on the host.
+
+use super::prefix::{Prefixes, Share};
+use super::{Place, Scheduler, Sequence, Waiter};
+use crate::batch::{Batch, Context, Paths, Policy};
+use crate::engine::Pool;
+use crate::units::SimTime;
+use std::cmp::Reverse;
+
+/// Times that a sequence can lose its blocks and still use what others left of its prompt. After that it computes its own:
+/// then it fits, whatever the routes of others left, once it is alone.
+const MOST_REUSED: u32 = 2;
+
+impl<'a> Scheduler<'a> {
+    /// Those who wait begin, the first in line first; nobody overtakes.
+    pub(super) fn admit(&mut self, now: SimTime, budget: &mut u32, paths: &Paths, batch: &mut Batch) {
+        // Who has just lost blocks does not get them back at once: those whom they were short for run first.
+        while (!self.preempted || self.running.is_empty())
+            && self.running.len() < self.serving.max_sequences as usize
+            && *budget > 0
+            && let Some(&Reverse((place, waiter, arrival))) = self.waiting.peek()
+        {
+            let promise = match waiter {
+                Waiter::New(index) => self.most_blocks.get(index as usize).copied().unwrap_or(0),
+                Waiter::Preempted(_) => 0,
+            };
+            if self.promised + promise > self.blocks.capacity() {
+                return;
+            }
+            let slot = match waiter {
+                // Not before it can have again what it lost and grow: else it would soon be back.
+                Waiter::Preempted(slot)
+                    if !self.running.is_empty()
+                        && self.sequence(slot).lost_blocks > self.blocks.free() + self.prefixes.spare() =>
+                {
+                    return;
+                }
+                Waiter::Preempted(slot) => slot,
+                Waiter::New(index) => {
+                    let block = self.serving.prefix_block();
+                    let mut sequence = Sequence::new(&self.requests[index as usize], arrival, block);
+                    (sequence.scheduled, sequence.promised) = (now, promise);
+                    self.seat(place, sequence)
+                }
+            };
+            // With nobody else there, waiting longer would free nothing.
+            let spare = if self.running.is_empty() { 0 } else { self.watermark };
+            let before = batch.spans.len();
+            if !self.swap_in(slot, spare) {
+                return;
+            }
+            let without = self.enter_prefix(slot);
+            let fits = self.push(slot, budget, spare, paths, batch);
+            if !fits || batch.spans.len() == before {
+                if self.sequence(slot).is_back() {
+                    self.swap_out(slot);
+                    return;
+                }
+                self.leave_prefix(slot);
+                match waiter {
+                    Waiter::New(_) => {
+                        self.slots[slot as usize] = None;
+                        self.free.push(slot);
+                    }
+                    Waiter::Preempted(_) => {
+                        if let Some(sequence) = without {
+                            *self.sequence_mut(slot) = sequence;
+                        }
+                    }
+                }
+                return;
+            }
+            self.waiting.pop();
+            self.came_back(slot);
+            self.promised += promise;
+            self.running.push(slot);
+        }
+    }
+
+    /// A sequence that begins, or begins again, uses what others left of its prompt. Returns it as it was, if it found something.
+    fn enter_prefix(&mut self, slot: u32) -> Option<Sequence<'a>> {
+        let block_tokens = self.serving.prefix_block()?;
+        let (_, sequence) = self.slots[slot as usize].as_mut().expect("an occupied slot");
+        if sequence.preemptions > MOST_REUSED || sequence.is_back() {
+            return None;
+        }
+        let share = Share::new(sequence.request(), Some(block_tokens));
+        let wanted = share.wanted(sequence.request());
+        let known = &wanted[..self.prefixes.matching(wanted)];
+        if known.is_empty() {
+            return None;
+        }
+        let before = sequence.clone();
+        let (context, entries) = self.prefixes.enter(known);
+        sequence.skip(share.tokens(known.len()));
+        sequence.share.chain = known.to_vec();
+        sequence.share.entries = entries;
+        sequence.share.seen = context.stored();
+        self.contexts[slot as usize] = context;
+        Some(before)
+    }
+
+    /// It uses them no longer, and sees nothing.
+    pub(super) fn leave_prefix(&mut self, slot: u32) {
+        let (_, sequence) = self.slots[slot as usize].as_mut().expect("an occupied slot");
+        let chain = std::mem::take(&mut sequence.share.chain);
+        let context = std::mem::take(&mut self.contexts[slot as usize]);
+        self.held_entries -= context.stored() - std::mem::take(&mut sequence.share.entries);
+        self.prefixes.leave(&chain);
+    }
+
+    /// A sequence has computed a prompt block, which is kept for others if nobody else has left it yet.
+    pub(super) fn keep_prefix(&mut self, slot: u32, hash: u64) {
+        let (_, sequence) = self.slots[slot as usize].as_mut().expect("an occupied slot");
+        let context = &self.contexts[slot as usize];
+        let share = &mut sequence.share;
+        let blocks = share.closed.pop_front().expect("a block that ended was closed");
+        let entries = context.stored() - share.seen;
+        share.seen = context.stored();
+        if self.prefixes.keep(hash, share.chain.last().copied(), context, entries, blocks) {
+            share.chain.push(hash);
+            share.entries += entries;
+        } else {
+            share.close(blocks);
+        }
+    }
+
+    /// Nothing is kept any longer for requests to come.
+    pub fn forget_prefixes(&mut self) {
+        while let Some(gone) = self.prefixes.evict() {
+            self.blocks.give_back(gone.blocks);
+            self.held_entries -= gone.entries;
+        }
+    }
+
+    fn seat(&mut self, place: Place, sequence: Sequence<'a>) -> u32 {
+        let slot = self.free.pop().unwrap_or_else(|| {
+            self.slots.push(None);
+            self.contexts.push(Context::default());
+            self.slots.len() as u32 - 1
+        });
+        self.slots[slot as usize] = Some((place, sequence));
+        slot
+    }
+
+    /// The blocks of a sequence that were on the host have places again. False: there is no room for them.
+    fn swap_in(&mut self, slot: u32, spare: u64) -> bool {
+        let blocks = self.sequence(slot).on_host;
+        let room = blocks + spare;
+        if blocks > 0 && !make_room(&mut self.blocks, &mut self.prefixes, &mut self.held_entries, room) {
+            return false;
+        }
+        self.blocks.take(blocks).expect("there is room");
+        self.held_entries += if blocks > 0 { self.contexts[slot as usize].stored() } else { 0 };
+        true
+    }
+
+    /// The places are not used: it cannot run yet.
+    fn swap_out(&mut self, slot: u32) {
+        self.blocks.give_back(self.sequence(slot).on_host);
+        self.held_entries -= self.contexts[slot as usize].stored();
+    }
+
+    /// What was on the host moves before the pass.
+    fn came_back(&mut self, slot: u32) {
+        let blocks = std::mem::take(&mut self.sequence_mut(slot).on_host);
+        self.host.give_back(blocks);
+        self.moving += blocks;
+    }
+
+    /// Moves the blocks of a sequence to the host, if they may go there and there is room. Returns how many.
+    fn send_to_host(&mut self, slot: u32) -> Option<u64> {
+        let sequence = self.sequence(slot);
+        let blocks = sequence.blocks();
+        let queued = matches!(self.policy, Policy::Queued { .. });
+        if queued || blocks == 0 || !sequence.share.chain.is_empty() || self.host.take(blocks).is_err() {
+            return None;
+        }
+        self.moving += blocks;
+        self.held_entries -= self.contexts[slot as usize].stored();
+        let sequence = self.sequence_mut(slot);
+        sequence.on_host = blocks;
+        sequence.preemptions += 1;
+        sequence.share.open = false;
+        Some(blocks)
+    }
+
+    /// A running sequence loses its blocks and waits again, at its old place in line.
+    pub(super) fn preempt(&mut self, slot: u32) {
+        let lost = self.send_to_host(slot).unwrap_or_else(|| {
+            self.leave_prefix(slot);
+            self.sequence_mut(slot).preempt()
+        });
+        let (place, sequence) = self.slots[slot as usize].as_mut().expect("an occupied slot");
+        sequence.lost_blocks = lost + self.paging.most_blocks(1);
+        self.blocks.give_back(lost);
+        self.preemptions += 1;
+        self.preempted = true;
+        self.waiting.push(Reverse((*place, Waiter::Preempted(slot), sequence.arrival)));
+        self.queues.leave(slot);
+        self.running.retain(|&other| other != slot);
+    }
+}
+
+/// Whether `blocks` are free, if need be after kept prompt blocks that nobody uses gave way.
+pub(super) fn make_room(
+    pool: &mut Pool,
+    prefixes: &mut Prefixes,
+    held_entries: &mut u64,
+    blocks: u64,
+) -> bool {
+    if blocks > pool.free() + prefixes.spare() {
+        return false;
+    }
+    while pool.free() < blocks {
+        let gone = prefixes.evict().expect("spare blocks can be had");
+        pool.give_back(gone.blocks);
+        *held_entries -= gone.entries;
+    }
+    true
+}
