@@ -115,7 +115,23 @@ pub enum Policy {
         full: u32,
         /// Longest wait in microseconds.
         wait_us: f64,
+        /// Which queues wait to fill up.
+        #[serde(default)]
+        hold: Hold,
     },
+}
+
+/// Which queues wait to fill up while there is other work.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Hold {
+    /// All.
+    #[default]
+    Always,
+    /// Those for which it pays: that will be full, at the rate at which tokens have come to them so far, before the device
+    /// could have read the weights of all layers from there to the head, which is what a run of its own costs beside a joint one. The
+    /// others run at once. A test before each regrouping, as DREX has one (arXiv 2512.15705); the criterion is our own.
+    IfProfitable,
 }
 
 impl Policy {

@@ -183,6 +183,11 @@ impl Device {
         self.static_w * busy_ps as f64 + self.idle_w * idle_ps as f64 + dynamic_pj as f64
     }
 
+    /// Time of reading `bytes` of device memory at its peak.
+    pub fn read(&self, bytes: u64) -> SimTime {
+        SimTime::at_rate(bytes, self.dram_bytes_per_s)
+    }
+
     /// Time of a copy of `bytes` to or from the host.
     pub fn host_copy(&self, bytes: u64) -> SimTime {
         self.host_latency + SimTime::at_rate(bytes, self.host_bytes_per_s)

@@ -15,7 +15,7 @@ pub use blocks::{Paging, Table};
 pub use sequence::{Sequence, longest_unit, most_blocks};
 pub use serving::{Admission, First, Preemption, PrefixCaching, Queueing, Serving};
 
-use crate::batch::{Batch, Context, Part, Paths, Policy, Span};
+use crate::batch::{Batch, Context, Hold, Part, Paths, Policy, Span};
 use crate::engine::Pool;
 use crate::trace::Request;
 use crate::units::SimTime;
@@ -70,6 +70,8 @@ pub struct Scheduler<'a> {
     arrived: u32,
     free: Vec<u32>,
     queues: Queues,
+    /// Reading a layer's weights: what running a layer for few tokens takes.
+    layer_time: SimTime,
     prefixes: Prefixes,
     /// Blocks on the host, bytes of a block, and those that move before the next pass.
     host: Pool,
@@ -110,6 +112,7 @@ impl<'a> Scheduler<'a> {
             arrived: 0,
             free: Vec::new(),
             queues: Queues::new(layers),
+            layer_time: SimTime::ZERO,
             prefixes: Prefixes::default(),
             host: Pool::new(serving.host_bytes() / block_bytes),
             block_bytes,
@@ -118,6 +121,11 @@ impl<'a> Scheduler<'a> {
             preempted: false,
             held_entries: 0,
         }
+    }
+
+    /// Reading a layer's weights takes so long: for the test whether it pays to hold a queue.
+    pub fn with_layer_time(self, layer_time: SimTime) -> Self {
+        Scheduler { layer_time, ..self }
     }
 
     /// Request number `index` comes at `arrival`.
@@ -177,8 +185,9 @@ impl<'a> Scheduler<'a> {
         batch.clear();
         self.preempted = false;
         match self.policy {
-            Policy::Queued { full, wait_us } => {
-                self.next_queued(now, full, SimTime::from_us(wait_us), paths, batch)
+            Policy::Queued { full, wait_us, hold } => {
+                let layer = (hold == Hold::IfProfitable).then_some(self.layer_time);
+                self.next_queued(now, (full, SimTime::from_us(wait_us), layer), paths, batch)
             }
             Policy::DenseMasked | Policy::Aligned | Policy::Hop | Policy::Grouped => {
                 self.next_step(now, paths, batch)
@@ -281,7 +290,13 @@ impl<'a> Scheduler<'a> {
     }
 
     /// Prompts first (they fill the queues), then the queue whose turn it is.
-    fn next_queued(&mut self, now: SimTime, full: u32, wait: SimTime, paths: &Paths, batch: &mut Batch) {
+    fn next_queued(
+        &mut self,
+        now: SimTime,
+        (full, wait, layer): (u32, SimTime, Option<SimTime>),
+        paths: &Paths,
+        batch: &mut Batch,
+    ) {
         let mut budget = self.serving.max_batched_tokens;
         self.advance(false, &mut budget, paths, batch);
         self.admit(now, &mut budget, paths, batch);
@@ -290,7 +305,7 @@ impl<'a> Scheduler<'a> {
             return;
         }
         self.fill_queues(now, paths, batch);
-        let Some(queue) = self.queues.next(now, full, wait) else { return };
+        let Some(queue) = self.queues.next(now, full, wait, layer) else { return };
         for (slot, hop) in self.queues.take(queue, self.serving.max_batched_tokens) {
             let to = if self.queues.is_head(queue) { Part::END } else { hop + 1 };
             let part = Part { enters: hop == 0, from: hop, to };

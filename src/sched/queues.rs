@@ -1,8 +1,8 @@
 //! The queues of the `queued` policy: one for each layer, one before the head.
 //!
 //! In this order: the head runs whenever somebody waits there (it puts tokens out and refills the front); then a queue
-//! whose oldest token has waited for the bound, the oldest first; then the deepest queue that is full; then the
-//! shallowest, so that the others gather while it catches up.
+//! whose oldest token has waited for the bound, the oldest first; then the deepest queue that is full; then, where that is
+//! asked for, the deepest that it does not pay to hold; then the shallowest, so that the others gather while it catches up.
 
 use crate::batch::Path;
 use crate::units::SimTime;
@@ -13,12 +13,19 @@ pub(super) struct Queues {
     /// By layer; the head's last. (slot, hop, since).
     queues: Vec<Vec<(u32, u16, SimTime)>>,
     holds: Vec<bool>,
+    /// Tokens that have come to each queue so far.
+    came: Vec<u64>,
     count: u32,
 }
 
 impl Queues {
     pub fn new(layers: u32) -> Self {
-        Queues { queues: vec![Vec::new(); layers as usize + 1], holds: Vec::new(), count: 0 }
+        Queues {
+            queues: vec![Vec::new(); layers as usize + 1],
+            holds: Vec::new(),
+            came: vec![0; layers as usize + 1],
+            count: 0,
+        }
     }
 
     /// Tokens that wait.
@@ -40,6 +47,7 @@ impl Queues {
         let head = self.queues.len() - 1;
         let queue = path.hops.get(hop as usize).map_or(head, |hop| hop.layer as usize);
         self.queues[queue].push((slot, hop, now));
+        self.came[queue] += 1;
         self.count += 1;
         if self.holds.len() <= slot as usize {
             self.holds.resize(slot as usize + 1, false);
@@ -59,9 +67,9 @@ impl Queues {
         }
     }
 
-    /// The queue whose turn it is.
-    pub fn next(&self, now: SimTime, full: u32, wait: SimTime) -> Option<usize> {
-        let head = self.queues.len() - 1;
+    /// The queue whose turn it is. `layer`: the time of a layer's run, where queues are held only if that pays.
+    pub fn next(&self, now: SimTime, full: u32, wait: SimTime, layer: Option<SimTime>) -> Option<usize> {
+        let (head, full_at) = (self.queues.len() - 1, full);
         if !self.queues[head].is_empty() {
             return Some(head);
         }
@@ -73,7 +81,17 @@ impl Queues {
         let full = || {
             waiting().filter(|(_, queue)| queue.len() >= full as usize).map(|(index, _)| index).next_back()
         };
-        overdue.or_else(full).or_else(|| waiting().map(|(index, _)| index).next())
+        let not_worth_holding = || {
+            let layer = layer?;
+            let pays = |(index, queue): &(usize, &Vec<_>)| {
+                // Fills up in missing / (came / now); saves a run of each layer up to the head.
+                let missing = (full_at as usize).saturating_sub(queue.len()) as u128;
+                let saved = u128::from(layer.ps()) * (head - index) as u128;
+                missing * u128::from(now.ps()) <= saved * u128::from(self.came[*index])
+            };
+            waiting().filter(|queue| !pays(queue)).map(|(index, _)| index).next_back()
+        };
+        overdue.or_else(full).or_else(not_worth_holding).or_else(|| waiting().map(|(index, _)| index).next())
     }
 
     /// Takes at most `most` tokens from the front of a queue: (slot, hop).

@@ -141,7 +141,8 @@ impl<'a> Simulation<'a> {
                 (blocks, block_bytes),
                 &trace.requests,
                 most_blocks,
-            ),
+            )
+            .with_layer_time(device.read(fit::layer_bytes(setup))),
             block_bytes,
             kv_bytes: 0,
             lowering: Lowering::new(model, setup.dispatch.clone()).streaming(residency),

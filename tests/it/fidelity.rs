@@ -3,7 +3,7 @@
 
 use crate::lab::{Lab, method};
 use proptest::prelude::*;
-use radialsim::batch::Policy;
+use radialsim::batch::{Hold, Policy};
 
 const METHODS: [&str; 9] = [
     "Dense",
@@ -26,7 +26,7 @@ proptest! {
     ) {
         let text = METHODS[which];
         let mut policy = [
-            Policy::DenseMasked, Policy::Aligned, Policy::Hop, Policy::Grouped, Policy::Queued { full: 3, wait_us: 800.0 },
+            Policy::DenseMasked, Policy::Aligned, Policy::Hop, Policy::Grouped, Policy::Queued { full: 3, wait_us: 800.0, hold: Hold::IfProfitable },
         ][policy];
         if text.starts_with("Radial") && policy == Policy::Aligned {
             policy = Policy::Hop;

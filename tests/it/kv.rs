@@ -2,7 +2,7 @@
 
 use crate::lab::Lab;
 use proptest::prelude::*;
-use radialsim::batch::{Policy, Visibility};
+use radialsim::batch::{Hold, Policy, Visibility};
 use radialsim::cost::Price;
 use radialsim::engine::Ended;
 use radialsim::kernel::Kernel;
@@ -153,7 +153,7 @@ proptest! {
         let header = Header { kv, order, reuse: !monotone, router, ..Header::dense("smollm2-135m", LAYERS) };
         let (expected, stored) = naive(&header, &routes, visibility);
 
-        let policies = [Policy::Hop, Policy::Grouped, Policy::Queued { full: 1, wait_us: 0.0 }];
+        let policies = [Policy::Hop, Policy::Grouped, Policy::Queued { full: 1, wait_us: 0.0, hold: Hold::Always }];
         let mut lab = Lab::new("smollm2-135m", "nvidia-h100-sxm", copies).policy(policies[policy]);
         lab.setup.serving.max_batched_tokens = chunk.max(copies);
         lab.setup.dispatch.visibility = visibility;

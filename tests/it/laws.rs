@@ -2,7 +2,7 @@
 
 use crate::lab::{Lab, method};
 use proptest::prelude::*;
-use radialsim::batch::Policy;
+use radialsim::batch::{Hold, Policy};
 use radialsim::lower::RouterPlan;
 use radialsim::sim::{Silent, run};
 use radialsim::trace::synth::Method;
@@ -285,7 +285,7 @@ proptest! {
         let trace = routed(Header { kv, ..header() }, &routes, &requests, |id, position| {
             (id.wrapping_mul(7919) ^ position.wrapping_mul(104_729) ^ salt) as usize % count
         });
-        let queued = Policy::Queued { full: 3, wait_us: 400.0 };
+        let queued = Policy::Queued { full: 3, wait_us: 400.0, hold: Hold::Always };
         for policy in STEPS.into_iter().chain([queued]) {
             let mut lab = Lab::new("smollm2-135m", H100, 4).policy(policy);
             lab.setup.explain = true;

@@ -4,7 +4,7 @@ use crate::lab::method;
 use crate::serving::{METHODS, spaced, tight};
 use proptest::prelude::*;
 use radialsim::metrics::Ledger;
-use radialsim::sched::{PrefixCaching, Serving};
+use radialsim::sched::{Preemption, PrefixCaching, Serving};
 use radialsim::trace::Trace;
 use std::collections::BTreeSet;
 
@@ -65,9 +65,13 @@ proptest! {
     fn tight_memory_evicts_and_never_loses(
         which in 0..METHODS.len(), ways in prop::collection::vec(0..16_u32, 1..8), room in 40..90_u64, batch in 1..6_u32,
         count in 1..14_u32, prompt in 1..24_u32, output in 1..12_u32, budget in 8..40_u32, block in 0..3_u32, gap in 0..3_u32,
+        swap in any::<bool>(),
     ) {
         let mut lab = tight(caching(Serving::new(budget.max(batch), batch, true)), room * 32 * 2);
         lab.setup.serving.kv_block_tokens = 1 << block;
+        if swap {
+            lab.setup.serving.preemption = Preemption::Swap { host_gb: 0.2 };
+        }
         let trace = lab.trace(&method(METHODS[which]), count, prompt, output, 3);
         let trace = with_prefixes(spaced(trace, f64::from(gap) * 20_000.0), &ways);
         let ledger = lab.run(&trace);

@@ -102,6 +102,24 @@ fn two_sources_or_a_wrong_file_are_refused() {
     }
 }
 
+/// A hash stands for 512 tokens in Mooncake's files; other blocks would find what is not there.
+#[test]
+fn prefix_blocks_must_be_those_of_the_file() {
+    let folder = folder();
+    let line = r#"{"timestamp": 0, "input_length": 700, "output_length": 2, "hash_ids": [1, 2]}"#;
+    std::fs::write(folder.path().join("rows.jsonl"), format!("{line}\n{line}\n")).unwrap();
+    let scenario = scenario(folder.path(), r#"file: (path: "rows.jsonl")"#, "Method(Dense)");
+    let with = |tokens: u32| {
+        let set = format!("serving.prefix_caching={{\"block_tokens\":{tokens}}}");
+        Scenario::load(&scenario, &[set]).unwrap().build()
+    };
+    let Err(Error::Input(error)) = with(256) else { panic!("blocks of 256") };
+    assert_eq!(error.key.as_deref(), Some("serving.prefix_caching.block_tokens"));
+    let (built, _) = with(512).unwrap();
+    let ledger = radialsim::sim::run(&built[0].setup, &built[0].trace, &mut radialsim::sim::Silent).unwrap();
+    assert_eq!(ledger.cached_tokens, 512, "the second begins behind the first block");
+}
+
 #[test]
 fn the_program_looks_at_request_files() {
     let folder = folder();

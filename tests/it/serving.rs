@@ -3,7 +3,7 @@
 
 use crate::lab::{Lab, method};
 use proptest::prelude::*;
-use radialsim::batch::Policy;
+use radialsim::batch::{Hold, Policy};
 use radialsim::metrics::Ledger;
 use radialsim::sched::{Admission, First, Preemption, Queueing, Serving};
 use radialsim::sim::{Silent, run};
@@ -72,7 +72,7 @@ proptest! {
         let longest = u64::from((prompt + output + 4).next_multiple_of(kv_block_tokens)).max(room);
         let mut lab = tight(serving, longest * 32);
         lab.setup.dispatch.policy = match queued {
-            true => Policy::Queued { full: 3, wait_us: 500.0 },
+            true => Policy::Queued { full: 3, wait_us: 500.0, hold: Hold::Always },
             false => Policy::Hop,
         };
         let mut trace = spaced(lab.trace(&method(text), count, prompt, output, seed), gap_us);

@@ -3,7 +3,7 @@
 use crate::cli::{folder, radialsim, small, text};
 use crate::lab::{Lab, method};
 use proptest::prelude::*;
-use radialsim::batch::Policy;
+use radialsim::batch::{Hold, Policy};
 use radialsim::cost::Device;
 use radialsim::metrics::{Goodput, Interval, KvUse, Ledger, Phase, RequestTimes, Slo, Split, Summary};
 use radialsim::report::{json, table};
@@ -185,7 +185,7 @@ proptest! {
         policy in 0usize..3,
         count in 1u32..14,
     ) {
-        let policies = [Policy::Aligned, Policy::Grouped, Policy::Queued { full: 2, wait_us: 50.0 }];
+        let policies = [Policy::Aligned, Policy::Grouped, Policy::Queued { full: 2, wait_us: 50.0, hold: Hold::Always }];
         let lab = Lab::new("smollm2-135m", "nvidia-h100-sxm", batch).policy(policies[policy]);
         let skips = method("IndependentSkips(skip: 0.3, branches: Jointly, kv: project_only)");
         let trace = load(&lab, &Arrivals::Poisson { rate_per_s }, &skips, count, seed);

@@ -2,7 +2,7 @@
 
 use crate::lab::{Lab, method};
 use proptest::prelude::*;
-use radialsim::batch::Policy;
+use radialsim::batch::{Hold, Policy};
 use radialsim::metrics::Summary;
 use radialsim::rng::Stream;
 use radialsim::scenario::Scenario;
@@ -125,7 +125,7 @@ proptest! {
         seed in 0..1000_u64, capture in any::<bool>(),
     ) {
         let policies = [
-            Policy::Aligned, Policy::Hop, Policy::Grouped, Policy::DenseMasked, Policy::Queued { full: 2, wait_us: 100.0 },
+            Policy::Aligned, Policy::Hop, Policy::Grouped, Policy::DenseMasked, Policy::Queued { full: 2, wait_us: 100.0, hold: Hold::Always },
         ];
         let any_order = any_order && policies[policy] != Policy::Aligned;
         let routes = if any_order {
