@@ -263,7 +263,7 @@ impl<'a> Scheduler<'a> {
         let first = batch.paths.len();
         sequence.extend_paths(tokens, &mut batch.paths);
         // Where prompt blocks are kept, taking back is not adding with the other sign.
-        let before = sequence.share.open.then(|| (sequence.table.clone(), sequence.share.closed.len()));
+        let before = sequence.open.then(|| (sequence.table.clone(), sequence.share.closed.len()));
         let blocks = sequence.fill(&batch.paths[first..], paths, &self.paging);
         if blocks > 0 {
             let room =
@@ -354,6 +354,10 @@ impl<'a> Scheduler<'a> {
                 outcome.prompt_tokens += span.tokens;
             }
             let mut passed = batch.paths_of(span);
+            if !sequence.open {
+                self.move_on(now, slot, passed, paths, outcome);
+                continue;
+            }
             while !passed.is_empty() {
                 let (count, closes) = self.sequence(slot).piece(0, passed.len() as u32);
                 let (piece, rest) = passed.split_at(count as usize);
@@ -363,9 +367,6 @@ impl<'a> Scheduler<'a> {
                     self.keep_prefix(slot, hash);
                 }
                 passed = rest;
-            }
-            if self.sequence(slot).is_over() {
-                outcome.finished.push(slot);
             }
         }
     }
@@ -384,6 +385,9 @@ impl<'a> Scheduler<'a> {
         if put_out > 0 {
             outcome.output_tokens += put_out;
             sequence.first.get_or_insert(now);
+        }
+        if sequence.is_over() {
+            outcome.finished.push(slot);
         }
     }
 

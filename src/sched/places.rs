@@ -122,6 +122,7 @@ impl<'a> Scheduler<'a> {
             share.entries += entries;
         } else {
             share.close(blocks);
+            sequence.open = false;
         }
     }
 
@@ -181,7 +182,7 @@ impl<'a> Scheduler<'a> {
         let sequence = self.sequence_mut(slot);
         sequence.on_host = blocks;
         sequence.preemptions += 1;
-        sequence.share.open = false;
+        sequence.open = false;
         Some(blocks)
     }
 

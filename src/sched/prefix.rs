@@ -140,8 +140,6 @@ impl Prefixes {
 pub(super) struct Share {
     /// Tokens of a prompt block; 0: nothing is shared.
     pub block_tokens: u32,
-    /// Whether what it computes is still kept for others.
-    pub open: bool,
     /// Blocks that are kept and that it uses, in order, and their entries.
     pub chain: Vec<u64>,
     pub entries: u64,
@@ -163,7 +161,12 @@ impl Share {
                 && run.routes.len() == request.prompt_tokens
         });
         let block_tokens = block_tokens.filter(|_| whole && !request.prefix.is_empty()).unwrap_or(0);
-        Share { block_tokens, open: block_tokens > 0, ..Share::default() }
+        Share { block_tokens, ..Share::default() }
+    }
+
+    /// Whether there is anything to share.
+    pub fn is_some(&self) -> bool {
+        self.block_tokens > 0
     }
 
     /// The blocks that others may have left: all but that of the last token, whose logits are needed.
@@ -179,7 +182,7 @@ impl Share {
 
     /// How many of the `count` tokens from position `at` of the prompt come before the next border, and whether they reach it.
     pub fn piece(&self, request: &Request, at: u32, count: u32) -> (u32, bool) {
-        if !self.open || at / self.block_tokens >= request.prefix.len() as u32 {
+        if at / self.block_tokens >= request.prefix.len() as u32 {
             return (count, false);
         }
         let left = self.block_tokens - at % self.block_tokens;
@@ -196,9 +199,8 @@ impl Share {
         self.private + self.closed.iter().sum::<u64>()
     }
 
-    /// From now on it keeps what it computes to itself.
+    /// From now on it keeps what it computes to itself: these blocks too.
     pub fn close(&mut self, blocks: u64) {
-        self.open = false;
         self.private += blocks + self.closed.drain(..).sum::<u64>();
     }
 }

@@ -36,7 +36,9 @@ pub struct Sequence<'a> {
     /// The KV blocks that it fills.
     pub(super) table: Table,
     /// Prompt blocks that it has from others or leaves to them.
-    pub(super) share: Share,
+    pub(super) share: Box<Share>,
+    /// Whether the prompt blocks that it computes are kept for others.
+    pub(super) open: bool,
     /// Whether it is in the pass that is being formed or run.
     pub(super) in_pass: bool,
 }
@@ -45,6 +47,7 @@ impl<'a> Sequence<'a> {
     /// At its first run. `prefix_block`: tokens of a prompt block, where prefixes are shared.
     pub fn new(request: &'a Request, arrival: SimTime, prefix_block: Option<u32>) -> Self {
         assert!(!request.runs.is_empty(), "requests without routes are given some before they run");
+        let share = Box::new(Share::new(request, prefix_block));
         Sequence {
             request,
             arrival,
@@ -61,7 +64,8 @@ impl<'a> Sequence<'a> {
             replay: Vec::new(),
             replayed: 0,
             table: Table::default(),
-            share: Share::new(request, prefix_block),
+            open: share.is_some(),
+            share,
             in_pass: false,
         }
     }
@@ -169,7 +173,7 @@ impl<'a> Sequence<'a> {
     /// How many of the next `count` tokens come before the end of a prompt block that is to be kept, and whether they reach it.
     #[inline]
     pub(super) fn piece(&self, ahead: u32, count: u32) -> (u32, bool) {
-        if !self.share.open || !self.in_prompt() {
+        if !self.open || !self.in_prompt() {
             return (count, false);
         }
         self.share.piece(self.request, self.passed + ahead, count)
@@ -310,7 +314,8 @@ impl<'a> Sequence<'a> {
         self.preemptions += 1;
         let lost = self.blocks();
         self.table = Table::default();
-        self.share = Share { cached_tokens: self.share.cached_tokens, ..Share::default() };
+        *self.share = Share { cached_tokens: self.share.cached_tokens, ..Share::default() };
+        self.open = false;
         lost
     }
 }
@@ -339,7 +344,7 @@ pub fn most_blocks(
     let path = |route, role| -> &Path { paths.get(Paths::index(route, role)) };
     let plain = request.runs.iter().all(|run| matches!(run.role, Role::Plain | Role::Recompute));
     let mut sequence = Sequence::new(request, request.arrival, prefix_block);
-    if plain && !sequence.share.open {
+    if plain && !sequence.open {
         // Entries only come, and in whatever order they come to the same blocks.
         let mut table = Table::default();
         for run in &request.runs {
