@@ -89,15 +89,18 @@ impl Context {
         self.pending.get(layer as usize).copied().unwrap_or(0)
     }
 
-    /// A token at a new position took `path`.
-    pub fn advance(&mut self, path: &Path, layers: u32) {
-        self.tokens += 1;
-        self.add(path, 1, layers);
+    /// `times` tokens at new positions took `path`.
+    pub fn advance(&mut self, path: &Path, times: u32, layers: u32) {
+        self.tokens += times;
+        self.revisit(path, times, layers);
     }
 
-    /// A later pass over a position that has passed already took `path`.
-    pub fn revisit(&mut self, path: &Path, layers: u32) {
-        self.add(path, 1, layers);
+    /// Later passes over positions that have passed already took `path`.
+    pub fn revisit(&mut self, path: &Path, times: u32, layers: u32) {
+        // What waits to be projected is projected by the first visit of each layer, so tokens that leave such states go one by one.
+        let one_by_one = path.copies && times > 1;
+        let (rounds, by) = if one_by_one { (times, 1) } else { (1, times) };
+        (0..rounds).for_each(|_| self.add(path, by as i32, layers));
     }
 
     /// A token that took `path` at the newest position is taken back: a draft that was not accepted.
@@ -110,9 +113,10 @@ impl Context {
         self.tokens = tokens;
     }
 
+    /// `times` below zero: taken back.
     #[inline]
-    fn add(&mut self, path: &Path, sign: i32, layers: u32) {
-        let by = |count: u32| i64::from(sign) * i64::from(count);
+    fn add(&mut self, path: &Path, times: i32, layers: u32) {
+        let by = |count: u32| i64::from(times) * i64::from(count);
         self.all =
             u32::try_from(i64::from(self.all) + by(path.visible.all)).expect("entries taken back were there");
         self.total =
@@ -122,10 +126,10 @@ impl Context {
         if !path.visible.differences.is_empty() {
             self.differences.resize(layers as usize, 0);
             for &(layer, difference) in &path.visible.differences {
-                self.differences[layer as usize] += sign * difference;
+                self.differences[layer as usize] += times * difference;
             }
         }
-        if sign > 0 && !self.pending.is_empty() {
+        if times > 0 && !self.pending.is_empty() {
             for hop in path.hops.iter().filter(|hop| hop.modules.attention()) {
                 self.pending[hop.layer as usize] = 0;
             }
@@ -136,7 +140,7 @@ impl Context {
         for skip in path.skips.iter().filter(|skip| skip.left == Left::Copied) {
             self.pending.resize(layers as usize, 0);
             let pending = &mut self.pending[skip.layer as usize];
-            *pending = if sign > 0 { *pending + 1 } else { pending.saturating_sub(1) };
+            *pending = if times > 0 { *pending + 1 } else { pending.saturating_sub(1) };
         }
     }
 }

@@ -459,7 +459,7 @@ mod tests {
             let mut tokens = 0;
             for &(before, count, first) in &spans {
                 let mut context = Context::default();
-                (0..before).for_each(|at| context.advance(paths.get((first * 7 + at) % routes), LAYERS));
+                (0..before).for_each(|at| context.advance(paths.get((first * 7 + at) % routes), 1, LAYERS));
                 let taken = (0..count).map(|at| (first + at) % routes);
                 batch.push(contexts.len() as u32, taken, count == 1, 1, Part::WHOLE);
                 contexts.push(context);

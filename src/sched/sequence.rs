@@ -137,6 +137,14 @@ impl<'a> Sequence<'a> {
             return;
         }
         let run = self.current();
+        if tokens == 1 {
+            paths.push(Paths::index(run.routes.get(self.passed), run.role));
+            return;
+        }
+        if let Some(route) = run.routes.only() {
+            paths.resize(paths.len() + tokens as usize, Paths::index(route, run.role));
+            return;
+        }
         let routes = run.routes.range(self.passed, self.passed + tokens);
         paths.extend(routes.map(|route| Paths::index(route, run.role)));
     }
@@ -230,12 +238,12 @@ impl<'a> Sequence<'a> {
         paging: &Paging,
         layers: u32,
     ) -> (u32, u64) {
-        for &index in passed {
-            let path = paths.get(index);
-            if Paths::is_again(index) {
-                context.revisit(path, layers);
+        for alike in passed.chunk_by(|a, b| a == b) {
+            let (path, times) = (paths.get(alike[0]), alike.len() as u32);
+            if Paths::is_again(alike[0]) {
+                context.revisit(path, times, layers);
             } else {
-                context.advance(path, layers);
+                context.advance(path, times, layers);
             }
         }
         let tokens = passed.len() as u32;

@@ -298,8 +298,9 @@ impl<'a> Simulation<'a> {
         let now = self.machine.now();
         for span in batch.spans.iter().filter(|span| span.part.to == Part::END) {
             self.ledger.routed_tokens += u64::from(span.tokens);
-            for &path in batch.paths_of(span) {
-                self.ledger.half_depths += u64::from(self.paths.get(path).half_depth);
+            for alike in batch.paths_of(span).chunk_by(|a, b| a == b) {
+                let half_depth = u64::from(self.paths.get(alike[0]).half_depth);
+                self.ledger.half_depths += half_depth * alike.len() as u64;
             }
         }
         self.scheduler.complete(now, batch, &self.paths, outcome);

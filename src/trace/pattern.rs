@@ -62,14 +62,24 @@ impl RouteIds {
     ///
     /// # Panics
     /// Beyond the last token, as a slice does.
+    #[inline]
     pub fn get(&self, index: u32) -> u32 {
         assert!(index < self.len, "token {index} of a run of {}", self.len);
         self.cycle[self.place(index)]
     }
 
+    /// The id of all tokens, where the cycle holds but one.
+    #[inline]
+    pub fn only(&self) -> Option<u32> {
+        if let [id] = self.cycle[..] { Some(id) } else { None }
+    }
+
     /// Where in the cycle a token stands; 0 in an empty cycle.
+    #[inline]
     fn place(&self, index: u32) -> usize {
-        (self.start as usize + index as usize).checked_rem(self.cycle.len()).unwrap_or(0)
+        // Most places lie before the end of the cycle, and a division takes longer than all else here.
+        let (at, len) = (self.start as usize + index as usize, self.cycle.len());
+        if at < len { at } else { at.checked_rem(len).unwrap_or(0) }
     }
 
     /// The ids of all tokens, in order.
