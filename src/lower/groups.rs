@@ -168,6 +168,13 @@ impl Groups {
             }
             // Neighbours that take the same path over flat contexts are one addition.
             let number = view.batch.paths[span.first as usize];
+            let path = view.paths.get(number);
+            let context = &view.contexts[span.sequence as usize];
+            let next = spans.get(index + 1).map(|next| view.batch.paths[next.first as usize]);
+            if next != Some(number) && self.lane(view, align, path, span.part, context) {
+                index += 1;
+                continue;
+            }
             let (mut count, mut seen) = (0u32, 0u64);
             while let Some(next) = spans.get(index + count as usize).filter(|next| {
                 next.decode
@@ -178,8 +185,6 @@ impl Groups {
                 seen += view.contexts[next.sequence as usize].seen(0, view.visibility);
                 count += 1;
             }
-            let path = view.paths.get(number);
-            let context = &view.contexts[span.sequence as usize];
             if count < MANY && self.lane(view, align, path, span.part, context) {
                 index += 1;
             } else if count > 0 {
@@ -306,7 +311,7 @@ impl Groups {
         else {
             return false;
         };
-        if self.lanes.is_full() {
+        if self.lanes.is_full(1) {
             self.take_lanes();
         }
         self.lanes.add(row, context);
@@ -330,12 +335,28 @@ impl Groups {
         let number = self.span;
         let mut lanes = std::mem::take(&mut self.lanes);
         lanes.begin_prompt(context, self.layers);
-        for &path in paths {
-            let path = view.paths.get(path);
-            if lanes.is_full() {
+        fn row(path: &Path) -> &[u32] {
+            path.row.as_deref().expect("paths without a row were refused")
+        }
+        let (fours, rest) = paths.as_chunks::<4>();
+        for four in fours {
+            if lanes.is_full(4) {
                 lanes.take(|at| self.group(0, at.layer).add(&at, Some(number)));
             }
-            lanes.add_prompt(path.row.as_ref().expect("paths without a row were refused"), &path.visible);
+            let four = four.map(|path| view.paths.get(path));
+            let all = four[0].visible.all;
+            if four.iter().all(|path| path.visible.all == all && path.visible.differences.is_empty()) {
+                lanes.add_four(four.map(row), all);
+            } else {
+                four.iter().for_each(|path| lanes.add_prompt(row(path), &path.visible));
+            }
+        }
+        for &path in rest {
+            if lanes.is_full(1) {
+                lanes.take(|at| self.group(0, at.layer).add(&at, Some(number)));
+            }
+            let path = view.paths.get(path);
+            lanes.add_prompt(row(path), &path.visible);
         }
         lanes.take(|at| self.group(0, at.layer).add(&at, Some(number)));
         self.lanes = lanes;

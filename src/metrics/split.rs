@@ -8,6 +8,8 @@ pub struct Split {
     remainder: u64,
     total: u64,
     taken: u64,
+    /// Of the remainder, what the parts so far have got.
+    odd: u64,
 }
 
 impl Split {
@@ -15,16 +17,15 @@ impl Split {
     pub fn new(whole: u64, total: u64) -> Self {
         assert!(total <= u64::from(u32::MAX), "weights are counts of tokens");
         let divisor = total.max(1);
-        Split { quotient: whole / divisor, remainder: whole % divisor, total: divisor, taken: 0 }
+        Split { quotient: whole / divisor, remainder: whole % divisor, total: divisor, taken: 0, odd: 0 }
     }
 
     /// The next part.
     pub fn take(&mut self, weight: u64) -> u64 {
-        let before = self.taken;
         self.taken += weight;
         assert!(self.taken <= self.total, "the weights of the parts add up to the total");
         // Remainder and weights are below 2^32, so the products fit.
-        let odd = self.remainder * self.taken / self.total - self.remainder * before / self.total;
-        self.quotient * weight + odd
+        let before = std::mem::replace(&mut self.odd, self.remainder * self.taken / self.total);
+        self.quotient * weight + self.odd - before
     }
 }

@@ -28,6 +28,7 @@ pub struct Sequence<'a> {
     pub preemptions: u32,
     /// Current run, and how many of its tokens have passed.
     run: usize,
+    current: &'a Run,
     passed: u32,
     put_out: u32,
     /// Tokens that pass anew after a preemption, and how many of them have.
@@ -59,6 +60,7 @@ impl<'a> Sequence<'a> {
             on_host: 0,
             preemptions: 0,
             run: 0,
+            current: &request.runs[0],
             passed: 0,
             put_out: 0,
             replay: Vec::new(),
@@ -85,8 +87,10 @@ impl<'a> Sequence<'a> {
         self.run == self.request.runs.len()
     }
 
+    #[inline]
     fn current(&self) -> &'a Run {
-        &self.request.runs[self.run]
+        debug_assert!(!self.is_over(), "a request that is over has no run");
+        self.current
     }
 
     /// Whether tokens that have passed before pass anew.
@@ -265,6 +269,7 @@ impl<'a> Sequence<'a> {
         };
         if over {
             self.run += 1;
+            self.current = self.request.runs.get(self.run).unwrap_or(run);
             self.passed = 0;
         }
         // The pass that ends a round may put out one token more than the request asked for.
@@ -301,6 +306,7 @@ impl<'a> Sequence<'a> {
             {
                 self.run -= 1;
             }
+            self.current = &runs[self.run];
             self.passed = 0;
         }
         let so_far = |(index, run): (usize, &Run)| if index < self.run { run.advance() } else { self.passed };
