@@ -61,7 +61,7 @@ pub struct AtLayer {
     pub last: u64,
 }
 
-/// Sums over at most [`MOST_TOKENS`] tokens, to be taken out when full.
+/// Sums over at most 255 tokens, to be taken out when full.
 #[derive(Clone, Debug, Default)]
 pub struct LaneSums {
     counters: Vec<u32>,

@@ -37,9 +37,9 @@ pub struct Tiers {
 pub enum Link {
     /// As the profile's `links.host_gb_per_s` and `links.host_latency_us` say.
     Profile,
-    /// PCIe 4.0, 16 lanes: [`pcie`] at 16 GT/s.
+    /// PCIe 4.0, 16 lanes of 16 GT/s: 28.8 GB/s (the formula is in `pcie`).
     Pcie4,
-    /// PCIe 5.0, 16 lanes: [`pcie`] at 32 GT/s.
+    /// PCIe 5.0, 16 lanes of 32 GT/s: 57.6 GB/s.
     Pcie5,
     /// NVLink-C2C of Grace Hopper: 900 GB/s both directions together (NVIDIA Grace Hopper Superchip Architecture whitepaper,
     /// 2022), so 450 one way. A peak: nothing is taken off for protocol.

@@ -1,11 +1,13 @@
 //! Layers that do not all fit: the layer cache against naive models, and what streaming does to a run.
 
 use crate::lab::{Lab, method};
+use crate::serving::tight;
 use proptest::prelude::*;
 use radialsim::batch::{Hold, Policy};
 use radialsim::metrics::Summary;
 use radialsim::rng::Stream;
 use radialsim::scenario::Scenario;
+use radialsim::sched::{Preemption, Serving};
 use radialsim::sim::{Fidelity, Silent, run};
 use radialsim::tier::{Eviction, Fetches, Link, Prefetch, Residency, Tiers};
 use radialsim::trace::{Route, RouteTable};
@@ -321,4 +323,32 @@ fn the_shipped_pool_is_faster_on_a_faster_link() {
             chain.iter().all(|all| all.tiers.map(|all| all.fetches) == chain[0].tiers.map(|all| all.fetches))
         );
     }
+}
+
+/// KV entries of preempted sequences go over the link that layers come over: it is busy for both.
+#[test]
+fn swapped_entries_and_layers_share_the_link() {
+    let serving = Serving {
+        preemption: Preemption::Swap { host_gb: 1.0 },
+        watermark: 0.0,
+        kv_block_tokens: 1,
+        ..Serving::new(256, 8, true)
+    };
+    let mut lab = tight(serving, 40 * 32);
+    let run = |lab: &Lab| lab.run(&lab.trace(&method("Dense"), 8, 8, 24, 1));
+    let resident = run(&lab);
+    assert!(resident.swapped_bytes > 0);
+    let link = Link::Rate { gb_per_s: 20.0, latency_us: 0.0 };
+    lab.setup.tiers = Some(Tiers { link, ..tiers(32, Eviction::Lru, Prefetch::Off) });
+    let held = lab.setup.tiers.as_mut().expect("just set");
+    held.resident = 31;
+    // The place of the layer that is not there would be room for KV entries.
+    let capacity = &mut lab.setup.hardware.memory.capacity_gb.value;
+    *capacity -= lab.setup.model.layer_weight_bytes() as f64 / 1e9;
+    let streamed = run(&lab);
+    assert_eq!(streamed.swapped_bytes, resident.swapped_bytes);
+    let bytes = streamed.tiers.bytes as f64 + streamed.swapped_bytes as f64;
+    let busy = streamed.tiers.link_ps as f64 / 1e12;
+    assert!((busy * 20e9 / bytes - 1.0).abs() < 1e-6, "{busy} s for {bytes} bytes");
+    assert!(streamed.makespan.s() > busy && streamed.tiers.bytes > 0);
 }
