@@ -24,6 +24,8 @@ pub enum Error {
     Gate(String),
     /// The command needs a GPU and none was found. Exit code 3.
     NoGpu(String),
+    /// A GPU was there and failed: it was lost, ran out of memory, or refused a command. Exit code 3.
+    Gpu(String),
 }
 
 /// One mistake in one input: file, line, key, what was found and what was expected. Unknown parts stay out of the text.
@@ -143,7 +145,7 @@ impl Error {
         match self {
             Error::Gate(_) => 1,
             Error::Input(_) | Error::Io { .. } => 2,
-            Error::NoGpu(_) => 3,
+            Error::NoGpu(_) | Error::Gpu(_) => 3,
         }
     }
 }
@@ -157,6 +159,7 @@ impl fmt::Display for Error {
             }
             Error::Gate(what) => write!(f, "gate not met: {what}"),
             Error::NoGpu(what) => write!(f, "no GPU: {what}"),
+            Error::Gpu(what) => write!(f, "GPU: {what}"),
         }
     }
 }

@@ -23,4 +23,6 @@ pub mod sim;
 pub mod tier;
 pub mod trace;
 pub mod units;
+#[cfg(feature = "gpu")]
+pub mod weights;
 pub mod workload;

@@ -42,6 +42,8 @@ mod trace_format;
 #[cfg(feature = "parquet")]
 mod trace_parquet;
 mod trace_support;
+#[cfg(feature = "gpu")]
+mod weights;
 mod work;
 
 /// Where the real data lies, or `None` (said on standard error) where it is absent.
@@ -59,5 +61,25 @@ pub fn data(path: &str) -> Option<std::path::PathBuf> {
         full.display()
     );
     eprintln!("SKIPPED: {} is absent", full.display());
+    None
+}
+
+/// The GGUF file of SmolLM2-135M-Instruct that `scripts/fetch-model` brings, or `None` (said) where it is absent.
+/// `RADIALSIM_REQUIRE_MODEL` turns absence into failure.
+#[cfg(feature = "gpu")]
+pub fn smollm2() -> Option<std::path::PathBuf> {
+    let var = |name| std::env::var_os(name).map(std::path::PathBuf::from);
+    let cache = || var("XDG_CACHE_HOME").or_else(|| Some(var("HOME")?.join(".cache")));
+    let folder = var("RADIALSIM_MODELS").or_else(|| Some(cache()?.join("radialsim")));
+    let full = folder.unwrap_or_default().join("SmolLM2-135M-Instruct.Q4_1.gguf");
+    if full.exists() {
+        return Some(full);
+    }
+    assert!(
+        std::env::var_os("RADIALSIM_REQUIRE_MODEL").is_none(),
+        "{} is required and absent: run scripts/fetch-model",
+        full.display()
+    );
+    eprintln!("SKIPPED: {} is absent: run scripts/fetch-model", full.display());
     None
 }

@@ -1,0 +1,105 @@
+// Softmax attention of up to eight query rows of one sequence, for one head: a subgroup for all of them, so that each key and
+// each value is loaded once. Row i sees the first entries up to its own count.
+override WORKGROUP: u32 = 8;   // the subgroup's size
+
+struct Params {
+    heads: u32,
+    group: u32,          // query heads that share a key and value head
+    head4: u32,          // values of a head / 4
+    kv4: u32,            // key values of an entry / 4; its values follow
+    query_stride4: u32,
+    output_stride4: u32,
+    tiles: u32,          // where in lists the tiles stand: eight rows, first entry, eight counts
+    scale: f32,
+}
+var<immediate> p: Params;
+
+@group(0) @binding(0) var<storage, read> queries: array<vec4<f32>>;
+@group(0) @binding(1) var<storage, read> cache: array<vec4<f32>>;
+@group(0) @binding(2) var<storage, read> lists: array<u32>;
+@group(0) @binding(3) var<storage, read_write> output: array<vec4<f32>>;
+
+// Scores of eight rows, or what else there is one of for each.
+struct Rows { low: vec4<f32>, high: vec4<f32> }
+
+fn products(row: u32, head: u32, k: u32, lane: u32, key: u32) -> f32 {
+    let at = k + (lane & 7u);
+    let q = select(vec4<f32>(), queries[row * p.query_stride4 + head * p.head4 + at], at < p.head4);
+    let last = p.head4 - 1u;
+    var sum = subgroupBroadcast(q, 0u) * cache[key + min(k, last)];
+    sum = fma(subgroupBroadcast(q, 1u), cache[key + min(k + 1u, last)], sum);
+    sum = fma(subgroupBroadcast(q, 2u), cache[key + min(k + 2u, last)], sum);
+    sum = fma(subgroupBroadcast(q, 3u), cache[key + min(k + 3u, last)], sum);
+    sum = fma(subgroupBroadcast(q, 4u), cache[key + min(k + 4u, last)], sum);
+    sum = fma(subgroupBroadcast(q, 5u), cache[key + min(k + 5u, last)], sum);
+    sum = fma(subgroupBroadcast(q, 6u), cache[key + min(k + 6u, last)], sum);
+    sum = fma(subgroupBroadcast(q, 7u), cache[key + min(k + 7u, last)], sum);
+    return dot(sum, vec4<f32>(p.scale));
+}
+
+fn row_of(tile: u32, index: u32) -> u32 { return lists[tile + index]; }
+
+@compute @workgroup_size(WORKGROUP)
+fn main(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(subgroup_invocation_id) lane: u32,
+    @builtin(subgroup_size) size: u32,
+) {
+    let head = group.x;
+    let tile = p.tiles + 17u * group.y;
+    let first = lists[tile + 8u];
+    let counts = tile + 9u;
+    let low = vec4<u32>(lists[counts], lists[counts + 1u], lists[counts + 2u], lists[counts + 3u]);
+    let high = vec4<u32>(lists[counts + 4u], lists[counts + 5u], lists[counts + 6u], lists[counts + 7u]);
+    let seen = max(low, high);
+    let most = max(max(seen.x, seen.y), max(seen.z, seen.w));
+    let key = head / p.group * p.head4;
+    let d = group.z * size + lane;
+
+    var highest = Rows(vec4<f32>(-3.4e38), vec4<f32>(-3.4e38));
+    var total = Rows();
+    var sums_low = mat4x4<f32>();
+    var sums_high = mat4x4<f32>();
+    for (var base = 0u; base < most; base += size) {
+        let mine = (first + min(base + lane, most - 1u)) * 2u * p.kv4 + key;
+        var score = Rows();
+        for (var k = 0u; k < p.head4; k += 8u) {
+            score.low += vec4<f32>(
+                products(row_of(tile, 0u), head, k, lane, mine), products(row_of(tile, 1u), head, k, lane, mine),
+                products(row_of(tile, 2u), head, k, lane, mine), products(row_of(tile, 3u), head, k, lane, mine),
+            );
+            score.high += vec4<f32>(
+                products(row_of(tile, 4u), head, k, lane, mine), products(row_of(tile, 5u), head, k, lane, mine),
+                products(row_of(tile, 6u), head, k, lane, mine), products(row_of(tile, 7u), head, k, lane, mine),
+            );
+        }
+        let sees_low = vec4<u32>(base + lane) < low;
+        let sees_high = vec4<u32>(base + lane) < high;
+        score.low = select(vec4<f32>(-3.4e38), score.low, sees_low);
+        score.high = select(vec4<f32>(-3.4e38), score.high, sees_high);
+        let above = Rows(max(highest.low, subgroupMax(score.low)), max(highest.high, subgroupMax(score.high)));
+        let shrink = Rows(exp(highest.low - above.low), exp(highest.high - above.high));
+        let weight_low = select(vec4<f32>(), exp(score.low - above.low), sees_low);
+        let weight_high = select(vec4<f32>(), exp(score.high - above.high), sees_high);
+        total.low = fma(total.low, shrink.low, subgroupAdd(weight_low));
+        total.high = fma(total.high, shrink.high, subgroupAdd(weight_high));
+        highest = above;
+        for (var i = 0u; i < 4u; i++) {
+            sums_low[i] *= shrink.low[i];
+            sums_high[i] *= shrink.high[i];
+        }
+        for (var j = 0u; j < min(size, most - base); j++) {
+            let a = subgroupShuffle(weight_low, j);
+            let b = subgroupShuffle(weight_high, j);
+            let v = cache[(first + base + j) * 2u * p.kv4 + p.kv4 + key + min(d, p.head4 - 1u)];
+            sums_low += mat4x4<f32>(a.x * v, a.y * v, a.z * v, a.w * v);
+            sums_high += mat4x4<f32>(b.x * v, b.y * v, b.z * v, b.w * v);
+        }
+    }
+    if (d >= p.head4) { return; }
+    // Rows that fill the tile repeat one of it, and write the same.
+    for (var i = 0u; i < 4u; i++) {
+        output[row_of(tile, i) * p.output_stride4 + head * p.head4 + d] = sums_low[i] / total.low[i];
+        output[row_of(tile, i + 4u) * p.output_stride4 + head * p.head4 + d] = sums_high[i] / total.high[i];
+    }
+}

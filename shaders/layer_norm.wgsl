@@ -1,0 +1,46 @@
+// (x - mean) / sqrt(variance + epsilon) * weight + bias over each row: a subgroup a row.
+override WORKGROUP: u32 = 8;   // a multiple of the subgroup's size
+
+struct Params {
+    rows: u32,
+    width4: u32,          // values of a row / 4
+    input_stride4: u32,
+    output_stride4: u32,
+    layers: u32,          // where in lists the layer of each row stands
+    epsilon: f32,
+}
+var<immediate> p: Params;
+
+@group(0) @binding(0) var<storage, read> input: array<vec4<f32>>;
+@group(0) @binding(1) var<storage, read> weights: array<vec4<f32>>;  // a layer's weights, then its biases
+@group(0) @binding(2) var<storage, read> lists: array<u32>;
+@group(0) @binding(3) var<storage, read_write> output: array<vec4<f32>>;
+
+@compute @workgroup_size(WORKGROUP)
+fn main(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(subgroup_id) subgroup: u32,
+    @builtin(num_subgroups) subgroups: u32,
+    @builtin(subgroup_invocation_id) lane: u32,
+    @builtin(subgroup_size) size: u32,
+) {
+    let row = group.x * subgroups + subgroup;
+    if (row >= p.rows) { return; }
+    let from = row * p.input_stride4;
+    let count = f32(4u * p.width4);
+    var sum = vec4<f32>();
+    for (var i = lane; i < p.width4; i += size) { sum += input[from + i]; }
+    let mean = subgroupAdd(dot(sum, vec4<f32>(1.0))) / count;
+    var squares = vec4<f32>();
+    for (var i = lane; i < p.width4; i += size) {
+        let x = input[from + i] - mean;
+        squares = fma(x, x, squares);
+    }
+    let variance = subgroupAdd(dot(squares, vec4<f32>(1.0))) / count;
+    let scale = 1.0 / sqrt(variance + p.epsilon);
+    let weight = lists[p.layers + row] * 2u * p.width4;
+    let to = row * p.output_stride4;
+    for (var i = lane; i < p.width4; i += size) {
+        output[to + i] = fma((input[from + i] - mean) * scale, weights[weight + i], weights[weight + p.width4 + i]);
+    }
+}

@@ -1,0 +1,75 @@
+// One input row times a matrix whose rows (f16, two a word) are output columns: decode.
+// Four columns an invocation; the input comes once for eight lanes and is passed on by broadcast.
+override WORKGROUP: u32 = 8;
+override BIAS: bool = false;
+
+struct Params {
+    inner4: u32,        // values of a row / 4
+    columns: u32,
+    input_stride4: u32,
+    output_stride: u32,
+    row_words: u32,     // u32 words of a weight row
+    layer_words: u32,   // u32 words of a layer's matrix
+    rows_at: u32,       // where in lists the layer of each row stands
+    columns_at: u32,    // first column of the output: the matrix may be split over buffers
+    first_row: u32,     // first row of the matrix
+    layer_rows: u32,    // rows of a layer's matrix, and biases
+}
+var<immediate> p: Params;
+
+@group(0) @binding(0) var<storage, read> input: array<vec4<f32>>;
+@group(0) @binding(1) var<storage, read> weights: array<vec4<u32>>;
+@group(0) @binding(2) var<storage, read> bias: array<f32>;
+@group(0) @binding(3) var<storage, read> lists: array<u32>;
+@group(0) @binding(4) var<storage, read_write> output: array<f32>;
+
+fn low(w: vec4<u32>) -> vec4<f32> { return vec4<f32>(unpack2x16float(w.x), unpack2x16float(w.y)); }
+fn high(w: vec4<u32>) -> vec4<f32> { return vec4<f32>(unpack2x16float(w.z), unpack2x16float(w.w)); }
+
+fn step(sums: mat4x4<f32>, rows: vec4<u32>, x: vec4<f32>, y: vec4<f32>) -> mat4x4<f32> {
+    let a = weights[rows.x];
+    let b = weights[rows.y];
+    let c = weights[rows.z];
+    let d = weights[rows.w];
+    return mat4x4<f32>(
+        fma(y, high(a), fma(x, low(a), sums[0])),
+        fma(y, high(b), fma(x, low(b), sums[1])),
+        fma(y, high(c), fma(x, low(c), sums[2])),
+        fma(y, high(d), fma(x, low(d), sums[3])),
+    );
+}
+
+fn put(row: u32, layer: u32, column: u32, value: f32) {
+    if (column < p.columns) {
+        var sum = value;
+        if (BIAS) { sum += bias[layer * p.layer_rows + p.first_row + column]; }
+        output[row * p.output_stride + p.columns_at + column] = sum;
+    }
+}
+
+@compute @workgroup_size(WORKGROUP)
+fn main(
+    @builtin(global_invocation_id) id: vec3<u32>,
+    @builtin(subgroup_invocation_id) lane: u32,
+) {
+    let column = id.x * 4u;
+    let row = id.y;
+    let layer = lists[p.rows_at + row];
+    let last = p.columns - 1u;
+    let wanted = vec4<u32>(column, column + 1u, column + 2u, column + 3u);
+    var rows = (vec4<u32>(layer * p.layer_words) + (min(wanted, vec4<u32>(last)) + p.first_row) * p.row_words) / 4u;
+    var sums = mat4x4<f32>();
+    for (var k = 0u; k < p.inner4; k += 8u) {
+        let mine = k + (lane & 7u);
+        let x = select(vec4<f32>(), input[row * p.input_stride4 + mine], mine < p.inner4);
+        sums = step(sums, rows, subgroupBroadcast(x, 0u), subgroupBroadcast(x, 1u));
+        sums = step(sums, rows + 1u, subgroupBroadcast(x, 2u), subgroupBroadcast(x, 3u));
+        sums = step(sums, rows + 2u, subgroupBroadcast(x, 4u), subgroupBroadcast(x, 5u));
+        sums = step(sums, rows + 3u, subgroupBroadcast(x, 6u), subgroupBroadcast(x, 7u));
+        rows += 4u;
+    }
+    put(row, layer, column, dot(sums[0], vec4<f32>(1.0)));
+    put(row, layer, column + 1u, dot(sums[1], vec4<f32>(1.0)));
+    put(row, layer, column + 2u, dot(sums[2], vec4<f32>(1.0)));
+    put(row, layer, column + 3u, dot(sums[3], vec4<f32>(1.0)));
+}

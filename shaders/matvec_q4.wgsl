@@ -1,0 +1,83 @@
+// One input row times a matrix whose rows (4-bit integers in blocks of 32: f16 scale and minimum, then 16 low and 16 high halves) are output columns: decode.
+// Four columns an invocation; the input comes once for eight lanes and is passed on by broadcast.
+override WORKGROUP: u32 = 8;
+override BIAS: bool = false;
+
+struct Params {
+    inner4: u32,        // values of a row / 4
+    columns: u32,
+    input_stride4: u32,
+    output_stride: u32,
+    row_words: u32,     // u32 words of a weight row
+    layer_words: u32,   // u32 words of a layer's matrix
+    rows_at: u32,       // where in lists the layer of each row stands
+    columns_at: u32,    // first column of the output: the matrix may be split over buffers
+    first_row: u32,     // first row of the matrix
+    layer_rows: u32,    // rows of a layer's matrix, and biases
+}
+var<immediate> p: Params;
+
+@group(0) @binding(0) var<storage, read> input: array<vec4<f32>>;
+@group(0) @binding(1) var<storage, read> weights: array<u32>;
+@group(0) @binding(2) var<storage, read> bias: array<f32>;
+@group(0) @binding(3) var<storage, read> lists: array<u32>;
+@group(0) @binding(4) var<storage, read_write> output: array<f32>;
+
+fn low(word: u32) -> vec4<f32> { return vec4<f32>(unpack4xU8(word & 0x0f0f0f0fu)); }
+fn high(word: u32) -> vec4<f32> { return vec4<f32>(unpack4xU8((word >> 4u) & 0x0f0f0f0fu)); }
+
+// A block times 32 values of the input, of which each lane holds four; total: their sum.
+fn block(at: u32, x: vec4<f32>, total: f32) -> f32 {
+    let scale = unpack2x16float(weights[at]);
+    let a = weights[at + 1u];
+    let b = weights[at + 2u];
+    let c = weights[at + 3u];
+    let d = weights[at + 4u];
+    var sum = subgroupBroadcast(x, 0u) * low(a);
+    sum = fma(subgroupBroadcast(x, 1u), low(b), sum);
+    sum = fma(subgroupBroadcast(x, 2u), low(c), sum);
+    sum = fma(subgroupBroadcast(x, 3u), low(d), sum);
+    sum = fma(subgroupBroadcast(x, 4u), high(a), sum);
+    sum = fma(subgroupBroadcast(x, 5u), high(b), sum);
+    sum = fma(subgroupBroadcast(x, 6u), high(c), sum);
+    sum = fma(subgroupBroadcast(x, 7u), high(d), sum);
+    return fma(scale.x, dot(sum, vec4<f32>(1.0)), scale.y * total);
+}
+
+fn put(row: u32, layer: u32, column: u32, value: f32) {
+    if (column < p.columns) {
+        var sum = value;
+        if (BIAS) { sum += bias[layer * p.layer_rows + p.first_row + column]; }
+        output[row * p.output_stride + p.columns_at + column] = sum;
+    }
+}
+
+@compute @workgroup_size(WORKGROUP)
+fn main(
+    @builtin(global_invocation_id) id: vec3<u32>,
+    @builtin(subgroup_invocation_id) lane: u32,
+) {
+    let column = id.x * 4u;
+    let row = id.y;
+    let layer = lists[p.rows_at + row];
+    let last = p.columns - 1u;
+    let wanted = vec4<u32>(column, column + 1u, column + 2u, column + 3u);
+    var rows = vec4<u32>(layer * p.layer_words) + (min(wanted, vec4<u32>(last)) + p.first_row) * p.row_words;
+    var sums = vec4<f32>();
+    for (var k = 0u; k < p.inner4; k += 8u) {
+        let mine = k + (lane & 7u);
+        let x = select(vec4<f32>(), input[row * p.input_stride4 + mine], mine < p.inner4);
+        var total = dot(x, vec4<f32>(1.0));
+        total += subgroupShuffleXor(total, 1u);
+        total += subgroupShuffleXor(total, 2u);
+        total += subgroupShuffleXor(total, 4u);
+        sums += vec4<f32>(
+            block(rows.x, x, total), block(rows.y, x, total), block(rows.z, x, total), block(rows.w, x, total),
+        );
+        rows += 5u;
+    }
+    put(row, layer, column, sums.x);
+    put(row, layer, column + 1u, sums.y);
+    put(row, layer, column + 2u, sums.z);
+    put(row, layer, column + 3u, sums.w);
+}

@@ -1,0 +1,206 @@
+//! One open device: buffers, submissions, read-backs, and what went wrong.
+
+use super::adapter::{self, AdapterInfo};
+use crate::error::{Error, Result, shorten};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use wgpu::{BufferUsages, Features, Limits};
+
+/// Longest wait for the device before it counts as lost.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// Bytes of parameters that a dispatch can carry: what every Vulkan device has (Vulkan 1.3, "Required Limits",
+/// maxPushConstantsSize).
+pub(super) const MOST_PARAMETER_BYTES: u32 = 128;
+
+/// An open device with its queue.
+#[derive(Debug)]
+pub struct Gpu {
+    pub(super) device: wgpu::Device,
+    pub(super) queue: wgpu::Queue,
+    info: AdapterInfo,
+    /// The first thing that went wrong and was not asked for.
+    wrong: Arc<Mutex<Option<String>>>,
+    pub(super) pipelines: super::pipeline::Cache,
+    allocated: std::cell::Cell<u64>,
+}
+
+/// Memory on the device.
+#[derive(Clone, Debug)]
+pub struct Buffer {
+    pub(super) raw: wgpu::Buffer,
+}
+
+impl Buffer {
+    /// Its length in bytes.
+    pub fn bytes(&self) -> u64 {
+        self.raw.size()
+    }
+}
+
+impl Gpu {
+    /// Opens the adapter whose name contains `wanted`, or the strongest there is.
+    ///
+    /// # Errors
+    /// [`Error::NoGpu`] where there is no such adapter, or it lacks what the kernels need.
+    pub fn open(wanted: Option<&str>) -> Result<Gpu> {
+        let (adapter, info) = adapter::choose(wanted)?;
+        let useful = Features::IMMEDIATES
+            | Features::TIMESTAMP_QUERY
+            | Features::TIMESTAMP_QUERY_INSIDE_ENCODERS
+            | Features::TIMESTAMP_QUERY_INSIDE_PASSES
+            | Features::SHADER_F16
+            | Features::SUBGROUP;
+        let features = adapter.features() & useful;
+        if !features.contains(Features::IMMEDIATES) {
+            return Err(Error::NoGpu(format!("{} takes no immediate data (push constants)", info.name)));
+        }
+        let descriptor = wgpu::DeviceDescriptor {
+            label: Some("radialsim"),
+            required_features: features,
+            required_limits: Limits { max_immediate_size: MOST_PARAMETER_BYTES, ..adapter.limits() },
+            ..Default::default()
+        };
+        let (device, queue) = pollster::block_on(adapter.request_device(&descriptor))
+            .map_err(|error| Error::NoGpu(format!("{} cannot be opened: {error}", info.name)))?;
+        let wrong = Arc::new(Mutex::new(None));
+        let note = |wrong: &Arc<Mutex<Option<String>>>, what: String| {
+            wrong.lock().expect("nothing panics while it notes").get_or_insert(what);
+        };
+        let (of_errors, of_loss) = (wrong.clone(), wrong.clone());
+        device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| note(&of_errors, one_line(&error.to_string()))));
+        device.set_device_lost_callback(move |reason, text| {
+            if reason != wgpu::DeviceLostReason::Destroyed {
+                note(&of_loss, format!("the device was lost: {}", one_line(&text)));
+            }
+        });
+        Ok(Gpu { device, queue, info, wrong, pipelines: Default::default(), allocated: Default::default() })
+    }
+
+    /// What it is.
+    pub fn info(&self) -> &AdapterInfo {
+        &self.info
+    }
+
+    /// Bytes of all buffers made so far.
+    pub fn allocated_bytes(&self) -> u64 {
+        self.allocated.get()
+    }
+
+    /// Whether kernels can say when they began and ended.
+    pub fn timestamps(&self) -> bool {
+        let needed = Features::TIMESTAMP_QUERY | Features::TIMESTAMP_QUERY_INSIDE_PASSES;
+        self.device.features().contains(needed)
+    }
+
+    /// A buffer of this many bytes (at least 16, rounded up to 16), zeros.
+    ///
+    /// # Errors
+    /// More bytes than a buffer or a binding can have, and no memory left.
+    pub fn buffer(&self, what: &str, bytes: u64) -> Result<Buffer> {
+        let size = bytes.max(16).next_multiple_of(16);
+        let most = self.info.max_buffer_bytes.min(self.info.max_binding_bytes);
+        if size > most {
+            return Err(Error::Gpu(format!(
+                "{what} takes {size} bytes, and a buffer of {} holds at most {most}",
+                self.info.name
+            )));
+        }
+        let usage = BufferUsages::STORAGE | BufferUsages::COPY_DST | BufferUsages::COPY_SRC;
+        let scope = self.device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
+        let descriptor = wgpu::BufferDescriptor { label: Some(what), size, usage, mapped_at_creation: false };
+        let raw = self.device.create_buffer(&descriptor);
+        if pollster::block_on(scope.pop()).is_some() {
+            return Err(Error::Gpu(format!("no memory is left for {what} ({size} bytes)")));
+        }
+        self.allocated.set(self.allocated.get() + size);
+        Ok(Buffer { raw })
+    }
+
+    /// A buffer that holds these values.
+    ///
+    /// # Errors
+    /// As [`Gpu::buffer`].
+    pub fn upload<T: bytemuck::NoUninit>(&self, what: &str, values: &[T]) -> Result<Buffer> {
+        let bytes: &[u8] = bytemuck::cast_slice(values);
+        let buffer = self.buffer(what, bytes.len() as u64)?;
+        self.write(&buffer, 0, values);
+        Ok(buffer)
+    }
+
+    /// Writes values at a byte offset, before whatever is submitted next.
+    pub fn write<T: bytemuck::NoUninit>(&self, buffer: &Buffer, offset: u64, values: &[T]) {
+        if !values.is_empty() {
+            self.queue.write_buffer(&buffer.raw, offset, bytemuck::cast_slice(values));
+        }
+    }
+
+    /// The first `count` values of a buffer, when everything submitted is done.
+    ///
+    /// # Errors
+    /// A device that is lost or does not answer.
+    pub fn read<T: bytemuck::Pod>(&self, buffer: &Buffer, count: usize) -> Result<Vec<T>> {
+        let bytes = (count * size_of::<T>()) as u64;
+        if bytes == 0 {
+            return Ok(Vec::new());
+        }
+        let staging = self.staging(bytes);
+        let mut encoder = self.device.create_command_encoder(&Default::default());
+        encoder.copy_buffer_to_buffer(&buffer.raw, 0, &staging, 0, staging.size());
+        self.queue.submit([encoder.finish()]);
+        self.mapped(&staging, bytes)
+    }
+
+    /// A buffer that the host can map.
+    pub(super) fn staging(&self, bytes: u64) -> wgpu::Buffer {
+        self.device.create_buffer(&wgpu::BufferDescriptor {
+            label: Some("read-back"),
+            size: bytes.next_multiple_of(4),
+            usage: BufferUsages::COPY_DST | BufferUsages::MAP_READ,
+            mapped_at_creation: false,
+        })
+    }
+
+    /// What a staging buffer holds, when everything submitted is done. It can be used again.
+    pub(super) fn mapped<T: bytemuck::Pod>(&self, staging: &wgpu::Buffer, bytes: u64) -> Result<Vec<T>> {
+        let slice = staging.slice(..bytes.next_multiple_of(4));
+        slice.map_async(wgpu::MapMode::Read, |_| {});
+        self.wait()?;
+        let view = slice.get_mapped_range();
+        let view = view.map_err(|error| Error::Gpu(format!("a result cannot be read back: {error}")))?;
+        let values = bytemuck::pod_collect_to_vec(&view[..bytes as usize]);
+        drop(view);
+        staging.unmap();
+        Ok(values)
+    }
+
+    /// Waits until everything submitted is done.
+    ///
+    /// # Errors
+    /// A device that is lost, does not answer, or refused a command since the last wait.
+    pub fn wait(&self) -> Result<()> {
+        let polled = self.device.poll(wgpu::PollType::Wait { submission_index: None, timeout: Some(PATIENCE) });
+        self.check()?;
+        polled.map(|_| ()).map_err(|error| {
+            Error::Gpu(format!("{} did not answer within {} s: {error}", self.info.name, PATIENCE.as_secs()))
+        })
+    }
+
+    /// What went wrong so far.
+    pub(super) fn check(&self) -> Result<()> {
+        let wrong = self.wrong.lock().expect("nothing panics while it notes").take();
+        wrong.map_or(Ok(()), |what| Err(Error::Gpu(what)))
+    }
+
+    /// Gives the device up; every later call fails. For tests of what happens then.
+    pub fn destroy(&self) {
+        self.device.destroy();
+        let mut wrong = self.wrong.lock().expect("nothing panics while it notes");
+        wrong.get_or_insert("the device was lost: it was given up".into());
+    }
+}
+
+/// A driver's or validator's text on one line, shortened.
+fn one_line(text: &str) -> String {
+    shorten(&text.split_whitespace().collect::<Vec<_>>().join(" "))
+}

@@ -1,0 +1,152 @@
+//! All shaders with the layouts of their parameters. Each stands in `shaders/` under the name of its kernel.
+
+use super::pipeline::Shader;
+use bytemuck::{Pod, Zeroable};
+
+macro_rules! shader {
+    ($name:literal) => {
+        Shader { name: $name, source: include_str!(concat!("../../shaders/", $name, ".wgsl")) }
+    };
+}
+
+/// Parameters of a shader: a struct as WGSL lays it out, all members of four bytes.
+macro_rules! parameters {
+    ($(#[$doc:meta])* $name:ident { $($field:ident: $kind:ty),* $(,)? }) => {
+        $(#[$doc])*
+        #[repr(C)]
+        #[derive(Clone, Copy, Debug, Pod, Zeroable)]
+        #[expect(missing_docs, reason = "each member is explained in the shader")]
+        pub struct $name { $(pub $field: $kind),* }
+
+        impl $name {
+            /// Members in order: name and offset in bytes.
+            pub fn members() -> Vec<(&'static str, u32)> {
+                vec![$((stringify!($field), std::mem::offset_of!($name, $field) as u32)),*]
+            }
+        }
+    };
+}
+
+pub const ACTIVATION: Shader = shader!("activation");
+pub const ATTENTION_DECODE: Shader = shader!("attention_decode");
+pub const ATTENTION_PREFILL: Shader = shader!("attention_prefill");
+pub const EMBED_ROWS: Shader = shader!("embed_rows");
+pub const GATED_ACTIVATION: Shader = shader!("gated_activation");
+pub const GATHER_ROWS: Shader = shader!("gather_rows");
+pub const KV_WRITE: Shader = shader!("kv_write");
+pub const LAYER_NORM: Shader = shader!("layer_norm");
+pub const MATMUL_ROWS32: Shader = shader!("matmul_rows32");
+pub const MATMUL_ROWS8: Shader = shader!("matmul_rows8");
+pub const MATVEC_F16: Shader = shader!("matvec_f16");
+pub const MATVEC_F32: Shader = shader!("matvec_f32");
+pub const MATVEC_Q4: Shader = shader!("matvec_q4");
+pub const MATVEC_Q8: Shader = shader!("matvec_q8");
+pub const PROBE_COPY: Shader = shader!("probe_copy");
+pub const PROBE_EMPTY: Shader = shader!("probe_empty");
+pub const PROBE_FMA: Shader = shader!("probe_fma");
+pub const PROBE_READ: Shader = shader!("probe_read");
+pub const RESIDUAL_ADD: Shader = shader!("residual_add");
+pub const RESIDUAL_ORACLE: Shader = shader!("residual_oracle");
+pub const RMS_NORM: Shader = shader!("rms_norm");
+pub const ROPE: Shader = shader!("rope");
+pub const ROUTER: Shader = shader!("router");
+pub const SAMPLE: Shader = shader!("sample");
+pub const SCATTER_ROWS: Shader = shader!("scatter_rows");
+
+parameters!(
+    /// Of `matvec_*`, `matmul_rows8` and `matmul_rows32`.
+    MatMul {
+        inner4: u32, columns: u32, input_stride4: u32, output_stride: u32, row_words: u32, layer_words: u32,
+        rows_at: u32, columns_at: u32, first_row: u32, layer_rows: u32,
+    }
+);
+parameters!(
+    /// Of `attention_decode`.
+    AttentionDecode {
+        heads: u32, group: u32, head4: u32, kv4: u32, query_stride4: u32, output_stride4: u32, rows: u32, scale: f32,
+        count: u32,
+    }
+);
+parameters!(
+    /// Of `attention_prefill`.
+    AttentionPrefill {
+        heads: u32, group: u32, head4: u32, kv4: u32, query_stride4: u32, output_stride4: u32, tiles: u32, scale: f32,
+    }
+);
+parameters!(
+    /// Of `rms_norm` and `layer_norm`.
+    Norm { rows: u32, width4: u32, input_stride4: u32, output_stride4: u32, layers: u32, epsilon: f32 }
+);
+parameters!(
+    /// Of `rope`.
+    Rope { rows: u32, heads: u32, half: u32, stride: u32, positions: u32 }
+);
+parameters!(
+    /// Of `kv_write`.
+    KvWrite { rows: u32, width4: u32, stride4: u32, from4: u32, entries: u32 }
+);
+parameters!(
+    /// Of `gather_rows` and `scatter_rows`.
+    MoveRows { rows: u32, width4: u32, from_stride4: u32, to_stride4: u32, indices: u32 }
+);
+parameters!(
+    /// Of `activation` and `gated_activation`.
+    Activation { rows: u32, width4: u32, input_stride4: u32, output_stride4: u32 }
+);
+parameters!(
+    /// Of `residual_add`.
+    ResidualAdd { rows: u32, width4: u32, stream_stride4: u32, branch_stride4: u32, mask: u32 }
+);
+parameters!(
+    /// Of `residual_oracle`.
+    ResidualOracle {
+        rows: u32, width4: u32, stream_stride4: u32, branch_stride4: u32, record: u32, records: u32, over_input: u32,
+        threshold: f32, begins: u32,
+    }
+);
+parameters!(
+    /// Of `embed_rows`.
+    EmbedRows { rows: u32, width4: u32, stride4: u32, row_words: u32, tokens: u32, first: u32, count: u32 }
+);
+parameters!(
+    /// Of `sample`.
+    Sample { rows: u32, vocabulary: u32, stride: u32, top: u32, targets: u32, first: u32 }
+);
+parameters!(
+    /// Of `router`.
+    Router { rows: u32, width4: u32, stride4: u32, hidden: u32, options: u32, decisions: u32 }
+);
+
+/// A shader with the members of its parameters (name and offset).
+pub type Described = (Shader, Vec<(&'static str, u32)>);
+
+/// All shaders.
+pub fn all() -> Vec<Described> {
+    vec![
+        (ACTIVATION, Activation::members()),
+        (ATTENTION_DECODE, AttentionDecode::members()),
+        (ATTENTION_PREFILL, AttentionPrefill::members()),
+        (EMBED_ROWS, EmbedRows::members()),
+        (GATED_ACTIVATION, Activation::members()),
+        (GATHER_ROWS, MoveRows::members()),
+        (KV_WRITE, KvWrite::members()),
+        (LAYER_NORM, Norm::members()),
+        (MATMUL_ROWS32, MatMul::members()),
+        (MATMUL_ROWS8, MatMul::members()),
+        (MATVEC_F16, MatMul::members()),
+        (MATVEC_F32, MatMul::members()),
+        (MATVEC_Q4, MatMul::members()),
+        (MATVEC_Q8, MatMul::members()),
+        (PROBE_COPY, Vec::new()),
+        (PROBE_EMPTY, Vec::new()),
+        (PROBE_FMA, Vec::new()),
+        (PROBE_READ, Vec::new()),
+        (RESIDUAL_ADD, ResidualAdd::members()),
+        (RESIDUAL_ORACLE, ResidualOracle::members()),
+        (RMS_NORM, Norm::members()),
+        (ROPE, Rope::members()),
+        (ROUTER, Router::members()),
+        (SAMPLE, Sample::members()),
+        (SCATTER_ROWS, MoveRows::members()),
+    ]
+}

@@ -1,0 +1,123 @@
+//! The `.bin` files of llama2.c (`run.c` of karpathy/llama2.c, version 0): seven 32-bit integers, then all weights as f32.
+
+use super::{Checkpoint, Format, Name, Part, Place, Rope, Words, bytes};
+use crate::error::{Error, InputError, Result};
+use crate::model::{Activation, Input, Model, Norm};
+use crate::units::Dtype;
+use std::collections::HashMap;
+use std::fs::File;
+use std::path::Path;
+
+const HEADER: [&str; 7] = ["dim", "hidden_dim", "n_layers", "n_heads", "n_kv_heads", "vocab_size", "seq_len"];
+const HEADER_BYTES: u64 = 28;
+
+/// Opens a `.bin` file.
+pub fn open(path: &Path) -> Result<Checkpoint> {
+    let mut file = File::open(path).map_err(Error::io(path, "read"))?;
+    let length = file.metadata().map_err(Error::io(path, "read"))?.len();
+    let wrong = |key: &str, found: &dyn std::fmt::Display, what: String| -> Error {
+        InputError::expected(what).key(key).found(found).file(path).into()
+    };
+    if length < HEADER_BYTES {
+        return Err(wrong("header", &format!("{length} bytes"), format!("at least {HEADER_BYTES}")));
+    }
+    let header = bytes::at(&mut file, 0, HEADER_BYTES).map_err(Error::io(path, "read"))?;
+    let mut numbers = [0u64; 7];
+    let mut tied = true;
+    for (index, (number, bytes)) in numbers.iter_mut().zip(header.chunks_exact(4)).enumerate() {
+        let found = i32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
+        // A negative vocabulary says that the head is a matrix of its own.
+        let value = if index == 5 { found.unsigned_abs() } else { found.max(0) as u32 };
+        tied &= index != 5 || found > 0;
+        if !(1..=1 << 24).contains(&value) {
+            return Err(wrong(HEADER[index], &found, "1 to 16777216".into()));
+        }
+        *number = value.into();
+    }
+    let [hidden, ffn, layers, heads, kv_heads, vocabulary, sequence] = numbers;
+    if !hidden.is_multiple_of(heads) || !heads.is_multiple_of(kv_heads) || layers > 65_535 {
+        let found = format!("{hidden} wide, {heads} heads, {kv_heads} kv heads, {layers} layers");
+        return Err(wrong("header", &found, "heads that divide the width, kv heads that divide the heads".into()));
+    }
+    let model = Model {
+        name: path.file_stem().map_or_else(String::new, |stem| crate::error::shorten(&stem.to_string_lossy())),
+        source: "llama2.c".into(),
+        layers: layers as u32,
+        hidden,
+        heads,
+        kv_heads,
+        head_dim: hidden / heads,
+        ffn,
+        gated: true,
+        activation: Activation::Silu,
+        norm: Norm::Rms,
+        final_norm: true,
+        rope: true,
+        qkv_bias: false,
+        bias: false,
+        qk_norm: false,
+        input: Input::Tokens { vocabulary, width: hidden },
+        outputs: vocabulary,
+        tied,
+        positions: 0,
+        weights: Dtype::F32,
+        embedding_weights: Dtype::F32,
+        activations: Dtype::F32,
+        kv: Dtype::F32,
+    };
+    model.check().map_err(|error| error.in_file(path))?;
+    let (tensors, end) = tensors(&model, sequence);
+    if end != length {
+        return Err(wrong("length", &length, format!("{end} bytes for a model of these shapes")));
+    }
+    let beside = |name: String| Some(path.with_file_name(name)).filter(|file| file.exists());
+    let words = beside(format!("tok{vocabulary}.bin")).or_else(|| beside("tokenizer.bin".into()));
+    Ok(Checkpoint {
+        model,
+        // `rmsnorm` and `forward` of run.c.
+        epsilon: 1e-5,
+        rope: Some(Rope { theta: 10_000.0, interleaved: true }),
+        position_offset: 0,
+        files: vec![path.to_owned()],
+        tensors,
+        words: Words::Llama2c(words, vocabulary),
+    })
+}
+
+/// Where each tensor lies, and the end of the file.
+fn tensors(model: &Model, sequence: u64) -> (HashMap<Name, Place>, u64) {
+    let (mut tensors, mut offset) = (HashMap::new(), HEADER_BYTES);
+    let (hidden, q, kv, ffn) = (model.hidden, model.q_dim(), model.kv_dim(), model.ffn);
+    let mut add = |name: Name, called: &str, rows: u64, width: u64| {
+        let (rows, width) = (rows as usize, width as usize);
+        let place = Place { called: called.into(), file: 0, offset, format: Format::F32, rows, width };
+        offset += (rows * width) as u64 * 4;
+        tensors.insert(name, place);
+    };
+    add(Name::Embedding, "token_embedding_table", model.outputs, hidden);
+    let parts = [
+        (Part::AttentionNorm, "rms_att_weight", 1, hidden),
+        (Part::Q, "wq", q, hidden),
+        (Part::K, "wk", kv, hidden),
+        (Part::V, "wv", kv, hidden),
+        (Part::O, "wo", hidden, q),
+        (Part::FfnNorm, "rms_ffn_weight", 1, hidden),
+        (Part::Gate, "w1", ffn, hidden),
+        (Part::Down, "w2", hidden, ffn),
+        (Part::Up, "w3", ffn, hidden),
+    ];
+    // One kind of tensor for all layers after the other.
+    for (part, called, rows, width) in parts {
+        (0..model.layers).for_each(|layer| add(Name::Layer(layer, part), called, rows, width));
+    }
+    add(Name::FinalNorm, "rms_final_weight", 1, hidden);
+    // Two tables of rotations that run.c skips too.
+    let skipped = 2 * sequence * (model.head_dim / 2) * 4;
+    let head = offset + skipped;
+    if !model.tied {
+        let (rows, width) = (model.outputs as usize, hidden as usize);
+        let called = "wcls".into();
+        tensors.insert(Name::Head, Place { called, file: 0, offset: head, format: Format::F32, rows, width });
+    }
+    (tensors, head + u64::from(!model.tied) * model.outputs * hidden * 4)
+}

@@ -1,0 +1,312 @@
+//! Real weights: model files as shapes, tensors and a tokenizer. Nothing is loaded before it is asked for.
+//!
+//! Read are folders as Hugging Face keeps them (`config.json`, safetensors, `tokenizer.json`), GGUF files, and the `.bin`
+//! files of llama2.c. Each says the same things in its own way; a [`Checkpoint`] says them in one.
+
+mod bytes;
+mod folder;
+mod gguf;
+mod gguf_model;
+mod llama2c;
+mod tensor;
+mod tokenizer;
+mod vocabulary;
+
+pub use tensor::{Format, Tensor};
+pub use tokenizer::{Stream, Tokenizer};
+
+use crate::error::{Error, InputError, Result};
+use crate::model::Model;
+use std::collections::HashMap;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+/// A model with its weights, not yet read: shapes, and where each tensor lies.
+#[derive(Debug)]
+pub struct Checkpoint {
+    model: Model,
+    epsilon: f64,
+    rope: Option<Rope>,
+    position_offset: u32,
+    files: Vec<PathBuf>,
+    tensors: HashMap<Name, Place>,
+    words: Words,
+}
+
+/// How queries and keys are rotated by position.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Rope {
+    /// Base of the angles: pair `i` of a head turns by `position / theta^(2 i / head_dim)`.
+    pub theta: f64,
+    /// Whether values 2i and 2i + 1 turn together (GGUF's llama, llama2.c), rather than i and i + head_dim / 2 (Hugging Face).
+    pub interleaved: bool,
+}
+
+/// A tensor of a model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[expect(missing_docs, reason = "the names are those of the parts of a transformer")]
+pub enum Name {
+    Embedding,
+    Positions,
+    FinalNorm,
+    FinalNormBias,
+    /// Absent where the model is tied: the embedding then serves.
+    Head,
+    Layer(u32, Part),
+}
+
+/// A tensor of a layer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[expect(missing_docs, reason = "the names are those of the parts of a layer")]
+pub enum Part {
+    AttentionNorm,
+    AttentionNormBias,
+    Q,
+    K,
+    V,
+    O,
+    QBias,
+    KBias,
+    VBias,
+    OBias,
+    QNorm,
+    KNorm,
+    FfnNorm,
+    FfnNormBias,
+    Gate,
+    Up,
+    Down,
+    UpBias,
+    DownBias,
+}
+
+/// Where a tensor lies and what it is.
+#[derive(Clone, Debug)]
+struct Place {
+    /// Its name in the file.
+    called: String,
+    /// Which of the files.
+    file: usize,
+    offset: u64,
+    format: Format,
+    rows: usize,
+    width: usize,
+}
+
+/// Where the tokenizer comes from.
+#[derive(Debug)]
+enum Words {
+    /// A `tokenizer.json`, and the ids that end a generation.
+    Json(PathBuf, Vec<u32>),
+    /// Taken from a GGUF file.
+    Listed(PathBuf, Box<vocabulary::Vocabulary>),
+    /// A `tokenizer.bin` of llama2.c for a vocabulary of this size; absent where none was found.
+    Llama2c(Option<PathBuf>, u64),
+}
+
+impl Checkpoint {
+    /// Opens a model: a folder of Hugging Face's, a GGUF file (or a folder that holds exactly one), or a llama2.c `.bin`.
+    ///
+    /// # Errors
+    /// What is broken, with file, tensor or key, what was found and what was expected.
+    pub fn open(path: impl AsRef<Path>) -> Result<Checkpoint> {
+        let path = path.as_ref();
+        let kind = std::fs::metadata(path).map_err(Error::io(path, "read"))?;
+        let file = if kind.is_dir() { only_gguf(path)? } else { Some(path.to_owned()) };
+        let checkpoint = match file {
+            None => folder::open(path)?,
+            Some(file) if has_ending(&file, "bin") => llama2c::open(&file)?,
+            Some(file) => gguf_model::open(&file)?,
+        };
+        checkpoint.check()?;
+        Ok(checkpoint)
+    }
+
+    /// Its shapes.
+    pub fn model(&self) -> &Model {
+        &self.model
+    }
+
+    /// What norms add to the mean square before its root.
+    pub fn epsilon(&self) -> f64 {
+        self.epsilon
+    }
+
+    /// Its rotary embedding; `None` where it has none.
+    pub fn rope(&self) -> Option<Rope> {
+        self.rope
+    }
+
+    /// Row of the position embeddings that position 0 takes.
+    pub fn position_offset(&self) -> u32 {
+        self.position_offset
+    }
+
+    /// The files it is read from.
+    pub fn files(&self) -> &[PathBuf] {
+        &self.files
+    }
+
+    /// Whether it has this tensor.
+    pub fn has(&self, name: Name) -> bool {
+        self.tensors.contains_key(&name)
+    }
+
+    /// Format of the layers' matrices, by the attention output of the first.
+    pub fn format(&self) -> Format {
+        self.tensors[&Name::Layer(0, Part::O)].format
+    }
+
+    /// Format and shape of a tensor, without reading it: (format, rows, width).
+    ///
+    /// # Errors
+    /// A tensor that is not there.
+    pub fn shape(&self, name: Name) -> Result<(Format, usize, usize)> {
+        let place = self.place(name)?;
+        Ok((place.format, place.rows, place.width))
+    }
+
+    /// Reads a tensor.
+    ///
+    /// # Errors
+    /// A tensor that is not there, and a file that cannot be read.
+    pub fn tensor(&self, name: Name) -> Result<Tensor> {
+        let place = self.place(name)?;
+        let path = &self.files[place.file];
+        let mut file = File::open(path).map_err(Error::io(path, "read"))?;
+        let length = place.format.bytes((place.rows * place.width) as u64);
+        let bytes = bytes::at(&mut file, place.offset, length).map_err(Error::io(path, "read"))?;
+        Ok(Tensor { rows: place.rows, width: place.width, format: place.format, bytes })
+    }
+
+    /// Its tokenizer.
+    ///
+    /// # Errors
+    /// None found, or a broken one.
+    pub fn tokenizer(&self) -> Result<Tokenizer> {
+        match &self.words {
+            Words::Json(path, end) => Tokenizer::from_json(path, end.clone()),
+            Words::Listed(path, words) => Tokenizer::listed(words).map_err(|error| error.in_file(path)),
+            Words::Llama2c(Some(path), count) => {
+                Tokenizer::listed(&vocabulary::llama2c(path, *count)?).map_err(|error| error.in_file(path))
+            }
+            Words::Llama2c(None, count) => {
+                let what = format!("a tok{count}.bin or tokenizer.bin beside it");
+                Err(InputError::expected(what).key("tokenizer").file(&self.files[0]).into())
+            }
+        }
+    }
+
+    fn place(&self, name: Name) -> Result<&Place> {
+        self.tensors.get(&name).ok_or_else(|| {
+            let what = format!("a tensor for {name:?}");
+            InputError::expected(what).key("tensors").file(&self.files[0]).into()
+        })
+    }
+
+    /// Every tensor that the shapes ask for is there, in the shape that they ask for, within its file.
+    fn check(&self) -> Result<()> {
+        for (name, rows, width) in needed(&self.model) {
+            let place = self.place(name)?;
+            if (place.rows as u64, place.width as u64) != (rows, width) {
+                let found = format!("{} x {}", place.rows, place.width);
+                let what = format!("{rows} x {width}, as the model's shapes say");
+                let wrong = InputError::expected(what).key(&place.called).found(found);
+                return Err(wrong.file(&self.files[place.file]).into());
+            }
+        }
+        let known: Vec<Name> = needed(&self.model).into_iter().map(|(name, ..)| name).collect();
+        // A bias that the shapes do not know would be left out in silence.
+        let unknown = self.tensors.iter().find(|(name, _)| !known.contains(name));
+        if let Some((name, place)) = unknown {
+            let what = format!("no tensor for {name:?} in a model of these shapes");
+            return Err(InputError::expected(what).key(&place.called).file(&self.files[place.file]).into());
+        }
+        self.check_ranges()
+    }
+
+    /// No tensor ends behind its file, and no two overlap.
+    fn check_ranges(&self) -> Result<()> {
+        for (index, path) in self.files.iter().enumerate() {
+            let length = std::fs::metadata(path).map_err(Error::io(path, "read"))?.len();
+            let mut places: Vec<_> = self.tensors.values().filter(|place| place.file == index).collect();
+            places.sort_by(|a, b| (a.offset, &a.called).cmp(&(b.offset, &b.called)));
+            let mut before = (0, "");
+            for place in places {
+                let end = place.offset.saturating_add(place.format.bytes((place.rows * place.width) as u64));
+                let wrong = if end > length {
+                    format!("its end within the {length} bytes of the file")
+                } else if place.offset < before.0 {
+                    format!("it behind {}, which ends at byte {}", before.1, before.0)
+                } else {
+                    before = (end, &place.called);
+                    continue;
+                };
+                let found = format!("bytes {} to {end}", place.offset);
+                return Err(InputError::expected(wrong).key(&place.called).found(found).file(path).into());
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Every tensor of a model of these shapes: name, rows, width.
+fn needed(model: &Model) -> Vec<(Name, u64, u64)> {
+    use crate::model::{Input, Norm};
+    let (hidden, q, kv, ffn) = (model.hidden, model.q_dim(), model.kv_dim(), model.ffn);
+    let mut all = Vec::new();
+    if let Input::Tokens { vocabulary, width } = model.input {
+        all.push((Name::Embedding, vocabulary, width));
+    }
+    let mut add = |wanted: bool, name, rows, width| all.extend(wanted.then_some((name, rows, width)));
+    let layer_norm = model.norm == Norm::Layer;
+    add(model.positions > 0, Name::Positions, model.positions, hidden);
+    add(model.final_norm, Name::FinalNorm, 1, hidden);
+    add(model.final_norm && layer_norm, Name::FinalNormBias, 1, hidden);
+    add(!model.tied, Name::Head, model.outputs, hidden);
+    for layer in 0..model.layers {
+        let mut part = |wanted, part, rows, width| add(wanted, Name::Layer(layer, part), rows, width);
+        part(true, Part::AttentionNorm, 1, hidden);
+        part(layer_norm, Part::AttentionNormBias, 1, hidden);
+        part(true, Part::Q, q, hidden);
+        part(true, Part::K, kv, hidden);
+        part(true, Part::V, kv, hidden);
+        part(true, Part::O, hidden, q);
+        part(model.qkv_bias, Part::QBias, 1, q);
+        part(model.qkv_bias, Part::KBias, 1, kv);
+        part(model.qkv_bias, Part::VBias, 1, kv);
+        part(model.bias, Part::OBias, 1, hidden);
+        part(model.qk_norm, Part::QNorm, 1, model.head_dim);
+        part(model.qk_norm, Part::KNorm, 1, model.head_dim);
+        part(true, Part::FfnNorm, 1, hidden);
+        part(layer_norm, Part::FfnNormBias, 1, hidden);
+        part(model.gated, Part::Gate, ffn, hidden);
+        part(true, Part::Up, ffn, hidden);
+        part(true, Part::Down, hidden, ffn);
+        part(model.bias, Part::UpBias, 1, ffn);
+        part(model.bias, Part::DownBias, 1, hidden);
+    }
+    all
+}
+
+/// The GGUF file of a folder that holds one and no `config.json`.
+fn only_gguf(folder: &Path) -> Result<Option<PathBuf>> {
+    if folder.join("config.json").exists() {
+        return Ok(None);
+    }
+    let entries = std::fs::read_dir(folder).map_err(Error::io(folder, "read"))?;
+    let files = entries.collect::<std::io::Result<Vec<_>>>().map_err(Error::io(folder, "read"))?;
+    let mut found: Vec<_> =
+        files.iter().map(std::fs::DirEntry::path).filter(|path| has_ending(path, "gguf")).collect();
+    match found.len() {
+        1 => Ok(found.pop()),
+        count => {
+            let what = "a folder with a config.json, or with one .gguf file";
+            Err(InputError::expected(what).found(format!("{count} .gguf files")).file(folder).into())
+        }
+    }
+}
+
+fn has_ending(path: &Path, ending: &str) -> bool {
+    path.extension().is_some_and(|found| found.eq_ignore_ascii_case(ending))
+}
