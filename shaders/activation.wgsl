@@ -23,6 +23,6 @@ fn bent(x: vec4<f32>) -> vec4<f32> {
 @compute @workgroup_size(WORKGROUP)
 fn main(@builtin(global_invocation_id) id: vec3<u32>) {
     if (id.x >= p.width4 || id.y >= p.rows) { return; }
-    let from = id.y * p.input_stride4 + id.x;
-    output[id.y * p.output_stride4 + id.x] = bent(input[from]);
+    let from_at = id.y * p.input_stride4 + id.x;
+    output[id.y * p.output_stride4 + id.x] = bent(input[from_at]);
 }

@@ -86,7 +86,7 @@ fn main(
             if (b < p.head4) { sum_b = fma(vec4<f32>(share), cache[at + b], sum_b); }
         }
     }
-    let to = row * p.output_stride4 + head * p.head4;
-    if (a < p.head4) { output[to + a] = sum_a / total; }
-    if (b < p.head4) { output[to + b] = sum_b / total; }
+    let to_at = row * p.output_stride4 + head * p.head4;
+    if (a < p.head4) { output[to_at + a] = sum_a / total; }
+    if (b < p.head4) { output[to_at + b] = sum_b / total; }
 }

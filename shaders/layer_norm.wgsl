@@ -26,21 +26,21 @@ fn main(
 ) {
     let row = group.x * subgroups + subgroup;
     if (row >= p.rows) { return; }
-    let from = row * p.input_stride4;
+    let from_at = row * p.input_stride4;
     let count = f32(4u * p.width4);
     var sum = vec4<f32>();
-    for (var i = lane; i < p.width4; i += size) { sum += input[from + i]; }
+    for (var i = lane; i < p.width4; i += size) { sum += input[from_at + i]; }
     let mean = subgroupAdd(dot(sum, vec4<f32>(1.0))) / count;
     var squares = vec4<f32>();
     for (var i = lane; i < p.width4; i += size) {
-        let x = input[from + i] - mean;
+        let x = input[from_at + i] - mean;
         squares = fma(x, x, squares);
     }
     let variance = subgroupAdd(dot(squares, vec4<f32>(1.0))) / count;
     let scale = 1.0 / sqrt(variance + p.epsilon);
     let weight = lists[p.layers + row] * 2u * p.width4;
-    let to = row * p.output_stride4;
+    let to_at = row * p.output_stride4;
     for (var i = lane; i < p.width4; i += size) {
-        output[to + i] = fma((input[from + i] - mean) * scale, weights[weight + i], weights[weight + p.width4 + i]);
+        output[to_at + i] = fma((input[from_at + i] - mean) * scale, weights[weight + i], weights[weight + p.width4 + i]);
     }
 }

@@ -15,6 +15,7 @@ struct Params {
     columns_at: u32,    // first column of the output: the matrix may be split over buffers
     first_row: u32,     // first row of the matrix
     layer_rows: u32,    // rows of a layer's matrix, and biases
+    from_row: u32,      // tiles say it here
 }
 var<immediate> p: Params;
 

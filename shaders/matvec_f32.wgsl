@@ -14,6 +14,7 @@ struct Params {
     columns_at: u32,    // first column of the output: the matrix may be split over buffers
     first_row: u32,     // first row of the matrix
     layer_rows: u32,    // rows of a layer's matrix, and biases
+    from_row: u32,      // first row of input and output
 }
 var<immediate> p: Params;
 
@@ -46,8 +47,8 @@ fn main(
     @builtin(subgroup_invocation_id) lane: u32,
 ) {
     let column = id.x * 4u;
-    let row = id.y;
-    let layer = lists[p.rows_at + row];
+    let row = p.from_row + id.y;
+    let layer = lists[p.rows_at + id.y];
     let last = p.columns - 1u;
     let wanted = vec4<u32>(column, column + 1u, column + 2u, column + 3u);
     var rows = (vec4<u32>(layer * p.layer_words) + (min(wanted, vec4<u32>(last)) + p.first_row) * p.row_words) / 4u;

@@ -36,12 +36,12 @@ fn main(
     let row = group.x * subgroups + subgroup;
     if (row >= p.rows) { return; }
     let at = row * p.stream_stride4;
-    let from = row * p.branch_stride4;
+    let from_at = row * p.branch_stride4;
     var bb = vec4<f32>();
     var xx = vec4<f32>();
     var yy = vec4<f32>();
     for (var i = lane; i < p.width4; i += size) {
-        let b = branch[from + i];
+        let b = branch[from_at + i];
         let x = stream[at + i];
         let y = x + b;
         bb = fma(b, b, bb);
@@ -58,7 +58,7 @@ fn main(
     var along = vec4<f32>();
     var start = vec4<f32>();
     for (var i = lane; i < p.width4; i += size) {
-        let y = stream[at + i] + select(vec4<f32>(), branch[from + i], taken);
+        let y = stream[at + i] + select(vec4<f32>(), branch[from_at + i], taken);
         stream[at + i] = y;
         let s = starts[at + i];
         added = fma(y - s, y - s, added);

@@ -26,17 +26,17 @@ fn main(
 ) {
     let row = group.x * subgroups + subgroup;
     if (row >= p.rows) { return; }
-    let from = row * p.input_stride4;
+    let from_at = row * p.input_stride4;
     var squares = vec4<f32>();
     for (var i = lane; i < p.width4; i += size) {
-        let x = input[from + i];
+        let x = input[from_at + i];
         squares = fma(x, x, squares);
     }
     let mean = subgroupAdd(dot(squares, vec4<f32>(1.0))) / f32(4u * p.width4);
     let scale = 1.0 / sqrt(mean + p.epsilon);
     let weight = lists[p.layers + row] * p.width4;
-    let to = row * p.output_stride4;
+    let to_at = row * p.output_stride4;
     for (var i = lane; i < p.width4; i += size) {
-        output[to + i] = input[from + i] * scale * weights[weight + i];
+        output[to_at + i] = input[from_at + i] * scale * weights[weight + i];
     }
 }

@@ -25,8 +25,8 @@ fn main(
 ) {
     let row = group.x;
     if (row >= p.rows) { return; }
-    let from = row * p.stride;
-    let to = (p.first + row) * (2u + 2u * p.top);
+    let from_at = row * p.stride;
+    let to_at = (p.first + row) * (2u + 2u * p.top);
     // Everything above or, if equal, before the last one found is taken already.
     var limit = 3.4e38;
     var limit_at = 0u;
@@ -35,7 +35,7 @@ fn main(
         var best = -3.4e38;
         var at = 0xffffffffu;
         for (var i = lane; i < p.vocabulary; i += size) {
-            let logit = logits[from + i];
+            let logit = logits[from_at + i];
             let free = place == 0u || logit < limit || (logit == limit && i > limit_at);
             if (free && logit > best) {
                 best = logit;
@@ -46,15 +46,15 @@ fn main(
         limit_at = subgroupMin(select(0xffffffffu, at, best == limit));
         if (place == 0u) { highest = limit; }
         if (lane == 0u) {
-            chosen[to + 2u + 2u * place] = limit_at;
-            chosen[to + 3u + 2u * place] = bitcast<u32>(limit);
+            chosen[to_at + 2u + 2u * place] = limit_at;
+            chosen[to_at + 3u + 2u * place] = bitcast<u32>(limit);
         }
     }
     var sum = 0.0;
-    for (var i = lane; i < p.vocabulary; i += size) { sum += exp(logits[from + i] - highest); }
+    for (var i = lane; i < p.vocabulary; i += size) { sum += exp(logits[from_at + i] - highest); }
     let total = subgroupAdd(sum);
     if (lane == 0u) {
-        chosen[to] = bitcast<u32>(highest + log(total));
-        chosen[to + 1u] = bitcast<u32>(logits[from + lists[p.targets + row]]);
+        chosen[to_at] = bitcast<u32>(highest + log(total));
+        chosen[to_at + 1u] = bitcast<u32>(logits[from_at + lists[p.targets + row]]);
     }
 }

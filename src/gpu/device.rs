@@ -93,6 +93,16 @@ impl Gpu {
         self.device.features().contains(needed)
     }
 
+    /// Lanes of a subgroup. Kernels exchange values between eight neighbours.
+    ///
+    /// # Errors
+    /// [`Error::NoGpu`] where the device has none, or smaller ones.
+    pub fn subgroup(&self) -> Result<u32> {
+        self.info.subgroups.map(|(smallest, _)| smallest).filter(|lanes| lanes % 8 == 0).ok_or_else(|| {
+            Error::NoGpu(format!("{} has no subgroups of 8 invocations or a multiple", self.info.name))
+        })
+    }
+
     /// A buffer of this many bytes (at least 16, rounded up to 16), zeros.
     ///
     /// # Errors
@@ -133,6 +143,15 @@ impl Gpu {
         if !values.is_empty() {
             self.queue.write_buffer(&buffer.raw, offset, bytemuck::cast_slice(values));
         }
+    }
+
+    /// Submits what was written, so that the host's copies are freed.
+    ///
+    /// # Errors
+    /// What went wrong before.
+    pub fn flush(&self) -> Result<()> {
+        self.queue.submit([]);
+        self.wait()
     }
 
     /// The first `count` values of a buffer, when everything submitted is done.

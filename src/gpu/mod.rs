@@ -1,12 +1,29 @@
 //! The GPU: shaders, the executor that runs routed layers with real weights, and timing. Only this room names wgpu.
 
 mod adapter;
+mod angles;
+mod cache;
+mod choice;
 mod device;
+mod executor;
+mod generate;
+mod ops;
+mod packed;
+mod pass;
 mod pipeline;
+mod plan;
+mod pool;
 mod recording;
+mod routing;
+pub mod shaders;
 
 pub use adapter::{AdapterInfo, adapters};
 pub use device::{Buffer, Gpu};
+pub use executor::{Chosen, Executor, Options, Oracle, Outcome, Pass, Ratio, Record};
+pub use generate::{Answer, Generated, Prompt, Settings, Watch};
+pub use ops::Done;
+pub use packed::{Form, pack, to_f16};
 pub use pipeline::{Constants, Pipeline, Shader};
+pub use pool::Precision;
 pub use recording::{Binding, Dispatch, Recording, Timing};
-pub mod shaders;
+pub use routing::Routing;

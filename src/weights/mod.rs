@@ -13,6 +13,7 @@ mod tokenizer;
 mod vocabulary;
 
 pub use tensor::{Format, Tensor};
+pub(crate) use tensor::f16 as half;
 pub use tokenizer::{Stream, Tokenizer};
 
 use crate::error::{Error, InputError, Result};

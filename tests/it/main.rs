@@ -11,6 +11,8 @@ mod cost_support;
 mod engine;
 mod engine_naive;
 mod fidelity;
+#[cfg(feature = "gpu")]
+mod golden;
 mod kv;
 mod lab;
 mod laws;
@@ -32,6 +34,8 @@ mod route_ids;
 mod series;
 mod serving;
 mod serving_metrics;
+#[cfg(feature = "gpu")]
+mod shaders;
 mod stretch;
 mod synth;
 mod tidy;
@@ -82,4 +86,19 @@ pub fn smollm2() -> Option<std::path::PathBuf> {
     );
     eprintln!("SKIPPED: {} is absent: run scripts/fetch-model", full.display());
     None
+}
+
+/// The GPU, or `None` (said) where the machine has none. `RADIALSIM_REQUIRE_GPU` turns absence into failure.
+/// `RADIALSIM_ADAPTER` names another than the strongest.
+#[cfg(feature = "gpu")]
+pub fn gpu() -> Option<radialsim::gpu::Gpu> {
+    let wanted = std::env::var("RADIALSIM_ADAPTER").ok();
+    match radialsim::gpu::Gpu::open(wanted.as_deref()) {
+        Ok(gpu) => Some(gpu),
+        Err(error) => {
+            assert!(std::env::var_os("RADIALSIM_REQUIRE_GPU").is_none(), "a GPU is required: {error}");
+            eprintln!("SKIPPED: {error}");
+            None
+        }
+    }
 }

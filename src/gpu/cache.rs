@@ -1,0 +1,63 @@
+//! The KV cache: for each layer and sequence the entries that its tokens left there, one behind the other. A token that
+//! leaves none at a layer leaves no gap either, so that what a query sees is always a run of entries from the first.
+
+use super::device::{Buffer, Gpu};
+use crate::error::{InputError, Result};
+use crate::model::Model;
+
+/// Entries of all layers; layers split over buffers where one cannot hold them all.
+#[derive(Debug)]
+pub(super) struct Cache {
+    shards: Vec<(Buffer, u32)>,
+    /// Entries of a layer.
+    slots: u32,
+    /// First entry of each sequence, in every layer.
+    bases: Vec<u32>,
+    capacities: Vec<u32>,
+}
+
+impl Cache {
+    /// Room for so many entries a layer of each sequence.
+    pub fn new(gpu: &Gpu, model: &Model, capacities: &[u32]) -> Result<Cache> {
+        let mut slots = 0u32;
+        let mut bases = Vec::new();
+        for &capacity in capacities {
+            bases.push(slots);
+            slots = slots.saturating_add(capacity);
+        }
+        let layer_bytes = u64::from(slots.max(1)) * model.kv_dim() * 2 * 4;
+        let most = gpu.info().max_binding_bytes.min(gpu.info().max_buffer_bytes);
+        if layer_bytes > most {
+            let what = format!("sequences whose KV entries of a layer take at most the {most} bytes of a buffer");
+            return Err(InputError::expected(what).key("KV cache").found(layer_bytes).into());
+        }
+        let each = (most / layer_bytes).clamp(1, model.layers.into()) as u32;
+        let mut shards = Vec::new();
+        for first in (0..model.layers).step_by(each as usize) {
+            let count = each.min(model.layers - first);
+            shards.push((gpu.buffer("the KV cache", layer_bytes * u64::from(count))?, first));
+        }
+        Ok(Cache { shards, slots, bases, capacities: capacities.to_vec() })
+    }
+
+    /// Where an entry stands: shard, and row of its buffer.
+    pub fn at(&self, layer: u16, sequence: u32, entry: u32) -> (usize, u32) {
+        assert!(entry < self.capacities[sequence as usize], "entry {entry} of sequence {sequence} is beyond its room");
+        let shard = self.shard(layer);
+        let within = u32::from(layer) - self.shards[shard].1;
+        (shard, within * self.slots + self.bases[sequence as usize] + entry)
+    }
+
+    pub fn shard(&self, layer: u16) -> usize {
+        self.shards.iter().rposition(|(_, first)| *first <= u32::from(layer)).expect("the first shard begins at 0")
+    }
+
+    pub fn buffer(&self, shard: usize) -> Buffer {
+        self.shards[shard].0.clone()
+    }
+
+    /// Bytes of all buffers.
+    pub fn bytes(&self) -> u64 {
+        self.shards.iter().map(|(buffer, _)| buffer.bytes()).sum()
+    }
+}

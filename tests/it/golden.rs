@@ -1,0 +1,50 @@
+//! A model that does not say what it says elsewhere: SmolLM2 against an independent f32 engine.
+
+use radialsim::batch::Policy;
+use radialsim::gpu::{Executor, Options, Prompt, Routing, Settings};
+use radialsim::weights::Checkpoint;
+
+#[derive(serde::Deserialize)]
+struct Golden {
+    prompt_ids: Vec<u32>,
+    last_top5: Vec<(u32, f64)>,
+    greedy_ids: Vec<u32>,
+    nll_prompt: f64,
+}
+
+fn golden() -> Option<(Executor, Vec<Golden>)> {
+    let (path, golden) = (crate::smollm2()?, crate::data("golden/smollm2_dense.jsonl")?);
+    let gpu = crate::gpu()?;
+    let lines = std::fs::read_to_string(golden).expect("a readable file");
+    let lines = lines.lines().map(|line| serde_json::from_str(line).expect("a golden line")).collect();
+    let checkpoint = Checkpoint::open(path).expect("a valid file");
+    let options = Options { positions: 512, ..Options::default() };
+    Some((Executor::new(gpu, &checkpoint, options).expect("a model that fits"), lines))
+}
+
+fn settings(executor: &Executor) -> Settings {
+    Settings {
+        routing: Routing::dense(executor.model().layers),
+        policy: Policy::Aligned,
+        end_ids: vec![2],
+        prompt_logits: true,
+        timed: false,
+    }
+}
+
+#[test]
+fn dense_smollm2_says_what_the_golden_engine_says() {
+    let Some((mut executor, lines)) = golden() else { return };
+    let settings = settings(&executor);
+    let prompts: Vec<Prompt> = lines.iter().map(|line| Prompt { ids: line.prompt_ids.clone(), most: 96 }).collect();
+    let together = executor.generate(&prompts, &settings, &mut ()).expect("a run");
+    for (line, answer) in lines.iter().zip(&together.answers) {
+        let scale = line.last_top5.iter().map(|(_, logit)| logit.abs()).fold(0.0, f64::max);
+        for ((wanted_id, wanted), (id, logit)) in line.last_top5.iter().zip(&answer.first) {
+            assert_eq!(wanted_id, id);
+            assert!((wanted - f64::from(*logit)).abs() <= 1e-4 * scale, "{wanted} {logit}");
+        }
+        assert!((answer.nll.expect("asked for") - line.nll_prompt).abs() <= 1e-4);
+        assert_eq!(answer.ids, line.greedy_ids);
+    }
+}
