@@ -124,6 +124,13 @@ impl Entries {
         let differences = differing.map(|(layer, count)| (layer as u16, count as i32 - all as i32)).collect();
         Entries { total, all, differences }
     }
+
+    /// At one layer.
+    pub fn at(&self, layer: u16) -> u32 {
+        let differing = self.differences.binary_search_by_key(&layer, |&(layer, _)| layer);
+        let by = differing.map_or(0, |index| self.differences[index].1);
+        self.all.checked_add_signed(by).expect("entries are not negative")
+    }
 }
 
 /// The paths of a run. A route has two: as a plain token takes it, and as a later pass over the same position takes it

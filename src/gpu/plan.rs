@@ -74,7 +74,7 @@ impl Plan {
                 let path = view.paths.get(index);
                 sort_token(view, pool, span, row, path, &left, &mut groups)?;
                 for (layer, left) in left.iter_mut().enumerate() {
-                    *left += entries_at(path, layer as u16);
+                    *left += path.visible.at(layer as u16);
                 }
                 row += 1;
             }
@@ -94,12 +94,6 @@ impl Plan {
         };
         Ok(Plan { bundles })
     }
-}
-
-/// Entries that a path leaves at a layer.
-fn entries_at(path: &Path, layer: u16) -> u32 {
-    let differing = path.visible.differences.iter().find(|(at, _)| *at == layer);
-    path.visible.all.checked_add_signed(differing.map_or(0, |&(_, by)| by)).expect("entries are not negative")
 }
 
 fn sort_token(
@@ -175,18 +169,15 @@ fn mask(view: &View, group: &mut Group) {
     if !group.attention.is_empty() {
         let known: BTreeMap<u32, Visit> =
             group.attention.iter().chain(&group.project).map(|visit| (visit.row, *visit)).collect();
-        // A token that leaves nothing here sees as many entries as if it did; what comes of it is masked out.
+        // A token that is not here sees what earlier ones left, and itself; what comes of it is masked out.
         let mut row = 0;
         group.attention.clear();
         for span in &view.batch.spans {
-            let seen = view.contexts[span.sequence as usize].seen(group.layer, Visibility::SameLayer) as u32;
-            let mut next = seen;
-            for _ in 0..span.tokens {
-                let absent =
-                    Visit { row, sequence: span.sequence, decode: span.decode, entry: next, leaves: false };
-                let visit = known.get(&row).copied();
-                next = visit.map_or(next, |visit| visit.entry + 1);
-                group.attention.push(visit.unwrap_or(absent));
+            let mut entry = view.contexts[span.sequence as usize].seen(group.layer, Visibility::SameLayer) as u32;
+            for &path in view.batch.paths_of(span) {
+                let absent = Visit { row, sequence: span.sequence, decode: span.decode, entry, leaves: false };
+                group.attention.push(known.get(&row).copied().unwrap_or(absent));
+                entry += view.paths.get(path).visible.at(group.layer);
                 row += 1;
             }
         }

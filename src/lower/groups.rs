@@ -205,8 +205,9 @@ impl Groups {
         }
     }
 
-    /// Every group that anybody needs is run for all tokens of the pass.
-    pub fn mask(&mut self, view: &View) {
+    /// Every group that anybody needs is run for all tokens of the pass. Tokens that are not at the layer see what earlier
+    /// ones left there, and themselves.
+    pub fn mask(&mut self, view: &View, align: Align) {
         let tokens = view.batch.tokens();
         for group in &mut self.groups {
             if group.attention > 0 {
@@ -215,12 +216,11 @@ impl Groups {
                 // The attention branch computes K and V of every row.
                 group.project = 0;
                 for span in &view.batch.spans {
-                    let seen = view.contexts[span.sequence as usize].seen(group.layer, view.visibility);
-                    let count = u64::from(span.tokens);
+                    let (pairs, entries) = masked_scores(view, align, span, group.wave, group.layer);
                     let scores = if span.decode { &mut group.decode } else { &mut group.prefill };
                     scores.rows += span.tokens;
-                    scores.pairs += count * seen + count * (count + 1) / 2;
-                    scores.entries += seen + count;
+                    scores.pairs += pairs;
+                    scores.entries += entries;
                 }
             }
             if group.feed_forward > 0 {
@@ -440,6 +440,32 @@ impl Groups {
             entries += count * u64::from(path.visible.total);
         }
     }
+}
+
+/// Pairs and entries of a span's tokens at a layer, where all of them run it and some are masked out.
+fn masked_scores(view: &View, align: Align, span: &Span, wave: u32, layer: u16) -> (u64, u64) {
+    let context = &view.contexts[span.sequence as usize];
+    let mut before = context.seen(layer, view.visibility);
+    let (mut pairs, mut entries) = (0, 0);
+    for &index in view.batch.paths_of(span) {
+        let path = view.paths.get(index);
+        let hop = match align {
+            // The first time at a layer, a token has left nothing there.
+            Align::Pool if wave == 0 && view.visibility == Visibility::SameLayer => None,
+            Align::Pool => path.hops.iter().find(|hop| hop.layer == layer && u32::from(hop.occurrence) == wave),
+            Align::Hop { .. } | Align::Layer => path.hops.get(wave as usize).filter(|hop| hop.layer == layer),
+        };
+        let (own, leaves) = match view.visibility {
+            Visibility::SameLayer => (hop.map_or(0, |hop| hop.own_here), path.visible.at(layer)),
+            Visibility::OnePerToken => (0, 1),
+            Visibility::AllEntries => (hop.map_or(0, |hop| hop.own_before), path.visible.total),
+        };
+        let seen = before + u64::from(own) + 1;
+        pairs += seen;
+        entries = seen.max(entries);
+        before += u64::from(leaves);
+    }
+    (pairs, entries)
 }
 
 /// Whether work before hop `before` belongs to this part of the route.

@@ -99,7 +99,7 @@ impl<'a> Lowering<'a> {
         self.groups.build(&view, align);
         let visits: u64 = self.groups.groups.iter().map(|group| u64::from(group.visiting())).sum();
         if self.dispatch.policy == Policy::DenseMasked {
-            self.groups.mask(&view);
+            self.groups.mask(&view, align);
         }
         self.emit(&view, align, sink);
         let logits: u64 =

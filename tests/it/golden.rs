@@ -5,14 +5,14 @@ use radialsim::gpu::{Executor, Options, Prompt, Routing, Settings};
 use radialsim::weights::Checkpoint;
 
 #[derive(serde::Deserialize)]
-struct Golden {
-    prompt_ids: Vec<u32>,
+pub struct Golden {
+    pub prompt_ids: Vec<u32>,
     last_top5: Vec<(u32, f64)>,
-    greedy_ids: Vec<u32>,
+    pub greedy_ids: Vec<u32>,
     nll_prompt: f64,
 }
 
-fn golden() -> Option<(Executor, Vec<Golden>)> {
+pub fn golden() -> Option<(Executor, Vec<Golden>)> {
     let (path, golden) = (crate::smollm2()?, crate::data("golden/smollm2_dense.jsonl")?);
     let gpu = crate::gpu()?;
     let lines = std::fs::read_to_string(golden).expect("a readable file");

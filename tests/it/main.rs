@@ -31,6 +31,8 @@ mod requests;
 mod requests_bad;
 mod requests_scenario;
 mod route_ids;
+#[cfg(feature = "gpu")]
+mod routed;
 mod series;
 mod serving;
 mod serving_metrics;
