@@ -51,7 +51,8 @@ fn found() -> Vec<wgpu::Adapter> {
 /// [`Error::NoGpu`] where there is none, or none of this name; the message lists those that there are.
 pub(super) fn choose(wanted: Option<&str>) -> Result<(wgpu::Adapter, AdapterInfo)> {
     let mut all: Vec<_> = found().into_iter().map(|adapter| (describe(&adapter), adapter)).collect();
-    let rank = |kind| ["discrete GPU", "integrated GPU", "virtual GPU", "other"].iter().position(|&k| k == kind);
+    let rank =
+        |kind| ["discrete GPU", "integrated GPU", "virtual GPU", "other"].iter().position(|&k| k == kind);
     all.sort_by_key(|(info, _)| rank(info.kind).unwrap_or(usize::MAX));
     let names: Vec<_> = all.iter().map(|(info, _)| info.name.clone()).collect();
     let fits = |info: &AdapterInfo| {

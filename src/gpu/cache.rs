@@ -28,7 +28,8 @@ impl Cache {
         let layer_bytes = u64::from(slots.max(1)) * model.kv_dim() * 2 * 4;
         let most = gpu.info().max_binding_bytes.min(gpu.info().max_buffer_bytes);
         if layer_bytes > most {
-            let what = format!("sequences whose KV entries of a layer take at most the {most} bytes of a buffer");
+            let what =
+                format!("sequences whose KV entries of a layer take at most the {most} bytes of a buffer");
             return Err(InputError::expected(what).key("KV cache").found(layer_bytes).into());
         }
         let each = (most / layer_bytes).clamp(1, model.layers.into()) as u32;
@@ -42,14 +43,20 @@ impl Cache {
 
     /// Where an entry stands: shard, and row of its buffer.
     pub fn at(&self, layer: u16, sequence: u32, entry: u32) -> (usize, u32) {
-        assert!(entry < self.capacities[sequence as usize], "entry {entry} of sequence {sequence} is beyond its room");
+        assert!(
+            entry < self.capacities[sequence as usize],
+            "entry {entry} of sequence {sequence} is beyond its room"
+        );
         let shard = self.shard(layer);
         let within = u32::from(layer) - self.shards[shard].1;
         (shard, within * self.slots + self.bases[sequence as usize] + entry)
     }
 
     pub fn shard(&self, layer: u16) -> usize {
-        self.shards.iter().rposition(|(_, first)| *first <= u32::from(layer)).expect("the first shard begins at 0")
+        self.shards
+            .iter()
+            .rposition(|(_, first)| *first <= u32::from(layer))
+            .expect("the first shard begins at 0")
     }
 
     pub fn buffer(&self, shard: usize) -> Buffer {

@@ -19,8 +19,13 @@ impl Tiling {
     /// The weights are measured times of a tile over that of a single row, for f32 weights of 1920 x 1920 on Mesa's
     /// software Vulkan (`cargo bench --bench gpu`): a tile of 8 takes 2.9 times as long as a row, one of 32 five times.
     pub fn best(segments: &[Segment]) -> Tiling {
-        let count = |tile: u32| segments.iter().map(|segment| f64::from(segment.rows.div_ceil(tile))).sum::<f64>();
-        let costs = [(Tiling::Single, count(1)), (Tiling::Eight, 2.9 * count(8)), (Tiling::ThirtyTwo, 5.0 * count(32))];
+        let count =
+            |tile: u32| segments.iter().map(|segment| f64::from(segment.rows.div_ceil(tile))).sum::<f64>();
+        let costs = [
+            (Tiling::Single, count(1)),
+            (Tiling::Eight, 2.9 * count(8)),
+            (Tiling::ThirtyTwo, 5.0 * count(32)),
+        ];
         costs.into_iter().min_by(|a, b| a.1.total_cmp(&b.1)).expect("there are three").0
     }
 

@@ -68,7 +68,9 @@ impl Gpu {
             wrong.lock().expect("nothing panics while it notes").get_or_insert(what);
         };
         let (of_errors, of_loss) = (wrong.clone(), wrong.clone());
-        device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| note(&of_errors, one_line(&error.to_string()))));
+        device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| {
+            note(&of_errors, one_line(&error.to_string()))
+        }));
         device.set_device_lost_callback(move |reason, text| {
             if reason != wgpu::DeviceLostReason::Destroyed {
                 note(&of_loss, format!("the device was lost: {}", one_line(&text)));
@@ -198,7 +200,8 @@ impl Gpu {
     /// # Errors
     /// A device that is lost, does not answer, or refused a command since the last wait.
     pub fn wait(&self) -> Result<()> {
-        let polled = self.device.poll(wgpu::PollType::Wait { submission_index: None, timeout: Some(PATIENCE) });
+        let polled =
+            self.device.poll(wgpu::PollType::Wait { submission_index: None, timeout: Some(PATIENCE) });
         self.check()?;
         polled.map(|_| ()).map_err(|error| {
             Error::Gpu(format!("{} did not answer within {} s: {error}", self.info.name, PATIENCE.as_secs()))

@@ -257,7 +257,8 @@ impl Executor {
         let (recording, kernels) = (ops.recording, ops.done);
         let timing = self.submit(&recording, pass.timed)?;
         let chosen = self.chosen(rows)?;
-        let count = if pass.oracle.is_some() { pass.tokens.len() * 2 * self.model.layers as usize } else { 0 };
+        let count =
+            if pass.oracle.is_some() { pass.tokens.len() * 2 * self.model.layers as usize } else { 0 };
         let records = self.gpu.read(&self.buffers.records, count)?;
         let dispatches = recording.dispatches.len() as u32;
         Ok(Outcome { chosen, records, kernels, timing, dispatches })
@@ -307,7 +308,9 @@ impl Executor {
         if tokens > self.options.pass_tokens {
             return wrong("tokens", &tokens, format!("at most {} in a pass", self.options.pass_tokens));
         }
-        if let Some(token) = pass.tokens.iter().chain(pass.targets).find(|&&id| u64::from(id) >= self.model.outputs) {
+        if let Some(token) =
+            pass.tokens.iter().chain(pass.targets).find(|&&id| u64::from(id) >= self.model.outputs)
+        {
             return wrong("token", token, format!("an id below {}", self.model.outputs));
         }
         let end = |context: &Context| context.tokens();
@@ -319,7 +322,11 @@ impl Executor {
             }
         }
         if pass.oracle.is_some() && pass.policy != Policy::DenseMasked {
-            return wrong("policy", &pass.policy.name(), "dense_masked, as an oracle measures every branch".into());
+            return wrong(
+                "policy",
+                &pass.policy.name(),
+                "dense_masked, as an oracle measures every branch".into(),
+            );
         }
         Ok(())
     }

@@ -94,7 +94,12 @@ impl Executor {
     ///
     /// # Errors
     /// Empty prompts, prompts that do not fit, routes that cannot be run, and what the device refuses.
-    pub fn generate(&mut self, prompts: &[Prompt], settings: &Settings, watch: &mut dyn Watch) -> Result<Generated> {
+    pub fn generate(
+        &mut self,
+        prompts: &[Prompt],
+        settings: &Settings,
+        watch: &mut dyn Watch,
+    ) -> Result<Generated> {
         let header = settings.routing.header(&self.model.name, self.model.layers)?;
         check(prompts, settings, self.positions())?;
         let mut run = Run::new(prompts, settings, header, self.model.layers)?;
@@ -112,20 +117,37 @@ impl Executor {
 fn check(prompts: &[Prompt], settings: &Settings, positions: u32) -> Result<()> {
     for (index, prompt) in prompts.iter().enumerate() {
         let wrong = |found: u64, what: String| -> Result<()> {
-            Err(InputError::expected(what).key(format!("prompt {index}")).found(format!("{found} tokens")).into())
+            Err(InputError::expected(what)
+                .key(format!("prompt {index}"))
+                .found(format!("{found} tokens"))
+                .into())
         };
         let tokens = prompt.ids.len() as u64;
         if tokens == 0 || prompt.most == 0 {
             return wrong(tokens, "at least one token, and at least one to generate".into());
         }
         if tokens + u64::from(prompt.most) > u64::from(positions) + 1 {
-            return wrong(tokens + u64::from(prompt.most), format!("at most {positions} tokens, generated ones included"));
+            return wrong(
+                tokens + u64::from(prompt.most),
+                format!("at most {positions} tokens, generated ones included"),
+            );
         }
         if let Routing::Replay(trace) = &settings.routing {
             match trace.requests.get(index) {
-                None => return wrong(tokens, format!("at most the {} requests of the trace", trace.requests.len())),
+                None => {
+                    return wrong(
+                        tokens,
+                        format!("at most the {} requests of the trace", trace.requests.len()),
+                    );
+                }
                 Some(request) if u64::from(request.prompt_tokens) != tokens => {
-                    return wrong(tokens, format!("{} tokens, as request {} of the trace has", request.prompt_tokens, request.id));
+                    return wrong(
+                        tokens,
+                        format!(
+                            "{} tokens, as request {} of the trace has",
+                            request.prompt_tokens, request.id
+                        ),
+                    );
                 }
                 Some(_) => {}
             }
@@ -170,7 +192,9 @@ impl<'a> Run<'a> {
                 for route in trace.routes.iter() {
                     routes.push(route.clone());
                 }
-                let of = |request: &crate::trace::Request| request.runs.iter().flat_map(|run| run.routes.iter()).collect();
+                let of = |request: &crate::trace::Request| {
+                    request.runs.iter().flat_map(|run| run.routes.iter()).collect()
+                };
                 known = trace.requests.iter().map(of).collect();
             }
         }
@@ -310,7 +334,8 @@ impl<'a> Run<'a> {
         if position + 1 == going.prompt {
             going.answer.first = chosen.top.clone();
             let counted = going.prompt - 1;
-            going.answer.nll = (self.settings.prompt_logits && counted > 0).then(|| going.nll / counted as f64);
+            going.answer.nll =
+                (self.settings.prompt_logits && counted > 0).then(|| going.nll / counted as f64);
         }
         let (id, logit) = chosen.top[0];
         if !logit.is_finite() {

@@ -72,7 +72,13 @@ impl Ops<'_> {
         self.done.push(Done { kernel, cause: self.cause, layer: self.layer, first: first as u32, count });
     }
 
-    fn push<P: bytemuck::Pod>(&mut self, pipeline: Rc<Pipeline>, bindings: &[&Buffer], parameters: P, workgroups: [u32; 3]) {
+    fn push<P: bytemuck::Pod>(
+        &mut self,
+        pipeline: Rc<Pipeline>,
+        bindings: &[&Buffer],
+        parameters: P,
+        workgroups: [u32; 3],
+    ) {
         let bindings = bindings.iter().map(|&buffer| Binding::from(buffer)).collect();
         let parameters = bytemuck::bytes_of(&parameters).to_vec();
         self.recording.push(Dispatch { pipeline, bindings, parameters, workgroups });
@@ -113,7 +119,8 @@ impl Ops<'_> {
             let bindings = [&shard.buffer, &lists, to.buffer];
             self.elementwise((s::EMBED_ROWS, &constants), &bindings, parameters, [table.width / 4, rows])?;
         }
-        let kernel = Kernel::Embed { rows, width: table.width, table: table.dtype(), activations: ACTIVATIONS };
+        let kernel =
+            Kernel::Embed { rows, width: table.width, table: table.dtype(), activations: ACTIVATIONS };
         self.label(kernel, first);
         Ok(())
     }
@@ -160,12 +167,20 @@ impl Ops<'_> {
     }
 
     /// Products of rows with the matrices of their layers: columns `columns` of the result of width `to.stride` or less.
-    pub fn matmul(&mut self, stack: &Stack, columns: std::ops::Range<u32>, segments: &[Segment], from: Rows, to: Rows) -> Result<()> {
+    pub fn matmul(
+        &mut self,
+        stack: &Stack,
+        columns: std::ops::Range<u32>,
+        segments: &[Segment],
+        from: Rows,
+        to: Rows,
+    ) -> Result<()> {
         let first = self.recording.dispatches.len();
         let mut before = 0;
         for part in segments.chunk_by(|a, b| stack.shard(a.layer) == stack.shard(b.layer)) {
             let shard = &stack.shards[stack.shard(part[0].layer)];
-            let product = Product { stack, shard, columns: columns.clone(), columns_at: 0, first_layer: shard.first };
+            let product =
+                Product { stack, shard, columns: columns.clone(), columns_at: 0, first_layer: shard.first };
             self.product(product, part, before, from, to)?;
             before += part.iter().map(|segment| segment.rows).sum::<u32>();
         }
@@ -174,7 +189,8 @@ impl Ops<'_> {
         let kernel = match segments {
             [_] => Kernel::MatMul { rows, inner, columns, weights, activations, density },
             _ => {
-                let slices = segments.iter().map(|segment| segment.rows.div_ceil(crate::kernel::GROUP_SLICE)).sum();
+                let slices =
+                    segments.iter().map(|segment| segment.rows.div_ceil(crate::kernel::GROUP_SLICE)).sum();
                 let groups = segments.len() as u32;
                 Kernel::GroupedMatMul { rows, groups, slices, inner, columns, weights, activations, density }
             }
@@ -187,7 +203,13 @@ impl Ops<'_> {
     pub fn matmul_single(&mut self, matrix: &Stack, rows: u32, from: Rows, to: Rows) -> Result<()> {
         let first = self.recording.dispatches.len();
         for shard in &matrix.shards {
-            let product = Product { stack: matrix, shard, columns: 0..shard.count, columns_at: shard.first, first_layer: 0 };
+            let product = Product {
+                stack: matrix,
+                shard,
+                columns: 0..shard.count,
+                columns_at: shard.first,
+                first_layer: 0,
+            };
             self.product(product, &[Segment { layer: 0, rows }], 0, from, to)?;
         }
         let (inner, columns, weights) = (matrix.width, matrix.rows, matrix.dtype());
@@ -196,14 +218,23 @@ impl Ops<'_> {
         Ok(())
     }
 
-    fn product(&mut self, product: Product, segments: &[Segment], before: u32, from: Rows, to: Rows) -> Result<()> {
+    fn product(
+        &mut self,
+        product: Product,
+        segments: &[Segment],
+        before: u32,
+        from: Rows,
+        to: Rows,
+    ) -> Result<()> {
         let Product { stack, shard, columns, columns_at, first_layer } = product;
         let bias = f64::from(u8::from(stack.has_bias));
         let form = super::choice::Tiling::best(segments);
         let width = columns.len() as u32;
         let (rows_at, calls) = match form.tile() {
             // Row by row, each with its layer.
-            None => (self.layers(segments, first_layer), segments.iter().map(|segment| segment.rows).sum::<u32>()),
+            None => {
+                (self.layers(segments, first_layer), segments.iter().map(|segment| segment.rows).sum::<u32>())
+            }
             Some(tile) => self.tiles(segments, before, tile, first_layer),
         };
         let parameters = s::MatMul {
@@ -254,19 +285,38 @@ impl Ops<'_> {
     }
 
     /// Rotates `heads` heads from the start of each row. `positions` stand in the lists.
-    pub fn rope(&mut self, angles: &Buffer, interleaved: bool, positions: u32, [rows, heads, head_dim]: [u32; 3], values: Rows) -> Result<()> {
+    pub fn rope(
+        &mut self,
+        angles: &Buffer,
+        interleaved: bool,
+        positions: u32,
+        [rows, heads, head_dim]: [u32; 3],
+        values: Rows,
+    ) -> Result<()> {
         let first = self.recording.dispatches.len();
         let parameters = s::Rope { rows, heads, half: head_dim / 2, stride: values.stride, positions };
         let constants = [("INTERLEAVED", f64::from(u8::from(interleaved)))];
         let lists = self.lists_at.clone();
         let invocations = heads * head_dim / 2;
-        self.elementwise((s::ROPE, &constants), &[angles, &lists, values.buffer], parameters, [invocations, rows])?;
+        self.elementwise(
+            (s::ROPE, &constants),
+            &[angles, &lists, values.buffer],
+            parameters,
+            [invocations, rows],
+        )?;
         self.label(Kernel::Rope { rows, heads, head_dim, activations: ACTIVATIONS }, first);
         Ok(())
     }
 
     /// Keys and values into their entries. `parts`: buffer of the cache, where in the lists the entry of each row stands.
-    pub fn kv_write(&mut self, rows: u32, width: u32, from: Rows, from_column: u32, parts: &[(Buffer, u32)]) -> Result<()> {
+    pub fn kv_write(
+        &mut self,
+        rows: u32,
+        width: u32,
+        from: Rows,
+        from_column: u32,
+        parts: &[(Buffer, u32)],
+    ) -> Result<()> {
         let first = self.recording.dispatches.len();
         let lists = self.lists_at.clone();
         for (cache, entries) in parts {
@@ -277,14 +327,25 @@ impl Ops<'_> {
                 from4: from_column / 4,
                 entries: *entries,
             };
-            self.elementwise((s::KV_WRITE, &[]), &[from.buffer, &lists, cache], parameters, [width / 4, rows])?;
+            self.elementwise(
+                (s::KV_WRITE, &[]),
+                &[from.buffer, &lists, cache],
+                parameters,
+                [width / 4, rows],
+            )?;
         }
         self.label(Kernel::KvWrite { rows, width, activations: ACTIVATIONS, kv: ACTIVATIONS }, first);
         Ok(())
     }
 
     /// Attention of one query a sequence. `parts`: buffer of the cache, where in the lists its rows stand, how many.
-    pub fn attention_decode(&mut self, shape: Attention, parts: &[(Buffer, u32, u32)], queries: Rows, to: Rows) -> Result<()> {
+    pub fn attention_decode(
+        &mut self,
+        shape: Attention,
+        parts: &[(Buffer, u32, u32)],
+        queries: Rows,
+        to: Rows,
+    ) -> Result<()> {
         let first = self.recording.dispatches.len();
         let lists = self.lists_at.clone();
         let (head4, heads) = (u32::from(shape.head_dim) / 4, u32::from(shape.heads));
@@ -309,7 +370,13 @@ impl Ops<'_> {
     }
 
     /// Attention of several queries a sequence. `parts`: buffer of the cache, where in the lists its tiles stand, how many.
-    pub fn attention_prefill(&mut self, shape: Attention, parts: &[(Buffer, u32, u32)], queries: Rows, to: Rows) -> Result<()> {
+    pub fn attention_prefill(
+        &mut self,
+        shape: Attention,
+        parts: &[(Buffer, u32, u32)],
+        queries: Rows,
+        to: Rows,
+    ) -> Result<()> {
         let first = self.recording.dispatches.len();
         let lists = self.lists_at.clone();
         let (head4, heads) = (u32::from(shape.head_dim) / 4, u32::from(shape.heads));
@@ -333,9 +400,22 @@ impl Ops<'_> {
     }
 
     /// The non-linearity. Gated: gate and value side by side in a row.
-    pub fn activation(&mut self, kind: u32, gated: bool, rows: u32, width: u32, from: Rows, to: Rows) -> Result<()> {
+    pub fn activation(
+        &mut self,
+        kind: u32,
+        gated: bool,
+        rows: u32,
+        width: u32,
+        from: Rows,
+        to: Rows,
+    ) -> Result<()> {
         let first = self.recording.dispatches.len();
-        let parameters = s::Activation { rows, width4: width / 4, input_stride4: from.stride / 4, output_stride4: to.stride / 4 };
+        let parameters = s::Activation {
+            rows,
+            width4: width / 4,
+            input_stride4: from.stride / 4,
+            output_stride4: to.stride / 4,
+        };
         let shader = if gated { s::GATED_ACTIVATION } else { s::ACTIVATION };
         let constants = [("KIND", f64::from(kind))];
         self.elementwise((shader, &constants), &[from.buffer, to.buffer], parameters, [width / 4, rows])?;
@@ -344,19 +424,44 @@ impl Ops<'_> {
     }
 
     /// Adds a branch to the stream; with a mask, only in the rows where it is 1.
-    pub fn residual_add(&mut self, rows: u32, width: u32, branch: Rows, stream: Rows, mask: Option<&[u32]>) -> Result<()> {
+    pub fn residual_add(
+        &mut self,
+        rows: u32,
+        width: u32,
+        branch: Rows,
+        stream: Rows,
+        mask: Option<&[u32]>,
+    ) -> Result<()> {
         let first = self.recording.dispatches.len();
         let at = mask.map_or(0, |mask| self.list(mask.iter().copied()));
-        let parameters = s::ResidualAdd { rows, width4: width / 4, stream_stride4: stream.stride / 4, branch_stride4: branch.stride / 4, mask: at };
+        let parameters = s::ResidualAdd {
+            rows,
+            width4: width / 4,
+            stream_stride4: stream.stride / 4,
+            branch_stride4: branch.stride / 4,
+            mask: at,
+        };
         let constants = [("MASKED", f64::from(u8::from(mask.is_some())))];
         let lists = self.lists_at.clone();
-        self.elementwise((s::RESIDUAL_ADD, &constants), &[branch.buffer, &lists, stream.buffer], parameters, [width / 4, rows])?;
+        self.elementwise(
+            (s::RESIDUAL_ADD, &constants),
+            &[branch.buffer, &lists, stream.buffer],
+            parameters,
+            [width / 4, rows],
+        )?;
         self.label(Kernel::ResidualAdd { rows, width, activations: ACTIVATIONS }, first);
         Ok(())
     }
 
     /// Adds a branch to the stream where its ratio reaches the threshold, and records what it found.
-    pub fn residual_oracle(&mut self, parameters: s::ResidualOracle, branch: &Buffer, stream: &Buffer, starts: &Buffer, records: &Buffer) -> Result<()> {
+    pub fn residual_oracle(
+        &mut self,
+        parameters: s::ResidualOracle,
+        branch: &Buffer,
+        stream: &Buffer,
+        starts: &Buffer,
+        records: &Buffer,
+    ) -> Result<()> {
         let first = self.recording.dispatches.len();
         let pipeline = self.gpu.pipeline(s::RESIDUAL_ORACLE, &self.one_subgroup())?;
         self.push(pipeline, &[branch, stream, starts, records], parameters, [parameters.rows, 1, 1]);
@@ -381,9 +486,22 @@ impl Ops<'_> {
         Ok(())
     }
 
-    fn move_rows(&mut self, shader: Shader, indices: &[u32], width: u32, from: Rows, to: Rows) -> Result<u32> {
+    fn move_rows(
+        &mut self,
+        shader: Shader,
+        indices: &[u32],
+        width: u32,
+        from: Rows,
+        to: Rows,
+    ) -> Result<u32> {
         let (rows, at) = (indices.len() as u32, self.list(indices.iter().copied()));
-        let parameters = s::MoveRows { rows, width4: width / 4, from_stride4: from.stride / 4, to_stride4: to.stride / 4, indices: at };
+        let parameters = s::MoveRows {
+            rows,
+            width4: width / 4,
+            from_stride4: from.stride / 4,
+            to_stride4: to.stride / 4,
+            indices: at,
+        };
         let lists = self.lists_at.clone();
         self.elementwise((shader, &[]), &[from.buffer, &lists, to.buffer], parameters, [width / 4, rows])?;
         Ok(rows)

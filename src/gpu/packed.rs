@@ -102,7 +102,8 @@ fn pack_floats(values: &[f32], form: Form, words: &mut Vec<u32>) {
 fn pack_q8(row: &[u8], words: &mut Vec<u32>) {
     for pair in row.chunks(68) {
         let (first, second) = pair.split_at(34);
-        let scale = |block: &[u8]| if block.is_empty() { 0 } else { u32::from(block[0]) | u32::from(block[1]) << 8 };
+        let scale =
+            |block: &[u8]| if block.is_empty() { 0 } else { u32::from(block[0]) | u32::from(block[1]) << 8 };
         words.push(scale(first) | scale(second) << 16);
         words.extend(first[2..].chunks_exact(4).map(word));
         match second {

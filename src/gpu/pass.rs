@@ -115,8 +115,10 @@ impl<'a, 'b, 'c> Work<'a, 'b, 'c> {
         self.ops.cause = Cause::Attention;
         let (exec, model) = (self.exec, &self.exec.model);
         let taking: Vec<&Group> = groups.iter().filter(|group| !group.attention.is_empty()).collect();
-        let visits: Vec<(u16, Visit)> =
-            taking.iter().flat_map(|group| group.attention.iter().map(|visit| (group.layer, *visit))).collect();
+        let visits: Vec<(u16, Visit)> = taking
+            .iter()
+            .flat_map(|group| group.attention.iter().map(|visit| (group.layer, *visit)))
+            .collect();
         let segments = segments(&taking, |group| group.attention.len());
         self.ops.cause = Cause::Move;
         let (x, moved) = self.gather(taking.len(), visits.iter().map(|(_, visit)| visit.row).collect())?;
@@ -152,7 +154,9 @@ impl<'a, 'b, 'c> Work<'a, 'b, 'c> {
         let rows = indices.len() as u32;
         self.ops.cause = Cause::Move;
         let (x, moved) = match gathered {
-            Some(indices) if together => (Rows { buffer: &exec.buffers.block, stride: self.hidden() }, Some(indices)),
+            Some(indices) if together => {
+                (Rows { buffer: &exec.buffers.block, stride: self.hidden() }, Some(indices))
+            }
             _ => self.gather(taking.len(), indices)?,
         };
         self.ops.cause = Cause::FeedForward;
@@ -180,7 +184,14 @@ impl<'a, 'b, 'c> Work<'a, 'b, 'c> {
     }
 
     /// The branch's result joins the stream: for all rows, for those that a mask takes, or as an oracle decides.
-    fn add(&mut self, rows: u32, branch: Rows<'a>, x: Rows<'a>, mask: Option<&[u32]>, half: u32) -> Result<()> {
+    fn add(
+        &mut self,
+        rows: u32,
+        branch: Rows<'a>,
+        x: Rows<'a>,
+        mask: Option<&[u32]>,
+        half: u32,
+    ) -> Result<()> {
         let (exec, width) = (self.exec, self.hidden());
         let Some(oracle) = self.pass.oracle else {
             // A mask that takes every row is none.
@@ -210,7 +221,12 @@ impl<'a, 'b, 'c> Work<'a, 'b, 'c> {
         self.norm_with(weights, segments, x)
     }
 
-    fn norm_with(&mut self, weights: &super::device::Buffer, segments: &[Segment], x: Rows<'a>) -> Result<Rows<'a>> {
+    fn norm_with(
+        &mut self,
+        weights: &super::device::Buffer,
+        segments: &[Segment],
+        x: Rows<'a>,
+    ) -> Result<Rows<'a>> {
         let layer_norm = self.exec.model.norm == Norm::Layer;
         let to = Rows { buffer: &self.exec.buffers.normed, stride: self.hidden() };
         self.ops.norm(layer_norm, weights, self.exec.epsilon, segments, self.hidden(), x, to)?;
@@ -219,7 +235,8 @@ impl<'a, 'b, 'c> Work<'a, 'b, 'c> {
 
     fn rope(&mut self, visits: &[(u16, Visit)], heads: u32, values: Rows) -> Result<()> {
         let Some(rope) = self.exec.rope else { return Ok(()) };
-        let positions: Vec<u32> = visits.iter().map(|(_, visit)| self.positions[visit.row as usize]).collect();
+        let positions: Vec<u32> =
+            visits.iter().map(|(_, visit)| self.positions[visit.row as usize]).collect();
         let rows = positions.len() as u32;
         let at = self.ops.list(positions);
         let shape = [rows, heads, self.exec.model.head_dim as u32];
@@ -321,7 +338,8 @@ impl<'a, 'b, 'c> Work<'a, 'b, 'c> {
         self.ops.matmul_single(exec.pool.head(), rows, normed, logits)?;
         assert_eq!(self.pass.targets.len(), rows as usize, "a wanted token for each row of logits");
         let targets = self.ops.list(self.pass.targets.iter().copied());
-        let parameters = s::Sample { rows, vocabulary, stride: vocabulary, top: exec.options.top, targets, first: 0 };
+        let parameters =
+            s::Sample { rows, vocabulary, stride: vocabulary, top: exec.options.top, targets, first: 0 };
         self.ops.sample(parameters, &exec.buffers.logits, &exec.buffers.chosen)?;
         Ok(rows)
     }

@@ -75,6 +75,9 @@ impl Gpu {
         if size <= most {
             return Ok(());
         }
-        Err(Error::Gpu(format!("{} in workgroups of {size}, and the device takes at most {most}", shader.name)))
+        Err(Error::Gpu(format!(
+            "{} in workgroups of {size}, and the device takes at most {most}",
+            shader.name
+        )))
     }
 }

@@ -173,9 +173,11 @@ fn mask(view: &View, group: &mut Group) {
         let mut row = 0;
         group.attention.clear();
         for span in &view.batch.spans {
-            let mut entry = view.contexts[span.sequence as usize].seen(group.layer, Visibility::SameLayer) as u32;
+            let mut entry =
+                view.contexts[span.sequence as usize].seen(group.layer, Visibility::SameLayer) as u32;
             for &path in view.batch.paths_of(span) {
-                let absent = Visit { row, sequence: span.sequence, decode: span.decode, entry, leaves: false };
+                let absent =
+                    Visit { row, sequence: span.sequence, decode: span.decode, entry, leaves: false };
                 group.attention.push(known.get(&row).copied().unwrap_or(absent));
                 entry += view.paths.get(path).visible.at(group.layer);
                 row += 1;

@@ -83,16 +83,25 @@ impl Pool {
     pub fn new(gpu: &Gpu, checkpoint: &Checkpoint, precision: Precision) -> Result<Pool> {
         let model = checkpoint.model();
         let load = Load { gpu, checkpoint, precision };
-        let with_gate = if model.gated { vec![(Part::Gate, None), (Part::Up, None)] } else { vec![(Part::Up, bias(model.bias, Part::UpBias))] };
+        let with_gate = if model.gated {
+            vec![(Part::Gate, None), (Part::Up, None)]
+        } else {
+            vec![(Part::Up, bias(model.bias, Part::UpBias))]
+        };
         let qkv = [(Part::Q, Part::QBias), (Part::K, Part::KBias), (Part::V, Part::VBias)];
         Ok(Pool {
             embedding: load.single("the embedding", Name::Embedding)?,
             head: if model.tied { None } else { Some(load.single("the head", Name::Head)?) },
-            positions: if model.positions > 0 { Some(load.single("the positions", Name::Positions)?) } else { None },
+            positions: if model.positions > 0 {
+                Some(load.single("the positions", Name::Positions)?)
+            } else {
+                None
+            },
             attention_norms: load.norms(Part::AttentionNorm, Part::AttentionNormBias)?,
             ffn_norms: load.norms(Part::FfnNorm, Part::FfnNormBias)?,
             final_norm: load.final_norm()?,
-            qkv: load.stack("queries, keys and values", &qkv.map(|(part, of)| (part, bias(model.qkv_bias, of))))?,
+            qkv: load
+                .stack("queries, keys and values", &qkv.map(|(part, of)| (part, bias(model.qkv_bias, of))))?,
             output: load.stack("attention outputs", &[(Part::O, bias(model.bias, Part::OBias))])?,
             up: load.stack("feed-forward inputs", &with_gate)?,
             down: load.stack("feed-forward outputs", &[(Part::Down, bias(model.bias, Part::DownBias))])?,

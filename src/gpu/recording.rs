@@ -125,7 +125,12 @@ impl Gpu {
     }
 
     /// All kernels in one pass; with `queries`, a timestamp before the first and behind each.
-    fn encode(&self, encoder: &mut wgpu::CommandEncoder, recording: &Recording, queries: Option<&wgpu::QuerySet>) {
+    fn encode(
+        &self,
+        encoder: &mut wgpu::CommandEncoder,
+        recording: &Recording,
+        queries: Option<&wgpu::QuerySet>,
+    ) {
         let mut pass = encoder.begin_compute_pass(&Default::default());
         if let Some(queries) = queries {
             pass.write_timestamp(queries, 0);

@@ -3,7 +3,8 @@
 use super::executor::{Oracle, Ratio, Record};
 use crate::error::{InputError, Result};
 use crate::trace::{
-    Granularity, Header, KvAction, Modules, Order, Phase, Role, Route, RouteTable, Router, RouterKind, Run, Step, Trace,
+    Granularity, Header, KvAction, Modules, Order, Phase, Role, Route, RouteTable, Router, RouterKind, Run,
+    Step, Trace,
 };
 use crate::units::SimTime;
 use serde_json::json;

@@ -1,5 +1,7 @@
 //! All shaders with the layouts of their parameters. Each stands in `shaders/` under the name of its kernel.
 
+#![expect(missing_docs, reason = "each constant is a shader, named after its file")]
+
 use super::pipeline::Shader;
 use bytemuck::{Pod, Zeroable};
 

@@ -48,7 +48,7 @@ pub enum Kernel {
     Router { rows: u32, width: u32, hidden: u32, options: u32, weights: Dtype, activations: Dtype },
     /// Rows collected by index into a dense block.
     Gather { rows: u32, width: u32, activations: Dtype },
-    /// Rows of a dense block put back (added) by index.
+    /// Rows of a dense block put back where they were gathered.
     Scatter { rows: u32, width: u32, activations: Dtype },
     /// Arg-max or top-k sampling over `rows x vocabulary`.
     Sample { rows: u32, vocabulary: u32, activations: Dtype },

@@ -117,8 +117,7 @@ impl Kernel {
                 ..Traffic::default()
             },
             Kernel::Scatter { rows, width, activations } => Traffic {
-                flops: values(rows, width),
-                activation_bytes: 3 * activations.bytes(values(rows, width)) + 4 * u64::from(rows),
+                activation_bytes: 2 * activations.bytes(values(rows, width)) + 4 * u64::from(rows),
                 ..Traffic::default()
             },
             Kernel::Sample { rows, vocabulary, activations } => Traffic {

@@ -452,7 +452,9 @@ fn masked_scores(view: &View, align: Align, span: &Span, wave: u32, layer: u16) 
         let hop = match align {
             // The first time at a layer, a token has left nothing there.
             Align::Pool if wave == 0 && view.visibility == Visibility::SameLayer => None,
-            Align::Pool => path.hops.iter().find(|hop| hop.layer == layer && u32::from(hop.occurrence) == wave),
+            Align::Pool => {
+                path.hops.iter().find(|hop| hop.layer == layer && u32::from(hop.occurrence) == wave)
+            }
             Align::Hop { .. } | Align::Layer => path.hops.get(wave as usize).filter(|hop| hop.layer == layer),
         };
         let (own, leaves) = match view.visibility {

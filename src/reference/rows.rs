@@ -13,14 +13,11 @@ pub fn gather_rows<N: Number>(width: usize, input: &[N], indices: &[u32]) -> Vec
     embed_rows(width, input, indices)
 }
 
-/// Adds row `i` of `block` (`indices x width`) to row `indices[i]` of `stream` (`any x width`). Indices are distinct.
+/// Puts row `i` of `block` (`indices x width`) into row `indices[i]` of `stream` (`any x width`). Indices are distinct.
 pub fn scatter_rows<N: Number>(width: usize, block: &[N], indices: &[u32], stream: &mut [N]) {
     expect(block, "block", &[indices.len(), width]);
     for (row, &index) in block.chunks_exact(width).zip(indices) {
-        let target = &mut stream[index as usize * width..][..width];
-        for (sum, &value) in target.iter_mut().zip(row) {
-            *sum = *sum + value;
-        }
+        stream[index as usize * width..][..width].copy_from_slice(row);
     }
 }
 

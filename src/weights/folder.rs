@@ -69,11 +69,15 @@ pub fn open(folder: &Path) -> Result<Checkpoint> {
     let config = folder.join("config.json");
     let wrong = |key: &str, what: &str| -> Error { InputError::expected(what).key(key).file(&config).into() };
     if !matches!(model.input, Input::Tokens { width, .. } if width == model.hidden && model.final_norm) {
-        return Err(wrong("architectures", "a language model with the norm before each branch and embeddings of its width"));
+        return Err(wrong(
+            "architectures",
+            "a language model with the norm before each branch and embeddings of its width",
+        ));
     }
     let text = std::fs::read(&config).map_err(Error::io(&config, "read"))?;
     let keys: Value = serde_json::from_slice(&text).map_err(|error| wrong("config", &error.to_string()))?;
-    let number = |value: &Value, default: f64| value.as_f64().filter(|&number| number > 0.0).unwrap_or(default);
+    let number =
+        |value: &Value, default: f64| value.as_f64().filter(|&number| number > 0.0).unwrap_or(default);
     // Newer configurations keep theta in an object of its own.
     let theta = keys.get("rope_theta").or_else(|| keys.get("rope_parameters")?.get("rope_theta"));
     let theta = number(theta.unwrap_or(&Value::Null), 10_000.0);
@@ -93,16 +97,21 @@ pub fn open(folder: &Path) -> Result<Checkpoint> {
 /// The safetensors files: those that the index names, or all there are.
 fn files(folder: &Path) -> Result<Vec<PathBuf>> {
     let index = folder.join("model.safetensors.index.json");
-    let wrong = |file: &Path, key: &str, what: &str| -> Error { InputError::expected(what).key(key).file(file).into() };
+    let wrong = |file: &Path, key: &str, what: &str| -> Error {
+        InputError::expected(what).key(key).file(file).into()
+    };
     let mut names = Vec::new();
     if index.exists() {
         let text = std::fs::read(&index).map_err(Error::io(&index, "read"))?;
-        let parsed: Value = serde_json::from_slice(&text).map_err(|error| wrong(&index, "index", &error.to_string()))?;
+        let parsed: Value =
+            serde_json::from_slice(&text).map_err(|error| wrong(&index, "index", &error.to_string()))?;
         let map = parsed.get("weight_map").and_then(Value::as_object);
         for file in map.ok_or_else(|| wrong(&index, "weight_map", "an object"))?.values() {
             // A name, not a path: an index must not reach out of its folder.
             let name = file.as_str().filter(|name| !name.contains(['/', '\\']) && !name.starts_with('.'));
-            names.push(name.ok_or_else(|| wrong(&index, "weight_map", "names of files in this folder"))?.to_owned());
+            names.push(
+                name.ok_or_else(|| wrong(&index, "weight_map", "names of files in this folder"))?.to_owned(),
+            );
         }
     } else {
         let entries = std::fs::read_dir(folder).map_err(Error::io(folder, "read"))?;
@@ -130,15 +139,16 @@ fn tensors(files: &[PathBuf], model: &Model) -> Result<HashMap<Name, Place>> {
             return Err(bad(format!("a header of at most {MOST_HEADER} bytes, found {length}")));
         }
         let header = bytes::at(&mut reader, 0, 8 + length).map_err(Error::io(path, "read"))?;
-        let (_, facts) =
-            SafeTensors::read_metadata(&header).map_err(|error| bad(format!("a safetensors header ({error})")))?;
+        let (_, facts) = SafeTensors::read_metadata(&header)
+            .map_err(|error| bad(format!("a safetensors header ({error})")))?;
         for (called, info) in facts.tensors() {
             let wrong = |what: &str| -> Error { InputError::expected(what).key(&called).file(path).into() };
             // Tables that older versions of transformers stored, and tied heads that are stored again.
             if called.ends_with("rotary_emb.inv_freq") || (model.tied && called == "lm_head.weight") {
                 continue;
             }
-            let name = name(&called, model.layers).ok_or_else(|| wrong("a tensor of a Llama- or OPT-shaped model"))?;
+            let name = name(&called, model.layers)
+                .ok_or_else(|| wrong("a tensor of a Llama- or OPT-shaped model"))?;
             let format = match info.dtype {
                 Dtype::F32 => Format::F32,
                 Dtype::F16 => Format::F16,
@@ -151,7 +161,10 @@ fn tensors(files: &[PathBuf], model: &Model) -> Result<HashMap<Name, Place>> {
                 _ => return Err(wrong("one or two dimensions")),
             };
             let offset = 8 + length + info.data_offsets.0 as u64;
-            if tensors.insert(name, Place { called: called.clone(), file, offset, format, rows, width }).is_some() {
+            if tensors
+                .insert(name, Place { called: called.clone(), file, offset, format, rows, width })
+                .is_some()
+            {
                 return Err(wrong("each tensor once"));
             }
         }

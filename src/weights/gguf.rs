@@ -121,7 +121,9 @@ impl Gguf {
             Some(Value::Whole(whole)) => u64::try_from(*whole).ok().filter(|whole| range.contains(whole)),
             _ => None,
         };
-        found.ok_or_else(|| self.wrong(key, format!("a whole number from {} to {}", range.start(), range.end())))
+        found.ok_or_else(|| {
+            self.wrong(key, format!("a whole number from {} to {}", range.start(), range.end()))
+        })
     }
 
     /// As `whole`, or `default` where the key is absent.
@@ -147,7 +149,12 @@ impl Gguf {
     }
 
     /// A list whose elements `take` takes.
-    pub fn list<'a, T>(&'a self, key: &str, what: &str, take: impl Fn(&'a Value) -> Option<T>) -> Result<Vec<T>> {
+    pub fn list<'a, T>(
+        &'a self,
+        key: &str,
+        what: &str,
+        take: impl Fn(&'a Value) -> Option<T>,
+    ) -> Result<Vec<T>> {
         let list = match self.get(key) {
             Some(Value::List(list)) => list.iter().map(take).collect(),
             _ => None,
@@ -188,7 +195,11 @@ impl Source<'_> {
     fn count(&mut self, key: &str, bytes: u64) -> Result<u64> {
         let count = self.u64(key)?;
         let most = self.left / bytes;
-        if count <= most { Ok(count) } else { Err(self.wrong(key, count, format!("at most {most} in so short a file"))) }
+        if count <= most {
+            Ok(count)
+        } else {
+            Err(self.wrong(key, count, format!("at most {most} in so short a file")))
+        }
     }
 
     fn text(&mut self, key: &str) -> Result<String> {
@@ -226,7 +237,13 @@ impl Source<'_> {
             10 => Value::Whole(self.u64(key)?.into()),
             11 => Value::Whole(i64::from_le_bytes(self.array(key)?).into()),
             12 => float(f64::from_le_bytes(self.array(key)?)),
-            other => return Err(self.wrong(key, format!("type {other}"), "a value type from 0 to 12, lists not nested deeply")),
+            other => {
+                return Err(self.wrong(
+                    key,
+                    format!("type {other}"),
+                    "a value type from 0 to 12, lists not nested deeply",
+                ));
+            }
         })
     }
 
@@ -242,7 +259,11 @@ impl Source<'_> {
         let offset = self.u64(&name)?;
         let values = dims.iter().try_fold(1u64, |product, &dim| product.checked_mul(dim));
         if values.is_none_or(|values| values == 0 || values > self.length.saturating_mul(8)) {
-            return Err(self.wrong(&name, format!("dimensions {dims:?}"), "as many values as the file can hold"));
+            return Err(self.wrong(
+                &name,
+                format!("dimensions {dims:?}"),
+                "as many values as the file can hold",
+            ));
         }
         if !dims[0].is_multiple_of(format.block().1 as u64) {
             let what = format!("rows of whole blocks of {}", format.block().1);

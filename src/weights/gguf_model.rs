@@ -171,9 +171,8 @@ fn words(gguf: &Gguf) -> Result<Vocabulary> {
     let kind = match model {
         "gpt2" => {
             let pre = gguf.text(&key("pre"))?;
-            let split = vocabulary::Split::of_gguf(pre).ok_or_else(|| {
-                gguf.wrong(&key("pre"), format!("one of {}", vocabulary::Split::names()))
-            })?;
+            let split = vocabulary::Split::of_gguf(pre)
+                .ok_or_else(|| gguf.wrong(&key("pre"), format!("one of {}", vocabulary::Split::names())))?;
             vocabulary::Kind::Bytes { merges: gguf.list(&key("merges"), "texts", text)?, split }
         }
         "llama" => {

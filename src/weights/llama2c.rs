@@ -37,10 +37,16 @@ pub fn open(path: &Path) -> Result<Checkpoint> {
     let [hidden, ffn, layers, heads, kv_heads, vocabulary, sequence] = numbers;
     if !hidden.is_multiple_of(heads) || !heads.is_multiple_of(kv_heads) || layers > 65_535 {
         let found = format!("{hidden} wide, {heads} heads, {kv_heads} kv heads, {layers} layers");
-        return Err(wrong("header", &found, "heads that divide the width, kv heads that divide the heads".into()));
+        return Err(wrong(
+            "header",
+            &found,
+            "heads that divide the width, kv heads that divide the heads".into(),
+        ));
     }
     let model = Model {
-        name: path.file_stem().map_or_else(String::new, |stem| crate::error::shorten(&stem.to_string_lossy())),
+        name: path
+            .file_stem()
+            .map_or_else(String::new, |stem| crate::error::shorten(&stem.to_string_lossy())),
         source: "llama2.c".into(),
         layers: layers as u32,
         hidden,

@@ -12,8 +12,8 @@ mod tensor;
 mod tokenizer;
 mod vocabulary;
 
-pub use tensor::{Format, Tensor};
 pub(crate) use tensor::f16 as half;
+pub use tensor::{Format, Tensor};
 pub use tokenizer::{Stream, Tokenizer};
 
 use crate::error::{Error, InputError, Result};

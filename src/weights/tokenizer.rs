@@ -84,7 +84,8 @@ impl Tokenizer {
                 inner.with_decoder(Some(decoders::sequence::Sequence::new(steps)));
             }
         }
-        let special = words.tokens.iter().zip(&words.kinds).filter(|&(_, &kind)| kind == CONTROL || kind == ADDED);
+        let special =
+            words.tokens.iter().zip(&words.kinds).filter(|&(_, &kind)| kind == CONTROL || kind == ADDED);
         let special: Vec<_> = special.map(|(token, _)| AddedToken::from(token.clone(), true)).collect();
         inner.add_special_tokens(&special);
         let chat = words.template.clone();
@@ -98,7 +99,9 @@ impl Tokenizer {
     /// Text that the vocabulary cannot express.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
         let encoded = self.inner.encode_fast(text, self.template_of_library).map_err(|error| {
-            Error::from(InputError::expected(format!("text that the vocabulary can express ({error})")).key("text"))
+            Error::from(
+                InputError::expected(format!("text that the vocabulary can express ({error})")).key("text"),
+            )
         })?;
         Ok(self.begin.into_iter().chain(encoded.get_ids().iter().copied()).collect())
     }
@@ -135,7 +138,9 @@ impl Tokenizer {
         };
         let rendered = jinja.render_str(template, context);
         rendered.map(Some).map_err(|error| {
-            InputError::expected(format!("a template that can be rendered ({error})")).key("chat_template").into()
+            InputError::expected(format!("a template that can be rendered ({error})"))
+                .key("chat_template")
+                .into()
         })
     }
 
@@ -183,13 +188,20 @@ fn listed_merges(merges: &[String], vocabulary: &HashMap<String, u32>) -> Result
         known.then(|| (a.to_owned(), b.to_owned()))
     };
     let wrong = |merge: &String| -> Error {
-        InputError::expected("two tokens with a space between, whose sum is a token").key("merges").found(merge).into()
+        InputError::expected("two tokens with a space between, whose sum is a token")
+            .key("merges")
+            .found(merge)
+            .into()
     };
     merges.iter().map(|merge| pair(merge).ok_or_else(|| wrong(merge))).collect()
 }
 
 /// Merges by the score of their result: every way to put a token together from two others, best tokens first.
-fn scored_merges(words: &Vocabulary, scores: &[f64], vocabulary: &HashMap<String, u32>) -> Vec<(String, String)> {
+fn scored_merges(
+    words: &Vocabulary,
+    scores: &[f64],
+    vocabulary: &HashMap<String, u32>,
+) -> Vec<(String, String)> {
     let plain = |id: usize| words.kinds[id] == NORMAL;
     let mut order: Vec<usize> = (0..words.tokens.len()).filter(|&id| plain(id)).collect();
     order.sort_by(|&a, &b| scores[b].total_cmp(&scores[a]));

@@ -84,7 +84,13 @@ pub fn llama2c(path: &Path, count: u64) -> Result<Vocabulary> {
         let (token, behind) = behind.split_at_checked(bytes).ok_or_else(ended)?;
         let token = std::str::from_utf8(token).map_err(|_| wrong(at, "UTF-8"))?;
         let byte = token.len() == 6 && token.starts_with("<0x");
-        kinds.push(if at < 3 { CONTROL } else if byte { BYTE } else { NORMAL });
+        kinds.push(if at < 3 {
+            CONTROL
+        } else if byte {
+            BYTE
+        } else {
+            NORMAL
+        });
         tokens.push(token.replace(' ', "\u{2581}"));
         scores.push(f64::from(score));
         rest = behind;

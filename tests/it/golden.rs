@@ -36,7 +36,8 @@ fn settings(executor: &Executor) -> Settings {
 fn dense_smollm2_says_what_the_golden_engine_says() {
     let Some((mut executor, lines)) = golden() else { return };
     let settings = settings(&executor);
-    let prompts: Vec<Prompt> = lines.iter().map(|line| Prompt { ids: line.prompt_ids.clone(), most: 96 }).collect();
+    let prompts: Vec<Prompt> =
+        lines.iter().map(|line| Prompt { ids: line.prompt_ids.clone(), most: 96 }).collect();
     let together = executor.generate(&prompts, &settings, &mut ()).expect("a run");
     for (line, answer) in lines.iter().zip(&together.answers) {
         let scale = line.last_top5.iter().map(|(_, logit)| logit.abs()).fold(0.0, f64::max);

@@ -49,6 +49,12 @@ mod trace_format;
 mod trace_parquet;
 mod trace_support;
 #[cfg(feature = "gpu")]
+mod twin_products;
+#[cfg(feature = "gpu")]
+mod twin_rows;
+#[cfg(feature = "gpu")]
+mod twin_support;
+#[cfg(feature = "gpu")]
 mod weights;
 mod work;
 

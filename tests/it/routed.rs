@@ -72,12 +72,12 @@ fn recorded(name: &str) -> Option<Trace> {
 
 #[test]
 fn oracle_thresholds_give_the_recorded_routes_back() {
-    let (Some((mut executor, lines)), Some(skip25)) = (super::golden::golden(), recorded("traces/smollm2-skip25.jsonl"))
+    let (Some((mut executor, lines)), Some(skip25)) =
+        (super::golden::golden(), recorded("traces/smollm2-skip25.jsonl"))
     else {
         return;
     };
-    let oracle =
-        Oracle { attention: 0.125, feed_forward: 0.21, ratio: Ratio::OverOutput, always: vec![0] };
+    let oracle = Oracle { attention: 0.125, feed_forward: 0.21, ratio: Ratio::OverOutput, always: vec![0] };
     let prompts: Vec<Prompt> = (lines.iter().zip(&skip25.requests))
         .map(|(line, request)| Prompt { ids: line.prompt_ids.clone(), most: request.output_tokens })
         .collect();
@@ -106,7 +106,8 @@ fn shared(a: &str, b: &str) -> f64 {
 
 #[test]
 fn every_policy_says_the_same_for_the_same_routes() {
-    let (Some((mut executor, lines)), Some(skip25)) = (super::golden::golden(), recorded("traces/smollm2-skip25.jsonl"))
+    let (Some((mut executor, lines)), Some(skip25)) =
+        (super::golden::golden(), recorded("traces/smollm2-skip25.jsonl"))
     else {
         return;
     };

@@ -7,7 +7,8 @@ use radialsim::gpu::shaders;
 use std::collections::BTreeSet;
 
 fn parsed(name: &str, source: &str) -> Module {
-    naga::front::wgsl::parse_str(source).unwrap_or_else(|error| panic!("{name}: {}", error.emit_to_string(source)))
+    naga::front::wgsl::parse_str(source)
+        .unwrap_or_else(|error| panic!("{name}: {}", error.emit_to_string(source)))
 }
 
 #[test]
@@ -15,11 +16,17 @@ fn every_shader_is_valid_and_has_one_entry_point() {
     for (shader, _) in shaders::all() {
         let module = parsed(shader.name, shader.source);
         let mut validator = Validator::new(ValidationFlags::all(), Capabilities::all());
-        validator.subgroup_operations(SubgroupOperationSet::all()).subgroup_stages(naga::valid::ShaderStages::COMPUTE);
+        validator
+            .subgroup_operations(SubgroupOperationSet::all())
+            .subgroup_stages(naga::valid::ShaderStages::COMPUTE);
         let valid = validator.validate(&module);
         assert!(valid.is_ok(), "{}: {:?}", shader.name, valid.err());
         assert_eq!(module.entry_points.len(), 1, "{}", shader.name);
-        assert!(module.overrides.iter().any(|(_, value)| value.name.as_deref() == Some("WORKGROUP")), "{}", shader.name);
+        assert!(
+            module.overrides.iter().any(|(_, value)| value.name.as_deref() == Some("WORKGROUP")),
+            "{}",
+            shader.name
+        );
     }
 }
 
@@ -27,12 +34,16 @@ fn every_shader_is_valid_and_has_one_entry_point() {
 fn parameters_lie_where_the_program_puts_them() {
     for (shader, members) in shaders::all() {
         let module = parsed(shader.name, shader.source);
-        let found = module.global_variables.iter().find(|(_, variable)| variable.space == AddressSpace::Immediate);
+        let found =
+            module.global_variables.iter().find(|(_, variable)| variable.space == AddressSpace::Immediate);
         let found: Vec<(String, u32)> = found.map_or_else(Vec::new, |(_, variable)| {
-            let TypeInner::Struct { members, .. } = &module.types[variable.ty].inner else { panic!("a struct") };
+            let TypeInner::Struct { members, .. } = &module.types[variable.ty].inner else {
+                panic!("a struct")
+            };
             members.iter().map(|member| (member.name.clone().unwrap_or_default(), member.offset)).collect()
         });
-        let members: Vec<(String, u32)> = members.into_iter().map(|(name, offset)| (name.into(), offset)).collect();
+        let members: Vec<(String, u32)> =
+            members.into_iter().map(|(name, offset)| (name.into(), offset)).collect();
         assert_eq!(found, members, "{}", shader.name);
     }
 }
@@ -42,7 +53,8 @@ fn every_file_is_registered_under_its_name() {
     let files = std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/shaders")).expect("a folder");
     let files: BTreeSet<String> =
         files.map(|file| file.expect("a file").file_name().to_string_lossy().into_owned()).collect();
-    let known: BTreeSet<String> = shaders::all().iter().map(|(shader, _)| format!("{}.wgsl", shader.name)).collect();
+    let known: BTreeSet<String> =
+        shaders::all().iter().map(|(shader, _)| format!("{}.wgsl", shader.name)).collect();
     assert_eq!(files, known);
 }
 

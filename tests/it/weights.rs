@@ -12,13 +12,23 @@ fn smollm2_is_read_as_it_was_trained() {
     assert_eq!(checkpoint.format(), Format::Q4_1);
     let table = checkpoint.tensor(Name::Embedding).expect("a table");
     assert_eq!((table.rows, table.width, table.format), (49_152, 576, Format::Q8_0));
-    assert!(checkpoint.tensor(Name::Layer(29, Part::Down)).expect("a matrix").to_f32().iter().all(|x| x.is_finite()));
+    assert!(
+        checkpoint
+            .tensor(Name::Layer(29, Part::Down))
+            .expect("a matrix")
+            .to_f32()
+            .iter()
+            .all(|x| x.is_finite())
+    );
 }
 
 #[test]
 fn golden_prompts_become_the_golden_tokens() {
-    let (Some(path), Some(golden)) = (crate::smollm2(), crate::data("golden/smollm2_dense.jsonl")) else { return };
-    let tokenizer = Checkpoint::open(&path).and_then(|checkpoint| checkpoint.tokenizer()).expect("a tokenizer");
+    let (Some(path), Some(golden)) = (crate::smollm2(), crate::data("golden/smollm2_dense.jsonl")) else {
+        return;
+    };
+    let tokenizer =
+        Checkpoint::open(&path).and_then(|checkpoint| checkpoint.tokenizer()).expect("a tokenizer");
     for line in std::fs::read_to_string(golden).expect("a readable file").lines() {
         let line: serde_json::Value = serde_json::from_str(line).expect("JSON");
         let text = line["text"].as_str().expect("a text");
@@ -42,5 +52,8 @@ fn llama2c_is_read_with_its_tokenizer() {
     let tokenizer = checkpoint.tokenizer().expect("a tokenizer");
     let ids = tokenizer.encode("Once upon a time, there was a little girl.").expect("known text");
     assert_eq!(ids[0], 1);
-    assert_eq!(tokenizer.decode(&ids[1..]).expect("known ids").trim(), "Once upon a time, there was a little girl.");
+    assert_eq!(
+        tokenizer.decode(&ids[1..]).expect("known ids").trim(),
+        "Once upon a time, there was a little girl."
+    );
 }

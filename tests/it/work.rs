@@ -252,12 +252,12 @@ fn execute(kernel: &mut Kernel, random: &mut Stream) -> Traffic {
                 (run.input(rows * width), run.input(9 * width), run.choice(rows, 9));
             let mut out = stream.0.clone();
             run.count(|| scatter_rows(size(width), &block.0, &chosen, &mut out));
-            // What was written is no longer an input's.
-            let written = out.iter().filter(|value| value.place().is_none()).count() as u64;
-            traffic.activation_bytes = run.bytes(&block, activations)
-                + run.bytes(&stream, activations)
-                + activations.bytes(written)
-                + index_bytes(rows);
+            run.copied(&out);
+            // What the stream holds of the block was written.
+            let written =
+                out.iter().filter(|value| value.place().is_some_and(|at| at < stream.1)).count() as u64;
+            traffic.activation_bytes =
+                run.bytes(&block, activations) + activations.bytes(written) + index_bytes(rows);
         }
         Kernel::Sample { rows, vocabulary, activations } => {
             let logits = run.input(rows * vocabulary);
