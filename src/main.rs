@@ -18,6 +18,7 @@ fn main() -> ExitCode {
     };
     let done = match args.command {
         Command::Simulate(args) => cli::simulate::run(&args),
+        Command::Execute(args) => cli::execute::run(&args),
         Command::Inspect(what) => cli::inspect::run(&what),
         Command::Trace(what) => cli::trace::run(&what),
     };

@@ -1,5 +1,6 @@
 //! Arguments, files, progress bars, exit codes. Tables go to standard output, everything else that is said to standard error.
 
+pub mod execute;
 pub mod inspect;
 mod progress;
 pub mod simulate;
@@ -24,6 +25,8 @@ pub struct Args {
 pub enum Command {
     /// Simulates scenarios: a table each, a row for each variant.
     Simulate(simulate::Args),
+    /// Runs a real model on the GPU of this machine, layer by layer as its routes say.
+    Execute(execute::Args),
     /// Says in plain words what a file holds, and checks it.
     #[command(subcommand)]
     Inspect(inspect::What),

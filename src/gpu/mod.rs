@@ -14,6 +14,7 @@ mod pipeline;
 mod plan;
 mod pool;
 mod recording;
+mod residuals;
 mod routing;
 pub mod shaders;
 
@@ -26,4 +27,5 @@ pub use packed::{Form, pack, to_f16};
 pub use pipeline::{Constants, Pipeline, Shader};
 pub use pool::Precision;
 pub use recording::{Binding, Dispatch, Recording, Timing};
+pub use residuals::Residual;
 pub use routing::Routing;

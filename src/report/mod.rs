@@ -1,8 +1,12 @@
 //! What a run found, for people and for programs: tables, JSON, a timeline, a time series. Returns texts and writes files; never prints.
 
 mod file;
+#[cfg(feature = "gpu")]
+pub mod execution;
 pub mod inspect;
 pub mod json;
+#[cfg(feature = "gpu")]
+pub mod residuals;
 pub mod series;
 mod serving;
 mod sheet;

@@ -8,7 +8,7 @@ use crate::engine::Ended;
 use crate::error::shorten;
 use crate::lower::{Call, Cause, Node};
 use crate::sim::{Observer, PassInfo, Setup};
-use crate::units::SimTime;
+use crate::units::{SimTime, SourceKind};
 use serde_json::{Value, json};
 use std::io::{self, Write};
 
@@ -87,6 +87,45 @@ impl Timeline {
             stopped: None,
             end: SimTime::ZERO,
         }
+    }
+
+    /// For kernels that ran on a device rather than in the simulator: times are measured, power is unknown.
+    pub fn measured(kernels: u64) -> Timeline {
+        Timeline {
+            left: kernels,
+            step: SimTime::ZERO,
+            static_w: 0.0,
+            idle_w: 0.0,
+            slices: Vec::new(),
+            power: Steps(Vec::new()),
+            memory: Steps(Vec::new()),
+            tokens: Steps(vec![(SimTime::ZERO, 0)]),
+            stopped: None,
+            end: SimTime::ZERO,
+        }
+    }
+
+    /// Adds a kernel that ran from `start` to `end`.
+    pub fn ran(&mut self, call: Call, start: SimTime, end: SimTime) {
+        if self.left == 0 {
+            self.stopped.get_or_insert(self.end);
+            return;
+        }
+        self.left -= 1;
+        self.end = self.end.max(end);
+        self.slices.push(Slice { start, end, what: What::Call(call, None) });
+    }
+
+    /// Adds a pass of `tokens` tokens of `sequences` sequences that took from `begin` to `end`.
+    pub fn passed(&mut self, [begin, end]: [SimTime; 2], tokens: u32, sequences: u32, memory_bytes: u64) {
+        if self.stopped.is_some() {
+            return;
+        }
+        self.slices.push(Slice { start: begin, end, what: What::Pass { tokens, sequences } });
+        self.memory.set(begin, memory_bytes);
+        self.tokens.set(begin, tokens.into());
+        self.tokens.set(end, 0);
+        self.end = self.end.max(end);
     }
 
     /// When it stopped recording because it was full.
@@ -187,7 +226,9 @@ impl Events<'_> {
             self.slice(pid, slice)?;
         }
         let end = timeline.stopped.unwrap_or(timeline.end);
-        self.counter(pid, "power", "W", &timeline.power.0, (end, 0.0))?;
+        if !timeline.power.0.is_empty() {
+            self.counter(pid, "power", "W", &timeline.power.0, (end, 0.0))?;
+        }
         self.counter(pid, "memory", "bytes", &timeline.memory.0, (end, 0))?;
         self.counter(pid, "batch", "tokens", &timeline.tokens.0, (end, 0))
     }
@@ -244,10 +285,14 @@ impl Events<'_> {
 }
 
 fn arguments(call: &Call, price: Option<&Price>) -> Value {
-    let (Node::Kernel { kernel, captured }, Some(price)) = (&call.node, price) else { return json!({}) };
+    let Node::Kernel { kernel, captured } = &call.node else { return json!({}) };
+    let (cause, shape) = (Cause::ALL[call.cause as usize].1, format!("{kernel:?}"));
+    let Some(price) = price else {
+        return json!({ "cause": cause, "shape": shape, "source": SourceKind::Measured.to_string() });
+    };
     json!({
-        "cause": Cause::ALL[call.cause as usize].1,
-        "shape": format!("{kernel:?}"),
+        "cause": cause,
+        "shape": shape,
         "bound": Bound::ALL[price.bound as usize].1,
         "source": price.source.to_string(),
         "flops": price.flops,

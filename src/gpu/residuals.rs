@@ -1,0 +1,48 @@
+//! What each branch adds to the residual stream, token by token and layer by layer: the profile by which Radial Networks were
+//! argued for (arXiv 2404.04900, section 3).
+
+use super::executor::{Ratio, Record};
+
+/// What a layer did to a token.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Residual {
+    /// Number of its prompt.
+    pub prompt: u32,
+    /// Its position.
+    pub position: u32,
+    /// Whether it is one of the prompt's own tokens.
+    pub in_prompt: bool,
+    /// The layer.
+    pub layer: u32,
+    /// Length of what attention adds, over the stream with it (or before it).
+    pub attention: f32,
+    /// The same of the feed-forward branch.
+    pub feed_forward: f32,
+    /// The same of the whole block.
+    pub block: f32,
+    /// Cosine between the block's input and its output.
+    pub cosine: f32,
+}
+
+impl Residual {
+    /// From the records of a row: attention and feed-forward branch of each layer in turn.
+    pub fn of_row(prompt: u32, position: u32, in_prompt: bool, records: &[Record], ratio: Ratio) -> Vec<Residual> {
+        let layer = |(layer, pair): (u32, &[Record])| {
+            let (first, last) = (pair[0], pair[1]);
+            // Squared length of the stream behind the block.
+            let output = if last.taken > 0.0 { last.output } else { last.input };
+            let under = if ratio == Ratio::OverInput { last.start } else { output };
+            Residual {
+                prompt,
+                position,
+                in_prompt,
+                layer,
+                attention: first.ratio,
+                feed_forward: last.ratio,
+                block: (last.added / under).sqrt(),
+                cosine: last.along / (last.start * output).sqrt(),
+            }
+        };
+        (0..).zip(records.chunks_exact(2)).map(layer).collect()
+    }
+}
