@@ -15,7 +15,8 @@ struct Params {
     columns_at: u32,    // first column of the output: the matrix may be split over buffers
     first_row: u32,     // first row of the matrix
     layer_rows: u32,    // rows of a layer's matrix, and biases
-    from_row: u32,      // tiles say it here
+    from_row: u32,      // as the products of single rows have them; tiles say it here
+    run: u32,
 }
 var<immediate> p: Params;
 

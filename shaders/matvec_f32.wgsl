@@ -1,5 +1,5 @@
 // One input row times a matrix whose rows (f32) are output columns: decode.
-// Four columns an invocation; the input comes once for eight lanes and is passed on by broadcast.
+// Four columns at a time an invocation; the input comes once for eight lanes and is passed on by broadcast.
 override WORKGROUP: u32 = 8;
 override BIAS: bool = false;
 
@@ -15,6 +15,7 @@ struct Params {
     first_row: u32,     // first row of the matrix
     layer_rows: u32,    // rows of a layer's matrix, and biases
     from_row: u32,      // first row of input and output
+    run: u32,           // columns side by side that an invocation takes one after the other, for long reads of memory
 }
 var<immediate> p: Params;
 
@@ -46,28 +47,30 @@ fn main(
     @builtin(global_invocation_id) id: vec3<u32>,
     @builtin(subgroup_invocation_id) lane: u32,
 ) {
-    let column = id.x * 4u;
     let row = p.from_row + id.y;
     let layer = lists[p.rows_at + id.y];
     let last = p.columns - 1u;
-    let wanted = vec4<u32>(column, column + 1u, column + 2u, column + 3u);
-    var rows = (vec4<u32>(layer * p.layer_words) + (min(wanted, vec4<u32>(last)) + p.first_row) * p.row_words) / 4u;
-    var sums = mat4x4<f32>();
-    for (var k = 0u; k < p.inner4; k += 8u) {
-        let mine = k + (lane & 7u);
-        let x = select(vec4<f32>(), input[row * p.input_stride4 + mine], mine < p.inner4);
-        sums = step(sums, rows, subgroupBroadcast(x, 0u));
-        sums = step(sums, rows + 1u, subgroupBroadcast(x, 1u));
-        sums = step(sums, rows + 2u, subgroupBroadcast(x, 2u));
-        sums = step(sums, rows + 3u, subgroupBroadcast(x, 3u));
-        sums = step(sums, rows + 4u, subgroupBroadcast(x, 4u));
-        sums = step(sums, rows + 5u, subgroupBroadcast(x, 5u));
-        sums = step(sums, rows + 6u, subgroupBroadcast(x, 6u));
-        sums = step(sums, rows + 7u, subgroupBroadcast(x, 7u));
-        rows += 8u;
+    for (var turn = 0u; turn < p.run; turn++) {
+        let column = id.x * 4u * p.run + turn;
+        let wanted = vec4<u32>(column) + vec4<u32>(0u, 1u, 2u, 3u) * p.run;
+        var rows = (vec4<u32>(layer * p.layer_words) + (min(wanted, vec4<u32>(last)) + p.first_row) * p.row_words) / 4u;
+        var sums = mat4x4<f32>();
+        for (var k = 0u; k < p.inner4; k += 8u) {
+            let mine = k + (lane & 7u);
+            let x = select(vec4<f32>(), input[row * p.input_stride4 + mine], mine < p.inner4);
+            sums = step(sums, rows, subgroupBroadcast(x, 0u));
+            sums = step(sums, rows + 1u, subgroupBroadcast(x, 1u));
+            sums = step(sums, rows + 2u, subgroupBroadcast(x, 2u));
+            sums = step(sums, rows + 3u, subgroupBroadcast(x, 3u));
+            sums = step(sums, rows + 4u, subgroupBroadcast(x, 4u));
+            sums = step(sums, rows + 5u, subgroupBroadcast(x, 5u));
+            sums = step(sums, rows + 6u, subgroupBroadcast(x, 6u));
+            sums = step(sums, rows + 7u, subgroupBroadcast(x, 7u));
+            rows += 8u;
+        }
+        put(row, layer, column, dot(sums[0], vec4<f32>(1.0)));
+        put(row, layer, column + p.run, dot(sums[1], vec4<f32>(1.0)));
+        put(row, layer, column + 2u * p.run, dot(sums[2], vec4<f32>(1.0)));
+        put(row, layer, column + 3u * p.run, dot(sums[3], vec4<f32>(1.0)));
     }
-    put(row, layer, column, dot(sums[0], vec4<f32>(1.0)));
-    put(row, layer, column + 1u, dot(sums[1], vec4<f32>(1.0)));
-    put(row, layer, column + 2u, dot(sums[2], vec4<f32>(1.0)));
-    put(row, layer, column + 3u, dot(sums[3], vec4<f32>(1.0)));
 }

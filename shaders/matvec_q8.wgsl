@@ -1,5 +1,5 @@
 // One input row times a matrix whose rows (8-bit integers in pairs of blocks of 32: two f16 scales, then 64 values) are output columns: decode.
-// Four columns an invocation; the input comes once for eight lanes and is passed on by broadcast.
+// Four columns at a time an invocation; the input comes once for eight lanes and is passed on by broadcast.
 override WORKGROUP: u32 = 8;
 override BIAS: bool = false;
 
@@ -15,6 +15,7 @@ struct Params {
     first_row: u32,     // first row of the matrix
     layer_rows: u32,    // rows of a layer's matrix, and biases
     from_row: u32,      // first row of input and output
+    run: u32,           // columns side by side that an invocation takes one after the other, for long reads of memory
 }
 var<immediate> p: Params;
 
@@ -55,22 +56,24 @@ fn main(
     @builtin(global_invocation_id) id: vec3<u32>,
     @builtin(subgroup_invocation_id) lane: u32,
 ) {
-    let column = id.x * 4u;
     let row = p.from_row + id.y;
     let layer = lists[p.rows_at + id.y];
     let last = p.columns - 1u;
-    let wanted = vec4<u32>(column, column + 1u, column + 2u, column + 3u);
-    var rows = vec4<u32>(layer * p.layer_words) + (min(wanted, vec4<u32>(last)) + p.first_row) * p.row_words;
-    var sums = vec4<f32>();
-    for (var k = 0u; k < p.inner4; k += 16u) {
-        let mine = k + (lane & 7u);
-        let x = select(vec4<f32>(), input[row * p.input_stride4 + mine], mine < p.inner4);
-        let y = select(vec4<f32>(), input[row * p.input_stride4 + mine + 8u], mine + 8u < p.inner4);
-        sums += vec4<f32>(pair(rows.x, x, y), pair(rows.y, x, y), pair(rows.z, x, y), pair(rows.w, x, y));
-        rows += 17u;
+    for (var turn = 0u; turn < p.run; turn++) {
+        let column = id.x * 4u * p.run + turn;
+        let wanted = vec4<u32>(column) + vec4<u32>(0u, 1u, 2u, 3u) * p.run;
+        var rows = vec4<u32>(layer * p.layer_words) + (min(wanted, vec4<u32>(last)) + p.first_row) * p.row_words;
+        var sums = vec4<f32>();
+        for (var k = 0u; k < p.inner4; k += 16u) {
+            let mine = k + (lane & 7u);
+            let x = select(vec4<f32>(), input[row * p.input_stride4 + mine], mine < p.inner4);
+            let y = select(vec4<f32>(), input[row * p.input_stride4 + mine + 8u], mine + 8u < p.inner4);
+            sums += vec4<f32>(pair(rows.x, x, y), pair(rows.y, x, y), pair(rows.z, x, y), pair(rows.w, x, y));
+            rows += 17u;
+        }
+        put(row, layer, column, sums.x);
+        put(row, layer, column + p.run, sums.y);
+        put(row, layer, column + 2u * p.run, sums.z);
+        put(row, layer, column + 3u * p.run, sums.w);
     }
-    put(row, layer, column, sums.x);
-    put(row, layer, column + 1u, sums.y);
-    put(row, layer, column + 2u, sums.z);
-    put(row, layer, column + 3u, sums.w);
 }

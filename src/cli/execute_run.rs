@@ -5,8 +5,8 @@ use crate::cli::{print, say};
 use radialsim::batch::Policy;
 use radialsim::error::{Error, InputError, Result};
 use radialsim::gpu::{
-    Executor, Generated, Gpu, Options, Oracle, Outcome, Pass, Precision, Prompt, Ratio, Residual, Routing, Settings,
-    Watch,
+    Executor, Generated, Gpu, Options, Oracle, Outcome, Pass, Precision, Prompt, Ratio, Residual, Routing,
+    Settings, Watch,
 };
 use radialsim::lower::{Call, Node};
 use radialsim::report::timeline::{self, Timeline};
@@ -24,10 +24,12 @@ pub fn run(args: &Args) -> Result<()> {
     let tokenizer = checkpoint.tokenizer();
     let prompts = args.read_prompts(tokenizer.as_ref())?;
     let routing = args.routing(checkpoint.model().layers)?;
-    let [json, timeline, table, plot] =
-        [&args.json, &args.timeline, &args.residuals, &args.residual_plot].map(|path| path.as_ref().map(Staged::create));
-    let (json, timeline, table, plot) = (json.transpose()?, timeline.transpose()?, table.transpose()?, plot.transpose()?);
-    let longest = prompts.iter().map(|prompt| prompt.ids.len() as u64 + u64::from(prompt.most)).max().unwrap_or(1);
+    let [json, timeline, table, plot] = [&args.json, &args.timeline, &args.residuals, &args.residual_plot]
+        .map(|path| path.as_ref().map(Staged::create));
+    let (json, timeline, table, plot) =
+        (json.transpose()?, timeline.transpose()?, table.transpose()?, plot.transpose()?);
+    let longest =
+        prompts.iter().map(|prompt| prompt.ids.len() as u64 + u64::from(prompt.most)).max().unwrap_or(1);
     let gpu = Gpu::open(args.adapter.as_deref())?;
     let precision = match args.precision {
         Form::Kept => Precision::Kept,
@@ -47,7 +49,8 @@ pub fn run(args: &Args) -> Result<()> {
         _ => Policy::Aligned,
     });
     let end_ids = tokenizer.as_ref().map_or_else(|_| Vec::new(), |tokenizer| tokenizer.end_ids().to_vec());
-    let settings = Settings { routing, policy, end_ids, prompt_logits: json.is_some(), timed: timeline.is_some() };
+    let settings =
+        Settings { routing, policy, end_ids, prompt_logits: json.is_some(), timed: timeline.is_some() };
     let stream = args.prompt.as_ref().and(tokenizer.as_ref().ok()).map(Tokenizer::stream);
     let mut watch = Watcher::new(stream, args.ratio());
     let generated = args.generate(&mut executor, &prompts, settings, &mut watch)?;
@@ -56,7 +59,11 @@ pub fn run(args: &Args) -> Result<()> {
         file.finish(|out| {
             for (index, (prompt, answer)) in prompts.iter().zip(&generated.answers).enumerate() {
                 let text = tokenizer.as_ref().ok().and_then(|tokenizer| tokenizer.decode(&answer.ids).ok());
-                writeln!(out, "{}", execution::line(&prompt.ids, text.as_deref(), answer, &watch.last_of(index, prompt)))?;
+                writeln!(
+                    out,
+                    "{}",
+                    execution::line(&prompt.ids, text.as_deref(), answer, &watch.last_of(index, prompt))
+                )?;
             }
             Ok(())
         })?;
@@ -92,7 +99,8 @@ impl Args {
             ("--residual-plot", &self.residual_plot),
         ];
         for (index, (key, file)) in files.iter().enumerate() {
-            if let Some((other, _)) = files[..index].iter().find(|(_, other)| file.is_some() && other == file) {
+            if let Some((other, _)) = files[..index].iter().find(|(_, other)| file.is_some() && other == file)
+            {
                 let expected = format!("a file of its own, which is not that of {other}");
                 return Err(InputError::expected(expected).key(*key).into());
             }
@@ -128,7 +136,11 @@ impl Args {
 
     fn read_prompts(&self, tokenizer: std::result::Result<&Tokenizer, &Error>) -> Result<Vec<Prompt>> {
         // A model without a tokenizer can still be given ids.
-        let words = || tokenizer.map_err(|error| InputError::expected(format!("a tokenizer for text ({error})")).key("--weights"));
+        let words = || {
+            tokenizer.map_err(|error| {
+                InputError::expected(format!("a tokenizer for text ({error})")).key("--weights")
+            })
+        };
         let most = self.max_tokens;
         if let Some(text) = &self.prompt {
             let words = words()?;
@@ -144,11 +156,12 @@ impl Args {
             if line.trim().is_empty() {
                 continue;
             }
-            let line: serde_json::Value =
-                serde_json::from_str(&line).map_err(|error| wrong("line", &format!("an object of JSON ({error})")))?;
+            let line: serde_json::Value = serde_json::from_str(&line)
+                .map_err(|error| wrong("line", &format!("an object of JSON ({error})")))?;
             let ids = match (line.get("prompt_ids"), line.get("text").map(serde_json::Value::as_str)) {
-                (Some(ids), _) => serde_json::from_value(ids.clone())
-                    .map_err(|_| wrong("prompt_ids", "a list of ids"))?,
+                (Some(ids), _) => {
+                    serde_json::from_value(ids.clone()).map_err(|_| wrong("prompt_ids", "a list of ids"))?
+                }
                 (None, Some(Some(text))) => words()?.encode(text)?,
                 _ => return Err(wrong("text", "`text`, or `prompt_ids`").into()),
             };
@@ -161,7 +174,13 @@ impl Args {
     }
 
     /// All prompts, so many at a time.
-    fn generate(&self, executor: &mut Executor, prompts: &[Prompt], settings: Settings, watch: &mut Watcher) -> Result<Generated> {
+    fn generate(
+        &self,
+        executor: &mut Executor,
+        prompts: &[Prompt],
+        settings: Settings,
+        watch: &mut Watcher,
+    ) -> Result<Generated> {
         let mut whole: Option<Generated> = None;
         for (first, some) in (0..).step_by(self.batch as usize).zip(prompts.chunks(self.batch as usize)) {
             watch.first = first;

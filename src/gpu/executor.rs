@@ -226,6 +226,19 @@ impl Executor {
         self.cache.bytes()
     }
 
+    /// Bytes of weights that a token of a dense route reads: every matrix once.
+    pub fn weight_bytes_of_a_token(&self) -> u64 {
+        let pool = &self.pool;
+        let layers = [&pool.qkv, &pool.output, &pool.up, &pool.down];
+        layers
+            .iter()
+            .copied()
+            .chain([pool.head()])
+            .flat_map(|stack| &stack.shards)
+            .map(|shard| shard.buffer.bytes())
+            .sum()
+    }
+
     /// Runs a pass to its end.
     ///
     /// # Errors

@@ -1,5 +1,6 @@
 //! Kernels of the simulator's vocabulary as dispatches: shapes in, one labelled call out.
 
+use super::choice::Tiling;
 use super::device::{Buffer, Gpu};
 use super::pipeline::{Pipeline, Shader};
 use super::pool::Stack;
@@ -228,7 +229,7 @@ impl Ops<'_> {
     ) -> Result<()> {
         let Product { stack, shard, columns, columns_at, first_layer } = product;
         let bias = f64::from(u8::from(stack.has_bias));
-        let form = super::choice::Tiling::best(segments);
+        let form = Tiling::best(segments);
         let width = columns.len() as u32;
         let (rows_at, calls) = match form.tile() {
             // Row by row, each with its layer.
@@ -237,6 +238,8 @@ impl Ops<'_> {
             }
             Some(tile) => self.tiles(segments, before, tile, first_layer),
         };
+        let run =
+            if form == Tiling::Single { Tiling::run(width, 4 * self.subgroup, self.gpu.info()) } else { 1 };
         let parameters = s::MatMul {
             inner4: stack.width / 4,
             columns: width,
@@ -249,6 +252,7 @@ impl Ops<'_> {
             first_row: columns.start,
             layer_rows: stack.rows,
             from_row: before,
+            run,
         };
         let lists = self.lists_at.clone();
         let constants = self.one_subgroup();
@@ -264,7 +268,7 @@ impl Ops<'_> {
         let constants = [constants[0], ("BIAS", bias)];
         let pipeline = self.gpu.pipeline(form.matvec(stack.form), &constants)?;
         let bindings = [from.buffer, &shard.buffer, &stack.bias, &lists, to.buffer];
-        self.push(pipeline, &bindings, parameters, [width.div_ceil(columns_each), calls, 1]);
+        self.push(pipeline, &bindings, parameters, [width.div_ceil(columns_each * run), calls, 1]);
         Ok(())
     }
 

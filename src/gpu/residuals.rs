@@ -26,7 +26,13 @@ pub struct Residual {
 
 impl Residual {
     /// From the records of a row: attention and feed-forward branch of each layer in turn.
-    pub fn of_row(prompt: u32, position: u32, in_prompt: bool, records: &[Record], ratio: Ratio) -> Vec<Residual> {
+    pub fn of_row(
+        prompt: u32,
+        position: u32,
+        in_prompt: bool,
+        records: &[Record],
+        ratio: Ratio,
+    ) -> Vec<Residual> {
         let layer = |(layer, pair): (u32, &[Record])| {
             let (first, last) = (pair[0], pair[1]);
             // Squared length of the stream behind the block.

@@ -59,7 +59,7 @@ parameters!(
     /// Of `matvec_*`, `matmul_rows8` and `matmul_rows32`.
     MatMul {
         inner4: u32, columns: u32, input_stride4: u32, output_stride: u32, row_words: u32, layer_words: u32,
-        rows_at: u32, columns_at: u32, first_row: u32, layer_rows: u32, from_row: u32,
+        rows_at: u32, columns_at: u32, first_row: u32, layer_rows: u32, from_row: u32, run: u32,
     }
 );
 parameters!(

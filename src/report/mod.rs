@@ -1,8 +1,8 @@
 //! What a run found, for people and for programs: tables, JSON, a timeline, a time series. Returns texts and writes files; never prints.
 
-mod file;
 #[cfg(feature = "gpu")]
 pub mod execution;
+mod file;
 pub mod inspect;
 pub mod json;
 #[cfg(feature = "gpu")]

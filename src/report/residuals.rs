@@ -14,7 +14,16 @@ const QUANTILES: [f64; 5] = [0.05, 0.25, 0.5, 0.75, 0.95];
 /// What `out` refuses.
 pub fn write(out: &mut dyn Write, residuals: &[Residual]) -> io::Result<()> {
     let mut rows = csv::Writer::from_writer(out);
-    rows.write_record(["prompt", "position", "phase", "layer", "attn_ratio", "ffn_ratio", "block_ratio", "cosine"])?;
+    rows.write_record([
+        "prompt",
+        "position",
+        "phase",
+        "layer",
+        "attn_ratio",
+        "ffn_ratio",
+        "block_ratio",
+        "cosine",
+    ])?;
     for residual in residuals {
         let phase = if residual.in_prompt { "prompt" } else { "decode" };
         rows.write_record([
@@ -106,7 +115,12 @@ fn draw(area: &Area, title: &str, residuals: &[Residual]) -> Result<(), Box<dyn 
             .x_label_area_size(34)
             .y_label_area_size(46)
             .build_cartesian_2d(0.0..last, bottom..top.max(1e-6))?;
-        chart.configure_mesh().x_desc("layer").x_label_formatter(&|x| format!("{x:.0}")).light_line_style(WHITE).draw()?;
+        chart
+            .configure_mesh()
+            .x_desc("layer")
+            .x_label_formatter(&|x| format!("{x:.0}"))
+            .light_line_style(WHITE)
+            .draw()?;
         let line = |at: usize| rows.iter().enumerate().map(move |(layer, row)| (layer as f64, row[at]));
         let blue = RGBColor(31, 119, 180);
         for (low, high, strength) in [(0, 4, 0.18), (1, 3, 0.35)] {

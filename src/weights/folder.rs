@@ -4,7 +4,7 @@
 use super::{Checkpoint, Format, Name, Part, Place, Rope, Words, bytes};
 use crate::error::{Error, InputError, Result};
 use crate::model::{Input, Model, Norm};
-use safetensors::{Dtype, SafeTensors};
+use safetensors::tensor::{Dtype, Metadata};
 use serde_json::Value;
 use std::collections::HashMap;
 use std::fs::File;
@@ -139,7 +139,7 @@ fn tensors(files: &[PathBuf], model: &Model) -> Result<HashMap<Name, Place>> {
             return Err(bad(format!("a header of at most {MOST_HEADER} bytes, found {length}")));
         }
         let header = bytes::at(&mut reader, 0, 8 + length).map_err(Error::io(path, "read"))?;
-        let (_, facts) = SafeTensors::read_metadata(&header)
+        let facts: Metadata = serde_json::from_slice(&header[8..])
             .map_err(|error| bad(format!("a safetensors header ({error})")))?;
         for (called, info) in facts.tensors() {
             let wrong = |what: &str| -> Error { InputError::expected(what).key(&called).file(path).into() };
@@ -160,7 +160,16 @@ fn tensors(files: &[PathBuf], model: &Model) -> Result<HashMap<Name, Place>> {
                 [rows, width] => (rows, width),
                 _ => return Err(wrong("one or two dimensions")),
             };
-            let offset = 8 + length + info.data_offsets.0 as u64;
+            let (begin, end) = info.data_offsets;
+            let values = rows.checked_mul(width).filter(|&values| values > 0);
+            let bytes = values.and_then(|values| values.checked_mul(format.block().0));
+            if bytes.is_none() || end.checked_sub(begin) != bytes {
+                return Err(wrong(&format!(
+                    "{rows} x {width} {}, at least one, where {begin} to {end} are its bytes",
+                    format.name()
+                )));
+            }
+            let offset = (8 + length).saturating_add(begin as u64);
             if tensors
                 .insert(name, Place { called: called.clone(), file, offset, format, rows, width })
                 .is_some()

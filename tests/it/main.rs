@@ -38,6 +38,10 @@ mod serving;
 mod serving_metrics;
 #[cfg(feature = "gpu")]
 mod shaders;
+#[cfg(feature = "gpu")]
+mod shapes;
+#[cfg(feature = "gpu")]
+mod small_models;
 mod stretch;
 mod synth;
 mod tidy;
@@ -56,6 +60,8 @@ mod twin_rows;
 mod twin_support;
 #[cfg(feature = "gpu")]
 mod weights;
+#[cfg(feature = "gpu")]
+mod weights_bad;
 mod work;
 
 /// Where the real data lies, or `None` (said on standard error) where it is absent.

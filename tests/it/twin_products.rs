@@ -16,11 +16,13 @@ struct Shape {
     format: Format,
     bias: bool,
     workgroup: u32,
+    /// Columns that an invocation of a product of single rows takes one after the other.
+    run: u32,
 }
 
 /// Rows in groups with layers of their own, through a shader; the results are those of the oracle. `tile`: rows of a tile.
 fn product(twin: &mut Twin, shader: Shader, tile: Option<u32>, shape: Shape, groups: &[(u32, u32)]) {
-    let Shape { inner, columns, format, bias, workgroup } = shape;
+    let Shape { inner, columns, format, bias, workgroup, run } = shape;
     let (layers, rows): (u32, u32) = (3, groups.iter().map(|(_, rows)| rows).sum());
     // The matrix is the lower part of a larger one, and the result stands within wider rows.
     let (above, left, right) = (2, 1, 2);
@@ -57,13 +59,14 @@ fn product(twin: &mut Twin, shader: Shader, tile: Option<u32>, shape: Shape, gro
         first_row: above,
         layer_rows,
         from_row: 0,
+        run,
     };
-    let run = |twin: &Twin, input: &[f32]| {
+    let execute = |twin: &Twin, input: &[f32]| {
         let matrix = twin.upload(&words);
         let (input, biases, lists) = (twin.upload(input), twin.upload(&biases), twin.upload(&lists));
         let output = twin.poisoned(rows * stride);
         let common = [("WORKGROUP", f64::from(workgroup)), ("BIAS", f64::from(u8::from(bias)))];
-        let groups = [columns.div_ceil(4 * workgroup), calls, 1];
+        let groups = [columns.div_ceil(4 * workgroup * run), calls, 1];
         match tile {
             None => {
                 twin.run((shader, &common), &[&input, &matrix, &biases, &lists, &output], &parameters, groups)
@@ -76,7 +79,7 @@ fn product(twin: &mut Twin, shader: Shader, tile: Option<u32>, shape: Shape, gro
         }
         twin.floats(&output, rows * stride)
     };
-    let found = run(twin, &input);
+    let found = execute(twin, &input);
     let (mut wanted, mut got, mut row) = (Vec::new(), Vec::new(), 0);
     for &(layer, rows) in groups {
         let first = (layer * layer_rows + above) as usize;
@@ -103,7 +106,7 @@ fn product(twin: &mut Twin, shader: Shader, tile: Option<u32>, shape: Shape, gro
     // Negative control: another input gives another result.
     let mut other = input;
     other.iter_mut().take(inner as usize).for_each(|x| *x = 1.0 - *x);
-    let other = run(twin, &other);
+    let other = execute(twin, &other);
     let other: Vec<f32> = (0..rows as usize)
         .flat_map(|row| other[row * stride as usize + left as usize..][..columns as usize].to_vec())
         .collect();
@@ -133,7 +136,7 @@ fn a_row_times_a_matrix_in_every_format() {
         for (index, inner) in widths(format).into_iter().enumerate() {
             for (bias, columns) in [(false, 1), (true, 31), (false, 32), (true, 33), (false, 70)] {
                 let workgroup = twin.subgroup() * (1 + index as u32 % 2 * 3);
-                let shape = Shape { inner, columns, format, bias, workgroup };
+                let shape = Shape { inner, columns, format, bias, workgroup, run: 1 + columns % 3 };
                 product(&mut twin, matvec(format), None, shape, &[(1, 1)]);
                 product(&mut twin, matvec(format), None, shape, &[(2, 1), (0, 2)]);
             }
@@ -150,10 +153,10 @@ fn tiles_of_rows_times_a_matrix_in_every_format() {
                 let workgroup = twin.subgroup() * (1 + index as u32 % 2 * 3);
                 for (at, rows) in [1, tile - 1, tile, tile + 1].into_iter().enumerate() {
                     let (bias, columns) = [(false, 1), (true, 31), (false, 33), (true, 65)][(at + index) % 4];
-                    let shape = Shape { inner, columns, format, bias, workgroup };
+                    let shape = Shape { inner, columns, format, bias, workgroup, run: 1 };
                     product(&mut twin, shader, Some(tile), shape, &[(1, rows)]);
                 }
-                let shape = Shape { inner, columns: 40, format, bias: true, workgroup };
+                let shape = Shape { inner, columns: 40, format, bias: true, workgroup, run: 1 };
                 product(&mut twin, shader, Some(tile), shape, &[(2, 3), (0, tile + 1), (1, 1)]);
             }
         }
