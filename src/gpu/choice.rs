@@ -17,15 +17,20 @@ pub(super) enum Tiling {
 impl Tiling {
     /// The form that takes the least time for these rows.
     ///
-    /// The weights are measured times of a tile over that of a single row, for f32 weights of 1920 x 1920 on Mesa's
-    /// software Vulkan (`cargo bench --bench gpu`): a tile of 8 takes 2.9 times as long as a row, one of 32 five times.
-    pub fn best(segments: &[Segment]) -> Tiling {
+    /// Times of a tile of 8 and of 32 rows in those of a single row, measured for 576 x 1536 on Mesa 22.3's software Vulkan
+    /// (`cargo bench --bench gpu`, its last table). They are a choice between right results, no price.
+    pub fn best(segments: &[Segment], form: Form) -> Tiling {
         let count =
             |tile: u32| segments.iter().map(|segment| f64::from(segment.rows.div_ceil(tile))).sum::<f64>();
+        let (eight, thirty_two) = match form {
+            Form::F32 => (1.4, 3.1),
+            Form::F16 | Form::Q8 => (2.5, 5.7),
+            Form::Q4 => (3.8, 9.1),
+        };
         let costs = [
             (Tiling::Single, count(1)),
-            (Tiling::Eight, 2.9 * count(8)),
-            (Tiling::ThirtyTwo, 5.0 * count(32)),
+            (Tiling::Eight, eight * count(8)),
+            (Tiling::ThirtyTwo, thirty_two * count(32)),
         ];
         costs.into_iter().min_by(|a, b| a.1.total_cmp(&b.1)).expect("there are three").0
     }

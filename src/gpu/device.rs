@@ -79,6 +79,12 @@ impl Gpu {
         Ok(Gpu { device, queue, info, wrong, pipelines: Default::default(), allocated: Default::default() })
     }
 
+    /// With buffers of at most so many bytes: what does not fit into one is split over several, as on a device that has no larger ones.
+    pub fn with_buffer_limit(mut self, bytes: u64) -> Gpu {
+        self.info.max_buffer_bytes = self.info.max_buffer_bytes.min(bytes);
+        self
+    }
+
     /// What it is.
     pub fn info(&self) -> &AdapterInfo {
         &self.info

@@ -176,7 +176,7 @@ impl Executor {
         let pool = Pool::new(&gpu, checkpoint, options.precision)?;
         let buffers = Buffers::new(&gpu, &model, options, checkpoint.rope())?;
         let cache = Cache::new(&gpu, &model, &[])?;
-        let lists = gpu.buffer("lists", 1 << 16)?;
+        let lists = gpu.buffer("lists", 1 << 10)?;
         let formats = (pool.output.dtype(), pool.embedding.dtype());
         let mut executor = Executor {
             gpu,

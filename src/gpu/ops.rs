@@ -229,7 +229,7 @@ impl Ops<'_> {
     ) -> Result<()> {
         let Product { stack, shard, columns, columns_at, first_layer } = product;
         let bias = f64::from(u8::from(stack.has_bias));
-        let form = Tiling::best(segments);
+        let form = Tiling::best(segments, stack.form);
         let width = columns.len() as u32;
         let (rows_at, calls) = match form.tile() {
             // Row by row, each with its layer.

@@ -18,6 +18,9 @@ pub struct Shader {
 /// Values of a shader's `override`s.
 pub type Constants<'a> = &'a [(&'a str, f64)];
 
+/// Buffers with offsets and sizes.
+type Bound = Vec<(wgpu::Buffer, u64, u64)>;
+
 type Key = (&'static str, Vec<(String, u64)>);
 
 /// Pipelines made so far.
@@ -29,7 +32,7 @@ pub struct Pipeline {
     pub(super) raw: wgpu::ComputePipeline,
     pub(super) layout: wgpu::BindGroupLayout,
     /// Bind groups made so far, by buffers, offsets and sizes.
-    pub(super) groups: RefCell<HashMap<Vec<(wgpu::Buffer, u64, u64)>, wgpu::BindGroup>>,
+    pub(super) groups: RefCell<HashMap<Bound, wgpu::BindGroup>>,
     /// Its shader.
     pub shader: Shader,
 }

@@ -102,7 +102,8 @@ type Area<'a> = DrawingArea<SVGBackend<'a>, plotters::coord::Shift>;
 fn draw(area: &Area, title: &str, residuals: &[Residual]) -> Result<(), Box<dyn std::error::Error>> {
     area.fill(&WHITE)?;
     let tokens = residuals.iter().filter(|residual| residual.layer == 0).count();
-    let title = format!("{}: residual ratios of {tokens} tokens by layer", shorten(title));
+    let title =
+        format!("{}, {tokens} tokens: median, middle half and middle nine tenths by layer", shorten(title));
     let area = area.titled(&title, ("sans-serif", 22))?;
     for (panel, (name, of)) in area.split_evenly((2, 2)).iter().zip(PANELS) {
         let rows = by_layer(residuals, of);

@@ -49,3 +49,17 @@ fn dense_smollm2_says_what_the_golden_engine_says() {
         assert_eq!(answer.ids, line.greedy_ids);
     }
 }
+
+#[test]
+fn one_by_one_says_the_same_as_all_at_once() {
+    let Some((mut executor, lines)) = golden() else { return };
+    let settings = Settings { prompt_logits: false, ..settings(&executor) };
+    let prompts: Vec<Prompt> =
+        lines.iter().map(|line| Prompt { ids: line.prompt_ids.clone(), most: 24 }).collect();
+    let together = executor.generate(&prompts, &settings, &mut ()).expect("a run");
+    for ((prompt, line), all) in prompts.iter().zip(&lines).zip(&together.answers) {
+        let alone = executor.generate(std::slice::from_ref(prompt), &settings, &mut ()).expect("a run");
+        assert_eq!(alone.answers[0].ids, all.ids);
+        assert_eq!(all.ids, line.greedy_ids[..all.ids.len()]);
+    }
+}

@@ -4,6 +4,8 @@
 mod arrivals;
 mod bad_trace;
 mod cli;
+#[cfg(feature = "gpu")]
+mod cli_execute;
 mod cli_json;
 mod cli_trace;
 mod cost;
@@ -13,6 +15,8 @@ mod engine_naive;
 mod fidelity;
 #[cfg(feature = "gpu")]
 mod golden;
+#[cfg(feature = "gpu")]
+mod gpu_failures;
 mod kv;
 mod lab;
 mod laws;

@@ -9,7 +9,7 @@ pub const FLOORS: [&[&str]; 10] = [
     &["units", "error", "rng"],
     &["ron_text", "kernel", "reference"],
     &["model", "hw", "trace"],
-    &["batch", "engine", "cost", "workload", "tier"],
+    &["batch", "engine", "cost", "workload", "tier", "weights"],
     &["lower", "sched"],
     &["metrics"],
     &["sim", "gpu"],

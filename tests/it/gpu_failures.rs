@@ -1,0 +1,159 @@
+//! What goes wrong on a device: one clear error each, with the right exit code, and limits that split what they do not refuse.
+
+use crate::small_models::Small;
+use radialsim::batch::Policy;
+use radialsim::error::Error;
+use radialsim::gpu::{
+    Executor, Gpu, Options, Oracle, Outcome, Pass, Prompt, Ratio, Recording, Routing, Settings, Watch,
+    shaders,
+};
+use radialsim::trace::{KvAction, Route};
+use radialsim::weights::Checkpoint;
+use safetensors::Dtype;
+
+fn small() -> (tempfile::TempDir, Checkpoint) {
+    let folder = tempfile::tempdir().expect("a folder");
+    Small::new(false).write(folder.path(), Dtype::F32, 1);
+    let checkpoint = Checkpoint::open(folder.path()).expect("a valid folder");
+    (folder, checkpoint)
+}
+
+fn settings(routing: Routing, policy: Policy) -> Settings {
+    Settings { routing, policy, end_ids: vec![], prompt_logits: false, timed: true }
+}
+
+/// Kernels and commands of a run.
+#[derive(Default)]
+struct Count {
+    kernels: u32,
+    dispatches: u32,
+}
+
+impl Watch for Count {
+    fn pass(
+        &mut self,
+        _: &Pass,
+        outcome: &Outcome,
+        _: &[(usize, u32, bool)],
+    ) -> radialsim::error::Result<()> {
+        self.kernels += outcome.kernels.len() as u32;
+        self.dispatches += outcome.dispatches;
+        Ok(())
+    }
+}
+
+fn prompt(ids: &[u32], most: u32) -> Prompt {
+    Prompt { ids: ids.to_vec(), most }
+}
+
+#[test]
+fn an_adapter_that_is_not_there_is_named() {
+    let error = Gpu::open(Some("no such adapter")).expect_err("nobody calls an adapter this");
+    assert_eq!(error.exit_code(), 3);
+    let said = error.to_string();
+    assert!(said.contains("no such adapter") || said.contains("finds no adapter"), "{said}");
+}
+
+#[test]
+fn a_lost_device_is_reported_and_stays_lost() {
+    let Some(gpu) = crate::gpu() else { return };
+    let (_folder, checkpoint) = small();
+    let mut executor = Executor::new(gpu, &checkpoint, Options::default()).expect("a model that fits");
+    let settings = settings(Routing::dense(3), Policy::Aligned);
+    executor.generate(&[prompt(&[1, 2], 2)], &settings, &mut ()).expect("a run");
+    executor.gpu().destroy();
+    for _ in 0..2 {
+        let error = executor.generate(&[prompt(&[1, 2], 2)], &settings, &mut ()).expect_err("a lost device");
+        assert_eq!(error.exit_code(), 3, "{error}");
+    }
+}
+
+#[test]
+fn small_buffers_split_a_model_and_change_nothing() {
+    let (Some(whole), Some(split)) = (crate::gpu(), crate::gpu()) else { return };
+    let (_folder, checkpoint) = small();
+    // A layer's feed-forward inputs take 6,912 bytes, the head 3,936, the KV entries of a layer of both sequences 1,600.
+    let split = split.with_buffer_limit(8000);
+    let options = Options { pass_tokens: 8, positions: 40, ..Options::default() };
+    let mut executors =
+        [whole, split].map(|gpu| Executor::new(gpu, &checkpoint, options).expect("a model that fits"));
+    let prompts = [prompt(&[1, 2, 3, 4, 5, 6, 7, 8, 9], 5), prompt(&[4], 9)];
+    for policy in [Policy::Aligned, Policy::DenseMasked, Policy::Grouped, Policy::Hop] {
+        for route in [Route::dense(3), Route::of_layers([0, 2]), Route::of_layers([2, 0, 2])] {
+            let ordered = route.0.windows(2).all(|pair| pair[0].layer < pair[1].layer);
+            if !ordered && policy == Policy::Aligned {
+                continue;
+            }
+            let routing = Routing::Fixed(route, KvAction::Write);
+            let mut counts = [Count::default(), Count::default()];
+            let mut runs = executors.iter_mut().zip(&mut counts).map(|(executor, count)| {
+                executor.generate(&prompts, &settings(routing.clone(), policy), count).expect("a run")
+            });
+            let runs = [runs.next(), runs.next()].map(|run| run.expect("there are two"));
+            assert_eq!(runs[0].answers[0].ids, runs[1].answers[0].ids);
+            assert_eq!(runs[0].answers[1].ids, runs[1].answers[1].ids);
+            // One dispatch a kernel, but for weights and entries that lie in several buffers.
+            assert_eq!(counts[0].dispatches, counts[0].kernels);
+            assert!(counts[1].dispatches > counts[1].kernels);
+        }
+    }
+}
+
+#[test]
+fn what_does_not_fit_is_refused_with_its_size() {
+    let Some(gpu) = crate::gpu() else { return };
+    let (_folder, checkpoint) = small();
+    let error =
+        Executor::new(gpu.with_buffer_limit(2000), &checkpoint, Options::default()).expect_err("too small");
+    assert!(matches!(error, Error::Input(_) | Error::Gpu(_)), "{error}");
+    assert!(error.to_string().contains("2000"), "{error}");
+
+    let Some(gpu) = crate::gpu() else { return };
+    let mut executor = Executor::new(
+        gpu.with_buffer_limit(100_000),
+        &checkpoint,
+        Options { positions: 40, ..Options::default() },
+    )
+    .expect("fits");
+    let error = executor.begin(&[1000, 2000]).expect_err("too many entries");
+    assert!(error.to_string().contains("KV cache") && error.exit_code() == 2, "{error}");
+}
+
+#[test]
+fn workgroups_that_a_device_does_not_take_are_refused() {
+    let Some(gpu) = crate::gpu() else { return };
+    let error = gpu.pipeline(shaders::RMS_NORM, &[("WORKGROUP", 1e6)]).expect_err("too large");
+    assert!(error.to_string().contains("1000000") && error.exit_code() == 3, "{error}");
+    gpu.submit(&Recording::default()).expect("the device still works");
+}
+
+#[test]
+fn runs_that_cannot_be_are_refused() {
+    let Some(gpu) = crate::gpu() else { return };
+    let (_folder, checkpoint) = small();
+    let mut executor =
+        Executor::new(gpu, &checkpoint, Options { positions: 40, ..Options::default() }).expect("fits");
+    let fixed = |steps: &str, kv| Routing::Fixed(Route::parse(steps).expect("a route"), kv);
+    let oracle = Oracle { attention: 0.1, feed_forward: 0.1, ratio: Ratio::OverInput, always: vec![] };
+    let dense = || Routing::dense(3);
+    let ids: &[u32] = &[1, 2, 3];
+    let cases: [(Routing, Policy, &[u32], u32, &str); 11] = [
+        (dense(), Policy::Aligned, &[], 2, "at least one token"),
+        (dense(), Policy::Aligned, ids, 0, "at least one to generate"),
+        (dense(), Policy::Aligned, ids, 39, "at most 40 tokens"),
+        (dense(), Policy::Aligned, &[41], 2, "an id below 41"),
+        (fixed("0 3", KvAction::Write), Policy::Aligned, ids, 2, "3"),
+        (fixed("0 1x", KvAction::Write), Policy::Aligned, ids, 2, "adapter"),
+        (fixed("0 1@0.5", KvAction::Write), Policy::Aligned, ids, 2, "width"),
+        (fixed("0 1", KvAction::Share), Policy::Aligned, ids, 2, "share"),
+        (fixed("0 1", KvAction::CopyState), Policy::Aligned, ids, 2, "copy_state"),
+        (Routing::Oracle(oracle), Policy::Aligned, ids, 2, "dense_masked"),
+        (dense(), Policy::Queued { full: 4, wait_us: 1.0, hold: Default::default() }, ids, 2, "queued"),
+    ];
+    for (routing, policy, ids, most, part) in cases {
+        let error =
+            executor.generate(&[prompt(ids, most)], &settings(routing, policy), &mut ()).expect_err(part);
+        assert_eq!(error.exit_code(), 2);
+        assert!(error.to_string().contains(part), "no {part:?} in: {error}");
+    }
+}
