@@ -72,7 +72,7 @@ fn a_lost_device_is_reported_and_stays_lost() {
 fn small_buffers_split_a_model_and_change_nothing() {
     let (Some(whole), Some(split)) = (crate::gpu(), crate::gpu()) else { return };
     let (_folder, checkpoint) = small();
-    // A layer's feed-forward inputs take 6,912 bytes, the head 3,936, the KV entries of a layer of both sequences 1,600.
+    // A layer's feed-forward inputs take 6,912 bytes, embedding and head 9,312, the KV entries of a layer of both sequences 1,600.
     let split = split.with_buffer_limit(8000);
     let options = Options { pass_tokens: 8, positions: 40, ..Options::default() };
     let mut executors =
@@ -141,7 +141,7 @@ fn runs_that_cannot_be_are_refused() {
         (dense(), Policy::Aligned, &[], 2, "at least one token"),
         (dense(), Policy::Aligned, ids, 0, "at least one to generate"),
         (dense(), Policy::Aligned, ids, 39, "at most 40 tokens"),
-        (dense(), Policy::Aligned, &[41], 2, "an id below 41"),
+        (dense(), Policy::Aligned, &[97], 2, "an id below 97"),
         (fixed("0 3", KvAction::Write), Policy::Aligned, ids, 2, "3"),
         (fixed("0 1x", KvAction::Write), Policy::Aligned, ids, 2, "adapter"),
         (fixed("0 1@0.5", KvAction::Write), Policy::Aligned, ids, 2, "width"),

@@ -8,7 +8,7 @@ use safetensors::{Dtype, tensor::TensorView};
 use std::collections::BTreeMap;
 use std::path::Path;
 
-pub const VOCABULARY: usize = 41;
+pub const VOCABULARY: usize = 97;
 const HIDDEN: usize = 24;
 const FFN: usize = 36;
 const LAYERS: usize = 3;

@@ -290,7 +290,7 @@ fn folders_that_do_not_fit_together_are_refused() {
         assert_eq!(said.exit_code(), 2);
         assert!(said.to_string().contains(part), "no {part:?} in: {said}");
     };
-    check(&|_, config| config["vocab_size"] = 40.into(), "41 x 24");
+    check(&|_, config| config["vocab_size"] = 96.into(), "97 x 24");
     check(&|_, config| config["num_hidden_layers"] = 4.into(), "Layer(3");
     check(&|_, config| config["num_hidden_layers"] = 2.into(), "model.layers.2");
     check(&|_, config| config["intermediate_size"] = 40.into(), "36 x 24");
