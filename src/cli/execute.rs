@@ -41,6 +41,16 @@ pub struct Args {
     /// Follows a router trace: its requests in order, token by token.
     #[arg(long, value_name = "TRACE", conflicts_with = "route")]
     pub replay: Option<PathBuf>,
+    /// A router MLP decides hop by hop: a safetensors file with f32 tensors `first` (hidden x width of the stream; absent for a single
+    /// product) and `second` ((layers + 1) x hidden), whose last option is the exit.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["oracle", "replay", "route"])]
+    pub router: Option<PathBuf>,
+    /// Most layers that a token visits with --router.
+    #[arg(long, value_name = "N", default_value_t = 32, requires = "router")]
+    pub hops: u32,
+    /// Who waits for a router's decisions: the device goes on by itself, the host reads them back at every hop.
+    #[arg(long, value_enum, default_value_t = Device::Gpu, requires = "router")]
+    pub router_device: Device,
     /// One route for all tokens, in the form of a trace: "0 1 2 5f 7".
     #[arg(long, value_name = "STEPS")]
     pub route: Option<String>,
@@ -91,6 +101,15 @@ pub enum Form {
     F32,
     /// 16-bit floats.
     F16,
+}
+
+/// Who decides.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Device {
+    /// The accelerator.
+    Gpu,
+    /// The host.
+    Host,
 }
 
 fn thresholds(text: &str) -> Result<(f64, f64), String> {

@@ -1,17 +1,17 @@
 //! The run behind `radialsim execute`.
 
-use super::{Args, Form, Over};
+use super::{Args, Device, Form, Over};
 use crate::cli::{print, say};
 use radialsim::batch::Policy;
 use radialsim::error::{Error, InputError, Result};
 use radialsim::gpu::{
-    Executor, Generated, Gpu, Options, Oracle, Outcome, Pass, Precision, Prompt, Ratio, Residual, Routing,
-    Settings, Watch,
+    Executor, Generated, Gpu, Options, Oracle, Outcome, Pass, Precision, Prompt, Ratio, Residual, RouterMlp,
+    Routing, Settings, Watch,
 };
 use radialsim::lower::{Call, Node};
 use radialsim::report::timeline::{self, Timeline};
 use radialsim::report::{Staged, execution, residuals};
-use radialsim::trace::{self, KvAction, Route, Trace};
+use radialsim::trace::{self, KvAction, Route, RouterDevice, Trace};
 use radialsim::units::SimTime;
 use radialsim::weights::{Checkpoint, Stream, Tokenizer};
 use std::io::{BufRead, BufReader};
@@ -46,6 +46,7 @@ pub fn run(args: &Args) -> Result<()> {
     }
     let policy = args.policy.unwrap_or(match routing {
         Routing::Oracle(_) => Policy::DenseMasked,
+        Routing::Router(_) => Policy::Grouped,
         _ => Policy::Aligned,
     });
     let end_ids = tokenizer.as_ref().map_or_else(|_| Vec::new(), |tokenizer| tokenizer.end_ids().to_vec());
@@ -114,6 +115,11 @@ impl Args {
     fn routing(&self, layers: u32) -> Result<Routing> {
         if let Some(path) = &self.replay {
             return Ok(Routing::Replay(Box::new(trace::read(path)?)));
+        }
+        if let Some(path) = &self.router {
+            let device =
+                if self.router_device == Device::Host { RouterDevice::Host } else { RouterDevice::Gpu };
+            return Ok(Routing::Router(Box::new(RouterMlp::read(path, self.hops, device)?)));
         }
         if let Some(steps) = &self.route {
             return Ok(Routing::Fixed(Route::parse(steps)?, KvAction::parse(&self.kv)?));

@@ -52,6 +52,11 @@ impl Cache {
         (shard, within * self.slots + self.bases[sequence as usize] + entry)
     }
 
+    /// Entries of a layer.
+    pub fn slots(&self) -> u32 {
+        self.slots
+    }
+
     pub fn shard(&self, layer: u16) -> usize {
         self.shards
             .iter()

@@ -142,6 +142,12 @@ pub struct Executor {
     lists: Buffer,
 }
 
+/// Kernels ready to be submitted.
+pub(super) struct Recorded {
+    pub recording: Recording,
+    pub kernels: Vec<Done>,
+}
+
 /// What lives between kernels.
 #[derive(Debug)]
 pub(super) struct Buffers {
@@ -254,20 +260,12 @@ impl Executor {
             monotone: pass.monotone,
             layers: self.model.layers,
         })?;
-        // What a first recording asks of the lists may need a larger buffer; the second then has it.
-        let (ops, rows) = loop {
-            let mut ops = self.ops()?;
-            let rows = Work::new(self, pass, &mut ops).record(&plan)?;
-            let bytes = ops.lists.len() as u64 * 4;
-            if bytes <= self.lists.bytes() {
-                break (ops, rows);
-            }
-            let larger = bytes.next_power_of_two();
-            drop(ops);
-            self.lists = self.gpu.buffer("lists", larger)?;
-        };
-        self.gpu.write(&self.lists, 0, &ops.lists);
-        let (recording, kernels) = (ops.recording, ops.done);
+        let mut rows = 0;
+        let recorded = self.recorded(|exec, ops| {
+            rows = Work::new(exec, pass, ops).record(&plan)?;
+            Ok(())
+        })?;
+        let Recorded { recording, kernels } = recorded;
         let timing = self.submit(&recording, pass.timed)?;
         let chosen = self.chosen(rows)?;
         let count =
@@ -277,7 +275,26 @@ impl Executor {
         Ok(Outcome { chosen, records, kernels, timing, dispatches })
     }
 
-    fn submit(&self, recording: &Recording, timed: bool) -> Result<Timing> {
+    /// Records kernels and puts what they look up on the device.
+    pub(super) fn recorded(
+        &mut self,
+        mut work: impl for<'x, 'y> FnMut(&'x Executor, &'y mut Ops<'x>) -> Result<()>,
+    ) -> Result<Recorded> {
+        // What a first recording asks of the lists may need a larger buffer; the second then has it.
+        loop {
+            let mut ops = self.ops()?;
+            work(self, &mut ops)?;
+            let bytes = ops.lists.len() as u64 * 4;
+            if bytes <= self.lists.bytes() {
+                self.gpu.write(&self.lists, 0, &ops.lists);
+                return Ok(Recorded { recording: ops.recording, kernels: ops.done });
+            }
+            drop(ops);
+            self.lists = self.gpu.buffer("lists", bytes.next_power_of_two())?;
+        }
+    }
+
+    pub(super) fn submit(&self, recording: &Recording, timed: bool) -> Result<Timing> {
         if timed {
             return self.gpu.run_timed(recording);
         }
@@ -301,7 +318,7 @@ impl Executor {
     }
 
     /// What the head said of `rows` rows.
-    fn chosen(&self, rows: u32) -> Result<Vec<Chosen>> {
+    pub(super) fn chosen(&self, rows: u32) -> Result<Vec<Chosen>> {
         let each = 2 + 2 * self.options.top as usize;
         let words: Vec<u32> = self.gpu.read(&self.buffers.chosen, rows as usize * each)?;
         let row = |words: &[u32]| Chosen {
@@ -312,7 +329,7 @@ impl Executor {
         Ok(words.chunks_exact(each).map(row).collect())
     }
 
-    fn check(&self, pass: &Pass) -> Result<()> {
+    pub(super) fn check(&self, pass: &Pass) -> Result<()> {
         let wrong = |key: &str, found: &dyn std::fmt::Display, what: String| {
             Err(InputError::expected(what).key(key).found(found).into())
         };

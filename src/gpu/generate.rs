@@ -105,8 +105,19 @@ impl Executor {
         let mut run = Run::new(prompts, settings, header, self.model.layers)?;
         let room: Vec<u32> = run.going.iter().map(|going| run.room(going)).collect();
         self.begin(&room)?;
+        let placed = match &settings.routing {
+            Routing::Router(router) => Some(self.place(router)?),
+            _ => None,
+        };
         while run.form(self.pass_tokens()) {
-            let outcome = self.run(&run.pass())?;
+            let outcome = match &placed {
+                None => self.run(&run.pass())?,
+                Some(placed) => {
+                    let (outcome, routes) = self.run_routed(&run.pass(), placed)?;
+                    run.routed(routes);
+                    outcome
+                }
+            };
             run.take(&outcome, self.model.layers, watch)?;
         }
         let adapter = self.gpu.info().name.clone();
@@ -185,6 +196,7 @@ impl<'a> Run<'a> {
             Routing::Fixed(route, _) => {
                 routes.intern(route.clone());
             }
+            Routing::Router(_) => {}
             Routing::Oracle(_) => {
                 routes.intern(crate::trace::Route::dense(layers));
             }
@@ -233,7 +245,12 @@ impl<'a> Run<'a> {
 
     /// Most entries that a sequence can leave in a layer.
     fn room(&self, going: &Going) -> u32 {
-        (going.prompt as u32 + going.most) * self.paths.most_at_a_layer() as u32
+        let each = match &self.settings.routing {
+            // A router may choose one layer at every hop.
+            Routing::Router(router) => router.most_hops,
+            _ => self.paths.most_at_a_layer() as u32,
+        };
+        (going.prompt as u32 + going.most).saturating_mul(each)
     }
 
     fn monotone(&self) -> bool {
@@ -298,6 +315,15 @@ impl<'a> Run<'a> {
             policy: self.settings.policy,
             oracle,
             timed: self.settings.timed,
+        }
+    }
+
+    /// Takes the routes that a router decided for the rows of the pass.
+    fn routed(&mut self, routes: Vec<crate::trace::Route>) {
+        let known = self.routes.len();
+        self.batch.paths = routes.into_iter().map(|route| self.routes.intern(route)).collect();
+        if self.routes.len() > known {
+            self.paths = Paths::new(&self.header, &self.routes, false);
         }
     }
 

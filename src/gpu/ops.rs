@@ -68,12 +68,12 @@ impl Ops<'_> {
         at
     }
 
-    fn label(&mut self, kernel: Kernel, first: usize) {
+    pub(super) fn label(&mut self, kernel: Kernel, first: usize) {
         let count = (self.recording.dispatches.len() - first) as u32;
         self.done.push(Done { kernel, cause: self.cause, layer: self.layer, first: first as u32, count });
     }
 
-    fn push<P: bytemuck::Pod>(
+    pub(super) fn push<P: bytemuck::Pod>(
         &mut self,
         pipeline: Rc<Pipeline>,
         bindings: &[&Buffer],
@@ -86,7 +86,7 @@ impl Ops<'_> {
     }
 
     /// A kernel with an invocation for four values, `width4` of them in each of `rows`.
-    fn elementwise<P: bytemuck::Pod>(
+    pub(super) fn elementwise<P: bytemuck::Pod>(
         &mut self,
         (shader, constants): (Shader, &[(&str, f64)]),
         bindings: &[&Buffer],
@@ -98,7 +98,7 @@ impl Ops<'_> {
         Ok(())
     }
 
-    fn one_subgroup(&self) -> [(&'static str, f64); 1] {
+    pub(super) fn one_subgroup(&self) -> [(&'static str, f64); 1] {
         [("WORKGROUP", f64::from(self.subgroup))]
     }
 
@@ -138,9 +138,24 @@ impl Ops<'_> {
         from: Rows,
         to: Rows,
     ) -> Result<()> {
-        let first = self.recording.dispatches.len();
         let rows = segments.iter().map(|segment| segment.rows).sum();
         let layers = self.layers(segments, 0);
+        debug_assert_eq!(width, to.stride);
+        self.norm_listed(layer_norm, weights, epsilon, (layers, rows, segments.len() as u32), from, to)
+    }
+
+    /// A norm of rows whose layers stand in the lists: where, how many rows, of how many groups.
+    pub fn norm_listed(
+        &mut self,
+        layer_norm: bool,
+        weights: &Buffer,
+        epsilon: f64,
+        (layers, rows, groups): (u32, u32, u32),
+        from: Rows,
+        to: Rows,
+    ) -> Result<()> {
+        let first = self.recording.dispatches.len();
+        let width = to.stride;
         let parameters = s::Norm {
             rows,
             width4: width / 4,
@@ -153,7 +168,6 @@ impl Ops<'_> {
         let pipeline = self.gpu.pipeline(shader, &self.one_subgroup())?;
         let lists = self.lists_at.clone();
         self.push(pipeline, &[from.buffer, weights, &lists, to.buffer], parameters, [rows, 1, 1]);
-        let groups = segments.len() as u32;
         self.label(Kernel::Norm { rows, width, groups, layer_norm, activations: ACTIVATIONS }, first);
         Ok(())
     }

@@ -11,9 +11,9 @@ use crate::model::{Activation, Norm};
 
 /// A pass being recorded.
 pub(super) struct Work<'a, 'b, 'c> {
-    exec: &'a Executor,
+    pub exec: &'a Executor,
     pass: &'b Pass<'b>,
-    ops: &'c mut Ops<'a>,
+    pub ops: &'c mut Ops<'a>,
     /// Position of each row.
     positions: Vec<u32>,
 }
@@ -45,7 +45,7 @@ impl<'a, 'b, 'c> Work<'a, 'b, 'c> {
         self.positions.len() as u32
     }
 
-    fn embed(&mut self) -> Result<()> {
+    pub fn embed(&mut self) -> Result<()> {
         (self.ops.cause, self.ops.layer) = (Cause::Embed, Call::NO_LAYER);
         let (exec, rows) = (self.exec, self.rows());
         let tokens = self.ops.list(self.pass.tokens.iter().copied());
@@ -61,7 +61,7 @@ impl<'a, 'b, 'c> Work<'a, 'b, 'c> {
     }
 
     /// The kernels of a layer for one group, or of several layers for all groups of a hop.
-    fn layer(&mut self, groups: &[Group]) -> Result<()> {
+    pub fn layer(&mut self, groups: &[Group]) -> Result<()> {
         self.ops.layer = if let [group] = groups { group.layer } else { Call::NO_LAYER };
         let together = groups.iter().all(Group::together);
         self.project(groups)?;
@@ -166,11 +166,7 @@ impl<'a, 'b, 'c> Work<'a, 'b, 'c> {
         let wide = Rows { buffer: &exec.buffers.wide, stride: width };
         self.ops.matmul(&exec.pool.up, 0..width, &segments, normed, wide)?;
         let narrow = Rows { buffer: &exec.buffers.narrow, stride: ffn };
-        let kind = match model.activation {
-            Activation::Silu => 0,
-            Activation::Gelu => 1,
-            Activation::Relu => 2,
-        };
+        let kind = self.activation_kind();
         self.ops.activation(kind, model.gated, rows, ffn, wide, narrow)?;
         let branch = Rows { buffer: &exec.buffers.branch, stride: hidden };
         self.ops.matmul(&exec.pool.down, 0..hidden, &segments, narrow, branch)?;
@@ -213,6 +209,43 @@ impl<'a, 'b, 'c> Work<'a, 'b, 'c> {
         };
         let buffers = &exec.buffers;
         self.ops.residual_oracle(parameters, branch.buffer, x.buffer, &buffers.starts, &buffers.records)
+    }
+
+    pub fn activation_kind(&self) -> u32 {
+        match self.exec.model.activation {
+            Activation::Silu => 0,
+            Activation::Gelu => 1,
+            Activation::Relu => 2,
+        }
+    }
+
+    /// An attention call of the model.
+    pub fn shape(&self, rows: u32, decode: bool, pairs: u64, entries: u64) -> Attention {
+        let model = &self.exec.model;
+        Attention {
+            rows,
+            heads: model.heads as u16,
+            kv_heads: model.kv_heads as u16,
+            head_dim: model.head_dim as u16,
+            decode,
+            pairs,
+            entries,
+            activations: ACTIVATIONS,
+            kv: ACTIVATIONS,
+        }
+    }
+
+    /// A norm of rows whose layers stand in the lists.
+    pub fn norm_listed(
+        &mut self,
+        weights: &super::device::Buffer,
+        layers: u32,
+        rows: u32,
+        x: Rows,
+        to: Rows,
+    ) -> Result<()> {
+        let layer_norm = self.exec.model.norm == Norm::Layer;
+        self.ops.norm_listed(layer_norm, weights, self.exec.epsilon, (layers, rows, rows), x, to)
     }
 
     fn norm(&mut self, attention: bool, segments: &[Segment], x: Rows<'a>) -> Result<Rows<'a>> {
@@ -263,7 +296,6 @@ impl<'a, 'b, 'c> Work<'a, 'b, 'c> {
     }
 
     fn scores(&mut self, visits: &[(u16, Visit)], decode: bool, queries: Rows, to: Rows) -> Result<()> {
-        let model = &self.exec.model;
         let rows: Vec<(u32, u16, Visit)> = (0..)
             .zip(visits)
             .filter(|(_, (_, visit))| visit.decode == decode)
@@ -300,17 +332,8 @@ impl<'a, 'b, 'c> Work<'a, 'b, 'c> {
             let shard = cache.shard(of_shard[0].1);
             parts.push((cache.buffer(shard), self.ops.list(numbers), count));
         }
-        let shape = Attention {
-            rows: rows.len() as u32,
-            heads: model.heads as u16,
-            kv_heads: model.kv_heads as u16,
-            head_dim: model.head_dim as u16,
-            decode,
-            pairs: rows.iter().map(|(_, _, visit)| u64::from(visit.entry) + 1).sum(),
-            entries,
-            activations: ACTIVATIONS,
-            kv: ACTIVATIONS,
-        };
+        let pairs = rows.iter().map(|(_, _, visit)| u64::from(visit.entry) + 1).sum();
+        let shape = self.shape(rows.len() as u32, decode, pairs, entries);
         if decode {
             self.ops.attention_decode(shape, &parts, queries, to)
         } else {
@@ -318,7 +341,7 @@ impl<'a, 'b, 'c> Work<'a, 'b, 'c> {
         }
     }
 
-    fn head(&mut self) -> Result<u32> {
+    pub fn head(&mut self) -> Result<u32> {
         (self.ops.cause, self.ops.layer) = (Cause::Head, Call::NO_LAYER);
         let mut indices = Vec::new();
         for span in &self.pass.batch.spans {

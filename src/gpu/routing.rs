@@ -1,10 +1,11 @@
 //! Where the routes of a run come from, and the trace that it leaves.
 
 use super::executor::{Oracle, Ratio, Record};
+use super::hops::RouterMlp;
 use crate::error::{InputError, Result};
 use crate::trace::{
-    Granularity, Header, KvAction, Modules, Order, Phase, Role, Route, RouteTable, Router, RouterKind, Run,
-    Step, Trace,
+    Granularity, Header, KvAction, Modules, Order, Phase, Role, Route, RouteTable, Router, RouterKind,
+    RouterWhen, Run, Step, Trace,
 };
 use crate::units::SimTime;
 use serde_json::json;
@@ -16,6 +17,8 @@ pub enum Routing {
     Fixed(Route, KvAction),
     /// What a recorded trace says: its requests in order, token by token.
     Replay(Box<Trace>),
+    /// A router names each token's next layer, hop by hop.
+    Router(Box<RouterMlp>),
     /// Every branch is computed; those that add little are left out.
     Oracle(Oracle),
 }
@@ -48,6 +51,12 @@ impl Routing {
                     return Err(InputError::expected(what).key("layers").found(trace.header.layers).into());
                 }
                 trace.header.clone()
+            }
+            Routing::Router(mlp) => {
+                let hidden = Some(mlp.hidden).filter(|&hidden| hidden > 0);
+                let (when, kind) = (Some(RouterWhen::PerHop), RouterKind::Mlp);
+                let router = Router { when, hidden, device: mlp.device, ..Router::free(kind) };
+                Header { order: Order::Any, reuse: true, router, max_hops: Some(mlp.most_hops), ..dense }
             }
             Routing::Oracle(oracle) => {
                 let mut router = Router::free(RouterKind::OracleThreshold);

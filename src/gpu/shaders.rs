@@ -43,6 +43,7 @@ pub const MATVEC_F16: Shader = shader!("matvec_f16");
 pub const MATVEC_F32: Shader = shader!("matvec_f32");
 pub const MATVEC_Q4: Shader = shader!("matvec_q4");
 pub const MATVEC_Q8: Shader = shader!("matvec_q8");
+pub const PLACE_ROWS: Shader = shader!("place_rows");
 pub const PROBE_COPY: Shader = shader!("probe_copy");
 pub const PROBE_EMPTY: Shader = shader!("probe_empty");
 pub const PROBE_FMA: Shader = shader!("probe_fma");
@@ -119,6 +120,14 @@ parameters!(
     Router { rows: u32, width4: u32, stride4: u32, hidden: u32, options: u32, decisions: u32 }
 );
 
+parameters!(
+    /// Of `place_rows`.
+    PlaceRows {
+        rows: u32, layers: u32, slots: u32, decisions: u32, alive: u32, bases: u32, counts: u32, layers_at: u32,
+        entries_at: u32, seen_at: u32,
+    }
+);
+
 /// A shader with the members of its parameters (name and offset).
 pub type Described = (Shader, Vec<(&'static str, u32)>);
 
@@ -139,6 +148,7 @@ pub fn all() -> Vec<Described> {
         (MATVEC_F32, MatMul::members()),
         (MATVEC_Q4, MatMul::members()),
         (MATVEC_Q8, MatMul::members()),
+        (PLACE_ROWS, PlaceRows::members()),
         (PROBE_COPY, Vec::new()),
         (PROBE_EMPTY, Vec::new()),
         (PROBE_FMA, Vec::new()),

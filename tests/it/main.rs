@@ -17,6 +17,8 @@ mod fidelity;
 mod golden;
 #[cfg(feature = "gpu")]
 mod gpu_failures;
+#[cfg(feature = "gpu")]
+mod hops;
 mod kv;
 mod lab;
 mod laws;

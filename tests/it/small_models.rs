@@ -2,16 +2,16 @@
 //! from the arrays that were written.
 
 use radialsim::gpu::to_f16;
-use radialsim::reference::{self, Activation, Angles, Heads, causal};
+use radialsim::reference::{self, Activation, Angles, Heads};
 use radialsim::rng::Stream;
 use safetensors::{Dtype, tensor::TensorView};
 use std::collections::BTreeMap;
 use std::path::Path;
 
 pub const VOCABULARY: usize = 97;
-const HIDDEN: usize = 24;
+pub const HIDDEN: usize = 24;
 const FFN: usize = 36;
-const LAYERS: usize = 3;
+pub const LAYERS: usize = 3;
 const HEADS: Heads = Heads { heads: 3, kv_heads: 1, head_dim: 8 };
 const POSITIONS: usize = 40;
 
@@ -154,49 +154,77 @@ impl Small {
         reference::rms_norm(rows, HIDDEN, x, weight, 1e-5)
     }
 
-    /// Logits of every token: `tokens x VOCABULARY`, each layer taken that `takes` says (attention and feed-forward).
+    /// Logits of every token, each layer taken that `takes` says: `tokens x VOCABULARY`.
     pub fn logits(&self, tokens: &[u32], takes: impl Fn(usize) -> bool) -> Vec<f64> {
+        let route: Vec<usize> = (0..LAYERS).filter(|&layer| takes(layer)).collect();
+        self.walk(tokens, |_, hop, _| route.get(hop).copied()).0
+    }
+
+    /// Token after token, hop after hop: `next` is told position, hop and state, and names the next layer or the end.
+    /// Returns logits of every token, and the layers that each took.
+    pub fn walk(
+        &self,
+        tokens: &[u32],
+        mut next: impl FnMut(usize, usize, &[f64]) -> Option<usize>,
+    ) -> (Vec<f64>, Vec<Vec<usize>>) {
         let prefix = if self.opt { "model.decoder" } else { "model" };
-        let mut x =
-            reference::embed_rows(HIDDEN, self.array(&format!("{prefix}.embed_tokens.weight")), tokens);
-        let positions: Vec<u32> = (0..tokens.len() as u32).collect();
-        if self.opt {
-            let rows: Vec<u32> = positions.iter().map(|position| position + 2).collect();
-            let table = self.array("model.decoder.embed_positions.weight");
-            reference::residual_add(HIDDEN, &mut x, &reference::embed_rows(HIDDEN, table, &rows), None);
+        let last = if self.opt { "model.decoder.final_layer_norm" } else { "model.norm" };
+        let head = if self.opt { "model.decoder.embed_tokens" } else { "lm_head" };
+        let mut entries = vec![[Vec::new(), Vec::new()]; LAYERS];
+        let (mut logits, mut routes) = (Vec::new(), Vec::new());
+        for (position, &token) in tokens.iter().enumerate() {
+            let table = self.array(&format!("{prefix}.embed_tokens.weight"));
+            let mut x = reference::embed_rows(HIDDEN, table, &[token]);
+            if self.opt {
+                let table = self.array("model.decoder.embed_positions.weight");
+                let row = reference::embed_rows(HIDDEN, table, &[position as u32 + 2]);
+                reference::residual_add(HIDDEN, &mut x, &row, None);
+            }
+            let mut route = Vec::new();
+            while let Some(layer) = next(position, route.len(), &x) {
+                self.block(layer, position as u32, &mut x, &mut entries[layer]);
+                route.push(layer);
+            }
+            logits.extend(self.product(&self.norm(&x, last), head));
+            routes.push(route);
         }
+        (logits, routes)
+    }
+
+    /// One token at one layer, which appends to the keys and values there.
+    fn block(&self, layer: usize, position: u32, x: &mut [f64], entries: &mut [Vec<f64>; 2]) {
+        let prefix = if self.opt { "model.decoder" } else { "model" };
         let heads = if self.opt { Heads { kv_heads: HEADS.heads, ..HEADS } } else { HEADS };
         let names = if self.opt {
             ["self_attn_layer_norm", "out_proj", "final_layer_norm"]
         } else {
             ["input_layernorm", "o_proj", "post_attention_layernorm"]
         };
-        for layer in (0..LAYERS).filter(|&layer| takes(layer)) {
-            let of = |part: &str| format!("{prefix}.layers.{layer}.{part}");
-            let normed = self.norm(&x, &of(names[0]));
-            let [mut q, mut k, v] =
-                ["q", "k", "v"].map(|part| self.product(&normed, &of(&format!("self_attn.{part}_proj"))));
-            if !self.opt {
-                let angles = Angles::new(&positions, HEADS.head_dim, 500.0);
-                q = reference::rope(tokens.len(), heads.heads, HEADS.head_dim, &q, &angles);
-                k = reference::rope(tokens.len(), heads.kv_heads, HEADS.head_dim, &k, &angles);
-            }
-            let attended = reference::attention(heads, &q, &k, &v, &causal(&positions, &positions));
-            let branch = self.product(&attended, &of(&format!("self_attn.{}", names[1])));
-            reference::residual_add(HIDDEN, &mut x, &branch, None);
-            let normed = self.norm(&x, &of(names[2]));
-            let branch = if self.opt {
-                let inner = reference::activation(Activation::Relu, &self.product(&normed, &of("fc1")));
-                self.product(&inner, &of("fc2"))
-            } else {
-                let (gate, up) =
-                    (self.product(&normed, &of("mlp.gate_proj")), self.product(&normed, &of("mlp.up_proj")));
-                self.product(&reference::gated_activation(Activation::Silu, &gate, &up), &of("mlp.down_proj"))
-            };
-            reference::residual_add(HIDDEN, &mut x, &branch, None);
+        let of = |part: &str| format!("{prefix}.layers.{layer}.{part}");
+        let normed = self.norm(x, &of(names[0]));
+        let [mut q, mut k, v] =
+            ["q", "k", "v"].map(|part| self.product(&normed, &of(&format!("self_attn.{part}_proj"))));
+        if !self.opt {
+            let angles = Angles::new(&[position], HEADS.head_dim, 500.0);
+            q = reference::rope(1, heads.heads, HEADS.head_dim, &q, &angles);
+            k = reference::rope(1, heads.kv_heads, HEADS.head_dim, &k, &angles);
         }
-        let last = if self.opt { "model.decoder.final_layer_norm" } else { "model.norm" };
-        let head = if self.opt { "model.decoder.embed_tokens" } else { "lm_head" };
-        self.product(&self.norm(&x, last), head)
+        let [keys, values] = entries;
+        keys.extend(k);
+        values.extend(v);
+        let seen = (0..(keys.len() / (heads.kv_heads * HEADS.head_dim)) as u32).collect();
+        let attended = reference::attention(heads, &q, keys, values, &[seen]);
+        let branch = self.product(&attended, &of(&format!("self_attn.{}", names[1])));
+        reference::residual_add(HIDDEN, x, &branch, None);
+        let normed = self.norm(x, &of(names[2]));
+        let branch = if self.opt {
+            let inner = reference::activation(Activation::Relu, &self.product(&normed, &of("fc1")));
+            self.product(&inner, &of("fc2"))
+        } else {
+            let (gate, up) =
+                (self.product(&normed, &of("mlp.gate_proj")), self.product(&normed, &of("mlp.up_proj")));
+            self.product(&reference::gated_activation(Activation::Silu, &gate, &up), &of("mlp.down_proj"))
+        };
+        reference::residual_add(HIDDEN, x, &branch, None);
     }
 }
