@@ -17,8 +17,10 @@ mod with_gpu {
     use radialsim::batch::Policy;
     use radialsim::gpu::{
         Binding, Buffer, Constants, Dispatch, Executor, Form, Gpu, Options, Outcome, Pass, Precision, Prompt,
-        Recording, Routing, Settings, Shader, Watch, shaders as s,
+        Recording, RouterMlp, Routing, Settings, Shader, Watch, shaders as s,
     };
+    use radialsim::rng::Stream;
+    use radialsim::trace::RouterDevice;
     use radialsim::weights::Checkpoint;
 
     /// Larger than the last cache, and what a binding holds at most.
@@ -189,6 +191,7 @@ mod with_gpu {
     #[derive(Default)]
     struct Sum {
         passes: Vec<f64>,
+        dispatches: u32,
     }
 
     impl Watch for Sum {
@@ -200,6 +203,7 @@ mod with_gpu {
         ) -> radialsim::error::Result<()> {
             if rows.iter().all(|row| !row.2) {
                 self.passes.push(outcome.timing.host_s);
+                self.dispatches += outcome.dispatches;
             }
             Ok(())
         }
@@ -217,6 +221,7 @@ mod with_gpu {
         let settings = Settings {
             routing: Routing::dense(model.layers),
             policy: Policy::Aligned,
+            sampling: None,
             end_ids: Vec::new(),
             prompt_logits: false,
             timed: false,
@@ -233,6 +238,47 @@ mod with_gpu {
                 "batch {batch}: {rate:.1} tokens/s, a pass {:.1} ms; weights allow {bound:.1} passes/s: {share:.0} %",
                 s * 1e3
             );
+        }
+        if precision == Precision::Kept {
+            routed(&mut executor);
+        }
+    }
+
+    /// A router of random weights that visits twelve layers at most, decided with and without read-back.
+    fn routed(executor: &mut Executor) {
+        let (layers, width) = (executor.model().layers, executor.model().hidden as u32);
+        let mut random = Stream::new(1, "a router");
+        let mut values =
+            |count: u32| -> Vec<f32> { (0..count).map(|_| (random.uniform() - 0.5) as f32).collect() };
+        let hidden = 32;
+        let (first, second) = (values(hidden * width), values((layers + 1) * hidden));
+        println!(
+            "a router of {width} x {hidden} x {}, 12 hops, grouped: ms a pass, dispatches a pass",
+            layers + 1
+        );
+        for batch in [1, 12] {
+            for device in [RouterDevice::Gpu, RouterDevice::Host] {
+                let (first, second) = (first.clone(), second.clone());
+                let router = RouterMlp { hidden, first, second, most_hops: 12, device };
+                let settings = Settings {
+                    routing: Routing::Router(Box::new(router)),
+                    policy: Policy::Grouped,
+                    sampling: None,
+                    end_ids: Vec::new(),
+                    prompt_logits: false,
+                    timed: false,
+                };
+                let prompts: Vec<Prompt> =
+                    (0..batch).map(|at| Prompt { ids: vec![100 + at; 4], most: 30 }).collect();
+                let mut sum = Sum::default();
+                executor.generate(&prompts, &settings, &mut sum).expect("a run");
+                sum.passes.sort_by(f64::total_cmp);
+                let ms = sum.passes[sum.passes.len() / 2] * 1e3;
+                println!(
+                    "batch {batch:2}, {device:?} decides: {ms:6.2} ms, {}",
+                    sum.dispatches / sum.passes.len() as u32
+                );
+            }
         }
     }
 }

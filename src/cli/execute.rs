@@ -23,6 +23,15 @@ pub struct Args {
     /// Most tokens to generate for each prompt.
     #[arg(long, value_name = "N", default_value_t = 128, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub max_tokens: u32,
+    /// Draws each token among the likeliest K rather than taking the first.
+    #[arg(long, value_name = "K", value_parser = clap::value_parser!(u32).range(1..=64))]
+    pub top_k: Option<u32>,
+    /// Divides logits before a draw.
+    #[arg(long, value_name = "T", default_value_t = 1.0, requires = "top_k")]
+    pub temperature: f64,
+    /// Seed of the draws.
+    #[arg(long, value_name = "N", default_value_t = 0, requires = "top_k")]
+    pub seed: u64,
     /// Prompts in flight at once.
     #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=4096))]
     pub batch: u32,

@@ -6,7 +6,7 @@ use radialsim::batch::Policy;
 use radialsim::error::{Error, InputError, Result};
 use radialsim::gpu::{
     Executor, Generated, Gpu, Options, Oracle, Outcome, Pass, Precision, Prompt, Ratio, Residual, RouterMlp,
-    Routing, Settings, Watch,
+    Routing, Sampling, Settings, Watch,
 };
 use radialsim::lower::{Call, Node};
 use radialsim::report::timeline::{self, Timeline};
@@ -36,7 +36,12 @@ pub fn run(args: &Args) -> Result<()> {
         Form::F32 => Precision::F32,
         Form::F16 => Precision::F16,
     };
-    let options = Options { precision, positions: longest.min(1 << 20) as u32, ..Options::default() };
+    let options = Options {
+        precision,
+        top: args.top_k.unwrap_or(5).max(5),
+        positions: longest.min(1 << 20) as u32,
+        ..Options::default()
+    };
     let begun = Instant::now();
     let mut executor = Executor::new(gpu, &checkpoint, options)?;
     if !args.quiet {
@@ -50,8 +55,15 @@ pub fn run(args: &Args) -> Result<()> {
         _ => Policy::Aligned,
     });
     let end_ids = tokenizer.as_ref().map_or_else(|_| Vec::new(), |tokenizer| tokenizer.end_ids().to_vec());
-    let settings =
-        Settings { routing, policy, end_ids, prompt_logits: json.is_some(), timed: timeline.is_some() };
+    let sampling = args.top_k.map(|top| Sampling { top, temperature: args.temperature, seed: args.seed });
+    let settings = Settings {
+        routing,
+        policy,
+        end_ids,
+        prompt_logits: json.is_some(),
+        sampling,
+        timed: timeline.is_some(),
+    };
     let stream = args.prompt.as_ref().and(tokenizer.as_ref().ok()).map(Tokenizer::stream);
     let mut watch = Watcher::new(stream, args.ratio());
     let generated = args.generate(&mut executor, &prompts, settings, &mut watch)?;

@@ -3,7 +3,8 @@
 use super::executor::{Chosen, Executor, Outcome, Pass};
 use super::routing::{self, Routing, Taken};
 use crate::batch::{Batch, Context, Part, Paths, Policy};
-use crate::error::{InputError, Result};
+use crate::error::{InputError, Result, demand};
+use crate::rng::Stream;
 use crate::trace::{Header, Order, RouteTable, Trace};
 
 /// What to generate.
@@ -15,6 +16,34 @@ pub struct Prompt {
     pub most: u32,
 }
 
+/// How a token is drawn from those that the head finds likeliest.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Sampling {
+    /// Among how many, at most [`Options::top`](super::Options::top).
+    pub top: u32,
+    /// What logits are divided by before their exponentials become shares; above 0.
+    pub temperature: f64,
+    /// Seed; a prompt's draws depend on it and on the prompt's number alone.
+    pub seed: u64,
+}
+
+impl Sampling {
+    /// Draws one of the likeliest tokens (Fan et al., arXiv 1805.04833, section 5.4).
+    fn draw(&self, top: &[(u32, f32)], random: &mut Stream) -> u32 {
+        let top = &top[..top.len().min(self.top as usize)];
+        let highest = f64::from(top[0].1);
+        let share = |&(_, logit): &(u32, f32)| libm::exp((f64::from(logit) - highest) / self.temperature);
+        let mut left = random.uniform() * top.iter().map(share).sum::<f64>();
+        for entry in top {
+            left -= share(entry);
+            if left < 0.0 {
+                return entry.0;
+            }
+        }
+        top[0].0
+    }
+}
+
 /// How to generate.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -22,6 +51,8 @@ pub struct Settings {
     pub routing: Routing,
     /// Who runs together.
     pub policy: Policy,
+    /// How tokens are drawn; absent: the likeliest is taken.
+    pub sampling: Option<Sampling>,
     /// Tokens that end a generation; they are part of it.
     pub end_ids: Vec<u32>,
     /// Whether the logits of every token of a prompt are wanted, not of the last alone.
@@ -81,6 +112,7 @@ struct Going {
     routes: Vec<u32>,
     nll: f64,
     answer: Answer,
+    random: Stream,
 }
 
 impl Going {
@@ -102,6 +134,16 @@ impl Executor {
     ) -> Result<Generated> {
         let header = settings.routing.header(&self.model.name, self.model.layers)?;
         check(prompts, settings, self.positions())?;
+        if let Some(Sampling { top, temperature, .. }) = settings.sampling {
+            let most = self.options.top;
+            demand((1..=most).contains(&top), "top-k", top, &format!("1 to {most}"))?;
+            demand(
+                temperature > 0.0 && temperature.is_finite(),
+                "temperature",
+                temperature,
+                "a number above 0",
+            )?;
+        }
         let mut run = Run::new(prompts, settings, header, self.model.layers)?;
         let room: Vec<u32> = run.going.iter().map(|going| run.room(going)).collect();
         self.begin(&room)?;
@@ -211,7 +253,8 @@ impl<'a> Run<'a> {
             }
         }
         let paths = Paths::new(&header, &routes, false);
-        let going = prompts.iter().map(|prompt| Going {
+        let seed = settings.sampling.map_or(0, |sampling| sampling.seed);
+        let going = prompts.iter().enumerate().map(|(index, prompt)| Going {
             ids: prompt.ids.clone(),
             prompt: prompt.ids.len(),
             most: prompt.most,
@@ -220,6 +263,7 @@ impl<'a> Run<'a> {
             routes: Vec::new(),
             nll: 0.0,
             answer: Answer::default(),
+            random: Stream::new(seed, &format!("prompt {index}")),
         });
         if matches!(settings.routing, Routing::Oracle(_)) {
             // Whatever is taken is added as it is met.
@@ -368,6 +412,10 @@ impl<'a> Run<'a> {
             let what = "finite logits; the weights lead to numbers that f32 cannot hold";
             return Err(InputError::expected(what).key(format!("prompt {index}")).found(logit).into());
         }
+        let id = match &self.settings.sampling {
+            None => id,
+            Some(sampling) => sampling.draw(&chosen.top, &mut going.random),
+        };
         going.ids.push(id);
         going.answer.ids.push(id);
         watch.token(index, id)?;

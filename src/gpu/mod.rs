@@ -23,7 +23,7 @@ pub mod shaders;
 pub use adapter::{AdapterInfo, adapters};
 pub use device::{Buffer, Gpu};
 pub use executor::{Chosen, Executor, Options, Oracle, Outcome, Pass, Ratio, Record};
-pub use generate::{Answer, Generated, Prompt, Settings, Watch};
+pub use generate::{Answer, Generated, Prompt, Sampling, Settings, Watch};
 pub use hops::RouterMlp;
 pub use ops::Done;
 pub use packed::{Form, pack, to_f16};

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 /// One line. `last`: what each layer did to the last token of the prompt; empty where it was not measured.
 pub fn line(prompt_ids: &[u32], text: Option<&str>, answer: &Answer, last: &[Residual]) -> Value {
-    let top: Vec<Value> = answer.first.iter().map(|(id, logit)| json!([id, logit])).collect();
+    let top: Vec<Value> = answer.first.iter().take(5).map(|(id, logit)| json!([id, logit])).collect();
     let ratios = |of: fn(&Residual) -> f32| match last {
         [] => Value::Null,
         last => last.iter().map(of).collect::<Vec<f32>>().into(),

@@ -1,7 +1,7 @@
 //! A model that does not say what it says elsewhere: SmolLM2 against an independent f32 engine.
 
 use radialsim::batch::Policy;
-use radialsim::gpu::{Executor, Options, Prompt, Routing, Settings};
+use radialsim::gpu::{Executor, Options, Prompt, Routing, Sampling, Settings};
 use radialsim::weights::Checkpoint;
 
 #[derive(serde::Deserialize)]
@@ -26,6 +26,7 @@ fn settings(executor: &Executor) -> Settings {
     Settings {
         routing: Routing::dense(executor.model().layers),
         policy: Policy::Aligned,
+        sampling: None,
         end_ids: vec![2],
         prompt_logits: true,
         timed: false,
@@ -61,5 +62,25 @@ fn one_by_one_says_the_same_as_all_at_once() {
         let alone = executor.generate(std::slice::from_ref(prompt), &settings, &mut ()).expect("a run");
         assert_eq!(alone.answers[0].ids, all.ids);
         assert_eq!(all.ids, line.greedy_ids[..all.ids.len()]);
+    }
+}
+
+#[test]
+fn draws_among_the_likeliest_follow_the_seed() {
+    let Some((mut executor, lines)) = golden() else { return };
+    let prompts = [Prompt { ids: lines[1].prompt_ids.clone(), most: 8 }];
+    let mut draw = |top, temperature, seed| {
+        let sampling = Some(Sampling { top, temperature, seed });
+        let settings = Settings { sampling, prompt_logits: false, ..settings(&executor) };
+        executor.generate(&prompts, &settings, &mut ()).map(|run| run.answers[0].ids.clone())
+    };
+    let hot = draw(5, 2.0, 1).expect("a run");
+    assert_eq!(hot, draw(5, 2.0, 1).expect("a run"));
+    assert!((2..6).any(|seed| draw(5, 2.0, seed).expect("a run") != hot), "another seed draws otherwise");
+    for (top, temperature) in [(1, 2.0), (5, 1e-4)] {
+        assert_eq!(draw(top, temperature, 3).expect("a run"), lines[1].greedy_ids[..8]);
+    }
+    for (top, temperature) in [(0, 1.0), (6, 1.0), (5, 0.0), (5, f64::NAN)] {
+        assert_eq!(draw(top, temperature, 3).expect_err("no such draw").exit_code(), 2);
     }
 }

@@ -19,7 +19,7 @@ fn small() -> (tempfile::TempDir, Checkpoint) {
 }
 
 fn settings(routing: Routing, policy: Policy) -> Settings {
-    Settings { routing, policy, end_ids: vec![], prompt_logits: false, timed: true }
+    Settings { routing, policy, sampling: None, end_ids: vec![], prompt_logits: false, timed: true }
 }
 
 /// Kernels and commands of a run.

@@ -73,6 +73,7 @@ fn run(executor: &mut Executor, prompts: &[Prompt], router: &RouterMlp, policy: 
     let settings = Settings {
         routing: Routing::Router(Box::new(router.clone())),
         policy,
+        sampling: None,
         end_ids: vec![],
         prompt_logits: false,
         timed: false,

@@ -46,7 +46,7 @@ impl Watch for AsLowered<'_> {
 }
 
 fn settings(routing: Routing, policy: Policy) -> Settings {
-    Settings { routing, policy, end_ids: vec![2], prompt_logits: false, timed: false }
+    Settings { routing, policy, sampling: None, end_ids: vec![2], prompt_logits: false, timed: false }
 }
 
 fn run(executor: &mut Executor, prompts: &[Prompt], settings: &Settings) -> Generated {

@@ -16,7 +16,8 @@ fn answers(
     let checkpoint = Checkpoint::open(folder).expect("a valid folder");
     let mut executor =
         Executor::new(crate::gpu()?, &checkpoint, Options::default()).expect("a model that fits");
-    let settings = Settings { routing, policy, end_ids: vec![], prompt_logits: true, timed: false };
+    let settings =
+        Settings { routing, policy, sampling: None, end_ids: vec![], prompt_logits: true, timed: false };
     Some(executor.generate(prompts, &settings, &mut ()).expect("a run").answers)
 }
 

@@ -501,3 +501,94 @@ fn an_oracle_measures_and_decides_row_by_row() {
         }
     }
 }
+
+#[test]
+fn decisions_become_lists() {
+    let Some(mut twin) = Twin::new("place") else { return };
+    for (rows, workgroup) in [(1, 8), (7, 8), (9, 64), (65, 8)] {
+        let (layers, slots, hops) = (4, 10, 5);
+        let bases: Vec<u32> = (0..rows).map(|row| row * 3).collect();
+        let mut counts: Vec<u32> = (0..layers * rows).map(|_| twin.upto(3)).collect();
+        let mut alive = vec![1; rows as usize];
+        let at = |part: u32| 1 + part * rows;
+        let mut lists = vec![POISON; (1 + (2 + layers + 6) * rows) as usize];
+        lists[at(0) as usize..at(1) as usize].copy_from_slice(&alive);
+        lists[at(1) as usize..at(2) as usize].copy_from_slice(&bases);
+        lists[at(2) as usize..at(2 + layers) as usize].copy_from_slice(&counts);
+        let on_device = twin.upload(&lists);
+        for hop in 0..hops {
+            let choices: Vec<u32> = (0..rows).map(|_| twin.upto(layers + 1)).collect();
+            let mut decisions = vec![[9, 9]; 2];
+            decisions.extend(choices.iter().map(|&choice| [choice, 0]));
+            let parameters = s::PlaceRows {
+                rows,
+                layers,
+                slots,
+                decisions: 2,
+                alive: at(0),
+                bases: at(1),
+                counts: at(2),
+                layers_at: at(2 + layers),
+                entries_at: at(3 + layers),
+                seen_at: at(4 + layers),
+            };
+            let buffers = [&twin.upload(&decisions), &on_device];
+            let constants = [("WORKGROUP", f64::from(workgroup))];
+            twin.run((s::PLACE_ROWS, &constants), &buffers, &parameters, [rows.div_ceil(workgroup), 1, 1]);
+            let found = twin.words(&on_device, lists.len() as u32);
+            assert_eq!(found[0], POISON);
+            for row in 0..rows as usize {
+                let part = |which: u32| found[at(which) as usize + row];
+                alive[row] &= u32::from(choices[row] < layers);
+                let layer = if alive[row] == 1 { choices[row] } else { 0 };
+                let count = &mut counts[layer as usize * rows as usize + row];
+                let first = layer * slots + bases[row];
+                let entry = if alive[row] == 1 { first + *count } else { u32::MAX };
+                assert_eq!(
+                    [part(0), part(2 + layers), part(3 + layers)],
+                    [alive[row], layer, entry],
+                    "hop {hop}"
+                );
+                let seen = &found[at(4 + layers) as usize + 4 * row..][..4];
+                *count += alive[row];
+                // A row that has left looks at something, whatever it is; its result is masked out.
+                assert_eq!(seen, [row as u32, first, (*count).max(1), 0]);
+            }
+            assert_eq!(&found[at(2) as usize..at(2 + layers) as usize], &counts[..]);
+        }
+    }
+}
+
+#[test]
+fn probes_do_what_they_are_timed_for() {
+    let Some(mut twin) = Twin::new("probes") else { return };
+    let input = twin.values(64 * 64 * 4);
+    let on_device = twin.upload(&input);
+    let copy = twin.poisoned(64 * 64 * 4);
+    twin.run((s::PROBE_COPY, &[]), &[&on_device, &copy], &[0u32; 0], [64, 1, 1]);
+    assert_eq!(twin.floats(&copy, 64 * 64 * 4), input);
+    let sums = twin.poisoned(64);
+    let constants = [("WORKGROUP", 8.0), ("EACH", 64.0)];
+    twin.run((s::PROBE_READ, &constants), &[&on_device, &sums], &[0u32; 0], [8, 1, 1]);
+    let wanted: Vec<f64> = input.chunks_exact(256).map(|run| wide(run).iter().sum()).collect();
+    assert_near(&twin.floats(&sums, 64), &wanted, 1e-5, "probe_read");
+    let start = twin.values(64 * 4);
+    let values = twin.upload(&start);
+    twin.run((s::PROBE_FMA, &[("ROUNDS", 3.0)]), &[&values], &[0u32; 0], [1, 1, 1]);
+    let wanted: Vec<f64> = wide(&start)
+        .into_iter()
+        .map(|x| {
+            let (mut a, mut b, mut c) = (x, x + 1.0, x + 2.0);
+            for _ in 0..12 {
+                a = a * 0.5 + b;
+                b = b * 0.5 + c;
+                c = c * 0.5 + a;
+            }
+            a + b + c
+        })
+        .collect();
+    assert_near(&twin.floats(&values, 64 * 4), &wanted, 1e-5, "probe_fma");
+    let untouched = twin.poisoned(8);
+    twin.run((s::PROBE_EMPTY, &[]), &[&untouched], &[0u32; 0], [1, 1, 1]);
+    assert_eq!(twin.words(&untouched, 8), [POISON; 8]);
+}
