@@ -256,7 +256,7 @@ mod with_gpu {
             "a router of {width} x {hidden} x {}, 12 hops, grouped: ms a pass, dispatches a pass",
             layers + 1
         );
-        for batch in [1, 12] {
+        for batch in [1, 8] {
             for device in [RouterDevice::Gpu, RouterDevice::Host] {
                 let (first, second) = (first.clone(), second.clone());
                 let router = RouterMlp { hidden, first, second, most_hops: 12, device };
@@ -269,7 +269,7 @@ mod with_gpu {
                     timed: false,
                 };
                 let prompts: Vec<Prompt> =
-                    (0..batch).map(|at| Prompt { ids: vec![100 + at; 4], most: 30 }).collect();
+                    (0..batch).map(|at| Prompt { ids: vec![100 + at; 2], most: 20 }).collect();
                 let mut sum = Sum::default();
                 executor.generate(&prompts, &settings, &mut sum).expect("a run");
                 sum.passes.sort_by(f64::total_cmp);
