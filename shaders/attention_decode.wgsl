@@ -10,7 +10,7 @@ struct Params {
     kv4: u32,            // key values of an entry / 4; its values follow
     query_stride4: u32,
     output_stride4: u32,
-    rows: u32,           // where in lists the rows stand: row, first entry, entries, list of entries
+    rows_at: u32,        // where in lists the rows stand: row, first entry, entries, list of entries
     scale: f32,
     count: u32,          // rows
 }
@@ -40,7 +40,7 @@ fn main(
 ) {
     let head = group.x * subgroups + subgroup;
     if (head >= p.heads || group.y >= p.count) { return; }
-    let info = p.rows + 4u * group.y;
+    let info = p.rows_at + 4u * group.y;
     let row = lists[info];
     let first = lists[info + 1u];
     let count = lists[info + 2u];

@@ -9,8 +9,9 @@ struct Params {
     kv4: u32,            // key values of an entry / 4; its values follow
     query_stride4: u32,
     output_stride4: u32,
-    tiles: u32,          // where in lists the tiles stand: eight rows, first entry, eight counts
+    rows_at: u32,        // where in lists the tiles stand: eight rows, first entry, eight counts
     scale: f32,
+    count: u32,          // tiles
 }
 var<immediate> p: Params;
 
@@ -46,7 +47,7 @@ fn main(
     @builtin(subgroup_size) size: u32,
 ) {
     let head = group.x;
-    let tile = p.tiles + 17u * group.y;
+    let tile = p.rows_at + 17u * group.y;
     let first = lists[tile + 8u];
     let counts = tile + 9u;
     let low = vec4<u32>(lists[counts], lists[counts + 1u], lists[counts + 2u], lists[counts + 3u]);

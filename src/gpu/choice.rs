@@ -1,4 +1,4 @@
-//! Which form of a product runs: row by row, in tiles of 8 rows, or of 32.
+//! Which form of a product runs: row by row, or in tiles of 8, 16 or 32 rows.
 
 use super::adapter::AdapterInfo;
 use super::ops::Segment;
@@ -10,29 +10,27 @@ use super::shaders as s;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Tiling {
     Single,
-    Eight,
-    ThirtyTwo,
+    /// Rows of a tile.
+    Tiles(u32),
 }
 
 impl Tiling {
     /// The form that takes the least time for these rows.
     ///
-    /// Times of a tile of 8 and of 32 rows in those of a single row, measured for 576 x 1536 on Mesa 22.3's software Vulkan
-    /// (`cargo bench --bench gpu`, its last table). They are a choice between right results, no price.
+    /// Times of tiles of 8, 16 and 32 rows in those of a single row, measured for 576 x 1536 on Mesa 22.3's software Vulkan
+    /// (`cargo bench --bench gpu`, its table of tiles). They are a choice between right results, no price.
     pub fn best(segments: &[Segment], form: Form) -> Tiling {
         let count =
             |tile: u32| segments.iter().map(|segment| f64::from(segment.rows.div_ceil(tile))).sum::<f64>();
-        let (eight, thirty_two) = match form {
-            Form::F32 => (1.4, 3.1),
-            Form::F16 | Form::Q8 => (2.5, 5.7),
-            Form::Q4 => (3.8, 9.1),
+        let times = match form {
+            Form::F32 => [1.4, 2.0, 3.1],
+            Form::F16 | Form::Q8 => [2.5, 3.6, 5.7],
+            Form::Q4 => [3.8, 5.6, 9.1],
         };
-        let costs = [
-            (Tiling::Single, count(1)),
-            (Tiling::Eight, eight * count(8)),
-            (Tiling::ThirtyTwo, thirty_two * count(32)),
-        ];
-        costs.into_iter().min_by(|a, b| a.1.total_cmp(&b.1)).expect("there are three").0
+        let tiled =
+            [8, 16, 32].into_iter().zip(times).map(|(rows, time)| (Tiling::Tiles(rows), time * count(rows)));
+        let costs = std::iter::once((Tiling::Single, count(1))).chain(tiled);
+        costs.min_by(|a, b| a.1.total_cmp(&b.1)).expect("there are four").0
     }
 
     /// Columns that an invocation takes one after the other in a product of a single row.
@@ -52,16 +50,7 @@ impl Tiling {
     pub fn tile(self) -> Option<u32> {
         match self {
             Tiling::Single => None,
-            Tiling::Eight => Some(8),
-            Tiling::ThirtyTwo => Some(32),
-        }
-    }
-
-    pub fn tiled(self) -> Option<Shader> {
-        match self {
-            Tiling::Single => None,
-            Tiling::Eight => Some(s::MATMUL_ROWS8),
-            Tiling::ThirtyTwo => Some(s::MATMUL_ROWS32),
+            Tiling::Tiles(rows) => Some(rows),
         }
     }
 

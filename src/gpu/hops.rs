@@ -341,7 +341,7 @@ impl Work<'_, '_, '_> {
         self.ops.kv_write(rows, 2 * kv, qkv, q, &[(cache.clone(), lists.entries)])?;
         let attended = of(&buffers.attended, q);
         let shape = self.shape(rows, true, 0, 0);
-        self.ops.attention_decode(shape, &[(cache, lists.seen, rows)], qkv, attended)?;
+        self.ops.attention(shape, &[(cache, lists.seen, rows)], qkv, attended)?;
         let branch = of(&buffers.branch, hidden);
         self.ops.matmul_listed(&pool.output, lists.layers, rows, attended, branch)?;
         self.ops.residual_listed(lists.alive, rows, hidden, branch, stream)?;

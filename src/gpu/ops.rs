@@ -272,9 +272,14 @@ impl Ops<'_> {
         let constants = self.one_subgroup();
         let workgroup = self.subgroup;
         let columns_each = 4 * workgroup;
-        if let Some(shader) = form.tiled() {
-            let constants = [constants[0], ("FORMAT", stack.form as u32 as f64), ("BIAS", bias)];
-            let pipeline = self.gpu.pipeline(shader, &constants)?;
+        if let Some(rows) = form.tile() {
+            let constants = [
+                constants[0],
+                ("ROWS", f64::from(rows)),
+                ("FORMAT", stack.form as u32 as f64),
+                ("BIAS", bias),
+            ];
+            let pipeline = self.gpu.pipeline(s::MATMUL_TILES, &constants)?;
             let bindings = [from.buffer, &shard.buffer, &shard.buffer, &stack.bias, &lists, to.buffer];
             self.push(pipeline, &bindings, parameters, [width.div_ceil(columns_each), calls, 1]);
             return Ok(());
@@ -356,8 +361,8 @@ impl Ops<'_> {
         Ok(())
     }
 
-    /// Attention of one query a sequence. `parts`: buffer of the cache, where in the lists its rows stand, how many.
-    pub fn attention_decode(
+    /// Attention. `parts`: buffer of the cache, where in the lists its rows (of generations) or tiles (of prompts) stand, how many.
+    pub fn attention(
         &mut self,
         shape: Attention,
         parts: &[(Buffer, u32, u32)],
@@ -367,51 +372,22 @@ impl Ops<'_> {
         let first = self.recording.dispatches.len();
         let lists = self.lists_at.clone();
         let (head4, heads) = (u32::from(shape.head_dim) / 4, u32::from(shape.heads));
-        for (cache, rows, count) in parts {
-            let parameters = s::AttentionDecode {
+        let (shader, each) = if shape.decode { (s::ATTENTION_DECODE, 2) } else { (s::ATTENTION_PREFILL, 1) };
+        let pipeline = self.gpu.pipeline(shader, &self.one_subgroup())?;
+        for (cache, rows_at, count) in parts {
+            let parameters = s::Attention {
                 heads,
                 group: heads / u32::from(shape.kv_heads),
                 head4,
                 kv4: u32::from(shape.kv_heads) * head4,
                 query_stride4: queries.stride / 4,
                 output_stride4: to.stride / 4,
-                rows: *rows,
+                rows_at: *rows_at,
                 scale: scale(shape),
                 count: *count,
             };
-            let pipeline = self.gpu.pipeline(s::ATTENTION_DECODE, &self.one_subgroup())?;
-            let groups = [heads, *count, head4.div_ceil(2 * self.subgroup)];
-            self.push(pipeline, &[queries.buffer, cache, &lists, to.buffer], parameters, groups);
-        }
-        self.label(Kernel::Attention(shape), first);
-        Ok(())
-    }
-
-    /// Attention of several queries a sequence. `parts`: buffer of the cache, where in the lists its tiles stand, how many.
-    pub fn attention_prefill(
-        &mut self,
-        shape: Attention,
-        parts: &[(Buffer, u32, u32)],
-        queries: Rows,
-        to: Rows,
-    ) -> Result<()> {
-        let first = self.recording.dispatches.len();
-        let lists = self.lists_at.clone();
-        let (head4, heads) = (u32::from(shape.head_dim) / 4, u32::from(shape.heads));
-        for (cache, tiles, count) in parts {
-            let parameters = s::AttentionPrefill {
-                heads,
-                group: heads / u32::from(shape.kv_heads),
-                head4,
-                kv4: u32::from(shape.kv_heads) * head4,
-                query_stride4: queries.stride / 4,
-                output_stride4: to.stride / 4,
-                tiles: *tiles,
-                scale: scale(shape),
-            };
-            let pipeline = self.gpu.pipeline(s::ATTENTION_PREFILL, &self.one_subgroup())?;
-            let groups = [heads, *count, head4.div_ceil(self.subgroup)];
-            self.push(pipeline, &[queries.buffer, cache, &lists, to.buffer], parameters, groups);
+            let groups = [heads, *count, head4.div_ceil(each * self.subgroup)];
+            self.push(pipeline.clone(), &[queries.buffer, cache, &lists, to.buffer], parameters, groups);
         }
         self.label(Kernel::Attention(shape), first);
         Ok(())

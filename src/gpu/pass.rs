@@ -334,11 +334,7 @@ impl<'a, 'b, 'c> Work<'a, 'b, 'c> {
         }
         let pairs = rows.iter().map(|(_, _, visit)| u64::from(visit.entry) + 1).sum();
         let shape = self.shape(rows.len() as u32, decode, pairs, entries);
-        if decode {
-            self.ops.attention_decode(shape, &parts, queries, to)
-        } else {
-            self.ops.attention_prefill(shape, &parts, queries, to)
-        }
+        self.ops.attention(shape, &parts, queries, to)
     }
 
     pub fn head(&mut self) -> Result<u32> {

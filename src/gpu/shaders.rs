@@ -37,8 +37,7 @@ pub const GATED_ACTIVATION: Shader = shader!("gated_activation");
 pub const GATHER_ROWS: Shader = shader!("gather_rows");
 pub const KV_WRITE: Shader = shader!("kv_write");
 pub const LAYER_NORM: Shader = shader!("layer_norm");
-pub const MATMUL_ROWS32: Shader = shader!("matmul_rows32");
-pub const MATMUL_ROWS8: Shader = shader!("matmul_rows8");
+pub const MATMUL_TILES: Shader = shader!("matmul_tiles");
 pub const MATVEC_F16: Shader = shader!("matvec_f16");
 pub const MATVEC_F32: Shader = shader!("matvec_f32");
 pub const MATVEC_Q4: Shader = shader!("matvec_q4");
@@ -57,23 +56,17 @@ pub const SAMPLE: Shader = shader!("sample");
 pub const SCATTER_ROWS: Shader = shader!("scatter_rows");
 
 parameters!(
-    /// Of `matvec_*`, `matmul_rows8` and `matmul_rows32`.
+    /// Of `matvec_*` and `matmul_tiles`.
     MatMul {
         inner4: u32, columns: u32, input_stride4: u32, output_stride: u32, row_words: u32, layer_words: u32,
         rows_at: u32, columns_at: u32, first_row: u32, layer_rows: u32, from_row: u32, run: u32,
     }
 );
 parameters!(
-    /// Of `attention_decode`.
-    AttentionDecode {
-        heads: u32, group: u32, head4: u32, kv4: u32, query_stride4: u32, output_stride4: u32, rows: u32, scale: f32,
+    /// Of `attention_decode` and `attention_prefill`.
+    Attention {
+        heads: u32, group: u32, head4: u32, kv4: u32, query_stride4: u32, output_stride4: u32, rows_at: u32, scale: f32,
         count: u32,
-    }
-);
-parameters!(
-    /// Of `attention_prefill`.
-    AttentionPrefill {
-        heads: u32, group: u32, head4: u32, kv4: u32, query_stride4: u32, output_stride4: u32, tiles: u32, scale: f32,
     }
 );
 parameters!(
@@ -135,15 +128,14 @@ pub type Described = (Shader, Vec<(&'static str, u32)>);
 pub fn all() -> Vec<Described> {
     vec![
         (ACTIVATION, Activation::members()),
-        (ATTENTION_DECODE, AttentionDecode::members()),
-        (ATTENTION_PREFILL, AttentionPrefill::members()),
+        (ATTENTION_DECODE, Attention::members()),
+        (ATTENTION_PREFILL, Attention::members()),
         (EMBED_ROWS, EmbedRows::members()),
         (GATED_ACTIVATION, Activation::members()),
         (GATHER_ROWS, MoveRows::members()),
         (KV_WRITE, KvWrite::members()),
         (LAYER_NORM, Norm::members()),
-        (MATMUL_ROWS32, MatMul::members()),
-        (MATMUL_ROWS8, MatMul::members()),
+        (MATMUL_TILES, MatMul::members()),
         (MATVEC_F16, MatMul::members()),
         (MATVEC_F32, MatMul::members()),
         (MATVEC_Q4, MatMul::members()),

@@ -71,8 +71,9 @@ fn product(twin: &mut Twin, shader: Shader, tile: Option<u32>, shape: Shape, gro
             None => {
                 twin.run((shader, &common), &[&input, &matrix, &biases, &lists, &output], &parameters, groups)
             }
-            Some(_) => {
-                let constants = [common[0], common[1], ("FORMAT", form as u32 as f64)];
+            Some(tile) => {
+                let constants =
+                    [common[0], common[1], ("ROWS", f64::from(tile)), ("FORMAT", form as u32 as f64)];
                 let buffers = [&input, &matrix, &matrix, &biases, &lists, &output];
                 twin.run((shader, &constants), &buffers, &parameters, groups);
             }
@@ -147,7 +148,7 @@ fn a_row_times_a_matrix_in_every_format() {
 #[test]
 fn tiles_of_rows_times_a_matrix_in_every_format() {
     let Some(mut twin) = Twin::new("matmul") else { return };
-    for (tile, shader) in [(8, s::MATMUL_ROWS8), (32, s::MATMUL_ROWS32)] {
+    for (tile, shader) in [8, 16, 32].map(|tile| (tile, s::MATMUL_TILES)) {
         for format in FORMATS {
             for (index, inner) in widths(format).into_iter().enumerate() {
                 let workgroup = twin.subgroup() * (1 + index as u32 % 2 * 3);

@@ -187,14 +187,14 @@ fn a_query_attends_to_its_entries_and_no_others() {
             lists
                 .extend(rows.iter().zip(&at).flat_map(|(&(row, first, count), &at)| [row, first, count, at]));
             let head4 = heads.head_dim as u32 / 4;
-            let parameters = s::AttentionDecode {
+            let parameters = s::Attention {
                 heads: heads.heads as u32,
                 group: (heads.heads / heads.kv_heads) as u32,
                 head4,
                 kv4: heads.kv_heads as u32 * head4,
                 query_stride4: from / 4,
                 output_stride4: to / 4,
-                rows: rows_at,
+                rows_at,
                 scale: (1.0 / (heads.head_dim as f64).sqrt()) as f32,
                 count: rows.len() as u32,
             };
@@ -261,15 +261,16 @@ fn rows_of_a_prompt_attend_to_what_came_before() {
                 lists.extend((0..8).map(|index| counts[full(index) as usize]));
             }
             let (head4, subgroup) = (heads.head_dim as u32 / 4, twin.subgroup());
-            let parameters = s::AttentionPrefill {
+            let parameters = s::Attention {
                 heads: heads.heads as u32,
                 group: (heads.heads / heads.kv_heads) as u32,
                 head4,
                 kv4: heads.kv_heads as u32 * head4,
                 query_stride4: from / 4,
                 output_stride4: to / 4,
-                tiles: 3,
+                rows_at: 3,
                 scale: (1.0 / (heads.head_dim as f64).sqrt()) as f32,
+                count: rows.div_ceil(8),
             };
             let run = |cache: &[f32]| {
                 let output = twin.poisoned(rows * to);

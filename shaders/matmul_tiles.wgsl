@@ -1,6 +1,7 @@
-// 8 rows times a matrix whose rows are output columns, four columns an invocation, in registers. No workgroup memory and no
-// barrier: each of eight lanes loads a row of the input and passes it on by broadcast.
+// Up to 32 rows times a matrix whose rows are output columns, four columns an invocation, in registers. No workgroup memory and no
+// barrier: each of eight lanes loads every eighth row of the input and passes them on by broadcast.
 override WORKGROUP: u32 = 8;
+override ROWS: u32 = 32;    // rows of a tile: 8, 16 or 32
 override FORMAT: u32 = 0;   // 0 f32, 1 f16, 2 8-bit in pairs of blocks, 3 4-bit blocks with minimum
 override BIAS: bool = false;
 
@@ -91,8 +92,7 @@ fn put4(rows: u32, first: u32, at: u32, layer: u32, column: u32, sums: mat4x4<f3
 
 @compute @workgroup_size(WORKGROUP)
 fn main(
-    @builtin(workgroup_id) group: vec3<u32>,
-    @builtin(local_invocation_id) local: vec3<u32>,
+    @builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) local: vec3<u32>,
     @builtin(subgroup_invocation_id) lane: u32,
 ) {
     let column = group.x * 4u * WORKGROUP + local.x;
@@ -103,16 +103,47 @@ fn main(
     let wanted = vec4<u32>(column) + vec4<u32>(0u, 1u, 2u, 3u) * WORKGROUP;
     let matrix = vec4<u32>(layer * p.layer_words) + (min(wanted, vec4<u32>(p.columns - 1u)) + p.first_row) * p.row_words;
     let x0 = (first + min((lane & 7u) + 0u, rows - 1u)) * p.input_stride4;
+    let x1 = (first + min((lane & 7u) + 8u, rows - 1u)) * p.input_stride4;
+    let x2 = (first + min((lane & 7u) + 16u, rows - 1u)) * p.input_stride4;
+    let x3 = (first + min((lane & 7u) + 24u, rows - 1u)) * p.input_stride4;
     var a0 = mat4x4<f32>();
     var b0 = mat4x4<f32>();
+    var a1 = mat4x4<f32>();
+    var b1 = mat4x4<f32>();
+    var a2 = mat4x4<f32>();
+    var b2 = mat4x4<f32>();
+    var a3 = mat4x4<f32>();
+    var b3 = mat4x4<f32>();
     for (var k = 0u; k < p.inner4; k++) {
         let w = transpose(mat4x4<f32>(
-            weight(matrix.x, k), weight(matrix.y, k), weight(matrix.z, k), weight(matrix.w, k),
-        ));
+            weight(matrix.x, k), weight(matrix.y, k), weight(matrix.z, k), weight(matrix.w, k)));
         let v0 = input[x0 + k];
         a0 = rows_low(a0, w, v0);
         b0 = rows_high(b0, w, v0);
+        if (ROWS > 8u) {
+            let v1 = input[x1 + k];
+            a1 = rows_low(a1, w, v1);
+            b1 = rows_high(b1, w, v1);
+        }
+        if (ROWS > 16u) {
+            let v2 = input[x2 + k];
+            a2 = rows_low(a2, w, v2);
+            b2 = rows_high(b2, w, v2);
+            let v3 = input[x3 + k];
+            a3 = rows_low(a3, w, v3);
+            b3 = rows_high(b3, w, v3);
+        }
     }
     put4(rows, first, 0u, layer, column, a0);
     put4(rows, first, 4u, layer, column, b0);
+    if (ROWS > 8u) {
+        put4(rows, first, 8u, layer, column, a1);
+        put4(rows, first, 12u, layer, column, b1);
+    }
+    if (ROWS > 16u) {
+        put4(rows, first, 16u, layer, column, a2);
+        put4(rows, first, 20u, layer, column, b2);
+        put4(rows, first, 24u, layer, column, a3);
+        put4(rows, first, 28u, layer, column, b3);
+    }
 }
