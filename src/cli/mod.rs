@@ -26,7 +26,7 @@ pub enum Command {
     /// Simulates scenarios: a table each, a row for each variant.
     Simulate(simulate::Args),
     /// Runs a real model on the GPU of this machine, layer by layer as its routes say.
-    Execute(execute::Args),
+    Execute(Box<execute::Args>),
     /// Says in plain words what a file holds, and checks it.
     #[command(subcommand)]
     Inspect(inspect::What),

@@ -80,7 +80,7 @@ impl RouterMlp {
         let wrong = |key: &str, found: usize, what: String| -> Result<()> {
             Err(InputError::expected(what).key(key).found(found).into())
         };
-        if self.hidden > 1024 || self.hidden % 4 != 0 {
+        if self.hidden > 1024 || !self.hidden.is_multiple_of(4) {
             return wrong("router.hidden", self.hidden as usize, "0, or a multiple of 4 up to 1024".into());
         }
         if self.most_hops == 0 || self.most_hops > 1024 {
