@@ -3,6 +3,7 @@
 //! `docs/ARCHITECTURE.md` is the map of this crate.
 
 pub mod batch;
+pub mod calib;
 pub mod cost;
 pub mod engine;
 pub mod error;

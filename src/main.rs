@@ -19,7 +19,9 @@ fn main() -> ExitCode {
     let done = match args.command {
         Command::Simulate(args) => cli::simulate::run(&args),
         Command::Execute(args) => cli::execute::run(&args),
+        Command::Fit(args) => cli::fit::run(&args),
         Command::Inspect(what) => cli::inspect::run(&what),
+        Command::Predict(args) => cli::predict::run(&args),
         Command::Trace(what) => cli::trace::run(&what),
     };
     cli::end(done)

@@ -198,11 +198,25 @@ pub enum SourceKind {
     Fitted,
     /// Published by the vendor.
     Datasheet,
+    /// Learned on a related device, scaled by the datasheets of both.
+    Transferred,
+    /// Fitted, but for other shapes or formats than this one.
+    Extrapolated,
     /// Nobody measured it: an estimate that every report lists at its foot.
     Assumed,
 }
 
 impl SourceKind {
+    /// From the most to the least trustworthy.
+    pub const ALL: [SourceKind; 6] = [
+        SourceKind::Measured,
+        SourceKind::Fitted,
+        SourceKind::Datasheet,
+        SourceKind::Transferred,
+        SourceKind::Extrapolated,
+        SourceKind::Assumed,
+    ];
+
     /// What a result made of two numbers can claim: the weaker of both.
     pub fn join(self, other: SourceKind) -> SourceKind {
         self.max(other)
@@ -215,6 +229,8 @@ impl fmt::Display for SourceKind {
             SourceKind::Measured => "measured",
             SourceKind::Fitted => "fitted",
             SourceKind::Datasheet => "datasheet",
+            SourceKind::Transferred => "transferred",
+            SourceKind::Extrapolated => "extrapolated",
             SourceKind::Assumed => "assumed",
         })
     }

@@ -1,7 +1,9 @@
 //! Arguments, files, progress bars, exit codes. Tables go to standard output, everything else that is said to standard error.
 
 pub mod execute;
+pub mod fit;
 pub mod inspect;
+pub mod predict;
 mod progress;
 pub mod simulate;
 pub mod trace;
@@ -25,6 +27,10 @@ pub struct Args {
 pub enum Command {
     /// Simulates scenarios: a table each, a row for each variant.
     Simulate(simulate::Args),
+    /// Fits a profile to tables of measured operators.
+    Fit(fit::Args),
+    /// Says what a profile predicts for the rows of a table.
+    Predict(predict::Args),
     /// Runs a real model on the GPU of this machine, layer by layer as its routes say.
     Execute(Box<execute::Args>),
     /// Says in plain words what a file holds, and checks it.

@@ -1,5 +1,6 @@
 //! A hardware profile turned into the plain numbers that prices are made of, under the clock and power caps of a run.
 
+use super::corrected::Corrected;
 use crate::error::{InputError, Result};
 use crate::hw::{Efficiency, Hardware, Sourced};
 use crate::kernel::{Density, Kernel};
@@ -41,6 +42,8 @@ pub struct Device {
     pub(super) dram_source: SourceKind,
     pub(super) l2_source: SourceKind,
     pub(super) power_source: SourceKind,
+    /// What measurements add to the formulas.
+    pub(super) corrected: Corrected,
 }
 
 /// Constants of one kernel class.
@@ -159,6 +162,7 @@ impl Device {
             dram_source: kind(&hw.memory.dram_gb_per_s),
             l2_source: kind(&hw.memory.l2_gb_per_s),
             power_source: kind(&hw.power.pj_per_byte).join(kind(&hw.power.pj_per_flop)),
+            corrected: Corrected::new(hw),
         })
     }
 

@@ -4,8 +4,12 @@
 //! `tc` and memory time `tm`, `t = fixed + max(tc, tm) + (1 - overlap) * min(tc, tm)`; a power cap may stretch it.
 
 mod cache;
+mod corrected;
 mod device;
+mod features;
 mod tiles;
+
+pub(crate) use corrected::{length, numbers};
 
 pub use cache::{FoldHasher, PriceCache};
 pub use device::{Device, Limits};
@@ -57,8 +61,22 @@ impl Bound {
 }
 
 impl Device {
-    /// The price of `kernel`: monotone in its rows, widths and entries.
+    /// The price of `kernel`: monotone in its rows, widths and entries by the formulas; in its rows and context where
+    /// measurements correct them.
     pub fn price(&self, kernel: &Kernel) -> Price {
+        let price = self.physical(kernel);
+        let (unbound, bound, source) = match self.corrected.time(self, kernel, price.time) {
+            Some((time, source)) => (time, price.bound, source),
+            None => (price.time, price.bound, price.source),
+        };
+        let time = unbound.max(self.shortest_time(price.dynamic_pj));
+        let (bound, source) =
+            if time > unbound { (Bound::Power, self.power_source) } else { (bound, source) };
+        Price { time, bound, source, ..price }
+    }
+
+    /// The price by the formulas and the constants of the class alone, without a power cap.
+    pub(crate) fn physical(&self, kernel: &Kernel) -> Price {
         let work = kernel.work();
         let class = self.class(kernel.class());
         // Activations that fit the cache stay there between kernels; what exceeds it goes through device memory.
@@ -73,13 +91,10 @@ impl Device {
         let memory = dram.max(l2);
         let (longer, shorter) = (compute.max(memory), compute.min(memory));
         let exposed = SimTime::from_ps((shorter.ps() as f64 * (1.0 - class.overlap)) as u64);
-        let unbound = class.fixed + longer + exposed;
+        let time = class.fixed + longer + exposed;
 
         let dynamic_pj = self.dynamic_pj(kernel, work.flops, dram_bytes);
-        let time = unbound.max(self.shortest_time(dynamic_pj));
-        let (bound, source) = if time > unbound {
-            (Bound::Power, self.power_source)
-        } else if class.fixed > longer {
+        let (bound, source) = if class.fixed > longer {
             (Bound::Fixed, class.fixed_source)
         } else if compute >= memory {
             (Bound::Compute, self.compute_source.join(class.flops_source))
@@ -121,6 +136,11 @@ impl Device {
             | Kernel::Scatter { .. }
             | Kernel::Sample { .. } => SimTime::at_rate(flops, self.vector_flops_per_s * efficiency),
         }
+    }
+
+    /// Mean absolute error in percent that the correction of a class had on rows kept aside; nothing without a correction.
+    pub fn fitted_error(&self, class: Class) -> Option<f64> {
+        self.corrected.error(class)
     }
 
     fn class(&self, class: Class) -> &device::ClassConstants {

@@ -21,13 +21,18 @@ macro_rules! shipped {
 /// Stem and text of each file of `hw-profiles/`, in the order in which lists show them.
 const SHIPPED: &[(&str, &str)] = shipped! {
     "nvidia-b200-sxm"
+    "nvidia-b200-sxm.fitted"
     "nvidia-h200-sxm"
+    "nvidia-h200-sxm.fitted"
     "nvidia-h100-sxm"
+    "nvidia-h100-sxm.fitted"
     "nvidia-h100-pcie"
     "nvidia-a100-sxm-80gb"
+    "nvidia-a100-sxm-80gb.fitted"
     "nvidia-a100-sxm-40gb"
     "nvidia-v100-sxm"
     "nvidia-l40s"
+    "nvidia-l40s.fitted"
     "nvidia-l4"
     "nvidia-t4"
     "nvidia-rtx-pro-6000"
@@ -75,8 +80,17 @@ impl Hardware {
     /// The profile of this name that is built into the program; a fitted one wins over the datasheet one.
     pub fn shipped(name: &str) -> Result<Hardware> {
         let fitted = format!("{name}.fitted");
-        let of = |stem: &str| SHIPPED.iter().find(|(other, _)| *other == stem);
-        let Some((stem, text)) = of(&fitted).or_else(|| of(name)) else {
+        let is_fitted = SHIPPED.iter().any(|(stem, _)| *stem == fitted);
+        Hardware::built_in(if is_fitted { &fitted } else { name })
+    }
+
+    /// The profile of this name that is built into the program and that no fit has changed.
+    pub fn datasheet(name: &str) -> Result<Hardware> {
+        Hardware::built_in(name)
+    }
+
+    fn built_in(name: &str) -> Result<Hardware> {
+        let Some((stem, text)) = SHIPPED.iter().find(|(stem, _)| *stem == name) else {
             let names = Hardware::shipped_names().join(", ");
             let expected = format!("a profile file (.ron) or one of {names}");
             return Err(InputError::expected(expected).key("hardware").found(name).into());
@@ -100,6 +114,20 @@ impl Hardware {
         Ok(hardware)
     }
 
+    /// The profile as a file: what [`Hardware::parse`] reads.
+    pub fn text(&self) -> String {
+        let style =
+            ron::ser::PrettyConfig::new().indentor("    ").compact_arrays(true).separate_tuple_members(false);
+        // Nothing in a profile can fail to be written: strings, numbers, lists.
+        let body = ron::ser::to_string_pretty(self, style.struct_names(false)).unwrap_or_default();
+        let numbers = |line: &str| {
+            ["nodes: [", "leaves: [", "["].iter().any(|start| line.trim_start().starts_with(start))
+        };
+        let line = |line: &str| if numbers(line) { line.replace(", ", ",") } else { line.to_owned() };
+        let lines: Vec<String> = body.lines().map(line).collect();
+        format!("// Written by `radialsim fit`.\n{}\n", lines.join("\n"))
+    }
+
     /// Every number by its key path, in the order of the file. What the device does not have is left out.
     pub fn numbers(&self) -> Vec<(String, &Sourced)> {
         /// Takes each struct apart by name, so that a new field cannot be forgotten here.
@@ -112,7 +140,8 @@ impl Hardware {
                 })*
             };
         }
-        let Hardware { name: _, title: _, compute, memory, launch, power, kernels, links } = self;
+        let Hardware { name: _, title: _, compute, memory, launch, power, kernels, links, corrections: _ } =
+            self;
         let mut out = Vec::new();
         walk!(out, "compute", compute, Compute
             [units boost_clock_mhz vector_f32_tflops matrix_f16_tflops matrix_f32_tflops two_four_speedup]
@@ -176,6 +205,9 @@ impl Hardware {
                     .key("compute.tiles")
                     .found(format!("({rows}, {columns})")));
             }
+        }
+        if let Some(corrections) = &self.corrections {
+            corrections.check()?;
         }
         self.check_pairs()
     }

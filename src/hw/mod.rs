@@ -2,8 +2,10 @@
 //!
 //! There is no default for a number and no default source; a profile that leaves one out is refused.
 
+mod correction;
 mod load;
 
+pub use correction::{Correction, Corrections, Evidence, Forest, MOST_EDGES, Tree};
 pub use load::Assumption;
 
 use crate::units::SourceKind;
@@ -74,6 +76,9 @@ pub struct Hardware {
     pub kernels: Kernels,
     /// Links to other memories.
     pub links: Links,
+    /// What measured tables add to the constants.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub corrections: Option<Corrections>,
 }
 
 /// Arithmetic of a device. Peaks are dense (without structured sparsity), at boost clock.

@@ -150,7 +150,7 @@ pub struct Ledger {
     /// By what limited it.
     pub by_bound: [Tally; 5],
     /// By the weakest source in its price.
-    pub by_source: [Tally; 4],
+    pub by_source: [Tally; SourceKind::ALL.len()],
     /// Device time of all kernels.
     pub busy_ps: u128,
     /// Energy of kernels beyond static power.

@@ -3,6 +3,7 @@
 #[cfg(feature = "gpu")]
 pub mod execution;
 mod file;
+mod fits;
 pub mod inspect;
 pub mod json;
 #[cfg(feature = "gpu")]
@@ -15,4 +16,5 @@ mod tiers;
 pub mod timeline;
 
 pub use file::Staged;
+pub use fits::{fits, scores};
 pub use sheet::{Sheet, WIDTH};

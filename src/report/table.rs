@@ -202,8 +202,7 @@ fn bounds(variants: &[VariantOutcome]) -> String {
 }
 
 /// From the most to the least trustworthy.
-pub(super) const SOURCES: [SourceKind; 4] =
-    [SourceKind::Measured, SourceKind::Fitted, SourceKind::Datasheet, SourceKind::Assumed];
+pub(super) const SOURCES: [SourceKind; SourceKind::ALL.len()] = SourceKind::ALL;
 
 /// A column of shares, left out where all are zero.
 fn shares(sheet: Sheet, header: &str, variants: &[VariantOutcome], of: impl Fn(&Run) -> f64) -> Sheet {

@@ -14,11 +14,11 @@ fn device(hardware: &Hardware) -> Device {
 }
 
 fn all() -> Vec<Hardware> {
-    Hardware::shipped_names().into_iter().map(|name| Hardware::shipped(name).expect(name)).collect()
+    Hardware::shipped_names().into_iter().map(|name| Hardware::datasheet(name).expect(name)).collect()
 }
 
 fn shipped(name: &str) -> Hardware {
-    Hardware::shipped(name).expect(name)
+    Hardware::datasheet(name).expect(name)
 }
 
 fn product(rows: u32, inner: u32, columns: u32, dtype: Dtype) -> Kernel {
@@ -232,9 +232,12 @@ fn limits_that_no_device_can_keep_are_refused() {
 /// The price names the weaker source of the constants that set its time: those of what binds, and no others.
 #[test]
 fn a_price_is_as_trustworthy_as_what_binds_it() {
-    let kinds: [fn(String) -> Source; 4] =
-        [Source::Measured, Source::Fitted, Source::Datasheet, Source::Assumed];
-    let source = |kind: SourceKind| kinds[kind as usize]("test".into());
+    let source = |kind: SourceKind| match kind {
+        SourceKind::Measured => Source::Measured("test".into()),
+        SourceKind::Fitted => Source::Fitted("test".into()),
+        SourceKind::Datasheet => Source::Datasheet("test".into()),
+        _ => Source::Assumed("test".into()),
+    };
     for (a, b) in [
         (SourceKind::Measured, SourceKind::Fitted),
         (SourceKind::Datasheet, SourceKind::Fitted),

@@ -32,7 +32,7 @@ impl Lab {
             monotone: true,
         };
         let serving = Serving { kv_block_tokens: 1, ..Serving::new(1 << 14, batch, true) };
-        let hardware = Hardware::shipped(hardware).expect("a shipped device");
+        let hardware = Hardware::datasheet(hardware).expect("a shipped device");
         Lab {
             setup: Setup {
                 model,

@@ -13,6 +13,7 @@ mod cost_support;
 mod engine;
 mod engine_naive;
 mod fidelity;
+mod fit;
 #[cfg(feature = "gpu")]
 mod golden;
 #[cfg(feature = "gpu")]

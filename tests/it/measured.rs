@@ -33,7 +33,7 @@ fn matrix_products_are_priced_as_well_as_four_constants_can() {
         ("nvidia-l40s", "l40s", 23.0),
     ] {
         let Some(path) = crate::data(&format!("timings/{folder}/gemm_bf16.csv")) else { return };
-        let hardware = Hardware::shipped(name).expect("a shipped device");
+        let hardware = Hardware::datasheet(name).expect("a shipped device");
         let device = Device::new(&hardware, Limits::default()).expect("no limits");
         let table = std::fs::read_to_string(path).expect("a table");
         let (error, bias) = gemm_error(&device, &table);

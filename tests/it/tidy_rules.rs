@@ -10,7 +10,7 @@ pub const FLOORS: [&[&str]; 10] = [
     &["ron_text", "kernel", "reference"],
     &["model", "hw", "trace"],
     &["batch", "engine", "cost", "workload", "tier", "weights"],
-    &["lower", "sched"],
+    &["lower", "sched", "calib"],
     &["metrics"],
     &["sim", "gpu"],
     &["scenario"],

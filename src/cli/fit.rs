@@ -1,0 +1,120 @@
+//! `radialsim fit`: measured tables in, a fitted profile out.
+
+use super::print;
+use radialsim::calib::{self, Fit, Operator, Report};
+use radialsim::error::{Error, InputError, Result};
+use radialsim::hw::Hardware;
+use radialsim::report::{Staged, fits};
+use std::path::{Path, PathBuf};
+
+/// The kind of a table.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+#[value(rename_all = "snake_case")]
+pub enum Op {
+    /// Columns m, n, k.
+    Gemm,
+    /// Columns `batch_size`, isl, step, `num_heads`, `num_key_value_heads`, `head_dim`.
+    ContextAttention,
+    /// The same.
+    GenerationAttention,
+}
+
+impl From<Op> for Operator {
+    fn from(op: Op) -> Operator {
+        match op {
+            Op::Gemm => Operator::Gemm,
+            Op::ContextAttention => Operator::ContextAttention,
+            Op::GenerationAttention => Operator::GenerationAttention,
+        }
+    }
+}
+
+/// What to fit to what.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The profile to begin with: a file, or the name of a shipped one. Its datasheet numbers stay.
+    #[arg(long, value_name = "BASE")]
+    hw: String,
+    /// Folder with tables `gemm*`, `context_attention*`, `generation_attention*` (.csv or .parquet).
+    #[arg(long, value_name = "DIR", required_unless_present = "from")]
+    data: Option<PathBuf>,
+    /// Lends what was fitted for this profile to BASE, instead of fitting.
+    #[arg(long, value_name = "PROFILE", conflicts_with = "data", requires = "error")]
+    from: Option<String>,
+    /// Mean error in percent to expect of what is lent.
+    #[arg(long, value_name = "PERCENT")]
+    error: Option<f64>,
+    /// The profile to write.
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+    /// Name of the fitted profile; without it, that of BASE.
+    #[arg(long)]
+    name: Option<String>,
+    /// One of N families is kept aside for the errors.
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u64).range(2..=100))]
+    hold_one_in: u64,
+    /// Chooses which.
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// Fits this share of the rows that are not kept aside.
+    #[arg(long, value_name = "SHARE", default_value_t = 1.0)]
+    share: f64,
+}
+
+/// Fits, says how wrong the result is, and writes it.
+pub fn run(args: &Args) -> Result<()> {
+    let staged = args.out.as_ref().map(Staged::create).transpose()?;
+    let mut hardware = match Path::new(&args.hw).is_file() {
+        true => Hardware::load(&args.hw)?,
+        false => Hardware::datasheet(&args.hw)?,
+    };
+    if let Some(name) = &args.name {
+        hardware.name.clone_from(name);
+    }
+    if !(args.share > 0.0 && args.share <= 1.0) {
+        return Err(InputError::expected("a share above 0, at most 1").key("share").found(args.share).into());
+    }
+    if let (Some(from), Some(error)) = (&args.from, args.error) {
+        if !(0.0..=1000.0).contains(&error) {
+            return Err(InputError::expected("0 to 1000 percent").key("error").found(error).into());
+        }
+        calib::transfer(&Hardware::resolve(from)?, &mut hardware, error)?;
+    }
+    if let Some(data) = &args.data {
+        print(&fits(&tables(args, data, &mut hardware)?))?;
+    }
+    let Some(staged) = staged else { return Ok(()) };
+    let text = hardware.text();
+    staged.finish(|out| out.write_all(text.as_bytes()))
+}
+
+/// Fits every table of the folder.
+fn tables(args: &Args, folder: &Path, hardware: &mut Hardware) -> Result<Vec<Report>> {
+    let how = Fit { hold_one_in: args.hold_one_in, seed: args.seed, share: args.share };
+    let mut names = Vec::new();
+    for entry in std::fs::read_dir(folder).map_err(Error::io(folder, "read"))? {
+        names.push(entry.map_err(Error::io(folder, "read"))?.path());
+    }
+    names.sort();
+    let mut reports = Vec::new();
+    for (operator, stem) in Operator::ALL {
+        let fits = |path: &&PathBuf| {
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            let ending = path.extension().is_some_and(|ending| ending == "csv" || ending == "parquet");
+            name.starts_with(stem) && ending
+        };
+        let mut found = names.iter().filter(fits);
+        let Some(path) = found.next() else { continue };
+        if let Some(second) = found.next() {
+            let wrong = InputError::expected("one table of each kind").key(stem).file(folder);
+            return Err(wrong.found(second.display()).into());
+        }
+        let table = calib::read(path, operator, true)?;
+        reports.push(calib::fit(hardware, &table, &how).map_err(|error| error.in_file(path))?);
+    }
+    if reports.is_empty() {
+        let wrong = "tables gemm*, context_attention* or generation_attention* (.csv, .parquet)";
+        return Err(InputError::expected(wrong).file(folder).into());
+    }
+    Ok(reports)
+}

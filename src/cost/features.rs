@@ -1,0 +1,83 @@
+//! What a correction sees of a kernel: numbers without a unit, made of its shape and of the device's datasheet, so that what one
+//! device taught can be asked of another.
+
+use super::Device;
+use crate::kernel::{Attention, Kernel};
+use crate::units::SimTime;
+
+/// Tiles whose count says how a product falls into waves: small, square, and the wide one of tensor cores.
+const TILES: [(f64, f64); 3] = [(64.0, 64.0), (128.0, 128.0), (128.0, 256.0)];
+
+/// Query rows that a block of a prompt's attention takes, and entries that a block of a decode step's takes, as in
+/// FlashAttention-2 and FlashDecoding (arXiv 2307.08691).
+const ATTENTION_BLOCK: f64 = 128.0;
+
+/// Logarithm, the same on every machine.
+fn ln(value: f64) -> f32 {
+    libm::log(value.max(1e-30)) as f32
+}
+
+/// `time` in microseconds, as a logarithm.
+fn ln_us(seconds: f64) -> f32 {
+    ln(seconds * 1e6)
+}
+
+impl Device {
+    /// The features of a matrix product or an attention call whose formulas say `time`; none for others.
+    pub(crate) fn features(&self, kernel: &Kernel, time: SimTime) -> Option<Vec<f32>> {
+        match *kernel {
+            Kernel::MatMul { rows, inner, columns, weights, activations, .. } => {
+                let rate = self.matrix_flops_per_s(activations, weights);
+                Some(self.product(rows.into(), inner.into(), columns.into(), rate, time.s()))
+            }
+            Kernel::Attention(shape) => Some(self.attention(&shape, kernel, time.s())),
+            _ => None,
+        }
+    }
+
+    /// How `blocks` of equal size fall into waves over the units: how many, how full the last one is, what padding costs.
+    fn waves(&self, blocks: f64) -> [f32; 3] {
+        let waves = blocks / self.units as f64;
+        [ln(waves), (waves - waves.floor()) as f32, (waves.ceil() / waves.max(1e-30)) as f32]
+    }
+
+    fn product(&self, rows: f64, inner: f64, columns: f64, flops_per_s: f64, time_s: f64) -> Vec<f32> {
+        let compute = 2.0 * rows * inner * columns / flops_per_s;
+        let (weights, activations) = (2.0 * inner * columns, 2.0 * rows * (inner + columns));
+        let (read, moved) = (weights / self.dram_bytes_per_s, activations / self.dram_bytes_per_s);
+        let mut all = vec![ln(rows), ln(inner), ln(columns), ln_us(compute), ln_us(read), ln_us(moved)];
+        all.extend([ln(compute / (read + moved).max(1e-30)), ln_us(time_s)]);
+        all.push(ln((weights + activations) / (self.l2_bytes.max(1)) as f64));
+        for (tile_rows, tile_columns) in TILES {
+            all.extend(self.waves((rows / tile_rows).ceil() * (columns / tile_columns).ceil()));
+        }
+        all.extend([64.0, 128.0].map(|tile| ((rows / tile).ceil() * tile / rows.max(1.0)) as f32));
+        all.extend([128.0, 256.0].map(|tile| ((columns / tile).ceil() * tile / columns.max(1.0)) as f32));
+        all
+    }
+
+    fn attention(&self, shape: &Attention, kernel: &Kernel, time_s: f64) -> Vec<f32> {
+        let work = kernel.work();
+        let rows = f64::from(shape.rows.max(1));
+        let context = shape.pairs as f64 / rows;
+        let (heads, kv_heads) = (f64::from(shape.heads), f64::from(shape.kv_heads));
+        let compute = work.flops as f64 / self.matrix_flops_per_s(shape.activations, shape.kv);
+        let read = work.kv_bytes as f64 / self.dram_bytes_per_s;
+        let moved = work.activation_bytes as f64 / self.dram_bytes_per_s;
+        let mut all = vec![ln(rows), ln(context), ln(heads), ln(kv_heads), f32::from(shape.head_dim)];
+        all.extend([ln(heads / kv_heads.max(1.0)), ln_us(compute), ln_us(read), ln_us(moved), ln_us(time_s)]);
+        all.push(ln(work.kv_bytes as f64 / (self.l2_bytes.max(1)) as f64));
+        let blocks = if shape.decode {
+            [rows * kv_heads, rows * kv_heads * (context / ATTENTION_BLOCK).ceil()]
+        } else {
+            // A prompt of n tokens has (n + 1) / 2 visible entries a row.
+            let length = (2.0 * context - 1.0).max(1.0);
+            let blocks = rows / length * (length / ATTENTION_BLOCK).ceil();
+            [rows / length * heads, blocks * heads]
+        };
+        for blocks in blocks {
+            all.extend(self.waves(blocks));
+        }
+        all
+    }
+}

@@ -1,0 +1,59 @@
+//! What a fit came to.
+
+use super::sheet::Sheet;
+use crate::calib::{Errors, Report, Row};
+use crate::cost::Price;
+use crate::units::SourceKind;
+
+/// A table, a row for each operator.
+pub fn fits(reports: &[Report]) -> String {
+    let names: Vec<String> = reports.iter().map(|report| report.operator.name().to_owned()).collect();
+    let percent = |of: &dyn Fn(&Report) -> f64| -> Vec<String> {
+        reports.iter().map(|report| format!("{:.2}", of(report))).collect()
+    };
+    let count = |of: &dyn Fn(&Report) -> usize| -> Vec<String> {
+        reports.iter().map(|report| of(report).to_string()).collect()
+    };
+    Sheet::new()
+        .words("operator", names)
+        .numbers("rows\nfitted", count(&|report| report.fitted.0))
+        .numbers("families\nfitted", count(&|report| report.fitted.1))
+        .numbers("rows\nheld", count(&|report| report.corrected.rows))
+        .numbers("families\nheld", count(&|report| report.held_families))
+        .numbers("constants\n%", percent(&|report| report.constants.mean))
+        .numbers("corrected\n%", percent(&|report| report.corrected.mean))
+        .numbers("bias\n%", percent(&|report| report.corrected.bias))
+        .numbers("p90\n%", percent(&|report| report.corrected.p90))
+        .numbers("fitted\n%", percent(&|report| report.seen.mean))
+        .numbers("explained\n%", percent(&|report| 100.0 * report.explained))
+        .render()
+        + "constants, corrected: mean absolute error on the rows of families kept aside, before and after the correction;\n\
+           bias and p90 are of the corrected. fitted: on the rows that were fitted. explained: share of the variance of log time\n\
+           on the rows kept aside.\n"
+}
+
+/// How far prices lie from measured rows: all of them, and by who says so.
+pub fn scores(rows: &[Row], prices: &[Price]) -> String {
+    let of = |kind: Option<SourceKind>| {
+        let chosen =
+            rows.iter().zip(prices).filter(|(_, price)| kind.is_none_or(|kind| kind == price.source));
+        Errors::of(chosen.map(|(row, price)| (price.time.s(), row.seconds)))
+    };
+    let kinds = SourceKind::ALL.iter().map(|&kind| (kind.to_string(), of(Some(kind))));
+    let all = std::iter::once(("all".to_owned(), of(None)));
+    let lines: Vec<(String, Errors)> =
+        all.chain(kinds).filter_map(|(name, errors)| Some((name, errors?))).collect();
+    let column = |of: &dyn Fn(&Errors) -> f64| -> Vec<String> {
+        lines.iter().map(|(_, errors)| format!("{:.2}", of(errors))).collect()
+    };
+    Sheet::new()
+        .words("source", lines.iter().map(|(name, _)| name))
+        .numbers("rows", lines.iter().map(|(_, errors)| errors.rows.to_string()))
+        .numbers("mean\n%", column(&|errors| errors.mean))
+        .numbers("bias\n%", column(&|errors| errors.bias))
+        .numbers("p50\n%", column(&|errors| errors.p50))
+        .numbers("p90\n%", column(&|errors| errors.p90))
+        .numbers("p99\n%", column(&|errors| errors.p99))
+        .numbers("worst\n%", column(&|errors| errors.worst))
+        .render()
+}
