@@ -2,24 +2,6 @@
 // barrier: each of eight lanes loads every eighth row of the input and passes them on by broadcast.
 override WORKGROUP: u32 = 8;
 override ROWS: u32 = 32;    // rows of a tile: 8, 16 or 32
-override FORMAT: u32 = 0;   // 0 f32, 1 f16, 2 8-bit in pairs of blocks, 3 4-bit blocks with minimum
-override BIAS: bool = false;
-
-struct Params {
-    inner4: u32,        // values of a row / 4
-    columns: u32,
-    input_stride4: u32,
-    output_stride: u32,
-    row_words: u32,     // u32 words of a weight row
-    layer_words: u32,   // u32 words of a layer's matrix
-    rows_at: u32,       // where in lists the tiles stand: first row, rows, layer
-    columns_at: u32,    // first column of the output: the matrix may be split over buffers
-    first_row: u32,     // first row of the matrix
-    layer_rows: u32,    // rows of a layer's matrix, and biases
-    from_row: u32,      // as the products of single rows have them; tiles say it here
-    run: u32,
-}
-var<immediate> p: Params;
 
 @group(0) @binding(0) var<storage, read> input: array<vec4<f32>>;
 @group(0) @binding(1) var<storage, read> weights: array<u32>;
@@ -33,20 +15,7 @@ fn weight(row: u32, k: u32) -> vec4<f32> {
     if (FORMAT == 0u) {
         return quads[row / 4u + k];
     }
-    if (FORMAT == 1u) {
-        let at = row + 2u * k;
-        return vec4<f32>(unpack2x16float(weights[at]), unpack2x16float(weights[at + 1u]));
-    }
-    if (FORMAT == 2u) {
-        let at = row + 17u * (k >> 4u);
-        let scales = unpack2x16float(weights[at]);
-        let scale = select(scales.x, scales.y, (k & 8u) != 0u);
-        return scale * vec4<f32>(unpack4xI8(weights[at + 1u + (k & 15u)]));
-    }
-    let at = row + 5u * (k >> 3u);
-    let scale = unpack2x16float(weights[at]);
-    let word = weights[at + 1u + (k & 3u)] >> (k & 4u);
-    return fma(vec4<f32>(scale.x), vec4<f32>(unpack4xU8(word & 0x0f0f0f0fu)), vec4<f32>(scale.y));
+    return packed(row, k);
 }
 
 fn mac(sum: vec4<f32>, w: mat4x4<f32>, x: vec4<f32>) -> vec4<f32> {
@@ -71,23 +40,10 @@ fn rows_high(sums: mat4x4<f32>, w: mat4x4<f32>, x: vec4<f32>) -> mat4x4<f32> {
     );
 }
 
-fn put(rows: u32, first: u32, at: u32, layer: u32, column: u32, sum: vec4<f32>) {
-    if (at >= rows) { return; }
-    for (var j = 0u; j < 4u; j++) {
-        let c = column + j * WORKGROUP;
-        if (c < p.columns) {
-            var value = sum[j];
-            if (BIAS) { value += bias[layer * p.layer_rows + p.first_row + c]; }
-            output[(first + at) * p.output_stride + p.columns_at + c] = value;
-        }
-    }
-}
-
 fn put4(rows: u32, first: u32, at: u32, layer: u32, column: u32, sums: mat4x4<f32>) {
-    put(rows, first, at, layer, column, sums[0]);
-    put(rows, first, at + 1u, layer, column, sums[1]);
-    put(rows, first, at + 2u, layer, column, sums[2]);
-    put(rows, first, at + 3u, layer, column, sums[3]);
+    for (var i = 0u; i < 4u && at + i < rows; i++) {
+        for (var j = 0u; j < 4u; j++) { put(first + at + i, layer, column + j * WORKGROUP, sums[i][j]); }
+    }
 }
 
 @compute @workgroup_size(WORKGROUP)

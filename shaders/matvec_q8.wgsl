@@ -1,23 +1,6 @@
 // One input row times a matrix whose rows (8-bit integers in pairs of blocks of 32: two f16 scales, then 64 values) are output columns: decode.
 // Four columns at a time an invocation; the input comes once for eight lanes and is passed on by broadcast.
 override WORKGROUP: u32 = 8;
-override BIAS: bool = false;
-
-struct Params {
-    inner4: u32,        // values of a row / 4
-    columns: u32,
-    input_stride4: u32,
-    output_stride: u32,
-    row_words: u32,     // u32 words of a weight row
-    layer_words: u32,   // u32 words of a layer's matrix
-    rows_at: u32,       // where in lists the layer of each row stands
-    columns_at: u32,    // first column of the output: the matrix may be split over buffers
-    first_row: u32,     // first row of the matrix
-    layer_rows: u32,    // rows of a layer's matrix, and biases
-    from_row: u32,      // first row of input and output
-    run: u32,           // columns side by side that an invocation takes one after the other, for long reads of memory
-}
-var<immediate> p: Params;
 
 @group(0) @binding(0) var<storage, read> input: array<vec4<f32>>;
 @group(0) @binding(1) var<storage, read> weights: array<u32>;
@@ -41,14 +24,6 @@ fn block(at: u32, x: vec4<f32>) -> f32 {
 fn pair(at: u32, x: vec4<f32>, y: vec4<f32>) -> f32 {
     let scales = unpack2x16float(weights[at]);
     return fma(scales.y, block(at + 9u, y), scales.x * block(at + 1u, x));
-}
-
-fn put(row: u32, layer: u32, column: u32, value: f32) {
-    if (column < p.columns) {
-        var sum = value;
-        if (BIAS) { sum += bias[layer * p.layer_rows + p.first_row + column]; }
-        output[row * p.output_stride + p.columns_at + column] = sum;
-    }
 }
 
 @compute @workgroup_size(WORKGROUP)

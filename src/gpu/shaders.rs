@@ -1,4 +1,5 @@
-//! All shaders with the layouts of their parameters. Each stands in `shaders/` under the name of its kernel.
+//! All shaders with the layouts of their parameters. Each stands in `shaders/` under the name of its kernel; what several of them say
+//! stands in `shaders/shared/` and follows their own text, so that lines in a message of the compiler are those of the file.
 
 #![expect(missing_docs, reason = "each constant is a shader, named after its file")]
 
@@ -6,8 +7,14 @@ use super::pipeline::Shader;
 use bytemuck::{Pod, Zeroable};
 
 macro_rules! shader {
-    ($name:literal) => {
-        Shader { name: $name, source: include_str!(concat!("../../shaders/", $name, ".wgsl")) }
+    ($name:literal $(, $shared:literal)*) => {
+        Shader {
+            name: $name,
+            source: concat!(
+                include_str!(concat!("../../shaders/", $name, ".wgsl")),
+                $(include_str!(concat!("../../shaders/shared/", $shared, ".wgsl")),)*
+            ),
+        }
     };
 }
 
@@ -32,16 +39,16 @@ macro_rules! parameters {
 pub const ACTIVATION: Shader = shader!("activation");
 pub const ATTENTION_DECODE: Shader = shader!("attention_decode");
 pub const ATTENTION_PREFILL: Shader = shader!("attention_prefill");
-pub const EMBED_ROWS: Shader = shader!("embed_rows");
+pub const EMBED_ROWS: Shader = shader!("embed_rows", "packed");
 pub const GATED_ACTIVATION: Shader = shader!("gated_activation");
 pub const GATHER_ROWS: Shader = shader!("gather_rows");
 pub const KV_WRITE: Shader = shader!("kv_write");
 pub const LAYER_NORM: Shader = shader!("layer_norm");
-pub const MATMUL_TILES: Shader = shader!("matmul_tiles");
-pub const MATVEC_F16: Shader = shader!("matvec_f16");
-pub const MATVEC_F32: Shader = shader!("matvec_f32");
-pub const MATVEC_Q4: Shader = shader!("matvec_q4");
-pub const MATVEC_Q8: Shader = shader!("matvec_q8");
+pub const MATMUL_TILES: Shader = shader!("matmul_tiles", "product", "packed");
+pub const MATVEC_F16: Shader = shader!("matvec_f16", "product");
+pub const MATVEC_F32: Shader = shader!("matvec_f32", "product");
+pub const MATVEC_Q4: Shader = shader!("matvec_q4", "product");
+pub const MATVEC_Q8: Shader = shader!("matvec_q8", "product");
 pub const PLACE_ROWS: Shader = shader!("place_rows");
 pub const PROBE_COPY: Shader = shader!("probe_copy");
 pub const PROBE_EMPTY: Shader = shader!("probe_empty");

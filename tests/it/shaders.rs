@@ -3,8 +3,9 @@
 
 use naga::valid::{Capabilities, SubgroupOperationSet, ValidationFlags, Validator};
 use naga::{AddressSpace, Module, TypeInner};
-use radialsim::gpu::shaders;
-use std::collections::BTreeSet;
+use radialsim::gpu::{Shader, shaders};
+use std::collections::BTreeMap;
+use std::path::Path;
 
 fn parsed(name: &str, source: &str) -> Module {
     naga::front::wgsl::parse_str(source)
@@ -48,14 +49,26 @@ fn parameters_lie_where_the_program_puts_them() {
     }
 }
 
+fn files_of(folder: &str) -> BTreeMap<String, String> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
+    let paths = std::fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("an entry").path());
+    let name = |path: &Path| path.file_name().expect("a name").to_string_lossy().into_owned();
+    let files = paths.filter(|path| path.is_file());
+    files.map(|path| (name(&path), std::fs::read_to_string(&path).expect("text"))).collect()
+}
+
 #[test]
 fn every_file_is_registered_under_its_name() {
-    let files = std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/shaders")).expect("a folder");
-    let files: BTreeSet<String> =
-        files.map(|file| file.expect("a file").file_name().to_string_lossy().into_owned()).collect();
-    let known: BTreeSet<String> =
-        shaders::all().iter().map(|(shader, _)| format!("{}.wgsl", shader.name)).collect();
-    assert_eq!(files, known);
+    let known: BTreeMap<String, Shader> =
+        shaders::all().into_iter().map(|(shader, _)| (format!("{}.wgsl", shader.name), shader)).collect();
+    let files = files_of("shaders");
+    assert!(files.keys().eq(known.keys()), "{:?} and {:?}", files.keys(), known.keys());
+    for (name, text) in &files {
+        assert!(known[name].source.starts_with(text), "{name}");
+    }
+    for (name, text) in files_of("shaders/shared") {
+        assert!(known.values().any(|shader| shader.source.contains(&text)), "nobody takes {name}");
+    }
 }
 
 /// The checks can fail: a shader with an unknown name is refused, and so is one with a wrong type.
