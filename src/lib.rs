@@ -25,5 +25,7 @@ pub mod tier;
 pub mod trace;
 pub mod units;
 #[cfg(feature = "gpu")]
+pub mod validate;
+#[cfg(feature = "gpu")]
 pub mod weights;
 pub mod workload;

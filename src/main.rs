@@ -17,12 +17,14 @@ fn main() -> ExitCode {
         Err(said) => return cli::usage(&said),
     };
     let done = match args.command {
+        Command::Calibrate(args) => cli::calibrate::run(&args),
         Command::Simulate(args) => cli::simulate::run(&args),
         Command::Execute(args) => cli::execute::run(&args),
         Command::Fit(args) => cli::fit::run(&args),
         Command::Inspect(what) => cli::inspect::run(&what),
         Command::Predict(args) => cli::predict::run(&args),
         Command::Trace(what) => cli::trace::run(&what),
+        Command::Validate(what) => cli::validate::run(&what),
     };
     cli::end(done)
 }

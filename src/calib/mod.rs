@@ -1,13 +1,21 @@
 //! From measured rows to a fitted profile: which rows are kept aside, four constants for each kernel class, a correction
 //! learned on what they leave, and the error on the rows that no fit has seen. No GPU in it.
 
+mod adapter;
 mod boost;
 mod constants;
 mod error;
 mod fit;
+mod least;
+mod record;
 mod rows;
+mod shapes;
 
+pub use adapter::{Fitted, fit_adapter};
 pub use boost::{Settings, grow};
 pub use error::Errors;
 pub use fit::{Fit, Report, fit, predict, transfer};
+pub use least::nonnegative;
+pub use record::{Environment, Record, Records};
 pub use rows::{Operator, Row, Table, read};
+pub use shapes::{Probe, shapes};

@@ -112,6 +112,17 @@ pub enum Form {
     F16,
 }
 
+#[cfg(feature = "gpu")]
+impl From<Form> for radialsim::gpu::Precision {
+    fn from(form: Form) -> Self {
+        match form {
+            Form::Kept => radialsim::gpu::Precision::Kept,
+            Form::F32 => radialsim::gpu::Precision::F32,
+            Form::F16 => radialsim::gpu::Precision::F16,
+        }
+    }
+}
+
 /// Who decides.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Device {
@@ -127,7 +138,8 @@ fn thresholds(text: &str) -> Result<(f64, f64), String> {
     pair.ok_or_else(|| "expected two numbers of at least 0, with a comma between: 0.125,0.21".into())
 }
 
-fn policy(text: &str) -> Result<Policy, String> {
+/// A dispatch policy that runs on a device.
+pub fn policy(text: &str) -> Result<Policy, String> {
     let all = [Policy::Aligned, Policy::DenseMasked, Policy::Hop, Policy::Grouped];
     let known = all.into_iter().find(|policy| policy.name() == text);
     known.ok_or_else(|| format!("expected one of {}", all.map(|policy| policy.name()).join(", ")))

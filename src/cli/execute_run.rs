@@ -1,12 +1,12 @@
 //! The run behind `radialsim execute`.
 
-use super::{Args, Device, Form, Over};
+use super::{Args, Device, Over};
 use crate::cli::{print, say};
 use radialsim::batch::Policy;
 use radialsim::error::{Error, InputError, Result};
 use radialsim::gpu::{
-    Executor, Generated, Gpu, Options, Oracle, Outcome, Pass, Precision, Prompt, Ratio, Residual, RouterMlp,
-    Routing, Sampling, Settings, Watch,
+    Executor, Generated, Gpu, Options, Oracle, Outcome, Pass, Prompt, Ratio, Residual, RouterMlp, Routing,
+    Sampling, Settings, Watch,
 };
 use radialsim::lower::{Call, Node};
 use radialsim::report::timeline::{self, Timeline};
@@ -31,13 +31,8 @@ pub fn run(args: &Args) -> Result<()> {
     let longest =
         prompts.iter().map(|prompt| prompt.ids.len() as u64 + u64::from(prompt.most)).max().unwrap_or(1);
     let gpu = Gpu::open(args.adapter.as_deref())?;
-    let precision = match args.precision {
-        Form::Kept => Precision::Kept,
-        Form::F32 => Precision::F32,
-        Form::F16 => Precision::F16,
-    };
     let options = Options {
-        precision,
+        precision: args.precision.into(),
         top: args.top_k.unwrap_or(5).max(5),
         positions: longest.min(1 << 20) as u32,
         ..Options::default()

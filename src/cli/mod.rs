@@ -1,5 +1,6 @@
 //! Arguments, files, progress bars, exit codes. Tables go to standard output, everything else that is said to standard error.
 
+pub mod calibrate;
 pub mod execute;
 pub mod fit;
 pub mod inspect;
@@ -7,6 +8,7 @@ pub mod predict;
 mod progress;
 pub mod simulate;
 pub mod trace;
+pub mod validate;
 
 use radialsim::error::{Error, Result};
 use std::io::{ErrorKind, Write};
@@ -29,6 +31,8 @@ pub enum Command {
     Simulate(simulate::Args),
     /// Fits a profile to tables of measured operators.
     Fit(fit::Args),
+    /// Measures the GPU of this machine and fits a profile to it.
+    Calibrate(calibrate::Args),
     /// Says what a profile predicts for the rows of a table.
     Predict(predict::Args),
     /// Runs a real model on the GPU of this machine, layer by layer as its routes say.
@@ -39,6 +43,9 @@ pub enum Command {
     /// Looks at, converts and makes router traces.
     #[command(subcommand)]
     Trace(trace::What),
+    /// Holds simulations against what was measured.
+    #[command(subcommand)]
+    Validate(validate::What),
 }
 
 /// What clap has to say, help and version included.

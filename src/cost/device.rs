@@ -1,8 +1,9 @@
 //! A hardware profile turned into the plain numbers that prices are made of, under the clock and power caps of a run.
 
 use super::corrected::Corrected;
+use super::measured::Measured;
 use crate::error::{InputError, Result};
-use crate::hw::{Efficiency, Hardware, Sourced};
+use crate::hw::{Efficiency, Hardware, Sourced, Submit};
 use crate::kernel::{Density, Kernel};
 use crate::units::{Dtype, PS_PER_S, SimTime, SourceKind};
 
@@ -44,6 +45,8 @@ pub struct Device {
     pub(super) power_source: SourceKind,
     /// What measurements add to the formulas.
     pub(super) corrected: Corrected,
+    /// Kernels that were measured one by one.
+    pub(super) measured: Measured,
 }
 
 /// Constants of one kernel class.
@@ -73,6 +76,8 @@ pub struct LaunchTimes {
     pub host_decision: SimTime,
     /// Host time of a scheduler step.
     pub step: SimTime,
+    /// Whether all launches of a pass come before its first kernel.
+    pub recorded: bool,
 }
 
 fn kind(number: &Sourced) -> SourceKind {
@@ -154,6 +159,7 @@ impl Device {
                 readback: us(&hw.launch.readback_us),
                 host_decision: us(&hw.launch.host_decision_us),
                 step: us(&hw.launch.step_us),
+                recorded: hw.launch.submit == Submit::Recorded,
             },
             host_bytes_per_s: hw.links.host_gb_per_s.value * 1e9,
             host_latency: us(&hw.links.host_latency_us),
@@ -163,6 +169,7 @@ impl Device {
             l2_source: kind(&hw.memory.l2_gb_per_s),
             power_source: kind(&hw.power.pj_per_byte).join(kind(&hw.power.pj_per_flop)),
             corrected: Corrected::new(hw),
+            measured: Measured::new(hw),
         })
     }
 

@@ -7,6 +7,7 @@ mod cache;
 mod corrected;
 mod device;
 mod features;
+mod measured;
 mod tiles;
 
 pub(crate) use corrected::{length, numbers};
@@ -65,10 +66,13 @@ impl Device {
     /// measurements correct them.
     pub fn price(&self, kernel: &Kernel) -> Price {
         let price = self.physical(kernel);
-        let (unbound, bound, source) = match self.corrected.time(self, kernel, price.time) {
-            Some((time, source)) => (time, price.bound, source),
-            None => (price.time, price.bound, price.source),
-        };
+        let measured = || self.measured.time(self, kernel);
+        let (unbound, source) = self
+            .corrected
+            .time(self, kernel, price.time)
+            .or_else(measured)
+            .unwrap_or((price.time, price.source));
+        let bound = price.bound;
         let time = unbound.max(self.shortest_time(price.dynamic_pj));
         let (bound, source) =
             if time > unbound { (Bound::Power, self.power_source) } else { (bound, source) };
@@ -138,9 +142,9 @@ impl Device {
         }
     }
 
-    /// Mean absolute error in percent that the correction of a class had on rows kept aside; nothing without a correction.
+    /// Mean absolute error in percent that prices of a class had on rows kept aside; nothing where nobody measured it.
     pub fn fitted_error(&self, class: Class) -> Option<f64> {
-        self.corrected.error(class)
+        self.corrected.error(class).or_else(|| self.measured.error(class))
     }
 
     fn class(&self, class: Class) -> &device::ClassConstants {

@@ -21,6 +21,8 @@ pub struct Options {
     pub precision: Precision,
     /// Most tokens of a pass.
     pub pass_tokens: u32,
+    /// Most rows of a pass that reach the head; absent: all.
+    pub logit_rows: Option<u32>,
     /// Largest position, for rotary angles.
     pub positions: u32,
     /// Tokens reported for each row of logits, best first.
@@ -29,7 +31,7 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Options { precision: Precision::Kept, pass_tokens: 512, positions: 4096, top: 5 }
+        Options { precision: Precision::Kept, pass_tokens: 512, logit_rows: None, positions: 4096, top: 5 }
     }
 }
 
@@ -125,6 +127,8 @@ pub struct Outcome {
     pub timing: Timing,
     /// Device commands of the pass.
     pub dispatches: u32,
+    /// Host's clock from the begin of the pass to its result, in seconds.
+    pub host_s: f64,
 }
 
 /// A model on a device.
@@ -140,6 +144,8 @@ pub struct Executor {
     pub(super) cache: Cache,
     pub(super) buffers: Buffers,
     lists: Buffer,
+    /// Bytes of everything else on the device.
+    own_bytes: u64,
 }
 
 /// Kernels ready to be submitted.
@@ -181,6 +187,7 @@ impl Executor {
         let options = Options { pass_tokens: options.pass_tokens.min(fits as u32).max(1), ..options };
         let pool = Pool::new(&gpu, checkpoint, options.precision)?;
         let buffers = Buffers::new(&gpu, &model, options, checkpoint.rope())?;
+        let own_bytes = gpu.allocated_bytes();
         let cache = Cache::new(&gpu, &model, &[])?;
         let lists = gpu.buffer("lists", 1 << 10)?;
         let formats = (pool.output.dtype(), pool.embedding.dtype());
@@ -195,6 +202,7 @@ impl Executor {
             cache,
             buffers,
             lists,
+            own_bytes,
         };
         // The simulator is told what really lies in memory.
         (executor.model.weights, executor.model.embedding_weights) = formats;
@@ -227,6 +235,11 @@ impl Executor {
         Ok(())
     }
 
+    /// Bytes on the device: weights, activations, KV cache, lists.
+    pub fn held_bytes(&self) -> u64 {
+        self.own_bytes + self.cache.bytes() + self.lists.bytes()
+    }
+
     /// Bytes of the KV cache.
     pub fn cache_bytes(&self) -> u64 {
         self.cache.bytes()
@@ -251,6 +264,7 @@ impl Executor {
     /// Routes that cannot be executed, more tokens than a pass holds, ids outside of the vocabulary, and what the device
     /// refuses.
     pub fn run(&mut self, pass: &Pass) -> Result<Outcome> {
+        let begin = std::time::Instant::now();
         self.check(pass)?;
         let plan = Plan::new(&View {
             batch: pass.batch,
@@ -272,7 +286,8 @@ impl Executor {
             if pass.oracle.is_some() { pass.tokens.len() * 2 * self.model.layers as usize } else { 0 };
         let records = self.gpu.read(&self.buffers.records, count)?;
         let dispatches = recording.dispatches.len() as u32;
-        Ok(Outcome { chosen, records, kernels, timing, dispatches })
+        let host_s = begin.elapsed().as_secs_f64();
+        Ok(Outcome { chosen, records, kernels, timing, dispatches, host_s })
     }
 
     /// Records kernels and puts what they look up on the device.
@@ -338,6 +353,10 @@ impl Executor {
         if tokens > self.options.pass_tokens {
             return wrong("tokens", &tokens, format!("at most {} in a pass", self.options.pass_tokens));
         }
+        let (heads, most) = (pass.targets.len() as u32, self.options.logit_rows.unwrap_or(u32::MAX));
+        if heads > most {
+            return wrong("logits", &heads, format!("at most {most} rows that reach the head"));
+        }
         if let Some(token) =
             pass.tokens.iter().chain(pass.targets).find(|&&id| u64::from(id) >= self.model.outputs)
         {
@@ -382,18 +401,24 @@ impl Buffers {
             Some(rope) => super::angles::table(options.positions, model.head_dim as u32, rope.theta),
             None => vec![[1.0, 0.0]],
         };
-        let wide = model.ffn * (1 + u64::from(model.gated));
+        // What is never alive together shares memory: inputs and results of attention with those of the feed-forward branch, and
+        // what goes into a branch with what comes out of it.
+        let wide = (model.ffn * (1 + u64::from(model.gated))).max(model.q_dim() + 2 * model.kv_dim());
+        let wide = make("branch inputs", wide)?;
+        let narrow = make("what branches make of them", model.ffn.max(model.q_dim()))?;
+        let normed = make("normed rows and branch results", model.hidden)?;
+        let heads = u64::from(options.logit_rows.unwrap_or(options.pass_tokens).min(options.pass_tokens));
         Ok(Buffers {
             stream: make("the residual stream", model.hidden)?,
             block: make("gathered rows", model.hidden)?,
-            normed: make("normed rows", model.hidden)?,
-            qkv: make("queries, keys and values", model.q_dim() + 2 * model.kv_dim())?,
-            attended: make("attention results", model.q_dim())?,
-            branch: make("branch results", model.hidden)?,
-            wide: make("feed-forward inputs", wide)?,
-            narrow: make("feed-forward products", model.ffn)?,
-            logits: make("logits", model.outputs)?,
-            chosen: make("chosen tokens", 2 + 2 * u64::from(options.top))?,
+            branch: normed.clone(),
+            normed,
+            qkv: wide.clone(),
+            wide,
+            attended: narrow.clone(),
+            narrow,
+            logits: gpu.buffer("logits", heads * model.outputs * 4)?,
+            chosen: gpu.buffer("chosen tokens", heads * (2 + 2 * u64::from(options.top)) * 4)?,
             angles: gpu.upload("rotary angles", &angles)?,
             starts: make("block inputs", model.hidden)?,
             records: make("residual records", 2 * u64::from(model.layers) * 8)?,

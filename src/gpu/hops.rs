@@ -125,10 +125,13 @@ impl Executor {
             let what = "hop or grouped, where a router decides hop by hop";
             return Err(InputError::expected(what).key("policy").found(pass.policy.name()).into());
         }
-        match placed.router.device {
-            RouterDevice::Gpu => self.run_on_device(pass, placed),
-            RouterDevice::Host => self.run_with_host(pass, placed),
-        }
+        let begin = std::time::Instant::now();
+        let (mut outcome, routes) = match placed.router.device {
+            RouterDevice::Gpu => self.run_on_device(pass, placed)?,
+            RouterDevice::Host => self.run_with_host(pass, placed)?,
+        };
+        outcome.host_s = begin.elapsed().as_secs_f64();
+        Ok((outcome, routes))
     }
 
     /// The decisions of each hop come back before its kernels are recorded.
@@ -242,7 +245,8 @@ impl Sum {
 
     fn outcome(self, chosen: Vec<super::executor::Chosen>) -> Outcome {
         let timing = Timing { kernels_ns: Vec::new(), host_s: self.host_s };
-        Outcome { chosen, records: Vec::new(), kernels: self.kernels, timing, dispatches: self.dispatches }
+        let (kernels, dispatches, host_s) = (self.kernels, self.dispatches, self.host_s);
+        Outcome { chosen, records: Vec::new(), kernels, timing, dispatches, host_s }
     }
 }
 

@@ -3,6 +3,7 @@
 mod adapter;
 mod angles;
 mod cache;
+pub mod calibrate;
 mod choice;
 mod device;
 mod executor;
@@ -17,6 +18,8 @@ mod plan;
 mod pool;
 mod recording;
 mod residuals;
+mod rig;
+mod rig_check;
 mod routing;
 pub mod shaders;
 
@@ -31,4 +34,5 @@ pub use pipeline::{Constants, Pipeline, Shader};
 pub use pool::Precision;
 pub use recording::{Binding, Dispatch, Recording, Timing};
 pub use residuals::Residual;
+pub use rig::Rig;
 pub use routing::Routing;

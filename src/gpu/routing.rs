@@ -4,10 +4,9 @@ use super::executor::{Oracle, Ratio, Record};
 use super::hops::RouterMlp;
 use crate::error::{InputError, Result};
 use crate::trace::{
-    Granularity, Header, KvAction, Modules, Order, Phase, Role, Route, RouteTable, Router, RouterKind,
-    RouterWhen, Run, Step, Trace,
+    Granularity, Header, KvAction, Modules, Order, Route, RouteTable, Router, RouterKind, RouterWhen, Step,
+    Trace,
 };
-use crate::units::SimTime;
 use serde_json::json;
 
 /// Who decides which layers a token takes.
@@ -109,26 +108,7 @@ pub(super) fn trace(header: Header, routes: RouteTable, requests: &[Taken], adap
     let source = format!("recorded by radialsim execute on {adapter}");
     let request = |(id, taken): (u64, &Taken)| {
         let (prompt, decode) = taken.routes.split_at(taken.prompt_tokens as usize);
-        let run = |start, phase, ids: &[u32]| Run {
-            start,
-            phase,
-            role: Role::Plain,
-            routes: ids.iter().copied().collect(),
-            accepted: Vec::new(),
-        };
-        let mut runs = vec![run(0, Phase::Prefill, prompt)];
-        if !decode.is_empty() {
-            runs.push(run(taken.prompt_tokens, Phase::Decode, decode));
-        }
-        crate::trace::Request {
-            id,
-            arrival: SimTime::ZERO,
-            prompt_tokens: taken.prompt_tokens,
-            output_tokens: taken.output_tokens,
-            priority: 0,
-            prefix: Vec::new(),
-            runs,
-        }
+        crate::trace::Request::plain(id, prompt, taken.output_tokens, decode)
     };
     let requests = (0..).zip(requests).map(request).collect();
     Trace { header: Header { source, ..header }, routes, requests }

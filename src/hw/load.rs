@@ -140,8 +140,18 @@ impl Hardware {
                 })*
             };
         }
-        let Hardware { name: _, title: _, compute, memory, launch, power, kernels, links, corrections: _ } =
-            self;
+        let Hardware {
+            name: _,
+            title: _,
+            compute,
+            memory,
+            launch,
+            power,
+            kernels,
+            links,
+            corrections: _,
+            measured: _,
+        } = self;
         let mut out = Vec::new();
         walk!(out, "compute", compute, Compute
             [units boost_clock_mhz vector_f32_tflops matrix_f16_tflops matrix_f32_tflops two_four_speedup]
@@ -150,7 +160,7 @@ impl Hardware {
         walk!(out, "memory", memory, Memory
             [capacity_gb usable_fraction dram_gb_per_s l2_mb l2_gb_per_s] optional [] skip []);
         walk!(out, "launch", launch, Launch
-            [kernel_us graph_us graph_gap_us readback_us host_decision_us step_us] optional [] skip []);
+            [kernel_us graph_us graph_gap_us readback_us host_decision_us step_us] optional [] skip [submit]);
         walk!(out, "power", power, Power
             [limit_w idle_w static_w pj_per_byte pj_per_flop] optional [] skip []);
         let Kernels { matmul, prefill_attention, decode_attention, elementwise, gather } = kernels;
@@ -208,6 +218,9 @@ impl Hardware {
         }
         if let Some(corrections) = &self.corrections {
             corrections.check()?;
+        }
+        if let Some(measured) = &self.measured {
+            measured.check()?;
         }
         self.check_pairs()
     }

@@ -4,9 +4,11 @@
 
 mod correction;
 mod load;
+mod measured;
 
 pub use correction::{Correction, Corrections, Evidence, Forest, MOST_EDGES, Tree};
 pub use load::Assumption;
+pub use measured::{Measured, MeasuredKernel};
 
 use crate::units::SourceKind;
 use serde::{Deserialize, Serialize};
@@ -79,6 +81,9 @@ pub struct Hardware {
     /// What measured tables add to the constants.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub corrections: Option<Corrections>,
+    /// Kernels that were measured one by one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub measured: Option<Measured>,
 }
 
 /// Arithmetic of a device. Peaks are dense (without structured sparsity), at boost clock.
@@ -141,6 +146,25 @@ pub struct Launch {
     pub host_decision_us: Sourced,
     /// Host time a scheduler step (batch assembly, sampling parameters, detokenisation) that does not overlap the device.
     pub step_us: Sourced,
+    /// When the device begins.
+    #[serde(default, skip_serializing_if = "Submit::is_eager")]
+    pub submit: Submit,
+}
+
+/// When the device begins with a pass whose kernels the host launches one by one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Submit {
+    /// With the first launch: the host runs ahead (CUDA streams).
+    #[default]
+    Eager,
+    /// When all are recorded: they go to the device as one command buffer (WebGPU, Vulkan).
+    Recorded,
+}
+
+impl Submit {
+    fn is_eager(&self) -> bool {
+        *self == Submit::Eager
+    }
 }
 
 /// Power of a device. The constants are effective ones of one software stack, not physics.

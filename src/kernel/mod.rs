@@ -3,16 +3,20 @@
 //! This is the centre of the crate. One variant of [`Kernel`] has one work formula (`work`), one price (`cost`), and one
 //! class whose constants a hardware profile gives. Adding a kernel is a guided tour: the compiler asks for each of them.
 
+mod terms;
 mod work;
+
+pub use terms::{KINDS, MOST_TERMS, Terms, kind, terms};
 pub use work::Traffic;
 
 use crate::units::Dtype;
+use serde::{Deserialize, Serialize};
 
 /// One kernel call: its kind and its shape. Everything that its work depends on, and nothing else, so that equal calls
 /// have equal prices.
 ///
 /// `rows` are tokens throughout; a matrix product maps `rows x inner` to `rows x columns`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[expect(missing_docs, reason = "the fields are the shapes that each variant's text names")]
 pub enum Kernel {
     /// Rows of a table by index: `rows x width`.
@@ -59,7 +63,7 @@ pub enum Kernel {
 pub const GROUP_SLICE: u32 = 16;
 
 /// Shape of an attention call.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Attention {
     /// Query tokens.
     pub rows: u32,
@@ -82,7 +86,7 @@ pub struct Attention {
 }
 
 /// How dense a matrix of weights is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Density {
     /// All weights.
     Dense,

@@ -247,9 +247,11 @@ fn head<S: Sink>(emit: &mut Emit<S>, model: &Model, rows: u32) {
     }
 }
 
-/// Bytes alive at once in a pass of `tokens` of which `logits` reach the head: residual stream and its copy, the widest
-/// intermediate of a layer, and the logits.
+/// Bytes alive at once in a pass of `tokens` of which `logits` reach the head: the residual stream, its gathered copy, what goes
+/// into a branch or comes out of it, the widest intermediate of a layer with what becomes of it, and the logits. Kernels write
+/// beside what they read, as those of the executor do.
 pub fn activation_bytes(model: &Model, tokens: u64, logits: u64) -> u64 {
-    let widest = (2 * model.q_dim() + 2 * model.kv_dim()).max(model.ffn * (1 + u64::from(model.gated)));
-    model.activations.bytes(tokens * (2 * model.hidden + widest) + logits * model.outputs)
+    let widest = (model.q_dim() + 2 * model.kv_dim()).max(model.ffn * (1 + u64::from(model.gated)));
+    let narrow = model.q_dim().max(model.ffn);
+    model.activations.bytes(tokens * (3 * model.hidden + widest + narrow) + logits * model.outputs)
 }

@@ -1,5 +1,6 @@
 //! What a run found, for people and for programs: tables, JSON, a timeline, a time series. Returns texts and writes files; never prints.
 
+mod adapter;
 #[cfg(feature = "gpu")]
 pub mod execution;
 mod file;
@@ -15,6 +16,7 @@ pub mod table;
 mod tiers;
 pub mod timeline;
 
+pub use adapter::adapter_fits;
 pub use file::Staged;
 pub use fits::{fits, scores};
 pub use sheet::{Sheet, WIDTH};

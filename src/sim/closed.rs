@@ -57,6 +57,8 @@ struct Known {
     device: SimTime,
     /// From the host's time at the start to the device's at the end; `None` where nothing in it waits for a launch.
     launched: Option<SimTime>,
+    /// Launches that are recorded before anything of the pass begins.
+    recorded: u64,
     dynamic_pj: u64,
     by_cause: [SimTime; Cause::ALL.len()],
     uses: u64,
@@ -117,6 +119,8 @@ pub(super) struct ClosedForm {
     joined: SimTime,
     /// A launch whose kernel has not come yet.
     launched: bool,
+    /// Launches that were recorded before anything of the pass began.
+    recorded: u64,
     /// When what came over the link in this pass is there, in both reckonings.
     fetched: Vec<(SimTime, SimTime)>,
 }
@@ -136,6 +140,7 @@ impl ClosedForm {
             fork: SimTime::ZERO,
             joined: SimTime::ZERO,
             launched: false,
+            recorded: 0,
             fetched: Vec::new(),
         }
     }
@@ -146,14 +151,17 @@ impl ClosedForm {
         self.sums = PassSums { host, ..PassSums::default() };
         (self.real, self.free) = (Clocks::at(host), Clocks::at(host));
         self.launched = false;
+        self.recorded = 0;
         self.fetched.clear();
         self.booking = booking;
     }
 
     /// The sums of the pass.
     pub fn end_pass(&mut self) -> PassSums {
-        self.sums.length = self.real.last();
-        self.sums.critical_path = self.free.last();
+        let before = SimTime::from_ps(self.device.launch().kernel.ps() * self.recorded);
+        self.sums.host += before;
+        self.sums.length = self.real.last() + before;
+        self.sums.critical_path = self.free.last() + before;
         self.sums
     }
 
@@ -179,6 +187,7 @@ impl ClosedForm {
         self.sums.compute += known.device;
         self.sums.dynamic_pj += known.dynamic_pj;
         self.sums.by_cause.iter_mut().zip(&known.by_cause).for_each(|(sum, &time)| *sum += time);
+        self.recorded += known.recorded;
         known.uses += u64::from(self.booking);
     }
 
@@ -261,6 +270,10 @@ impl Sink for ClosedForm {
         match call.node {
             Node::Kernel { ref kernel, captured } => self.kernel(&call, kernel, captured),
             Node::Join => {}
+            Node::Launch if times.recorded => {
+                self.launch(SimTime::ZERO);
+                *self.recording.as_mut().map_or(&mut self.recorded, |stretch| &mut stretch.recorded) += 1;
+            }
             Node::Launch => self.launch(times.kernel),
             Node::LaunchGraph => self.launch(times.graph),
             Node::Readback { bytes } => {
@@ -301,8 +314,17 @@ impl Sink for ClosedForm {
         let (host, device) = (SimTime::ZERO, SimTime::ZERO);
         let by_cause = [SimTime::ZERO; Cause::ALL.len()];
         let (launched, kernels) = (None, Vec::new());
-        self.recording =
-            Some(Known { key, host, device, launched, dynamic_pj: 0, by_cause, uses: 0, kernels });
+        self.recording = Some(Known {
+            key,
+            host,
+            device,
+            launched,
+            recorded: 0,
+            dynamic_pj: 0,
+            by_cause,
+            uses: 0,
+            kernels,
+        });
         false
     }
 

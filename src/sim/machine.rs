@@ -113,6 +113,8 @@ impl Machine {
             Node::Fetch { bytes } | Node::Swap { bytes } => {
                 (Task { resource: self.link, duration: self.device.fetch(bytes).0 }, None)
             }
+            // Recorded launches were done before anything of the pass began.
+            Node::Launch if launch.recorded => (Task { resource: self.host, duration: SimTime::ZERO }, None),
             Node::Launch => (Task { resource: self.host, duration: launch.kernel }, None),
             Node::LaunchGraph => (Task { resource: self.host, duration: launch.graph }, None),
             Node::Decide => (Task { resource: self.host, duration: launch.host_decision }, None),
@@ -128,7 +130,12 @@ impl Machine {
         let Graphed { graph, prices, plan } = graphed;
         plan.clear();
         prices.clear();
-        let duration = if step { self.device.launch().step } else { SimTime::ZERO };
+        let launch = self.device.launch();
+        let mut duration = if step { launch.step } else { SimTime::ZERO };
+        if launch.recorded {
+            let launches = graph.calls().iter().filter(|call| call.node == Node::Launch).count();
+            duration += SimTime::from_ps(launch.kernel.ps() * launches as u64);
+        }
         let begin = plan.push(Task { resource: self.host, duration }, &[]);
         let mut shifted = Vec::new();
         for (index, call) in graph.calls().iter().enumerate() {

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use std::fmt;
 
 mod assemble;
+mod cut;
 mod header;
 mod ids;
 pub(crate) mod json;

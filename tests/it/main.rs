@@ -1,6 +1,7 @@
 //! One integration binary; each module is named after what can go wrong.
 #![allow(clippy::print_stderr, reason = "tests say what they skip")]
 
+mod adapter;
 mod arrivals;
 mod bad_trace;
 mod cli;
@@ -65,6 +66,8 @@ mod twin_products;
 mod twin_rows;
 #[cfg(feature = "gpu")]
 mod twin_support;
+#[cfg(feature = "gpu")]
+mod validated;
 #[cfg(feature = "gpu")]
 mod weights;
 #[cfg(feature = "gpu")]

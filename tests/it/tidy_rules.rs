@@ -5,7 +5,7 @@ use std::path::{Component, Path, PathBuf};
 
 /// The rooms from the ground up. A room names only rooms of lower floors, in code (comments may point anywhere).
 /// `cli` stands above all: it is a part of the program, not of the library, which therefore cannot name it.
-pub const FLOORS: [&[&str]; 10] = [
+pub const FLOORS: [&[&str]; 11] = [
     &["units", "error", "rng"],
     &["ron_text", "kernel", "reference"],
     &["model", "hw", "trace"],
@@ -15,6 +15,7 @@ pub const FLOORS: [&[&str]; 10] = [
     &["sim", "gpu"],
     &["scenario"],
     &["report"],
+    &["validate"],
     &["cli"],
 ];
 

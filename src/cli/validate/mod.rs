@@ -1,0 +1,19 @@
+//! `radialsim validate`: what was measured beside what is simulated. A stated gate that fails makes the exit code 1.
+
+pub mod runs;
+
+use radialsim::error::Result;
+
+/// What is compared.
+#[derive(Debug, clap::Subcommand)]
+pub enum What {
+    /// Runs of a real model on the GPU of this machine: times of passes and kernels, memory, the order of policies.
+    Runs(runs::Args),
+}
+
+/// Compares.
+pub fn run(what: &What) -> Result<()> {
+    match what {
+        What::Runs(args) => runs::run(args),
+    }
+}

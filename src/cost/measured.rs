@@ -1,0 +1,72 @@
+//! Kernels that were measured one by one: the terms of their shape ([`crate::kernel::terms`]), each times a constant.
+
+use super::Device;
+use crate::hw::{Hardware, MeasuredKernel};
+use crate::kernel::{Class, KINDS, Kernel, MOST_TERMS, Terms, kind, terms};
+use crate::units::{Dtype, SimTime, SourceKind};
+
+/// A kernel's constants, ready to price.
+#[derive(Clone, Debug)]
+struct Known {
+    kind: usize,
+    weights: Option<Dtype>,
+    tile: (u32, u32),
+    /// Picoseconds of each term.
+    ps: Terms,
+    /// Least and largest value of each term among the fitted rows.
+    range: [(f64, f64); MOST_TERMS],
+    error: f64,
+}
+
+/// The kernels of a device that were measured one by one.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Measured {
+    kernels: Vec<Known>,
+}
+
+impl Measured {
+    /// Of a checked profile.
+    pub(super) fn new(hw: &Hardware) -> Measured {
+        Measured { kernels: hw.measured.iter().flat_map(|all| &all.kernels).filter_map(Known::new).collect() }
+    }
+
+    /// The time of a kernel and who says so; nothing where it was not measured. Of the forms of a product the quickest is taken,
+    /// as the executor does.
+    pub(super) fn time(&self, device: &Device, kernel: &Kernel) -> Option<(SimTime, SourceKind)> {
+        if self.kernels.is_empty() {
+            return None;
+        }
+        let (kind, weights) = kind(kernel);
+        let forms = self.kernels.iter().filter(|known| known.kind == kind && known.weights == weights);
+        let priced = forms.map(|known| {
+            let terms = terms(kernel, known.tile, device.units);
+            let ps: f64 = known.ps.iter().zip(terms).map(|(ps, term)| ps * term).sum();
+            let within =
+                terms.iter().zip(known.range).all(|(&term, (least, most))| least <= term && term <= most);
+            (ps, if within { SourceKind::Fitted } else { SourceKind::Extrapolated })
+        });
+        let (ps, source) = priced.min_by(|a, b| a.0.total_cmp(&b.0))?;
+        Some((SimTime::from_ps(ps as u64), source))
+    }
+
+    /// Mean absolute error in percent over the kernels of a class, on shapes kept aside.
+    pub(super) fn error(&self, class: Class) -> Option<f64> {
+        let of_class = self.kernels.iter().filter(|known| KINDS[known.kind].1 == class);
+        let errors: Vec<f64> = of_class.map(|known| known.error).collect();
+        (!errors.is_empty()).then(|| errors.iter().sum::<f64>() / errors.len() as f64)
+    }
+}
+
+impl Known {
+    fn new(of: &MeasuredKernel) -> Option<Known> {
+        let kind = KINDS.iter().position(|(name, ..)| *name == of.name)?;
+        let mut ps = [0.0; MOST_TERMS];
+        let mut range = [(0.0, f64::INFINITY); MOST_TERMS];
+        for (index, name) in KINDS[kind].2.iter().enumerate() {
+            ps[index] = of.ns.get(*name).map_or(0.0, |ns| ns * 1e3);
+            range[index] = of.range.get(*name).copied().unwrap_or(range[index]);
+        }
+        let tile = of.tile.unwrap_or((1, 1));
+        Some(Known { kind, weights: of.weights, tile, ps, range, error: of.evidence.held_error })
+    }
+}

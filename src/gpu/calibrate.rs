@@ -1,0 +1,144 @@
+//! Measures what a profile needs to know of an adapter: probes, chains of small kernels, and every kernel of the plan.
+
+use super::device::{Buffer, Gpu};
+use super::pipeline::{Constants, Shader};
+use super::recording::{Binding, Dispatch, Recording};
+use super::rig::Rig;
+use super::shaders as s;
+use crate::calib::{Environment, Record, Records, shapes};
+use crate::error::Result;
+use crate::rng::Stream;
+use crate::units::Dtype;
+
+/// What to measure.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// Formats of weights.
+    pub formats: Vec<Dtype>,
+    /// How often each call is visited.
+    pub visits: u32,
+    /// Seconds of a visit, unless a kernel is slow.
+    pub seconds: f64,
+    /// One of so many calls is measured.
+    pub one_in: usize,
+    /// The day.
+    pub date: String,
+}
+
+/// Seed of inputs and of the order of visits.
+const SEED: u64 = 1;
+/// Larger than last caches, and what a binding holds at most.
+const LARGE: u64 = 120 << 20;
+/// Lengths of chains of small kernels, and how often each is run.
+const CHAINS: [u32; 6] = [20, 100, 200, 400, 800, 1600];
+const CHAIN_RUNS: usize = 7;
+
+/// Measures. `watch` hears of every visit, and of how many there will be.
+///
+/// # Errors
+/// A device that cannot time kernels, a kernel whose result is wrong, a device that fails.
+pub fn measure(gpu: Gpu, plan: &Plan, mut watch: impl FnMut(usize)) -> Result<Records> {
+    let mut environment = probes(&gpu, &plan.date)?;
+    let mut rig = Rig::new(gpu, SEED)?;
+    environment.chains = chains(&mut rig)?;
+    let probes: Vec<_> = shapes(&plan.formats).into_iter().step_by(plan.one_in.max(1)).collect();
+    let mut times = vec![Vec::new(); probes.len()];
+    let mut random = Stream::new(SEED, "order of visits");
+    for _ in 0..plan.visits {
+        // In an order of its own each time, so that a slow minute does not fall on one kernel alone.
+        let mut order: Vec<usize> = (0..probes.len()).collect();
+        for last in (1..order.len()).rev() {
+            order.swap(last, random.below(last as u64 + 1) as usize);
+        }
+        for index in order {
+            watch(probes.len() * plan.visits as usize);
+            times[index].push(rig.measure(&probes[index], plan.seconds)?);
+        }
+    }
+    let row = |(probe, times): (_, &Vec<_>)| -> Result<Record> {
+        Ok(Record::new(probe, rig.tile(&probe.kernel)?, times))
+    };
+    let rows = probes.iter().copied().zip(&times).map(row).collect::<Result<_>>()?;
+    Ok(Records { environment, rows })
+}
+
+/// Median host time of each chain in microseconds.
+fn chains(rig: &mut Rig) -> Result<Vec<(u32, f64)>> {
+    let chain = |kernels: u32| {
+        rig.chain(kernels)?;
+        let mut us = (0..CHAIN_RUNS).map(|_| Ok(rig.chain(kernels)? * 1e6)).collect::<Result<Vec<f64>>>()?;
+        us.sort_by(f64::total_cmp);
+        Ok((kernels, thousandths(us[CHAIN_RUNS / 2])))
+    };
+    CHAINS.into_iter().map(chain).collect()
+}
+
+fn thousandths(value: f64) -> f64 {
+    (value * 1e3).round() / 1e3
+}
+
+fn probes(gpu: &Gpu, date: &str) -> Result<Environment> {
+    // Values of the order of one: a half of 1.0 in each 16 bits.
+    let ones = vec![0x3c00_3c00u32; (LARGE / 4) as usize];
+    let (input, output) = (gpu.upload("a probe", &ones)?, gpu.upload("a probe", &ones)?);
+    let time = |shader, constants: Constants, buffers: &[&Buffer], groups| {
+        timed(gpu, shader, constants, buffers, [groups, 1, 1])
+    };
+    let copy = time(s::PROBE_COPY, &[("WORKGROUP", 256.0)], &[&input, &output], (LARGE / 16 / 256) as u32)?;
+    let read = |bytes: u64| -> Result<f64> {
+        let part = gpu.upload("a probe", &ones[..(bytes / 4) as usize])?;
+        let ns = time(s::PROBE_READ, &[], &[&part, &output], (bytes / 16 / 512 / 8) as u32)?;
+        Ok(thousandths(bytes as f64 / ns))
+    };
+    // 64 workgroups of 64 lanes, 1024 turns of 48 multiply-adds.
+    let fma = time(s::PROBE_FMA, &[], &[&output], 64)?;
+    let sizes = [64 << 10, 256 << 10, 1 << 20, 4 << 20, 16 << 20, 64 << 20];
+    let info = gpu.info();
+    let settings = ["LP_NUM_THREADS"]
+        .map(|name| format!("{name}={}", std::env::var(name).unwrap_or_else(|_| "unset".into())));
+    Ok(Environment {
+        adapter: format!("{} ({}), {}", info.name, info.kind, info.driver),
+        processor: processor(),
+        settings: settings.join(" "),
+        version: env!("CARGO_PKG_VERSION").into(),
+        date: date.into(),
+        copy_gb_per_s: thousandths(2.0 * LARGE as f64 / copy),
+        read_gb_per_s: read(LARGE)?,
+        read_by_bytes: sizes.into_iter().map(|bytes| Ok((bytes, read(bytes)?))).collect::<Result<_>>()?,
+        fma_gflops: thousandths((64 * 64 * 1024 * 48 * 2) as f64 / fma),
+        empty_us: thousandths(time(s::PROBE_EMPTY, &[], &[&output], 1)? / 1e3),
+        chains: Vec::new(),
+    })
+}
+
+/// Median time in nanoseconds of eleven runs behind two that warm up.
+fn timed(
+    gpu: &Gpu,
+    shader: Shader,
+    constants: Constants,
+    buffers: &[&Buffer],
+    workgroups: [u32; 3],
+) -> Result<f64> {
+    let pipeline = gpu.pipeline(shader, constants)?;
+    let mut recording = Recording::default();
+    for _ in 0..13 {
+        let bindings = buffers.iter().map(|&buffer| Binding::from(buffer)).collect();
+        recording.push(Dispatch { pipeline: pipeline.clone(), bindings, parameters: Vec::new(), workgroups });
+    }
+    let timing = gpu.run_timed(&recording)?;
+    let mut times: Vec<u64> = timing.kernels_ns.iter().skip(2).map(|(begin, end)| end - begin).collect();
+    times.sort_unstable();
+    Ok(times.get(times.len() / 2).map_or(f64::NAN, |&ns| ns.max(1) as f64))
+}
+
+/// Model, family and stepping, as Linux says them; names alone do not tell generations of one vendor apart.
+fn processor() -> String {
+    let text = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let value = |key: &str| {
+        let line = text.lines().find(|line| line.split(':').next().is_some_and(|name| name.trim() == key));
+        line.and_then(|line| line.split(':').nth(1)).map_or("?", str::trim).to_owned()
+    };
+    let cores = std::thread::available_parallelism().map_or(0, usize::from);
+    let [model, family, number, cache] = ["model name", "cpu family", "model", "cache size"].map(value);
+    format!("{model}, family {family} model {number}, cache {cache}, {cores} cores")
+}

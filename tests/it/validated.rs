@@ -1,0 +1,112 @@
+//! Validations that pass what is wrong, or that compare unlike runs.
+
+use radialsim::batch::Policy;
+use radialsim::calib::{fit_adapter, shapes};
+use radialsim::error::Error;
+use radialsim::gpu::{Precision, Rig};
+use radialsim::hw::Hardware;
+use radialsim::model::Model;
+use radialsim::trace::{Trace, read};
+use radialsim::units::Dtype;
+use radialsim::validate::{Bench, Case, Comparison, RunTimes, Verdict, orders, simulate, table};
+use radialsim::weights::Checkpoint;
+
+/// A made-up adapter.
+fn profile() -> Hardware {
+    let mut base = Hardware::datasheet("generic-cpu-2core").expect("a shipped profile");
+    base.compute.units.value = 1.0;
+    fit_adapter(&base, &crate::adapter::records(0.0), "made-up", 1.0).expect("a fit").0
+}
+
+fn model() -> Model {
+    let model = Model::builtin("smollm2-135m").expect("a built-in model");
+    Model { embedding_weights: Dtype::Int8, ..model.with_formats(Dtype::Int4, Dtype::F32, Dtype::F32) }
+}
+
+fn skip25(requests: usize) -> Trace {
+    read("examples/traces/smollm2-skip25.jsonl").expect("a trace that ships").cut(requests, 7, 4)
+}
+
+/// A case "executed" by one profile and simulated with another.
+fn compared(policy: Policy, executed: &Hardware, simulated: &Hardware) -> Comparison {
+    let trace = skip25(3);
+    let run = |hw: &Hardware| -> RunTimes { simulate(&model(), hw, &trace, policy, 21).expect("a run") };
+    let case = Case { routes: "skip25".into(), trace: trace.clone(), policy };
+    Comparison::new(case, run(executed), run(simulated)).expect("the same passes")
+}
+
+const POLICIES: [Policy; 4] = [Policy::Aligned, Policy::DenseMasked, Policy::Hop, Policy::Grouped];
+
+#[test]
+fn a_profile_that_is_right_passes_and_orders_alike() {
+    let hw = profile();
+    let all: Vec<Comparison> = POLICIES.map(|policy| compared(policy, &hw, &hw)).into();
+    let verdict = Verdict::of(&all).expect("cases");
+    assert!(verdict.times.worst < 1e-9 && verdict.memory.worst < 1e-9, "{verdict:?}");
+    assert!(verdict.gate(0.1, 0.1).is_ok());
+    let pairs = orders(&all, 0.01);
+    assert!(!pairs.is_empty() && pairs.iter().all(|pair| pair.agrees()));
+    assert!(table(&all).contains("grouped"));
+}
+
+#[test]
+fn a_constant_that_is_off_by_a_fifth_fails() {
+    let hw = profile();
+    let mut off = hw.clone();
+    let kernels = &mut off.measured.as_mut().expect("kernels").kernels;
+    let products = kernels.iter_mut().filter(|kernel| kernel.name == "matmul");
+    products.for_each(|kernel| *kernel.ns.get_mut("wave_inner").expect("a constant") *= 1.2);
+    let all: Vec<Comparison> = POLICIES.map(|policy| compared(policy, &hw, &off)).into();
+    let verdict = Verdict::of(&all).expect("cases");
+    assert!(verdict.times.bias > 8.0, "{verdict:?}");
+    let failed = verdict.gate(8.0, 15.0).expect_err("a gate");
+    assert!(matches!(failed, Error::Gate(_)) && failed.exit_code() == 1);
+    let nothing = Verdict { times: radialsim::calib::Errors { mean: f64::NAN, ..verdict.times }, ..verdict };
+    assert!(nothing.gate(100.0, 1e9).is_err(), "what is not a number passes no gate");
+}
+
+#[test]
+fn unlike_passes_are_not_compared() {
+    let hw = profile();
+    let run = |trace: &Trace, tokens| simulate(&model(), &hw, trace, Policy::Aligned, tokens).expect("a run");
+    let trace = skip25(3);
+    let case = Case { routes: "skip25".into(), trace: trace.clone(), policy: Policy::Aligned };
+    // Chunks of a prompt rather than all at once.
+    let failed = Comparison::new(case, run(&trace, 21), run(&trace, 9)).expect_err("other passes");
+    assert!(failed.to_string().contains("pass 0"), "{failed}");
+}
+
+/// Each kernel of the plan comes out right on this machine's adapter; a handful of shapes, since each is timed.
+#[test]
+fn every_kernel_of_the_plan_is_right_before_it_is_timed() {
+    let Some(gpu) = crate::gpu() else { return };
+    let mut rig = Rig::new(gpu, 3).expect("a device with clocks");
+    let mut seen = std::collections::BTreeSet::new();
+    for probe in shapes(&[Dtype::F32, Dtype::F16, Dtype::Int8, Dtype::Int4]) {
+        let (kind, weights) = radialsim::kernel::kind(&probe.kernel);
+        let key = (kind, weights, rig.tile(&probe.kernel).expect("a tile"));
+        if seen.insert(key) {
+            let times = rig.measure(&probe, 0.0).unwrap_or_else(|error| panic!("{probe:?}: {error}"));
+            assert!(times.iter().all(|&us| us >= 0.0) && times.len() >= 4, "{probe:?}");
+        }
+    }
+    assert!(seen.len() >= 15 + 2 * 4, "{seen:?}");
+}
+
+/// Real weights under every policy: the same passes as simulated, memory within two percent, no word about time.
+#[test]
+fn executed_passes_and_memory_are_the_simulated_ones() {
+    let (Some(path), Some(_)) = (crate::smollm2(), crate::gpu()) else { return };
+    let checkpoint = Checkpoint::open(path).expect("a model");
+    let mut bench = Bench::new(&checkpoint, None, Precision::Kept);
+    let hw = profile();
+    for policy in POLICIES {
+        let case = Case { routes: "skip25".into(), trace: skip25(2), policy };
+        let (executed, taken) = bench.run(&case).expect("a run");
+        let (model, tokens) = bench.described().expect("a model");
+        let simulated = simulate(model, &hw, &taken, policy, tokens).expect("a run");
+        let compared = Comparison::new(case, executed, simulated).expect("the same passes");
+        let memory = compared.memory();
+        assert!(memory.error().abs() <= 2.0, "{memory:?}");
+    }
+}
