@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// What came of one kernel, of products in one format and one tile.
 #[derive(Clone, Debug)]
-pub struct Fitted {
+pub struct FittedKernel {
     /// Its name.
     pub name: String,
     /// Format of the weights of products.
@@ -46,7 +46,7 @@ pub fn fit_adapter(
     records: &Records,
     name: &str,
     share: f64,
-) -> Result<(Hardware, Vec<Fitted>)> {
+) -> Result<(Hardware, Vec<FittedKernel>)> {
     let mut hw = base.clone();
     hw.name = name.to_owned();
     hw.title = records.environment.adapter.clone();
@@ -98,7 +98,7 @@ pub fn fit_adapter(
             range,
             evidence,
         });
-        reports.push(Fitted { name: name.to_owned(), weights, tile, fitted: rest.len(), held: errors });
+        reports.push(FittedKernel { name: name.to_owned(), weights, tile, fitted: rest.len(), held: errors });
     }
     let explained =
         kernels.iter().map(|kernel| kernel.evidence.explained).sum::<f64>() / kernels.len().max(1) as f64;

@@ -11,7 +11,7 @@ mod record;
 mod rows;
 mod shapes;
 
-pub use adapter::{Fitted, fit_adapter};
+pub use adapter::{FittedKernel, fit_adapter};
 pub use boost::{Settings, grow};
 pub use error::Errors;
 pub use fit::{Fit, Report, fit, predict, transfer};

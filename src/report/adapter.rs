@@ -1,16 +1,16 @@
 //! What the fit of an adapter came to.
 
 use super::sheet::Sheet;
-use crate::calib::Fitted;
+use crate::calib::FittedKernel;
 
 /// A table, a row for each kernel; products in each format and tile.
-pub fn adapter_fits(fitted: &[Fitted]) -> String {
-    let name = |one: &Fitted| {
+pub fn adapter_fits(fitted: &[FittedKernel]) -> String {
+    let name = |one: &FittedKernel| {
         let weights = one.weights.map_or(String::new(), |weights| format!(" {weights}"));
         let tile = one.tile.map_or(String::new(), |(rows, columns)| format!(" {rows}x{columns}"));
         format!("{}{weights}{tile}", one.name)
     };
-    let percent = |of: &dyn Fn(&Fitted) -> f64| -> Vec<String> {
+    let percent = |of: &dyn Fn(&FittedKernel) -> f64| -> Vec<String> {
         fitted.iter().map(|one| format!("{:.2}", of(one))).collect()
     };
     let table = Sheet::new()

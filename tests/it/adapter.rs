@@ -113,7 +113,7 @@ fn constants_come_back_from_records() {
 fn noise_shows_in_the_errors_and_in_the_spread_of_visits() {
     let (_, quiet) = fit_adapter(&base(), &records(0.01), "quiet", 1.0).expect("a fit");
     let (_, loud) = fit_adapter(&base(), &records(0.2), "loud", 1.0).expect("a fit");
-    let mean = |all: &[radialsim::calib::Fitted]| {
+    let mean = |all: &[radialsim::calib::FittedKernel]| {
         all.iter().map(|one| one.held.mean).sum::<f64>() / all.len() as f64
     };
     assert!(mean(&quiet) < 2.0 && mean(&loud) > 3.0 * mean(&quiet), "{} {}", mean(&quiet), mean(&loud));
