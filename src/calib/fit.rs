@@ -51,7 +51,7 @@ pub struct Report {
 const LEAST_EXPLAINED: f64 = 0.5;
 
 /// How trees are grown: compared under seed 0 of the split, settled under the seeds 1 and 2 (`docs/VALIDATION.md`); sized so that three operators fit in a profile of 256 KB.
-fn settings(operator: Operator) -> Settings {
+pub(super) fn settings(operator: Operator) -> Settings {
     let (trees, clip) = match operator {
         Operator::Gemm => (280, 0.2),
         Operator::ContextAttention => (100, 0.2),
@@ -133,7 +133,8 @@ pub fn fit(hw: &mut Hardware, table: &Table, how: &Fit) -> Result<Report> {
     };
     let (rows, context) = anchors(&fitted);
     let range = range(&fitted);
-    *slot(hw, operator) = Some(Correction { evidence, range, rows, context, forest });
+    *slot(hw, operator) =
+        Some(Correction { evidence, range, rows, context, beside: Vec::new(), grid: Vec::new(), forest });
 
     let with = Device::new(hw, Limits::default())?;
     let before: f64 = variance(held.iter().map(|row| libm::log(row.seconds)));
@@ -229,7 +230,7 @@ fn variance(values: impl Iterator<Item = f64>) -> f64 {
 }
 
 /// Rows and contexts at which the correction is evaluated: those measured, thinned evenly where there are many.
-fn anchors(rows: &[&Row]) -> (Vec<u32>, Vec<f64>) {
+pub(super) fn anchors(rows: &[&Row]) -> (Vec<u32>, Vec<f64>) {
     const MOST: usize = 96;
     let mut counts = BTreeSet::new();
     let mut contexts = BTreeSet::new();
@@ -251,14 +252,14 @@ fn anchors(rows: &[&Row]) -> (Vec<u32>, Vec<f64>) {
     (counts, contexts.into_iter().map(|twice| twice as f64 / 2.0).collect())
 }
 
-fn thin<T: Copy>(all: Vec<T>, most: usize) -> Vec<T> {
+pub(super) fn thin<T: Copy>(all: Vec<T>, most: usize) -> Vec<T> {
     if all.len() <= most {
         return all;
     }
     (0..most).map(|index| all[index * (all.len() - 1) / (most - 1)]).collect()
 }
 
-fn range(rows: &[&Row]) -> BTreeMap<String, (f64, f64)> {
+pub(super) fn range(rows: &[&Row]) -> BTreeMap<String, (f64, f64)> {
     let mut out: BTreeMap<String, (f64, f64)> = BTreeMap::new();
     for row in rows {
         for (name, value) in numbers(&row.kernel).0 {

@@ -5,9 +5,12 @@ mod boost;
 mod constants;
 mod error;
 mod fit;
+mod grid;
+pub mod layers;
 mod rows;
 
 pub use boost::{Settings, grow};
 pub use error::Errors;
 pub use fit::{Fit, Report, fit, predict, transfer};
+pub use grid::{Fitted, fit_layers};
 pub use rows::{Operator, Row, Table, read};

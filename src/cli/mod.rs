@@ -7,6 +7,7 @@ pub mod predict;
 mod progress;
 pub mod simulate;
 pub mod trace;
+pub mod validate;
 
 use radialsim::error::{Error, Result};
 use std::io::{ErrorKind, Write};
@@ -39,6 +40,9 @@ pub enum Command {
     /// Looks at, converts and makes router traces.
     #[command(subcommand)]
     Trace(trace::What),
+    /// Holds simulations against measured runs.
+    #[command(subcommand)]
+    Validate(validate::What),
 }
 
 /// What clap has to say, help and version included.

@@ -9,6 +9,7 @@ pub mod json;
 #[cfg(feature = "gpu")]
 pub mod residuals;
 pub mod series;
+mod served;
 mod serving;
 mod sheet;
 pub mod table;
@@ -16,5 +17,6 @@ mod tiers;
 pub mod timeline;
 
 pub use file::Staged;
-pub use fits::{fits, scores};
+pub use fits::{fits, layer_fits, scores};
+pub use served::{Gate, Queue, Served};
 pub use sheet::{Sheet, WIDTH};

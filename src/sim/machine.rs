@@ -123,13 +123,12 @@ impl Machine {
         }
     }
 
-    /// Prices the graph and makes its plan. `step`: the host's own work for a scheduler step comes first.
-    pub fn price(&mut self, graphed: &mut Graphed, step: bool, ledger: &mut Ledger) {
+    /// Prices the graph and makes its plan. `step`, the host's own work for a scheduler step, comes first.
+    pub fn price(&mut self, graphed: &mut Graphed, step: SimTime, ledger: &mut Ledger) {
         let Graphed { graph, prices, plan } = graphed;
         plan.clear();
         prices.clear();
-        let duration = if step { self.device.launch().step } else { SimTime::ZERO };
-        let begin = plan.push(Task { resource: self.host, duration }, &[]);
+        let begin = plan.push(Task { resource: self.host, duration: step }, &[]);
         let mut shifted = Vec::new();
         for (index, call) in graph.calls().iter().enumerate() {
             let (task, price) = self.task(&call.node);

@@ -23,6 +23,7 @@ mod hops;
 mod kv;
 mod lab;
 mod laws;
+mod layers;
 mod layerskip;
 mod load;
 mod measured;
@@ -41,6 +42,7 @@ mod route_ids;
 #[cfg(feature = "gpu")]
 mod routed;
 mod series;
+mod served;
 mod serving;
 mod serving_metrics;
 #[cfg(feature = "gpu")]

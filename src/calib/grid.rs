@@ -1,0 +1,357 @@
+//! Tables of a model's layers in, a profile and its errors out. One model is measured, on grids of shapes: products go by trees as
+//! elsewhere, everything else by what the grid says beside the formulas.
+
+use super::boost::grow;
+use super::constants;
+use super::error::Errors;
+use super::fit::{anchors, range, settings, thin};
+use super::layers::{Call, Layers};
+use super::rows::{Operator, Row};
+use crate::cost::{Device, Limits};
+use crate::error::{InputError, Result};
+use crate::hw::{Correction, Corrections, Evidence, Forest, Hardware, Source};
+use crate::kernel::{Class, Kernel};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// What came of one kind of kernel.
+#[derive(Clone, Debug)]
+pub struct Fitted {
+    /// Its name in the profile.
+    pub name: String,
+    /// Rows measured.
+    pub rows: usize,
+    /// What was kept aside in turn, and how often.
+    pub kept: (&'static str, usize),
+    /// Errors on rows kept aside, by the constants alone.
+    pub constants: Errors,
+    /// With the correction.
+    pub held: Errors,
+    /// Of the final profile on every row.
+    pub seen: Errors,
+}
+
+/// A measured row with its place on the grid.
+#[derive(Clone, Copy, Debug)]
+struct Point {
+    beside: u32,
+    rows: u32,
+    /// Entries; 0 for kernels that go by rows alone.
+    context: u32,
+    kernel: Kernel,
+    seconds: f64,
+}
+
+/// Where a correction stands in a profile.
+#[derive(Clone, Debug)]
+enum Slot {
+    Decode,
+    Chunk,
+    Mixed,
+    Small(String),
+}
+
+impl Slot {
+    fn name(&self) -> &str {
+        match self {
+            Slot::Decode => "generation_attention",
+            Slot::Chunk => "chunk_attention",
+            Slot::Mixed => "mixed_attention",
+            Slot::Small(name) => name,
+        }
+    }
+
+    fn put(&self, hw: &mut Hardware, correction: Correction) {
+        let all = hw.corrections.get_or_insert_with(Corrections::default);
+        match self {
+            Slot::Decode => all.generation_attention = Some(correction),
+            Slot::Chunk => all.chunk_attention = Some(correction),
+            Slot::Mixed => all.mixed_attention = Some(correction),
+            Slot::Small(name) => {
+                all.small.insert(name.clone(), correction);
+            }
+        }
+    }
+}
+
+/// Fits constants and corrections of the profile `hw` to these tables. Every row is fitted in the end; errors are those on rows
+/// that were kept aside in turn.
+///
+/// # Errors
+/// Tables that lack a kind of kernel.
+pub fn fit_layers(hw: &mut Hardware, layers: &Layers) -> Result<Vec<Fitted>> {
+    let mut out = Vec::new();
+    *hw = Hardware { corrections: Some(Corrections::default()), ..hw.clone() };
+    let words =
+        |what: &str| Source::Fitted(format!("`radialsim fit` on {what} of tables {}", &layers.sha256[..16]));
+    let small = small(layers);
+    let (decode, chunk, mixed) = (decode(layers), chunk(layers), mixed(layers)?);
+    for (class, rows) in [
+        (Class::PrefillAttention, rows_of(&chunk)),
+        (Class::DecodeAttention, rows_of(&decode)),
+        (
+            Class::Elementwise,
+            small.iter().filter(|(name, _)| **name != "embed_rows").flat_map(|(_, p)| rows_of(p)).collect(),
+        ),
+        (Class::Gather, small.get("embed_rows").map(|points| rows_of(points)).unwrap_or_default()),
+    ] {
+        let rows: Vec<&Row> = rows.iter().collect();
+        need(rows.len(), class_name(class))?;
+        constants::search(hw, class, &rows, &words(&format!("{} rows", rows.len())))?;
+    }
+    out.push(products(hw, layers, &words)?);
+    out.push(grid(hw, &Slot::Chunk, &chunk, layers)?);
+    out.push(grid(hw, &Slot::Decode, &decode, layers)?);
+    out.push(grid(hw, &Slot::Mixed, &mixed, layers)?);
+    for (name, points) in &small {
+        out.push(grid(hw, &Slot::Small((*name).to_owned()), points, layers)?);
+    }
+    if let Some(corrections) = &mut hw.corrections {
+        // vLLM's norm adds the residual, and its attention layer writes the cache; both are in the measured times.
+        corrections.fused = vec!["kv_write".into(), "residual_add".into()];
+    }
+    Ok(out)
+}
+
+fn class_name(class: Class) -> &'static str {
+    Class::ALL[class as usize].1
+}
+
+fn need(rows: usize, key: &str) -> Result<()> {
+    if rows < 10 {
+        return Err(InputError::expected("at least 10 measured rows").key(key).found(rows).into());
+    }
+    Ok(())
+}
+
+fn rows_of(points: &[Point]) -> Vec<Row> {
+    let row = |point: &Point| Row { kernel: point.kernel, family: [0; 3], seconds: point.seconds };
+    points.iter().map(row).collect()
+}
+
+/// Kernels by rows that are no products, by name.
+fn small(layers: &Layers) -> BTreeMap<&'static str, Vec<Point>> {
+    let mut out: BTreeMap<&'static str, Vec<Point>> = BTreeMap::new();
+    for (_, kernel, seconds) in &layers.by_rows {
+        let rows = match *kernel {
+            Kernel::Embed { rows, .. }
+            | Kernel::Norm { rows, .. }
+            | Kernel::Rope { rows, .. }
+            | Kernel::Activation { rows, .. }
+            | Kernel::Sample { rows, .. } => rows,
+            _ => continue,
+        };
+        let point = Point { beside: 0, rows, context: 0, kernel: *kernel, seconds: *seconds };
+        out.entry(kernel.name()).or_default().push(point);
+    }
+    out
+}
+
+fn decode(layers: &Layers) -> Vec<Point> {
+    let alone = layers.attention.iter().filter(|call| call.chunk.0 == 0 && call.decode.0 > 0);
+    alone.map(|call| point(call, call.generation(), call.seconds)).collect()
+}
+
+fn chunk(layers: &Layers) -> Vec<Point> {
+    let alone = layers.attention.iter().filter(|call| call.decode.0 == 0 && call.chunk.0 > 0);
+    let place = |call: &Call| Point {
+        beside: 0,
+        rows: call.chunk.0,
+        context: call.chunk.1 + 1,
+        kernel: call.prefill(),
+        seconds: call.seconds,
+    };
+    alone.map(place).collect()
+}
+
+fn point(call: &Call, kernel: Kernel, seconds: f64) -> Point {
+    let (rows, context) = call.decode;
+    Point { beside: call.chunk.0, rows, context, kernel, seconds }
+}
+
+/// What generated tokens add to a chunk in one call: the mean over what lies before the chunk, which changes it little. No less than
+/// a hundredth of the call, so that there are logarithms.
+fn mixed(layers: &Layers) -> Result<Vec<Point>> {
+    let alone: BTreeMap<(u32, u32), f64> =
+        layers.attention.iter().filter(|call| call.decode.0 == 0).map(|c| (c.chunk, c.seconds)).collect();
+    let mut sums: BTreeMap<(u32, u32, u32), (f64, u32, Call)> = BTreeMap::new();
+    for call in layers.attention.iter().filter(|call| call.chunk.0 > 0 && call.decode.0 > 0) {
+        let Some(before) = alone.get(&call.chunk) else { continue };
+        let more = (call.seconds - before).max(0.01 * call.seconds);
+        let sum = sums.entry((call.chunk.0, call.decode.0, call.decode.1)).or_insert((0.0, 0, *call));
+        *sum = (sum.0 + more, sum.1 + 1, *call);
+    }
+    need(sums.len(), "mixed attention")?;
+    let mean =
+        |(sum, count, call): &(f64, u32, Call)| point(call, call.generation(), sum / f64::from(*count));
+    Ok(sums.values().map(mean).collect())
+}
+
+/// Products: trees over their shapes. Each layer is kept aside in turn, then all are fitted.
+fn products(hw: &mut Hardware, layers: &Layers, words: &impl Fn(&str) -> Source) -> Result<Fitted> {
+    let product = |(_, kernel, seconds): &(String, Kernel, f64)| match *kernel {
+        Kernel::MatMul { inner, columns, .. } => {
+            Some(Row { kernel: *kernel, family: [columns, inner, 0], seconds: *seconds })
+        }
+        _ => None,
+    };
+    let rows: Vec<Row> = layers.by_rows.iter().filter_map(product).collect();
+    need(rows.len(), "products")?;
+    let families: BTreeSet<[u32; 3]> = rows.iter().map(|row| row.family).collect();
+    let fit = |hw: &mut Hardware, rows: &[&Row]| -> Result<()> {
+        constants::search(hw, Class::MatMul, rows, &words(&format!("{} rows", rows.len())))?;
+        let device = Device::new(hw, Limits::default())?;
+        let features: Vec<Vec<f32>> = rows
+            .iter()
+            .map(|row| device.features(&row.kernel, device.physical(&row.kernel).time).unwrap_or_default())
+            .collect();
+        let left = |row: &&Row| libm::log(row.seconds / device.physical(&row.kernel).time.s());
+        let targets: Vec<f64> = rows.iter().map(left).collect();
+        let forest = grow(&features, &targets, settings(Operator::Gemm));
+        let ((anchors, _), range) = (anchors(rows), range(rows));
+        let evidence = evidence(layers, rows.len());
+        let correction = Correction {
+            evidence,
+            range,
+            rows: anchors,
+            context: Vec::new(),
+            beside: Vec::new(),
+            grid: Vec::new(),
+            forest,
+        };
+        hw.corrections.get_or_insert_with(Corrections::default).gemm = Some(correction);
+        Ok(())
+    };
+    let (mut constants, mut held) = (Vec::new(), Vec::new());
+    for family in &families {
+        let (kept, rest): (Vec<&Row>, Vec<&Row>) = rows.iter().partition(|row| row.family == *family);
+        let mut without = hw.clone();
+        fit(&mut without, &rest)?;
+        let device = Device::new(&without, Limits::default())?;
+        for row in kept {
+            constants.push((device.physical(&row.kernel).time.s(), row.seconds));
+            held.push((device.price(&row.kernel).time.s(), row.seconds));
+        }
+    }
+    let all: Vec<&Row> = rows.iter().collect();
+    fit(hw, &all)?;
+    let device = Device::new(hw, Limits::default())?;
+    let seen = rows.iter().map(|row| (device.price(&row.kernel).time.s(), row.seconds)).collect();
+    let fitted = fitted("gemm", rows.len(), ("layer", families.len()), [constants, held, seen])?;
+    if let Some(correction) = hw.corrections.as_mut().and_then(|all| all.gemm.as_mut()) {
+        state(&mut correction.evidence, &fitted, rows.iter().map(|row| row.seconds));
+    }
+    Ok(fitted)
+}
+
+/// A grid beside the formulas. Each inner number of rows, entries and rows beside is kept aside in turn, then all are taken.
+fn grid(hw: &mut Hardware, slot: &Slot, points: &[Point], layers: &Layers) -> Result<Fitted> {
+    need(points.len(), slot.name())?;
+    let of: [fn(&Point) -> u32; 3] = [|point| point.beside, |point| point.rows, |point| point.context];
+    let (mut constants, mut held, mut times) = (Vec::new(), Vec::new(), 0);
+    let physical = Device::new(hw, Limits::default())?;
+    for axis in of {
+        let values: BTreeSet<u32> = points.iter().map(axis).collect();
+        let inner: Vec<u32> = values.iter().copied().skip(1).take(values.len().saturating_sub(2)).collect();
+        for value in inner {
+            let (kept, rest): (Vec<Point>, Vec<Point>) =
+                points.iter().partition(|point| axis(point) == value);
+            let mut without = hw.clone();
+            slot.put(&mut without, correction(&physical, &rest, layers));
+            let device = Device::new(&without, Limits::default())?;
+            times += 1;
+            for point in kept {
+                constants.push((physical.physical(&point.kernel).time.s(), point.seconds));
+                held.push((device.price(&point.kernel).time.s(), point.seconds));
+            }
+        }
+    }
+    slot.put(hw, correction(&physical, points, layers));
+    let device = Device::new(hw, Limits::default())?;
+    let seen = points.iter().map(|point| (device.price(&point.kernel).time.s(), point.seconds)).collect();
+    let fitted = fitted(slot.name(), points.len(), ("number", times), [constants, held, seen])?;
+    let mut correction = correction(&physical, points, layers);
+    state(&mut correction.evidence, &fitted, points.iter().map(|point| point.seconds));
+    slot.put(hw, correction);
+    Ok(fitted)
+}
+
+/// What the points say beside the formulas. A cell that nobody measured takes what the one of fewer entries, rows or rows beside says.
+fn correction(device: &Device, points: &[Point], layers: &Layers) -> Correction {
+    /// As [`Correction`] allows.
+    const MOST: usize = 96;
+    let values = |of: fn(&Point) -> u32| points.iter().map(of).collect::<BTreeSet<u32>>();
+    let rows: Vec<u32> = thin(values(|point| point.rows).into_iter().collect(), MOST);
+    let some =
+        |values: BTreeSet<u32>| -> Vec<u32> { values.into_iter().filter(|&value| value > 0).collect() };
+    let (context, beside) = (some(values(|point| point.context)), some(values(|point| point.beside)));
+    let left = |point: &Point| libm::log(point.seconds / device.physical(&point.kernel).time.s());
+    let said: BTreeMap<[u32; 3], f64> =
+        points.iter().map(|point| ([point.beside, point.rows, point.context], left(point))).collect();
+    let axis = |values: &[u32]| if values.is_empty() { vec![0] } else { values.to_vec() };
+    let mut grid: Vec<f64> = Vec::new();
+    let (planes, columns) = (axis(&beside), axis(&context));
+    for &plane in &planes {
+        for (row, &count) in rows.iter().enumerate() {
+            for (column, &entries) in columns.iter().enumerate() {
+                let at = grid.len();
+                let near = [(column > 0, 1), (row > 0, columns.len()), (true, columns.len() * rows.len())];
+                let near = near
+                    .iter()
+                    .find(|&&(there, back)| there && back <= at)
+                    .map_or(0.0, |&(_, back)| grid[at - back]);
+                grid.push(said.get(&[plane, count, entries]).copied().unwrap_or(near));
+            }
+        }
+    }
+    let all: Vec<Row> = rows_of(points);
+    Correction {
+        evidence: evidence(layers, points.len()),
+        range: range(&all.iter().collect::<Vec<_>>()),
+        rows,
+        context: context.into_iter().map(f64::from).collect(),
+        beside,
+        grid: grid.into_iter().map(|value| (value * 1e4).round() as i32).collect(),
+        forest: Forest::default(),
+    }
+}
+
+fn evidence(layers: &Layers, rows: usize) -> Evidence {
+    Evidence {
+        sha256: layers.sha256.clone(),
+        fitted_rows: rows as u64,
+        held_rows: 0,
+        split: String::new(),
+        held_error: 0.0,
+        held_bias: 0.0,
+        held_p90: 0.0,
+        explained: 0.0,
+    }
+}
+
+fn fitted(
+    name: &str,
+    rows: usize,
+    kept: (&'static str, usize),
+    [constants, held, seen]: [Vec<(f64, f64)>; 3],
+) -> Result<Fitted> {
+    let errors = |pairs| Errors::of(pairs).ok_or_else(|| InputError::expected("rows").key(name));
+    let (constants, held, seen) = (errors(constants)?, errors(held)?, errors(seen)?);
+    Ok(Fitted { name: name.to_owned(), rows, kept, constants, held, seen })
+}
+
+/// Writes what a fit came to into the profile.
+fn state(evidence: &mut Evidence, fitted: &Fitted, seconds: impl Iterator<Item = f64>) {
+    let round = |value: f64| (value * 1e3).round() / 1e3;
+    let (what, times) = fitted.kept;
+    evidence.held_rows = fitted.held.rows as u64;
+    evidence.split = format!("each of {times} {what}s kept aside in turn, then all rows fitted");
+    evidence.held_error = round(fitted.held.mean);
+    evidence.held_bias = round(fitted.held.bias);
+    evidence.held_p90 = round(fitted.held.p90);
+    let logs: Vec<f64> = seconds.map(libm::log).collect();
+    let mean = logs.iter().sum::<f64>() / logs.len().max(1) as f64;
+    let variance = logs.iter().map(|log| (log - mean) * (log - mean)).sum::<f64>() / logs.len().max(1) as f64;
+    // Of errors this small, the mean square of the logarithm is near that of the relative error.
+    let left = fitted.held.mean * fitted.held.mean * 1e-4;
+    evidence.explained = round((1.0 - left / variance.max(1e-30)).max(0.0));
+}
