@@ -51,7 +51,7 @@ pub struct Report {
 const LEAST_EXPLAINED: f64 = 0.5;
 
 /// How trees are grown: compared under seed 0 of the split, settled under the seeds 1 and 2 (`docs/VALIDATION.md`); sized so that three operators fit in a profile of 256 KB.
-pub(super) fn settings(operator: Operator) -> Settings {
+fn settings(operator: Operator) -> Settings {
     let (trees, clip) = match operator {
         Operator::Gemm => (280, 0.2),
         Operator::ContextAttention => (100, 0.2),
@@ -175,13 +175,11 @@ pub fn transfer(from: &Hardware, to: &mut Hardware, error: f64) -> Result<()> {
         return Err(wrong.key("corrections").found("none").into());
     };
     corrections.transferred_from = Some(from.name.clone());
-    let lend = |correction: &mut Option<Correction>| {
-        if let Some(correction) = correction {
-            let evidence = &mut correction.evidence;
-            evidence.held_p90 *= (error / evidence.held_error.max(1e-9)).max(1.0);
-            evidence.held_error = evidence.held_error.max(error);
-        }
-    };
+    for correction in corrections.all_mut() {
+        let evidence = &mut correction.evidence;
+        evidence.held_p90 *= (error / evidence.held_error.max(1e-9)).max(1.0);
+        evidence.held_error = evidence.held_error.max(error);
+    }
     for operator in [Operator::Gemm, Operator::ContextAttention, Operator::GenerationAttention] {
         let class = class(operator);
         let lent = constants::of_class(&mut from.clone(), class).clone();
@@ -194,9 +192,6 @@ pub fn transfer(from: &Hardware, to: &mut Hardware, error: f64) -> Result<()> {
             number.source = Source::Assumed(words);
         }
     }
-    lend(&mut corrections.gemm);
-    lend(&mut corrections.context_attention);
-    lend(&mut corrections.generation_attention);
     to.corrections = Some(corrections);
     Ok(())
 }
@@ -230,7 +225,7 @@ fn variance(values: impl Iterator<Item = f64>) -> f64 {
 }
 
 /// Rows and contexts at which the correction is evaluated: those measured, thinned evenly where there are many.
-pub(super) fn anchors(rows: &[&Row]) -> (Vec<u32>, Vec<f64>) {
+fn anchors(rows: &[&Row]) -> (Vec<u32>, Vec<f64>) {
     const MOST: usize = 96;
     let mut counts = BTreeSet::new();
     let mut contexts = BTreeSet::new();

@@ -1,13 +1,13 @@
-//! Tables of a model's layers in, a profile and its errors out. One model is measured, on grids of shapes: products go by trees as
-//! elsewhere, everything else by what the grid says beside the formulas.
+//! Tables of a model's layers in, a profile and its errors out. One model is measured, on grids of shapes: too few shapes to learn what
+//! others would take, and enough to look up these. So what is measured goes by what the grid says beside the formulas, and other
+//! products by the constants alone.
 
-use super::boost::grow;
 use super::constants;
 use super::error::Errors;
-use super::fit::{anchors, range, settings, thin};
+use super::fit::{range, thin};
 use super::layers::{Call, Layers};
-use super::rows::{Operator, Row};
-use crate::cost::{Device, Limits};
+use super::rows::Row;
+use crate::cost::{Device, Limits, by_rows_name};
 use crate::error::{InputError, Result};
 use crate::hw::{Correction, Corrections, Evidence, Forest, Hardware, Source};
 use crate::kernel::{Class, Kernel};
@@ -47,7 +47,7 @@ enum Slot {
     Decode,
     Chunk,
     Mixed,
-    Small(String),
+    ByRows(String),
 }
 
 impl Slot {
@@ -56,7 +56,7 @@ impl Slot {
             Slot::Decode => "generation_attention",
             Slot::Chunk => "chunk_attention",
             Slot::Mixed => "mixed_attention",
-            Slot::Small(name) => name,
+            Slot::ByRows(name) => name,
         }
     }
 
@@ -66,8 +66,8 @@ impl Slot {
             Slot::Decode => all.generation_attention = Some(correction),
             Slot::Chunk => all.chunk_attention = Some(correction),
             Slot::Mixed => all.mixed_attention = Some(correction),
-            Slot::Small(name) => {
-                all.small.insert(name.clone(), correction);
+            Slot::ByRows(name) => {
+                all.by_rows.insert(name.clone(), correction);
             }
         }
     }
@@ -83,27 +83,32 @@ pub fn fit_layers(hw: &mut Hardware, layers: &Layers) -> Result<Vec<Fitted>> {
     *hw = Hardware { corrections: Some(Corrections::default()), ..hw.clone() };
     let words =
         |what: &str| Source::Fitted(format!("`radialsim fit` on {what} of tables {}", &layers.sha256[..16]));
-    let small = small(layers);
+    let by_rows = by_rows(layers);
     let (decode, chunk, mixed) = (decode(layers), chunk(layers), mixed(layers)?);
-    for (class, rows) in [
-        (Class::PrefillAttention, rows_of(&chunk)),
-        (Class::DecodeAttention, rows_of(&decode)),
-        (
-            Class::Elementwise,
-            small.iter().filter(|(name, _)| **name != "embed_rows").flat_map(|(_, p)| rows_of(p)).collect(),
-        ),
-        (Class::Gather, small.get("embed_rows").map(|points| rows_of(points)).unwrap_or_default()),
+    let of_class = |class| -> Vec<Point> {
+        by_rows.values().flatten().filter(|point| point.kernel.class() == class).copied().collect()
+    };
+    for (class, points) in [
+        (Class::PrefillAttention, chunk.clone()),
+        (Class::DecodeAttention, decode.clone()),
+        (Class::Elementwise, of_class(Class::Elementwise)),
+        (Class::Gather, of_class(Class::Gather)),
     ] {
-        let rows: Vec<&Row> = rows.iter().collect();
+        let rows = rows_of(&points);
         need(rows.len(), class_name(class))?;
-        constants::search(hw, class, &rows, &words(&format!("{} rows", rows.len())))?;
+        let words = words(&format!("{} rows", rows.len()));
+        constants::search(hw, class, &rows.iter().collect::<Vec<_>>(), &words)?;
     }
-    out.push(products(hw, layers, &words)?);
+    let product = |points: &&Vec<Point>| points.iter().all(|point| point.kernel.class() == Class::MatMul);
+    let products_of: Vec<Vec<Point>> = by_rows.values().filter(product).cloned().collect();
+    out.push(products(hw, &products_of, &words)?);
     out.push(grid(hw, &Slot::Chunk, &chunk, layers)?);
     out.push(grid(hw, &Slot::Decode, &decode, layers)?);
-    out.push(grid(hw, &Slot::Mixed, &mixed, layers)?);
-    for (name, points) in &small {
-        out.push(grid(hw, &Slot::Small((*name).to_owned()), points, layers)?);
+    let mixed = grid(hw, &Slot::Mixed, &mixed, layers)?;
+    let whole = Errors::of(whole_calls(hw, layers)?).unwrap_or(mixed.seen);
+    out.push(Fitted { seen: whole, ..mixed });
+    for (name, points) in &by_rows {
+        out.push(grid(hw, &Slot::ByRows(name.clone()), points, layers)?);
     }
     if let Some(corrections) = &mut hw.corrections {
         // vLLM's norm adds the residual, and its attention layer writes the cache; both are in the measured times.
@@ -128,22 +133,22 @@ fn rows_of(points: &[Point]) -> Vec<Row> {
     points.iter().map(row).collect()
 }
 
-/// Kernels by rows that are no products, by name.
-fn small(layers: &Layers) -> BTreeMap<&'static str, Vec<Point>> {
-    let mut out: BTreeMap<&'static str, Vec<Point>> = BTreeMap::new();
-    for (_, kernel, seconds) in &layers.by_rows {
-        let rows = match *kernel {
-            Kernel::Embed { rows, .. }
-            | Kernel::Norm { rows, .. }
-            | Kernel::Rope { rows, .. }
-            | Kernel::Activation { rows, .. }
-            | Kernel::Sample { rows, .. } => rows,
-            _ => continue,
-        };
-        let point = Point { beside: 0, rows, context: 0, kernel: *kernel, seconds: *seconds };
-        out.entry(kernel.name()).or_default().push(point);
+/// Kernels that go by their rows, by the name of their correction.
+fn by_rows(layers: &Layers) -> BTreeMap<String, Vec<Point>> {
+    let mut out: BTreeMap<String, Vec<Point>> = BTreeMap::new();
+    for (rows, kernel, seconds) in &layers.by_rows {
+        let point = Point { beside: 0, rows: *rows, context: 0, kernel: *kernel, seconds: *seconds };
+        out.entry(by_rows_name(kernel)).or_default().push(point);
     }
     out
+}
+
+/// What the profile says of whole mixed calls, and what was measured.
+fn whole_calls(hw: &Hardware, layers: &Layers) -> Result<Vec<(f64, f64)>> {
+    let device = Device::new(hw, Limits::default())?;
+    let mixed = layers.attention.iter().filter(|call| call.chunk.0 > 0 && call.decode.0 > 0);
+    let both = |call: &Call| device.price(&call.prefill()).time + device.price(&call.generation()).time;
+    Ok(mixed.map(|call| (both(call).s(), call.seconds)).collect())
 }
 
 fn decode(layers: &Layers) -> Vec<Point> {
@@ -186,61 +191,29 @@ fn mixed(layers: &Layers) -> Result<Vec<Point>> {
     Ok(sums.values().map(mean).collect())
 }
 
-/// Products: trees over their shapes. Each layer is kept aside in turn, then all are fitted.
-fn products(hw: &mut Hardware, layers: &Layers, words: &impl Fn(&str) -> Source) -> Result<Fitted> {
-    let product = |(_, kernel, seconds): &(String, Kernel, f64)| match *kernel {
-        Kernel::MatMul { inner, columns, .. } => {
-            Some(Row { kernel: *kernel, family: [columns, inner, 0], seconds: *seconds })
-        }
-        _ => None,
+/// How wrong the constants are about a layer that they were not fitted to: each layer is kept aside in turn. Then they are fitted to all.
+fn products(hw: &mut Hardware, points: &[Vec<Point>], words: &impl Fn(&str) -> Source) -> Result<Fitted> {
+    let fit = |hw: &mut Hardware, rows: &[Row]| {
+        let rows: Vec<&Row> = rows.iter().collect();
+        need(rows.len(), "products")?;
+        constants::search(hw, Class::MatMul, &rows, &words(&format!("{} rows", rows.len())))
     };
-    let rows: Vec<Row> = layers.by_rows.iter().filter_map(product).collect();
-    need(rows.len(), "products")?;
-    let families: BTreeSet<[u32; 3]> = rows.iter().map(|row| row.family).collect();
-    let fit = |hw: &mut Hardware, rows: &[&Row]| -> Result<()> {
-        constants::search(hw, Class::MatMul, rows, &words(&format!("{} rows", rows.len())))?;
-        let device = Device::new(hw, Limits::default())?;
-        let features: Vec<Vec<f32>> = rows
-            .iter()
-            .map(|row| device.features(&row.kernel, device.physical(&row.kernel).time).unwrap_or_default())
-            .collect();
-        let left = |row: &&Row| libm::log(row.seconds / device.physical(&row.kernel).time.s());
-        let targets: Vec<f64> = rows.iter().map(left).collect();
-        let forest = grow(&features, &targets, settings(Operator::Gemm));
-        let ((anchors, _), range) = (anchors(rows), range(rows));
-        let evidence = evidence(layers, rows.len());
-        let correction = Correction {
-            evidence,
-            range,
-            rows: anchors,
-            context: Vec::new(),
-            beside: Vec::new(),
-            grid: Vec::new(),
-            forest,
-        };
-        hw.corrections.get_or_insert_with(Corrections::default).gemm = Some(correction);
-        Ok(())
-    };
-    let (mut constants, mut held) = (Vec::new(), Vec::new());
-    for family in &families {
-        let (kept, rest): (Vec<&Row>, Vec<&Row>) = rows.iter().partition(|row| row.family == *family);
+    let mut held = Vec::new();
+    for (layer, kept) in points.iter().enumerate() {
+        let rest = points.iter().enumerate().filter(|(other, _)| *other != layer);
         let mut without = hw.clone();
-        fit(&mut without, &rest)?;
-        let device = Device::new(&without, Limits::default())?;
-        for row in kept {
-            constants.push((device.physical(&row.kernel).time.s(), row.seconds));
-            held.push((device.price(&row.kernel).time.s(), row.seconds));
-        }
+        fit(&mut without, &rest.flat_map(|(_, points)| rows_of(points)).collect::<Vec<_>>())?;
+        held.extend(pairs(&without, kept)?);
     }
-    let all: Vec<&Row> = rows.iter().collect();
-    fit(hw, &all)?;
+    let all: Vec<Point> = points.concat();
+    fit(hw, &rows_of(&all))?;
+    fitted("matmul", all.len(), ("layer", points.len()), [held.clone(), held, pairs(hw, &all)?])
+}
+
+/// Times that a profile says, and those measured.
+fn pairs(hw: &Hardware, points: &[Point]) -> Result<Vec<(f64, f64)>> {
     let device = Device::new(hw, Limits::default())?;
-    let seen = rows.iter().map(|row| (device.price(&row.kernel).time.s(), row.seconds)).collect();
-    let fitted = fitted("gemm", rows.len(), ("layer", families.len()), [constants, held, seen])?;
-    if let Some(correction) = hw.corrections.as_mut().and_then(|all| all.gemm.as_mut()) {
-        state(&mut correction.evidence, &fitted, rows.iter().map(|row| row.seconds));
-    }
-    Ok(fitted)
+    Ok(points.iter().map(|point| (device.price(&point.kernel).time.s(), point.seconds)).collect())
 }
 
 /// A grid beside the formulas. Each inner number of rows, entries and rows beside is kept aside in turn, then all are taken.

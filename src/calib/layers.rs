@@ -15,8 +15,8 @@ const MOST_BYTES: u64 = 1 << 28;
 /// The tables of a folder.
 #[derive(Clone, Debug)]
 pub struct Layers {
-    /// Products, and other kernels by rows, each with its layer's name.
-    pub by_rows: Vec<(String, Kernel, f64)>,
+    /// Kernels with their rows and their measured seconds.
+    pub by_rows: Vec<(u32, Kernel, f64)>,
     /// Attention.
     pub attention: Vec<Call>,
     /// SHA-256 of the three files one after another, in hexadecimal digits.
@@ -72,9 +72,9 @@ pub fn read([dense, per_sequence, attention]: &[PathBuf; 3]) -> Result<Layers> {
         let columns = ["layer", count, "time_us"];
         let table = Csv::read(path, &columns, &mut digest)?;
         for (line, cells) in table.lines() {
-            let rows = table.whole(line, cells, 1)?;
-            if let Some(kernel) = layer(&model, &cells[0], rows.max(1)) {
-                by_rows.push((cells[0].clone(), kernel, table.seconds(line, cells, 2)?));
+            let rows = table.whole(line, cells, 1)?.max(1);
+            if let Some(kernel) = layer(&model, &cells[0], rows) {
+                by_rows.push((rows, kernel, table.seconds(line, cells, 2)?));
             }
         }
     }

@@ -24,6 +24,16 @@ const MOST_TABLES: usize = 4096;
 
 /// The one gather that is measured by its rows.
 const EMBED: &str = "embed_rows";
+/// How the names of products begin.
+const PRODUCT: &str = "matmul_";
+
+/// The name under which a profile keeps what was measured of a kernel over its rows.
+pub(crate) fn by_rows_name(kernel: &Kernel) -> String {
+    match kernel {
+        Kernel::MatMul { inner, columns, .. } => format!("{PRODUCT}{inner}x{columns}"),
+        other => other.name().to_owned(),
+    }
+}
 
 /// The corrections of a device, by operator.
 #[derive(Clone, Debug, Default)]
@@ -33,7 +43,7 @@ pub(super) struct Corrected {
     generation: Option<Arc<Operator>>,
     chunk: Option<Arc<Operator>>,
     mixed: Option<Arc<Operator>>,
-    small: Arc<BTreeMap<String, Arc<Operator>>>,
+    by_rows: Arc<BTreeMap<String, Arc<Operator>>>,
     fused: Arc<[String]>,
     transferred: bool,
 }
@@ -56,14 +66,14 @@ impl Corrected {
         let of = |correction: &Option<Correction>, anchors| {
             correction.as_ref().map(|correction| operator(correction, anchors))
         };
-        let small = |(name, correction): (&String, _)| (name.clone(), operator(correction, Anchors::Rows));
+        let named = |(name, correction): (&String, _)| (name.clone(), operator(correction, Anchors::Rows));
         Corrected {
             gemm: of(&all.gemm, Anchors::Rows),
             context: of(&all.context_attention, Anchors::Sequences),
             generation: of(&all.generation_attention, Anchors::Sequences),
             chunk: of(&all.chunk_attention, Anchors::Chunk),
             mixed: of(&all.mixed_attention, Anchors::Sequences),
-            small: Arc::new(all.small.iter().map(small).collect()),
+            by_rows: Arc::new(all.by_rows.iter().map(named).collect()),
             fused: all.fused.clone().into(),
             transferred: all.transferred_from.is_some(),
         }
@@ -82,13 +92,17 @@ impl Corrected {
         }
         let kernel = &self.alone(kernel);
         let operator = match kernel {
-            Kernel::MatMul { .. } | Kernel::GroupedMatMul { .. } => self.gemm.as_ref(),
+            Kernel::MatMul { .. } | Kernel::GroupedMatMul { .. } if self.gemm.is_some() => self.gemm.as_ref(),
             Kernel::Attention(shape) if shape.beside > 0 => self.mixed.as_ref(),
             Kernel::Attention(shape) if shape.decode => self.generation.as_ref(),
             Kernel::Attention(_) => self.chunk.as_ref().or(self.context.as_ref()),
-            other => self.small.get(other.name()),
+            other => self.by_rows.get(&by_rows_name(&plain(other))),
         };
-        let operator = operator?;
+        let Some(operator) = operator else {
+            // Beside products that were measured one by one, another is a guess.
+            let guess = kernel.class() == Class::MatMul && self.measures_products();
+            return guess.then_some((physical, SourceKind::Extrapolated));
+        };
         let plain = plain(kernel);
         if empty(&plain) {
             return None;
@@ -98,6 +112,10 @@ impl Corrected {
         // A grouped product costs at least a plain one of its padded rows, and at least what its own weights cost.
         let least = if plain == *kernel { SimTime::ZERO } else { physical };
         Some((time.max(least), source))
+    }
+
+    fn measures_products(&self) -> bool {
+        self.by_rows.keys().any(|name| name.starts_with(PRODUCT))
     }
 
     fn source(&self, covered: bool) -> SourceKind {
@@ -121,16 +139,18 @@ impl Corrected {
     /// Mean absolute error in percent of the correction for a class, where there is one.
     pub(super) fn error(&self, class: Class) -> Option<f64> {
         let error = |operator: &Arc<Operator>| operator.correction.evidence.held_error;
-        let largest = |gathers: bool| {
-            let of_class = self.small.iter().filter(|(name, _)| (*name == EMBED) == gathers);
+        let largest = |of: fn(&str) -> bool| {
+            let of_class = self.by_rows.iter().filter(|(name, _)| of(name));
             of_class.map(|(_, operator)| error(operator)).reduce(f64::max)
         };
         match class {
-            Class::MatMul => self.gemm.as_ref().map(error),
+            Class::MatMul => {
+                self.gemm.as_ref().map(error).or_else(|| largest(|name| name.starts_with(PRODUCT)))
+            }
             Class::PrefillAttention => self.chunk.as_ref().or(self.context.as_ref()).map(error),
             Class::DecodeAttention => self.generation.as_ref().map(error),
-            Class::Elementwise => largest(false),
-            Class::Gather => largest(true),
+            Class::Elementwise => largest(|name| name != EMBED && !name.starts_with(PRODUCT)),
+            Class::Gather => largest(|name| name == EMBED),
         }
     }
 }

@@ -27,9 +27,9 @@ pub struct Corrections {
     /// Attention of generated tokens in one call with rows of prompts, beyond what the prompts take alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mixed_attention: Option<Correction>,
-    /// Kernels of one pass over rows, by name, over their rows.
+    /// Kernels over their rows, by name; products with their inner width and columns: `matmul_4096x6144`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub small: BTreeMap<String, Correction>,
+    pub by_rows: BTreeMap<String, Correction>,
     /// Kernels that the measured software runs inside others, whose measured times hold theirs.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub fused: Vec<String>,
@@ -118,7 +118,15 @@ impl Corrections {
             ("mixed_attention", &self.mixed_attention),
         ];
         let all = all.into_iter().filter_map(|(name, correction)| Some((name, correction.as_ref()?)));
-        all.chain(self.small.iter().map(|(name, correction)| (name.as_str(), correction)))
+        all.chain(self.by_rows.iter().map(|(name, correction)| (name.as_str(), correction)))
+    }
+
+    /// All of them, to be changed.
+    pub fn all_mut(&mut self) -> impl Iterator<Item = &mut Correction> {
+        let Corrections { gemm, context_attention, generation_attention, chunk_attention, mixed_attention, by_rows, .. } =
+            self;
+        let five = [gemm, context_attention, generation_attention, chunk_attention, mixed_attention];
+        five.into_iter().flatten().chain(by_rows.values_mut())
     }
 
     /// Refuses what no fit writes; `features` are those of each operator.

@@ -67,7 +67,9 @@ impl Served {
                 let what = "the tokens of the same request as measured";
                 InputError::expected(what).key(format!("request {}", said.id)).found(found)
             })?;
-            for (pairs, (was, said)) in pairs.iter_mut().zip(of_measured(was).into_iter().zip(of_simulated(said))) {
+            for (pairs, (was, said)) in
+                pairs.iter_mut().zip(of_measured(was).into_iter().zip(of_simulated(said)))
+            {
                 if let (Some(was), Some(said)) = (was, said) {
                     pairs.push((was, said));
                 }
@@ -79,7 +81,9 @@ impl Served {
             pairs,
             makespan: (last - first, ledger.makespan.s()),
             output_tokens: ledger.output_tokens,
-            queue: series.filter(|(ticks, _)| !ticks.is_empty()).map(|(ticks, queue)| over_time(ticks, queue)),
+            queue: series
+                .filter(|(ticks, _)| !ticks.is_empty())
+                .map(|(ticks, queue)| over_time(ticks, queue)),
             extrapolated: ledger.source_share(SourceKind::Extrapolated),
             preemptions: ledger.preemptions,
         })
@@ -138,7 +142,8 @@ impl Served {
             ("output_tokens_per_s", (tokens / self.makespan.0, tokens / self.makespan.1)),
         ];
         if let Some([running, waiting]) = self.queue {
-            whole.extend([("mean_running", (running.0, running.1)), ("mean_waiting", (waiting.0, waiting.1))]);
+            whole
+                .extend([("mean_running", (running.0, running.1)), ("mean_waiting", (waiting.0, waiting.1))]);
         }
         for (name, (was, said)) in whole {
             let cells = [

@@ -35,8 +35,7 @@ impl<'a> Scheduler<'a> {
             let slot = match waiter {
                 // Not before it can have again what it lost and grow: else it would soon be back.
                 Waiter::Preempted(slot)
-                    if !self.running.is_empty()
-                        && self.sequence(slot).lost_blocks > self.available() =>
+                    if !self.running.is_empty() && self.sequence(slot).lost_blocks > self.available() =>
                 {
                     return;
                 }

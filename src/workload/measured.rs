@@ -55,9 +55,12 @@ pub fn measured(path: &Path) -> Result<Vec<Measured>> {
             wrong(format!("a request with its times in seconds and its tokens ({cause})"))
         })?;
         let Measured { arrival_time, queued_ts, scheduled_ts, first_token_ts, last_token_ts, .. } = request;
-        let rising = queued_ts <= scheduled_ts && scheduled_ts < first_token_ts && first_token_ts <= last_token_ts;
+        let rising =
+            queued_ts <= scheduled_ts && scheduled_ts < first_token_ts && first_token_ts <= last_token_ts;
         if !(rising && arrival_time.abs() < 1e12 && queued_ts.abs() < 1e12 && last_token_ts.abs() < 1e12) {
-            return Err(wrong("queued_ts, scheduled_ts, first_token_ts and last_token_ts in this order".into()));
+            return Err(wrong(
+                "queued_ts, scheduled_ts, first_token_ts and last_token_ts in this order".into(),
+            ));
         }
         if request.input_toks == 0 || request.output_toks == 0 {
             return Err(wrong("at least one token in and one out".into()));
@@ -88,7 +91,8 @@ pub fn ticks(path: &Path) -> Result<Vec<Tick>> {
         let line = error.position().map_or(1, csv::Position::line);
         InputError::expected(format!("CSV with columns t, running, waiting ({error})")).line(line).file(path)
     })?;
-    let sound = |tick: &Tick| [tick.t, tick.running, tick.waiting].iter().all(|number| (0.0..1e9).contains(number));
+    let sound =
+        |tick: &Tick| [tick.t, tick.running, tick.waiting].iter().all(|number| (0.0..1e9).contains(number));
     match ticks.iter().position(|tick| !sound(tick)) {
         None => Ok(ticks),
         Some(bad) => {

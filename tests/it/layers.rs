@@ -26,7 +26,18 @@ fn device(hw: &Hardware) -> Device {
 
 fn attention(rows: u32, decode: bool, beside: u32, pairs: u64, entries: u64) -> Kernel {
     let (heads, kv_heads, head_dim) = (32, 8, 128);
-    Kernel::Attention(Attention { rows, heads, kv_heads, head_dim, decode, beside, pairs, entries, activations: B, kv: B })
+    Kernel::Attention(Attention {
+        rows,
+        heads,
+        kv_heads,
+        head_dim,
+        decode,
+        beside,
+        pairs,
+        entries,
+        activations: B,
+        kv: B,
+    })
 }
 
 fn decode(rows: u32, seen: u32, beside: u32) -> Kernel {
@@ -52,7 +63,8 @@ fn norm(rows: u32) -> Kernel {
 fn tables(folder: &Path) {
     let truth = device(&datasheet());
     let us = |kernel: &Kernel| truth.price(kernel).time.us();
-    let (mut dense, mut sequences) = ("layer,tokens,time_us\n".to_owned(), "layer,sequences,time_us\n".to_owned());
+    let (mut dense, mut sequences) =
+        ("layer,tokens,time_us\n".to_owned(), "layer,sequences,time_us\n".to_owned());
     let mut attended = "prefill_chunk,kv_prefill,n_decode,kv_decode,time_us\n".to_owned();
     for rows in TOKENS {
         for (name, kernel, bend) in [
@@ -126,7 +138,8 @@ fn grids_learn_what_formulas_cannot() {
     for kernel in [decode(32, 60_000, 0), decode(32, 512, 4096), norm(100_000), product(512, 4096, 11_008)] {
         assert_eq!(learned.price(&kernel).source, SourceKind::Extrapolated, "{kernel:?}");
     }
-    let [near, far] = [decode(64, 4096, 0), decode(64, 8192, 0)].map(|kernel| learned.price(&kernel).time.s());
+    let [near, far] =
+        [decode(64, 4096, 0), decode(64, 8192, 0)].map(|kernel| learned.price(&kernel).time.s());
     assert!((1.5..2.5).contains(&(far / near)), "{}", far / near);
 }
 
@@ -215,7 +228,9 @@ fn shipped_layer_fits_come_from_their_tables() {
 #[test]
 fn broken_grids_are_refused() {
     let text = LEARNED.0.text();
-    for (old, new) in [("grid: [", "grid: [1,"), ("beside: [16, 64,", "beside: [64, 16,"), ("grid: [", "grid: [999999999,")] {
+    for (old, new) in
+        [("grid: [", "grid: [1,"), ("beside: [16, 64,", "beside: [64, 16,"), ("grid: [", "grid: [999999999,")]
+    {
         let broken = text.replacen(old, new, 1);
         assert_ne!(broken, text, "{old} is in the text");
         assert!(Hardware::parse(&broken, "broken.ron").is_err(), "{new}");

@@ -54,7 +54,12 @@ fn blocks_found_again_save_computing() {
     };
     let (kept, lost) = (run(CACHING), run(None));
     assert!(lost.preemptions > 0 && kept.preemptions > 0);
-    assert!(kept.recomputed_tokens < lost.recomputed_tokens, "{} of {}", kept.recomputed_tokens, lost.recomputed_tokens);
+    assert!(
+        kept.recomputed_tokens < lost.recomputed_tokens,
+        "{} of {}",
+        kept.recomputed_tokens,
+        lost.recomputed_tokens
+    );
     assert!(kept.makespan < lost.makespan);
 }
 
@@ -181,7 +186,10 @@ fn measured_runs_that_are_none_are_refused_with_line_and_key() {
     assert_eq!(requests[1].arrival_time, 7.0);
     for (text, say) in [
         (String::new(), "at least one request"),
-        (line(7.0, 8.0) + "{}\n", "line 2: expected a request with its times in seconds and its tokens (missing field `input_toks`"),
+        (
+            line(7.0, 8.0) + "{}\n",
+            "line 2: expected a request with its times in seconds and its tokens (missing field `input_toks`",
+        ),
         (line(7.0, 3.0), "line 1: expected queued_ts"),
         (line(7.0, 8.0).replace("\"input_toks\": 5", "\"input_toks\": 0"), "at least one token"),
         (line(7.0, 8.0).replace("1787267980.5", "7.25"), "arrive before they are queued"),
@@ -225,7 +233,8 @@ fn a_missed_gate_is_exit_code_one() {
     let path = |path: &Path| path.to_str().expect("a path").to_owned();
     let run = |more: &[&str]| {
         let (scenario, requests, series) = (path(&scenario), path(&requests), path(&series));
-        let mut arguments = vec!["validate", "serving", &scenario, "--measured", &requests, "--series", &series];
+        let mut arguments =
+            vec!["validate", "serving", &scenario, "--measured", &requests, "--series", &series];
         arguments.extend(more);
         radialsim(&arguments)
     };
