@@ -11,6 +11,7 @@ use crate::cost::{Device, Limits, by_rows_name};
 use crate::error::{InputError, Result};
 use crate::hw::{Correction, Corrections, Evidence, Forest, Hardware, Source};
 use crate::kernel::{Class, Kernel};
+use statrs::statistics::{Data, Median};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What came of one kind of kernel.
@@ -173,22 +174,21 @@ fn point(call: &Call, kernel: Kernel, seconds: f64) -> Point {
     Point { beside: call.chunk.0, rows, context, kernel, seconds }
 }
 
-/// What generated tokens add to a chunk in one call: the mean over what lies before the chunk, which changes it little. No less than
+/// What generated tokens add to a chunk in one call: the median over what lies before the chunk, which matters less. No less than
 /// a hundredth of the call, so that there are logarithms.
 fn mixed(layers: &Layers) -> Result<Vec<Point>> {
-    let alone: BTreeMap<(u32, u32), f64> =
-        layers.attention.iter().filter(|call| call.decode.0 == 0).map(|c| (c.chunk, c.seconds)).collect();
-    let mut sums: BTreeMap<(u32, u32, u32), (f64, u32, Call)> = BTreeMap::new();
+    let chunks = layers.attention.iter().filter(|call| call.decode.0 == 0);
+    let alone: BTreeMap<(u32, u32), f64> = chunks.map(|call| (call.chunk, call.seconds)).collect();
+    let mut found: BTreeMap<(u32, u32, u32), (Call, Vec<f64>)> = BTreeMap::new();
     for call in layers.attention.iter().filter(|call| call.chunk.0 > 0 && call.decode.0 > 0) {
         let Some(before) = alone.get(&call.chunk) else { continue };
+        let place = (call.chunk.0, call.decode.0, call.decode.1);
         let more = (call.seconds - before).max(0.01 * call.seconds);
-        let sum = sums.entry((call.chunk.0, call.decode.0, call.decode.1)).or_insert((0.0, 0, *call));
-        *sum = (sum.0 + more, sum.1 + 1, *call);
+        found.entry(place).or_insert_with(|| (*call, Vec::new())).1.push(more);
     }
-    need(sums.len(), "mixed attention")?;
-    let mean =
-        |(sum, count, call): &(f64, u32, Call)| point(call, call.generation(), sum / f64::from(*count));
-    Ok(sums.values().map(mean).collect())
+    need(found.len(), "mixed attention")?;
+    let median = |(call, more): (Call, Vec<f64>)| point(&call, call.generation(), Data::new(more).median());
+    Ok(found.into_values().map(median).collect())
 }
 
 /// How wrong the constants are about a layer that they were not fitted to: each layer is kept aside in turn. Then they are fitted to all.

@@ -51,7 +51,7 @@ pub struct Args {
     /// Name of the fitted profile; without it, that of BASE.
     #[arg(long)]
     name: Option<String>,
-    /// One of N families is kept aside for the errors.
+    /// One of N families is kept aside for the errors; of layer tables each is, in turn.
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u64).range(2..=100))]
     hold_one_in: u64,
     /// Chooses which.
@@ -98,6 +98,10 @@ fn tables(args: &Args, folder: &Path, hardware: &mut Hardware) -> Result<String>
     }
     names.sort();
     if let Some(files) = calib::layers::find(folder, &names)? {
+        if args.share < 1.0 {
+            let wrong = InputError::expected("1 where layers of a model are fitted, of which each is kept aside in turn");
+            return Err(wrong.key("share").found(args.share).into());
+        }
         return Ok(layer_fits(&calib::fit_layers(hardware, &calib::layers::read(&files)?)?));
     }
     let mut reports: Vec<Report> = Vec::new();

@@ -87,7 +87,7 @@ struct Simulation<'a> {
     closed: ClosedForm,
     fidelity: Fidelity,
     step: SimTime,
-    /// Whether the host forms a pass while the one before runs, and how long that one ran.
+    /// Whether the host forms a pass while the one before runs, and how long that one ran once it was formed.
     overlaps: bool,
     before: SimTime,
     explain: Option<Explain<'a>>,
@@ -220,7 +220,7 @@ impl<'a> Simulation<'a> {
             _ => self.run_kernels(batch, step, observer),
         };
         let length = self.machine.now() - begin;
-        self.before = length;
+        self.before = length - step;
         self.ledger.layer_visits += lowered.layer_visits;
         self.ledger.union_bytes += u128::from(lowered.union_bytes);
         let (attention, ffn) = (self.model.attention_weight_bytes(), self.model.ffn_weight_bytes());

@@ -132,8 +132,12 @@ fn grids_learn_what_formulas_cannot() {
     near(&chunks(1, 512, 256), 1.0);
     near(&norm(512), 3.0);
     near(&product(512, 14336, 4096), 1.3);
-    assert!(fits.iter().all(|fit| fit.seen.mean < 2.0), "{fits:?}");
-    assert!(fits.iter().all(|fit| fit.held.mean < 40.0 && fit.kept.1 > 1), "{fits:?}");
+    for fit in fits {
+        let (seen, held) = (fit.seen.mean, fit.held.mean);
+        // Constants cannot follow layers that are bent one by one.
+        assert!(seen < if fit.name == "matmul" { 15.0 } else { 1.0 }, "{}: {seen}", fit.name);
+        assert!(held < 40.0 && fit.kept.1 > 1, "{}: {held}", fit.name);
+    }
     // Beyond the grid a price goes on as the formulas do, and says so.
     for kernel in [decode(32, 60_000, 0), decode(32, 512, 4096), norm(100_000), product(512, 4096, 11_008)] {
         assert_eq!(learned.price(&kernel).source, SourceKind::Extrapolated, "{kernel:?}");
@@ -193,7 +197,7 @@ fn broken_layer_tables_are_refused_with_line_and_column() {
     let whole = std::fs::read_to_string(&path).expect("written");
     for (old, new, say) in [
         ("kv_decode", "kv", "kv_decode: found prefill_chunk,kv_prefill,n_decode,kv,time_us"),
-        ("\n0,0,1,16,", "\n0,0,-1,16,", "line 2, n_decode: found -1, expected a whole number"),
+        ("\n0,0,1,16,", "\n0,0,-1,16,", ":2: n_decode: found -1, expected a whole number"),
         ("\n0,0,1,16,", "\n0,0,1,16,-", "expected microseconds above 0"),
         ("\n0,0,1,16,", "\n0,0,1,16,3,", "CSV with a header"),
     ] {
@@ -221,7 +225,7 @@ fn shipped_layer_fits_come_from_their_tables() {
         let Some(folder) = crate::data(&format!("timings/{folder}")) else { return };
         let mut hw = Hardware::datasheet(name).expect("a shipped profile");
         fit_layers(&mut hw, &layers::read(&files(&folder)).expect("tables")).expect("a fit");
-        assert_eq!(hw.text(), shipped.text(), "{name}");
+        assert!(hw.text() == shipped.text(), "{name} is another fit: run scripts/validation/serving");
     }
 }
 
