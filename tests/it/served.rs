@@ -53,13 +53,10 @@ fn blocks_found_again_save_computing() {
         lab.run(&spaced(lab.trace(&method("Dense"), 16, 8, 32, 1), 25_000.0))
     };
     let (kept, lost) = (run(CACHING), run(None));
-    assert!(lost.preemptions > 0 && kept.preemptions > 0);
-    assert!(
-        kept.recomputed_tokens < lost.recomputed_tokens,
-        "{} of {}",
-        kept.recomputed_tokens,
-        lost.recomputed_tokens
-    );
+    assert!(lost.preemptions > 0);
+    assert_eq!((kept.preemptions, kept.output_tokens), (lost.preemptions, lost.output_tokens));
+    let (few, many) = (kept.recomputed_tokens, lost.recomputed_tokens);
+    assert!(5 * few < 4 * many, "{few} of {many}");
     assert!(kept.makespan < lost.makespan);
 }
 
