@@ -48,7 +48,7 @@ pub struct Report {
 }
 
 /// A fit that explains less of how times differ has been fed with noise; real tables reach 99 %.
-const LEAST_EXPLAINED: f64 = 0.5;
+pub(super) const LEAST_EXPLAINED: f64 = 0.5;
 
 /// How trees are grown: compared under seed 0 of the split, settled under the seeds 1 and 2 (`docs/VALIDATION.md`); sized so that three operators fit in a profile of 256 KB.
 fn settings(operator: Operator) -> Settings {
@@ -218,7 +218,7 @@ fn errors(device: &Device, rows: &[&Row], operator: Operator) -> Result<Errors> 
     Errors::of(pairs).ok_or_else(|| -> Error { InputError::expected("rows").key(operator.name()).into() })
 }
 
-fn variance(values: impl Iterator<Item = f64>) -> f64 {
+pub(super) fn variance(values: impl Iterator<Item = f64>) -> f64 {
     let values: Vec<f64> = values.collect();
     let mean = values.iter().sum::<f64>() / values.len().max(1) as f64;
     values.iter().map(|value| (value - mean) * (value - mean)).sum::<f64>() / values.len().max(1) as f64

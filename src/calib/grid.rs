@@ -4,7 +4,7 @@
 
 use super::constants;
 use super::error::Errors;
-use super::fit::{range, thin};
+use super::fit::{LEAST_EXPLAINED, range, thin, variance};
 use super::layers::{Call, Layers};
 use super::rows::Row;
 use crate::cost::{Device, Limits, by_rows_name};
@@ -218,32 +218,40 @@ fn pairs(hw: &Hardware, points: &[Point]) -> Result<Vec<(f64, f64)>> {
 
 /// A grid beside the formulas. Each inner number of rows, entries and rows beside is kept aside in turn, then all are taken.
 fn grid(hw: &mut Hardware, slot: &Slot, points: &[Point], layers: &Layers) -> Result<Fitted> {
-    need(points.len(), slot.name())?;
     let of: [fn(&Point) -> u32; 3] = [|point| point.beside, |point| point.rows, |point| point.context];
+    let values = of.map(|axis| points.iter().map(axis).collect::<BTreeSet<u32>>());
+    // A kernel that has no entries or rows beside has 0 of them.
+    let enough = |values: &BTreeSet<u32>| values.len() >= 3 || values.iter().eq([&0]);
+    if !values.iter().all(enough) {
+        let [beside, rows, context] = values.map(|values| values.len());
+        let found = format!("{rows} of rows, {context} of entries, {beside} of rows beside");
+        let wrong = InputError::expected("a grid of at least 3 numbers each").key(slot.name());
+        return Err(wrong.found(found).into());
+    }
     let (mut constants, mut held, mut times) = (Vec::new(), Vec::new(), 0);
     let physical = Device::new(hw, Limits::default())?;
-    for axis in of {
-        let values: BTreeSet<u32> = points.iter().map(axis).collect();
-        let inner: Vec<u32> = values.iter().copied().skip(1).take(values.len().saturating_sub(2)).collect();
-        for value in inner {
+    for (axis, values) in of.into_iter().zip(&values) {
+        for &value in values.iter().skip(1).take(values.len().saturating_sub(2)) {
             let (kept, rest): (Vec<Point>, Vec<Point>) =
                 points.iter().partition(|point| axis(point) == value);
             let mut without = hw.clone();
             slot.put(&mut without, correction(&physical, &rest, layers));
-            let device = Device::new(&without, Limits::default())?;
+            constants.extend(kept.iter().map(|point| (physical.physical(&point.kernel).time.s(), point.seconds)));
+            held.extend(pairs(&without, &kept)?);
             times += 1;
-            for point in kept {
-                constants.push((physical.physical(&point.kernel).time.s(), point.seconds));
-                held.push((device.price(&point.kernel).time.s(), point.seconds));
-            }
         }
     }
-    slot.put(hw, correction(&physical, points, layers));
-    let device = Device::new(hw, Limits::default())?;
-    let seen = points.iter().map(|point| (device.price(&point.kernel).time.s(), point.seconds)).collect();
-    let fitted = fitted(slot.name(), points.len(), ("number", times), [constants, held, seen])?;
     let mut correction = correction(&physical, points, layers);
-    state(&mut correction.evidence, &fitted, points.iter().map(|point| point.seconds));
+    slot.put(hw, correction.clone());
+    let explained = 1.0 - variance(held.iter().map(|(said, was)| libm::log(was / said)))
+        / variance(held.iter().map(|(_, was)| libm::log(*was))).max(1e-30);
+    if explained < LEAST_EXPLAINED {
+        let found = format!("{:.0} % of the variance of log time explained", 100.0 * explained.max(0.0));
+        return Err(InputError::expected("times that depend on shapes").key(slot.name()).found(found).into());
+    }
+    let seen = pairs(hw, points)?;
+    let fitted = fitted(slot.name(), points.len(), ("number", times), [constants, held, seen])?;
+    state(&mut correction.evidence, &fitted, explained);
     slot.put(hw, correction);
     Ok(fitted)
 }
@@ -254,8 +262,9 @@ fn correction(device: &Device, points: &[Point], layers: &Layers) -> Correction 
     const MOST: usize = 96;
     let values = |of: fn(&Point) -> u32| points.iter().map(of).collect::<BTreeSet<u32>>();
     let rows: Vec<u32> = thin(values(|point| point.rows).into_iter().collect(), MOST);
-    let some =
-        |values: BTreeSet<u32>| -> Vec<u32> { values.into_iter().filter(|&value| value > 0).collect() };
+    let some = |values: BTreeSet<u32>| -> Vec<u32> {
+        thin(values.into_iter().filter(|&value| value > 0).collect(), MOST)
+    };
     let (context, beside) = (some(values(|point| point.context)), some(values(|point| point.beside)));
     let left = |point: &Point| libm::log(point.seconds / device.physical(&point.kernel).time.s());
     let said: BTreeMap<[u32; 3], f64> =
@@ -313,7 +322,7 @@ fn fitted(
 }
 
 /// Writes what a fit came to into the profile.
-fn state(evidence: &mut Evidence, fitted: &Fitted, seconds: impl Iterator<Item = f64>) {
+fn state(evidence: &mut Evidence, fitted: &Fitted, explained: f64) {
     let round = |value: f64| (value * 1e3).round() / 1e3;
     let (what, times) = fitted.kept;
     evidence.held_rows = fitted.held.rows as u64;
@@ -321,10 +330,5 @@ fn state(evidence: &mut Evidence, fitted: &Fitted, seconds: impl Iterator<Item =
     evidence.held_error = round(fitted.held.mean);
     evidence.held_bias = round(fitted.held.bias);
     evidence.held_p90 = round(fitted.held.p90);
-    let logs: Vec<f64> = seconds.map(libm::log).collect();
-    let mean = logs.iter().sum::<f64>() / logs.len().max(1) as f64;
-    let variance = logs.iter().map(|log| (log - mean) * (log - mean)).sum::<f64>() / logs.len().max(1) as f64;
-    // Of errors this small, the mean square of the logarithm is near that of the relative error.
-    let left = fitted.held.mean * fitted.held.mean * 1e-4;
-    evidence.explained = round((1.0 - left / variance.max(1e-30)).max(0.0));
+    evidence.explained = round(explained);
 }

@@ -229,6 +229,27 @@ fn shipped_layer_fits_come_from_their_tables() {
     }
 }
 
+/// Times that belong to other shapes, and grids with too few numbers.
+#[test]
+fn tables_that_explain_nothing_are_refused() {
+    let folder = tempfile::tempdir().expect("a folder");
+    tables(folder.path());
+    let path = folder.path().join("llama31_8b_attention.csv");
+    let whole = std::fs::read_to_string(&path).expect("written");
+    let refuse = |text: String, say: &str| {
+        std::fs::write(&path, text).expect("written");
+        let read = layers::read(&files(folder.path())).expect("tables");
+        let error = fit_layers(&mut datasheet(), &read).expect_err(say).to_string();
+        assert!(error.contains(say), "{error}");
+    };
+    let (header, rows) = whole.split_once('\n').expect("a header");
+    let rows: Vec<(&str, &str)> = rows.lines().map(|row| row.rsplit_once(',').expect("a time")).collect();
+    let shuffled = (0..).zip(&rows).map(|(row, (shape, _))| format!("\n{shape},{}", rows[row * 101 % rows.len()].1));
+    refuse(header.to_owned() + &shuffled.collect::<String>(), "of the variance of log time explained");
+    let few = whole.lines().filter(|row| !row.starts_with("0,") || row.starts_with("0,0,1,") || row.starts_with("0,0,4,"));
+    refuse(few.collect::<Vec<_>>().join("\n"), "2 of rows");
+}
+
 #[test]
 fn broken_grids_are_refused() {
     let text = LEARNED.0.text();
