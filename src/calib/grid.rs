@@ -236,15 +236,17 @@ fn grid(hw: &mut Hardware, slot: &Slot, points: &[Point], layers: &Layers) -> Re
                 points.iter().partition(|point| axis(point) == value);
             let mut without = hw.clone();
             slot.put(&mut without, correction(&physical, &rest, layers));
-            constants.extend(kept.iter().map(|point| (physical.physical(&point.kernel).time.s(), point.seconds)));
+            constants
+                .extend(kept.iter().map(|point| (physical.physical(&point.kernel).time.s(), point.seconds)));
             held.extend(pairs(&without, &kept)?);
             times += 1;
         }
     }
     let mut correction = correction(&physical, points, layers);
     slot.put(hw, correction.clone());
-    let explained = 1.0 - variance(held.iter().map(|(said, was)| libm::log(was / said)))
-        / variance(held.iter().map(|(_, was)| libm::log(*was))).max(1e-30);
+    let explained = 1.0
+        - variance(held.iter().map(|(said, was)| libm::log(was / said)))
+            / variance(held.iter().map(|(_, was)| libm::log(*was))).max(1e-30);
     if explained < LEAST_EXPLAINED {
         let found = format!("{:.0} % of the variance of log time explained", 100.0 * explained.max(0.0));
         return Err(InputError::expected("times that depend on shapes").key(slot.name()).found(found).into());

@@ -99,7 +99,9 @@ fn tables(args: &Args, folder: &Path, hardware: &mut Hardware) -> Result<String>
     names.sort();
     if let Some(files) = calib::layers::find(folder, &names)? {
         if args.share < 1.0 {
-            let wrong = InputError::expected("1 where layers of a model are fitted, of which each is kept aside in turn");
+            let wrong = InputError::expected(
+                "1 where layers of a model are fitted, of which each is kept aside in turn",
+            );
             return Err(wrong.key("share").found(args.share).into());
         }
         return Ok(layer_fits(&calib::fit_layers(hardware, &calib::layers::read(&files)?)?));

@@ -123,8 +123,15 @@ impl Corrections {
 
     /// All of them, to be changed.
     pub fn all_mut(&mut self) -> impl Iterator<Item = &mut Correction> {
-        let Corrections { gemm, context_attention, generation_attention, chunk_attention, mixed_attention, by_rows, .. } =
-            self;
+        let Corrections {
+            gemm,
+            context_attention,
+            generation_attention,
+            chunk_attention,
+            mixed_attention,
+            by_rows,
+            ..
+        } = self;
         let five = [gemm, context_attention, generation_attention, chunk_attention, mixed_attention];
         five.into_iter().flatten().chain(by_rows.values_mut())
     }

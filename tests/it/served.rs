@@ -87,7 +87,7 @@ fn a_whole_prompt_waits_for_all_its_blocks() {
         let mut trace = lab.trace(&method("Dense"), 2, 40, 4, 1);
         trace.requests[1].arrival = SimTime::from_us(10.0);
         let ledger = lab.run(&trace);
-        let at = |id| ledger.requests.iter().find(|request| request.id == id).expect("both end").clone();
+        let at = |id| *ledger.requests.iter().find(|request| request.id == id).expect("both end");
         at(1).scheduled < at(0).last
     };
     assert!(begun(Admission::AsItComes));
