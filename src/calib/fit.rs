@@ -48,7 +48,7 @@ pub struct Report {
 }
 
 /// A fit that explains less of how times differ has been fed with noise; real tables reach 99 %.
-const LEAST_EXPLAINED: f64 = 0.5;
+pub(super) const LEAST_EXPLAINED: f64 = 0.5;
 
 /// How trees are grown: compared under seed 0 of the split, settled under the seeds 1 and 2 (`docs/VALIDATION.md`); sized so that three operators fit in a profile of 256 KB.
 fn settings(operator: Operator) -> Settings {
@@ -133,7 +133,8 @@ pub fn fit(hw: &mut Hardware, table: &Table, how: &Fit) -> Result<Report> {
     };
     let (rows, context) = anchors(&fitted);
     let range = range(&fitted);
-    *slot(hw, operator) = Some(Correction { evidence, range, rows, context, forest });
+    *slot(hw, operator) =
+        Some(Correction { evidence, range, rows, context, beside: Vec::new(), grid: Vec::new(), forest });
 
     let with = Device::new(hw, Limits::default())?;
     let before: f64 = variance(held.iter().map(|row| libm::log(row.seconds)));
@@ -174,13 +175,11 @@ pub fn transfer(from: &Hardware, to: &mut Hardware, error: f64) -> Result<()> {
         return Err(wrong.key("corrections").found("none").into());
     };
     corrections.transferred_from = Some(from.name.clone());
-    let lend = |correction: &mut Option<Correction>| {
-        if let Some(correction) = correction {
-            let evidence = &mut correction.evidence;
-            evidence.held_p90 *= (error / evidence.held_error.max(1e-9)).max(1.0);
-            evidence.held_error = evidence.held_error.max(error);
-        }
-    };
+    for correction in corrections.all_mut() {
+        let evidence = &mut correction.evidence;
+        evidence.held_p90 *= (error / evidence.held_error.max(1e-9)).max(1.0);
+        evidence.held_error = evidence.held_error.max(error);
+    }
     for operator in [Operator::Gemm, Operator::ContextAttention, Operator::GenerationAttention] {
         let class = class(operator);
         let lent = constants::of_class(&mut from.clone(), class).clone();
@@ -193,9 +192,6 @@ pub fn transfer(from: &Hardware, to: &mut Hardware, error: f64) -> Result<()> {
             number.source = Source::Assumed(words);
         }
     }
-    lend(&mut corrections.gemm);
-    lend(&mut corrections.context_attention);
-    lend(&mut corrections.generation_attention);
     to.corrections = Some(corrections);
     Ok(())
 }
@@ -222,7 +218,7 @@ fn errors(device: &Device, rows: &[&Row], operator: Operator) -> Result<Errors> 
     Errors::of(pairs).ok_or_else(|| -> Error { InputError::expected("rows").key(operator.name()).into() })
 }
 
-fn variance(values: impl Iterator<Item = f64>) -> f64 {
+pub(super) fn variance(values: impl Iterator<Item = f64>) -> f64 {
     let values: Vec<f64> = values.collect();
     let mean = values.iter().sum::<f64>() / values.len().max(1) as f64;
     values.iter().map(|value| (value - mean) * (value - mean)).sum::<f64>() / values.len().max(1) as f64
@@ -251,14 +247,14 @@ fn anchors(rows: &[&Row]) -> (Vec<u32>, Vec<f64>) {
     (counts, contexts.into_iter().map(|twice| twice as f64 / 2.0).collect())
 }
 
-fn thin<T: Copy>(all: Vec<T>, most: usize) -> Vec<T> {
+pub(super) fn thin<T: Copy>(all: Vec<T>, most: usize) -> Vec<T> {
     if all.len() <= most {
         return all;
     }
     (0..most).map(|index| all[index * (all.len() - 1) / (most - 1)]).collect()
 }
 
-fn range(rows: &[&Row]) -> BTreeMap<String, (f64, f64)> {
+pub(super) fn range(rows: &[&Row]) -> BTreeMap<String, (f64, f64)> {
     let mut out: BTreeMap<String, (f64, f64)> = BTreeMap::new();
     for row in rows {
         for (name, value) in numbers(&row.kernel).0 {

@@ -66,6 +66,7 @@ impl Operator {
                     kv_heads: u16::try_from(kv_heads).ok()?,
                     head_dim: u16::try_from(head_dim).ok()?,
                     decode: self == Operator::GenerationAttention,
+                    beside: 0,
                     pairs,
                     entries: batch * (length + step),
                     activations,

@@ -188,7 +188,7 @@ fn attention(out: &mut Vec<Probe>) {
             let (s, r, b) = (u64::from(sequences), u64::from(rows), u64::from(before));
             let (activations, kv) = (ACTIVATIONS, ACTIVATIONS);
             let (pairs, entries) = (s * (r * b + r * (r + 1) / 2), s * (b + r));
-            let rows = sequences * rows;
+            let (rows, beside) = (sequences * rows, 0);
             let shape =
                 Attention { rows, heads, kv_heads, head_dim, decode, pairs, entries, activations, kv };
             Probe { kernel: Kernel::Attention(shape), sequences }

@@ -4,7 +4,7 @@ use super::print;
 use radialsim::calib::{self, Fit, Operator, Report};
 use radialsim::error::{Error, InputError, Result};
 use radialsim::hw::Hardware;
-use radialsim::report::{Staged, fits};
+use radialsim::report::{Staged, fits, layer_fits};
 use std::path::{Path, PathBuf};
 
 /// The kind of a table.
@@ -35,7 +35,8 @@ pub struct Args {
     /// The profile to begin with: a file, or the name of a shipped one. Its datasheet numbers stay.
     #[arg(long, value_name = "BASE")]
     hw: String,
-    /// Folder with tables `gemm*`, `context_attention*`, `generation_attention*` (.csv or .parquet).
+    /// Folder with tables `gemm*`, `context_attention*`, `generation_attention*` (.csv or .parquet), or with `MODEL_dense.csv`,
+    /// `MODEL_per_sequence.csv` and `MODEL_attention.csv` of LLMServingSim.
     #[arg(long, value_name = "DIR", required_unless_present = "from")]
     data: Option<PathBuf>,
     /// Lends what was fitted for this profile to BASE, instead of fitting.
@@ -50,7 +51,7 @@ pub struct Args {
     /// Name of the fitted profile; without it, that of BASE.
     #[arg(long)]
     name: Option<String>,
-    /// One of N families is kept aside for the errors.
+    /// One of N families is kept aside for the errors; of layer tables each is, in turn.
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u64).range(2..=100))]
     hold_one_in: u64,
     /// Chooses which.
@@ -81,22 +82,31 @@ pub fn run(args: &Args) -> Result<()> {
         calib::transfer(&Hardware::resolve(from)?, &mut hardware, error)?;
     }
     if let Some(data) = &args.data {
-        print(&fits(&tables(args, data, &mut hardware)?))?;
+        print(&tables(args, data, &mut hardware)?)?;
     }
     let Some(staged) = staged else { return Ok(()) };
     let text = hardware.text();
     staged.finish(|out| out.write_all(text.as_bytes()))
 }
 
-/// Fits every table of the folder.
-fn tables(args: &Args, folder: &Path, hardware: &mut Hardware) -> Result<Vec<Report>> {
+/// Fits every table of the folder. Returns the errors as a text.
+fn tables(args: &Args, folder: &Path, hardware: &mut Hardware) -> Result<String> {
     let how = Fit { hold_one_in: args.hold_one_in, seed: args.seed, share: args.share };
     let mut names = Vec::new();
     for entry in std::fs::read_dir(folder).map_err(Error::io(folder, "read"))? {
         names.push(entry.map_err(Error::io(folder, "read"))?.path());
     }
     names.sort();
-    let mut reports = Vec::new();
+    if let Some(files) = calib::layers::find(folder, &names)? {
+        if args.share < 1.0 {
+            let wrong = InputError::expected(
+                "1 where layers of a model are fitted, of which each is kept aside in turn",
+            );
+            return Err(wrong.key("share").found(args.share).into());
+        }
+        return Ok(layer_fits(&calib::fit_layers(hardware, &calib::layers::read(&files)?)?));
+    }
+    let mut reports: Vec<Report> = Vec::new();
     for (operator, stem) in Operator::ALL {
         let fits = |path: &&PathBuf| {
             let name = path.file_name().unwrap_or_default().to_string_lossy();
@@ -116,5 +126,5 @@ fn tables(args: &Args, folder: &Path, hardware: &mut Hardware) -> Result<Vec<Rep
         let wrong = "tables gemm*, context_attention* or generation_attention* (.csv, .parquet)";
         return Err(InputError::expected(wrong).file(folder).into());
     }
-    Ok(reports)
+    Ok(fits(&reports))
 }

@@ -13,14 +13,27 @@ use crate::hw::{Correction, Hardware};
 use crate::kernel::{Attention, Class, GROUP_SLICE, Kernel};
 use crate::units::{Dtype, SimTime, SourceKind};
 use forest::Nodes;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, RwLock};
-use table::Table;
+use table::{Anchors, Table};
 
 pub(crate) use table::length;
 
 /// Tables kept at a time; a model has about ten families.
 const MOST_TABLES: usize = 4096;
+
+/// The one gather that is measured by its rows.
+const EMBED: &str = "embed_rows";
+/// How the names of products begin.
+const PRODUCT: &str = "matmul_";
+
+/// The name under which a profile keeps what was measured of a kernel over its rows.
+pub(crate) fn by_rows_name(kernel: &Kernel) -> String {
+    match kernel {
+        Kernel::MatMul { inner, columns, .. } => format!("{PRODUCT}{inner}x{columns}"),
+        other => other.name().to_owned(),
+    }
+}
 
 /// The corrections of a device, by operator.
 #[derive(Clone, Debug, Default)]
@@ -28,6 +41,10 @@ pub(super) struct Corrected {
     gemm: Option<Arc<Operator>>,
     context: Option<Arc<Operator>>,
     generation: Option<Arc<Operator>>,
+    chunk: Option<Arc<Operator>>,
+    mixed: Option<Arc<Operator>>,
+    by_rows: Arc<BTreeMap<String, Arc<Operator>>>,
+    fused: Arc<[String]>,
     transferred: bool,
 }
 
@@ -35,21 +52,29 @@ pub(super) struct Corrected {
 struct Operator {
     correction: Correction,
     nodes: Nodes,
+    anchors: Anchors,
     tables: RwLock<HashMap<Kernel, Arc<Table>>>,
 }
 
 impl Corrected {
     pub(super) fn new(hw: &Hardware) -> Self {
         let Some(all) = &hw.corrections else { return Corrected::default() };
-        let operator = |correction: &Option<Correction>| {
-            let correction = correction.clone()?;
-            let nodes = Nodes::new(&correction.forest);
-            Some(Arc::new(Operator { correction, nodes, tables: RwLock::default() }))
+        let operator = |correction: &Correction, anchors| {
+            let (correction, nodes) = (correction.clone(), Nodes::new(&correction.forest));
+            Arc::new(Operator { correction, nodes, anchors, tables: RwLock::default() })
         };
+        let of = |correction: &Option<Correction>, anchors| {
+            correction.as_ref().map(|correction| operator(correction, anchors))
+        };
+        let named = |(name, correction): (&String, _)| (name.clone(), operator(correction, Anchors::Rows));
         Corrected {
-            gemm: operator(&all.gemm),
-            context: operator(&all.context_attention),
-            generation: operator(&all.generation_attention),
+            gemm: of(&all.gemm, Anchors::Rows),
+            context: of(&all.context_attention, Anchors::Sequences),
+            generation: of(&all.generation_attention, Anchors::Sequences),
+            chunk: of(&all.chunk_attention, Anchors::Chunk),
+            mixed: of(&all.mixed_attention, Anchors::Sequences),
+            by_rows: Arc::new(all.by_rows.iter().map(named).collect()),
+            fused: all.fused.clone().into(),
             transferred: all.transferred_from.is_some(),
         }
     }
@@ -62,37 +87,71 @@ impl Corrected {
         kernel: &Kernel,
         physical: SimTime,
     ) -> Option<(SimTime, SourceKind)> {
+        if self.fused.iter().any(|name| name == kernel.name()) {
+            return Some((SimTime::ZERO, self.source(true)));
+        }
+        let kernel = &self.alone(kernel);
         let operator = match kernel {
-            Kernel::MatMul { .. } | Kernel::GroupedMatMul { .. } => &self.gemm,
-            Kernel::Attention(shape) if shape.decode => &self.generation,
-            Kernel::Attention(_) => &self.context,
-            _ => return None,
+            Kernel::MatMul { .. } | Kernel::GroupedMatMul { .. } if self.gemm.is_some() => self.gemm.as_ref(),
+            Kernel::Attention(shape) if shape.beside > 0 => self.mixed.as_ref(),
+            Kernel::Attention(shape) if shape.decode => self.generation.as_ref(),
+            Kernel::Attention(_) => self.chunk.as_ref().or(self.context.as_ref()),
+            other => self.by_rows.get(&by_rows_name(&plain(other))),
         };
-        let operator = operator.as_deref()?;
+        let Some(operator) = operator else {
+            // Beside products that were measured one by one, another is a guess.
+            let guess = kernel.class() == Class::MatMul && self.measures_products();
+            return guess.then_some((physical, SourceKind::Extrapolated));
+        };
         let plain = plain(kernel);
         if empty(&plain) {
             return None;
         }
         let time = operator.table(device, &plain).time(device, &plain);
-        let source = match (operator.covers(&plain) && plain == *kernel, self.transferred) {
-            (false, _) => SourceKind::Extrapolated,
-            (true, true) => SourceKind::Transferred,
-            (true, false) => SourceKind::Fitted,
-        };
+        let source = self.source(operator.covers(&plain) && plain == *kernel);
         // A grouped product costs at least a plain one of its padded rows, and at least what its own weights cost.
         let least = if plain == *kernel { SimTime::ZERO } else { physical };
         Some((time.max(least), source))
     }
 
+    fn measures_products(&self) -> bool {
+        self.by_rows.keys().any(|name| name.starts_with(PRODUCT))
+    }
+
+    fn source(&self, covered: bool) -> SourceKind {
+        match (covered, self.transferred) {
+            (false, _) => SourceKind::Extrapolated,
+            (true, true) => SourceKind::Transferred,
+            (true, false) => SourceKind::Fitted,
+        }
+    }
+
+    /// The kernel, without what is beside it where nobody measured what that changes.
+    fn alone(&self, kernel: &Kernel) -> Kernel {
+        match *kernel {
+            Kernel::Attention(shape) if self.mixed.is_none() => {
+                Kernel::Attention(Attention { beside: 0, ..shape })
+            }
+            other => other,
+        }
+    }
+
     /// Mean absolute error in percent of the correction for a class, where there is one.
     pub(super) fn error(&self, class: Class) -> Option<f64> {
-        let operator = match class {
-            Class::MatMul => &self.gemm,
-            Class::PrefillAttention => &self.context,
-            Class::DecodeAttention => &self.generation,
-            Class::Elementwise | Class::Gather => return None,
+        let error = |operator: &Arc<Operator>| operator.correction.evidence.held_error;
+        let largest = |of: fn(&str) -> bool| {
+            let of_class = self.by_rows.iter().filter(|(name, _)| of(name));
+            of_class.map(|(_, operator)| error(operator)).reduce(f64::max)
         };
-        operator.as_deref().map(|operator| operator.correction.evidence.held_error)
+        match class {
+            Class::MatMul => {
+                self.gemm.as_ref().map(error).or_else(|| largest(|name| name.starts_with(PRODUCT)))
+            }
+            Class::PrefillAttention => self.chunk.as_ref().or(self.context.as_ref()).map(error),
+            Class::DecodeAttention => self.generation.as_ref().map(error),
+            Class::Elementwise => largest(|name| name != EMBED && !name.starts_with(PRODUCT)),
+            Class::Gather => largest(|name| name == EMBED),
+        }
     }
 }
 
@@ -111,7 +170,7 @@ fn empty(kernel: &Kernel) -> bool {
     match *kernel {
         Kernel::MatMul { rows, inner, columns, .. } => rows == 0 || inner == 0 || columns == 0,
         Kernel::Attention(shape) => shape.rows == 0 || shape.pairs == 0,
-        _ => true,
+        _ => table::rows(kernel).is_none_or(|rows| rows == 0),
     }
 }
 
@@ -121,7 +180,7 @@ impl Operator {
         if let Some(table) = self.tables.read().ok().and_then(|tables| tables.get(&family).cloned()) {
             return table;
         }
-        let table = Arc::new(Table::new(device, &family, &self.correction, &self.nodes));
+        let table = Arc::new(Table::new(device, &family, &self.correction, &self.nodes, self.anchors));
         if let Ok(mut tables) = self.tables.write() {
             if tables.len() >= MOST_TABLES {
                 tables.clear();
@@ -151,16 +210,28 @@ pub(crate) fn numbers(kernel: &Kernel) -> (Vec<(&'static str, f64)>, bool) {
             let named = named.map(|(name, value)| (name, f64::from(value))).to_vec();
             (named, half(weights) && half(activations) && dense)
         }
-        Kernel::Attention(Attention { rows, heads, kv_heads, head_dim, pairs, activations, kv, .. }) => {
+        Kernel::Attention(shape) => {
+            let Attention { rows, heads, kv_heads, head_dim, beside, pairs, activations, kv, .. } = shape;
             let rows = f64::from(rows.max(1));
-            let named = vec![
+            let mut named = vec![
                 ("rows", rows),
                 ("context", pairs as f64 / rows),
                 ("heads", heads.into()),
                 ("kv_heads", kv_heads.into()),
                 ("head_dim", head_dim.into()),
             ];
+            named.extend((beside > 0).then_some(("beside", beside.into())));
             (named, half(activations) && half(kv))
+        }
+        Kernel::Embed { rows, width, activations, .. }
+        | Kernel::Norm { rows, width, activations, .. }
+        | Kernel::Activation { rows, width, activations, .. }
+        | Kernel::Sample { rows, vocabulary: width, activations } => {
+            (vec![("rows", rows.into()), ("width", width.into())], half(activations))
+        }
+        Kernel::Rope { rows, heads, head_dim, activations } => {
+            let named = [("rows", rows), ("heads", heads), ("head_dim", head_dim)];
+            (named.map(|(name, value)| (name, f64::from(value))).to_vec(), half(activations))
         }
         _ => (Vec::new(), false),
     }
@@ -169,10 +240,7 @@ pub(crate) fn numbers(kernel: &Kernel) -> (Vec<(&'static str, f64)>, bool) {
 /// A kernel without what its table runs over.
 fn family(kernel: &Kernel) -> Kernel {
     match *kernel {
-        Kernel::MatMul { inner, columns, weights, activations, density, .. } => {
-            Kernel::MatMul { rows: 0, inner, columns, weights, activations, density }
-        }
         Kernel::Attention(shape) => Kernel::Attention(Attention { rows: 0, pairs: 0, entries: 0, ..shape }),
-        other => other,
+        _ => table::with_rows(kernel, 0),
     }
 }

@@ -10,7 +10,7 @@ mod features;
 mod measured;
 mod tiles;
 
-pub(crate) use corrected::{length, numbers};
+pub(crate) use corrected::{by_rows_name, length, numbers};
 
 pub use cache::{FoldHasher, PriceCache};
 pub use device::{Device, Limits};

@@ -228,6 +228,7 @@ impl<'a, 'b, 'c> Work<'a, 'b, 'c> {
             kv_heads: model.kv_heads as u16,
             head_dim: model.head_dim as u16,
             decode,
+            beside: 0,
             pairs,
             entries,
             activations: ACTIVATIONS,
@@ -333,7 +334,8 @@ impl<'a, 'b, 'c> Work<'a, 'b, 'c> {
             parts.push((cache.buffer(shard), self.ops.list(numbers), count));
         }
         let pairs = rows.iter().map(|(_, _, visit)| u64::from(visit.entry) + 1).sum();
-        let shape = self.shape(rows.len() as u32, decode, pairs, entries);
+        let beside = if decode { (visits.len() - rows.len()) as u32 } else { 0 };
+        let shape = Attention { beside, ..self.shape(rows.len() as u32, decode, pairs, entries) };
         self.ops.attention(shape, &parts, queries, to)
     }
 

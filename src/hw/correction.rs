@@ -21,6 +21,18 @@ pub struct Corrections {
     /// Attention of generated tokens.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub generation_attention: Option<Correction>,
+    /// Attention of a chunk of one prompt: over rows of the chunk, and over its older entries and one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub chunk_attention: Option<Correction>,
+    /// Attention of generated tokens in one call with rows of prompts, beyond what the prompts take alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mixed_attention: Option<Correction>,
+    /// Kernels over their rows, by name; products with their inner width and columns: `matmul_4096x6144`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub by_rows: BTreeMap<String, Correction>,
+    /// Kernels that the measured software runs inside others, whose measured times hold theirs.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub fused: Vec<String>,
 }
 
 /// How far the times of an operator lie from the formulas of [`crate::cost`], learned from measured rows.
@@ -35,6 +47,13 @@ pub struct Correction {
     pub rows: Vec<u32>,
     /// Entries that a row sees, on average, at which it is evaluated; empty for matrix products.
     pub context: Vec<f64>,
+    /// Rows of prompts in the same call at which it is evaluated; only for mixed attention.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub beside: Vec<u32>,
+    /// The logarithm of measured over computed time at each of `beside`, `rows`, `context`, the last one fastest, in ten-thousandths,
+    /// where shapes were measured on a grid; empty where the forest says it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub grid: Vec<i32>,
     /// The logarithm of measured over computed time.
     pub forest: Forest,
 }
@@ -62,7 +81,7 @@ pub struct Evidence {
 }
 
 /// A sum of regression trees.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Forest {
     /// Thresholds of each feature, rising.
@@ -90,13 +109,31 @@ const LARGEST_LEAF: i32 = 100_000;
 
 impl Corrections {
     /// The corrections there are, with their names.
-    pub fn named(&self) -> impl Iterator<Item = (&'static str, &Correction)> {
+    pub fn named(&self) -> impl Iterator<Item = (&str, &Correction)> {
         let all = [
             ("gemm", &self.gemm),
             ("context_attention", &self.context_attention),
             ("generation_attention", &self.generation_attention),
+            ("chunk_attention", &self.chunk_attention),
+            ("mixed_attention", &self.mixed_attention),
         ];
-        all.into_iter().filter_map(|(name, correction)| Some((name, correction.as_ref()?)))
+        let all = all.into_iter().filter_map(|(name, correction)| Some((name, correction.as_ref()?)));
+        all.chain(self.by_rows.iter().map(|(name, correction)| (name.as_str(), correction)))
+    }
+
+    /// All of them, to be changed.
+    pub fn all_mut(&mut self) -> impl Iterator<Item = &mut Correction> {
+        let Corrections {
+            gemm,
+            context_attention,
+            generation_attention,
+            chunk_attention,
+            mixed_attention,
+            by_rows,
+            ..
+        } = self;
+        let five = [gemm, context_attention, generation_attention, chunk_attention, mixed_attention];
+        five.into_iter().flatten().chain(by_rows.values_mut())
     }
 
     /// Refuses what no fit writes; `features` are those of each operator.
@@ -132,6 +169,16 @@ impl Correction {
         let finite = context.iter().all(|value| value.is_finite() && *value > 0.0);
         if context.len() == 1 || context.len() > Self::MOST_ANCHORS || !rising || !finite {
             return Err(("context", "none, or 2 to 128 rising numbers above 0"));
+        }
+        let beside = &self.beside;
+        if beside.len() == 1 || beside.first() == Some(&0) || !beside.windows(2).all(|pair| pair[0] < pair[1])
+        {
+            return Err(("beside", "none, or at least 2 rising numbers above 0"));
+        }
+        let cells = beside.len().max(1) * rows.len() * context.len().max(1);
+        let small = self.grid.iter().all(|value| value.abs() <= LARGEST_LEAF);
+        if !(self.grid.is_empty() || self.grid.len() == cells && small) {
+            return Err(("grid", "none, or a number for each of beside, rows and context"));
         }
         self.forest.check().map_err(|expected| ("forest", expected))
     }

@@ -36,7 +36,9 @@ const SHIPPED: &[(&str, &str)] = shipped! {
     "nvidia-l4"
     "nvidia-t4"
     "nvidia-rtx-pro-6000"
+    "nvidia-rtx-pro-6000.fitted"
     "nvidia-rtx-4090"
+    "nvidia-rtx-4090.fitted"
     "nvidia-jetson-orin"
     "amd-mi300x"
     "amd-mi250"
@@ -121,7 +123,7 @@ impl Hardware {
         // Nothing in a profile can fail to be written: strings, numbers, lists.
         let body = ron::ser::to_string_pretty(self, style.struct_names(false)).unwrap_or_default();
         let numbers = |line: &str| {
-            ["nodes: [", "leaves: [", "["].iter().any(|start| line.trim_start().starts_with(start))
+            ["nodes: [", "leaves: [", "grid: [", "["].iter().any(|start| line.trim_start().starts_with(start))
         };
         let line = |line: &str| if numbers(line) { line.replace(", ", ",") } else { line.to_owned() };
         let lines: Vec<String> = body.lines().map(line).collect();

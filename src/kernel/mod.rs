@@ -75,6 +75,9 @@ pub struct Attention {
     pub head_dim: u16,
     /// Whether each sequence has one query row.
     pub decode: bool,
+    /// Prompt rows that the pass computes beside these of a decode call; 0 where there are none. Software with one call for both
+    /// runs decode rows in tiles made for prompts then.
+    pub beside: u32,
     /// Visible (query token, entry) pairs: the scores of one head.
     pub pairs: u64,
     /// Distinct entries read, over all sequences.

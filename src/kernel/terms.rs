@@ -122,6 +122,7 @@ mod tests {
             kv_heads: 1,
             head_dim: 4,
             decode: true,
+            beside: 0,
             pairs: 9,
             entries: 9,
             activations,

@@ -116,7 +116,9 @@ impl<S: Sink> Emit<'_, S> {
     /// Attention proper: what depends on the contexts.
     fn scores(&mut self, groups: &[Group]) {
         let model = self.model;
+        let prompts: u32 = groups.iter().map(|group| group.prefill.rows).sum();
         for decode in [false, true] {
+            let beside = if decode { prompts } else { 0 };
             let sum = groups.iter().map(|group| if decode { group.decode } else { group.prefill }).fold(
                 Scores::default(),
                 |sum, scores| Scores {
@@ -132,6 +134,7 @@ impl<S: Sink> Emit<'_, S> {
                     kv_heads: model.kv_heads as u16,
                     head_dim: model.head_dim as u16,
                     decode,
+                    beside,
                     pairs: sum.pairs,
                     entries: sum.entries,
                     activations: model.activations,

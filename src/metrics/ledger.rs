@@ -249,6 +249,10 @@ impl Ledger {
     /// What a kernel draws while it runs, on top of `static_w`: pJ over ps are watts.
     #[inline]
     pub fn draw(&mut self, static_w: f64, price: &Price, time: SimTime) {
+        // What runs inside another kernel has no time of its own.
+        if time == SimTime::ZERO {
+            return;
+        }
         let watts = static_w + price.dynamic_pj as f64 / time.ps().max(1) as f64;
         self.peak_w = self.peak_w.max(watts);
     }

@@ -1,7 +1,7 @@
 //! What a fit came to.
 
 use super::sheet::Sheet;
-use crate::calib::{Errors, Report, Row};
+use crate::calib::{Errors, Fitted, Report, Row};
 use crate::cost::Price;
 use crate::units::SourceKind;
 
@@ -30,6 +30,26 @@ pub fn fits(reports: &[Report]) -> String {
         + "constants, corrected: mean absolute error on the rows of families kept aside, before and after the correction;\n\
            bias and p90 are of the corrected. fitted: on the rows that were fitted. explained: share of the variance of log time\n\
            on the rows kept aside.\n"
+}
+
+/// A table, a row for each kind of kernel of a model's layers.
+pub fn layer_fits(fits: &[Fitted]) -> String {
+    let percent = |of: &dyn Fn(&Fitted) -> f64| -> Vec<String> {
+        fits.iter().map(|fit| format!("{:.2}", of(fit))).collect()
+    };
+    Sheet::new()
+        .words("kernel", fits.iter().map(|fit| &fit.name))
+        .numbers("rows", fits.iter().map(|fit| fit.rows.to_string()))
+        .words("kept aside\nin turn", fits.iter().map(|fit| format!("{} {}s", fit.kept.1, fit.kept.0)))
+        .numbers("constants\n%", percent(&|fit| fit.constants.mean))
+        .numbers("corrected\n%", percent(&|fit| fit.held.mean))
+        .numbers("bias\n%", percent(&|fit| fit.held.bias))
+        .numbers("p90\n%", percent(&|fit| fit.held.p90))
+        .numbers("fitted\n%", percent(&|fit| fit.seen.mean))
+        .render()
+        + "constants, corrected: mean absolute error on rows kept aside in turn, before and after the correction; bias and p90 are\n\
+           of the corrected. A number: one of the rows, entries or rows beside of the grid. fitted: all rows, by the profile; of\n\
+           mixed_attention, whole calls with their chunk. matmul: products of a layer that was not measured, by the constants alone.\n"
 }
 
 /// How far prices lie from measured rows: all of them, and by who says so.

@@ -10,6 +10,7 @@ pub mod json;
 #[cfg(feature = "gpu")]
 pub mod residuals;
 pub mod series;
+mod served;
 mod serving;
 mod sheet;
 pub mod table;
@@ -18,5 +19,6 @@ pub mod timeline;
 
 pub use adapter::adapter_fits;
 pub use file::Staged;
-pub use fits::{fits, scores};
+pub use fits::{fits, layer_fits, scores};
+pub use served::{Gate, Queue, Served};
 pub use sheet::{Sheet, WIDTH};

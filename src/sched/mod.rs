@@ -8,20 +8,21 @@ mod blocks;
 mod places;
 mod prefix;
 mod queues;
+mod remnants;
 mod sequence;
 mod serving;
 
 pub use blocks::{Paging, Table};
-pub use sequence::{Sequence, longest_unit, most_blocks};
+pub use sequence::{Sequence, longest_unit, most_blocks, prompt_blocks};
 pub use serving::{Admission, First, Preemption, PrefixCaching, Queueing, Serving};
 
 use crate::batch::{Batch, Context, Hold, Part, Paths, Policy, Span};
 use crate::engine::Pool;
 use crate::trace::Request;
 use crate::units::SimTime;
-use places::make_room;
 use prefix::Prefixes;
 use queues::Queues;
+use remnants::Remnants;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
@@ -61,7 +62,7 @@ pub struct Scheduler<'a> {
     /// Blocks that stay free at an admission.
     watermark: u64,
     requests: &'a [Request],
-    /// Blocks of each request's whole life, where admission asks for them.
+    /// Blocks of each request's whole life, or of its prompt, where admission asks for them.
     most_blocks: Vec<u64>,
     waiting: BinaryHeap<Reverse<(Place, Waiter, SimTime)>>,
     running: Vec<u32>,
@@ -73,6 +74,7 @@ pub struct Scheduler<'a> {
     /// Reading a layer's weights: what running a layer for few tokens takes.
     layer_time: SimTime,
     prefixes: Prefixes,
+    remnants: Remnants,
     /// Blocks on the host, bytes of a block, and those that move before the next pass.
     host: Pool,
     block_bytes: u64,
@@ -84,8 +86,8 @@ pub struct Scheduler<'a> {
 }
 
 impl<'a> Scheduler<'a> {
-    /// A server with `blocks` KV blocks of `block_bytes` for these requests. `most_blocks`: those of each request's whole life, where
-    /// admission is [`Admission::Whole`].
+    /// A server with `blocks` KV blocks of `block_bytes` for these requests. `most_blocks`: those of each request's whole life or
+    /// of its prompt, where admission asks for them.
     pub fn new(
         serving: Serving,
         policy: Policy,
@@ -114,6 +116,7 @@ impl<'a> Scheduler<'a> {
             queues: Queues::new(layers),
             layer_time: SimTime::ZERO,
             prefixes: Prefixes::default(),
+            remnants: Remnants::default(),
             host: Pool::new(serving.host_bytes() / block_bytes),
             block_bytes,
             moving: 0,
@@ -237,7 +240,7 @@ impl<'a> Scheduler<'a> {
     fn take(&mut self, slot: u32, budget: &mut u32, paths: &Paths, batch: &mut Batch) {
         while !self.push(slot, budget, 0, paths, batch) {
             let last = self.last_in_line();
-            self.preempt(last.unwrap_or(slot));
+            self.preempt(last.unwrap_or(slot), paths);
             if last.is_none_or(|last| last == slot) {
                 return;
             }
@@ -265,21 +268,19 @@ impl<'a> Scheduler<'a> {
         // Where prompt blocks are kept, taking back is not adding with the other sign.
         let before = sequence.open.then(|| (sequence.table.clone(), sequence.share.closed.len()));
         let blocks = sequence.fill(&batch.paths[first..], paths, &self.paging);
-        if blocks > 0 {
-            let room =
-                make_room(&mut self.blocks, &mut self.prefixes, &mut self.held_entries, blocks + spare);
-            if !room || self.blocks.take(blocks).is_err() {
-                if let Some((table, closed)) = before {
-                    sequence.table = table;
-                    sequence.share.closed.truncate(closed);
-                } else {
-                    for run in batch.paths[first..].chunk_by(|a, b| a == b) {
-                        sequence.table.remove(&paths.get(run[0]).stored, run.len() as u32, &self.paging);
-                    }
+        let fits = blocks == 0 || (self.make_room(blocks + spare, paths) && self.blocks.take(blocks).is_ok());
+        let (_, sequence) = self.slots[slot as usize].as_mut().expect("an occupied slot");
+        if !fits {
+            if let Some((table, closed)) = before {
+                sequence.table = table;
+                sequence.share.closed.truncate(closed);
+            } else {
+                for run in batch.paths[first..].chunk_by(|a, b| a == b) {
+                    sequence.table.remove(&paths.get(run[0]).stored, run.len() as u32, &self.paging);
                 }
-                batch.paths.truncate(first);
-                return false;
             }
+            batch.paths.truncate(first);
+            return false;
         }
         sequence.in_pass = true;
         let (decode, logits) = (sequence.is_single(), sequence.logits(tokens));

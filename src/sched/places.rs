@@ -1,9 +1,9 @@
 //! Who gets a place and who loses it: admission, shared prefixes, preemption with and without a copy on the host.
 
-use super::prefix::{Prefixes, Share};
-use super::{Place, Scheduler, Sequence, Waiter};
+use super::prefix::Share;
+use super::remnants::Remnant;
+use super::{Admission, Place, Scheduler, Sequence, Waiter};
 use crate::batch::{Batch, Context, Paths, Policy};
-use crate::engine::Pool;
 use crate::units::SimTime;
 use std::cmp::Reverse;
 
@@ -20,9 +20,14 @@ impl<'a> Scheduler<'a> {
             && *budget > 0
             && let Some(&Reverse((place, waiter, arrival))) = self.waiting.peek()
         {
-            let promise = match waiter {
+            let asked = match waiter {
                 Waiter::New(index) => self.most_blocks.get(index as usize).copied().unwrap_or(0),
                 Waiter::Preempted(_) => 0,
+            };
+            let promise = match self.serving.admission {
+                Admission::Whole => asked,
+                Admission::WholePrompt if !self.running.is_empty() && asked > self.available() => return,
+                Admission::WholePrompt | Admission::AsItComes => 0,
             };
             if self.promised + promise > self.blocks.capacity() {
                 return;
@@ -30,8 +35,7 @@ impl<'a> Scheduler<'a> {
             let slot = match waiter {
                 // Not before it can have again what it lost and grow: else it would soon be back.
                 Waiter::Preempted(slot)
-                    if !self.running.is_empty()
-                        && self.sequence(slot).lost_blocks > self.blocks.free() + self.prefixes.spare() =>
+                    if !self.running.is_empty() && self.sequence(slot).lost_blocks > self.available() =>
                 {
                     return;
                 }
@@ -46,10 +50,11 @@ impl<'a> Scheduler<'a> {
             // With nobody else there, waiting longer would free nothing.
             let spare = if self.running.is_empty() { 0 } else { self.watermark };
             let before = batch.spans.len();
-            if !self.swap_in(slot, spare) {
+            if !self.swap_in(slot, spare, paths) {
                 return;
             }
             let without = self.enter_prefix(slot);
+            let found = self.enter_remnant(slot, paths);
             let fits = self.push(slot, budget, spare, paths, batch);
             if !fits || batch.spans.len() == before {
                 if self.sequence(slot).is_back() {
@@ -57,6 +62,13 @@ impl<'a> Scheduler<'a> {
                     return;
                 }
                 self.leave_prefix(slot);
+                let without = match found {
+                    Some((sequence, remnant)) => {
+                        self.remnants.leave(remnant);
+                        Some(sequence)
+                    }
+                    None => without,
+                };
                 match waiter {
                     Waiter::New(_) => {
                         self.slots[slot as usize] = None;
@@ -75,6 +87,60 @@ impl<'a> Scheduler<'a> {
             self.promised += promise;
             self.running.push(slot);
         }
+    }
+
+    /// Whether `blocks` are free, if need be after kept blocks that nobody uses gave way.
+    pub(super) fn make_room(&mut self, blocks: u64, paths: &Paths) -> bool {
+        if blocks > self.available() {
+            return false;
+        }
+        while self.blocks.free() < blocks {
+            if let Some(freed) = self.remnants.evict(self.serving.kv_block_tokens, paths, &self.paging) {
+                self.blocks.give_back(freed);
+                continue;
+            }
+            let gone = self.prefixes.evict().expect("spare blocks can be had");
+            self.blocks.give_back(gone.blocks);
+            self.held_entries -= gone.entries;
+        }
+        true
+    }
+
+    /// Blocks that are free, or kept and not in use.
+    fn available(&self) -> u64 {
+        self.blocks.free() + self.prefixes.spare() + self.remnants.spare()
+    }
+
+    /// A sequence that was preempted finds what is left of its entries. Returns it as it was, with what it found.
+    fn enter_remnant(&mut self, slot: u32, paths: &Paths) -> Option<(Sequence<'a>, Remnant)> {
+        let remnant = self.remnants.take(slot)?;
+        let before = self.sequence(slot).clone();
+        let context = &mut self.contexts[slot as usize];
+        for alike in remnant.tokens.chunk_by(|a, b| a == b) {
+            context.advance(paths.get(alike[0]), alike.len() as u32, self.layers);
+        }
+        self.held_entries += context.stored();
+        let sequence = self.sequence_mut(slot);
+        sequence.table = remnant.table.clone();
+        sequence.skip(remnant.tokens.len() as u32);
+        Some((before, remnant))
+    }
+
+    /// A sequence that is preempted leaves its first `tokens` tokens, where prefixes are kept. Returns their blocks.
+    /// Sequences whose prompts others share, and those with drafts, leave nothing here.
+    fn leave_remnant(&mut self, slot: u32, tokens: u32, paths: &Paths) -> u64 {
+        let sequence = self.sequence(slot);
+        let queued = matches!(self.policy, Policy::Queued { .. });
+        if self.serving.prefix_caching.is_none() || queued || !sequence.is_plain_and_alone() {
+            return 0;
+        }
+        let passed = &sequence.replay()[..tokens as usize];
+        let remnant = Remnant::new(slot, passed, self.serving.kv_block_tokens, paths, &self.paging);
+        let blocks = remnant.table.blocks();
+        if blocks > 0 {
+            self.remnants.leave(remnant);
+        }
+        blocks
     }
 
     /// A sequence that begins, or begins again, uses what others left of its prompt. Returns it as it was, if it found something.
@@ -145,10 +211,10 @@ impl<'a> Scheduler<'a> {
     }
 
     /// The blocks of a sequence that were on the host have places again. False: there is no room for them.
-    fn swap_in(&mut self, slot: u32, spare: u64) -> bool {
+    fn swap_in(&mut self, slot: u32, spare: u64, paths: &Paths) -> bool {
         let blocks = self.sequence(slot).on_host;
         let room = blocks + spare;
-        if blocks > 0 && !make_room(&mut self.blocks, &mut self.prefixes, &mut self.held_entries, room) {
+        if blocks > 0 && !self.make_room(room, paths) {
             return false;
         }
         self.blocks.take(blocks).expect("there is room");
@@ -187,36 +253,23 @@ impl<'a> Scheduler<'a> {
     }
 
     /// A running sequence loses its blocks and waits again, at its old place in line.
-    pub(super) fn preempt(&mut self, slot: u32) {
-        let lost = self.send_to_host(slot).unwrap_or_else(|| {
-            self.leave_prefix(slot);
-            self.sequence_mut(slot).preempt()
-        });
+    pub(super) fn preempt(&mut self, slot: u32, paths: &Paths) {
+        let (lost, kept) = match self.send_to_host(slot) {
+            Some(lost) => (lost, 0),
+            None => {
+                let tokens = self.contexts[slot as usize].tokens();
+                self.leave_prefix(slot);
+                let lost = self.sequence_mut(slot).preempt();
+                (lost, self.leave_remnant(slot, tokens, paths))
+            }
+        };
         let (place, sequence) = self.slots[slot as usize].as_mut().expect("an occupied slot");
         sequence.lost_blocks = lost + self.paging.most_blocks(1);
-        self.blocks.give_back(lost);
+        self.blocks.give_back(lost - kept);
         self.preemptions += 1;
         self.preempted = true;
         self.waiting.push(Reverse((*place, Waiter::Preempted(slot), sequence.arrival)));
         self.queues.leave(slot);
         self.running.retain(|&other| other != slot);
     }
-}
-
-/// Whether `blocks` are free, if need be after kept prompt blocks that nobody uses gave way.
-pub(super) fn make_room(
-    pool: &mut Pool,
-    prefixes: &mut Prefixes,
-    held_entries: &mut u64,
-    blocks: u64,
-) -> bool {
-    if blocks > pool.free() + prefixes.spare() {
-        return false;
-    }
-    while pool.free() < blocks {
-        let gone = prefixes.evict().expect("spare blocks can be had");
-        pool.give_back(gone.blocks);
-        *held_entries -= gone.entries;
-    }
-    true
 }

@@ -182,6 +182,16 @@ impl<'a> Sequence<'a> {
         }
     }
 
+    /// Whether no prompt block of it has a name for others, and every token passes once.
+    pub(super) fn is_plain_and_alone(&self) -> bool {
+        self.request.prefix.is_empty() && self.request.runs.iter().all(|run| run.role == Role::Plain)
+    }
+
+    /// The tokens that pass anew.
+    pub(super) fn replay(&self) -> &[u32] {
+        &self.replay
+    }
+
     /// How many of the next `count` tokens come before the end of a prompt block that is to be kept, and whether they reach it.
     #[inline]
     pub(super) fn piece(&self, ahead: u32, count: u32) -> (u32, bool) {
@@ -345,6 +355,17 @@ fn rejected_runs<'a>(runs: &'a [Run], verify: &'a Run) -> impl Iterator<Item = (
 pub fn longest_unit(request: &Request) -> u32 {
     let together = |run: &&Run| run.phase == Phase::Prefill || Paths::passes_again(run.role);
     request.runs.iter().filter(together).map(|run| run.routes.len()).max().unwrap_or(0)
+}
+
+/// The KV blocks that the prompt of a request fills.
+pub fn prompt_blocks(request: &Request, paths: &Paths, paging: &Paging) -> u64 {
+    let mut table = Table::default();
+    for run in request.runs.iter().take_while(|run| run.phase == Phase::Prefill) {
+        for (route, times) in run.routes.counted() {
+            table.add(&paths.get(Paths::index(route, run.role)).stored, times, paging);
+        }
+    }
+    table.blocks()
 }
 
 /// The most KV blocks that a request ever holds.

@@ -16,6 +16,10 @@ pub struct Serving {
     /// Entries in a KV block, a power of two. 16 as in vLLM (`--block-size`).
     #[serde(default = "block_tokens")]
     pub kv_block_tokens: u32,
+    /// KV blocks of so many tokens over all layers, as engines count and print them. Absent: what weights and activations leave of the
+    /// device's memory.
+    #[serde(default)]
+    pub kv_blocks: Option<u32>,
     /// Share of the KV blocks that must stay free when a sequence is admitted, so that those that run can grow.
     /// 0.01 as in vLLM's block manager.
     #[serde(default = "watermark")]
@@ -32,7 +36,12 @@ pub struct Serving {
     /// What becomes of the KV entries of a sequence that is preempted.
     #[serde(default)]
     pub preemption: Preemption,
-    /// Whether KV entries of prompts serve later requests with the same beginning; absent: they go with their request.
+    /// Whether the host forms a pass while the one before runs, so that its step costs only what lasts longer than that pass (vLLM's
+    /// `async_scheduling`).
+    #[serde(default)]
+    pub async_scheduling: bool,
+    /// Whether KV entries of prompts serve later requests with the same beginning, and those of a preempted sequence itself; absent:
+    /// they go with their request.
     #[serde(default)]
     pub prefix_caching: Option<PrefixCaching>,
 }
@@ -101,6 +110,8 @@ pub enum Admission {
     /// line, whose entries are computed again when it returns.
     #[default]
     AsItComes,
+    /// As `AsItComes`, but when the blocks of its whole prompt are free (vLLM's `scheduler_reserve_full_isl`).
+    WholePrompt,
     /// When the blocks of its whole life are free, as if its length and routes were known. Nobody is ever preempted.
     Whole,
 }
@@ -113,11 +124,13 @@ impl Serving {
             max_sequences,
             chunked_prefill,
             kv_block_tokens: block_tokens(),
+            kv_blocks: None,
             watermark: watermark(),
             first: First::default(),
             queue: Queueing::default(),
             admission: Admission::default(),
             preemption: Preemption::default(),
+            async_scheduling: false,
             prefix_caching: None,
         }
     }
@@ -140,6 +153,9 @@ impl Serving {
         }
         if !self.kv_block_tokens.is_power_of_two() || self.kv_block_tokens > 1 << 12 {
             return bad("kv_block_tokens", self.kv_block_tokens.to_string(), "a power of two from 1 to 4096");
+        }
+        if self.kv_blocks == Some(0) {
+            return bad("kv_blocks", "0".into(), "at least one block");
         }
         if let Preemption::Swap { host_gb } = self.preemption
             && !(0.0..=1e6).contains(&host_gb)

@@ -145,9 +145,8 @@ impl ClosedForm {
         }
     }
 
-    /// A pass begins. `step`: with the host's own work for a scheduler step. `booking`: its kernels are to be in the ledger.
-    pub fn begin_pass(&mut self, step: bool, booking: bool) {
-        let host = if step { self.device.launch().step } else { SimTime::ZERO };
+    /// A pass begins. `host`: the host's own work for a scheduler step. `booking`: its kernels are to be in the ledger.
+    pub fn begin_pass(&mut self, host: SimTime, booking: bool) {
         self.sums = PassSums { host, ..PassSums::default() };
         (self.real, self.free) = (Clocks::at(host), Clocks::at(host));
         self.launched = false;

@@ -123,7 +123,7 @@ impl<'a> Explain<'a> {
             attention_visits += u64::from(hop.modules.attention());
             ffn_visits += if hop.modules.feed_forward() { f64::from(hop.width) } else { 0.0 };
         }
-        prices.begin_pass(true, false);
+        prices.begin_pass(view.step.unwrap_or_default(), false);
         self.merged.lower(&self.full, view.contexts, view.paths, prices);
         let merged = Parts::of(&prices.end_pass());
 
@@ -132,7 +132,7 @@ impl<'a> Explain<'a> {
         self.dense_contexts.clear();
         let dense_context = |context: &Context| Context::dense(context.tokens(), self.model.layers);
         self.dense_contexts.extend(view.contexts.iter().map(dense_context));
-        prices.begin_pass(true, false);
+        prices.begin_pass(view.step.unwrap_or_default(), false);
         self.dense.lower(&self.full, &self.dense_contexts, &self.dense_path, prices);
         let dense_sums = prices.end_pass();
         let dense = Parts::of(&dense_sums);

@@ -4,7 +4,7 @@ use super::Setup;
 use crate::batch::Paths;
 use crate::error::{InputError, Result};
 use crate::model::Model;
-use crate::sched::{Admission, Paging, Serving, longest_unit, most_blocks};
+use crate::sched::{Admission, Paging, Serving, longest_unit, most_blocks, prompt_blocks};
 use crate::trace::{Request, RouterKind, Trace};
 
 /// Bytes of the weights that must be kept: of all layers, unless the choice was made once and for all; then of the branches
@@ -41,6 +41,20 @@ pub(super) fn layer_bytes(setup: &Setup) -> u64 {
     bytes(model.attention_params()) + bytes(model.ffn_params()) + model.norm_weight_bytes()
 }
 
+/// The KV blocks there are, each of one layer or of the unified cache: as many as the server says, if they fit, or what memory
+/// leaves.
+pub(super) fn kv_blocks(setup: &Setup, left: u64, block_bytes: u64, unified: bool) -> Result<u64> {
+    let fit = left / block_bytes;
+    let Some(said) = setup.serving.kv_blocks else { return Ok(fit) };
+    let blocks = u64::from(said) * if unified { 1 } else { u64::from(setup.model.layers) };
+    if blocks > fit {
+        let per_block = blocks / u64::from(said);
+        let what = format!("at most {} blocks, which fit in memory beside the weights", fit / per_block);
+        return Err(InputError::expected(what).key("serving.kv_blocks").found(said).into());
+    }
+    Ok(blocks)
+}
+
 /// What is left for KV entries once weights and the activations of the largest pass are set aside.
 pub(super) fn kv_capacity(model: &Model, serving: Serving, weights: u64, capacity: u64) -> Result<u64> {
     let rows = u64::from(serving.max_batched_tokens.max(serving.max_sequences));
@@ -55,7 +69,7 @@ pub(super) fn kv_capacity(model: &Model, serving: Serving, weights: u64, capacit
     })
 }
 
-/// The KV blocks of each request's whole life, where admission asks for them; an error where a request can never run.
+/// The KV blocks of each request's whole life or prompt, where admission asks for them; an error where a request can never run.
 pub(super) fn check_requests(
     setup: &Setup,
     trace: &Trace,
@@ -64,7 +78,8 @@ pub(super) fn check_requests(
     blocks: u64,
 ) -> Result<Vec<u64>> {
     let layers = setup.model.layers;
-    let whole = setup.serving.admission == Admission::Whole;
+    let admission = setup.serving.admission;
+    let whole = admission == Admission::Whole;
     let mut most = Vec::new();
     // Each kept prompt block may leave a part-filled block at every layer.
     let cut = |request: &Request| setup.serving.prefix_block().map_or(0, |_| request.prefix.len() as u64);
@@ -92,6 +107,9 @@ pub(super) fn check_requests(
             if whole {
                 most.push(held);
             }
+        }
+        if admission == Admission::WholePrompt {
+            most.push(prompt_blocks(request, paths, paging));
         }
     }
     Ok(most)

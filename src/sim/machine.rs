@@ -125,13 +125,13 @@ impl Machine {
         }
     }
 
-    /// Prices the graph and makes its plan. `step`: the host's own work for a scheduler step comes first.
-    pub fn price(&mut self, graphed: &mut Graphed, step: bool, ledger: &mut Ledger) {
+    /// Prices the graph and makes its plan. `step`, the host's own work for a scheduler step, comes first.
+    pub fn price(&mut self, graphed: &mut Graphed, step: SimTime, ledger: &mut Ledger) {
         let Graphed { graph, prices, plan } = graphed;
         plan.clear();
         prices.clear();
         let launch = self.device.launch();
-        let mut duration = if step { launch.step } else { SimTime::ZERO };
+        let mut duration = step;
         if launch.recorded {
             let launches = graph.calls().iter().filter(|call| call.node == Node::Launch).count();
             duration += SimTime::from_ps(launch.kernel.ps() * launches as u64);

@@ -87,6 +87,9 @@ struct Simulation<'a> {
     closed: ClosedForm,
     fidelity: Fidelity,
     step: SimTime,
+    /// Whether the host forms a pass while the one before runs, and how long that one ran once it was formed.
+    overlaps: bool,
+    before: SimTime,
     explain: Option<Explain<'a>>,
     memory: Pool,
     ledger: Ledger,
@@ -116,9 +119,10 @@ impl<'a> Simulation<'a> {
         let capacity = device.capacity_bytes();
         let kv_capacity = fit::kv_capacity(model, setup.serving, weights, capacity)?;
         let serving = setup.serving;
-        let paging = Paging::new(serving.kv_block_tokens, model.layers, trace.header.kv == KvAction::Unified);
+        let unified = trace.header.kv == KvAction::Unified;
+        let paging = Paging::new(serving.kv_block_tokens, model.layers, unified);
         let block_bytes = model.kv_entry_bytes() * u64::from(serving.kv_block_tokens);
-        let blocks = kv_capacity / block_bytes;
+        let blocks = fit::kv_blocks(setup, kv_capacity, block_bytes, unified)?;
         let most_blocks = fit::check_requests(setup, trace, &paths, &paging, blocks)?;
 
         let mut memory = Pool::new(capacity);
@@ -150,6 +154,8 @@ impl<'a> Simulation<'a> {
             closed: ClosedForm::new(device.clone()),
             fidelity: setup.fidelity,
             step: device.launch().step,
+            overlaps: serving.async_scheduling,
+            before: SimTime::ZERO,
             machine: Machine::new(device),
             memory,
             ledger,
@@ -167,6 +173,7 @@ impl<'a> Simulation<'a> {
                 self.settle(&batch, activations, &mut outcome, observer);
             } else if let Some((arrival, _)) = self.arrivals.peek() {
                 self.machine.wait_until(arrival);
+                self.before = SimTime::ZERO;
             } else {
                 assert!(self.scheduler.is_idle(), "a sequence that runs has a next pass");
                 break;
@@ -192,12 +199,17 @@ impl<'a> Simulation<'a> {
     /// Lowers, prices and runs one pass. Returns the bytes of activations that it still holds.
     fn pass(&mut self, batch: &Batch, observer: &mut impl Observer) -> u64 {
         let whole = batch.spans.iter().any(|span| span.part.to == Part::END);
+        let step = match (whole, self.overlaps) {
+            (false, _) => SimTime::ZERO,
+            (true, false) => self.step,
+            (true, true) => self.step.saturating_sub(self.before),
+        };
         let begin = self.machine.now();
         let before = (self.ledger.busy_ps, self.ledger.dynamic_pj);
         let sums = match self.fidelity {
-            Fidelity::Step => Some(self.sum(batch, whole, true)),
+            Fidelity::Step => Some(self.sum(batch, step, true)),
             // Before anything runs, since contexts are those before the pass.
-            Fidelity::Kernel => self.explain.is_some().then(|| self.sum(batch, whole, false)),
+            Fidelity::Kernel => self.explain.is_some().then(|| self.sum(batch, step, false)),
         };
         let lowered = match (&sums, self.fidelity) {
             (Some((sums, lowered)), Fidelity::Step) => {
@@ -205,9 +217,10 @@ impl<'a> Simulation<'a> {
                 self.machine.run_whole(sums, &mut self.ledger);
                 *lowered
             }
-            _ => self.run_kernels(batch, whole, observer),
+            _ => self.run_kernels(batch, step, observer),
         };
         let length = self.machine.now() - begin;
+        self.before = length - step;
         self.ledger.layer_visits += lowered.layer_visits;
         self.ledger.union_bytes += u128::from(lowered.union_bytes);
         let (attention, ffn) = (self.model.attention_weight_bytes(), self.model.ffn_weight_bytes());
@@ -221,7 +234,7 @@ impl<'a> Simulation<'a> {
         self.share_out(batch, begin, busy, dynamic);
         if let (Some(explain), Some((sums, _))) = (&mut self.explain, &sums) {
             assert_eq!(sums.length, length, "event by event, a pass takes what its closed form says");
-            let step = whole.then_some(self.step);
+            let step = whole.then_some(step);
             let seen = Seen { batch, contexts: self.scheduler.contexts(), paths: &self.paths, step };
             explain.pass(&seen, sums, &mut self.closed);
         }
@@ -244,19 +257,19 @@ impl<'a> Simulation<'a> {
     }
 
     /// The pass in closed form.
-    fn sum(&mut self, batch: &Batch, whole: bool, booking: bool) -> (PassSums, Lowered) {
-        self.closed.begin_pass(whole, booking);
+    fn sum(&mut self, batch: &Batch, step: SimTime, booking: bool) -> (PassSums, Lowered) {
+        self.closed.begin_pass(step, booking);
         let lowered = self.lowering.lower(batch, self.scheduler.contexts(), &self.paths, &mut self.closed);
         (self.closed.end_pass(), lowered)
     }
 
     /// The pass event by event.
-    fn run_kernels(&mut self, batch: &Batch, whole: bool, observer: &mut impl Observer) -> Lowered {
+    fn run_kernels(&mut self, batch: &Batch, step: SimTime, observer: &mut impl Observer) -> Lowered {
         let mut graphed = std::mem::take(&mut self.machine.graphed);
         graphed.graph.clear();
         let lowered = self.lowering.lower(batch, self.scheduler.contexts(), &self.paths, &mut graphed.graph);
         self.hold(lowered.activation_bytes);
-        self.machine.price(&mut graphed, whole, &mut self.ledger);
+        self.machine.price(&mut graphed, step, &mut self.ledger);
         self.machine.graphed = self.machine.run(graphed, &mut self.ledger, observer);
         lowered
     }

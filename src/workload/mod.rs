@@ -8,6 +8,7 @@ mod arrivals;
 mod facts;
 mod file;
 mod lengths;
+mod measured;
 mod options;
 mod synthetic;
 
@@ -15,6 +16,7 @@ pub use arrivals::{Arrivals, Clients, Think};
 pub use facts::{Facts, LengthFacts};
 pub use file::{FileSpec, Format, MOONCAKE_BLOCK, read};
 pub use lengths::{Length, Lengths};
+pub use measured::{Measured, Tick, measured, ticks};
 pub use options::Options;
 pub use synthetic::{PriorityShare, RequestsSpec, requests};
 

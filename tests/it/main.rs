@@ -24,6 +24,7 @@ mod hops;
 mod kv;
 mod lab;
 mod laws;
+mod layers;
 mod layerskip;
 mod load;
 mod measured;
@@ -42,6 +43,7 @@ mod route_ids;
 #[cfg(feature = "gpu")]
 mod routed;
 mod series;
+mod served;
 mod serving;
 mod serving_metrics;
 #[cfg(feature = "gpu")]

@@ -53,6 +53,7 @@ fn draw(kind: usize, random: &mut Stream) -> Kernel {
             kv_heads: kv_heads as u16,
             head_dim: head_dim as u16,
             decode,
+            beside: 0,
             // Filled in by `visible`.
             pairs: 0,
             entries: 0,

@@ -1,6 +1,7 @@
 //! `radialsim validate`: what was measured beside what is simulated. A stated gate that fails makes the exit code 1.
 
 pub mod runs;
+pub mod serving;
 
 use radialsim::error::Result;
 
@@ -9,11 +10,14 @@ use radialsim::error::Result;
 pub enum What {
     /// Runs of a real model on the GPU of this machine: times of passes and kernels, memory, the order of policies.
     Runs(runs::Args),
+    /// Times of the requests of a measured serving run.
+    Serving(serving::Args),
 }
 
 /// Compares.
 pub fn run(what: &What) -> Result<()> {
     match what {
         What::Runs(args) => runs::run(args),
+        What::Serving(args) => serving::run(args),
     }
 }

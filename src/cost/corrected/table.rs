@@ -6,9 +6,21 @@ use crate::hw::Correction;
 use crate::kernel::{Attention, Kernel};
 use crate::units::SimTime;
 
+/// What the anchors of a table are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Anchors {
+    /// Rows of a kernel.
+    Rows,
+    /// Sequences of attention (whole prompts, or generated tokens), and the entries that a row sees on average.
+    Sequences,
+    /// Rows of one chunk of a prompt, and the entries before it and one.
+    Chunk,
+}
+
 /// Times in picoseconds over rows, and over the mean context for attention.
 #[derive(Debug)]
 pub(super) struct Table {
+    anchors: Anchors,
     /// Anchors along rows; logarithms of sequences for attention.
     rows: Vec<f64>,
     /// Logarithms of the anchors along context; one for products.
@@ -21,21 +33,31 @@ pub(super) struct Table {
 
 impl Table {
     /// Of the family of `kernel`.
-    pub(super) fn new(device: &Device, family: &Kernel, correction: &Correction, nodes: &Nodes) -> Table {
-        let attention = matches!(family, Kernel::Attention(_));
-        let anchors: Vec<f64> = if attention { correction.context.clone() } else { vec![1.0] };
+    pub(super) fn new(
+        device: &Device,
+        family: &Kernel,
+        correction: &Correction,
+        nodes: &Nodes,
+        anchors: Anchors,
+    ) -> Table {
+        let attention = anchors != Anchors::Rows;
+        let contexts: Vec<f64> = if attention { correction.context.clone() } else { vec![1.0] };
         let mut physical = Vec::new();
         let mut corrected = Vec::new();
-        for &rows in &correction.rows {
-            for &context in &anchors {
-                let kernel = at(family, rows, context);
+        for (row, &rows) in correction.rows.iter().enumerate() {
+            for (column, &context) in contexts.iter().enumerate() {
+                let kernel = at(family, anchors, rows, context);
                 let time = device.physical(&kernel).time;
-                let features = device.features(&kernel, time).unwrap_or_default();
                 physical.push(time.ps() as f64);
-                corrected.push(libm::log((time.ps() as f64).max(1.0)) + nodes.predict(&features));
+                let learned = if correction.grid.is_empty() {
+                    nodes.predict(&device.features(&kernel, time).unwrap_or_default())
+                } else {
+                    cell(correction, family, row * contexts.len() + column)
+                };
+                corrected.push(libm::log((time.ps() as f64).max(1.0)) + learned);
             }
         }
-        let width = anchors.len();
+        let width = contexts.len();
         for column in 0..width {
             rising(&mut corrected, column, width, correction.rows.len());
         }
@@ -43,27 +65,27 @@ impl Table {
             rising(&mut corrected, row * width, 1, width);
         }
         let mut rows: Vec<f64> = correction.rows.iter().map(|&rows| f64::from(rows)).collect();
-        let mut context = anchors;
+        let mut context = contexts;
         if attention {
             rows.iter_mut().chain(&mut context).for_each(|value| *value = libm::log(*value));
         } else {
             corrected.iter_mut().for_each(|value| *value = libm::exp(*value));
         }
-        Table { rows, context, physical, corrected }
+        Table { anchors, rows, context, physical, corrected }
     }
 
     /// The time of a kernel of the family.
     pub(super) fn time(&self, device: &Device, kernel: &Kernel) -> SimTime {
         let physical = device.physical(kernel).time.ps() as f64;
         let ps = match kernel {
+            Kernel::Attention(shape) if self.anchors == Anchors::Chunk => self.chunks(device, shape),
             Kernel::Attention(shape) => {
                 let rows = f64::from(shape.rows.max(1));
                 let context = shape.pairs as f64 / rows;
                 let sequences = libm::log(rows / length(shape.decode, context));
                 self.attention(device, shape, sequences, libm::log(context), physical)
             }
-            Kernel::MatMul { rows, .. } => self.product(f64::from(*rows), physical),
-            _ => physical,
+            _ => rows(kernel).map_or(physical, |rows| self.product(f64::from(rows), physical)),
         };
         SimTime::from_ps(ps as u64)
     }
@@ -85,6 +107,22 @@ impl Table {
             (rows - self.rows[at - 1]) / (self.rows[at] - self.rows[at - 1])
         };
         self.corrected[at - 1] + (self.corrected[at] - self.corrected[at - 1]) * share.clamp(0.0, 1.0)
+    }
+
+    /// Chunks of several prompts in one call, as if they were equal: each takes what one takes alone, but for what the smallest
+    /// call takes, which the call takes once. From n chunks of c rows behind p entries: rows = nc, entries = n(p + c), and a
+    /// row sees p + (c + 1) / 2 of them.
+    fn chunks(&self, device: &Device, shape: &Attention) -> f64 {
+        let rows = f64::from(shape.rows.max(1));
+        let seen = shape.pairs as f64 / rows;
+        let count = ((shape.entries as f64 - rows / 2.0) / (seen - 0.5).max(0.5)).clamp(1.0, rows);
+        let chunk = rows / count;
+        let before = (seen - (chunk + 1.0) / 2.0).max(0.0) + 1.0;
+        let alone = at(&Kernel::Attention(*shape), self.anchors, (chunk + 0.5) as u32, before);
+        let physical = device.physical(&alone).time.ps() as f64;
+        let one = self.attention(device, shape, libm::log(chunk), libm::log(before), physical);
+        let least = libm::exp(self.corrected[0]).min(one);
+        least + count * (one - least)
     }
 
     /// Straight lines between logarithms; beyond the anchors in proportion to the formulas.
@@ -111,7 +149,7 @@ impl Table {
             return inside;
         }
         let rows = (libm::exp(near_rows) + 0.5) as u32;
-        let edge = at(&Kernel::Attention(*shape), rows, libm::exp(near_context));
+        let edge = at(&Kernel::Attention(*shape), self.anchors, rows, libm::exp(near_context));
         inside * physical / (device.physical(&edge).time.ps() as f64).max(1.0)
     }
 }
@@ -121,21 +159,62 @@ pub(crate) fn length(decode: bool, context: f64) -> f64 {
     if decode { 1.0 } else { (2.0 * context - 1.0).max(1.0) }
 }
 
-/// A kernel of the family: rows of a product, or sequences whose rows see this many entries on average.
-fn at(family: &Kernel, rows: u32, context: f64) -> Kernel {
-    match *family {
-        Kernel::MatMul { inner, columns, weights, activations, density, .. } => {
-            Kernel::MatMul { rows, inner, columns, weights, activations, density }
+/// A kernel of the family at a pair of anchors.
+fn at(family: &Kernel, anchors: Anchors, rows: u32, context: f64) -> Kernel {
+    let Kernel::Attention(shape) = *family else { return with_rows(family, rows) };
+    let (rows, pairs, entries) = match anchors {
+        Anchors::Chunk => {
+            let rows = f64::from(rows);
+            (rows, rows * (context - 1.0 + (rows + 1.0) / 2.0), rows + context - 1.0)
         }
-        Kernel::Attention(shape) => {
+        Anchors::Rows | Anchors::Sequences => {
             let rows = f64::from(rows) * length(shape.decode, context);
-            let pairs = (rows * context + 0.5) as u64;
-            let entries = if shape.decode { pairs } else { rows as u64 };
-            let rows = (rows + 0.5) as u32;
-            Kernel::Attention(Attention { rows, pairs, entries, ..shape })
+            (rows, rows * context, if shape.decode { rows * context } else { rows })
         }
-        other => other,
+    };
+    let (rows, pairs, entries) = ((rows + 0.5) as u32, (pairs + 0.5) as u64, (entries + 0.5) as u64);
+    Kernel::Attention(Attention { rows, pairs, entries, ..shape })
+}
+
+/// What a measured grid says of cell `index` of rows and context, between the two nearest numbers of rows beside.
+fn cell(correction: &Correction, family: &Kernel, index: usize) -> f64 {
+    let width = correction.rows.len() * correction.context.len().max(1);
+    let value = |plane: usize| f64::from(correction.grid[plane * width + index]) * 1e-4;
+    let beside = match family {
+        Kernel::Attention(shape) if !correction.beside.is_empty() => f64::from(shape.beside.max(1)),
+        _ => return value(0),
+    };
+    let planes: Vec<f64> = correction.beside.iter().map(|&rows| libm::log(rows.into())).collect();
+    let (plane, share) = position(&planes, libm::log(beside));
+    value(plane) + (value(plane + 1) - value(plane)) * share
+}
+
+/// Rows of a kernel whose time is known by its rows.
+pub(super) fn rows(kernel: &Kernel) -> Option<u32> {
+    match *kernel {
+        Kernel::MatMul { rows, .. }
+        | Kernel::Embed { rows, .. }
+        | Kernel::Norm { rows, .. }
+        | Kernel::Rope { rows, .. }
+        | Kernel::Activation { rows, .. }
+        | Kernel::Sample { rows, .. } => Some(rows),
+        _ => None,
     }
+}
+
+/// Such a kernel with other rows.
+pub(super) fn with_rows(kernel: &Kernel, count: u32) -> Kernel {
+    let mut other = *kernel;
+    match &mut other {
+        Kernel::MatMul { rows, .. }
+        | Kernel::Embed { rows, .. }
+        | Kernel::Norm { rows, .. }
+        | Kernel::Rope { rows, .. }
+        | Kernel::Activation { rows, .. }
+        | Kernel::Sample { rows, .. } => *rows = count,
+        _ => {}
+    }
+    other
 }
 
 /// Interval of rising `anchors` and the share of it that `value` lies behind its begin, from 0 to 1.

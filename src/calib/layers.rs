@@ -1,0 +1,219 @@
+//! Tables of a model's layers as LLMServingSim 2.0 profiles them in vLLM: `MODEL_dense.csv` (layers by tokens),
+//! `MODEL_per_sequence.csv` (head and sampler by sequences), `MODEL_attention.csv` (one call for a chunk of a prompt and for generated
+//! tokens, by the shapes of both). Times are microseconds of the kernels of one layer.
+
+use crate::error::{Error, InputError, Result};
+use crate::kernel::{Attention, Density, Kernel};
+use crate::model::{Model, builtin_names};
+use crate::units::Dtype;
+use sha2::{Digest, Sha256};
+use std::path::{Path, PathBuf};
+
+/// Larger tables are refused.
+const MOST_BYTES: u64 = 1 << 28;
+
+/// The tables of a folder.
+#[derive(Clone, Debug)]
+pub struct Layers {
+    /// Kernels with their rows and their measured seconds.
+    pub by_rows: Vec<(u32, Kernel, f64)>,
+    /// Attention.
+    pub attention: Vec<Call>,
+    /// SHA-256 of the three files one after another, in hexadecimal digits.
+    pub sha256: String,
+}
+
+/// A measured attention call.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Call {
+    /// Rows of a chunk of one prompt, and entries before it.
+    pub chunk: (u32, u32),
+    /// Generated tokens, and entries that each of them sees.
+    pub decode: (u32, u32),
+    /// Measured time in seconds.
+    pub seconds: f64,
+    /// A decode call of the model's heads, to be given rows and entries.
+    pub heads: Attention,
+}
+
+/// The three tables of a folder, if they are there.
+///
+/// # Errors
+/// Some of the three, or more than one of a kind.
+pub fn find(folder: &Path, files: &[PathBuf]) -> Result<Option<[PathBuf; 3]>> {
+    let one = |ending: &str| -> Result<Option<PathBuf>> {
+        let named = |path: &&PathBuf| path.to_string_lossy().ends_with(ending);
+        let mut found = files.iter().filter(named);
+        match (found.next(), found.next()) {
+            (Some(_), Some(second)) => {
+                let wrong = InputError::expected("one table of each kind").key(ending).file(folder);
+                Err(wrong.found(second.display()).into())
+            }
+            (first, _) => Ok(first.cloned()),
+        }
+    };
+    let Some(dense) = one("_dense.csv")? else { return Ok(None) };
+    let need = |ending: &str| {
+        let missing = InputError::expected("this table beside that of the dense layers").key(ending);
+        one(ending)?.ok_or_else(|| Error::from(missing.file(folder)))
+    };
+    Ok(Some([dense, need("_per_sequence.csv")?, need("_attention.csv")?]))
+}
+
+/// Reads them. The model is the built-in one whose name the file names begin with, but for case and punctuation.
+///
+/// # Errors
+/// A file that is no such table: the line, the column, what was found and what was expected.
+pub fn read([dense, per_sequence, attention]: &[PathBuf; 3]) -> Result<Layers> {
+    let model = model(dense)?;
+    let mut digest = Sha256::new();
+    let mut by_rows = Vec::new();
+    for (path, count) in [(dense, "tokens"), (per_sequence, "sequences")] {
+        let columns = ["layer", count, "time_us"];
+        let table = Csv::read(path, &columns, &mut digest)?;
+        for (line, cells) in table.lines() {
+            let rows = table.whole(line, cells, 1)?.max(1);
+            if let Some(kernel) = layer(&model, &cells[0], rows) {
+                by_rows.push((rows, kernel, table.seconds(line, cells, 2)?));
+            }
+        }
+    }
+    let columns = ["prefill_chunk", "kv_prefill", "n_decode", "kv_decode", "time_us"];
+    let table = Csv::read(attention, &columns, &mut digest)?;
+    let mut calls = Vec::new();
+    for (line, cells) in table.lines() {
+        let whole = |column| table.whole(line, cells, column);
+        calls.push(Call {
+            chunk: (whole(0)?, whole(1)?),
+            decode: (whole(2)?, whole(3)?),
+            seconds: table.seconds(line, cells, 4)?,
+            heads: heads(&model),
+        });
+    }
+    let sha256 = digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+    Ok(Layers { by_rows, attention: calls, sha256 })
+}
+
+/// The built-in model that a file is named after.
+fn model(path: &Path) -> Result<Model> {
+    let plain = |name: &str| name.to_lowercase().replace(|c: char| !c.is_ascii_alphanumeric(), "");
+    let name = plain(&path.file_name().unwrap_or_default().to_string_lossy());
+    let found = builtin_names().find(|builtin| name.starts_with(&plain(builtin)));
+    found.and_then(Model::builtin).ok_or_else(|| {
+        let names: Vec<&str> = builtin_names().collect();
+        let what = format!("a file named after one of {}", names.join(", "));
+        InputError::expected(what).file(path).into()
+    })
+}
+
+/// The kernel of a layer in 16 bits; nothing for the last norm, which is another norm of the same shape.
+fn layer(model: &Model, name: &str, rows: u32) -> Option<Kernel> {
+    let (weights, activations, density) = (Dtype::Bf16, Dtype::Bf16, Density::Dense);
+    let (hidden, ffn, q_dim) = (model.hidden as u32, model.ffn as u32, model.q_dim() as u32);
+    let (vocabulary, head_dim) = (model.outputs as u32, model.head_dim as u32);
+    let heads = (model.heads + model.kv_heads) as u32;
+    let product = |inner, columns| Kernel::MatMul { rows, inner, columns, weights, activations, density };
+    Some(match name {
+        "qkv_proj" => product(hidden, q_dim + 2 * model.kv_dim() as u32),
+        "o_proj" => product(q_dim, hidden),
+        "gate_up_proj" => product(hidden, 2 * ffn),
+        "down_proj" => product(ffn, hidden),
+        "lm_head" => product(hidden, vocabulary),
+        "embedding" => Kernel::Embed { rows, width: hidden, table: weights, activations },
+        "layernorm" => Kernel::Norm { rows, width: hidden, groups: 1, layer_norm: false, activations },
+        "rotary_emb" => Kernel::Rope { rows, heads, head_dim, activations },
+        "act_fn" => Kernel::Activation { rows, width: ffn, gated: true, activations },
+        "sampler" => Kernel::Sample { rows, vocabulary, activations },
+        _ => return None,
+    })
+}
+
+fn heads(model: &Model) -> Attention {
+    Attention {
+        rows: 0,
+        heads: model.heads as u16,
+        kv_heads: model.kv_heads as u16,
+        head_dim: model.head_dim as u16,
+        decode: true,
+        beside: 0,
+        pairs: 0,
+        entries: 0,
+        activations: Dtype::Bf16,
+        kv: Dtype::Bf16,
+    }
+}
+
+impl Call {
+    /// The chunk as a call of its own.
+    pub fn prefill(&self) -> Kernel {
+        let (rows, before) = (self.chunk.0, u64::from(self.chunk.1));
+        let count = u64::from(rows);
+        let (pairs, entries) = (count * before + count * (count + 1) / 2, count + before);
+        Kernel::Attention(Attention { rows, decode: false, pairs, entries, ..self.heads })
+    }
+
+    /// The generated tokens as a call beside the chunk.
+    pub fn generation(&self) -> Kernel {
+        let (rows, seen) = self.decode;
+        let pairs = u64::from(rows) * u64::from(seen);
+        Kernel::Attention(Attention { rows, beside: self.chunk.0, pairs, entries: pairs, ..self.heads })
+    }
+}
+
+/// A table with the columns asked for, in their order.
+struct Csv<'a> {
+    path: &'a Path,
+    columns: &'a [&'a str],
+    rows: Vec<(u64, Vec<String>)>,
+}
+
+impl<'a> Csv<'a> {
+    fn read(path: &'a Path, columns: &'a [&'a str], digest: &mut Sha256) -> Result<Self> {
+        let size = std::fs::metadata(path).map_err(Error::io(path, "read"))?.len();
+        if size > MOST_BYTES {
+            return Err(InputError::expected("a table of at most 256 MiB").found(size).file(path).into());
+        }
+        let bytes = std::fs::read(path).map_err(Error::io(path, "read"))?;
+        digest.update(&bytes);
+        let mut reader = csv::Reader::from_reader(bytes.as_slice());
+        let wrong = |error: csv::Error| {
+            let line = error.position().map(csv::Position::line);
+            let mistake = InputError::expected(format!("CSV with a header ({error})")).file(path);
+            line.map_or(mistake.clone(), |line| mistake.line(line))
+        };
+        let header = reader.headers().map_err(wrong)?.clone();
+        let place = |name: &&str| {
+            let missing = InputError::expected("a column of this name").key(*name).line(1).file(path);
+            let found = header.iter().collect::<Vec<_>>().join(",");
+            header.iter().position(|column| column.trim() == *name).ok_or_else(|| missing.found(found))
+        };
+        let places = columns.iter().map(place).collect::<std::result::Result<Vec<_>, _>>()?;
+        let mut rows = Vec::new();
+        for record in reader.records() {
+            let record = record.map_err(wrong)?;
+            let line = record.position().map_or(0, csv::Position::line);
+            rows.push((line, places.iter().map(|&place| record[place].trim().to_owned()).collect()));
+        }
+        Ok(Csv { path, columns, rows })
+    }
+
+    fn lines(&self) -> impl Iterator<Item = (u64, &Vec<String>)> {
+        self.rows.iter().map(|(line, cells)| (*line, cells))
+    }
+
+    fn wrong(&self, line: u64, cells: &[String], column: usize, expected: &str) -> InputError {
+        let mistake = InputError::expected(expected).key(self.columns[column]).found(&cells[column]);
+        mistake.line(line).file(self.path)
+    }
+
+    fn whole(&self, line: u64, cells: &[String], column: usize) -> Result<u32> {
+        let number = cells[column].parse().ok().filter(|&number: &u32| number <= 1 << 24);
+        number.ok_or_else(|| self.wrong(line, cells, column, "a whole number up to 16777216").into())
+    }
+
+    fn seconds(&self, line: u64, cells: &[String], column: usize) -> Result<f64> {
+        let number = cells[column].parse().ok().filter(|&us: &f64| us > 0.0 && us < 1e9);
+        let us = number.ok_or_else(|| self.wrong(line, cells, column, "microseconds above 0"))?;
+        Ok(us * 1e-6)
+    }
+}
