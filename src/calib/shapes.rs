@@ -189,8 +189,18 @@ fn attention(out: &mut Vec<Probe>) {
             let (activations, kv) = (ACTIVATIONS, ACTIVATIONS);
             let (pairs, entries) = (s * (r * b + r * (r + 1) / 2), s * (b + r));
             let (rows, beside) = (sequences * rows, 0);
-            let shape =
-                Attention { rows, heads, kv_heads, head_dim, decode, pairs, entries, activations, kv };
+            let shape = Attention {
+                rows,
+                heads,
+                kv_heads,
+                head_dim,
+                decode,
+                beside,
+                pairs,
+                entries,
+                activations,
+                kv,
+            };
             Probe { kernel: Kernel::Attention(shape), sequences }
         };
         out.extend(DECODE.map(|(sequences, seen)| probe(sequences, 1, seen - 1, true)));
