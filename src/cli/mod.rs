@@ -7,6 +7,7 @@ pub mod predict;
 mod progress;
 pub mod simulate;
 pub mod trace;
+pub mod validate;
 
 use radialsim::error::{Error, Result};
 use std::io::{ErrorKind, Write};
@@ -29,6 +30,9 @@ pub enum Command {
     Simulate(simulate::Args),
     /// Fits a profile to tables of measured operators.
     Fit(fit::Args),
+    /// Compares what was measured with what is simulated.
+    #[command(subcommand)]
+    Validate(validate::What),
     /// Says what a profile predicts for the rows of a table.
     Predict(predict::Args),
     /// Runs a real model on the GPU of this machine, layer by layer as its routes say.

@@ -1,11 +1,13 @@
 //! What a run found, for people and for programs: tables, JSON, a timeline, a time series. Returns texts and writes files; never prints.
 
+mod errors;
 #[cfg(feature = "gpu")]
 pub mod execution;
 mod file;
 mod fits;
 pub mod inspect;
 pub mod json;
+mod metered;
 #[cfg(feature = "gpu")]
 pub mod residuals;
 pub mod series;
@@ -17,4 +19,5 @@ pub mod timeline;
 
 pub use file::Staged;
 pub use fits::{fits, scores};
+pub use metered::{metered, skipped};
 pub use sheet::{Sheet, WIDTH};

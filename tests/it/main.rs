@@ -12,6 +12,7 @@ mod cost;
 mod cost_support;
 mod engine;
 mod engine_naive;
+mod error_bar;
 mod fidelity;
 mod fit;
 #[cfg(feature = "gpu")]
@@ -26,6 +27,7 @@ mod laws;
 mod layerskip;
 mod load;
 mod measured;
+mod meter;
 mod model_files;
 mod models;
 mod oracles;
