@@ -12,6 +12,7 @@ pub mod gpu;
 pub mod hw;
 pub mod kernel;
 pub mod lower;
+pub mod meter;
 pub mod metrics;
 pub mod model;
 pub mod reference;

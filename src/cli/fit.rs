@@ -4,7 +4,8 @@ use super::print;
 use radialsim::calib::{self, Fit, Operator, Report};
 use radialsim::error::{Error, InputError, Result};
 use radialsim::hw::Hardware;
-use radialsim::report::{Staged, fits, layer_fits};
+use radialsim::meter;
+use radialsim::report::{Staged, fits, layer_fits, metered, skipped};
 use std::path::{Path, PathBuf};
 
 /// The kind of a table.
@@ -37,11 +38,15 @@ pub struct Args {
     hw: String,
     /// Folder with tables `gemm*`, `context_attention*`, `generation_attention*` (.csv or .parquet), or with `MODEL_dense.csv`,
     /// `MODEL_per_sequence.csv` and `MODEL_attention.csv` of LLMServingSim.
-    #[arg(long, value_name = "DIR", required_unless_present = "from")]
+    #[arg(long, value_name = "DIR", required_unless_present_any = ["from", "energy"])]
     data: Option<PathBuf>,
     /// Lends what was fitted for this profile to BASE, instead of fitting.
     #[arg(long, value_name = "PROFILE", conflicts_with = "data", requires = "error")]
     from: Option<String>,
+    /// Table of measured serving runs (columns of the ML.ENERGY benchmark): fits the constants of power, step and sampler on top of
+    /// what BASE has; a fitted profile wins, and all else in it stays as it is.
+    #[arg(long, value_name = "FILE.csv", conflicts_with_all = ["data", "from"])]
+    energy: Option<PathBuf>,
     /// Mean error in percent to expect of what is lent.
     #[arg(long, value_name = "PERCENT")]
     error: Option<f64>,
@@ -67,6 +72,7 @@ pub fn run(args: &Args) -> Result<()> {
     let staged = args.out.as_ref().map(Staged::create).transpose()?;
     let mut hardware = match Path::new(&args.hw).is_file() {
         true => Hardware::load(&args.hw)?,
+        false if args.energy.is_some() => Hardware::resolve(&args.hw)?,
         false => Hardware::datasheet(&args.hw)?,
     };
     if let Some(name) = &args.name {
@@ -84,9 +90,26 @@ pub fn run(args: &Args) -> Result<()> {
     if let Some(data) = &args.data {
         print(&tables(args, data, &mut hardware)?)?;
     }
+    if let Some(path) = &args.energy {
+        energy(path, &mut hardware)?;
+    }
     let Some(staged) = staged else { return Ok(()) };
     let text = hardware.text();
     staged.finish(|out| out.write_all(text.as_bytes()))
+}
+
+/// Fits the constants of power, step and sampler to measured serving runs.
+fn energy(path: &Path, hardware: &mut Hardware) -> Result<()> {
+    let mut table = meter::read(path, hardware)?;
+    let points = meter::points(hardware, &mut table)?;
+    meter::fit(hardware, &table, &points).map_err(|error| error.in_file(path))?;
+    let left = meter::left_out(&points, hardware).unwrap_or_default();
+    print(
+        &(metered(&points, &left)
+            + "On models left out of the fit in turn.\n"
+            + &skipped(&table.skipped)
+            + &meter::assumed()),
+    )
 }
 
 /// Fits every table of the folder. Returns the errors as a text.

@@ -33,6 +33,10 @@ pub struct Device {
     cap_w: Option<f64>,
     pj_per_byte: f64,
     pj_per_flop: f64,
+    metered_error: Option<f64>,
+    /// Picoseconds and picojoules that the sampler takes for a logit.
+    pub(super) sampler: (f64, f64),
+    pub(super) sampler_source: SourceKind,
     capacity_bytes: u64,
     launch: LaunchTimes,
     host_bytes_per_s: f64,
@@ -151,6 +155,15 @@ impl Device {
             cap_w: limits.power_w,
             pj_per_byte: hw.power.pj_per_byte.value,
             pj_per_flop: hw.power.pj_per_flop.value,
+            sampler: hw
+                .sampler
+                .as_ref()
+                .map_or((0.0, 0.0), |sampler| (sampler.ps_per_logit.value, sampler.pj_per_logit.value)),
+            sampler_source: hw
+                .sampler
+                .as_ref()
+                .map_or(SourceKind::Measured, |sampler| kind(&sampler.ps_per_logit)),
+            metered_error: hw.power.metered.as_ref().map(|metered| metered.watts_error),
             capacity_bytes: (hw.memory.capacity_gb.value * hw.memory.usable_fraction.value * 1e9) as u64,
             launch: LaunchTimes {
                 kernel: us(&hw.launch.kernel_us),
@@ -186,6 +199,12 @@ impl Device {
     /// Watts while a kernel runs, before what it does; and while nothing runs.
     pub fn static_and_idle_w(&self) -> (f64, f64) {
         (self.static_w, self.idle_w)
+    }
+
+    /// Mean absolute error in percent of the mean power of whole runs on models kept aside; nothing where the power of this device
+    /// was not fitted to measured runs.
+    pub fn metered_error(&self) -> Option<f64> {
+        self.metered_error
     }
 
     /// Energy in picojoules (W x ps = pJ): static power while a kernel runs, idle power otherwise, and `dynamic_pj` that the

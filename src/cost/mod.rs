@@ -95,10 +95,13 @@ impl Device {
         let memory = dram.max(l2);
         let (longer, shorter) = (compute.max(memory), compute.min(memory));
         let exposed = SimTime::from_ps((shorter.ps() as f64 * (1.0 - class.overlap)) as u64);
-        let time = class.fixed + longer + exposed;
+        let (sampling, sampling_pj) = self.sampling(kernel);
+        let time = class.fixed + longer + exposed + sampling;
 
-        let dynamic_pj = self.dynamic_pj(kernel, work.flops, dram_bytes);
-        let (bound, source) = if class.fixed > longer {
+        let dynamic_pj = self.dynamic_pj(kernel, work.flops, dram_bytes) + sampling_pj;
+        let (bound, source) = if sampling > class.fixed.max(longer) {
+            (Bound::Compute, self.sampler_source)
+        } else if class.fixed > longer {
             (Bound::Fixed, class.fixed_source)
         } else if compute >= memory {
             (Bound::Compute, self.compute_source.join(class.flops_source))
@@ -140,6 +143,14 @@ impl Device {
             | Kernel::Scatter { .. }
             | Kernel::Sample { .. } => SimTime::at_rate(flops, self.vector_flops_per_s * efficiency),
         }
+    }
+
+    /// What the sampler of the serving engine adds to one pass over the logits: time, and energy in picojoules.
+    fn sampling(&self, kernel: &Kernel) -> (SimTime, u64) {
+        let Kernel::Sample { rows, vocabulary, .. } = *kernel else { return (SimTime::ZERO, 0) };
+        let logits = f64::from(rows) * f64::from(vocabulary);
+        let (ps, pj) = self.sampler;
+        (SimTime::from_ps((ps * logits) as u64), (pj * logits) as u64)
     }
 
     /// Mean absolute error in percent that prices of a class had on rows kept aside; nothing where nobody measured it.

@@ -1,6 +1,6 @@
 //! Reads profiles, from files and from the ones built into the program, and checks every number in them.
 
-use super::{Compute, Efficiency, Hardware, Kernels, Launch, Links, Memory, Power, Source, Sourced};
+use super::{Compute, Efficiency, Hardware, Kernels, Launch, Links, Memory, Power, Sampler, Source, Sourced};
 use crate::error::{InputError, Result};
 use crate::ron_text;
 use crate::units::SourceKind;
@@ -151,6 +151,7 @@ impl Hardware {
             power,
             kernels,
             links,
+            sampler,
             corrections: _,
             measured: _,
         } = self;
@@ -164,7 +165,7 @@ impl Hardware {
         walk!(out, "launch", launch, Launch
             [kernel_us graph_us graph_gap_us readback_us host_decision_us step_us] optional [] skip [submit]);
         walk!(out, "power", power, Power
-            [limit_w idle_w static_w pj_per_byte pj_per_flop] optional [] skip []);
+            [limit_w idle_w static_w pj_per_byte pj_per_flop] optional [] skip [metered]);
         let Kernels { matmul, prefill_attention, decode_attention, elementwise, gather } = kernels;
         for (class, efficiency) in [
             ("matmul", matmul),
@@ -178,6 +179,9 @@ impl Hardware {
         }
         walk!(out, "links", links, Links
             [host_gb_per_s host_latency_us] optional [peer_gb_per_s] skip []);
+        if let Some(sampler) = sampler {
+            walk!(out, "sampler", sampler, Sampler [ps_per_logit pj_per_logit] optional [] skip []);
+        }
         out
     }
 
@@ -223,6 +227,9 @@ impl Hardware {
         }
         if let Some(measured) = &self.measured {
             measured.check()?;
+        }
+        if let Some(metered) = &self.power.metered {
+            metered.check()?;
         }
         self.check_pairs()
     }
@@ -278,9 +285,8 @@ impl Range {
             "overlap" => range(0.0, true, 1.0, "a number from 0 to 1"),
             "usable_fraction" => range(0.0, false, 1.0, "a number above 0, at most 1"),
             "two_four_speedup" => range(1.0, true, 4.0, "a number from 1 to 4"),
-            "l2_mb" | "idle_w" | "static_w" | "pj_per_byte" | "pj_per_flop" => {
-                range(0.0, true, LARGEST, "a number from 0 to 1e12")
-            }
+            "l2_mb" | "idle_w" | "static_w" | "pj_per_byte" | "pj_per_flop" | "ps_per_logit"
+            | "pj_per_logit" => range(0.0, true, LARGEST, "a number from 0 to 1e12"),
             _ if last.ends_with("_us") => range(0.0, true, 1e9, "a number from 0 to 1e9"),
             _ => range(0.0, false, LARGEST, "a number above 0, at most 1e12"),
         }

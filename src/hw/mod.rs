@@ -5,10 +5,12 @@
 mod correction;
 mod load;
 mod measured;
+mod metered;
 
 pub use correction::{Correction, Corrections, Evidence, Forest, MOST_EDGES, Tree};
 pub use load::Assumption;
 pub use measured::{Measured, MeasuredKernel};
+pub use metered::Metered;
 
 use crate::units::SourceKind;
 use serde::{Deserialize, Serialize};
@@ -78,6 +80,9 @@ pub struct Hardware {
     pub kernels: Kernels,
     /// Links to other memories.
     pub links: Links,
+    /// The sampler of a serving engine; absent: one pass over the logits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sampler: Option<Sampler>,
     /// What measured tables add to the constants.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub corrections: Option<Corrections>,
@@ -181,6 +186,9 @@ pub struct Power {
     pub pj_per_byte: Sourced,
     /// For each flop of a 16-bit matrix product.
     pub pj_per_flop: Sourced,
+    /// The measured serving runs that these constants and `launch.step_us` were fitted to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub metered: Option<Metered>,
 }
 
 /// Constants of each kernel class.
@@ -223,4 +231,14 @@ pub struct Links {
     pub host_latency_us: Sourced,
     /// To a peer device, one direction, all links together; absent where there is none.
     pub peer_gb_per_s: Option<Sourced>,
+}
+
+/// What the sampler of a serving engine takes beyond one pass over the logits: engines sort them for top-k and top-p.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Sampler {
+    /// Device time for each logit, picoseconds.
+    pub ps_per_logit: Sourced,
+    /// Energy for each logit on top of the static power, picojoules.
+    pub pj_per_logit: Sourced,
 }

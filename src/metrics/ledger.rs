@@ -1,7 +1,8 @@
 //! What happened in a run, added up as it happens: exact integers, a fixed amount of memory for any number of kernels.
 
 use super::Split;
-use crate::cost::Price;
+use crate::cost::{Bound, Price};
+use crate::kernel::Class;
 use crate::lower::Cause;
 use crate::tier::Fetches;
 use crate::units::{SimTime, SourceKind, Work};
@@ -145,8 +146,9 @@ pub struct Ledger {
     pub done: Work,
     /// By what a kernel was there for; indexed as [`Cause::ALL`].
     pub by_cause: [Tally; Cause::ALL.len()],
-    /// By kernel class.
-    pub by_class: [Tally; 5],
+    /// By kernel class and by the weakest source in the price; kernels that a power cap lengthened are left out, since their time
+    /// is one of energy.
+    pub by_class: [[Tally; SourceKind::ALL.len()]; Class::ALL.len()],
     /// By what limited it.
     pub by_bound: [Tally; 5],
     /// By the weakest source in its price.
@@ -225,7 +227,9 @@ impl Ledger {
         self.done.bytes += u128::from(price.dram_bytes) * u128::from(times);
         self.done.kernels += times;
         self.by_cause[cause as usize].add(time, times);
-        self.by_class[class].add(time, times);
+        if price.bound != Bound::Power {
+            self.by_class[class][price.source as usize].add(time, times);
+        }
         self.by_bound[price.bound as usize].add(time, times);
         self.by_source[price.source as usize].add(time, times);
         self.busy_ps += u128::from(time.ps()) * u128::from(times);
@@ -265,7 +269,8 @@ impl Ledger {
             sum.kernels += part.kernels;
         }
         self.by_cause.iter_mut().zip(&other.by_cause).for_each(|(sum, part)| sum.absorb(part));
-        self.by_class.iter_mut().zip(&other.by_class).for_each(|(sum, part)| sum.absorb(part));
+        let classes = self.by_class.iter_mut().flatten().zip(other.by_class.iter().flatten());
+        classes.for_each(|(sum, part)| sum.absorb(part));
         self.by_bound.iter_mut().zip(&other.by_bound).for_each(|(sum, part)| sum.absorb(part));
         self.by_source.iter_mut().zip(&other.by_source).for_each(|(sum, part)| sum.absorb(part));
         self.busy_ps += other.busy_ps;

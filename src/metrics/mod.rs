@@ -1,11 +1,13 @@
 //! Log -> numbers. Conservation is checked before anything is reported.
 
+mod error_bar;
 mod interval;
 mod ledger;
 mod slo;
 mod split;
 mod summary;
 
+pub use error_bar::{ClassError, ErrorBar, Saving, Verdict, error_percent};
 pub use interval::Interval;
 pub use ledger::{KvUse, Ledger, Losses, Memory, Phase, RequestTimes, Tally, TierUse};
 pub use slo::{Goodput, Slo};

@@ -1,6 +1,6 @@
 //! The numbers of one variant, under the keys that others read.
 
-use super::{Goodput, Ledger, Phase, RequestTimes};
+use super::{ErrorBar, Goodput, Ledger, Phase, RequestTimes};
 use crate::cost::Device;
 use crate::model::Model;
 use crate::tier::Fetches;
@@ -171,6 +171,7 @@ pub struct Summary {
     pub kv: KvSummary,
     pub mean_waiting: f64,
     pub mean_running: f64,
+    pub error: ErrorBar,
     /// Absent where all layers are resident.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tiers: Option<TierSummary>,
@@ -275,6 +276,7 @@ impl Summary {
             },
             mean_waiting: ratio(ledger.waiting_ps as f64, makespan as f64),
             mean_running: ratio(ledger.running_ps as f64, makespan as f64),
+            error: ErrorBar::of(ledger, device),
             tiers: ledger.tiers.fetches.map(|fetches| TierSummary {
                 fetches,
                 hit_rate: ratio(fetches.hits as f64, fetches.visits as f64),

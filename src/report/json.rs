@@ -1,5 +1,6 @@
 //! `simulate --json`: keys that others read. Version 1; keys are added, never renamed.
 
+use super::errors;
 use super::table::{SOURCES, left};
 use crate::cost::Bound;
 use crate::lower::Cause;
@@ -17,9 +18,17 @@ pub const SCHEMA: u32 = 1;
 /// # Panics
 /// Where a number is not finite: a defect of the simulator.
 pub fn render(outcomes: &[Outcome]) -> String {
-    let all =
-        outcomes.iter().flat_map(|outcome| outcome.variants.iter().map(move |variant| (outcome, variant)));
-    let variants: Vec<Value> = all.map(|(outcome, one)| variant(&outcome.title, one)).collect();
+    let of_scenario = |outcome: &Outcome| -> Vec<Value> {
+        let mut objects: Vec<Value> =
+            outcome.variants.iter().map(|one| variant(&outcome.title, one)).collect();
+        for (object, one) in objects.iter_mut().zip(&outcome.variants).skip(1) {
+            if let Some(saving) = errors::mean_saving(&outcome.variants[0], one) {
+                object["error"]["against_first"] = errors::json(&saving);
+            }
+        }
+        objects
+    };
+    let variants: Vec<Value> = outcomes.iter().flat_map(of_scenario).collect();
     let mut seen = HashSet::new();
     let notes = outcomes.iter().flat_map(|outcome| &outcome.assumed);
     let assumed: Vec<&Note> = notes.filter(|note| seen.insert(*note)).collect();

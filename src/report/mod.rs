@@ -1,12 +1,14 @@
 //! What a run found, for people and for programs: tables, JSON, a timeline, a time series. Returns texts and writes files; never prints.
 
 mod adapter;
+mod errors;
 #[cfg(feature = "gpu")]
 pub mod execution;
 mod file;
 mod fits;
 pub mod inspect;
 pub mod json;
+mod metered;
 #[cfg(feature = "gpu")]
 pub mod residuals;
 pub mod series;
@@ -20,5 +22,6 @@ pub mod timeline;
 pub use adapter::adapter_fits;
 pub use file::Staged;
 pub use fits::{fits, layer_fits, scores};
+pub use metered::{metered, skipped};
 pub use served::{Gate, Queue, Served};
 pub use sheet::{Sheet, WIDTH};

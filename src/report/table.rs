@@ -2,7 +2,7 @@
 //! what nobody measured.
 
 use super::sheet::{Sheet, alike, digits, percent, times};
-use super::{serving, tiers};
+use super::{errors, serving, tiers};
 use crate::cost::Bound;
 use crate::error::shorten;
 use crate::metrics::{Losses, Tally};
@@ -32,6 +32,7 @@ pub fn render(outcome: &Outcome) -> String {
     let blocks = [
         ("Speed", speed(variants)),
         ("Serving", serving::table(variants)),
+        ("How wrong this may be", errors::table(variants)),
         ("Layers that came over a link", tiers::table(variants)),
         ("Energy, traffic, memory", energy(variants)),
         ("Where the ideal saving went, in % of the dense time of the same passes", losses(variants)),

@@ -7,6 +7,7 @@ use crate::cost::{Bound, Device, Price};
 use crate::engine::Ended;
 use crate::error::shorten;
 use crate::lower::{Call, Cause, Node};
+use crate::metrics::error_percent;
 use crate::sim::{Observer, PassInfo, Setup};
 use crate::units::{SimTime, SourceKind};
 use serde_json::{Value, json};
@@ -26,6 +27,8 @@ pub struct Timeline {
     step: SimTime,
     static_w: f64,
     idle_w: f64,
+    /// What kernels are priced by, and so how wrong they may be.
+    device: Option<Device>,
     slices: Vec<Slice>,
     power: Steps<f64>,
     memory: Steps<u64>,
@@ -77,9 +80,10 @@ impl Timeline {
         let (static_w, idle_w) = device.as_ref().map_or((0.0, 0.0), Device::static_and_idle_w);
         Timeline {
             left: kernels,
-            step: device.map_or(SimTime::ZERO, |device| device.launch().step),
+            step: device.as_ref().map_or(SimTime::ZERO, |device| device.launch().step),
             static_w,
             idle_w,
+            device,
             slices: Vec::new(),
             power: Steps(vec![(SimTime::ZERO, idle_w)]),
             memory: Steps(Vec::new()),
@@ -96,6 +100,7 @@ impl Timeline {
             step: SimTime::ZERO,
             static_w: 0.0,
             idle_w: 0.0,
+            device: None,
             slices: Vec::new(),
             power: Steps(Vec::new()),
             memory: Steps(Vec::new()),
@@ -223,7 +228,7 @@ impl Events<'_> {
         let mut slices: Vec<&Slice> = timeline.slices.iter().collect();
         slices.sort_by_key(|slice| slice.start);
         for slice in slices {
-            self.slice(pid, slice)?;
+            self.slice(pid, slice, timeline.device.as_ref())?;
         }
         let end = timeline.stopped.unwrap_or(timeline.end);
         if !timeline.power.0.is_empty() {
@@ -233,7 +238,7 @@ impl Events<'_> {
         self.counter(pid, "batch", "tokens", &timeline.tokens.0, (end, 0))
     }
 
-    fn slice(&mut self, pid: usize, slice: &Slice) -> io::Result<()> {
+    fn slice(&mut self, pid: usize, slice: &Slice, device: Option<&Device>) -> io::Result<()> {
         let Slice { start, end, what } = slice;
         let (tid, name, category, args) = match what {
             What::Pass { tokens, sequences } => {
@@ -254,7 +259,7 @@ impl Events<'_> {
                 };
                 let layer = (call.layer != Call::NO_LAYER).then_some(call.layer);
                 let name = layer.map_or(name.to_owned(), |layer| format!("{name} L{layer}"));
-                (tid, name, Cause::ALL[call.cause as usize].1, arguments(call, price.as_ref()))
+                (tid, name, Cause::ALL[call.cause as usize].1, arguments(call, price.as_ref(), device))
             }
         };
         let (ts, dur) = (Microseconds(*start), Microseconds(*end - *start));
@@ -284,13 +289,13 @@ impl Events<'_> {
     }
 }
 
-fn arguments(call: &Call, price: Option<&Price>) -> Value {
+fn arguments(call: &Call, price: Option<&Price>, device: Option<&Device>) -> Value {
     let Node::Kernel { kernel, captured } = &call.node else { return json!({}) };
     let (cause, shape) = (Cause::ALL[call.cause as usize].1, format!("{kernel:?}"));
     let Some(price) = price else {
         return json!({ "cause": cause, "shape": shape, "source": SourceKind::Measured.to_string() });
     };
-    json!({
+    let mut arguments = json!({
         "cause": cause,
         "shape": shape,
         "bound": Bound::ALL[price.bound as usize].1,
@@ -299,7 +304,12 @@ fn arguments(call: &Call, price: Option<&Price>) -> Value {
         "dram_bytes": price.dram_bytes,
         "dynamic_uj": price.dynamic_pj as f64 / 1e6,
         "captured": captured,
-    })
+    });
+    let error = device.and_then(|device| error_percent(device, kernel.class(), price.source));
+    if let Some(error) = error.filter(|_| price.bound != Bound::Power) {
+        arguments["error_percent"] = error.into();
+    }
+    arguments
 }
 
 /// A time in microseconds, to the picosecond.

@@ -115,7 +115,7 @@ fn what_cannot_be_is_refused_before_anything_runs() {
     );
     refuses(
         &["simulate", EXAMPLE, "--set", "limits.power_w=5"],
-        "limits.power_w: found 5, expected a finite cap above the static power of 215 W",
+        "limits.power_w: found 5, expected a finite cap above the static power of 70 W",
     );
     refuses(
         &["simulate", EXAMPLE, "--set", "serving.max_sequences=0"],

@@ -13,6 +13,7 @@ mod cost;
 mod cost_support;
 mod engine;
 mod engine_naive;
+mod error_bar;
 mod fidelity;
 mod fit;
 #[cfg(feature = "gpu")]
@@ -28,6 +29,7 @@ mod layers;
 mod layerskip;
 mod load;
 mod measured;
+mod meter;
 mod model_files;
 mod models;
 mod oracles;

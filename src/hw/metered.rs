@@ -1,0 +1,46 @@
+//! What the power constants and the step time of a profile rest on: serving runs whose latency and power were measured.
+
+use crate::error::InputError;
+use serde::{Deserialize, Serialize};
+
+/// Measured serving runs, and how wrong the profile is on models that its fit has not seen. One software stack on one kind of
+/// device: the constants are effective ones, which the same runs could not tell from others.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Metered {
+    /// The software stack and the table, in words.
+    pub stack: String,
+    /// SHA-256 of the table's bytes.
+    pub sha256: String,
+    /// Rows fitted: runs.
+    pub rows: u64,
+    /// Models among them.
+    pub models: u64,
+    /// Mean absolute percentage error of the time between tokens, each model left out in turn.
+    pub itl_error: f64,
+    /// Mean signed percentage error of it.
+    pub itl_bias: f64,
+    /// Mean absolute percentage error of joules per token, each model left out in turn.
+    pub joules_error: f64,
+    /// Mean signed percentage error of them.
+    pub joules_bias: f64,
+    /// Mean absolute percentage error of watts, each model left out in turn.
+    pub watts_error: f64,
+    /// Mean signed percentage error of them.
+    pub watts_bias: f64,
+}
+
+impl Metered {
+    /// Refuses what no fit writes.
+    pub(super) fn check(&self) -> Result<(), InputError> {
+        let errors = [self.itl_error, self.joules_error, self.watts_error];
+        let biases = [self.itl_bias, self.joules_bias, self.watts_bias];
+        let sound = errors.iter().all(|error| error.is_finite() && *error >= 0.0)
+            && biases.iter().all(|bias| bias.is_finite());
+        if sound {
+            Ok(())
+        } else {
+            Err(InputError::expected("finite errors, none below 0").key("power.metered"))
+        }
+    }
+}

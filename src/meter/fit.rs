@@ -1,0 +1,258 @@
+//! Least squares over the parts of simulated runs, and the errors on models left out.
+
+use super::parts::Parts;
+use super::rows::{Measured, Table};
+use crate::calib::Errors;
+use crate::error::{InputError, Result};
+use crate::hw::{Hardware, Metered, Sampler, Source, Sourced};
+use std::collections::BTreeSet;
+
+/// What is fitted: effective constants of a software stack on a device, not physics.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Constants {
+    /// Host time of a scheduler step, seconds.
+    pub step_s: f64,
+    /// Picoseconds of the sampler for a logit.
+    pub ps_per_logit: f64,
+    /// Watts while nothing runs; not fitted, since a loaded server hardly idles.
+    pub idle_w: f64,
+    /// Watts while anything runs.
+    pub static_w: f64,
+    /// Picojoules for a byte.
+    pub pj_per_byte: f64,
+    /// Picojoules for a flop of 16 bits.
+    pub pj_per_flop: f64,
+    /// Picojoules of the sampler for a logit.
+    pub pj_per_logit: f64,
+}
+
+/// A row of a table, as it was measured and as it was simulated.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Point {
+    /// Measured.
+    pub row: Measured,
+    /// Simulated.
+    pub parts: Parts,
+}
+
+/// What is predicted of a run.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Predicted {
+    /// Median time between tokens, seconds.
+    pub itl_s: f64,
+    /// Joules for each token.
+    pub joules: f64,
+    /// Mean watts.
+    pub watts: f64,
+}
+
+/// How wrong predictions of some rows are.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Wrong {
+    /// Of the time between tokens.
+    pub itl: Errors,
+    /// Of joules a token.
+    pub joules: Errors,
+    /// Of watts.
+    pub watts: Errors,
+}
+
+/// A fit that explains less of how latency or energy differ has been fed with noise.
+const LEAST_EXPLAINED: f64 = 0.5;
+
+impl Constants {
+    /// Those of a profile.
+    pub fn of(hw: &Hardware) -> Constants {
+        let sampler = hw.sampler.as_ref();
+        Constants {
+            step_s: hw.launch.step_us.value * 1e-6,
+            ps_per_logit: sampler.map_or(0.0, |sampler| sampler.ps_per_logit.value),
+            idle_w: hw.power.idle_w.value,
+            static_w: hw.power.static_w.value,
+            pj_per_byte: hw.power.pj_per_byte.value,
+            pj_per_flop: hw.power.pj_per_flop.value,
+            pj_per_logit: sampler.map_or(0.0, |sampler| sampler.pj_per_logit.value),
+        }
+    }
+
+    /// What they say of a run.
+    pub fn predict(&self, parts: &Parts) -> Predicted {
+        // Picoseconds times 10^12 are seconds, as picojoules are joules.
+        let sampling = self.ps_per_logit * parts.teralogits;
+        let busy = parts.busy_s + sampling;
+        let time = parts.time_s + sampling + self.step_s * parts.passes;
+        let dynamic = self.pj_per_byte * parts.terabytes
+            + self.pj_per_flop * parts.teraflops
+            + self.pj_per_logit * parts.teralogits;
+        let joules = self.static_w * busy + self.idle_w * (time - busy) + dynamic;
+        Predicted {
+            itl_s: parts.itl_s + self.step_s + self.ps_per_logit * parts.itl_teralogits,
+            joules: joules / parts.tokens,
+            watts: joules / time,
+        }
+    }
+
+    /// Fitted to these rows by least squares of relative errors: first the times to the times between tokens, then the powers to
+    /// joules a token. None is below 0, static power not below idle power, and the sampler not above `limit_w`.
+    pub fn fitted(points: &[&Point], idle_w: f64, limit_w: f64) -> Constants {
+        let times = points.iter().map(|Point { row, parts }| {
+            ([1.0 / row.itl_s, parts.itl_teralogits / row.itl_s], 1.0 - parts.itl_s / row.itl_s)
+        });
+        let [step_s, ps_per_logit] = least_squares(times, [(0.0, f64::INFINITY); 2]);
+        let energies = points.iter().map(|Point { row, parts }| {
+            let measured = row.joules * parts.tokens;
+            let idle = parts.time_s - parts.busy_s + step_s * parts.passes;
+            let sampling = ps_per_logit * parts.teralogits;
+            let columns = [parts.busy_s, sampling, parts.terabytes, parts.teraflops];
+            (columns.map(|column| column / measured), 1.0 - idle_w * idle / measured)
+        });
+        let any = (0.0, f64::INFINITY);
+        let watts = (idle_w, limit_w);
+        let [static_w, sampler_w, pj_per_byte, pj_per_flop] =
+            least_squares(energies, [watts, watts, any, any]);
+        let pj_per_logit = (sampler_w - static_w).max(0.0) * ps_per_logit;
+        let all = [step_s * 1e6, ps_per_logit, static_w, pj_per_byte, pj_per_flop, pj_per_logit].map(short);
+        let [step_us, ps_per_logit, static_w, pj_per_byte, pj_per_flop, pj_per_logit] = all;
+        let step_s = step_us * 1e-6;
+        Constants { step_s, ps_per_logit, idle_w, static_w, pj_per_byte, pj_per_flop, pj_per_logit }
+    }
+}
+
+/// Four significant digits, as the profile shall say.
+fn short(value: f64) -> f64 {
+    format!("{value:.3e}").parse().unwrap_or(value)
+}
+
+/// The x within its bounds that minimises the sum of (row x - target)^2, by coordinates in turn.
+fn least_squares<const N: usize>(
+    rows: impl Iterator<Item = ([f64; N], f64)>,
+    bounds: [(f64, f64); N],
+) -> [f64; N] {
+    /// Far more than four unknowns need.
+    const SWEEPS: usize = 20_000;
+    let (mut gram, mut right) = ([[0.0; N]; N], [0.0; N]);
+    for (row, target) in rows {
+        for i in 0..N {
+            right[i] += row[i] * target;
+            for j in 0..N {
+                gram[i][j] += row[i] * row[j];
+            }
+        }
+    }
+    let mut x = bounds.map(|(least, _)| least);
+    for _ in 0..SWEEPS {
+        for i in (0..N).filter(|&i| gram[i][i] > 0.0) {
+            let others: f64 = (0..N).filter(|&j| j != i).map(|j| gram[i][j] * x[j]).sum();
+            x[i] = ((right[i] - others) / gram[i][i]).clamp(bounds[i].0, bounds[i].1);
+        }
+    }
+    x
+}
+
+/// Predictions of each row by constants fitted to the rows of the other models. Models of the same shapes are left out together.
+/// Nothing where all are of one shape.
+pub fn left_out(points: &[Point], hw: &Hardware) -> Option<Vec<Predicted>> {
+    let shapes: BTreeSet<&str> = points.iter().map(shape).collect();
+    if shapes.len() < 2 {
+        return None;
+    }
+    let (idle_w, limit_w) = (hw.power.idle_w.value, hw.power.limit_w.value);
+    let constants = shapes.iter().map(|left| {
+        let others: Vec<&Point> = points.iter().filter(|point| shape(point) != *left).collect();
+        (*left, Constants::fitted(&others, idle_w, limit_w))
+    });
+    let constants: std::collections::BTreeMap<_, _> = constants.collect();
+    Some(points.iter().map(|point| constants[shape(point)].predict(&point.parts)).collect())
+}
+
+fn shape(point: &Point) -> &str {
+    &point.row.shape.model.name
+}
+
+/// How wrong these predictions are; nothing without rows.
+pub fn wrong(pairs: &[(&Point, Predicted)]) -> Option<Wrong> {
+    let errors = |said: fn(&Predicted) -> f64, was: fn(&Measured) -> f64| {
+        Errors::of(pairs.iter().map(|(point, predicted)| (said(predicted), was(&point.row))))
+    };
+    Some(Wrong {
+        itl: errors(|said| said.itl_s, |was| was.itl_s)?,
+        joules: errors(|said| said.joules, |was| was.joules)?,
+        watts: errors(|said| said.watts, |was| was.watts)?,
+    })
+}
+
+/// Share of the variance of log values that the predictions explain.
+fn explained(pairs: impl Iterator<Item = (f64, f64)> + Clone) -> f64 {
+    let variance = |values: Vec<f64>| {
+        let mean = values.iter().sum::<f64>() / values.len().max(1) as f64;
+        values.iter().map(|value| (value - mean) * (value - mean)).sum::<f64>()
+    };
+    let before = variance(pairs.clone().map(|(_, was)| libm::log(was)).collect());
+    let after = variance(pairs.map(|(said, was)| libm::log(said / was)).collect());
+    1.0 - after / before.max(1e-30)
+}
+
+/// Fits the profile to the rows of a table that were simulated on it, and states the errors on models left out. Only
+/// `launch.step_us`, `sampler` and the constants of `power` but its limit and `idle_w` are changed.
+///
+/// # Errors
+/// Rows of fewer than three shapes; latencies or energies that nothing explains.
+pub fn fit(hw: &mut Hardware, table: &Table, points: &[Point]) -> Result<Wrong> {
+    let models: BTreeSet<&str> = points.iter().map(|point| point.row.id.as_str()).collect();
+    let shapes: BTreeSet<&str> = points.iter().map(shape).collect();
+    if shapes.len() < 3 || points.len() < 12 {
+        let expected = "at least 12 rows of 3 models of different shapes";
+        let found = format!("{} rows of {} shapes", points.len(), shapes.len());
+        return Err(InputError::expected(expected).found(found).into());
+    }
+    let predicted = left_out(points, hw).unwrap_or_default();
+    let pairs: Vec<(&Point, Predicted)> = points.iter().zip(predicted).collect();
+    for (key, share) in [
+        ("median_itl_ms", explained(pairs.iter().map(|(point, said)| (said.itl_s, point.row.itl_s)))),
+        (
+            "energy_per_token_joules",
+            explained(pairs.iter().map(|(point, said)| (said.joules, point.row.joules))),
+        ),
+    ] {
+        if share < LEAST_EXPLAINED {
+            let found = format!("{:.0} % of the variance of its logarithm explained", 100.0 * share.max(0.0));
+            return Err(InputError::expected("values that depend on the runs").key(key).found(found).into());
+        }
+    }
+    let Some(errors) = wrong(&pairs) else { return Err(InputError::expected("rows").into()) };
+    let all: Vec<&Point> = points.iter().collect();
+    let constants = Constants::fitted(&all, hw.power.idle_w.value, hw.power.limit_w.value);
+    let round = |value: f64| (value * 1e3).round() / 1e3;
+    let words = format!(
+        "`radialsim fit --energy` on {} rows of {} models under vLLM (ML.ENERGY), table {}; an effective constant of this software \
+         stack, fitted together with the others of it, not physics; models left out: {:.1} % of the time between tokens, {:.1} % \
+         of joules a token",
+        points.len(),
+        models.len(),
+        table.sha256.get(..16).unwrap_or_default(),
+        errors.itl.mean,
+        errors.joules.mean,
+    );
+    let fitted = |value: f64| Sourced { value, source: Source::Fitted(words.clone()) };
+    hw.launch.step_us = fitted(short(constants.step_s * 1e6));
+    hw.sampler = Some(Sampler {
+        ps_per_logit: fitted(constants.ps_per_logit),
+        pj_per_logit: fitted(constants.pj_per_logit),
+    });
+    hw.power.static_w = fitted(constants.static_w);
+    hw.power.pj_per_byte = fitted(constants.pj_per_byte);
+    hw.power.pj_per_flop = fitted(constants.pj_per_flop);
+    hw.power.metered = Some(Metered {
+        stack: "vLLM as the ML.ENERGY benchmark ran it".into(),
+        sha256: table.sha256.clone(),
+        rows: points.len() as u64,
+        models: models.len() as u64,
+        itl_error: round(errors.itl.mean),
+        itl_bias: round(errors.itl.bias),
+        joules_error: round(errors.joules.mean),
+        joules_bias: round(errors.joules.bias),
+        watts_error: round(errors.watts.mean),
+        watts_bias: round(errors.watts.bias),
+    });
+    Ok(errors)
+}
