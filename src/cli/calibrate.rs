@@ -25,10 +25,10 @@ pub struct Args {
     #[arg(long, value_name = "FORMATS", value_delimiter = ',', default_value = "int4,int8", value_parser = format)]
     pub formats: Vec<Dtype>,
     /// How often every call is visited, minutes apart, in an order of its own each time.
-    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=16))]
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=64))]
     pub visits: u32,
     /// Seconds of a visit; slow kernels take longer.
-    #[arg(long, value_name = "S", default_value_t = 0.03)]
+    #[arg(long, value_name = "S", default_value_t = 0.01)]
     pub seconds: f64,
     /// Measures one of so many calls only, for a first look.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1000))]

@@ -17,14 +17,14 @@ use crate::units::Dtype;
 use crate::weights::{Format, Tensor};
 use std::time::Instant;
 
-/// Bytes over which weights and KV entries are spread; some times the last cache of a server's processor.
-const COLD_BYTES: u64 = 120 << 20;
+/// Bytes over which weights and KV entries are spread: more than twice the last cache of a server's processor or GPU (32 to 50 MB).
+const COLD_BYTES: u64 = 72 << 20;
 /// Values of an input or output at most.
 const MOST_VALUES: usize = 6 << 20;
 /// Candidates that the sampler reports, as [`super::Options`] has it.
 pub(super) const TOP: u32 = 5;
 /// Times of a kernel at least, and at most.
-const LEAST_RUNS: usize = 4;
+const LEAST_RUNS: usize = 2;
 const MOST_RUNS: usize = 200;
 
 /// A device with buffers for single kernels.

@@ -41,6 +41,31 @@ pub struct RunTimes {
 }
 
 impl RunTimes {
+    /// Several runs of one case as one: medians of the times of each pass and kernel, everything else of the first.
+    ///
+    /// # Panics
+    /// Without runs.
+    pub fn median(runs: Vec<RunTimes>) -> RunTimes {
+        let of = |pick: &dyn Fn(&RunTimes) -> Option<f64>| {
+            let mut values: Vec<f64> = runs.iter().filter_map(pick).collect();
+            values.sort_by(f64::total_cmp);
+            let upper = values.len() / 2;
+            let lower = (values.len() - 1) / 2;
+            (values[lower] + values[upper]) / 2.0
+        };
+        let pass = |(index, pass): (usize, &PassTimes)| {
+            let seconds = of(&|run| run.passes.get(index).map(|pass| pass.seconds));
+            let kernel = |(&name, &(count, _)): (&&'static str, &(u64, f64))| {
+                let seconds = of(&|run| run.passes.get(index)?.kernels.get(name).map(|kernel| kernel.1));
+                (name, (count, seconds))
+            };
+            PassTimes { seconds, kernels: pass.kernels.iter().map(kernel).collect(), ..pass.clone() }
+        };
+        let passes = runs[0].passes.iter().enumerate().map(pass).collect();
+        let first = runs.into_iter().next().expect("at least one run");
+        RunTimes { passes, ..first }
+    }
+
     /// Seconds of the passes with tokens of prompts, and of the others.
     pub fn seconds(&self) -> [f64; 2] {
         let of = |prompt: bool| {

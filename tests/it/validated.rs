@@ -76,6 +76,23 @@ fn unlike_passes_are_not_compared() {
     assert!(failed.to_string().contains("pass 0"), "{failed}");
 }
 
+#[test]
+fn repeated_runs_count_by_their_medians() {
+    let hw = profile();
+    let run = |factor: f64| {
+        let mut run = simulate(&model(), &hw, &skip25(2), Policy::Aligned, 14).expect("a run");
+        for pass in &mut run.passes {
+            pass.seconds *= factor;
+            pass.kernels.values_mut().for_each(|kernel| kernel.1 *= factor);
+        }
+        run
+    };
+    let of = |factors: &[f64]| RunTimes::median(factors.iter().map(|&factor| run(factor)).collect()).passes;
+    assert_eq!(of(&[9.0, 1.0, 0.1]), run(1.0).passes);
+    let (middle, wanted) = (of(&[2.0, 4.0]), run(3.0).passes);
+    assert!(middle.iter().zip(&wanted).all(|(a, b)| (a.seconds - b.seconds).abs() < 1e-12));
+}
+
 /// Each kernel of the plan comes out right on this machine's adapter; a handful of shapes, since each is timed.
 #[test]
 fn every_kernel_of_the_plan_is_right_before_it_is_timed() {
@@ -87,7 +104,7 @@ fn every_kernel_of_the_plan_is_right_before_it_is_timed() {
         let key = (kind, weights, rig.tile(&probe.kernel).expect("a tile"));
         if seen.insert(key) {
             let times = rig.measure(&probe, 0.0).unwrap_or_else(|error| panic!("{probe:?}: {error}"));
-            assert!(times.iter().all(|&us| us >= 0.0) && times.len() >= 4, "{probe:?}");
+            assert!(times.iter().all(|&us| us >= 0.0) && times.len() >= 2, "{probe:?}");
         }
     }
     assert!(seen.len() >= 15 + 2 * 4, "{seen:?}");

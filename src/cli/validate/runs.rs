@@ -28,6 +28,9 @@ pub struct Args {
     /// Tokens to generate for each request.
     #[arg(long, value_name = "N", default_value_t = 6, value_parser = clap::value_parser!(u32).range(1..=4096))]
     max_tokens: u32,
+    /// How often every case is executed; the medians count.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100))]
+    repeats: u32,
     /// Form of the weights on the device.
     #[arg(long, value_enum, default_value_t = Form::Kept)]
     precision: Form,
@@ -71,7 +74,7 @@ mod with_gpu {
     use radialsim::report::{Staged, timeline};
     use radialsim::scenario::Progress;
     use radialsim::trace::{self, Header, Request, Route, RouteTable, Trace};
-    use radialsim::validate::{Bench, Case, Comparison, Verdict, simulate, table};
+    use radialsim::validate::{Bench, Case, Comparison, RunTimes, Verdict, simulate, table};
     use radialsim::weights::Checkpoint;
 
     /// Runs, simulates, compares.
@@ -81,15 +84,24 @@ mod with_gpu {
         let file = args.timeline.as_ref().map(Staged::create).transpose()?;
         let cases = args.cases(&checkpoint.model().name, checkpoint.model().layers)?;
         let bar = Bar::new("validate", args.quiet);
-        bar.begin(cases.len() as u64);
+        bar.begin(cases.len() as u64 * u64::from(args.repeats));
         let mut bench = Bench::new(&checkpoint, args.adapter.as_deref(), args.precision.into());
         let mut all = Vec::new();
-        for case in cases {
-            let (executed, taken) = bench.run(&case)?;
+        for of_batch in cases.chunk_by(|a, b| a.batch() == b.batch()) {
+            // Round by round, so that a slow minute does not fall on one case alone.
+            let mut runs: Vec<Vec<(RunTimes, Trace)>> = of_batch.iter().map(|_| Vec::new()).collect();
+            for _ in 0..args.repeats {
+                for (case, runs) in of_batch.iter().zip(&mut runs) {
+                    runs.push(bench.run(case)?);
+                    bar.output(1);
+                }
+            }
             let (model, pass_tokens) = bench.described().expect("a case has run");
-            let simulated = simulate(model, &hardware, &taken, case.policy, pass_tokens)?;
-            all.push(Comparison::new(case, executed, simulated)?);
-            bar.output(1);
+            for (case, runs) in of_batch.iter().zip(runs) {
+                let (executed, traces): (Vec<_>, Vec<_>) = runs.into_iter().unzip();
+                let simulated = simulate(model, &hardware, &traces[0], case.policy, pass_tokens)?;
+                all.push(Comparison::new(case.clone(), RunTimes::median(executed), simulated)?);
+            }
         }
         drop(bar);
         if let (Some(file), Some(last)) = (file, all.last()) {
