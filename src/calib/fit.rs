@@ -4,7 +4,7 @@ use super::boost::{Settings, grow};
 use super::constants;
 use super::error::Errors;
 use super::rows::{Operator, Row, Table};
-use crate::cost::{Device, Limits, Price, length, numbers};
+use crate::cost::{Device, Limits, Price, formats, length, numbers};
 use crate::error::{Error, InputError, Result};
 use crate::hw::{Correction, Corrections, Evidence, Hardware, Source};
 use crate::kernel::{Class, Kernel};
@@ -133,7 +133,9 @@ pub fn fit(hw: &mut Hardware, table: &Table, how: &Fit) -> Result<Report> {
     };
     let (rows, context) = anchors(&fitted);
     let range = range(&fitted);
-    *slot(hw, operator) = Some(Correction { evidence, range, rows, context, forest });
+    let formats: BTreeSet<_> = fitted.iter().filter_map(|row| formats(&row.kernel)).collect();
+    let formats = formats.into_iter().collect();
+    *slot(hw, operator) = Some(Correction { evidence, range, formats, rows, context, forest });
 
     let with = Device::new(hw, Limits::default())?;
     let before: f64 = variance(held.iter().map(|row| libm::log(row.seconds)));
@@ -261,7 +263,7 @@ fn thin<T: Copy>(all: Vec<T>, most: usize) -> Vec<T> {
 fn range(rows: &[&Row]) -> BTreeMap<String, (f64, f64)> {
     let mut out: BTreeMap<String, (f64, f64)> = BTreeMap::new();
     for row in rows {
-        for (name, value) in numbers(&row.kernel).0 {
+        for (name, value) in numbers(&row.kernel) {
             let range = out.entry(name.to_owned()).or_insert((value, value));
             *range = (range.0.min(value), range.1.max(value));
         }

@@ -10,7 +10,7 @@ mod table;
 
 use super::Device;
 use crate::hw::{Correction, Hardware};
-use crate::kernel::{Attention, Class, GROUP_SLICE, Kernel};
+use crate::kernel::{Attention, Class, Density, GROUP_SLICE, Kernel};
 use crate::units::{Dtype, SimTime, SourceKind};
 use forest::Nodes;
 use std::collections::HashMap;
@@ -131,39 +131,47 @@ impl Operator {
         table
     }
 
-    /// Whether every number of the shape lies among those fitted, in 16 bits and dense.
+    /// Whether every number of the shape lies among those fitted, in a format that was fitted, dense.
     fn covers(&self, kernel: &Kernel) -> bool {
-        let (numbers, formats) = numbers(kernel);
         let within = |&(name, value): &(&str, f64)| {
             self.correction.range.get(name).is_some_and(|&(least, most)| least <= value && value <= most)
         };
-        formats && numbers.iter().all(within)
+        let known = formats(kernel).is_some_and(|formats| self.correction.formats.contains(&formats));
+        known && numbers(kernel).iter().all(within)
     }
 }
 
-/// The numbers of a shape by name, and whether its formats are those of the tables: 16 bits, dense.
-pub(crate) fn numbers(kernel: &Kernel) -> (Vec<(&'static str, f64)>, bool) {
-    let half = |dtype: Dtype| matches!(dtype, Dtype::F16 | Dtype::Bf16);
+/// The numbers of a shape by name.
+pub(crate) fn numbers(kernel: &Kernel) -> Vec<(&'static str, f64)> {
     match *kernel {
-        Kernel::MatMul { rows, inner, columns, weights, activations, density } => {
-            let dense = density == crate::kernel::Density::Dense;
+        Kernel::MatMul { rows, inner, columns, .. } => {
             let named = [("rows", rows), ("inner", inner), ("columns", columns)];
-            let named = named.map(|(name, value)| (name, f64::from(value))).to_vec();
-            (named, half(weights) && half(activations) && dense)
+            named.map(|(name, value)| (name, f64::from(value))).to_vec()
         }
-        Kernel::Attention(Attention { rows, heads, kv_heads, head_dim, pairs, activations, kv, .. }) => {
+        Kernel::Attention(Attention { rows, heads, kv_heads, head_dim, pairs, .. }) => {
             let rows = f64::from(rows.max(1));
-            let named = vec![
+            vec![
                 ("rows", rows),
                 ("context", pairs as f64 / rows),
                 ("heads", heads.into()),
                 ("kv_heads", kv_heads.into()),
                 ("head_dim", head_dim.into()),
-            ];
-            (named, half(activations) && half(kv))
+            ]
         }
-        _ => (Vec::new(), false),
+        _ => Vec::new(),
     }
+}
+
+/// Formats of activations, and of weights or KV entries, of a dense product or an attention call; the two of 16 bits are as fast
+/// as each other.
+pub(crate) fn formats(kernel: &Kernel) -> Option<(Dtype, Dtype)> {
+    let (activations, other) = match *kernel {
+        Kernel::MatMul { weights, activations, density: Density::Dense, .. } => (activations, weights),
+        Kernel::Attention(Attention { activations, kv, .. }) => (activations, kv),
+        _ => return None,
+    };
+    let plain = |dtype: Dtype| if dtype == Dtype::F16 { Dtype::Bf16 } else { dtype };
+    Some((plain(activations), plain(other)))
 }
 
 /// A kernel without what its table runs over.

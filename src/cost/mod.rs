@@ -9,7 +9,7 @@ mod device;
 mod features;
 mod tiles;
 
-pub(crate) use corrected::{length, numbers};
+pub(crate) use corrected::{formats, length, numbers};
 
 pub use cache::{FoldHasher, PriceCache};
 pub use device::{Device, Limits};

@@ -2,6 +2,7 @@
 //! it rests on and how wrong it is.
 
 use crate::error::InputError;
+use crate::units::Dtype;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -31,12 +32,19 @@ pub struct Correction {
     pub evidence: Evidence,
     /// Least and largest value of each number of a shape among the fitted rows; beyond, a price is extrapolated.
     pub range: BTreeMap<String, (f64, f64)>,
+    /// Pairs of formats that were fitted: activations, and weights or KV entries; float16 counts as bfloat16.
+    #[serde(default = "sixteen_bits")]
+    pub formats: Vec<(Dtype, Dtype)>,
     /// Rows (tokens) of products, sequences of attention, at which the correction is evaluated; in between the formulas say how time grows.
     pub rows: Vec<u32>,
     /// Entries that a row sees, on average, at which it is evaluated; empty for matrix products.
     pub context: Vec<f64>,
     /// The logarithm of measured over computed time.
     pub forest: Forest,
+}
+
+fn sixteen_bits() -> Vec<(Dtype, Dtype)> {
+    vec![(Dtype::Bf16, Dtype::Bf16)]
 }
 
 /// What a correction rests on.
