@@ -23,6 +23,7 @@ fn main() -> ExitCode {
         Command::Inspect(what) => cli::inspect::run(&what),
         Command::Predict(args) => cli::predict::run(&args),
         Command::Trace(what) => cli::trace::run(&what),
+        Command::Validate(what) => cli::validate::run(&what),
     };
     cli::end(done)
 }

@@ -6,8 +6,9 @@ mod constants;
 mod error;
 mod fit;
 mod rows;
+mod waves;
 
 pub use boost::{Settings, grow};
 pub use error::Errors;
 pub use fit::{Fit, Report, fit, predict, transfer};
-pub use rows::{Operator, Row, Table, read};
+pub use rows::{Measured, Operator, Row, Table, read, read_layers};

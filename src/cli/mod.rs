@@ -7,6 +7,7 @@ pub mod predict;
 mod progress;
 pub mod simulate;
 pub mod trace;
+pub mod validate;
 
 use radialsim::error::{Error, Result};
 use std::io::{ErrorKind, Write};
@@ -31,6 +32,9 @@ pub enum Command {
     Fit(fit::Args),
     /// Says what a profile predicts for the rows of a table.
     Predict(predict::Args),
+    /// Holds what a profile says against measurements.
+    #[command(subcommand)]
+    Validate(validate::What),
     /// Runs a real model on the GPU of this machine, layer by layer as its routes say.
     Execute(Box<execute::Args>),
     /// Says in plain words what a file holds, and checks it.

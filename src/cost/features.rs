@@ -2,6 +2,7 @@
 //! device taught can be asked of another.
 
 use super::Device;
+use crate::hw::Waves;
 use crate::kernel::{Attention, Kernel};
 use crate::units::SimTime;
 
@@ -23,13 +24,23 @@ fn ln_us(seconds: f64) -> f32 {
 }
 
 impl Device {
-    /// The features of a matrix product or an attention call whose formulas say `time`; none for others.
-    pub(crate) fn features(&self, kernel: &Kernel, time: SimTime) -> Option<Vec<f32>> {
-        match *kernel {
-            Kernel::MatMul { .. } => Some(self.product(kernel, time.s())),
-            Kernel::Attention(shape) => Some(self.attention(&shape, kernel, time.s())),
-            _ => None,
-        }
+    /// The time that a correction begins with, and the features of a matrix product or an attention call; none for others.
+    pub(crate) fn features(&self, kernel: &Kernel, waves: Option<&Waves>) -> (SimTime, Vec<f32>) {
+        let time = self.base(kernel, waves);
+        let features = match kernel {
+            Kernel::MatMul { .. } => {
+                let mut all = self.product(kernel, time.s());
+                if let Some(waved) = waves.and_then(|waves| self.waved(kernel, waves)) {
+                    all.extend([ln(waved.tile), ln(waved.split), ln(waved.waves), ln_us(waved.tiles)]);
+                    all.extend([ln_us(waved.memory), ln(waved.tiles / waved.memory)]);
+                    all.extend([ln(waved.tiles / waved.flops), ln(waved.busy), waved.kept as f32]);
+                }
+                all
+            }
+            Kernel::Attention(shape) => self.attention(shape, kernel, time.s()),
+            _ => Vec::new(),
+        };
+        (time, features)
     }
 
     /// How `blocks` of equal size fall into waves over the units: how many, how full the last one is, what padding costs.
@@ -82,6 +93,10 @@ impl Device {
         for blocks in blocks {
             all.extend(self.waves(blocks));
         }
+        // Query, key and value of the new tokens pass once through memory before they meet.
+        let head_dim = f64::from(shape.head_dim);
+        let fresh = 4.0 * rows * (heads + 2.0 * kv_heads) * head_dim / self.dram_bytes_per_s;
+        all.extend([ln_us(fresh), ln(kv_heads * head_dim), ln(rows / super::length(shape.decode, context))]);
         all
     }
 }

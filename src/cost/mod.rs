@@ -8,6 +8,7 @@ mod corrected;
 mod device;
 mod features;
 mod tiles;
+mod waves;
 
 pub(crate) use corrected::{formats, length, numbers};
 

@@ -16,5 +16,5 @@ mod tiers;
 pub mod timeline;
 
 pub use file::Staged;
-pub use fits::{fits, scores};
+pub use fits::{fits, layers, scores};
 pub use sheet::{Sheet, WIDTH};

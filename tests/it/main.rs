@@ -23,6 +23,7 @@ mod hops;
 mod kv;
 mod lab;
 mod laws;
+mod layers;
 mod layerskip;
 mod load;
 mod measured;
