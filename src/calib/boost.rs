@@ -2,7 +2,7 @@
 //!
 //! One thread decides and sums run in the order of the rows, so the same rows give the same trees on every machine.
 
-use crate::hw::{Forest, MOST_EDGES, Tree};
+use crate::hw::{Forest, LARGEST_LEAF, MOST_EDGES, Tree};
 
 /// How trees are grown.
 #[derive(Clone, Copy, Debug)]
@@ -133,7 +133,8 @@ fn tree(bins: &Bins, errors: &mut [f64], settings: Settings) -> Tree {
     for leaf in &leaves {
         let sum: f64 = leaf.rows.iter().map(|&row| left[row as usize]).sum();
         // As it is kept in a profile, so that later trees see its rounding.
-        let value = (1e4 * settings.rate * sum / (leaf.rows.len() as f64 + RIDGE)).round().clamp(-1e5, 1e5);
+        let value = (1e4 * settings.rate * sum / (leaf.rows.len() as f64 + RIDGE)).round();
+        let value = value.clamp(-f64::from(LARGEST_LEAF), f64::from(LARGEST_LEAF));
         nodes[leaf.node] = Node::Leaf(value);
         leaf.rows.iter().for_each(|&row| errors[row as usize] -= value * 1e-4);
     }

@@ -7,7 +7,7 @@ use crate::hw::{Efficiency, Hardware, Source};
 use crate::kernel::Class;
 
 /// Rows that the search looks at; more change the constants in the third digit.
-const MOST_ROWS: usize = 3000;
+pub(super) const MOST_ROWS: usize = 3000;
 /// Times that every constant is searched in turn.
 const ROUNDS: usize = 4;
 /// Steps of the search along one constant, each by the golden ratio.
@@ -67,7 +67,10 @@ fn log_error(hw: &Hardware, rows: &[&Row]) -> Result<f64> {
 }
 
 /// Golden-section search (Kiefer 1953) for the least of a function of one valley; with more, a near one.
-fn golden((mut low, mut high): (f64, f64), of: &mut impl FnMut(f64) -> Result<f64>) -> Result<f64> {
+pub(super) fn golden(
+    (mut low, mut high): (f64, f64),
+    of: &mut impl FnMut(f64) -> Result<f64>,
+) -> Result<f64> {
     let ratio = (libm::sqrt(5.0) - 1.0) / 2.0;
     let (mut a, mut b) = (high - ratio * (high - low), low + ratio * (high - low));
     let (mut at_a, mut at_b) = (of(a)?, of(b)?);

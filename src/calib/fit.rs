@@ -4,9 +4,9 @@ use super::boost::{Settings, grow};
 use super::constants;
 use super::error::Errors;
 use super::rows::{Operator, Row, Table};
-use crate::cost::{Device, Limits, Price, length, numbers};
+use crate::cost::{Device, Limits, Price, formats, length, numbers};
 use crate::error::{Error, InputError, Result};
-use crate::hw::{Correction, Corrections, Evidence, Hardware, Source};
+use crate::hw::{Correction, Corrections, Evidence, Hardware, Source, Waves};
 use crate::kernel::{Class, Kernel};
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
@@ -37,8 +37,10 @@ pub struct Report {
     pub fitted: (usize, usize),
     /// Families kept aside.
     pub held_families: usize,
-    /// Errors on the rows kept aside, by the constants alone.
+    /// Errors on the rows kept aside, by the four constants alone.
     pub constants: Errors,
+    /// By the waves of tiles, where they fit better than the four constants.
+    pub waved: Option<Errors>,
     /// With the correction.
     pub corrected: Errors,
     /// On the rows fitted.
@@ -50,14 +52,14 @@ pub struct Report {
 /// A fit that explains less of how times differ has been fed with noise; real tables reach 99 %.
 pub(super) const LEAST_EXPLAINED: f64 = 0.5;
 
-/// How trees are grown: compared under seed 0 of the split, settled under the seeds 1 and 2 (`docs/VALIDATION.md`); sized so that three operators fit in a profile of 256 KB.
+/// How trees are grown, settled under the seeds 1 and 2 of the split; sized so that three operators fit in a profile of 256 KB.
 fn settings(operator: Operator) -> Settings {
-    let (trees, clip) = match operator {
-        Operator::Gemm => (280, 0.2),
-        Operator::ContextAttention => (100, 0.2),
-        Operator::GenerationAttention => (100, 1.0),
+    let (trees, rate, clip) = match operator {
+        Operator::Gemm => (500, 0.1, 0.2),
+        Operator::ContextAttention => (350, 0.2, 0.2),
+        Operator::GenerationAttention => (250, 0.2, 1.0),
     };
-    Settings { trees, leaves: 32, rate: 0.2, least_rows: 10, edges: 128, clip }
+    Settings { trees, leaves: 32, rate, least_rows: 10, edges: 128, clip }
 }
 
 /// A number from 0 to 2^64 that only the words decide.
@@ -93,7 +95,8 @@ pub fn fit(hw: &mut Hardware, table: &Table, how: &Fit) -> Result<Report> {
     if fitted.len() < 50 || held.len() < 10 || families(&fitted) < 4 {
         let found =
             format!("{} rows of {} families, {} kept aside", fitted.len(), families(&fitted), held.len());
-        let wrong = InputError::expected("at least 50 rows of 4 families to fit and 10 rows kept aside");
+        let expected = "at least 50 rows of 4 families to fit and 10 rows kept aside, in 16 bits";
+        let wrong = InputError::expected(expected);
         return Err(wrong.key(operator.name()).found(found).into());
     }
     let split = format!(
@@ -110,16 +113,20 @@ pub fn fit(hw: &mut Hardware, table: &Table, how: &Fit) -> Result<Report> {
         &table.sha256[..16]
     );
     constants::search(hw, class(operator), &fitted, &Source::Fitted(words))?;
-    *slot(hw, operator) = None;
+    *slot(hw.corrections.get_or_insert_default(), operator) = None;
 
     let device = Device::new(hw, Limits::default())?;
     let constants = errors(&device, &held, operator)?;
-    let left = |row: &&Row| libm::log(row.seconds / device.physical(&row.kernel).time.s());
-    let features: Vec<Vec<f32>> = fitted
+    let waves = waves_if_better(hw, &device, operator, &fitted)?;
+    let base = |row: &&Row| (device.base(&row.kernel, waves.as_ref()).s(), row.seconds);
+    let waved = waves.as_ref().and_then(|_| Errors::of(held.iter().map(base)));
+    let (features, targets): (Vec<Vec<f32>>, Vec<f64>) = fitted
         .iter()
-        .map(|row| device.features(&row.kernel, device.physical(&row.kernel).time).unwrap_or_default())
-        .collect();
-    let targets: Vec<f64> = fitted.iter().map(left).collect();
+        .map(|row| {
+            let (time, features) = device.features(&row.kernel, waves.as_ref());
+            (features, libm::log(row.seconds / time.s()))
+        })
+        .unzip();
     let forest = grow(&features, &targets, settings(operator));
     let evidence = Evidence {
         sha256: table.sha256.clone(),
@@ -133,8 +140,11 @@ pub fn fit(hw: &mut Hardware, table: &Table, how: &Fit) -> Result<Report> {
     };
     let (rows, context) = anchors(&fitted);
     let range = range(&fitted);
-    *slot(hw, operator) =
-        Some(Correction { evidence, range, rows, context, beside: Vec::new(), grid: Vec::new(), forest });
+    let formats: BTreeSet<_> = fitted.iter().filter_map(|row| formats(&row.kernel)).collect();
+    let formats = formats.into_iter().collect();
+    let (beside, grid) = (Vec::new(), Vec::new());
+    *slot(hw.corrections.get_or_insert_default(), operator) =
+        Some(Correction { evidence, range, formats, rows, context, beside, grid, waves, forest });
 
     let with = Device::new(hw, Limits::default())?;
     let before: f64 = variance(held.iter().map(|row| libm::log(row.seconds)));
@@ -147,7 +157,7 @@ pub fn fit(hw: &mut Hardware, table: &Table, how: &Fit) -> Result<Report> {
         let found = format!("{:.0} % of the variance of log time explained", 100.0 * explained.max(0.0));
         return Err(InputError::expected(expected).key(operator.name()).found(found).into());
     }
-    if let Some(correction) = slot(hw, operator) {
+    if let Some(correction) = slot(hw.corrections.get_or_insert_default(), operator) {
         let evidence = &mut correction.evidence;
         let round = |value: f64| (value * 1e3).round() / 1e3;
         evidence.held_error = round(corrected.mean);
@@ -156,7 +166,24 @@ pub fn fit(hw: &mut Hardware, table: &Table, how: &Fit) -> Result<Report> {
         evidence.explained = round(explained);
     }
     let (fitted, held_families) = ((fitted.len(), families(&fitted)), families(&held));
-    Ok(Report { operator, fitted, held_families, constants, corrected, seen, explained })
+    Ok(Report { operator, fitted, held_families, constants, waved, corrected, seen, explained })
+}
+
+/// Constants of waves for products, where they leave less of the fitted rows than the four constants of the class do.
+fn waves_if_better(
+    hw: &Hardware,
+    device: &Device,
+    operator: Operator,
+    rows: &[&Row],
+) -> Result<Option<Waves>> {
+    if operator != Operator::Gemm {
+        return Ok(None);
+    }
+    let (waves, left) = super::waves::search(hw, rows)?;
+    let four = |row: &&Row| libm::log(device.physical(&row.kernel).time.s() / row.seconds).abs();
+    let four = rows.iter().map(four).sum::<f64>() / rows.len().max(1) as f64;
+    // More constants follow any rows a little better.
+    Ok((left < 0.95 * four).then_some(waves))
 }
 
 /// What a profile says of each row.
@@ -165,35 +192,58 @@ pub fn predict(device: &Device, table: &Table) -> Vec<Price> {
 }
 
 /// Lends the constants and corrections of `from` to `to`, a device whose kernels nobody measured. `error` is the mean error in
-/// percent that one expects of it.
+/// percent that one expects of it. Fixed times are lent in cycles.
 ///
 /// # Errors
 /// A profile without corrections.
-pub fn transfer(from: &Hardware, to: &mut Hardware, error: f64) -> Result<()> {
+pub fn transfer(from: &Hardware, to: &mut Hardware, error: impl Fn(Operator) -> f64) -> Result<()> {
     let Some(mut corrections) = from.corrections.clone() else {
         let wrong = InputError::expected("a fitted profile, which has corrections");
         return Err(wrong.key("corrections").found("none").into());
     };
     corrections.transferred_from = Some(from.name.clone());
-    for correction in corrections.all_mut() {
-        let evidence = &mut correction.evidence;
-        evidence.held_p90 *= (error / evidence.held_error.max(1e-9)).max(1.0);
-        evidence.held_error = evidence.held_error.max(error);
-    }
-    for operator in [Operator::Gemm, Operator::ContextAttention, Operator::GenerationAttention] {
+    // What was measured of one model's layers on a grid says nothing about another device.
+    let lent = Corrections { chunk_attention: None, mixed_attention: None, ..corrections };
+    corrections = Corrections { by_rows: BTreeMap::new(), fused: Vec::new(), ..lent };
+    let strength = if same_chip(from, to) { 1.0 } else { ABROAD };
+    let clock =
+        |hw: &Hardware| hw.compute.top_clock_mhz.as_ref().unwrap_or(&hw.compute.boost_clock_mhz).value;
+    let cycle = clock(from) / clock(to);
+    for (operator, _) in Operator::ALL {
         let class = class(operator);
         let lent = constants::of_class(&mut from.clone(), class).clone();
         let constants = constants::of_class(to, class);
         *constants = lent;
+        constants.fixed_us.value *= cycle;
         for number in
             [&mut constants.flops, &mut constants.bytes, &mut constants.fixed_us, &mut constants.overlap]
         {
             let words = format!("transferred from {}: {}", from.name, number.source.text());
             number.source = Source::Assumed(words);
         }
+        if let Some(correction) = slot(&mut corrections, operator) {
+            let (evidence, error) = (&mut correction.evidence, error(operator));
+            evidence.held_p90 *= (error / evidence.held_error.max(1e-9)).max(1.0);
+            evidence.held_error = evidence.held_error.max(error);
+            correction.forest.scale(strength);
+        }
     }
     to.corrections = Some(corrections);
     Ok(())
+}
+
+/// What is left of learned corrections on another chip, in logarithms: part of them belongs to kernels written for the lender's. Of all
+/// loans among H100, A100 and L40S, half does best or nearly so.
+const ABROAD: f64 = 0.5;
+
+/// Whether two devices differ in nothing that kernels are written for: memory beyond the last cache may.
+fn same_chip(a: &Hardware, b: &Hardware) -> bool {
+    let numbers = |hw: &Hardware| {
+        let (compute, memory) = (&hw.compute, &hw.memory);
+        [&compute.units, &compute.boost_clock_mhz, &compute.matrix_f16_tflops, &memory.l2_mb]
+            .map(|number| number.value)
+    };
+    numbers(a) == numbers(b)
 }
 
 fn class(operator: Operator) -> Class {
@@ -204,8 +254,7 @@ fn class(operator: Operator) -> Class {
     }
 }
 
-fn slot(hw: &mut Hardware, operator: Operator) -> &mut Option<Correction> {
-    let all = hw.corrections.get_or_insert_with(Corrections::default);
+fn slot(all: &mut Corrections, operator: Operator) -> &mut Option<Correction> {
     match operator {
         Operator::Gemm => &mut all.gemm,
         Operator::ContextAttention => &mut all.context_attention,
@@ -257,7 +306,7 @@ pub(super) fn thin<T: Copy>(all: Vec<T>, most: usize) -> Vec<T> {
 pub(super) fn range(rows: &[&Row]) -> BTreeMap<String, (f64, f64)> {
     let mut out: BTreeMap<String, (f64, f64)> = BTreeMap::new();
     for row in rows {
-        for (name, value) in numbers(&row.kernel).0 {
+        for (name, value) in numbers(&row.kernel) {
             let range = out.entry(name.to_owned()).or_insert((value, value));
             *range = (range.0.min(value), range.1.max(value));
         }

@@ -7,7 +7,7 @@ use super::error::Errors;
 use super::fit::{LEAST_EXPLAINED, range, thin, variance};
 use super::layers::{Call, Layers};
 use super::rows::Row;
-use crate::cost::{Device, Limits, by_rows_name};
+use crate::cost::{Device, Limits, by_rows_name, formats};
 use crate::error::{InputError, Result};
 use crate::hw::{Correction, Corrections, Evidence, Forest, Hardware, Source};
 use crate::kernel::{Class, Kernel};
@@ -291,10 +291,17 @@ fn correction(device: &Device, points: &[Point], layers: &Layers) -> Correction 
     Correction {
         evidence: evidence(layers, points.len()),
         range: range(&all.iter().collect::<Vec<_>>()),
+        formats: all
+            .iter()
+            .filter_map(|row| formats(&row.kernel))
+            .collect::<BTreeSet<_>>()
+            .into_iter()
+            .collect(),
         rows,
         context: context.into_iter().map(f64::from).collect(),
         beside,
         grid: grid.into_iter().map(|value| (value * 1e4).round() as i32).collect(),
+        waves: None,
         forest: Forest::default(),
     }
 }

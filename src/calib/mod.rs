@@ -12,6 +12,7 @@ mod least;
 mod record;
 mod rows;
 mod shapes;
+mod waves;
 
 pub use adapter::{FittedKernel, fit_adapter};
 pub use boost::{Settings, grow};
@@ -20,5 +21,5 @@ pub use fit::{Fit, Report, fit, predict, transfer};
 pub use grid::{Fitted, fit_layers};
 pub use least::nonnegative;
 pub use record::{Environment, Record, Records};
-pub use rows::{Operator, Row, Table, read};
+pub use rows::{Measured, Operator, Row, Table, read, read_layers};
 pub use shapes::{Probe, shapes};

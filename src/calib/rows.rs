@@ -6,8 +6,11 @@ use crate::units::Dtype;
 use sha2::{Digest, Sha256};
 use std::path::Path;
 
+mod layers;
 #[cfg(feature = "parquet")]
 mod parquet;
+
+pub use layers::{Measured, read_layers};
 
 /// Larger tables are refused.
 const MOST_BYTES: u64 = 1 << 30;
@@ -102,11 +105,14 @@ pub struct Table {
     pub sha256: String,
 }
 
-/// Columns of names with the values that are taken; rows with others measured another format.
-const FORMATS: [(&str, &[&str]); 3] = [
+/// Columns with the values that are taken; rows with others measured another format, or another kernel: attention in a sliding window,
+/// several beams. Further columns (framework, version, device, kernel) are not looked at.
+const FORMATS: [(&str, &[&str]); 5] = [
     ("gemm_dtype", &["bfloat16", "float16", "bf16", "fp16"]),
     ("attn_dtype", &["bfloat16", "float16", "bf16", "fp16"]),
     ("kv_cache_dtype", &["bfloat16", "float16", "bf16", "fp16"]),
+    ("window_size", &["0", "-1", ""]),
+    ("beam_width", &["1", ""]),
 ];
 
 /// Reads a table. Times stand in a column `latency_ms` or `latency`, in milliseconds; without `timed` they may be missing.

@@ -47,9 +47,9 @@ pub struct Args {
     /// what BASE has; a fitted profile wins, and all else in it stays as it is.
     #[arg(long, value_name = "FILE.csv", conflicts_with_all = ["data", "from"])]
     energy: Option<PathBuf>,
-    /// Mean error in percent to expect of what is lent.
-    #[arg(long, value_name = "PERCENT")]
-    error: Option<f64>,
+    /// Mean error in percent to expect of what is lent: `22` of everything, `gemm=15` of an operator.
+    #[arg(long, value_name = "[OP=]PERCENT")]
+    error: Vec<String>,
     /// The profile to write.
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
@@ -81,11 +81,9 @@ pub fn run(args: &Args) -> Result<()> {
     if !(args.share > 0.0 && args.share <= 1.0) {
         return Err(InputError::expected("a share above 0, at most 1").key("share").found(args.share).into());
     }
-    if let (Some(from), Some(error)) = (&args.from, args.error) {
-        if !(0.0..=1000.0).contains(&error) {
-            return Err(InputError::expected("0 to 1000 percent").key("error").found(error).into());
-        }
-        calib::transfer(&Hardware::resolve(from)?, &mut hardware, error)?;
+    if let Some(from) = &args.from {
+        let errors = expected(&args.error)?;
+        calib::transfer(&Hardware::resolve(from)?, &mut hardware, |operator| errors[operator as usize])?;
     }
     if let Some(data) = &args.data {
         print(&tables(args, data, &mut hardware)?)?;
@@ -110,6 +108,34 @@ fn energy(path: &Path, hardware: &mut Hardware) -> Result<()> {
             + &skipped(&table.skipped)
             + &meter::assumed()),
     )
+}
+
+/// The error to expect of each operator, in the order of [`Operator::ALL`]; later words win.
+fn expected(words: &[String]) -> Result<[f64; Operator::ALL.len()]> {
+    let mut errors = [None; Operator::ALL.len()];
+    for word in words {
+        let wrong = || {
+            let names = Operator::ALL.map(|(_, name)| name).join(", ");
+            let expected = format!("0 to 1000 percent, alone or behind `OPERATOR=` ({names})");
+            InputError::expected(expected).key("error").found(word)
+        };
+        let (name, percent) =
+            word.split_once('=').map_or((None, word.as_str()), |(name, rest)| (Some(name), rest));
+        let percent: f64 = percent.trim().parse().map_err(|_| wrong())?;
+        let known = name.is_none_or(|name| Operator::ALL.iter().any(|(_, other)| *other == name));
+        if !(0.0..=1000.0).contains(&percent) || !known {
+            return Err(wrong().into());
+        }
+        for (error, (_, other)) in errors.iter_mut().zip(Operator::ALL) {
+            if name.is_none_or(|name| name == other) {
+                *error = Some(percent);
+            }
+        }
+    }
+    let missing = || InputError::expected("an error for every operator that is lent").key("error");
+    let all: Option<Vec<f64>> = errors.into_iter().collect();
+    let all = all.ok_or_else(missing)?;
+    Ok(std::array::from_fn(|operator| all[operator]))
 }
 
 /// Fits every table of the folder. Returns the errors as a text.

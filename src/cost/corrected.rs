@@ -10,7 +10,7 @@ mod table;
 
 use super::Device;
 use crate::hw::{Correction, Hardware};
-use crate::kernel::{Attention, Class, GROUP_SLICE, Kernel};
+use crate::kernel::{Attention, Class, Density, GROUP_SLICE, Kernel};
 use crate::units::{Dtype, SimTime, SourceKind};
 use forest::Nodes;
 use std::collections::{BTreeMap, HashMap};
@@ -190,28 +190,24 @@ impl Operator {
         table
     }
 
-    /// Whether every number of the shape lies among those fitted, in 16 bits and dense.
+    /// Whether every number of the shape lies among those fitted, in a format that was fitted, dense.
     fn covers(&self, kernel: &Kernel) -> bool {
-        let (numbers, formats) = numbers(kernel);
         let within = |&(name, value): &(&str, f64)| {
             self.correction.range.get(name).is_some_and(|&(least, most)| least <= value && value <= most)
         };
-        formats && numbers.iter().all(within)
+        let known = formats(kernel).is_some_and(|formats| self.correction.formats.contains(&formats));
+        known && numbers(kernel).iter().all(within)
     }
 }
 
-/// The numbers of a shape by name, and whether its formats are those of the tables: 16 bits, dense.
-pub(crate) fn numbers(kernel: &Kernel) -> (Vec<(&'static str, f64)>, bool) {
-    let half = |dtype: Dtype| matches!(dtype, Dtype::F16 | Dtype::Bf16);
+/// The numbers of a shape by name.
+pub(crate) fn numbers(kernel: &Kernel) -> Vec<(&'static str, f64)> {
     match *kernel {
-        Kernel::MatMul { rows, inner, columns, weights, activations, density } => {
-            let dense = density == crate::kernel::Density::Dense;
+        Kernel::MatMul { rows, inner, columns, .. } => {
             let named = [("rows", rows), ("inner", inner), ("columns", columns)];
-            let named = named.map(|(name, value)| (name, f64::from(value))).to_vec();
-            (named, half(weights) && half(activations) && dense)
+            named.map(|(name, value)| (name, f64::from(value))).to_vec()
         }
-        Kernel::Attention(shape) => {
-            let Attention { rows, heads, kv_heads, head_dim, beside, pairs, activations, kv, .. } = shape;
+        Kernel::Attention(Attention { rows, heads, kv_heads, head_dim, beside, pairs, .. }) => {
             let rows = f64::from(rows.max(1));
             let mut named = vec![
                 ("rows", rows),
@@ -221,20 +217,37 @@ pub(crate) fn numbers(kernel: &Kernel) -> (Vec<(&'static str, f64)>, bool) {
                 ("head_dim", head_dim.into()),
             ];
             named.extend((beside > 0).then_some(("beside", beside.into())));
-            (named, half(activations) && half(kv))
+            named
         }
-        Kernel::Embed { rows, width, activations, .. }
-        | Kernel::Norm { rows, width, activations, .. }
-        | Kernel::Activation { rows, width, activations, .. }
-        | Kernel::Sample { rows, vocabulary: width, activations } => {
-            (vec![("rows", rows.into()), ("width", width.into())], half(activations))
+        Kernel::Embed { rows, width, .. }
+        | Kernel::Norm { rows, width, .. }
+        | Kernel::Activation { rows, width, .. }
+        | Kernel::Sample { rows, vocabulary: width, .. } => {
+            vec![("rows", rows.into()), ("width", width.into())]
         }
-        Kernel::Rope { rows, heads, head_dim, activations } => {
+        Kernel::Rope { rows, heads, head_dim, .. } => {
             let named = [("rows", rows), ("heads", heads), ("head_dim", head_dim)];
-            (named.map(|(name, value)| (name, f64::from(value))).to_vec(), half(activations))
+            named.map(|(name, value)| (name, f64::from(value))).to_vec()
         }
-        _ => (Vec::new(), false),
+        _ => Vec::new(),
     }
+}
+
+/// Formats of activations, and of weights or KV entries, of a dense product or an attention call; of activations twice of a small
+/// kernel that is measured by its rows. The two of 16 bits are as fast as each other.
+pub(crate) fn formats(kernel: &Kernel) -> Option<(Dtype, Dtype)> {
+    let (activations, other) = match *kernel {
+        Kernel::MatMul { weights, activations, density: Density::Dense, .. } => (activations, weights),
+        Kernel::Attention(Attention { activations, kv, .. }) => (activations, kv),
+        Kernel::Embed { activations, .. }
+        | Kernel::Norm { activations, .. }
+        | Kernel::Activation { activations, .. }
+        | Kernel::Sample { activations, .. }
+        | Kernel::Rope { activations, .. } => (activations, activations),
+        _ => return None,
+    };
+    let plain = |dtype: Dtype| if dtype == Dtype::F16 { Dtype::Bf16 } else { dtype };
+    Some((plain(activations), plain(other)))
 }
 
 /// A kernel without what its table runs over.

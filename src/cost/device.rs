@@ -20,6 +20,10 @@ pub struct Limits {
 #[derive(Clone, Debug)]
 pub struct Device {
     pub(super) units: u64,
+    /// The highest clock, and how far it lies above the one at which the peaks hold.
+    pub(super) cycle_hz: f64,
+    pub(super) top_clock: f64,
+    pub(super) multicast: f64,
     pub(super) tiles: Vec<(u64, u64)>,
     pub(super) vector_flops_per_s: f64,
     matrix: [f64; 5],
@@ -27,6 +31,8 @@ pub struct Device {
     pub(super) dram_bytes_per_s: f64,
     pub(super) l2_bytes: u64,
     pub(super) l2_bytes_per_s: f64,
+    pub(super) l2_peak: f64,
+    pub(super) l2_parts: f64,
     pub(super) classes: [ClassConstants; 5],
     static_w: f64,
     idle_w: f64,
@@ -122,6 +128,8 @@ impl Device {
             return Err(InputError::expected(what).key("limits.clock_mhz").found(clock).into());
         }
         let clock = limits.clock_mhz.map_or(1.0, |clock| clock / boost);
+        let top_clock = hw.compute.top_clock_mhz.as_ref().map_or(1.0, |top| top.value / boost);
+        let or_one = |number: &Option<Sourced>| number.as_ref().map_or(1.0, |number| number.value);
         let f16 = hw.compute.matrix_f16_tflops.value;
         // A format without arithmetic of its own is widened to 16 bits.
         let or_f16 = |number: &Option<Sourced>| number.as_ref().map_or(f16, |number| number.value);
@@ -142,6 +150,9 @@ impl Device {
         ];
         Ok(Device {
             units: hw.compute.units.value as u64,
+            cycle_hz: boost * top_clock * 1e6 * clock,
+            top_clock,
+            multicast: or_one(&hw.compute.multicast),
             tiles: hw.compute.tiles.iter().map(|&(rows, columns)| (rows.into(), columns.into())).collect(),
             vector_flops_per_s: hw.compute.vector_f32_tflops.value * 1e12 * clock,
             matrix: matrix.map(|tflops| tflops * 1e12 * clock),
@@ -149,6 +160,10 @@ impl Device {
             dram_bytes_per_s: hw.memory.dram_gb_per_s.value * 1e9,
             l2_bytes: (hw.memory.l2_mb.value * 1e6) as u64,
             l2_bytes_per_s: hw.memory.l2_gb_per_s.value * 1e9 * clock,
+            l2_peak: hw.memory.l2_peak_gb_per_s.as_ref().unwrap_or(&hw.memory.l2_gb_per_s).value
+                * 1e9
+                * clock,
+            l2_parts: or_one(&hw.memory.l2_parts),
             classes: classes.map(ClassConstants::new),
             static_w,
             idle_w: hw.power.idle_w.value,

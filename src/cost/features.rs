@@ -2,6 +2,7 @@
 //! device taught can be asked of another.
 
 use super::Device;
+use crate::hw::Waves;
 use crate::kernel::{Attention, Kernel};
 use crate::units::SimTime;
 
@@ -23,16 +24,23 @@ fn ln_us(seconds: f64) -> f32 {
 }
 
 impl Device {
-    /// The features of a matrix product or an attention call whose formulas say `time`; none for others.
-    pub(crate) fn features(&self, kernel: &Kernel, time: SimTime) -> Option<Vec<f32>> {
-        match *kernel {
-            Kernel::MatMul { rows, inner, columns, weights, activations, .. } => {
-                let rate = self.matrix_flops_per_s(activations, weights);
-                Some(self.product(rows.into(), inner.into(), columns.into(), rate, time.s()))
+    /// The time that a correction begins with, and the features of a matrix product or an attention call; none for others.
+    pub(crate) fn features(&self, kernel: &Kernel, waves: Option<&Waves>) -> (SimTime, Vec<f32>) {
+        let time = self.base(kernel, waves);
+        let features = match kernel {
+            Kernel::MatMul { .. } => {
+                let mut all = self.product(kernel, time.s());
+                if let Some(waved) = waves.and_then(|waves| self.waved(kernel, waves)) {
+                    all.extend([ln(waved.tile), ln(waved.split), ln(waved.waves), ln_us(waved.tiles)]);
+                    all.extend([ln_us(waved.memory), ln(waved.tiles / waved.memory)]);
+                    all.extend([ln(waved.tiles / waved.flops), ln(waved.busy), waved.kept as f32]);
+                }
+                all
             }
-            Kernel::Attention(shape) => Some(self.attention(&shape, kernel, time.s())),
-            _ => None,
-        }
+            Kernel::Attention(shape) => self.attention(shape, kernel, time.s()),
+            _ => Vec::new(),
+        };
+        (time, features)
     }
 
     /// How `blocks` of equal size fall into waves over the units: how many, how full the last one is, what padding costs.
@@ -41,9 +49,14 @@ impl Device {
         [ln(waves), (waves - waves.floor()) as f32, (waves.ceil() / waves.max(1e-30)) as f32]
     }
 
-    fn product(&self, rows: f64, inner: f64, columns: f64, flops_per_s: f64, time_s: f64) -> Vec<f32> {
-        let compute = 2.0 * rows * inner * columns / flops_per_s;
-        let (weights, activations) = (2.0 * inner * columns, 2.0 * rows * (inner + columns));
+    fn product(&self, kernel: &Kernel, time_s: f64) -> Vec<f32> {
+        let Kernel::MatMul { rows, inner, columns, weights, activations, .. } = *kernel else {
+            return Vec::new();
+        };
+        let work = kernel.work();
+        let (rows, inner, columns) = (f64::from(rows), f64::from(inner), f64::from(columns));
+        let compute = 2.0 * rows * inner * columns / self.matrix_flops_per_s(activations, weights);
+        let (weights, activations) = (work.weight_bytes as f64, work.activation_bytes as f64);
         let (read, moved) = (weights / self.dram_bytes_per_s, activations / self.dram_bytes_per_s);
         let mut all = vec![ln(rows), ln(inner), ln(columns), ln_us(compute), ln_us(read), ln_us(moved)];
         all.extend([ln(compute / (read + moved).max(1e-30)), ln_us(time_s)]);
@@ -53,6 +66,8 @@ impl Device {
         }
         all.extend([64.0, 128.0].map(|tile| ((rows / tile).ceil() * tile / rows.max(1.0)) as f32));
         all.extend([128.0, 256.0].map(|tile| ((columns / tile).ceil() * tile / columns.max(1.0)) as f32));
+        // Tells formats of weights apart; trees cannot split on what is the same in all rows.
+        all.push(ln(weights / (inner * columns).max(1.0)));
         all
     }
 
@@ -78,6 +93,10 @@ impl Device {
         for blocks in blocks {
             all.extend(self.waves(blocks));
         }
+        // Query, key and value of the new tokens pass once through memory before they meet.
+        let head_dim = f64::from(shape.head_dim);
+        let fresh = 4.0 * rows * (heads + 2.0 * kv_heads) * head_dim / self.dram_bytes_per_s;
+        all.extend([ln_us(fresh), ln(kv_heads * head_dim), ln(rows / super::length(shape.decode, context))]);
         all
     }
 }

@@ -9,8 +9,9 @@ mod device;
 mod features;
 mod measured;
 mod tiles;
+mod waves;
 
-pub(crate) use corrected::{by_rows_name, length, numbers};
+pub(crate) use corrected::{by_rows_name, formats, length, numbers};
 
 pub use cache::{FoldHasher, PriceCache};
 pub use device::{Device, Limits};

@@ -2,6 +2,9 @@
 //! it rests on and how wrong it is.
 
 use crate::error::InputError;
+use crate::units::Dtype;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD_NO_PAD;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -43,6 +46,9 @@ pub struct Correction {
     pub evidence: Evidence,
     /// Least and largest value of each number of a shape among the fitted rows; beyond, a price is extrapolated.
     pub range: BTreeMap<String, (f64, f64)>,
+    /// Pairs of formats that were fitted: activations, and weights or KV entries; float16 counts as bfloat16.
+    #[serde(default = "sixteen_bits")]
+    pub formats: Vec<(Dtype, Dtype)>,
     /// Rows (tokens) of products, sequences of attention, at which the correction is evaluated; in between the formulas say how time grows.
     pub rows: Vec<u32>,
     /// Entries that a row sees, on average, at which it is evaluated; empty for matrix products.
@@ -54,8 +60,63 @@ pub struct Correction {
     /// where shapes were measured on a grid; empty where the forest says it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub grid: Vec<i32>,
+    /// Constants of the waves of tiles that computed times begin with; without them, the four of the kernel's class.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waves: Option<Waves>,
     /// The logarithm of measured over computed time.
     pub forest: Forest,
+}
+
+/// How products fall into waves of tiles and what those wait for (`docs/COST_MODEL.md`, "Waves"). All in cycles or without a unit, so
+/// that another device can borrow them.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Waves {
+    /// Cycles of every call beyond its waves.
+    pub start_cycles: f64,
+    /// Reached share of the flops a cycle.
+    pub flops: f64,
+    /// Reached share of the bandwidth of device memory.
+    pub dram: f64,
+    /// Reached share of the bandwidth of the last cache.
+    pub l2: f64,
+    /// Bytes a cycle that one unit takes from the last cache.
+    pub unit_bytes: f64,
+    /// Cycles that 64 values of the inner width take at least.
+    pub step_cycles: f64,
+    /// Cycles of a wave beyond its steps.
+    pub wave_cycles: f64,
+    /// Cycles of adding up what a split of the inner width left.
+    pub split_cycles: f64,
+    /// Share of the shorter of tiles and memory that hides behind the longer.
+    pub overlap: f64,
+    /// Share of the last cache that keeps what was read.
+    pub kept: f64,
+    /// Share of what later waves read again that comes from device memory.
+    pub again: f64,
+}
+
+impl Waves {
+    /// The constants in the order of the fields.
+    pub fn numbers(&mut self) -> [&mut f64; 11] {
+        [
+            &mut self.start_cycles,
+            &mut self.flops,
+            &mut self.dram,
+            &mut self.l2,
+            &mut self.unit_bytes,
+            &mut self.step_cycles,
+            &mut self.wave_cycles,
+            &mut self.split_cycles,
+            &mut self.overlap,
+            &mut self.kept,
+            &mut self.again,
+        ]
+    }
+}
+
+fn sixteen_bits() -> Vec<(Dtype, Dtype)> {
+    vec![(Dtype::Bf16, Dtype::Bf16)]
 }
 
 /// What a correction rests on.
@@ -90,9 +151,10 @@ pub struct Forest {
     pub trees: Vec<Tree>,
 }
 
-/// A regression tree, its nodes in the order root, left, right.
+/// A regression tree, its nodes in the order root, left, right. In a file it is a string: a number of 16 bits for each node, the lower byte
+/// first, in Base64 without padding (RFC 4648, section 4). An inner node is 256 x feature + threshold, a leaf 2^15 + 2^14 + its value.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(try_from = "String", into = "String")]
 pub struct Tree {
     /// 256 x feature + threshold of an inner node, whose left side is at most the threshold; -1 for a leaf.
     pub nodes: Vec<i32>,
@@ -100,12 +162,48 @@ pub struct Tree {
     pub leaves: Vec<i32>,
 }
 
+const LEAF: u16 = 1 << 15;
+
+impl From<Tree> for String {
+    fn from(tree: Tree) -> String {
+        let mut leaves = tree.leaves.iter();
+        let code = |&node: &i32| match u16::try_from(node) {
+            Ok(split) => split,
+            Err(_) => LEAF + (LARGEST_LEAF + 1 + leaves.next().unwrap_or(&0)) as u16,
+        };
+        let bytes: Vec<u8> = tree.nodes.iter().map(code).flat_map(u16::to_le_bytes).collect();
+        STANDARD_NO_PAD.encode(bytes)
+    }
+}
+
+impl TryFrom<String> for Tree {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Tree, String> {
+        let bytes = STANDARD_NO_PAD.decode(&text).map_err(|error| format!("a tree in Base64 ({error})"))?;
+        let mut tree = Tree { nodes: Vec::new(), leaves: Vec::new() };
+        for pair in bytes.chunks(2) {
+            let code =
+                u16::from_le_bytes([pair[0], *pair.get(1).ok_or("two bytes for each node of a tree")?]);
+            if code < LEAF {
+                tree.nodes.push(code.into());
+            } else {
+                tree.nodes.push(-1);
+                tree.leaves.push(i32::from(code - LEAF) - LARGEST_LEAF - 1);
+            }
+        }
+        Ok(tree)
+    }
+}
+
 /// Thresholds of a feature at most.
 pub const MOST_EDGES: usize = 256;
 /// Trees and nodes of a tree at most.
 const MOST_TREES: usize = 4096;
-/// Logarithm of a correction at most, in ten-thousandths: a factor of e^10.
-const LARGEST_LEAF: i32 = 100_000;
+/// Logarithm of a cell of a grid at most, in ten-thousandths: a factor of e^10.
+const LARGEST_CELL: i32 = 100_000;
+/// What a leaf adds at most, in ten-thousandths.
+pub const LARGEST_LEAF: i32 = (1 << 14) - 1;
 
 impl Corrections {
     /// The corrections there are, with their names.
@@ -119,21 +217,6 @@ impl Corrections {
         ];
         let all = all.into_iter().filter_map(|(name, correction)| Some((name, correction.as_ref()?)));
         all.chain(self.by_rows.iter().map(|(name, correction)| (name.as_str(), correction)))
-    }
-
-    /// All of them, to be changed.
-    pub fn all_mut(&mut self) -> impl Iterator<Item = &mut Correction> {
-        let Corrections {
-            gemm,
-            context_attention,
-            generation_attention,
-            chunk_attention,
-            mixed_attention,
-            by_rows,
-            ..
-        } = self;
-        let five = [gemm, context_attention, generation_attention, chunk_attention, mixed_attention];
-        five.into_iter().flatten().chain(by_rows.values_mut())
     }
 
     /// Refuses what no fit writes; `features` are those of each operator.
@@ -176,15 +259,27 @@ impl Correction {
             return Err(("beside", "none, or at least 2 rising numbers above 0"));
         }
         let cells = beside.len().max(1) * rows.len() * context.len().max(1);
-        let small = self.grid.iter().all(|value| value.abs() <= LARGEST_LEAF);
+        let small = self.grid.iter().all(|value| value.abs() <= LARGEST_CELL);
         if !(self.grid.is_empty() || self.grid.len() == cells && small) {
             return Err(("grid", "none, or a number for each of beside, rows and context"));
+        }
+        if let Some(mut waves) = self.waves.clone() {
+            let sound = |number: &mut &mut f64| number.is_finite() && **number > 0.0 && **number < 1e6;
+            if !waves.numbers().iter_mut().all(sound) || waves.overlap > 1.0 {
+                return Err(("waves", "numbers above 0, below 1e6, an overlap of at most 1"));
+            }
         }
         self.forest.check().map_err(|expected| ("forest", expected))
     }
 }
 
 impl Forest {
+    /// Takes this share of what every tree says.
+    pub fn scale(&mut self, share: f64) {
+        let leaves = self.trees.iter_mut().flat_map(|tree| &mut tree.leaves);
+        leaves.for_each(|leaf| *leaf = (f64::from(*leaf) * share).round() as i32);
+    }
+
     fn check(&self) -> Result<(), &'static str> {
         let edges = &self.edges;
         let rising = |list: &Vec<f32>| list.windows(2).all(|pair| pair[0] < pair[1]);

@@ -122,10 +122,10 @@ impl Hardware {
             ron::ser::PrettyConfig::new().indentor("    ").compact_arrays(true).separate_tuple_members(false);
         // Nothing in a profile can fail to be written: strings, numbers, lists.
         let body = ron::ser::to_string_pretty(self, style.struct_names(false)).unwrap_or_default();
-        let numbers = |line: &str| {
-            ["nodes: [", "leaves: [", "grid: [", "["].iter().any(|start| line.trim_start().starts_with(start))
+        let lists = |line: &str| {
+            ["trees: [", "grid: [", "["].iter().any(|start| line.trim_start().starts_with(start))
         };
-        let line = |line: &str| if numbers(line) { line.replace(", ", ",") } else { line.to_owned() };
+        let line = |line: &str| if lists(line) { line.replace(", ", ",") } else { line.to_owned() };
         let lines: Vec<String> = body.lines().map(line).collect();
         format!("// Written by `radialsim fit`.\n{}\n", lines.join("\n"))
     }
@@ -158,10 +158,10 @@ impl Hardware {
         let mut out = Vec::new();
         walk!(out, "compute", compute, Compute
             [units boost_clock_mhz vector_f32_tflops matrix_f16_tflops matrix_f32_tflops two_four_speedup]
-            optional [matrix_fp8_tflops matrix_int8_tops matrix_fp4_tflops]
+            optional [top_clock_mhz multicast matrix_fp8_tflops matrix_int8_tops matrix_fp4_tflops]
             skip [tiles tiles_source]);
         walk!(out, "memory", memory, Memory
-            [capacity_gb usable_fraction dram_gb_per_s l2_mb l2_gb_per_s] optional [] skip []);
+            [capacity_gb usable_fraction dram_gb_per_s l2_mb l2_gb_per_s] optional [l2_peak_gb_per_s l2_parts] skip []);
         walk!(out, "launch", launch, Launch
             [kernel_us graph_us graph_gap_us readback_us host_decision_us step_us] optional [] skip [submit]);
         walk!(out, "power", power, Power
@@ -244,6 +244,9 @@ impl Hardware {
             let expected = format!("at least {least}, which is {of}");
             Err(InputError::expected(expected).key(key).found(value.value))
         };
+        if let Some(top) = &compute.top_clock_mhz {
+            at_least("compute.top_clock_mhz", top, compute.boost_clock_mhz.value, "compute.boost_clock_mhz")?;
+        }
         let f16 = compute.matrix_f16_tflops.value;
         if let Some(fp8) = &compute.matrix_fp8_tflops {
             at_least("compute.matrix_fp8_tflops", fp8, f16, "compute.matrix_f16_tflops")?;
@@ -254,6 +257,9 @@ impl Hardware {
         if memory.l2_mb.value > 0.0 {
             let dram = memory.dram_gb_per_s.value;
             at_least("memory.l2_gb_per_s", &memory.l2_gb_per_s, dram, "memory.dram_gb_per_s")?;
+        }
+        if let Some(peak) = &memory.l2_peak_gb_per_s {
+            at_least("memory.l2_peak_gb_per_s", peak, memory.l2_gb_per_s.value, "memory.l2_gb_per_s")?;
         }
         at_least("power.static_w", &power.static_w, power.idle_w.value, "power.idle_w")?;
         if power.limit_w.value <= power.static_w.value {
@@ -285,6 +291,7 @@ impl Range {
             "overlap" => range(0.0, true, 1.0, "a number from 0 to 1"),
             "usable_fraction" => range(0.0, false, 1.0, "a number above 0, at most 1"),
             "two_four_speedup" => range(1.0, true, 4.0, "a number from 1 to 4"),
+            "multicast" | "l2_parts" => range(1.0, true, 16.0, "a number from 1 to 16"),
             "l2_mb" | "idle_w" | "static_w" | "pj_per_byte" | "pj_per_flop" | "ps_per_logit"
             | "pj_per_logit" => range(0.0, true, LARGEST, "a number from 0 to 1e12"),
             _ if last.ends_with("_us") => range(0.0, true, 1e9, "a number from 0 to 1e9"),

@@ -7,7 +7,7 @@ mod load;
 mod measured;
 mod metered;
 
-pub use correction::{Correction, Corrections, Evidence, Forest, MOST_EDGES, Tree};
+pub use correction::{Correction, Corrections, Evidence, Forest, LARGEST_LEAF, MOST_EDGES, Tree, Waves};
 pub use load::Assumption;
 pub use measured::{Measured, MeasuredKernel};
 pub use metered::Metered;
@@ -99,6 +99,12 @@ pub struct Compute {
     pub units: Sourced,
     /// Clock at which the peaks hold.
     pub boost_clock_mhz: Sourced,
+    /// The highest clock, where the vendor quotes matrix peaks at a lower one; absent where both are the same.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub top_clock_mhz: Option<Sourced>,
+    /// Units whose tiles share one read of an operand (thread block clusters with multicast); absent where none do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub multicast: Option<Sourced>,
     /// Float32 on vector units.
     pub vector_f32_tflops: Sourced,
     /// Float16 and bfloat16 products. On devices without matrix units: what the vector units reach.
@@ -133,6 +139,13 @@ pub struct Memory {
     pub l2_mb: Sourced,
     /// Its bandwidth.
     pub l2_gb_per_s: Sourced,
+    /// The peak of that bandwidth by width and clock, where `l2_gb_per_s` is an estimate of what is reached.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub l2_peak_gb_per_s: Option<Sourced>,
+    /// Parts of it that each keep what their units read, so that shared data take up as many times their room; absent where it is
+    /// one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub l2_parts: Option<Sourced>,
 }
 
 /// What it costs to start things.

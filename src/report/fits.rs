@@ -1,7 +1,7 @@
 //! What a fit came to.
 
 use super::sheet::Sheet;
-use crate::calib::{Errors, Fitted, Report, Row};
+use crate::calib::{Errors, Fitted, Measured, Report, Row};
 use crate::cost::Price;
 use crate::units::SourceKind;
 
@@ -14,20 +14,25 @@ pub fn fits(reports: &[Report]) -> String {
     let count = |of: &dyn Fn(&Report) -> usize| -> Vec<String> {
         reports.iter().map(|report| of(report).to_string()).collect()
     };
+    let waves: Vec<String> = reports
+        .iter()
+        .map(|report| report.waved.map_or(String::from("-"), |errors| format!("{:.2}", errors.mean)))
+        .collect();
     Sheet::new()
         .words("operator", names)
         .numbers("rows\nfitted", count(&|report| report.fitted.0))
-        .numbers("families\nfitted", count(&|report| report.fitted.1))
         .numbers("rows\nheld", count(&|report| report.corrected.rows))
         .numbers("families\nheld", count(&|report| report.held_families))
         .numbers("constants\n%", percent(&|report| report.constants.mean))
+        .numbers("waves\n%", waves)
         .numbers("corrected\n%", percent(&|report| report.corrected.mean))
         .numbers("bias\n%", percent(&|report| report.corrected.bias))
         .numbers("p90\n%", percent(&|report| report.corrected.p90))
         .numbers("fitted\n%", percent(&|report| report.seen.mean))
         .numbers("explained\n%", percent(&|report| 100.0 * report.explained))
         .render()
-        + "constants, corrected: mean absolute error on the rows of families kept aside, before and after the correction;\n\
+        + "constants, waves, corrected: mean absolute error on the rows of families kept aside, by the four constants of the class,\n\
+           by the waves of tiles that the correction of products begins with, and corrected;\n\
            bias and p90 are of the corrected. fitted: on the rows that were fitted. explained: share of the variance of log time\n\
            on the rows kept aside.\n"
 }
@@ -76,4 +81,47 @@ pub fn scores(rows: &[Row], prices: &[Price]) -> String {
         .numbers("p99\n%", column(&|errors| errors.p99))
         .numbers("worst\n%", column(&|errors| errors.worst))
         .render()
+}
+
+/// How far prices lie from the measured operators of a layer: matrix products, then the others.
+pub fn layers(measured: &[Measured], prices: &[Vec<Price>]) -> String {
+    let part = |projection: bool| {
+        let chosen: Vec<(&Measured, &Vec<Price>)> =
+            measured.iter().zip(prices).filter(|(operator, _)| operator.projection == projection).collect();
+        if chosen.is_empty() {
+            return String::new();
+        }
+        let mut lines: Vec<(&str, Vec<(&Row, &Price)>)> = chosen
+            .iter()
+            .map(|(operator, prices)| (operator.operator, operator.rows.iter().zip(*prices).collect()))
+            .collect();
+        lines.push(("all", lines.iter().flat_map(|(_, pairs)| pairs.clone()).collect()));
+        let errors: Vec<Option<Errors>> = lines
+            .iter()
+            .map(|(_, pairs)| Errors::of(pairs.iter().map(|(row, price)| (price.time.s(), row.seconds))))
+            .collect();
+        let column = |of: &dyn Fn(&Errors) -> f64| -> Vec<String> {
+            errors
+                .iter()
+                .map(|errors| errors.as_ref().map_or("-".into(), |errors| format!("{:.2}", of(errors))))
+                .collect()
+        };
+        let beyond = |pairs: &Vec<(&Row, &Price)>| {
+            let count = pairs.iter().filter(|(_, price)| price.source == SourceKind::Extrapolated).count();
+            format!("{:.1}", 100.0 * count as f64 / pairs.len().max(1) as f64)
+        };
+        Sheet::new()
+            .words(
+                if projection { "matrix product" } else { "small operator" },
+                lines.iter().map(|(name, _)| *name),
+            )
+            .numbers("rows", lines.iter().map(|(_, pairs)| pairs.len().to_string()))
+            .numbers("mean\n%", column(&|errors| errors.mean))
+            .numbers("bias\n%", column(&|errors| errors.bias))
+            .numbers("p90\n%", column(&|errors| errors.p90))
+            .numbers("worst\n%", column(&|errors| errors.worst))
+            .numbers("extrapolated\n%", lines.iter().map(|(_, pairs)| beyond(pairs)))
+            .render()
+    };
+    part(true) + &part(false)
 }

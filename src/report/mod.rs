@@ -21,7 +21,7 @@ pub mod timeline;
 
 pub use adapter::adapter_fits;
 pub use file::Staged;
-pub use fits::{fits, layer_fits, scores};
+pub use fits::{fits, layer_fits, layers, scores};
 pub use metered::{metered, skipped};
 pub use served::{Gate, Queue, Served};
 pub use sheet::{Sheet, WIDTH};

@@ -144,7 +144,7 @@ fn shapes_beyond_the_table_say_so() {
     let quantised = Kernel::MatMul { rows, inner, columns, weights, activations, density };
     assert_eq!(source(&own, quantised), SourceKind::Extrapolated);
     let mut other = Hardware::datasheet("nvidia-h200-sxm").expect("a shipped profile");
-    transfer(&LEARNED, &mut other, 30.0).expect("lent");
+    transfer(&LEARNED, &mut other, |_| 30.0).expect("lent");
     let other = device(&other);
     assert_eq!(source(&other, product(100, 1000, 1000)), SourceKind::Transferred);
     assert_eq!(other.fitted_error(radialsim::kernel::Class::MatMul), Some(30.0));
@@ -178,6 +178,23 @@ proptest! {
         };
         prop_assert!(time(a.0.min(b.0), a.1) <= time(a.0.max(b.0), a.1), "rows");
         prop_assert!(time(a.0, a.1.min(b.1)) <= time(a.0, a.1.max(b.1)), "context");
+    }
+}
+
+/// The shipped profiles begin with waves of tiles, which the learned law above does not need.
+static SHIPPED_THREE: LazyLock<Vec<Device>> = LazyLock::new(|| {
+    let names = ["nvidia-h100-sxm", "nvidia-a100-sxm-80gb", "nvidia-l40s"];
+    names.map(|name| device(&Hardware::shipped(name).expect("a shipped profile"))).into()
+});
+
+proptest! {
+    #[test]
+    fn shipped_products_are_monotone_in_rows(a in 1u32..40_000, b in 1u32..40_000, n in 1u32..70_000, k in 1u32..70_000) {
+        for device in &*SHIPPED_THREE {
+            let time = |m| device.price(&product(m, n, k)).time;
+            prop_assert!(time(a.min(b)) <= time(a.max(b)));
+            prop_assert!(time(a) <= time(a + 1));
+        }
     }
 }
 
@@ -238,11 +255,10 @@ fn broken_tables_are_refused_with_line_and_column() {
 fn broken_corrections_are_refused() {
     let text = LEARNED.text();
     for (old, new) in [
-        ("trees: [", "trees: [(nodes: [-1,-1], leaves: [1,2]),"),
-        ("trees: [", "trees: [(nodes: [0,-1], leaves: [1]),"),
-        ("trees: [", "trees: [(nodes: [99999,-1,-1], leaves: [1,2]),"),
-        ("trees: [", "trees: [(nodes: [-1], leaves: [2000000000]),"),
-        ("trees: [", "trees: [(nodes: [-1], leaves: []),"),
+        // Two leaves without a split; a split with one leaf; a threshold that is not there.
+        ("trees: [", "trees: [\"AMAAwA\","),
+        ("trees: [", "trees: [\"AAAAwA\","),
+        ("trees: [", "trees: [\"/38AwADA\","),
         ("rows: [1, 2,", "rows: [2, 1,"),
         ("held_error: ", "held_error: -"),
     ] {
@@ -251,6 +267,59 @@ fn broken_corrections_are_refused() {
         let error = Hardware::parse(&broken, "broken.ron").expect_err(new);
         assert!(error.to_string().contains("corrections.gemm"), "{new}: {error}");
     }
+    for (tree, say) in [("AA", "two bytes"), ("A*", "Base64")] {
+        let broken = text.replacen("trees: [", &format!("trees: [\"{tree}\","), 1);
+        let error = Hardware::parse(&broken, "broken.ron").expect_err(tree).to_string();
+        assert!(error.contains(say) && error.contains("broken.ron"), "{tree}: {error}");
+    }
+}
+
+/// Columns that say which kernel ran, rows of other formats, windows and beams, and the same shape twice.
+#[test]
+fn other_columns_and_rows_of_other_kernels_do_no_harm() {
+    let plain = table(law);
+    let mut text = "framework,kernel_source,gemm_dtype,window_size,m,n,k,latency\n".to_owned();
+    for (index, row) in plain.rows.iter().enumerate() {
+        let Kernel::MatMul { rows, inner, columns, .. } = row.kernel else { unreachable!("a product") };
+        let ms = row.seconds * 1e3;
+        writeln!(text, "TRTLLM,torch,bfloat16,0,{rows},{columns},{inner},{ms}").expect("a string");
+        writeln!(text, "TRTLLM,torch,fp8,0,{rows},{columns},{inner},{}", 0.1 * ms).expect("a string");
+        writeln!(text, "TRTLLM,torch,bfloat16,128,{rows},{columns},{inner},{}", 9.0 * ms).expect("a string");
+        if index % 10 == 0 {
+            writeln!(text, "TRTLLM,torch,float16,0,{rows},{columns},{inner},{ms}").expect("a string");
+        }
+    }
+    let read = written(&text);
+    assert_eq!(read.rows.len(), plain.rows.len() + plain.rows.len().div_ceil(10));
+    let report = fit(&mut h100(), &read, &Fit::default()).expect("a fit");
+    assert!(report.explained > 0.9, "{report:?}");
+    let other = written(&text.replace("bfloat16", "nvfp4").replace("float16", "nvfp4"));
+    let error = fit(&mut h100(), &other, &Fit::default()).expect_err("no rows").to_string();
+    assert!(error.contains("0 rows") && error.contains("16 bits"), "{error}");
+}
+
+/// What a loan brings is the lender's rows and the borrower's datasheet: whole to the same chip, less elsewhere.
+#[test]
+fn loans_scale_with_the_clock_and_halve_what_was_learned_abroad() {
+    let shipped = Hardware::shipped("nvidia-h100-sxm").expect("shipped");
+    let lent = |name: &str| {
+        let mut to = Hardware::datasheet(name).expect("shipped");
+        transfer(&shipped, &mut to, |_| 30.0).expect("lent");
+        to
+    };
+    let leaves = |hw: &Hardware| -> i64 {
+        let gemm = hw.corrections.as_ref().and_then(|all| all.gemm.as_ref()).expect("a correction");
+        gemm.forest.trees.iter().flat_map(|tree| &tree.leaves).map(|&leaf| i64::from(leaf.abs())).sum()
+    };
+    let (same, other) = (lent("nvidia-h200-sxm"), lent("nvidia-l40s"));
+    assert_eq!(leaves(&same), leaves(&shipped));
+    let half = leaves(&other) as f64 / leaves(&shipped) as f64;
+    assert!((0.48..0.52).contains(&half), "{half}");
+    let fixed = |hw: &Hardware| hw.kernels.decode_attention.fixed_us.value;
+    assert!((fixed(&other) - fixed(&shipped) * 1980.0 / 2520.0).abs() < 1e-9);
+    // A product of one tile waits in cycles: shorter on the faster clock.
+    let small = product(1, 64, 64);
+    assert!(device(&other).price(&small).time < device(&same).price(&small).time);
 }
 
 #[cfg(feature = "parquet")]

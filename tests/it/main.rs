@@ -32,6 +32,7 @@ mod measured;
 mod meter;
 mod model_files;
 mod models;
+mod operators;
 mod oracles;
 mod prefixes;
 mod profiles;

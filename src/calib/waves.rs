@@ -1,0 +1,106 @@
+//! The constants of the waves of tiles, by the mean absolute error of logarithms.
+
+use super::constants::{MOST_ROWS, golden};
+use super::rows::Row;
+use crate::cost::{Device, Limits};
+use crate::error::Result;
+use crate::hw::{Hardware, Waves};
+
+/// Rounds of the search, each along every constant in turn.
+const ROUNDS: i32 = 5;
+/// First reach of a search along one constant, in either direction: a factor.
+const REACH: f64 = 4.0;
+/// What a constant costs that lies a factor of two off what one expects of it, in the mean absolute logarithm. Rows that say little about
+/// a constant leave it where one expects it, which is also what another device can best borrow.
+const PULL: f64 = 0.003;
+
+/// What one expects of a GPU, and the bounds of the search. Cycles: a kernel in a captured graph starts in about 2 us; a load from the
+/// last cache takes 200 to 300 cycles and one from memory 500 to 800 (microbenchmarks, arXiv 1804.06826, 2208.11174), of which a step
+/// hides a part, a wave waits for a few in a row, and a split for a store and a load more. A unit takes 64 bytes a cycle from the last
+/// cache (NVIDIA A100 whitepaper: 5120 bytes a cycle for 80 slices). Shares: near 1, most of the cache, half of what could be hidden.
+const EXPECTED: [(f64, f64, f64); 11] = [
+    (4000.0, 300.0, 12_000.0),
+    (0.9, 0.3, 1.2),
+    (0.9, 0.5, 1.1),
+    (0.8, 0.1, 3.0),
+    (60.0, 10.0, 200.0),
+    (150.0, 1.0, 1500.0),
+    (1500.0, 1.0, 8000.0),
+    (3000.0, 1.0, 15_000.0),
+    (0.5, 0.01, 0.99),
+    (0.7, 0.2, 1.5),
+    (0.5, 0.01, 1.0),
+];
+
+/// The constants that fit these rows best, and the mean absolute logarithm of what they leave.
+pub(super) fn search(hw: &Hardware, rows: &[&Row]) -> Result<(Waves, f64)> {
+    let device = Device::new(hw, Limits::default())?;
+    let step = rows.len().div_ceil(MOST_ROWS).max(1);
+    let some: Vec<&Row> = rows.iter().step_by(step).copied().collect();
+    let left = |at: &[f64; 11]| -> f64 {
+        let waves = of(at);
+        let error = |row: &&Row| libm::log(device.base(&row.kernel, Some(&waves)).s() / row.seconds).abs();
+        some.iter().map(error).sum::<f64>() / some.len().max(1) as f64
+    };
+    let cost = |at: &[f64; 11]| -> f64 {
+        let off = at.iter().zip(EXPECTED).map(|(value, (expected, ..))| libm::log2(value / expected));
+        left(at) + PULL * off.map(|off| off * off).sum::<f64>()
+    };
+    let mut at = EXPECTED.map(|(expected, ..)| expected);
+    let mut known = cost(&at);
+    for round in 0..ROUNDS {
+        let reach = libm::log(REACH) / libm::pow(1.6, f64::from(round));
+        for constant in 0..at.len() {
+            let (_, low, high) = EXPECTED[constant];
+            let now = libm::log(at[constant]);
+            let range = ((now - reach).max(libm::log(low)), (now + reach).min(libm::log(high)));
+            let mut with = |value: f64| -> Result<f64> {
+                let mut other = at;
+                other[constant] = rounded(libm::exp(value));
+                Ok(cost(&other))
+            };
+            let best = golden(range, &mut with)?;
+            let mut other = at;
+            other[constant] = rounded(libm::exp(best)).clamp(low, high);
+            let found = cost(&other);
+            if found < known {
+                (at, known) = (other, found);
+            }
+        }
+    }
+    Ok((of(&at), left(&at)))
+}
+
+/// As it is kept in a profile.
+fn rounded(value: f64) -> f64 {
+    format!("{value:.3e}").parse().unwrap_or(value)
+}
+
+fn of(values: &[f64; 11]) -> Waves {
+    let [
+        start_cycles,
+        flops,
+        dram,
+        l2,
+        unit_bytes,
+        step_cycles,
+        wave_cycles,
+        split_cycles,
+        overlap,
+        kept,
+        again,
+    ] = *values;
+    Waves {
+        start_cycles,
+        flops,
+        dram,
+        l2,
+        unit_bytes,
+        step_cycles,
+        wave_cycles,
+        split_cycles,
+        overlap,
+        kept,
+        again,
+    }
+}

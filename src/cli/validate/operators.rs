@@ -1,0 +1,76 @@
+//! `radialsim validate operators`: a profile against the measured operators of a layer.
+
+use crate::cli::print;
+use radialsim::calib::{Errors, Measured, Operator, read, read_layers};
+use radialsim::cost::{Device, Limits, Price};
+use radialsim::error::{Error, InputError, Result};
+use radialsim::hw::Hardware;
+use radialsim::kernel::Kernel;
+use radialsim::report::layers;
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+/// A profile and a table.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The profile: a file, or the name of a shipped one; a fitted one wins.
+    #[arg(long, value_name = "NAME")]
+    hw: String,
+    /// Fails where the mean error of the matrix products is larger.
+    #[arg(long, value_name = "PERCENT")]
+    gate: Option<f64>,
+    /// A table of products of another source (columns m, n, k): says how far its own times lie from these, where it has the same shapes.
+    #[arg(long, value_name = "TABLE")]
+    beside: Option<PathBuf>,
+    /// The table: CSV with columns `time_stats.NAME.median`.
+    file: PathBuf,
+}
+
+/// Prints a table of matrix products and one of the other operators.
+pub fn run(args: &Args) -> Result<()> {
+    if let Some(gate) = args.gate.filter(|gate| !(*gate > 0.0 && gate.is_finite())) {
+        return Err(InputError::expected("percent above 0").key("gate").found(gate).into());
+    }
+    let device = Device::new(&Hardware::resolve(&args.hw)?, Limits::default())?;
+    let measured = read_layers(&args.file)?;
+    let prices: Vec<Vec<Price>> = measured
+        .iter()
+        .map(|operator| operator.rows.iter().map(|row| device.price(&row.kernel)).collect())
+        .collect();
+    print(&layers(&measured, &prices))?;
+    if let Some(path) = &args.beside {
+        print(&beside(path, &measured)?)?;
+    }
+    let Some(gate) = args.gate else { return Ok(()) };
+    let products = measured.iter().zip(&prices).filter(|(operator, _)| operator.projection);
+    let pairs = products.flat_map(|(operator, prices)| operator.rows.iter().zip(prices));
+    let Some(errors) = Errors::of(pairs.map(|(row, price)| (price.time.s(), row.seconds))) else {
+        return Err(InputError::expected("a matrix product to hold the gate to").file(&args.file).into());
+    };
+    if errors.mean <= gate {
+        return Ok(());
+    }
+    Err(Error::Gate(format!(
+        "matrix products are off by {:.2} % on average, at most {gate} % allowed",
+        errors.mean
+    )))
+}
+
+/// What the table at `path` says of the products measured, as if it were a profile: two sources of the same shapes.
+fn beside(path: &Path, measured: &[Measured]) -> Result<String> {
+    let shape = |kernel: &Kernel| match *kernel {
+        Kernel::MatMul { rows, inner, columns, .. } => Some((rows, inner, columns)),
+        _ => None,
+    };
+    let table = read(path, Operator::Gemm, true)?;
+    let times: HashMap<_, f64> = table.rows.iter().map(|row| (shape(&row.kernel), row.seconds)).collect();
+    let products = measured.iter().filter(|operator| operator.projection).flat_map(|operator| &operator.rows);
+    let pairs = products.filter_map(|row| Some((*times.get(&shape(&row.kernel))?, row.seconds)));
+    Ok(match Errors::of(pairs) {
+        Some(errors) => format!(
+            "Rows whose shape the other table has: {}. Its times are off by {:.2} % on average, bias {:.2} %.\n",
+            errors.rows, errors.mean, errors.bias
+        ),
+        None => "The other table has none of these shapes.\n".to_owned(),
+    })
+}
