@@ -294,7 +294,8 @@ impl<'a> Run<'a> {
             Routing::Router(router) => router.most_hops,
             _ => self.paths.most_at_a_layer() as u32,
         };
-        (going.prompt as u32 + going.most).saturating_mul(each)
+        // The last token that is generated is never fed.
+        (going.prompt as u32 + going.most - 1).saturating_mul(each)
     }
 
     fn monotone(&self) -> bool {

@@ -58,7 +58,10 @@ pub fn simulate(
     let ledger = sim::run(&setup, trace, &mut both)?;
     let (Watcher { passes, .. }, timeline) = both;
     let extrapolated = ledger.source_share(SourceKind::Extrapolated);
-    Ok(RunTimes { passes, memory_bytes: ledger.memory.total_peak, extrapolated, timeline })
+    // The executor holds room for the most entries and the largest pass from the start.
+    let memory = &ledger.memory;
+    let memory_bytes = memory.weights + memory.kv_peak + memory.activations_peak;
+    Ok(RunTimes { passes, memory_bytes, extrapolated, timeline })
 }
 
 struct Watcher<'a> {
