@@ -69,10 +69,11 @@ impl Device {
             Some((time, source)) => (time, price.bound, source),
             None => (price.time, price.bound, price.source),
         };
-        let time = unbound.max(self.shortest_time(price.dynamic_pj));
+        let dynamic_pj = price.dynamic_pj.min(self.most_pj(unbound));
+        let time = unbound.max(self.shortest_time(dynamic_pj));
         let (bound, source) =
             if time > unbound { (Bound::Power, self.power_source) } else { (bound, source) };
-        Price { time, bound, source, ..price }
+        Price { time, bound, source, dynamic_pj, ..price }
     }
 
     /// The price by the formulas and the constants of the class alone, without a power cap.
