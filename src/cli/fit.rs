@@ -99,8 +99,8 @@ pub fn run(args: &Args) -> Result<()> {
 /// Fits the constants of power, step and sampler to measured serving runs.
 fn energy(path: &Path, hardware: &mut Hardware) -> Result<()> {
     let mut table = meter::read(path, hardware)?;
-    let points = meter::points(hardware, &mut table)?;
-    meter::fit(hardware, &table, &points).map_err(|error| error.in_file(path))?;
+    let mut points = meter::points(hardware, &mut table)?;
+    meter::fit(hardware, &table, &mut points).map_err(|error| error.in_file(path))?;
     let left = meter::left_out(&points, hardware).unwrap_or_default();
     print(
         &(metered(&points, &left)

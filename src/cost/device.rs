@@ -36,6 +36,7 @@ pub struct Device {
     pub(super) classes: [ClassConstants; 5],
     static_w: f64,
     idle_w: f64,
+    limit_w: f64,
     cap_w: Option<f64>,
     pj_per_byte: f64,
     pj_per_flop: f64,
@@ -167,6 +168,7 @@ impl Device {
             classes: classes.map(ClassConstants::new),
             static_w,
             idle_w: hw.power.idle_w.value,
+            limit_w: hw.power.limit_w.value,
             cap_w: limits.power_w,
             pj_per_byte: hw.power.pj_per_byte.value,
             pj_per_flop: hw.power.pj_per_flop.value,
@@ -283,6 +285,12 @@ impl Device {
             _ => 1.0,
         };
         (bytes as f64 * self.pj_per_byte + flops as f64 * self.pj_per_flop * width + 0.5) as u64
+    }
+
+    /// Most dynamic energy that a kernel of this time can take: the board holds its limit by lowering its clocks, and times that were
+    /// measured have that in them already. W x ps = pJ.
+    pub(super) fn most_pj(&self, time: SimTime) -> u64 {
+        ((self.limit_w - self.static_w) * time.ps() as f64) as u64
     }
 
     /// The least time in which this much dynamic energy stays under the power cap: pJ / W = ps.

@@ -74,10 +74,11 @@ impl Device {
             .or_else(measured)
             .unwrap_or((price.time, price.source));
         let bound = price.bound;
-        let time = unbound.max(self.shortest_time(price.dynamic_pj));
+        let dynamic_pj = price.dynamic_pj.min(self.most_pj(unbound));
+        let time = unbound.max(self.shortest_time(dynamic_pj));
         let (bound, source) =
             if time > unbound { (Bound::Power, self.power_source) } else { (bound, source) };
-        Price { time, bound, source, ..price }
+        Price { time, bound, source, dynamic_pj, ..price }
     }
 
     /// The price by the formulas and the constants of the class alone, without a power cap.

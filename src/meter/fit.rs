@@ -1,6 +1,6 @@
 //! Least squares over the parts of simulated runs, and the errors on models left out.
 
-use super::parts::Parts;
+use super::parts::{Parts, held};
 use super::rows::{Measured, Table};
 use crate::calib::Errors;
 use crate::error::{InputError, Result};
@@ -84,7 +84,7 @@ impl Constants {
         let dynamic = self.pj_per_byte * parts.terabytes
             + self.pj_per_flop * parts.teraflops
             + self.pj_per_logit * parts.teralogits;
-        let joules = self.static_w * busy + self.idle_w * (time - busy) + dynamic;
+        let joules = parts.held * (self.static_w * busy + self.idle_w * (time - busy) + dynamic);
         Predicted {
             itl_s: parts.itl_s + self.step_s + self.ps_per_logit * parts.itl_teralogits,
             joules: joules / parts.tokens,
@@ -92,24 +92,35 @@ impl Constants {
         }
     }
 
+    /// Static power at most, as a share of the board's limit: boards accept caps down to about there (nvidia-smi on H100 SXM: 200 of
+    /// 700 W), and whatever runs under a cap draws less than it.
+    const MOST_STATIC: f64 = 0.3;
+
     /// Fitted to these rows by least squares of relative errors: first the times to the times between tokens, then the powers to
-    /// joules a token. None is below 0, static power not below idle power, and the sampler not above `limit_w`.
-    pub fn fitted(points: &[&Point], idle_w: f64, limit_w: f64) -> Constants {
+    /// joules a token. None is below 0, static power not below that of `hw` when idle and not above a share of its limit; and
+    /// neither the sampler, nor the bytes of a product that is all bytes, nor the flops of one that is all flops draw more than
+    /// the board's limit.
+    pub fn fitted(points: &[&Point], hw: &Hardware) -> Constants {
+        let (idle_w, limit_w) = (hw.power.idle_w.value, hw.power.limit_w.value);
+        let product = &hw.kernels.matmul;
+        // W over 10^12 a second are pJ.
+        let most_per_flop = (limit_w - idle_w) / (hw.compute.matrix_f16_tflops.value * product.flops.value);
+        let most_per_byte = 1e3 * (limit_w - idle_w) / (hw.memory.dram_gb_per_s.value * product.bytes.value);
         let times = points.iter().map(|Point { row, parts }| {
             ([1.0 / row.itl_s, parts.itl_teralogits / row.itl_s], 1.0 - parts.itl_s / row.itl_s)
         });
         let [step_s, ps_per_logit] = least_squares(times, [(0.0, f64::INFINITY); 2]);
         let energies = points.iter().map(|Point { row, parts }| {
-            let measured = row.joules * parts.tokens;
+            let measured = row.joules * parts.tokens / parts.held;
             let idle = parts.time_s - parts.busy_s + step_s * parts.passes;
             let sampling = ps_per_logit * parts.teralogits;
             let columns = [parts.busy_s, sampling, parts.terabytes, parts.teraflops];
             (columns.map(|column| column / measured), 1.0 - idle_w * idle / measured)
         });
-        let any = (0.0, f64::INFINITY);
         let watts = (idle_w, limit_w);
-        let [static_w, sampler_w, pj_per_byte, pj_per_flop] =
-            least_squares(energies, [watts, watts, any, any]);
+        let most_static = (Self::MOST_STATIC * limit_w).max(idle_w);
+        let bounds = [(idle_w, most_static), watts, (0.0, most_per_byte), (0.0, most_per_flop)];
+        let [static_w, sampler_w, pj_per_byte, pj_per_flop] = least_squares(energies, bounds);
         let pj_per_logit = (sampler_w - static_w).max(0.0) * ps_per_logit;
         let all = [step_s * 1e6, ps_per_logit, static_w, pj_per_byte, pj_per_flop, pj_per_logit].map(short);
         let [step_us, ps_per_logit, static_w, pj_per_byte, pj_per_flop, pj_per_logit] = all;
@@ -132,11 +143,9 @@ fn least_squares<const N: usize>(
     const SWEEPS: usize = 20_000;
     let (mut gram, mut right) = ([[0.0; N]; N], [0.0; N]);
     for (row, target) in rows {
-        for i in 0..N {
-            right[i] += row[i] * target;
-            for j in 0..N {
-                gram[i][j] += row[i] * row[j];
-            }
+        for ((sum, line), a) in right.iter_mut().zip(&mut gram).zip(row) {
+            *sum += a * target;
+            line.iter_mut().zip(row).for_each(|(sum, b)| *sum += a * b);
         }
     }
     let mut x = bounds.map(|(least, _)| least);
@@ -156,10 +165,9 @@ pub fn left_out(points: &[Point], hw: &Hardware) -> Option<Vec<Predicted>> {
     if shapes.len() < 2 {
         return None;
     }
-    let (idle_w, limit_w) = (hw.power.idle_w.value, hw.power.limit_w.value);
     let constants = shapes.iter().map(|left| {
         let others: Vec<&Point> = points.iter().filter(|point| shape(point) != *left).collect();
-        (*left, Constants::fitted(&others, idle_w, limit_w))
+        (*left, Constants::fitted(&others, hw))
     });
     let constants: std::collections::BTreeMap<_, _> = constants.collect();
     Some(points.iter().map(|point| constants[shape(point)].predict(&point.parts)).collect())
@@ -192,12 +200,35 @@ fn explained(pairs: impl Iterator<Item = (f64, f64)> + Clone) -> f64 {
     1.0 - after / before.max(1e-30)
 }
 
-/// Fits the profile to the rows of a table that were simulated on it, and states the errors on models left out. Only
+/// Fits the profile to the rows of a table that were simulated on it. What the board's limit takes from hot kernels depends on the
+/// constants, and is found in turn with them.
+///
+/// # Errors
+/// Rows of fewer than three shapes; latencies or energies that nothing explains.
+pub fn fit(hw: &mut Hardware, table: &Table, points: &mut [Point]) -> Result<Wrong> {
+    /// After which the constants stand still to three digits.
+    const ROUNDS: usize = 2;
+    let mut fitted = hw.clone();
+    let mut errors = once(&mut fitted, table, points)?;
+    for _ in 0..ROUNDS {
+        for point in points.iter_mut() {
+            point.parts.held = held(&fitted, &point.row, &point.parts)?;
+        }
+        errors = once(&mut fitted, table, points)?;
+    }
+    for point in points.iter_mut() {
+        point.parts.held = held(&fitted, &point.row, &point.parts)?;
+    }
+    *hw = fitted;
+    Ok(errors)
+}
+
+/// Fits the profile with what is held back as it is, and states the errors on models left out. Only
 /// `launch.step_us`, `sampler` and the constants of `power` but its limit and `idle_w` are changed.
 ///
 /// # Errors
 /// Rows of fewer than three shapes; latencies or energies that nothing explains.
-pub fn fit(hw: &mut Hardware, table: &Table, points: &[Point]) -> Result<Wrong> {
+fn once(hw: &mut Hardware, table: &Table, points: &[Point]) -> Result<Wrong> {
     let models: BTreeSet<&str> = points.iter().map(|point| point.row.id.as_str()).collect();
     let shapes: BTreeSet<&str> = points.iter().map(shape).collect();
     if shapes.len() < 3 || points.len() < 12 {
@@ -221,7 +252,7 @@ pub fn fit(hw: &mut Hardware, table: &Table, points: &[Point]) -> Result<Wrong> 
     }
     let Some(errors) = wrong(&pairs) else { return Err(InputError::expected("rows").into()) };
     let all: Vec<&Point> = points.iter().collect();
-    let constants = Constants::fitted(&all, hw.power.idle_w.value, hw.power.limit_w.value);
+    let constants = Constants::fitted(&all, hw);
     let round = |value: f64| (value * 1e3).round() / 1e3;
     let words = format!(
         "`radialsim fit --energy` on {} rows of {} models under vLLM (ML.ENERGY), table {}; an effective constant of this software \

@@ -35,6 +35,8 @@ pub struct Parts {
     pub teralogits: f64,
     /// Tokens that were generated.
     pub tokens: f64,
+    /// Share of the energy that is left where no kernel draws more than the board's limit, with the constants of the profile.
+    pub held: f64,
 }
 
 /// Tokens of a prompt by task, which the tables do not say. Assumed: for chats, what lets as many sequences as were measured fill the
@@ -146,19 +148,24 @@ pub fn points(hw: &Hardware, table: &mut Table) -> Result<Vec<Point>> {
     Ok(points)
 }
 
-/// Simulates a row on `hw`: three runs, alike in all but the constants whose sums are asked for.
+/// Simulates a row on `hw`: runs that are alike in all but the constants whose sums are asked for.
 ///
 /// # Errors
 /// A model that does not fit the device.
 pub fn parts(hw: &Hardware, row: &Measured) -> Result<Parts> {
     /// Of the run that tells what the sampler sees; any would do, and this one is near what is fitted.
     const PS_PER_LOGIT: f64 = 250.0;
-    let by_bytes = steady(hw, row, Constants { pj_per_byte: 1.0, ..NOTHING })?;
-    let by_flops = steady(hw, row, Constants { pj_per_flop: 1.0, ..NOTHING })?;
-    let by_logits = steady(hw, row, Constants { ps_per_logit: PS_PER_LOGIT, pj_per_logit: 1.0, ..NOTHING })?;
+    // Sums, whatever the board's limit.
+    let mut boundless = hw.clone();
+    boundless.power.limit_w.value = 1e12;
+    let by_bytes = steady(&boundless, row, Constants { pj_per_byte: 1.0, ..NOTHING })?;
+    let by_flops = steady(&boundless, row, Constants { pj_per_flop: 1.0, ..NOTHING })?;
+    let by_logits =
+        steady(&boundless, row, Constants { ps_per_logit: PS_PER_LOGIT, pj_per_logit: 1.0, ..NOTHING })?;
     let tera = |steady: &Steady| steady.dynamic_pj as f64 / 1e12;
     let itl_s = by_bytes.median_s();
-    Ok(Parts {
+    let parts = Parts {
+        held: 1.0,
         itl_s,
         itl_teralogits: (by_logits.median_s() - itl_s) / PS_PER_LOGIT,
         passes: by_bytes.passes.len() as f64,
@@ -168,7 +175,23 @@ pub fn parts(hw: &Hardware, row: &Measured) -> Result<Parts> {
         teraflops: tera(&by_flops),
         teralogits: tera(&by_logits),
         tokens: by_bytes.tokens() as f64,
-    })
+    };
+    Ok(Parts { held: held(hw, row, &parts)?, ..parts })
+}
+
+/// The share of the energy by the constants of the profile that is left when no kernel draws more than the board's limit.
+///
+/// # Errors
+/// A model that does not fit the device.
+pub fn held(hw: &Hardware, row: &Measured, parts: &Parts) -> Result<f64> {
+    let constants = Constants { step_s: 0.0, ..Constants::of(hw) };
+    let watch = steady(hw, row, constants)?;
+    let time_s = seconds(watch.passes.iter().map(|(ps, _)| u128::from(*ps)).sum());
+    let busy_s = seconds(watch.busy_ps);
+    let joules =
+        constants.static_w * busy_s + constants.idle_w * (time_s - busy_s) + watch.dynamic_pj as f64 / 1e12;
+    let free = constants.predict(&Parts { held: 1.0, ..*parts });
+    Ok(joules / (free.joules * parts.tokens))
 }
 
 /// Steps and samplers that take no time, and work that takes no energy.

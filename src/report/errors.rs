@@ -8,8 +8,7 @@ use serde_json::{Value, json};
 
 /// What the run saves against the run of the first variant with the same seed.
 fn saving(first: &Run, run: &Run) -> Option<Saving> {
-    let side = |run: &'_ Run| run.ledger.pass_ps;
-    Saving::of((side(first), &first.summary.error), (side(run), &run.summary.error))
+    Saving::of((first.ledger.pass_ps, &first.summary.error), (run.ledger.pass_ps, &run.summary.error))
 }
 
 /// The mean over the seeds; nothing where one of them has none.

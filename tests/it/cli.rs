@@ -114,8 +114,8 @@ fn what_cannot_be_is_refused_before_anything_runs() {
         "hardware.memory.dram_gb_per_s: found -1, expected a number above 0, at most 1e12",
     );
     refuses(
-        &["simulate", EXAMPLE, "--set", "limits.power_w=5"],
-        "limits.power_w: found 5, expected a finite cap above the static power of 70 W",
+        &["simulate", EXAMPLE, "--set", "limits.power_w=5", "--set", "hardware=nvidia-l4"],
+        "limits.power_w: found 5, expected a finite cap above the static power of 22.1 W",
     );
     refuses(
         &["simulate", EXAMPLE, "--set", "serving.max_sequences=0"],

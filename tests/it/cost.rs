@@ -96,6 +96,21 @@ proptest! {
 
     /// A cap below what a kernel draws stretches it to the time in which its dynamic energy fits; one above does nothing.
     #[test]
+    fn no_kernel_draws_more_than_the_board(seed in any::<u64>()) {
+        let random = &mut Stream::new(seed, "kernels");
+        for mut hardware in all() {
+            // Where constants ask for more than there is, too.
+            hardware.power.pj_per_flop.value *= 20.0;
+            let (device, power) = (device(&hardware), &hardware.power);
+            for kind in 0..KINDS {
+                let price = device.price(&draw(kind, random));
+                let watts = power.static_w.value + price.dynamic_pj as f64 / price.time.ps().max(1) as f64;
+                prop_assert!(watts <= power.limit_w.value * (1.0 + 1e-9), "{} W on {}", watts, hardware.name);
+            }
+        }
+    }
+
+    #[test]
     fn a_power_cap_stretches_to_the_energy(seed in any::<u64>(), share in 0.05..3.0_f64) {
         let random = &mut Stream::new(seed, "kernels");
         for hardware in all() {

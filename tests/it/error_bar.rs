@@ -210,7 +210,7 @@ fn runs_know_their_shares() {
 #[test]
 fn json_and_table_show_them() {
     let folder = crate::cli::folder();
-    let json = folder.path().join("out.json");
+    let [json, timeline] = ["json", "trace"].map(|ending| folder.path().join(format!("out.{ending}")));
     let run = |hardware: &str| {
         let hardware = format!("hardware={hardware}");
         let place = json.to_str().expect("a path");
@@ -219,6 +219,8 @@ fn json_and_table_show_them() {
             crate::cli::EXAMPLE,
             "--json",
             place,
+            "--timeline",
+            timeline.to_str().expect("a path"),
             "--quiet",
             "--set",
             &hardware,
@@ -229,6 +231,8 @@ fn json_and_table_show_them() {
     };
     let (table, root) = run("nvidia-h100-sxm");
     assert!(table.contains("How wrong this may be") && table.contains('±'), "{table}");
+    let kernels = || std::fs::read_to_string(&timeline).expect("a timeline");
+    assert!(kernels().contains("\"error_percent\":"), "kernels of the timeline state their errors");
     let variants = root["variants"].as_array().expect("variants");
     for (index, variant) in variants.iter().enumerate() {
         let error = &variant["error"];
@@ -251,6 +255,7 @@ fn json_and_table_show_them() {
     }
     let (table, root) = run("ideal");
     assert!(table.contains("unknown: the profile has no errors") && !table.contains('±'), "{table}");
+    assert!(!kernels().contains("error_percent"));
     let error = root["variants"][1]["error"].as_object().expect("an object");
     assert!(!error.contains_key("time_percent") && !error.contains_key("against_first"), "{error:?}");
 }

@@ -54,7 +54,7 @@ pub fn run(args: &Args) -> Result<()> {
         let pairs: Vec<(&Point, Predicted)> = points.iter().zip(predicted.iter().copied()).collect();
         let Some(Wrong { itl, joules, .. }) = meter::wrong(&pairs) else { continue };
         for (name, error) in [("time between tokens", itl.mean), ("joules a token", joules.mean)] {
-            if !(error <= gate) {
+            if error.is_nan() || error > gate {
                 return Err(Error::Gate(format!("{what}: {name} off by {error:.2} %, more than {gate} %")));
             }
         }
