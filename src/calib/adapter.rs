@@ -6,7 +6,7 @@ use super::record::{Record, Records};
 use crate::cost::{Device, Limits};
 use crate::error::{InputError, Result};
 use crate::hw::{Evidence, Hardware, Measured, MeasuredKernel, Source, Sourced, Submit};
-use crate::kernel::{KINDS, Kernel, kind, terms};
+use crate::kernel::{KINDS, Kernel, Terms, kind, terms};
 use crate::units::Dtype;
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
@@ -30,9 +30,6 @@ pub struct FittedKernel {
 const HOLD_ONE_IN: usize = 4;
 /// Fewer fitted rows than this say nothing about a kernel.
 const LEAST_ROWS: usize = 4;
-
-/// A fit that explains less of how times differ, in the mean over kernels, has been fed with noise.
-const LEAST_EXPLAINED: f64 = 0.5;
 
 type Group = (usize, Option<Dtype>, Option<(u32, u32)>);
 
@@ -64,6 +61,7 @@ pub fn fit_adapter(
     let held: BTreeMap<usize, BTreeSet<String>> =
         families.into_iter().map(|(kind, all)| (kind, kept_aside(KINDS[kind].0, all))).collect();
     let (sha256, mut kernels, mut reports) = (records.sha256(), Vec::new(), Vec::new());
+    let mut all_held = Vec::new();
     for ((kind, weights, tile), rows) in groups {
         let (name, _, names) = KINDS[kind];
         let (aside, mut rest): (Vec<&Record>, Vec<&Record>) =
@@ -75,11 +73,13 @@ pub fn fit_adapter(
             continue;
         }
         let at = tile.unwrap_or((1, 1));
-        let of = |row: &&Record| terms(&row.kernel, at, units)[..names.len()].to_vec();
-        let (x, us): (Vec<Vec<f64>>, Vec<f64>) = rest.iter().map(|row| (of(row), row.us.1)).unzip();
+        let of = |row: &&Record| terms(&row.kernel, at, units);
+        let (x, us): (Vec<Terms>, Vec<f64>) = rest.iter().map(|row| (of(row), row.us.1)).unzip();
         let constants = nonnegative(&x, &us);
         let said = |row: &&Record| of(row).iter().zip(&constants).map(|(term, us)| term * us).sum::<f64>();
-        let Some(errors) = Errors::of(aside.iter().map(|row| (said(row), row.us.1))) else { continue };
+        let pairs: Vec<(f64, f64)> = aside.iter().map(|row| (said(row), row.us.1)).collect();
+        let Some(errors) = Errors::of(pairs.iter().copied()) else { continue };
+        all_held.extend(pairs);
         let named =
             |values: &[f64]| names.iter().map(|name| (*name).to_owned()).zip(values.to_vec()).collect();
         let bounds = |index: usize| {
@@ -89,7 +89,7 @@ pub fn fit_adapter(
         let range =
             names.iter().enumerate().map(|(index, name)| ((*name).to_owned(), bounds(index))).collect();
         let ns: Vec<f64> = constants.iter().map(|us| rounded(us * 1e3)).collect();
-        let evidence = evidence(&sha256, rest.len(), &aside, &errors, &said);
+        let evidence = evidence(&sha256, rest.len(), &errors);
         kernels.push(MeasuredKernel {
             name: name.to_owned(),
             weights,
@@ -100,17 +100,11 @@ pub fn fit_adapter(
         });
         reports.push(FittedKernel { name: name.to_owned(), weights, tile, fitted: rest.len(), held: errors });
     }
-    let explained =
-        kernels.iter().map(|kernel| kernel.evidence.explained).sum::<f64>() / kernels.len().max(1) as f64;
-    if !kernels.is_empty() && !(explained >= LEAST_EXPLAINED) {
-        let found = format!("{:.0} % of the variance of log time explained", 100.0 * explained.max(0.0));
-        return Err(InputError::expected("times that depend on shapes").key("us").found(found).into());
-    }
-    if kernels.is_empty() {
-        return Err(InputError::expected("records of kernels")
-            .found(format!("{} rows", records.rows.len()))
-            .into());
-    }
+    let Some(held) = Errors::of(all_held) else {
+        let found = format!("{} rows", records.rows.len());
+        return Err(InputError::expected("records of kernels").found(found).into());
+    };
+    held.check_explained("us", "times that depend on shapes")?;
     let env = &records.environment;
     let environment = format!(
         "{}; {}; {}; radialsim {}; {}",
@@ -134,31 +128,21 @@ fn hash(words: &str) -> u64 {
     Sha256::digest(words.as_bytes()).iter().take(8).fold(0, |sum, &byte| sum << 8 | u64::from(byte))
 }
 
-fn evidence(
-    sha256: &str,
-    fitted: usize,
-    aside: &[&Record],
-    errors: &Errors,
-    said: &dyn Fn(&&Record) -> f64,
-) -> Evidence {
-    let variance = |values: Vec<f64>| {
-        let mean = values.iter().sum::<f64>() / values.len() as f64;
-        values.iter().map(|value| (value - mean) * (value - mean)).sum::<f64>()
-    };
-    let before = variance(aside.iter().map(|row| libm::log(row.us.1)).collect());
-    let after = variance(aside.iter().map(|row| libm::log(row.us.1 / said(row).max(1e-9))).collect());
-    Evidence {
+fn evidence(sha256: &str, fitted: usize, errors: &Errors) -> Evidence {
+    let mut evidence = Evidence {
         sha256: sha256.to_owned(),
         fitted_rows: fitted as u64,
-        held_rows: aside.len() as u64,
+        held_rows: 0,
         split: format!(
             "by family, one in {HOLD_ONE_IN} kept aside, in the order of SHA-256 of 'kernel family'"
         ),
-        held_error: rounded(errors.mean),
-        held_bias: rounded(errors.bias),
-        held_p90: rounded(errors.p90),
-        explained: rounded(1.0 - after / before.max(1e-30)),
-    }
+        held_error: 0.0,
+        held_bias: 0.0,
+        held_p90: 0.0,
+        explained: 0.0,
+    };
+    errors.state(&mut evidence);
+    evidence
 }
 
 /// Four digits.
@@ -189,8 +173,8 @@ fn probes(hw: &mut Hardware, records: &Records) {
 /// Host times: a chain of small kernels costs a step and, for each kernel, its recording and its device time.
 fn launches(hw: &mut Hardware, records: &Records) -> Result<()> {
     let env = &records.environment;
-    let (x, us): (Vec<Vec<f64>>, Vec<f64>) =
-        env.chains.iter().map(|&(kernels, us)| (vec![1.0, f64::from(kernels)], us)).unzip();
+    let (x, us): (Vec<[f64; 2]>, Vec<f64>) =
+        env.chains.iter().map(|&(kernels, us)| ([1.0, f64::from(kernels)], us)).unzip();
     if us.len() < 2 {
         return Err(InputError::expected("at least two chains of kernels")
             .key("chains")

@@ -1,5 +1,7 @@
 //! How wrong predictions are.
 
+use crate::error::InputError;
+use crate::hw::Evidence;
 use statrs::statistics::{Data, OrderStatistics, Statistics};
 
 /// Errors of predictions in percent of what was measured.
@@ -19,15 +21,23 @@ pub struct Errors {
     pub p99: f64,
     /// Largest without sign.
     pub worst: f64,
+    /// Share of the variance of the logarithm of what was measured that the predictions explain; near or below 0: nothing.
+    pub explained: f64,
 }
+
+/// Predictions that explain less of how values differ were fitted to noise; real tables reach 99 %.
+const LEAST_EXPLAINED: f64 = 0.5;
 
 impl Errors {
     /// Of pairs (predicted, measured), all above 0; `None` without pairs.
     pub fn of(pairs: impl IntoIterator<Item = (f64, f64)>) -> Option<Errors> {
-        let signed: Vec<f64> = pairs.into_iter().map(|(said, was)| 100.0 * (said / was - 1.0)).collect();
+        let pairs: Vec<(f64, f64)> = pairs.into_iter().collect();
+        let signed: Vec<f64> = pairs.iter().map(|(said, was)| 100.0 * (said / was - 1.0)).collect();
         if signed.is_empty() {
             return None;
         }
+        let before = spread(pairs.iter().map(|(_, was)| libm::log(*was)));
+        let after = spread(pairs.iter().map(|(said, was)| libm::log(was / said)));
         let sizes: Vec<f64> = signed.iter().map(|error| error.abs()).collect();
         let (mean, worst) = ((&sizes).mean(), (&sizes).max());
         let mut ordered = Data::new(sizes);
@@ -39,6 +49,36 @@ impl Errors {
             p90: ordered.percentile(90),
             p99: ordered.percentile(99),
             worst,
+            explained: 1.0 - after / before.max(1e-30),
         })
     }
+
+    /// # Errors
+    /// Predictions of `key` that explain nothing: `expected` says what would have been expected of what was measured.
+    pub fn check_explained(&self, key: &str, expected: &str) -> Result<(), InputError> {
+        // Written so that NaN fails.
+        if self.explained >= LEAST_EXPLAINED {
+            return Ok(());
+        }
+        let found =
+            format!("{:.0} % of the variance of its logarithm explained", 100.0 * self.explained.max(0.0));
+        Err(InputError::expected(expected).key(key).found(found))
+    }
+
+    /// States them, on rows kept aside, in a profile.
+    pub(super) fn state(&self, evidence: &mut Evidence) {
+        let round = |value: f64| (value * 1e3).round() / 1e3;
+        evidence.held_rows = self.rows as u64;
+        evidence.held_error = round(self.mean);
+        evidence.held_bias = round(self.bias);
+        evidence.held_p90 = round(self.p90);
+        evidence.explained = round(self.explained);
+    }
+}
+
+/// Sum of squared distances from the mean.
+fn spread(values: impl Iterator<Item = f64>) -> f64 {
+    let values: Vec<f64> = values.collect();
+    let mean = values.iter().sum::<f64>() / values.len().max(1) as f64;
+    values.iter().map(|value| (value - mean) * (value - mean)).sum()
 }

@@ -45,12 +45,7 @@ pub struct Report {
     pub corrected: Errors,
     /// On the rows fitted.
     pub seen: Errors,
-    /// Share of the variance of log time on the rows kept aside that the profile explains.
-    pub explained: f64,
 }
-
-/// A fit that explains less of how times differ has been fed with noise; real tables reach 99 %.
-pub(super) const LEAST_EXPLAINED: f64 = 0.5;
 
 /// How trees are grown, settled under the seeds 1 and 2 of the split; sized so that three operators fit in a profile of 256 KB.
 fn settings(operator: Operator) -> Settings {
@@ -147,26 +142,14 @@ pub fn fit(hw: &mut Hardware, table: &Table, how: &Fit) -> Result<Report> {
         Some(Correction { evidence, range, formats, rows, context, beside, grid, waves, forest });
 
     let with = Device::new(hw, Limits::default())?;
-    let before: f64 = variance(held.iter().map(|row| libm::log(row.seconds)));
-    let after = variance(held.iter().map(|row| libm::log(row.seconds / with.price(&row.kernel).time.s())));
-    let explained = 1.0 - after / before.max(1e-30);
     let corrected = errors(&with, &held, operator)?;
     let seen = errors(&with, &fitted, operator)?;
-    if explained < LEAST_EXPLAINED {
-        let expected = "times that depend on shapes";
-        let found = format!("{:.0} % of the variance of log time explained", 100.0 * explained.max(0.0));
-        return Err(InputError::expected(expected).key(operator.name()).found(found).into());
-    }
+    corrected.check_explained(operator.name(), "times that depend on shapes")?;
     if let Some(correction) = slot(hw.corrections.get_or_insert_default(), operator) {
-        let evidence = &mut correction.evidence;
-        let round = |value: f64| (value * 1e3).round() / 1e3;
-        evidence.held_error = round(corrected.mean);
-        evidence.held_bias = round(corrected.bias);
-        evidence.held_p90 = round(corrected.p90);
-        evidence.explained = round(explained);
+        corrected.state(&mut correction.evidence);
     }
     let (fitted, held_families) = ((fitted.len(), families(&fitted)), families(&held));
-    Ok(Report { operator, fitted, held_families, constants, waved, corrected, seen, explained })
+    Ok(Report { operator, fitted, held_families, constants, waved, corrected, seen })
 }
 
 /// Constants of waves for products, where they leave less of the fitted rows than the four constants of the class do.
@@ -265,12 +248,6 @@ fn slot(all: &mut Corrections, operator: Operator) -> &mut Option<Correction> {
 fn errors(device: &Device, rows: &[&Row], operator: Operator) -> Result<Errors> {
     let pairs = rows.iter().map(|row| (device.price(&row.kernel).time.s(), row.seconds));
     Errors::of(pairs).ok_or_else(|| -> Error { InputError::expected("rows").key(operator.name()).into() })
-}
-
-pub(super) fn variance(values: impl Iterator<Item = f64>) -> f64 {
-    let values: Vec<f64> = values.collect();
-    let mean = values.iter().sum::<f64>() / values.len().max(1) as f64;
-    values.iter().map(|value| (value - mean) * (value - mean)).sum::<f64>() / values.len().max(1) as f64
 }
 
 /// Rows and contexts at which the correction is evaluated: those measured, thinned evenly where there are many.

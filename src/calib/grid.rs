@@ -4,7 +4,7 @@
 
 use super::constants;
 use super::error::Errors;
-use super::fit::{LEAST_EXPLAINED, range, thin, variance};
+use super::fit::{range, thin};
 use super::layers::{Call, Layers};
 use super::rows::Row;
 use crate::cost::{Device, Limits, by_rows_name, formats};
@@ -244,16 +244,12 @@ fn grid(hw: &mut Hardware, slot: &Slot, points: &[Point], layers: &Layers) -> Re
     }
     let mut correction = correction(&physical, points, layers);
     slot.put(hw, correction.clone());
-    let explained = 1.0
-        - variance(held.iter().map(|(said, was)| libm::log(was / said)))
-            / variance(held.iter().map(|(_, was)| libm::log(*was))).max(1e-30);
-    if explained < LEAST_EXPLAINED {
-        let found = format!("{:.0} % of the variance of log time explained", 100.0 * explained.max(0.0));
-        return Err(InputError::expected("times that depend on shapes").key(slot.name()).found(found).into());
-    }
     let seen = pairs(hw, points)?;
     let fitted = fitted(slot.name(), points.len(), ("number", times), [constants, held, seen])?;
-    state(&mut correction.evidence, &fitted, explained);
+    fitted.held.check_explained(slot.name(), "times that depend on shapes")?;
+    let (what, times) = fitted.kept;
+    correction.evidence.split = format!("each of {times} {what}s kept aside in turn, then all rows fitted");
+    fitted.held.state(&mut correction.evidence);
     slot.put(hw, correction);
     Ok(fitted)
 }
@@ -328,16 +324,4 @@ fn fitted(
     let errors = |pairs| Errors::of(pairs).ok_or_else(|| InputError::expected("rows").key(name));
     let (constants, held, seen) = (errors(constants)?, errors(held)?, errors(seen)?);
     Ok(Fitted { name: name.to_owned(), rows, kept, constants, held, seen })
-}
-
-/// Writes what a fit came to into the profile.
-fn state(evidence: &mut Evidence, fitted: &Fitted, explained: f64) {
-    let round = |value: f64| (value * 1e3).round() / 1e3;
-    let (what, times) = fitted.kept;
-    evidence.held_rows = fitted.held.rows as u64;
-    evidence.split = format!("each of {times} {what}s kept aside in turn, then all rows fitted");
-    evidence.held_error = round(fitted.held.mean);
-    evidence.held_bias = round(fitted.held.bias);
-    evidence.held_p90 = round(fitted.held.p90);
-    evidence.explained = round(explained);
 }

@@ -1,109 +1,118 @@
-//! Constants of at least 0 that fit best.
+//! Constants within bounds that fit best.
 
-/// Constants of a fit at most: all sets of them are tried.
-const MOST: usize = 8;
 /// Times that rows are weighted anew.
 const ROUNDS: usize = 20;
 /// Relative errors below this are not told apart.
 const SMALL: f64 = 2e-3;
 
-/// Coefficients of at least 0 for which the sums of `rows` times them come nearest to `targets` (above 0) in mean relative error
-/// without sign: least squares (Lawson and Hanson 1974, chapter 23, by trying every set of constants), rows weighted anew by their
-/// last error (Huber 1981, section 7.8). One thread, sums in the order of the rows.
-pub fn nonnegative(rows: &[Vec<f64>], targets: &[f64]) -> Vec<f64> {
-    let terms = rows.first().map_or(0, Vec::len);
-    assert!(terms <= MOST, "few constants");
-    let mut weights = vec![1.0; rows.len()];
-    let mut best = vec![0.0; terms];
-    for _ in 0..ROUNDS {
-        best = squares(rows, targets, &weights, terms);
-        for ((weight, row), target) in weights.iter_mut().zip(rows).zip(targets) {
-            *weight = 1.0 / (dot(row, &best) / target - 1.0).abs().max(SMALL);
-        }
-    }
-    best
-}
-
-fn dot(a: &[f64], b: &[f64]) -> f64 {
-    a.iter().zip(b).map(|(a, b)| a * b).sum()
-}
-
-/// Weighted squares of relative errors, constants of at least 0.
-fn squares(rows: &[Vec<f64>], targets: &[f64], weights: &[f64], terms: usize) -> Vec<f64> {
-    // Sums of products of relative terms, and of these with 1.
-    let mut normal = vec![vec![0.0; terms + 1]; terms];
-    for ((row, target), weight) in rows.iter().zip(targets).zip(weights) {
-        for i in 0..terms {
-            let a = weight * row[i] / target;
-            for j in 0..terms {
-                normal[i][j] += a * row[j] / target;
+/// The x within its bounds that minimises the sum of (row x - target)^2. Lower bounds are finite; a column of zeros stays at its own.
+///
+/// Where the minimum lies, some numbers are at a bound and the others solve their normal equations: every choice is tried, so N is
+/// small. One thread, sums in the order of the rows.
+pub fn least_squares<const N: usize>(
+    rows: impl Iterator<Item = ([f64; N], f64)>,
+    bounds: [(f64, f64); N],
+) -> [f64; N] {
+    let (mut gram, mut right) = ([[0.0; N]; N], [0.0; N]);
+    for (row, target) in rows {
+        for i in 0..N {
+            right[i] += row[i] * target;
+            for j in 0..N {
+                gram[i][j] += row[i] * row[j];
             }
-            normal[i][terms] += a;
         }
     }
-    let mut best = (f64::INFINITY, vec![0.0; terms]);
-    for set in 1u32..1 << terms {
-        let chosen: Vec<usize> = (0..terms).filter(|term| set >> term & 1 == 1).collect();
-        let Some(values) = solve(&normal, &chosen, terms) else { continue };
-        if values.iter().any(|value| !(*value >= 0.0 && value.is_finite())) {
+    let mut best = (f64::INFINITY, bounds.map(|(least, _)| least));
+    for choice in 0..3usize.pow(N as u32) {
+        // In base three: free, at the lower bound, at the upper.
+        let place = |i: usize| choice / 3usize.pow(i as u32) % 3;
+        let fixed: [Option<f64>; N] = std::array::from_fn(|i| match place(i) {
+            0 if gram[i][i] > 0.0 => None,
+            2 => Some(bounds[i].1),
+            _ => Some(bounds[i].0),
+        });
+        if fixed.iter().flatten().any(|value| value.is_infinite()) {
             continue;
         }
-        let mut all = vec![0.0; terms];
-        chosen.iter().zip(&values).for_each(|(&term, &value)| all[term] = value);
-        // Of the sum of squares, what depends on the constants.
-        let quadratic: f64 = (0..terms).map(|i| all[i] * dot(&normal[i][..terms], &all)).sum();
-        let linear: f64 = (0..terms).map(|i| all[i] * normal[i][terms]).sum();
-        let error = quadratic - 2.0 * linear;
+        let Some(x) = solve(&gram, &right, fixed) else { continue };
+        if !x.iter().zip(bounds).all(|(x, (least, most))| (least..=most).contains(x)) {
+            continue;
+        }
+        // Of the sum of squares, what depends on x.
+        let error: f64 =
+            (0..N).map(|i| x[i] * ((0..N).map(|j| gram[i][j] * x[j]).sum::<f64>() - 2.0 * right[i])).sum();
         if error < best.0 {
-            best = (error, all);
+            best = (error, x);
         }
     }
     best.1
 }
 
-/// Gaussian elimination with the largest pivot, over the chosen constants.
-fn solve(normal: &[Vec<f64>], chosen: &[usize], terms: usize) -> Option<Vec<f64>> {
-    let n = chosen.len();
-    // Scaled, so that small terms count like large ones.
-    let scale: Vec<f64> = chosen.iter().map(|&i| normal[i][i].sqrt()).collect();
-    if scale.iter().any(|scale| !(*scale > 0.0)) {
-        return None;
-    }
-    let mut a: Vec<Vec<f64>> = (0..n)
-        .map(|i| {
-            let row = (0..n).map(|j| normal[chosen[i]][chosen[j]] / scale[i] / scale[j]);
-            row.chain([normal[chosen[i]][terms] / scale[i]]).collect()
+/// The x that solves the normal equations of those that are not fixed: Gaussian elimination with the largest pivot, in numbers scaled
+/// to ones on the diagonal.
+fn solve<const N: usize>(
+    gram: &[[f64; N]; N],
+    right: &[f64; N],
+    fixed: [Option<f64>; N],
+) -> Option<[f64; N]> {
+    let free: Vec<usize> = (0..N).filter(|&i| fixed[i].is_none()).collect();
+    let scale: Vec<f64> = free.iter().map(|&i| gram[i][i].sqrt()).collect();
+    let mut a: Vec<Vec<f64>> = (free.iter().zip(&scale))
+        .map(|(&i, of)| {
+            let known: f64 = (0..N).filter_map(|j| fixed[j].map(|value| gram[i][j] * value)).sum();
+            let row = free.iter().zip(&scale).map(|(&j, other)| gram[i][j] / of / other);
+            row.chain([(right[i] - known) / of]).collect()
         })
         .collect();
+    let n = free.len();
     for column in 0..n {
         let pivot = (column..n).max_by(|&i, &j| a[i][column].abs().total_cmp(&a[j][column].abs()))?;
         a.swap(column, pivot);
         if a[column][column].abs() < 1e-12 {
             return None;
         }
-        for row in column + 1..n {
-            let factor = a[row][column] / a[column][column];
-            for k in column..=n {
-                let from = a[column][k];
-                a[row][k] -= factor * from;
-            }
+        let (above, below) = a.split_at_mut(column + 1);
+        let from = &above[column];
+        for row in below {
+            let factor = row[column] / from[column];
+            row.iter_mut().zip(from).for_each(|(value, from)| *value -= factor * from);
         }
     }
-    let mut x = vec![0.0; n];
+    let mut x = fixed.map(|value| value.unwrap_or(0.0));
     for row in (0..n).rev() {
-        let known: f64 = (row + 1..n).map(|k| a[row][k] * x[k]).sum();
-        x[row] = (a[row][n] - known) / a[row][row];
+        let known: f64 = (row + 1..n).map(|k| a[row][k] * x[free[k]] * scale[k]).sum();
+        x[free[row]] = (a[row][n] - known) / a[row][row] / scale[row];
     }
-    Some(x.iter().zip(&scale).map(|(x, scale)| x / scale).collect())
+    Some(x)
+}
+
+/// Coefficients of at least 0 for which the sums of `rows` times them come nearest to `targets` (above 0) in mean relative error
+/// without sign: least squares, rows weighted anew by their last error (Huber 1981, section 7.8).
+pub fn nonnegative<const N: usize>(rows: &[[f64; N]], targets: &[f64]) -> [f64; N] {
+    let mut weights = vec![1.0f64; rows.len()];
+    let mut best = [0.0; N];
+    for _ in 0..ROUNDS {
+        let relative = rows.iter().zip(targets).zip(&weights).map(|((row, target), weight)| {
+            let root = weight.sqrt();
+            (row.map(|term| term * root / target), root)
+        });
+        best = least_squares(relative, [(0.0, f64::INFINITY); N]);
+        for ((weight, row), target) in weights.iter_mut().zip(rows).zip(targets) {
+            let said: f64 = row.iter().zip(&best).map(|(term, x)| term * x).sum();
+            *weight = 1.0 / (said / target - 1.0).abs().max(SMALL);
+        }
+    }
+    best
 }
 
 #[cfg(test)]
 mod tests {
-    use super::nonnegative;
+    use super::{least_squares, nonnegative};
+    use proptest::prelude::*;
 
     #[test]
     fn constants_come_back_and_stay_above_zero() {
-        let rows: Vec<Vec<f64>> = (1..40).map(|i| vec![1.0, f64::from(i), f64::from(i * i % 17)]).collect();
+        let rows: Vec<[f64; 3]> = (1..40).map(|i| [1.0, f64::from(i), f64::from(i * i % 17)]).collect();
         let of =
             |c: [f64; 3]| rows.iter().map(|r| r[0] * c[0] + r[1] * c[1] + r[2] * c[2]).collect::<Vec<f64>>();
         for wanted in [[3.0, 0.5, 2.0], [0.0, 1.5, 0.25], [4.0, 0.0, 0.0]] {
@@ -119,5 +128,23 @@ mod tests {
         odd[11] *= 0.2;
         let found = nonnegative(&rows, &odd);
         assert!((found[1] - 0.5).abs() < 0.05 && (found[2] - 2.0).abs() < 0.05, "{found:?}");
+    }
+
+    proptest! {
+        /// No step within the bounds makes the sum of squares smaller.
+        #[test]
+        fn nothing_near_is_better(
+            rows in prop::collection::vec((prop::array::uniform3(-2.0..2.0_f64), -3.0..3.0_f64), 3..12),
+            bounds in prop::array::uniform3((-1.0..0.5_f64, 0.0..2.0_f64).prop_map(|(low, width)| (low, low + width))),
+            step in prop::array::uniform3(-0.1..0.1_f64),
+        ) {
+            let sum = |x: [f64; 3]| -> f64 {
+                rows.iter().map(|(row, target)| (row.iter().zip(x).map(|(a, b)| a * b).sum::<f64>() - target).powi(2)).sum()
+            };
+            let best = least_squares(rows.iter().copied(), bounds);
+            let near: [f64; 3] = std::array::from_fn(|i| (best[i] + step[i]).clamp(bounds[i].0, bounds[i].1));
+            prop_assert!(best.iter().zip(bounds).all(|(x, (least, most))| (least..=most).contains(x)));
+            prop_assert!(sum(best) <= sum(near) + 1e-9, "{best:?} {near:?}");
+        }
     }
 }

@@ -19,7 +19,7 @@ pub use boost::{Settings, grow};
 pub use error::Errors;
 pub use fit::{Fit, Report, fit, predict, transfer};
 pub use grid::{Fitted, fit_layers};
-pub use least::nonnegative;
+pub use least::{least_squares, nonnegative};
 pub use record::{Environment, Record, Records};
 pub use rows::{Measured, Operator, Row, Table, read, read_layers};
 pub use shapes::{Probe, shapes};

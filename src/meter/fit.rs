@@ -2,7 +2,7 @@
 
 use super::parts::{Parts, held};
 use super::rows::{Measured, Table};
-use crate::calib::Errors;
+use crate::calib::{Errors, least_squares};
 use crate::error::{InputError, Result};
 use crate::hw::{Hardware, Metered, Sampler, Source, Sourced};
 use std::collections::BTreeSet;
@@ -56,9 +56,6 @@ pub struct Wrong {
     /// Of watts.
     pub watts: Errors,
 }
-
-/// A fit that explains less of how latency or energy differ has been fed with noise.
-const LEAST_EXPLAINED: f64 = 0.5;
 
 impl Constants {
     /// Those of a profile.
@@ -134,30 +131,6 @@ fn short(value: f64) -> f64 {
     format!("{value:.3e}").parse().unwrap_or(value)
 }
 
-/// The x within its bounds that minimises the sum of (row x - target)^2, by coordinates in turn.
-fn least_squares<const N: usize>(
-    rows: impl Iterator<Item = ([f64; N], f64)>,
-    bounds: [(f64, f64); N],
-) -> [f64; N] {
-    /// Far more than four unknowns need.
-    const SWEEPS: usize = 20_000;
-    let (mut gram, mut right) = ([[0.0; N]; N], [0.0; N]);
-    for (row, target) in rows {
-        for ((sum, line), a) in right.iter_mut().zip(&mut gram).zip(row) {
-            *sum += a * target;
-            line.iter_mut().zip(row).for_each(|(sum, b)| *sum += a * b);
-        }
-    }
-    let mut x = bounds.map(|(least, _)| least);
-    for _ in 0..SWEEPS {
-        for i in (0..N).filter(|&i| gram[i][i] > 0.0) {
-            let others: f64 = (0..N).filter(|&j| j != i).map(|j| gram[i][j] * x[j]).sum();
-            x[i] = ((right[i] - others) / gram[i][i]).clamp(bounds[i].0, bounds[i].1);
-        }
-    }
-    x
-}
-
 /// Predictions of each row by constants fitted to the rows of the other models. Models of the same shapes are left out together.
 /// Nothing where all are of one shape.
 pub fn left_out(points: &[Point], hw: &Hardware) -> Option<Vec<Predicted>> {
@@ -187,17 +160,6 @@ pub fn wrong(pairs: &[(&Point, Predicted)]) -> Option<Wrong> {
         joules: errors(|said| said.joules, |was| was.joules)?,
         watts: errors(|said| said.watts, |was| was.watts)?,
     })
-}
-
-/// Share of the variance of log values that the predictions explain.
-fn explained(pairs: impl Iterator<Item = (f64, f64)> + Clone) -> f64 {
-    let variance = |values: Vec<f64>| {
-        let mean = values.iter().sum::<f64>() / values.len().max(1) as f64;
-        values.iter().map(|value| (value - mean) * (value - mean)).sum::<f64>()
-    };
-    let before = variance(pairs.clone().map(|(_, was)| libm::log(was)).collect());
-    let after = variance(pairs.map(|(said, was)| libm::log(said / was)).collect());
-    1.0 - after / before.max(1e-30)
 }
 
 /// Fits the profile to the rows of a table that were simulated on it. What the board's limit takes from hot kernels depends on the
@@ -238,19 +200,9 @@ fn once(hw: &mut Hardware, table: &Table, points: &[Point]) -> Result<Wrong> {
     }
     let predicted = left_out(points, hw).unwrap_or_default();
     let pairs: Vec<(&Point, Predicted)> = points.iter().zip(predicted).collect();
-    for (key, share) in [
-        ("median_itl_ms", explained(pairs.iter().map(|(point, said)| (said.itl_s, point.row.itl_s)))),
-        (
-            "energy_per_token_joules",
-            explained(pairs.iter().map(|(point, said)| (said.joules, point.row.joules))),
-        ),
-    ] {
-        if share < LEAST_EXPLAINED {
-            let found = format!("{:.0} % of the variance of its logarithm explained", 100.0 * share.max(0.0));
-            return Err(InputError::expected("values that depend on the runs").key(key).found(found).into());
-        }
-    }
     let Some(errors) = wrong(&pairs) else { return Err(InputError::expected("rows").into()) };
+    errors.itl.check_explained("median_itl_ms", "values that depend on the runs")?;
+    errors.joules.check_explained("energy_per_token_joules", "values that depend on the runs")?;
     let all: Vec<&Point> = points.iter().collect();
     let constants = Constants::fitted(&all, hw);
     let round = |value: f64| (value * 1e3).round() / 1e3;

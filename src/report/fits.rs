@@ -29,7 +29,7 @@ pub fn fits(reports: &[Report]) -> String {
         .numbers("bias\n%", percent(&|report| report.corrected.bias))
         .numbers("p90\n%", percent(&|report| report.corrected.p90))
         .numbers("fitted\n%", percent(&|report| report.seen.mean))
-        .numbers("explained\n%", percent(&|report| 100.0 * report.explained))
+        .numbers("explained\n%", percent(&|report| 100.0 * report.corrected.explained))
         .render()
         + "constants, waves, corrected: mean absolute error on the rows of families kept aside, by the four constants of the class,\n\
            by the waves of tiles that the correction of products begins with, and corrected;\n\

@@ -8,6 +8,7 @@ use radialsim::hw::Hardware;
 use radialsim::kernel::{Density, KINDS, Kernel, kind, terms};
 use radialsim::rng::Stream;
 use radialsim::units::{Dtype, SourceKind};
+use std::sync::LazyLock;
 
 /// Nanoseconds of the terms of each kind, as unlike each other as real ones.
 fn constants(kind: usize, tile: (u32, u32)) -> [f64; 4] {
@@ -158,8 +159,11 @@ fn rows_kept_aside_change_no_constant() {
 proptest! {
     #[test]
     fn more_is_never_faster(index in 0..usize::MAX, more in 1..9_u32) {
-        let (hw, _) = fit_adapter(&base(), &records(0.05), "a", 1.0).expect("a fit");
-        let device = Device::new(&hw, Limits::default()).expect("a device");
+        static NOISY: LazyLock<Device> = LazyLock::new(|| {
+            let (hw, _) = fit_adapter(&base(), &records(0.05), "a", 1.0).expect("a fit");
+            Device::new(&hw, Limits::default()).expect("a device")
+        });
+        let device = &*NOISY;
         let all = shapes(&[Dtype::Int4]);
         let kernel = all[index % all.len()].kernel;
         let larger = match kernel {

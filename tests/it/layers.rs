@@ -246,7 +246,7 @@ fn tables_that_explain_nothing_are_refused() {
     let rows: Vec<(&str, &str)> = rows.lines().map(|row| row.rsplit_once(',').expect("a time")).collect();
     let shuffled =
         (0..).zip(&rows).map(|(row, (shape, _))| format!("\n{shape},{}", rows[row * 101 % rows.len()].1));
-    refuse(header.to_owned() + &shuffled.collect::<String>(), "of the variance of log time explained");
+    refuse(header.to_owned() + &shuffled.collect::<String>(), "of the variance of its logarithm explained");
     let few = whole
         .lines()
         .filter(|row| !row.starts_with("0,") || row.starts_with("0,0,1,") || row.starts_with("0,0,4,"));

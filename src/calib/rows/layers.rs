@@ -31,7 +31,10 @@ struct Shape {
 }
 
 /// The operators that this reader knows, with the kernel that each is; in float16, as Vidur runs.
-const OPERATORS: [(&str, fn(&Shape) -> Kernel); 10] = [
+/// An operator's name in the columns, and the call that it is.
+type Named = (&'static str, fn(&Shape) -> Kernel);
+
+const OPERATORS: [Named; 10] = [
     ("attn_pre_proj", |s| product(s, s.hidden, s.query + 2 * s.key_value)),
     ("attn_post_proj", |s| product(s, s.query, s.hidden)),
     ("mlp_up_proj", |s| product(s, s.hidden, if s.gated { 2 * s.ffn } else { s.ffn })),
