@@ -35,9 +35,6 @@ pub enum Command {
     Calibrate(calibrate::Args),
     /// Says what a profile predicts for the rows of a table.
     Predict(predict::Args),
-    /// Holds what a profile says against measurements.
-    #[command(subcommand)]
-    Validate(validate::What),
     /// Runs a real model on the GPU of this machine, layer by layer as its routes say.
     Execute(Box<execute::Args>),
     /// Says in plain words what a file holds, and checks it.

@@ -9,8 +9,8 @@ use crate::hw::Waves;
 use crate::kernel::Kernel;
 use crate::units::SimTime;
 
-/// Rows and columns of the tiles that GEMM libraries choose among: narrow ones for few rows (CUTLASS's default tiles of tensor
-/// cores begin at 16 x 64), the largest those of warp-specialised kernels.
+/// Rows and columns of the tiles that GEMM libraries choose among: narrow ones for few rows (tensor cores take 16 at least: m16n8k16 of the
+/// PTX ISA), and the common sizes of `compute.tiles`.
 const TILES: [(f64, f64); 8] = [
     (16.0, 64.0),
     (32.0, 64.0),

@@ -94,7 +94,7 @@ fn what_is_not_there_is_named() {
     );
     refuses(
         &["simulate", EXAMPLE, "--set", "hardware.memory.nope=1"],
-        "--set hardware.memory.nope: found nope, expected capacity_gb, usable_fraction, dram_gb_per_s, l2_mb, l2_gb_per_s",
+        "--set hardware.memory.nope: found nope, expected capacity_gb, usable_fraction, dram_gb_per_s, l2_mb, l2_gb_per_s, l2_peak_gb_per_s, l2_parts",
     );
     refuses(
         &["simulate", EXAMPLE, "--set", "variants.9.name=x"],
