@@ -30,19 +30,11 @@ struct Shape {
     workers: u32,
 }
 
-<<<<<<< HEAD
-/// An operator's name in the columns, and the call that it is.
-type Named = (&'static str, fn(&Shape) -> Kernel);
-
-/// The operators that this reader knows; in float16, as Vidur runs.
-const OPERATORS: [Named; 10] = [
-=======
 /// An operator's name and its call.
 type Known = (&'static str, fn(&Shape) -> Kernel);
 
 /// The operators that this reader knows, with the kernel that each is; in float16, as Vidur runs.
 const OPERATORS: [Known; 10] = [
->>>>>>> fit
     ("attn_pre_proj", |s| product(s, s.hidden, s.query + 2 * s.key_value)),
     ("attn_post_proj", |s| product(s, s.query, s.hidden)),
     ("mlp_up_proj", |s| product(s, s.hidden, if s.gated { 2 * s.ffn } else { s.ffn })),
