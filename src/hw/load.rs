@@ -45,6 +45,7 @@ const SHIPPED: &[(&str, &str)] = shipped! {
     "amd-mi210"
     "google-tpu-v5e"
     "generic-cpu-2core"
+    "mesa-llvmpipe-1-thread"
     "ideal"
 };
 

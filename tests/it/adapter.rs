@@ -93,7 +93,7 @@ fn constants_come_back_from_records() {
     let again = Hardware::parse(&hw.text(), "made-up.ron").expect("a profile");
     assert_eq!(again, hw);
     let device = Device::new(&again, Limits::default()).expect("a device");
-    let (rows, inner, columns, weights) = (5, 320, 777, Dtype::Int4);
+    let (rows, inner, columns, weights) = (2, 320, 777, Dtype::Int4);
     let kernel =
         Kernel::MatMul { rows, inner, columns, weights, activations: Dtype::F32, density: Density::Dense };
     let price = device.price(&kernel);
@@ -214,13 +214,13 @@ fn the_program_fits_to_records_and_says_when_they_are_noisy() {
     std::fs::write(file("a.jsonl"), records(0.01).text()).expect("a file");
     std::fs::write(file("loud.jsonl"), records(0.4).text()).expect("a file");
     let run = |arguments: &[&str]| radialsim(&[&["calibrate"], arguments].concat());
-    let out = run(&["--from", &file("a.jsonl"), "--out", &file("one.ron")]);
+    let out = run(&["--from", &file("a.jsonl"), "--out", &file("first-profile.ron")]);
     assert_eq!(out.status.code(), Some(0), "{}", text(&out.stderr));
     assert!(text(&out.stdout).contains("attention_decode"));
-    assert_eq!(run(&["--from", &file("a.jsonl"), "--out", &file("two.ron")]).status.code(), Some(0));
+    assert_eq!(run(&["--from", &file("a.jsonl"), "--out", &file("other-profile.ron")]).status.code(), Some(0));
     let [one, two] =
-        ["one.ron", "two.ron"].map(|name| std::fs::read_to_string(file(name)).expect("a profile"));
-    assert_eq!(one.replace("one", "two"), two, "the same bytes but for the name");
+        ["first-profile.ron", "other-profile.ron"].map(|name| std::fs::read_to_string(file(name)).expect("a profile"));
+    assert_eq!(one.replace("first-profile", "other-profile"), two, "the same bytes but for the name");
     let loud = run(&["--from", &file("loud.jsonl"), "--out", &file("loud.ron")]);
     assert_eq!(loud.status.code(), Some(1), "{}", text(&loud.stderr));
     assert!(text(&loud.stderr).contains("too noisy to trust"));
