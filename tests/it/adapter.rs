@@ -217,9 +217,12 @@ fn the_program_fits_to_records_and_says_when_they_are_noisy() {
     let out = run(&["--from", &file("a.jsonl"), "--out", &file("first-profile.ron")]);
     assert_eq!(out.status.code(), Some(0), "{}", text(&out.stderr));
     assert!(text(&out.stdout).contains("attention_decode"));
-    assert_eq!(run(&["--from", &file("a.jsonl"), "--out", &file("other-profile.ron")]).status.code(), Some(0));
-    let [one, two] =
-        ["first-profile.ron", "other-profile.ron"].map(|name| std::fs::read_to_string(file(name)).expect("a profile"));
+    assert_eq!(
+        run(&["--from", &file("a.jsonl"), "--out", &file("other-profile.ron")]).status.code(),
+        Some(0)
+    );
+    let [one, two] = ["first-profile.ron", "other-profile.ron"]
+        .map(|name| std::fs::read_to_string(file(name)).expect("a profile"));
     assert_eq!(one.replace("first-profile", "other-profile"), two, "the same bytes but for the name");
     let loud = run(&["--from", &file("loud.jsonl"), "--out", &file("loud.ron")]);
     assert_eq!(loud.status.code(), Some(1), "{}", text(&loud.stderr));

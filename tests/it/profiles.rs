@@ -41,6 +41,8 @@ fn files_and_table_agree() {
     let files: BTreeSet<String> = std::fs::read_dir("hw-profiles")
         .expect("hw-profiles")
         .map(|entry| entry.expect("entry").path())
+        // What was measured lies in a folder of its own.
+        .filter(|path| !path.ends_with("records"))
         .map(|path| {
             assert_eq!(path.extension().and_then(|e| e.to_str()), Some("ron"), "{}", path.display());
             path.file_stem().expect("stem").to_str().expect("UTF-8").to_owned()
@@ -76,7 +78,12 @@ fn numbers_walks_every_number_once() {
 fn ridge_points_are_plausible() {
     for hardware in all().into_iter().filter(|h| h.name != "ideal") {
         let ridge = hardware.compute.matrix_f16_tflops.value * 1e3 / hardware.memory.dram_gb_per_s.value;
-        let band = if hardware.name.starts_with("generic-cpu") { 4.0..20.0 } else { 100.0..430.0 };
+        let band = match hardware.name.as_str() {
+            "generic-cpu-2core" => 4.0..20.0,
+            // Reads through gather instructions are slow on some processors.
+            "mesa-llvmpipe-1-thread" => 4.0..100.0,
+            _ => 100.0..430.0,
+        };
         assert!(band.contains(&ridge), "{}: ridge point {ridge:.0} flops per byte", hardware.name);
     }
 }
