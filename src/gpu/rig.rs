@@ -92,7 +92,7 @@ impl Rig {
         &self.gpu
     }
 
-    /// Runs a kernel and holds it against its oracle; then times it until `seconds` are over, and at least [`LEAST_RUNS`] times.
+    /// Runs a kernel and holds it against its oracle; then times it until `seconds` are over, and twice at least.
     ///
     /// # Errors
     /// A shape that is too large for the rig, a result that is wrong, a device that fails.
