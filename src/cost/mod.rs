@@ -67,7 +67,9 @@ impl Device {
     /// measurements correct them.
     pub fn price(&self, kernel: &Kernel) -> Price {
         let price = self.physical(kernel);
-        let measured = || self.measured.time(self, kernel);
+        // Constants of calls that were measured may promise more of others than the memory can do.
+        let least = || SimTime::at_rate(price.dram_bytes, self.dram_bytes_per_s);
+        let measured = || self.measured.time(self, kernel).map(|(time, source)| (time.max(least()), source));
         let (unbound, source) = self
             .corrected
             .time(self, kernel, price.time)

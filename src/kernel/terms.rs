@@ -88,24 +88,36 @@ fn product(row_tiles: u32, inner: u32, columns: u32, tile: (u32, u32), units: u6
 
 /// A subgroup of `lanes` walks over the entries of a tile: one row of a generation, or up to eight of a prompt, up to the most that
 /// one of them sees. It does so again for each part of a head that it cannot hold at once: two times four values a lane for
-/// generations, four for prompts. Prompts are taken as whole ones of equal length: a row of one of n tokens sees (n + 1) / 2.
+/// generations, four for prompts.
 fn attention(shape: &Attention, lanes: u32) -> Terms {
     let (rows, pairs, lanes) = (f64::from(shape.rows.max(1)), shape.pairs as f64, f64::from(lanes.max(1)));
     let fours = f64::from(shape.head_dim) / 4.0;
     let (parts, tiles, scores) = if shape.decode {
         ((fours / (2.0 * lanes)).ceil(), rows, pairs + rows * (lanes - 1.0) / 2.0)
     } else {
-        let length = (2.0 * pairs / rows - 1.0).max(1.0);
-        let tiles = (length / PROMPT_ROWS).ceil();
-        let prompts = rows / length;
-        // Tile i sees 8 i entries, for eight rows.
-        let scores = prompts * PROMPT_ROWS * PROMPT_ROWS * tiles * (tiles + 1.0) / 2.0;
-        ((fours / lanes).ceil(), prompts * tiles, scores)
+        let (tiles, walked) = prompt_tiles(rows, pairs, shape.entries as f64);
+        ((fours / lanes).ceil(), tiles, PROMPT_ROWS * walked)
     };
     let heads = f64::from(shape.heads) * parts;
     // Eight lanes load eight fours of a query at a time.
     let values = 4.0 * 8.0 * (fours / 8.0).ceil();
     [1.0, tiles * heads, scores * heads, scores * heads * values]
+}
+
+/// Tiles of a call with rows of prompts, and entries that these walk over in sum.
+///
+/// The call's three sums stand for n equal chunks of r = rows / n neighbours behind c earlier entries: `entries` = n (c + r) and
+/// `pairs` = rows (c + (r + 1) / 2), of which n follows; it is rounded, as rows that skipped the layer leave holes. Tile i of a
+/// chunk ends at its row 8 (i + 1), or at its last, and walks over c and all rows up to there.
+fn prompt_tiles(rows: f64, pairs: f64, entries: f64) -> (f64, f64) {
+    let seen = (pairs / rows).max(1.0);
+    let chunks = ((entries - rows / 2.0) / (seen - 0.5)).round().clamp(1.0, rows);
+    let chunk = rows / chunks;
+    let before = (seen - (chunk + 1.0) / 2.0).max(0.0);
+    let tiles = (chunk / PROMPT_ROWS).ceil();
+    let full = tiles - 1.0;
+    let walked = tiles * before + PROMPT_ROWS * full * tiles / 2.0 + chunk;
+    (chunks * tiles, chunks * walked)
 }
 
 #[cfg(test)]
@@ -138,6 +150,26 @@ mod tests {
             let (name, class, names) = KINDS[kind(&kernel).0];
             assert_eq!((name, class), (kernel.name(), kernel.class()));
             assert!(terms(&kernel, (1, 1), 1)[names.len()..].iter().all(|&term| term == 0.0));
+        }
+    }
+
+    /// Equal chunks behind earlier entries, counted tile by tile.
+    #[test]
+    fn tiles_of_chunks_are_as_counted() {
+        for (chunks, rows, before) in
+            [(1, 1, 0), (1, 8, 0), (3, 9, 0), (12, 16, 0), (2, 30, 60), (4, 3, 500), (1, 200, 7)]
+        {
+            let (mut pairs, mut tiles, mut walked) = (0u64, 0u64, 0u64);
+            for _ in 0..chunks {
+                pairs += (1..=rows).map(|row| before + row).sum::<u64>();
+                for first in (0..rows).step_by(8) {
+                    tiles += 1;
+                    walked += before + rows.min(first + 8);
+                }
+            }
+            let all = (chunks * rows) as f64;
+            let found = prompt_tiles(all, pairs as f64, (chunks * (before + rows)) as f64);
+            assert_eq!(found, (tiles as f64, walked as f64), "{chunks} chunks of {rows} behind {before}");
         }
     }
 }

@@ -5,7 +5,7 @@ use crate::cost_support::*;
 use proptest::prelude::*;
 use radialsim::cost::{Bound, Device, Limits, PriceCache};
 use radialsim::hw::{Hardware, Source};
-use radialsim::kernel::{Density, Kernel};
+use radialsim::kernel::{Attention, Class, Density, Kernel};
 use radialsim::rng::Stream;
 use radialsim::units::{Dtype, SimTime, SourceKind};
 
@@ -37,12 +37,41 @@ proptest! {
             for kind in 0..KINDS {
                 let kernel = draw(kind, random);
                 let price = device.price(&kernel);
+                if hardware.measured.is_some() && kernel.class() == Class::PrefillAttention {
+                    // Priced by the tiles of chunks: one more pair in as many rows is another number of chunks, and may be
+                    // fewer tiles. `longer_prompts_are_never_faster` grows the chunks.
+                    continue;
+                }
                 for larger in larger(&kernel, random) {
                     let more = device.price(&larger);
                     let said = format!("{}: {kernel:?} {} but {larger:?} {}", hardware.name, price.time, more.time);
                     prop_assert!(price.time <= more.time, "{}", said);
                     prop_assert!(price.dynamic_pj <= more.dynamic_pj, "{}", said);
                 }
+            }
+        }
+    }
+
+    /// More chunks of prompts, more rows in each, more entries before them: never faster, on any device.
+    #[test]
+    fn longer_prompts_are_never_faster(
+        (chunks, rows, before) in (1..40u32, 1..300u32, prop_oneof![Just(0u32), 0..5000u32]),
+        (heads, kv_heads) in (1..8u16, 1..8u16),
+        head_dim in 1..40u16,
+    ) {
+        let call = |chunks: u32, rows: u32, before: u32| {
+            let shape = chunk(chunks, rows, before);
+            Kernel::Attention(Attention { heads: heads * kv_heads, kv_heads, head_dim: 8 * head_dim, ..shape })
+        };
+        let kernel = call(chunks, rows, before);
+        for hardware in all() {
+            let device = device(&hardware);
+            let price = device.price(&kernel);
+            for larger in [call(chunks + 1, rows, before), call(chunks, rows + 1, before), call(chunks, rows, before + 1)] {
+                let more = device.price(&larger);
+                let said = format!("{}: {kernel:?} {} but {larger:?} {}", hardware.name, price.time, more.time);
+                prop_assert!(price.time <= more.time, "{}", said);
+                prop_assert!(price.dynamic_pj <= more.dynamic_pj, "{}", said);
             }
         }
     }

@@ -65,6 +65,23 @@ pub fn draw(kind: usize, random: &mut Stream) -> Kernel {
     }
 }
 
+/// Attention of equal chunks of prompts, so many rows each behind so many entries: whole, with one head of width 2.
+pub fn chunk(chunks: u32, rows: u32, before: u32) -> Attention {
+    let (n, r, c) = (u64::from(chunks), u64::from(rows), u64::from(before));
+    Attention {
+        rows: chunks * rows,
+        heads: 1,
+        kv_heads: 1,
+        head_dim: 2,
+        decode: false,
+        beside: 0,
+        pairs: n * (r * c + r * (r + 1) / 2),
+        entries: n * (c + r),
+        activations: Dtype::F32,
+        kv: Dtype::F32,
+    }
+}
+
 /// The same call with each of its sizes larger in turn: by one, and by a random factor.
 pub fn larger(kernel: &Kernel, random: &mut Stream) -> Vec<Kernel> {
     let mut calls = Vec::new();
