@@ -20,6 +20,6 @@ pub use error::Errors;
 pub use fit::{Fit, Report, fit, predict, transfer};
 pub use grid::{Fitted, fit_layers};
 pub use least::{least_squares, nonnegative};
-pub use record::{Environment, Record, Records};
+pub use record::{Drawn, Environment, Record, Records};
 pub use rows::{Measured, Operator, Row, Table, read, read_layers};
 pub use shapes::{Probe, shapes};

@@ -33,6 +33,29 @@ pub struct Environment {
     pub empty_us: f64,
     /// Chains of small kernels: how many, and the host's microseconds from the first recording to the result.
     pub chains: Vec<(u32, f64)>,
+    /// What the device drew, where a counter of energy could be read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drawn: Option<Drawn>,
+}
+
+/// Mean power over some seconds of doing one thing.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Drawn {
+    /// Who counted.
+    pub counter: String,
+    /// Nothing at all.
+    pub idle_w: f64,
+    /// Dispatches that do nothing, one after the other.
+    pub empty_w: f64,
+    /// Reads of a large buffer, and at which rate.
+    pub read_w: f64,
+    /// See above.
+    pub read_gb_per_s: f64,
+    /// Multiply-adds in registers, and at which rate.
+    pub fma_w: f64,
+    /// See above.
+    pub fma_gflops: f64,
 }
 
 /// A measured call.

@@ -1,5 +1,10 @@
 //! `radialsim calibrate`: measures the adapter of this machine and fits a profile to it.
 
+use super::{print, say};
+use radialsim::calib::{Records, fit_adapter};
+use radialsim::error::{Error, InputError, Result};
+use radialsim::hw::Hardware;
+use radialsim::report::{Staged, adapter_fits};
 use radialsim::units::Dtype;
 use std::path::PathBuf;
 
@@ -47,80 +52,75 @@ pub struct Args {
     pub quiet: bool,
 }
 
-fn format(text: &str) -> Result<Dtype, String> {
+fn format(text: &str) -> std::result::Result<Dtype, String> {
     let all = [Dtype::F32, Dtype::F16, Dtype::Int8, Dtype::Int4];
     let known = all.into_iter().find(|dtype| dtype.to_string() == text);
     known.ok_or_else(|| "expected f32, f16, int8 or int4".to_owned())
 }
 
-/// Without the feature there is nothing to measure.
-#[cfg(not(feature = "gpu"))]
-pub fn run(_: &Args) -> radialsim::error::Result<()> {
-    Err(radialsim::error::Error::NoGpu("this program was built without the feature gpu".into()))
+/// Measures and fits.
+pub fn run(args: &Args) -> Result<()> {
+    for (key, value, most) in [("--share", args.share, 1.0), ("--seconds", args.seconds, 3600.0)] {
+        if !(value > 0.0 && value <= most) {
+            let expected = format!("a number above 0, at most {most}");
+            return Err(InputError::expected(expected).key(key).found(value).into());
+        }
+    }
+    let base = Hardware::datasheet(&args.base).or_else(|_| Hardware::resolve(&args.base))?;
+    let out = Staged::create(&args.out)?;
+    let kept = args.records.as_ref().map(Staged::create).transpose()?;
+    let records = match &args.from {
+        Some(path) => Records::read(path)?,
+        None => measure(args)?,
+    };
+    let name = args.out.file_name().and_then(|name| name.to_str()).unwrap_or("adapter");
+    let name = name.trim_end_matches(".ron").trim_end_matches(".fitted");
+    let (hw, fitted) = fit_adapter(&base, &records, name, args.share)?;
+    if let Some(file) = kept {
+        file.finish(|out| out.write_all(records.text().as_bytes()))?;
+    }
+    out.finish(|out| out.write_all(hw.text().as_bytes()))?;
+    print(&adapter_fits(&fitted))?;
+    let noise = records.drift_percent();
+    if noise > args.noise_gate {
+        return Err(Error::Gate(format!(
+            "the machine is too noisy to trust: two visits of a call differ by {noise:.1} % in the median, and {} % were allowed",
+            args.noise_gate
+        )));
+    }
+    if !args.quiet {
+        say(&format!("visits of a call differ by {noise:.1} % in the median"));
+        say(&match &records.environment.drawn {
+            Some(drawn) => format!("energy: {}", drawn.counter),
+            None => {
+                format!("energy: no counter can be read here; constants of power are those of {}", base.name)
+            }
+        });
+    }
+    Ok(())
 }
 
 #[cfg(feature = "gpu")]
-pub use with_gpu::run;
-
-#[cfg(feature = "gpu")]
-mod with_gpu {
-    use super::Args;
-    use crate::cli::progress::Bar;
-    use crate::cli::{print, say};
-    use radialsim::calib::{Records, fit_adapter};
-    use radialsim::error::{Error, InputError, Result};
+fn measure(args: &Args) -> Result<Records> {
     use radialsim::gpu::{Gpu, calibrate};
-    use radialsim::hw::Hardware;
-    use radialsim::report::{Staged, adapter_fits};
     use radialsim::scenario::Progress;
 
-    /// Measures and fits.
-    pub fn run(args: &Args) -> Result<()> {
-        for (key, value, most) in [("--share", args.share, 1.0), ("--seconds", args.seconds, 3600.0)] {
-            if !(value > 0.0 && value <= most) {
-                let expected = format!("a number above 0, at most {most}");
-                return Err(InputError::expected(expected).key(key).found(value).into());
-            }
-        }
-        let base = Hardware::datasheet(&args.base).or_else(|_| Hardware::resolve(&args.base))?;
-        let out = Staged::create(&args.out)?;
-        let kept = args.records.as_ref().map(Staged::create).transpose()?;
-        let records = match &args.from {
-            Some(path) => Records::read(path)?,
-            None => {
-                let gpu = Gpu::open(args.adapter.as_deref())?;
-                let plan = calibrate::Plan {
-                    formats: args.formats.clone(),
-                    visits: args.visits,
-                    seconds: args.seconds,
-                    one_in: args.one_in as usize,
-                    date: args.date.clone(),
-                };
-                let bar = Bar::new("calibrate", args.quiet);
-                calibrate::measure(gpu, &plan, |visits| {
-                    bar.begin(visits as u64);
-                    bar.output(1);
-                })?
-            }
-        };
-        let name = args.out.file_name().and_then(|name| name.to_str()).unwrap_or("adapter");
-        let name = name.trim_end_matches(".ron").trim_end_matches(".fitted");
-        let (hw, fitted) = fit_adapter(&base, &records, name, args.share)?;
-        if let Some(file) = kept {
-            file.finish(|out| out.write_all(records.text().as_bytes()))?;
-        }
-        out.finish(|out| out.write_all(hw.text().as_bytes()))?;
-        print(&adapter_fits(&fitted))?;
-        let noise = records.drift_percent();
-        if noise > args.noise_gate {
-            return Err(Error::Gate(format!(
-                "the machine is too noisy to trust: two visits of a call differ by {noise:.1} % in the median, and {} % were allowed",
-                args.noise_gate
-            )));
-        }
-        if !args.quiet {
-            say(&format!("visits of a call differ by {noise:.1} % in the median"));
-        }
-        Ok(())
-    }
+    let gpu = Gpu::open(args.adapter.as_deref())?;
+    let plan = calibrate::Plan {
+        formats: args.formats.clone(),
+        visits: args.visits,
+        seconds: args.seconds,
+        one_in: args.one_in as usize,
+        date: args.date.clone(),
+    };
+    let bar = super::progress::Bar::new("calibrate", args.quiet);
+    calibrate::measure(gpu, &plan, |visits| {
+        bar.begin(visits as u64);
+        bar.output(1);
+    })
+}
+
+#[cfg(not(feature = "gpu"))]
+fn measure(_: &Args) -> Result<Records> {
+    Err(super::no_gpu())
 }

@@ -148,7 +148,7 @@ pub fn policy(text: &str) -> Result<Policy, String> {
 /// Without the feature there is nothing to run on.
 #[cfg(not(feature = "gpu"))]
 pub fn run(_: &Args) -> radialsim::error::Result<()> {
-    Err(radialsim::error::Error::NoGpu("this program was built without the feature gpu".into()))
+    Err(crate::cli::no_gpu())
 }
 
 #[cfg(feature = "gpu")]

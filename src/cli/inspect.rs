@@ -96,5 +96,5 @@ fn gpus() -> Result<String> {
 
 #[cfg(not(feature = "gpu"))]
 fn gpus() -> Result<String> {
-    Err(radialsim::error::Error::NoGpu("this program was built without the feature gpu".into()))
+    Err(super::no_gpu())
 }

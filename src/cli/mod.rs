@@ -77,6 +77,12 @@ fn print(text: &str) -> Result<()> {
     }
 }
 
+/// What commands say that need the feature, where the program has none.
+#[cfg(not(feature = "gpu"))]
+fn no_gpu() -> Error {
+    Error::NoGpu("this program was built without the feature gpu".into())
+}
+
 /// Says something that is no result.
 fn say(text: &str) {
     let _ = writeln!(std::io::stderr(), "{text}");

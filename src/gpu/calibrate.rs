@@ -1,14 +1,17 @@
 //! Measures what a profile needs to know of an adapter: probes, chains of small kernels, and every kernel of the plan.
 
 use super::device::{Buffer, Gpu};
+use super::energy::{Counter, POWERCAP};
 use super::pipeline::{Constants, Shader};
 use super::recording::{Binding, Dispatch, Recording};
 use super::rig::Rig;
 use super::shaders as s;
-use crate::calib::{Environment, Record, Records, shapes};
+use crate::calib::{Drawn, Environment, Record, Records, shapes};
 use crate::error::Result;
 use crate::rng::Stream;
 use crate::units::Dtype;
+use std::path::Path;
+use std::time::{Duration, Instant};
 
 /// What to measure.
 #[derive(Clone, Debug)]
@@ -32,6 +35,13 @@ const LARGE: u64 = 120 << 20;
 /// Lengths of chains of small kernels, and how often each is run.
 const CHAINS: [u32; 6] = [20, 100, 200, 400, 800, 1600];
 const CHAIN_RUNS: usize = 7;
+/// Workgroups of the multiply-add probe, of 64 lanes each; a lane takes 1024 turns of 48 multiply-adds.
+const FMA_GROUPS: u32 = 64;
+const FMA_FLOPS: f64 = 64.0 * 64.0 * 1024.0 * 48.0 * 2.0;
+/// Seconds over which power is averaged: NVML's counter moves ten times a second.
+const METERED: Duration = Duration::from_secs(4);
+/// Dispatches of one submission meanwhile.
+const METERED_RUNS: u32 = 8;
 
 /// Measures. `watch` hears of every visit, and of how many there will be.
 ///
@@ -81,17 +91,20 @@ fn probes(gpu: &Gpu, date: &str) -> Result<Environment> {
     // Values of the order of one: a half of 1.0 in each 16 bits.
     let ones = vec![0x3c00_3c00u32; (LARGE / 4) as usize];
     let (input, output) = (gpu.upload("a probe", &ones)?, gpu.upload("a probe", &ones)?);
+    let drawn = match Counter::of(gpu.info(), Path::new(POWERCAP)) {
+        Some(counter) => drawn(gpu, &counter, &input, &output)?,
+        None => None,
+    };
     let time = |shader, constants: Constants, buffers: &[&Buffer], groups| {
         timed(gpu, shader, constants, buffers, [groups, 1, 1])
     };
     let copy = time(s::PROBE_COPY, &[("WORKGROUP", 256.0)], &[&input, &output], (LARGE / 16 / 256) as u32)?;
     let read = |bytes: u64| -> Result<f64> {
         let part = gpu.upload("a probe", &ones[..(bytes / 4) as usize])?;
-        let ns = time(s::PROBE_READ, &[], &[&part, &output], (bytes / 16 / 512 / 8) as u32)?;
+        let ns = time(s::PROBE_READ, &[], &[&part, &output], read_groups(bytes))?;
         Ok(thousandths(bytes as f64 / ns))
     };
-    // 64 workgroups of 64 lanes, 1024 turns of 48 multiply-adds.
-    let fma = time(s::PROBE_FMA, &[], &[&output], 64)?;
+    let fma = time(s::PROBE_FMA, &[], &[&output], FMA_GROUPS)?;
     let sizes = [64 << 10, 256 << 10, 1 << 20, 4 << 20, 16 << 20, 64 << 20];
     let info = gpu.info();
     let settings = ["LP_NUM_THREADS"]
@@ -105,10 +118,72 @@ fn probes(gpu: &Gpu, date: &str) -> Result<Environment> {
         copy_gb_per_s: thousandths(2.0 * LARGE as f64 / copy),
         read_gb_per_s: read(LARGE)?,
         read_by_bytes: sizes.into_iter().map(|bytes| Ok((bytes, read(bytes)?))).collect::<Result<_>>()?,
-        fma_gflops: thousandths((64 * 64 * 1024 * 48 * 2) as f64 / fma),
+        fma_gflops: thousandths(FMA_FLOPS / fma),
         empty_us: thousandths(time(s::PROBE_EMPTY, &[], &[&output], 1)? / 1e3),
         chains: Vec::new(),
+        drawn,
     })
+}
+
+/// Workgroups of the read probe for so many bytes: 512 lanes that take eight times 16 bytes.
+fn read_groups(bytes: u64) -> u32 {
+    (bytes / 16 / 512 / 8) as u32
+}
+
+/// Mean power while the device sleeps, does nothing, reads, and computes; nothing where the counter fails meanwhile.
+fn drawn(gpu: &Gpu, counter: &Counter, input: &Buffer, output: &Buffer) -> Result<Option<Drawn>> {
+    let metered = |mut work: Box<dyn FnMut() -> Result<f64> + '_>| -> Result<Option<(f64, f64)>> {
+        work()?;
+        let (before, begin, mut done) = (counter.joules(), Instant::now(), 0.0);
+        while begin.elapsed() < METERED {
+            done += work()?;
+        }
+        let seconds = begin.elapsed().as_secs_f64();
+        let joules = before.zip(counter.joules()).map(|(before, after)| after - before);
+        Ok(joules.map(|joules| (thousandths(joules / seconds), thousandths(done / seconds * 1e-9))))
+    };
+    let busy = |shader, buffers: &[&Buffer], workgroups, amount: f64| -> Result<Option<(f64, f64)>> {
+        let recording = repeated(gpu, shader, &[], buffers, [workgroups, 1, 1], METERED_RUNS)?;
+        metered(Box::new(move || {
+            gpu.run_timed(&recording)?;
+            Ok(amount * f64::from(METERED_RUNS))
+        }))
+    };
+    let idle = metered(Box::new(|| {
+        std::thread::sleep(METERED / 8);
+        Ok(0.0)
+    }))?;
+    let empty = busy(s::PROBE_EMPTY, &[output], 1, 0.0)?;
+    let read = busy(s::PROBE_READ, &[input, output], read_groups(LARGE), LARGE as f64)?;
+    let fma = busy(s::PROBE_FMA, &[output], FMA_GROUPS, FMA_FLOPS)?;
+    let (Some(idle), Some(empty), Some(read), Some(fma)) = (idle, empty, read, fma) else { return Ok(None) };
+    Ok(Some(Drawn {
+        counter: counter.name(),
+        idle_w: idle.0,
+        empty_w: empty.0,
+        read_w: read.0,
+        read_gb_per_s: read.1,
+        fma_w: fma.0,
+        fma_gflops: fma.1,
+    }))
+}
+
+/// A recording of the same dispatch again and again.
+fn repeated(
+    gpu: &Gpu,
+    shader: Shader,
+    constants: Constants,
+    buffers: &[&Buffer],
+    workgroups: [u32; 3],
+    times: u32,
+) -> Result<Recording> {
+    let pipeline = gpu.pipeline(shader, constants)?;
+    let mut recording = Recording::default();
+    for _ in 0..times {
+        let bindings = buffers.iter().map(|&buffer| Binding::from(buffer)).collect();
+        recording.push(Dispatch { pipeline: pipeline.clone(), bindings, parameters: Vec::new(), workgroups });
+    }
+    Ok(recording)
 }
 
 /// Median time in nanoseconds of eleven runs behind two that warm up.
@@ -119,12 +194,7 @@ fn timed(
     buffers: &[&Buffer],
     workgroups: [u32; 3],
 ) -> Result<f64> {
-    let pipeline = gpu.pipeline(shader, constants)?;
-    let mut recording = Recording::default();
-    for _ in 0..13 {
-        let bindings = buffers.iter().map(|&buffer| Binding::from(buffer)).collect();
-        recording.push(Dispatch { pipeline: pipeline.clone(), bindings, parameters: Vec::new(), workgroups });
-    }
+    let recording = repeated(gpu, shader, constants, buffers, workgroups, 13)?;
     let timing = gpu.run_timed(&recording)?;
     let mut times: Vec<u64> = timing.kernels_ns.iter().skip(2).map(|(begin, end)| end - begin).collect();
     times.sort_unstable();

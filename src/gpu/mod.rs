@@ -6,6 +6,7 @@ mod cache;
 pub mod calibrate;
 mod choice;
 mod device;
+mod energy;
 mod executor;
 mod generate;
 mod hops;

@@ -2,7 +2,7 @@
 
 use crate::cli::folder;
 use proptest::prelude::*;
-use radialsim::calib::{Environment, Probe, Record, Records, fit_adapter, shapes};
+use radialsim::calib::{Drawn, Environment, Probe, Record, Records, fit_adapter, shapes};
 use radialsim::cost::{Device, Limits};
 use radialsim::hw::Hardware;
 use radialsim::kernel::{Density, KINDS, Kernel, kind, terms};
@@ -30,14 +30,18 @@ fn tile(kernel: &Kernel) -> Option<(u32, u32)> {
     }
 }
 
-fn microseconds(kernel: &Kernel) -> f64 {
+fn microseconds(kernel: &Kernel, units: u64) -> f64 {
     let at = tile(kernel).unwrap_or((1, 1));
     let constants = constants(kind(kernel).0, at);
-    terms(kernel, at, 1).iter().zip(constants).map(|(term, ns)| term * ns * 1e-3).sum()
+    terms(kernel, at, units).iter().zip(constants).map(|(term, ns)| term * ns * 1e-3).sum()
 }
 
-/// Records as an adapter with these constants would leave them, give or take `noise`.
+/// Records as an adapter with these constants and one unit would leave them, give or take `noise`.
 pub fn records(noise: f64) -> Records {
+    records_of(1, noise)
+}
+
+fn records_of(units: u64, noise: f64) -> Records {
     let environment = Environment {
         adapter: "made up".into(),
         processor: "none".into(),
@@ -50,10 +54,11 @@ pub fn records(noise: f64) -> Records {
         fma_gflops: 80.0,
         empty_us: 1.0,
         chains: [100, 400, 1600].map(|n| (n, 300.0 + f64::from(n) * (2.0 + small_us()))).to_vec(),
+        drawn: None,
     };
     let mut random = Stream::new(1, "noise");
     let row = |probe: Probe| {
-        let us = microseconds(&probe.kernel);
+        let us = microseconds(&probe.kernel, units);
         let visits: Vec<Vec<f64>> =
             (0..2).map(|_| (0..5).map(|_| us * (1.0 + noise * random.normal()).max(0.1)).collect()).collect();
         Record::new(probe, tile(&probe.kernel), &visits)
@@ -62,7 +67,7 @@ pub fn records(noise: f64) -> Records {
 }
 
 fn small_us() -> f64 {
-    microseconds(&Kernel::ResidualAdd { rows: 1, width: 64, activations: Dtype::F32 })
+    microseconds(&Kernel::ResidualAdd { rows: 1, width: 64, activations: Dtype::F32 }, 1)
 }
 
 fn base() -> Hardware {
@@ -97,7 +102,7 @@ fn constants_come_back_from_records() {
     let kernel =
         Kernel::MatMul { rows, inner, columns, weights, activations: Dtype::F32, density: Density::Dense };
     let price = device.price(&kernel);
-    assert!((price.time.us() / microseconds(&kernel) - 1.0).abs() < 0.01);
+    assert!((price.time.us() / microseconds(&kernel, 1) - 1.0).abs() < 0.01);
     assert_eq!(price.source, SourceKind::Fitted);
     let huge = Kernel::MatMul {
         rows: 5,
@@ -108,6 +113,59 @@ fn constants_come_back_from_records() {
         density: Density::Dense,
     };
     assert_eq!(device.price(&huge).source, SourceKind::Extrapolated);
+}
+
+/// A software adapter runs as many tiles at once as its settings leave it threads, whatever the base says.
+#[test]
+fn the_units_are_those_that_ran() {
+    let mut base = base();
+    base.compute.units.value = 4.0;
+    for units in 1..=4 {
+        let (hw, _) = fit_adapter(&base, &records_of(units, 0.02), "made-up", 1.0).expect("a fit");
+        assert_eq!(hw.compute.units.value, units as f64);
+        assert_eq!(hw.compute.units.source.kind(), SourceKind::Measured);
+    }
+    base.compute.units.value = 132.0;
+    let (hw, _) = fit_adapter(&base, &records_of(132, 0.0), "made-up", 1.0).expect("a fit");
+    assert_eq!(hw.compute.units, base.compute.units, "those of a GPU are known");
+}
+
+/// Watts at known rates become joules of a byte and of a flop; without a counter the base's assumptions stay.
+#[test]
+fn power_comes_from_a_counter_or_stays_assumed() {
+    let (modelled, _) = fit_adapter(&base(), &records(0.0), "made-up", 1.0).expect("a fit");
+    assert_eq!(modelled.power, base().power);
+    assert_eq!(modelled.power.pj_per_byte.source.kind(), SourceKind::Assumed);
+
+    let mut counted = records(0.0);
+    let drawn = Drawn {
+        counter: "a counter".into(),
+        idle_w: 10.0,
+        empty_w: 14.0,
+        read_w: 15.5,
+        read_gb_per_s: 6.0,
+        fma_w: 54.0,
+        fma_gflops: 80.0,
+    };
+    counted.environment.drawn = Some(drawn);
+    let (hw, _) = fit_adapter(&base(), &counted, "made-up", 1.0).expect("a fit");
+    let power = &hw.power;
+    let found = [&power.idle_w, &power.static_w, &power.pj_per_byte, &power.pj_per_flop, &power.limit_w];
+    assert_eq!(found.map(|number| number.value), [10.0, 14.0, 250.0, 250.0, 54.0]);
+    assert!(found.iter().all(|number| number.source.kind() == SourceKind::Measured));
+    // The record is kept, and says the same when it is read again.
+    let folder = folder();
+    let path = folder.path().join("r.jsonl");
+    std::fs::write(&path, counted.text()).expect("a file");
+    assert_eq!(Records::read(&path).expect("records"), counted);
+    // 80 GFLOP of 32 bits take a second at 80 GFLOP/s: 40 J beyond what is drawn anyway.
+    let device = Device::new(&hw, Limits::default()).expect("a device");
+    let (rows, inner, columns, weights) = (1000, 4000, 10000, Dtype::F32);
+    let kernel =
+        Kernel::MatMul { rows, inner, columns, weights, activations: Dtype::F32, density: Density::Dense };
+    let price = device.price(&kernel);
+    let of_bytes = price.dram_bytes as f64 * 250.0;
+    assert!(((price.dynamic_pj as f64 - of_bytes) / 40e12 - 1.0).abs() < 1e-6, "{price:?}");
 }
 
 #[test]
