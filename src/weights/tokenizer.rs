@@ -30,10 +30,12 @@ pub struct Tokenizer {
 impl Tokenizer {
     /// From a `tokenizer.json`, with the chat template of the `tokenizer_config.json` beside it, if any.
     pub(super) fn from_json(path: &Path, end: Vec<u32>) -> Result<Tokenizer> {
-        let inner = tokenizers::Tokenizer::from_file(path).map_err(|error| {
-            let what = format!("a tokenizer.json ({error})");
-            Error::from(InputError::expected(what).key("tokenizer").file(path))
-        })?;
+        let wrong = |error: tokenizers::Error| -> Error {
+            InputError::expected(format!("a tokenizer.json ({error})")).key("tokenizer").file(path).into()
+        };
+        let mut inner = tokenizers::Tokenizer::from_file(path).map_err(wrong)?;
+        // Texts are taken whole and one by one, whatever the file was last used for; some strides make the library panic.
+        inner.with_padding(None).with_truncation(None).map_err(wrong)?;
         let config = std::fs::read(path.with_file_name("tokenizer_config.json")).unwrap_or_default();
         let config: serde_json::Value = serde_json::from_slice(&config).unwrap_or_default();
         let chat = config.get("chat_template").and_then(serde_json::Value::as_str).map(str::to_owned);
@@ -217,4 +219,28 @@ fn scored_merges(
         }
     }
     merges
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Tokenizer;
+
+    /// The stride of this file is an assertion that fails inside the library, once a text is longer than its limit.
+    #[test]
+    fn limits_of_the_file_cut_and_pad_no_text() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("tokenizer.json");
+        let text = r#"{
+            "version": "1.0",
+            "truncation": {"direction": "Right", "max_length": 1, "strategy": "LongestFirst", "stride": 5},
+            "padding": {"strategy": {"Fixed": 9}, "direction": "Right", "pad_to_multiple_of": null, "pad_id": 0,
+                        "pad_type_id": 0, "pad_token": "a"},
+            "added_tokens": [], "normalizer": null, "pre_tokenizer": {"type": "Whitespace"},
+            "post_processor": null, "decoder": null,
+            "model": {"type": "WordLevel", "vocab": {"a": 0, "b": 1}, "unk_token": "a"}
+        }"#;
+        std::fs::write(&path, text).expect("a file");
+        let tokenizer = Tokenizer::from_json(&path, Vec::new()).expect("a tokenizer");
+        assert_eq!(tokenizer.encode("b a b b").expect("ids"), [1, 0, 1, 1]);
+    }
 }
