@@ -1,26 +1,27 @@
-//! Kernel events a second, one thread: the engine alone, and the whole way from tokens to the ledger.
+//! Kernel events a second, one thread: the engine alone, a single price, and the whole way from tokens to the ledger.
 //!
 //! `cargo bench --bench kernel_events`
 
 #![allow(clippy::print_stdout, reason = "a bench prints")]
 
 use radialsim::batch::{Policy, Visibility};
-use radialsim::cost::Limits;
+use radialsim::cost::{Device, Limits};
 use radialsim::engine::{Engine, Occurrence, Plan, Task};
 use radialsim::hw::Hardware;
-use radialsim::kernel::Density;
+use radialsim::kernel::{Attention, Density, Kernel};
 use radialsim::lower::{Dispatch, RouterPlan};
 use radialsim::model::Model;
 use radialsim::sched::Serving;
 use radialsim::sim::{Fidelity, Setup, Silent, run};
 use radialsim::trace::synth::{Method, generate};
 use radialsim::trace::{Order, Trace};
-use radialsim::units::SimTime;
+use radialsim::units::{Dtype, SimTime};
 use radialsim::workload::{Arrivals, Length, Lengths, requests};
 use std::time::Instant;
 
 fn main() {
     engine_alone();
+    prices();
     let skips = "IndependentSkips(skip: 0.25, branches: Jointly, kv: project_only)";
     let correlated = "CorrelatedSkips(skip: 0.25, correlation: 1, share: Step, branches: Jointly, kv: none)";
     println!(
@@ -69,6 +70,58 @@ fn engine_alone() {
         "engine alone: {events} task ends in {seconds:.2} s, {:.1} million a second",
         events as f64 / seconds / 1e6
     );
+}
+
+/// Kernels of growing shapes, each priced once and never looked up: as they come to a price cache for the first time. The table of a
+/// family is made by a call before.
+fn prices() {
+    let activations = Dtype::F16;
+    let product = |i: u32| Kernel::MatMul {
+        rows: 1 + i % 4096,
+        inner: 4096,
+        columns: 4096 * (1 + i % 7),
+        weights: activations,
+        activations,
+        density: Density::Dense,
+    };
+    let attention = |decode: bool, i: u32| {
+        let (rows, entries) = (1 + i % 256, u64::from(1 + i % 256) * u64::from(64 + i % 8192));
+        let shape = Attention {
+            rows,
+            heads: 32,
+            kv_heads: 8,
+            head_dim: 128,
+            decode,
+            beside: 0,
+            pairs: entries,
+            entries,
+            activations,
+            kv: activations,
+        };
+        Kernel::Attention(shape)
+    };
+    let norm =
+        |i: u32| Kernel::Norm { rows: 1 + i % 4096, width: 4096, groups: 1, layer_norm: false, activations };
+    let kinds: [(&str, &dyn Fn(u32) -> Kernel); 4] = [
+        ("products", &product),
+        ("decode attention", &|i| attention(true, i)),
+        ("prefill attention", &|i| attention(false, i)),
+        ("norms", &norm),
+    ];
+    for name in ["nvidia-h100-sxm", "mesa-llvmpipe-1-thread"] {
+        let hardware = Hardware::shipped(name).expect("shipped");
+        let device = Device::new(&hardware, Limits::default()).expect("a sound profile");
+        let nanoseconds = kinds.map(|(kind, kernel)| {
+            let kernels: Vec<Kernel> = (0..100_000).map(kernel).collect();
+            kernels.iter().take(7).for_each(|kernel| _ = device.price(kernel));
+            let begin = Instant::now();
+            let sum: u64 = kernels.iter().map(|kernel| device.price(kernel).time.ps()).sum();
+            let ns = begin.elapsed().as_secs_f64() * 1e9 / kernels.len() as f64;
+            std::hint::black_box(sum);
+            format!("{kind} {ns:.0} ns")
+        });
+        println!("a price that nobody asked for before, {name}: {}", nanoseconds.join(", "));
+    }
 }
 
 fn trace(method: &Method, layers: u32, count: u32) -> Trace {

@@ -139,7 +139,7 @@ fn by_rows(layers: &Layers) -> BTreeMap<String, Vec<Point>> {
     let mut out: BTreeMap<String, Vec<Point>> = BTreeMap::new();
     for (rows, kernel, seconds) in &layers.by_rows {
         let point = Point { beside: 0, rows: *rows, context: 0, kernel: *kernel, seconds: *seconds };
-        out.entry(by_rows_name(kernel)).or_default().push(point);
+        out.entry(by_rows_name(kernel).into_owned()).or_default().push(point);
     }
     out
 }

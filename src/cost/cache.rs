@@ -81,6 +81,7 @@ impl Hasher for FoldHasher {
         self.0 = (self.0.rotate_left(23) ^ value).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     }
     fn finish(&self) -> u64 {
-        self.0
+        // Low bits of a product know nothing of the high bits of its factors, and tables of `std` look at the low ones.
+        self.0 ^ (self.0 >> 32)
     }
 }

@@ -8,11 +8,12 @@
 mod forest;
 mod table;
 
-use super::Device;
+use super::{Device, FoldHasher};
 use crate::hw::{Correction, Hardware};
 use crate::kernel::{Attention, Class, Density, GROUP_SLICE, Kernel};
 use crate::units::{Dtype, SimTime, SourceKind};
 use forest::Nodes;
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, RwLock};
 use table::{Anchors, Table};
@@ -24,14 +25,17 @@ const MOST_TABLES: usize = 4096;
 
 /// The one gather that is measured by its rows.
 const EMBED: &str = "embed_rows";
+/// Names of the numbers over which a table runs.
+const ROWS: &str = "rows";
+const CONTEXT: &str = "context";
 /// How the names of products begin.
 const PRODUCT: &str = "matmul_";
 
 /// The name under which a profile keeps what was measured of a kernel over its rows.
-pub(crate) fn by_rows_name(kernel: &Kernel) -> String {
+pub(crate) fn by_rows_name(kernel: &Kernel) -> Cow<'static, str> {
     match kernel {
-        Kernel::MatMul { inner, columns, .. } => format!("{PRODUCT}{inner}x{columns}"),
-        other => other.name().to_owned(),
+        Kernel::MatMul { inner, columns, .. } => format!("{PRODUCT}{inner}x{columns}").into(),
+        other => other.name().into(),
     }
 }
 
@@ -53,16 +57,16 @@ struct Operator {
     correction: Correction,
     nodes: Nodes,
     anchors: Anchors,
-    tables: RwLock<HashMap<Kernel, Arc<Table>>>,
+    /// Fitted rows, and entries that a row of attention sees.
+    rows: (f64, f64),
+    context: (f64, f64),
+    tables: RwLock<HashMap<Kernel, Arc<Table>, FoldHasher>>,
 }
 
 impl Corrected {
     pub(super) fn new(hw: &Hardware) -> Self {
         let Some(all) = &hw.corrections else { return Corrected::default() };
-        let operator = |correction: &Correction, anchors| {
-            let (correction, nodes) = (correction.clone(), Nodes::new(&correction.forest));
-            Arc::new(Operator { correction, nodes, anchors, tables: RwLock::default() })
-        };
+        let operator = |correction: &Correction, anchors| Arc::new(Operator::new(correction, anchors));
         let of = |correction: &Option<Correction>, anchors| {
             correction.as_ref().map(|correction| operator(correction, anchors))
         };
@@ -96,7 +100,7 @@ impl Corrected {
             Kernel::Attention(shape) if shape.beside > 0 => self.mixed.as_ref(),
             Kernel::Attention(shape) if shape.decode => self.generation.as_ref(),
             Kernel::Attention(_) => self.chunk.as_ref().or(self.context.as_ref()),
-            other => self.by_rows.get(&by_rows_name(&plain(other))),
+            other => self.by_rows.get(&*by_rows_name(&plain(other))),
         };
         let Some(operator) = operator else {
             // Beside products that were measured one by one, another is a guess.
@@ -107,11 +111,14 @@ impl Corrected {
         if empty(&plain) {
             return None;
         }
-        let time = operator.table(device, &plain).time(device, &plain);
-        let source = self.source(operator.covers(&plain) && plain == *kernel);
+        let table = operator.table(device, &plain);
+        if plain == *kernel {
+            let source = self.source(table.covered && operator.covers(&plain));
+            return Some((table.time(device, &plain, physical), source));
+        }
         // A grouped product costs at least a plain one of its padded rows, and at least what its own weights cost.
-        let least = if plain == *kernel { SimTime::ZERO } else { physical };
-        Some((time.max(least), source))
+        let time = table.time(device, &plain, device.physical(&plain).time);
+        Some((time.max(physical), self.source(false)))
     }
 
     fn measures_products(&self) -> bool {
@@ -175,12 +182,21 @@ fn empty(kernel: &Kernel) -> bool {
 }
 
 impl Operator {
+    fn new(correction: &Correction, anchors: Anchors) -> Operator {
+        let range = |name: &str| correction.range.get(name).copied().unwrap_or((f64::INFINITY, 0.0));
+        let (rows, context) = (range(ROWS), range(CONTEXT));
+        let (correction, nodes) = (correction.clone(), Nodes::new(&correction.forest));
+        Operator { correction, nodes, anchors, rows, context, tables: RwLock::default() }
+    }
+
     fn table(&self, device: &Device, kernel: &Kernel) -> Arc<Table> {
         let family = family(kernel);
         if let Some(table) = self.tables.read().ok().and_then(|tables| tables.get(&family).cloned()) {
             return table;
         }
-        let table = Arc::new(Table::new(device, &family, &self.correction, &self.nodes, self.anchors));
+        let covered = self.covers_family(&family);
+        let table = Table::new(device, &family, &self.correction, &self.nodes, self.anchors, covered);
+        let table = Arc::new(table);
         if let Ok(mut tables) = self.tables.write() {
             if tables.len() >= MOST_TABLES {
                 tables.clear();
@@ -190,13 +206,27 @@ impl Operator {
         table
     }
 
-    /// Whether every number of the shape lies among those fitted, in a format that was fitted, dense.
-    fn covers(&self, kernel: &Kernel) -> bool {
+    /// Whether the numbers that all kernels of a family share lie among those fitted, in a format that was fitted, dense.
+    fn covers_family(&self, family: &Kernel) -> bool {
         let within = |&(name, value): &(&str, f64)| {
-            self.correction.range.get(name).is_some_and(|&(least, most)| least <= value && value <= most)
+            let range = self.correction.range.get(name);
+            [ROWS, CONTEXT].contains(&name)
+                || range.is_some_and(|&(least, most)| least <= value && value <= most)
         };
-        let known = formats(kernel).is_some_and(|formats| self.correction.formats.contains(&formats));
-        known && numbers(kernel).iter().all(within)
+        let known = formats(family).is_some_and(|formats| self.correction.formats.contains(&formats));
+        known && numbers(family).iter().all(within)
+    }
+
+    /// Whether a kernel's rows and context lie among those fitted.
+    fn covers(&self, kernel: &Kernel) -> bool {
+        let within = |value: f64, (least, most): (f64, f64)| least <= value && value <= most;
+        match kernel {
+            Kernel::Attention(shape) => {
+                let rows = f64::from(shape.rows.max(1));
+                within(rows, self.rows) && within(shape.pairs as f64 / rows, self.context)
+            }
+            other => table::rows(other).is_some_and(|rows| within(rows.into(), self.rows)),
+        }
     }
 }
 
@@ -204,14 +234,14 @@ impl Operator {
 pub(crate) fn numbers(kernel: &Kernel) -> Vec<(&'static str, f64)> {
     match *kernel {
         Kernel::MatMul { rows, inner, columns, .. } => {
-            let named = [("rows", rows), ("inner", inner), ("columns", columns)];
+            let named = [(ROWS, rows), ("inner", inner), ("columns", columns)];
             named.map(|(name, value)| (name, f64::from(value))).to_vec()
         }
         Kernel::Attention(Attention { rows, heads, kv_heads, head_dim, beside, pairs, .. }) => {
             let rows = f64::from(rows.max(1));
             let mut named = vec![
-                ("rows", rows),
-                ("context", pairs as f64 / rows),
+                (ROWS, rows),
+                (CONTEXT, pairs as f64 / rows),
                 ("heads", heads.into()),
                 ("kv_heads", kv_heads.into()),
                 ("head_dim", head_dim.into()),
@@ -223,10 +253,10 @@ pub(crate) fn numbers(kernel: &Kernel) -> Vec<(&'static str, f64)> {
         | Kernel::Norm { rows, width, .. }
         | Kernel::Activation { rows, width, .. }
         | Kernel::Sample { rows, vocabulary: width, .. } => {
-            vec![("rows", rows.into()), ("width", width.into())]
+            vec![(ROWS, rows.into()), ("width", width.into())]
         }
         Kernel::Rope { rows, heads, head_dim, .. } => {
-            let named = [("rows", rows), ("heads", heads), ("head_dim", head_dim)];
+            let named = [(ROWS, rows), ("heads", heads), ("head_dim", head_dim)];
             named.map(|(name, value)| (name, f64::from(value))).to_vec()
         }
         _ => Vec::new(),

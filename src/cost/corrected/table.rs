@@ -36,6 +36,8 @@ pub(super) struct Table {
     waves: Option<Waves>,
     /// Corrected and monotone; logarithms for attention.
     corrected: Vec<f64>,
+    /// Whether everything but rows and context lies among what was fitted.
+    pub(super) covered: bool,
 }
 
 impl Table {
@@ -46,6 +48,7 @@ impl Table {
         correction: &Correction,
         nodes: &Nodes,
         anchors: Anchors,
+        covered: bool,
     ) -> Table {
         let attention = anchors != Anchors::Rows;
         let contexts: Vec<f64> = if attention { correction.context.clone() } else { vec![1.0] };
@@ -79,19 +82,20 @@ impl Table {
             corrected.iter_mut().for_each(|value| *value = libm::exp(*value));
             rising_in_percent(&mut corrected);
         }
-        Table { anchors, rows, context, physical, waves: correction.waves.clone(), corrected }
+        Table { anchors, rows, context, physical, waves: correction.waves.clone(), corrected, covered }
     }
 
-    /// The time of a kernel of the family.
-    pub(super) fn time(&self, device: &Device, kernel: &Kernel) -> SimTime {
-        let physical = device.base(kernel, self.waves.as_ref()).ps() as f64;
+    /// The time of a kernel of the family, which takes `physical` by the formulas.
+    pub(super) fn time(&self, device: &Device, kernel: &Kernel, physical: SimTime) -> SimTime {
+        let waved = self.waves.as_ref().map(|waves| device.base(kernel, Some(waves)));
+        let physical = waved.unwrap_or(physical).ps() as f64;
         let ps = match kernel {
             Kernel::Attention(shape) if self.anchors == Anchors::Chunk => self.chunks(device, shape),
             Kernel::Attention(shape) => {
                 let rows = f64::from(shape.rows.max(1));
                 let context = shape.pairs as f64 / rows;
                 let sequences = libm::log(rows / length(shape.decode, context));
-                self.attention(device, shape, sequences, libm::log(context), physical)
+                self.attention(device, shape, sequences, libm::log(context), || physical)
             }
             _ => rows(kernel).map_or(physical, |rows| self.product(f64::from(rows), physical)),
         };
@@ -125,7 +129,7 @@ impl Table {
         let chunk = rows / count;
         let before = (seen - (chunk + 1.0) / 2.0).max(0.0) + 1.0;
         let alone = at(&Kernel::Attention(*shape), self.anchors, (chunk + 0.5) as u32, before);
-        let physical = device.physical(&alone).time.ps() as f64;
+        let physical = || device.physical(&alone).time.ps() as f64;
         let one = self.attention(device, shape, libm::log(chunk), libm::log(before), physical);
         let least = libm::exp(self.corrected[0]).min(one);
         least + count * (one - least)
@@ -138,7 +142,7 @@ impl Table {
         shape: &Attention,
         sequences: f64,
         context: f64,
-        physical: f64,
+        physical: impl Fn() -> f64,
     ) -> f64 {
         let (row, along) = position(&self.rows, sequences);
         let (column, across) = position(&self.context, context);
@@ -156,7 +160,7 @@ impl Table {
         }
         let rows = (libm::exp(near_rows) + 0.5) as u32;
         let edge = at(&Kernel::Attention(*shape), self.anchors, rows, libm::exp(near_context));
-        inside * physical / (device.physical(&edge).time.ps() as f64).max(1.0)
+        inside * physical() / (device.physical(&edge).time.ps() as f64).max(1.0)
     }
 }
 
