@@ -33,6 +33,10 @@ pub struct Environment {
     pub empty_us: f64,
     /// Chains of small kernels: how many, and the host's microseconds from the first recording to the result.
     pub chains: Vec<(u32, f64)>,
+    /// The same arithmetic before and after every visit: lower quartile, median, upper quartile of its microseconds. Times of a visit
+    /// are in proportion to the median: what they would have been at that speed of the machine.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reference_us: Option<(f64, f64, f64)>,
     /// What the device drew, where a counter of energy could be read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub drawn: Option<Drawn>,

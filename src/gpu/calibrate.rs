@@ -37,6 +37,9 @@ const CHAINS: [u32; 6] = [20, 100, 200, 400, 800, 1600];
 const CHAIN_RUNS: usize = 7;
 /// Workgroups of the multiply-add probe, of 64 lanes each; a lane takes 1024 turns of 48 multiply-adds.
 const FMA_GROUPS: u32 = 64;
+/// Of them, what runs before and after every visit to tell how fast the machine is just then, and how often: some milliseconds.
+const REFERENCE_GROUPS: u32 = 8;
+const REFERENCE_RUNS: u32 = 3;
 const FMA_FLOPS: f64 = 64.0 * 64.0 * 1024.0 * 48.0 * 2.0;
 /// Seconds over which power is averaged: NVML's counter moves ten times a second.
 const METERED: Duration = Duration::from_secs(4);
@@ -52,7 +55,8 @@ pub fn measure(gpu: Gpu, plan: &Plan, mut watch: impl FnMut(usize)) -> Result<Re
     let mut rig = Rig::new(gpu, SEED)?;
     environment.chains = chains(&mut rig)?;
     let probes: Vec<_> = shapes(&plan.formats).into_iter().step_by(plan.one_in.max(1)).collect();
-    let mut times = vec![Vec::new(); probes.len()];
+    let mut visits = Vec::new();
+    let mut reference = vec![reference_us(&rig.gpu)?];
     let mut random = Stream::new(SEED, "order of visits");
     for _ in 0..plan.visits {
         // In an order of its own each time, so that a slow minute does not fall on one kernel alone.
@@ -62,14 +66,37 @@ pub fn measure(gpu: Gpu, plan: &Plan, mut watch: impl FnMut(usize)) -> Result<Re
         }
         for index in order {
             watch(probes.len() * plan.visits as usize);
-            times[index].push(rig.measure(&probes[index], plan.seconds)?);
+            visits.push((index, rig.measure(&probes[index], plan.seconds)?));
+            reference.push(reference_us(&rig.gpu)?);
         }
     }
-    let row = |(probe, times): (_, &Vec<_>)| -> Result<Record> {
+    let spread = quartiles(&reference);
+    environment.reference_us = Some(spread);
+    let mut times = vec![Vec::new(); probes.len()];
+    for ((index, us), around) in visits.into_iter().zip(reference.windows(2)) {
+        let speed = 2.0 * spread.1 / (around[0] + around[1]);
+        times[index].push(us.into_iter().map(|us| us * speed).collect());
+    }
+    let row = |(probe, times): (_, &Vec<Vec<f64>>)| -> Result<Record> {
         Ok(Record::new(probe, rig.tile(&probe.kernel)?, times))
     };
     let rows = probes.iter().copied().zip(&times).map(row).collect::<Result<_>>()?;
     Ok(Records { environment, rows })
+}
+
+/// Microseconds of the same arithmetic, which take longer whenever the machine is slower: what runs beside it on a shared
+/// processor, or a lower clock.
+fn reference_us(gpu: &Gpu) -> Result<f64> {
+    let output = gpu.upload("a probe", &[0u32; 64 * FMA_GROUPS as usize])?;
+    Ok(timed(gpu, s::PROBE_FMA, &[], &[&output], [REFERENCE_GROUPS, 1, 1], REFERENCE_RUNS)? / 1e3)
+}
+
+/// Lower quartile, median, upper quartile.
+fn quartiles(values: &[f64]) -> (f64, f64, f64) {
+    let mut values = values.to_vec();
+    values.sort_by(f64::total_cmp);
+    let at = |share: f64| thousandths(values[((values.len() - 1) as f64 * share).round() as usize]);
+    (at(0.25), at(0.5), at(0.75))
 }
 
 /// Median host time of each chain in microseconds.
@@ -96,7 +123,7 @@ fn probes(gpu: &Gpu, date: &str) -> Result<Environment> {
         None => None,
     };
     let time = |shader, constants: Constants, buffers: &[&Buffer], groups| {
-        timed(gpu, shader, constants, buffers, [groups, 1, 1])
+        timed(gpu, shader, constants, buffers, [groups, 1, 1], 11)
     };
     let copy = time(s::PROBE_COPY, &[("WORKGROUP", 256.0)], &[&input, &output], (LARGE / 16 / 256) as u32)?;
     let read = |bytes: u64| -> Result<f64> {
@@ -121,6 +148,7 @@ fn probes(gpu: &Gpu, date: &str) -> Result<Environment> {
         fma_gflops: thousandths(FMA_FLOPS / fma),
         empty_us: thousandths(time(s::PROBE_EMPTY, &[], &[&output], 1)? / 1e3),
         chains: Vec::new(),
+        reference_us: None,
         drawn,
     })
 }
@@ -186,17 +214,18 @@ fn repeated(
     Ok(recording)
 }
 
-/// Median time in nanoseconds of eleven runs behind two that warm up.
+/// Median time in nanoseconds of some runs behind one that warms up.
 fn timed(
     gpu: &Gpu,
     shader: Shader,
     constants: Constants,
     buffers: &[&Buffer],
     workgroups: [u32; 3],
+    runs: u32,
 ) -> Result<f64> {
-    let recording = repeated(gpu, shader, constants, buffers, workgroups, 13)?;
+    let recording = repeated(gpu, shader, constants, buffers, workgroups, runs + 1)?;
     let timing = gpu.run_timed(&recording)?;
-    let mut times: Vec<u64> = timing.kernels_ns.iter().skip(2).map(|(begin, end)| end - begin).collect();
+    let mut times: Vec<u64> = timing.kernels_ns.iter().skip(1).map(|(begin, end)| end - begin).collect();
     times.sort_unstable();
     Ok(times.get(times.len() / 2).map_or(f64::NAN, |&ns| ns.max(1) as f64))
 }

@@ -29,7 +29,7 @@ const MOST_RUNS: usize = 200;
 
 /// A device with buffers for single kernels.
 pub struct Rig {
-    gpu: Gpu,
+    pub(super) gpu: Gpu,
     random: Stream,
     /// Random values in (-1, 1).
     pub(super) values: Vec<f32>,

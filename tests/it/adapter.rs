@@ -54,6 +54,7 @@ fn records_of(units: u64, noise: f64) -> Records {
         fma_gflops: 80.0,
         empty_us: 1.0,
         chains: [100, 400, 1600].map(|n| (n, 300.0 + f64::from(n) * (2.0 + small_us()))).to_vec(),
+        reference_us: None,
         drawn: None,
     };
     let mut random = Stream::new(1, "noise");
