@@ -50,10 +50,10 @@ impl Counter {
         match self {
             Counter::Nvml(nvml, index) => {
                 let device = nvml.device_by_index(*index).ok()?;
-                Some(device.total_energy_consumption().ok()? as f64 * 1e-3)
+                Some(device.total_energy_consumption().ok()? as f64 / 1e3)
             }
             Counter::Rapl(domains) => {
-                domains.iter().map(Domain::read).sum::<Option<u64>>().map(|uj| uj as f64 * 1e-6)
+                domains.iter().map(Domain::read).sum::<Option<u64>>().map(|uj| uj as f64 / 1e6)
             }
         }
     }
