@@ -3,6 +3,7 @@
 use super::error::Errors;
 use super::least::nonnegative;
 use super::record::{Record, Records};
+use super::rounded;
 use crate::cost::{Device, Limits};
 use crate::error::{InputError, Result};
 use crate::hw::{Evidence, Hardware, Measured, MeasuredKernel, Source, Sourced, Submit};
@@ -195,11 +196,6 @@ fn evidence(sha256: &str, fitted: usize, errors: &Errors) -> Evidence {
     };
     errors.state(&mut evidence);
     evidence
-}
-
-/// Four digits.
-fn rounded(value: f64) -> f64 {
-    format!("{value:.3e}").parse().unwrap_or(value)
 }
 
 fn measured(records: &Records, value: f64, what: &str) -> Sourced {

@@ -261,7 +261,7 @@ fn anchors(rows: &[&Row]) -> (Vec<u32>, Vec<f64>) {
                 counts.insert(rows);
             }
             Kernel::Attention(shape) => {
-                let context = shape.pairs as f64 / f64::from(shape.rows.max(1));
+                let context = shape.seen();
                 counts.insert((f64::from(shape.rows) / length(shape.decode, context)).round() as u32);
                 contexts.insert((context * 2.0).round() as u64);
             }

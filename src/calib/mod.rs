@@ -20,6 +20,11 @@ pub use error::Errors;
 pub use fit::{Fit, Report, fit, predict, transfer};
 pub use grid::{Fitted, fit_layers};
 pub use least::{least_squares, nonnegative};
-pub use record::{Drawn, Environment, Record, Records};
+pub use record::{Drawn, Environment, Record, Records, quartiles};
 pub use rows::{Measured, Operator, Row, Table, read, read_layers};
 pub use shapes::{Probe, shapes};
+
+/// Four digits, as fitted numbers are kept in a profile.
+fn rounded(value: f64) -> f64 {
+    format!("{value:.3e}").parse().unwrap_or(value)
+}

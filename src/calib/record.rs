@@ -90,7 +90,7 @@ impl Record {
     /// Of the times of several visits.
     pub fn new(probe: Probe, tile: Option<(u32, u32)>, visits: &[Vec<f64>]) -> Record {
         let mut all: Vec<f64> = visits.concat();
-        let us = (at(&mut all, 0.25), at(&mut all, 0.5), at(&mut all, 0.75));
+        let us = quartiles(&mut all);
         let visits_us = visits.iter().map(|visit| at(&mut visit.clone(), 0.5)).collect();
         Record {
             kernel: probe.kernel,
@@ -101,6 +101,11 @@ impl Record {
             runs: all.len() as u32,
         }
     }
+}
+
+/// Lower quartile, median, upper quartile, rounded to nanoseconds.
+pub fn quartiles(us: &mut [f64]) -> (f64, f64, f64) {
+    (at(us, 0.25), at(us, 0.5), at(us, 0.75))
 }
 
 /// The value below which this share of them lies, rounded to nanoseconds.

@@ -1,6 +1,7 @@
 //! The constants of the waves of tiles, by the mean absolute error of logarithms.
 
 use super::constants::{MOST_ROWS, golden};
+use super::rounded;
 use super::rows::Row;
 use crate::cost::{Device, Limits};
 use crate::error::Result;
@@ -69,11 +70,6 @@ pub(super) fn search(hw: &Hardware, rows: &[&Row]) -> Result<(Waves, f64)> {
         }
     }
     Ok((of(&at), left(&at)))
-}
-
-/// As it is kept in a profile.
-fn rounded(value: f64) -> f64 {
-    format!("{value:.3e}").parse().unwrap_or(value)
 }
 
 fn of(values: &[f64; 11]) -> Waves {

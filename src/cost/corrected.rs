@@ -223,7 +223,7 @@ impl Operator {
         match kernel {
             Kernel::Attention(shape) => {
                 let rows = f64::from(shape.rows.max(1));
-                within(rows, self.rows) && within(shape.pairs as f64 / rows, self.context)
+                within(rows, self.rows) && within(shape.seen(), self.context)
             }
             other => table::rows(other).is_some_and(|rows| within(rows.into(), self.rows)),
         }

@@ -6,7 +6,7 @@ use super::pipeline::{Constants, Shader};
 use super::recording::{Binding, Dispatch, Recording};
 use super::rig::Rig;
 use super::shaders as s;
-use crate::calib::{Drawn, Environment, Record, Records, shapes};
+use crate::calib::{Drawn, Environment, Record, Records, quartiles, shapes};
 use crate::error::Result;
 use crate::rng::Stream;
 use crate::units::Dtype;
@@ -37,10 +37,10 @@ const CHAINS: [u32; 6] = [20, 100, 200, 400, 800, 1600];
 const CHAIN_RUNS: usize = 7;
 /// Workgroups of the multiply-add probe, of 64 lanes each; a lane takes 1024 turns of 48 multiply-adds.
 const FMA_GROUPS: u32 = 64;
+const FMA_FLOPS: f64 = FMA_GROUPS as f64 * 64.0 * 1024.0 * 48.0 * 2.0;
 /// Of them, what runs before and after every visit to tell how fast the machine is just then, and how often: some milliseconds.
 const REFERENCE_GROUPS: u32 = 8;
 const REFERENCE_RUNS: u32 = 3;
-const FMA_FLOPS: f64 = 64.0 * 64.0 * 1024.0 * 48.0 * 2.0;
 /// Seconds over which power is averaged: NVML's counter moves ten times a second.
 const METERED: Duration = Duration::from_secs(4);
 /// Dispatches of one submission meanwhile.
@@ -55,6 +55,11 @@ pub fn measure(gpu: Gpu, plan: &Plan, mut watch: impl FnMut(usize)) -> Result<Re
     let mut rig = Rig::new(gpu, SEED)?;
     environment.chains = chains(&mut rig)?;
     let probes: Vec<_> = shapes(&plan.formats).into_iter().step_by(plan.one_in.max(1)).collect();
+    // The same arithmetic takes longer whenever the machine is slower: what runs beside it on a shared processor, or a lower clock.
+    let scratch = rig.gpu.upload("a probe", &[0u32; 64 * 4 * REFERENCE_GROUPS as usize])?;
+    let reference_us = |gpu: &Gpu| -> Result<f64> {
+        Ok(timed(gpu, s::PROBE_FMA, &[], &[&scratch], [REFERENCE_GROUPS, 1, 1], REFERENCE_RUNS)? / 1e3)
+    };
     let mut visits = Vec::new();
     let mut reference = vec![reference_us(&rig.gpu)?];
     let mut random = Stream::new(SEED, "order of visits");
@@ -70,7 +75,7 @@ pub fn measure(gpu: Gpu, plan: &Plan, mut watch: impl FnMut(usize)) -> Result<Re
             reference.push(reference_us(&rig.gpu)?);
         }
     }
-    let spread = quartiles(&reference);
+    let spread = quartiles(&mut reference.clone());
     environment.reference_us = Some(spread);
     let mut times = vec![Vec::new(); probes.len()];
     for ((index, us), around) in visits.into_iter().zip(reference.windows(2)) {
@@ -82,21 +87,6 @@ pub fn measure(gpu: Gpu, plan: &Plan, mut watch: impl FnMut(usize)) -> Result<Re
     };
     let rows = probes.iter().copied().zip(&times).map(row).collect::<Result<_>>()?;
     Ok(Records { environment, rows })
-}
-
-/// Microseconds of the same arithmetic, which take longer whenever the machine is slower: what runs beside it on a shared
-/// processor, or a lower clock.
-fn reference_us(gpu: &Gpu) -> Result<f64> {
-    let output = gpu.upload("a probe", &[0u32; 64 * FMA_GROUPS as usize])?;
-    Ok(timed(gpu, s::PROBE_FMA, &[], &[&output], [REFERENCE_GROUPS, 1, 1], REFERENCE_RUNS)? / 1e3)
-}
-
-/// Lower quartile, median, upper quartile.
-fn quartiles(values: &[f64]) -> (f64, f64, f64) {
-    let mut values = values.to_vec();
-    values.sort_by(f64::total_cmp);
-    let at = |share: f64| thousandths(values[((values.len() - 1) as f64 * share).round() as usize]);
-    (at(0.25), at(0.5), at(0.75))
 }
 
 /// Median host time of each chain in microseconds.

@@ -88,6 +88,28 @@ pub struct Attention {
     pub kv: Dtype,
 }
 
+impl Attention {
+    /// How many chunks of prompts the call is, if they are equal; a fraction where they are not.
+    ///
+    /// n chunks of r = rows / n neighbours behind c earlier entries have `entries` = n (c + r) and `pairs` = rows (c + (r + 1) / 2), of
+    /// which n follows.
+    pub fn chunks(&self) -> f64 {
+        let rows = f64::from(self.rows.max(1));
+        ((self.entries as f64 - rows / 2.0) / (self.seen() - 0.5).max(0.5)).clamp(1.0, rows)
+    }
+
+    /// Rows of each of so many equal chunks, and entries before them.
+    pub fn chunk(&self, count: f64) -> (f64, f64) {
+        let rows = f64::from(self.rows.max(1)) / count;
+        (rows, (self.seen() - (rows + 1.0) / 2.0).max(0.0))
+    }
+
+    /// Entries that a row sees on average.
+    pub fn seen(&self) -> f64 {
+        self.pairs as f64 / f64::from(self.rows.max(1))
+    }
+}
+
 /// How dense a matrix of weights is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Density {

@@ -95,7 +95,7 @@ fn attention(shape: &Attention, lanes: u32) -> Terms {
     let (parts, tiles, scores) = if shape.decode {
         ((fours / (2.0 * lanes)).ceil(), rows, pairs + rows * (lanes - 1.0) / 2.0)
     } else {
-        let (tiles, walked) = prompt_tiles(rows, pairs, shape.entries as f64);
+        let (tiles, walked) = prompt_tiles(shape);
         ((fours / lanes).ceil(), tiles, PROMPT_ROWS * walked)
     };
     let heads = f64::from(shape.heads) * parts;
@@ -104,16 +104,12 @@ fn attention(shape: &Attention, lanes: u32) -> Terms {
     [1.0, tiles * heads, scores * heads, scores * heads * values]
 }
 
-/// Tiles of a call with rows of prompts, and entries that these walk over in sum.
-///
-/// The call's three sums stand for n equal chunks of r = rows / n neighbours behind c earlier entries: `entries` = n (c + r) and
-/// `pairs` = rows (c + (r + 1) / 2), of which n follows; it is rounded, as rows that skipped the layer leave holes. Tile i of a
-/// chunk ends at its row 8 (i + 1), or at its last, and walks over c and all rows up to there.
-fn prompt_tiles(rows: f64, pairs: f64, entries: f64) -> (f64, f64) {
-    let seen = (pairs / rows).max(1.0);
-    let chunks = ((entries - rows / 2.0) / (seen - 0.5)).round().clamp(1.0, rows);
-    let chunk = rows / chunks;
-    let before = (seen - (chunk + 1.0) / 2.0).max(0.0);
+/// Tiles of a call with rows of prompts, and entries that these walk over in sum. The number of chunks is rounded, as rows that
+/// skipped the layer leave holes. Tile i of a chunk ends at its row 8 (i + 1), or at its last, and walks over what lies before the chunk
+/// and all rows up to there.
+fn prompt_tiles(shape: &Attention) -> (f64, f64) {
+    let chunks = shape.chunks().round();
+    let (chunk, before) = shape.chunk(chunks);
     let tiles = (chunk / PROMPT_ROWS).ceil();
     let full = tiles - 1.0;
     let walked = tiles * before + PROMPT_ROWS * full * tiles / 2.0 + chunk;
@@ -124,22 +120,24 @@ fn prompt_tiles(rows: f64, pairs: f64, entries: f64) -> (f64, f64) {
 mod tests {
     use super::*;
 
+    const SHAPE: Attention = Attention {
+        rows: 3,
+        heads: 2,
+        kv_heads: 1,
+        head_dim: 4,
+        decode: true,
+        beside: 0,
+        pairs: 9,
+        entries: 9,
+        activations: Dtype::F32,
+        kv: Dtype::F32,
+    };
+
     #[test]
     fn kinds_are_of_their_kernels_class() {
         let activations = Dtype::F32;
         let (rows, width) = (3, 8);
-        let shape = Attention {
-            rows,
-            heads: 2,
-            kv_heads: 1,
-            head_dim: 4,
-            decode: true,
-            beside: 0,
-            pairs: 9,
-            entries: 9,
-            activations,
-            kv: activations,
-        };
+        let shape = SHAPE;
         for kernel in [
             Kernel::Norm { rows, width, groups: 1, layer_norm: true, activations },
             Kernel::Gather { rows, width, activations },
@@ -167,8 +165,8 @@ mod tests {
                     walked += before + rows.min(first + 8);
                 }
             }
-            let all = (chunks * rows) as f64;
-            let found = prompt_tiles(all, pairs as f64, (chunks * (before + rows)) as f64);
+            let (all, entries) = ((chunks * rows) as u32, chunks * (before + rows));
+            let found = prompt_tiles(&Attention { rows: all, decode: false, pairs, entries, ..SHAPE });
             assert_eq!(found, (tiles as f64, walked as f64), "{chunks} chunks of {rows} behind {before}");
         }
     }

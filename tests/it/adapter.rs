@@ -1,6 +1,6 @@
 //! Profiles of adapters that say more or less than their records, and records that are no records.
 
-use crate::cli::folder;
+use crate::cli::{folder, names_in, radialsim, text};
 use proptest::prelude::*;
 use radialsim::calib::{Drawn, Environment, Probe, Record, Records, fit_adapter, shapes};
 use radialsim::cost::{Device, Limits};
@@ -265,10 +265,8 @@ fn records_are_files_that_say_what_is_wrong_with_them() {
     }
 }
 
-#[cfg(feature = "gpu")]
 #[test]
 fn the_program_fits_to_records_and_says_when_they_are_noisy() {
-    use crate::cli::{names_in, radialsim, text};
     let folder = folder();
     let file = |name: &str| folder.path().join(name).to_string_lossy().into_owned();
     std::fs::write(file("a.jsonl"), records(0.01).text()).expect("a file");

@@ -93,7 +93,7 @@ impl Table {
             Kernel::Attention(shape) if self.anchors == Anchors::Chunk => self.chunks(device, shape),
             Kernel::Attention(shape) => {
                 let rows = f64::from(shape.rows.max(1));
-                let context = shape.pairs as f64 / rows;
+                let context = shape.seen();
                 let sequences = libm::log(rows / length(shape.decode, context));
                 self.attention(device, shape, sequences, libm::log(context), || physical)
             }
@@ -120,14 +120,12 @@ impl Table {
     }
 
     /// Chunks of several prompts in one call, as if they were equal: each takes what one takes alone, but for what the smallest
-    /// call takes, which the call takes once. From n chunks of c rows behind p entries: rows = nc, entries = n(p + c), and a
-    /// row sees p + (c + 1) / 2 of them.
+    /// call takes, which the call takes once.
     fn chunks(&self, device: &Device, shape: &Attention) -> f64 {
-        let rows = f64::from(shape.rows.max(1));
-        let seen = shape.pairs as f64 / rows;
-        let count = ((shape.entries as f64 - rows / 2.0) / (seen - 0.5).max(0.5)).clamp(1.0, rows);
-        let chunk = rows / count;
-        let before = (seen - (chunk + 1.0) / 2.0).max(0.0) + 1.0;
+        let count = shape.chunks();
+        let (chunk, before) = shape.chunk(count);
+        // Anchors are entries before the chunk, and one.
+        let before = before + 1.0;
         let alone = at(&Kernel::Attention(*shape), self.anchors, (chunk + 0.5) as u32, before);
         let physical = || device.physical(&alone).time.ps() as f64;
         let one = self.attention(device, shape, libm::log(chunk), libm::log(before), physical);
