@@ -23,6 +23,8 @@ fn main() -> ExitCode {
         Command::Fit(args) => cli::fit::run(&args),
         Command::Inspect(what) => cli::inspect::run(&what),
         Command::Predict(args) => cli::predict::run(&args),
+        Command::Sweep(args) => cli::sweep::run(&args),
+        Command::Merge(args) => cli::sweep::merge(&args),
         Command::Trace(what) => cli::trace::run(&what),
         Command::Validate(what) => cli::validate::run(&what),
     };

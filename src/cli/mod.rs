@@ -7,6 +7,7 @@ pub mod inspect;
 pub mod predict;
 mod progress;
 pub mod simulate;
+pub mod sweep;
 pub mod trace;
 pub mod validate;
 
@@ -29,6 +30,10 @@ pub struct Args {
 pub enum Command {
     /// Simulates scenarios: a table each, a row for each variant.
     Simulate(simulate::Args),
+    /// Runs a study: many scenarios, one report. Goes on where an earlier run ended.
+    Sweep(sweep::Args),
+    /// Joins the shards of a study into its tables and its report.
+    Merge(sweep::MergeArgs),
     /// Fits a profile to tables of measured operators.
     Fit(fit::Args),
     /// Measures the GPU of this machine and fits a profile to it.
@@ -81,6 +86,12 @@ fn print(text: &str) -> Result<()> {
 #[cfg(not(feature = "gpu"))]
 fn no_gpu() -> Error {
     Error::NoGpu("this program was built without the feature gpu".into())
+}
+
+/// A word as a shell takes it.
+fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "._-/=:,+".contains(c);
+    if !word.is_empty() && word.chars().all(plain) { word.into() } else { format!("'{}'", word.replace('\'', "'\\''")) }
 }
 
 /// Says something that is no result.

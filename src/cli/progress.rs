@@ -2,6 +2,7 @@
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use radialsim::scenario::Progress;
+use radialsim::study::Watch;
 use std::io::IsTerminal;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -22,7 +23,7 @@ impl Bar {
         let style = ProgressStyle::with_template("{msg} {wide_bar} {percent} %, {eta} left")
             .expect("a right template");
         let bar = || {
-            let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::hidden());
+            let bar = ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::hidden());
             bar.with_style(style).with_message(radialsim::error::shorten(text))
         };
         let wanted = !quiet && std::io::stderr().is_terminal();
@@ -30,19 +31,41 @@ impl Bar {
     }
 }
 
-impl Progress for Bar {
-    fn begin(&self, tokens: u64) {
+impl Bar {
+    fn longer(&self, by: u64) {
         if let Some(bar) = &self.bar {
-            bar.set_length(tokens);
+            bar.inc_length(by);
         }
     }
 
-    fn output(&self, tokens: u64) {
+    fn further(&self, by: u64) {
         let Some(bar) = &self.bar else { return };
-        bar.inc(tokens);
+        bar.inc(by);
         if self.start.elapsed() >= LONG && !self.shown.swap(true, Ordering::Relaxed) {
             bar.set_draw_target(ProgressDrawTarget::stderr());
         }
+    }
+}
+
+/// Of a scenario: by output tokens.
+impl Progress for Bar {
+    fn begin(&self, tokens: u64) {
+        self.longer(tokens);
+    }
+
+    fn output(&self, tokens: u64) {
+        self.further(tokens);
+    }
+}
+
+/// Of a study: by its points, and the settings of its searches.
+impl Watch for Bar {
+    fn more(&self, cases: u64) {
+        self.longer(cases);
+    }
+
+    fn one(&self) {
+        self.further(1);
     }
 }
 

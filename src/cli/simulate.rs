@@ -4,8 +4,9 @@ use super::progress::Bar;
 use radialsim::error::{InputError, Result, shorten};
 use radialsim::report::series::{self, Series};
 use radialsim::report::timeline::{self, Timeline};
-use radialsim::report::{Staged, json, table};
-use radialsim::scenario::{self, Outcome, Scenario};
+use radialsim::report::closer::Closer;
+use radialsim::report::{Staged, html, json, table};
+use radialsim::scenario::{self, Inputs, Outcome, Scenario};
 use radialsim::sim::{Fidelity, Setup};
 use std::path::{Path, PathBuf};
 
@@ -28,6 +29,9 @@ pub struct Args {
     /// Writes load, memory, power and tokens over time as CSV, for the first seed.
     #[arg(long, value_name = "FILE")]
     series: Option<PathBuf>,
+    /// Writes a page with the results and pictures of where they come from, for one scenario.
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
     /// Seconds of a row of the series.
     #[arg(long, value_name = "S", default_value_t = series::INTERVAL_S, requires = "series")]
     interval: f64,
@@ -52,10 +56,15 @@ pub struct Args {
 pub fn run(args: &Args) -> Result<()> {
     let scenarios = args.scenarios.iter().map(|path| args.load(path)).collect::<Result<Vec<_>>>()?;
     args.check_files()?;
+    if args.html.is_some() && scenarios.len() > 1 {
+        let expected = "one scenario, which a page is about";
+        return Err(InputError::expected(expected).key("--html").found(scenarios.len()).into());
+    }
     // A place that cannot be written to is better known before the work than after it.
     let json = args.json.as_ref().map(Staged::create).transpose()?;
     let timeline = args.timeline.as_ref().map(Staged::create).transpose()?;
     let series = args.series.as_ref().map(Staged::create).transpose()?;
+    let html = args.html.as_ref().map(Staged::create).transpose()?;
     let interval = series::interval(args.interval)?;
     let variants: u64 = scenarios.iter().map(|scenario| scenario.variants.len() as u64).sum();
     let kernels = (args.timeline_events / variants).max(1);
@@ -90,6 +99,12 @@ pub fn run(args: &Args) -> Result<()> {
         file.finish(|out| series::write(out, &series))?;
         args.say_what_is_coarse(&series);
     }
+    if let Some(file) = html {
+        let (scenario, inputs) = (&scenarios[0], Inputs::default());
+        let closer = Closer::new(&inputs, scenario, args.threads())?;
+        let page = html::page(scenario, &closer, &inputs.read(), &args.command());
+        file.finish(|out| out.write_all(page.html().as_bytes()))?;
+    }
     print_tables(&outcomes)
 }
 
@@ -115,7 +130,7 @@ impl Args {
 
     /// No two results go to one file.
     fn check_files(&self) -> Result<()> {
-        let files = [("--json", &self.json), ("--timeline", &self.timeline), ("--series", &self.series)];
+        let files = [("--json", &self.json), ("--timeline", &self.timeline), ("--series", &self.series), ("--html", &self.html)];
         for (index, (key, file)) in files.iter().enumerate() {
             let same = |(_, other): &&(&str, &Option<PathBuf>)| file.is_some() && other == file;
             if let Some((other, _)) = files[..index].iter().find(same) {
@@ -124,6 +139,17 @@ impl Args {
             }
         }
         Ok(())
+    }
+
+    /// The command that makes the page again.
+    fn command(&self) -> String {
+        let mut words = vec!["radialsim".into(), "simulate".into()];
+        words.extend(self.scenarios.iter().map(|path| super::quoted(&path.display().to_string())));
+        words.extend(self.settings.iter().map(|setting| format!("--set {}", super::quoted(setting))));
+        words.extend(self.seed.map(|seed| format!("--seed {seed}")));
+        words.extend(self.seeds.map(|seeds| format!("--seeds {seeds}")));
+        words.extend(self.html.iter().map(|path| format!("--html {}", super::quoted(&path.display().to_string()))));
+        words.join(" ")
     }
 
     fn threads(&self) -> usize {

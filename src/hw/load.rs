@@ -186,6 +186,11 @@ impl Hardware {
         out
     }
 
+    /// Whether the number under this key counts something.
+    pub fn is_whole(key: &str) -> bool {
+        Range::of(key).whole
+    }
+
     /// The constants without a measured or published source, in the order of [`Hardware::numbers`], tiles last.
     pub fn assumed(&self) -> Vec<Assumption<'_>> {
         let tiles: Vec<String> =

@@ -5,7 +5,7 @@ use super::Ledger;
 use crate::cost::Device;
 use crate::kernel::Class;
 use crate::units::SourceKind;
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// How much wider the error of an extrapolated price is than that of its class. Assumed: beyond the fitted rows a correction knows
 /// nothing new, and without it prices of products on H100 are three times as wrong on rows kept aside (`docs/VALIDATION.md`:
@@ -13,7 +13,7 @@ use serde::{Serialize, Serializer};
 const EXTRAPOLATED: f64 = 3.0;
 
 /// Errors of a run in percent. What has no error stays out of them, and `covered_share` says how much has one.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct ErrorBar {
     /// Share of the pass time in kernels whose prices have an error.
     pub covered_share: f64,
@@ -32,12 +32,12 @@ pub struct ErrorBar {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub energy_percent: Option<f64>,
     /// What each kernel class adds.
-    #[serde(serialize_with = "named")]
+    #[serde(serialize_with = "named", deserialize_with = "by_name")]
     pub by_class: [Option<ClassError>; Class::ALL.len()],
 }
 
 /// The covered kernels of one class.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ClassError {
     /// Their mean error in percent, by time.
     pub error_percent: f64,
@@ -51,6 +51,13 @@ fn named<S: Serializer>(
 ) -> Result<S::Ok, S::Error> {
     let known = Class::ALL.iter().zip(classes).filter_map(|((_, name), class)| Some((name, (*class)?)));
     serializer.collect_map(known)
+}
+
+fn by_name<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<[Option<ClassError>; Class::ALL.len()], D::Error> {
+    let named = std::collections::BTreeMap::<String, ClassError>::deserialize(deserializer)?;
+    Ok(Class::ALL.map(|(_, name)| named.get(name).copied()))
 }
 
 /// Error in percent of the price of a kernel of this class with this source, where it is known.
@@ -97,6 +104,12 @@ impl ErrorBar {
         bar.makespan_percent = bar.time_percent.map(|error| error * pass_ps / makespan_ps);
         bar.energy_percent = energy(ledger, device, bar.time_percent);
         bar
+    }
+
+    /// By how many percent the ratio of two pass times may be wrong if kernels of a class err by the same share in both runs: what
+    /// the classes add to both errors, class by class, apart.
+    pub fn apart(&self, other: &ErrorBar) -> f64 {
+        self.parts().iter().zip(other.parts()).map(|(a, b)| (a - b).abs()).sum()
     }
 
     /// What each class adds to the error of the pass time, in percent of it, as if the covered kernels were all there is.
@@ -150,10 +163,9 @@ impl Saving {
     pub fn of((first_ps, first): (u128, &ErrorBar), (ps, other): (u128, &ErrorBar)) -> Option<Saving> {
         let (first_error, other_error) = (first.time_percent?, other.time_percent?);
         let ratio = ps as f64 / first_ps as f64;
-        let apart: f64 = first.parts().iter().zip(other.parts()).map(|(a, b)| (a - b).abs()).sum();
         Some(Saving {
             saved_percent: 100.0 * (1.0 - ratio),
-            shared_error_percent: ratio * apart,
+            shared_error_percent: ratio * first.apart(other),
             opposed_error_percent: ratio * (first_error + other_error),
             covered_share: first.covered_share.min(other.covered_share),
         })
@@ -161,15 +173,26 @@ impl Saving {
 
     /// Whether it is more than its error.
     pub fn verdict(&self) -> Verdict {
-        let saved = self.saved_percent.abs();
-        if self.covered_share < 0.5 {
-            Verdict::Unknown
-        } else if saved > self.opposed_error_percent {
-            Verdict::Yes
-        } else if saved > self.shared_error_percent {
-            Verdict::IfShared
-        } else {
-            Verdict::No
+        Verdict::of(
+            self.saved_percent,
+            self.shared_error_percent,
+            self.opposed_error_percent,
+            self.covered_share >= ENOUGH,
+        )
+    }
+}
+
+/// Share of the pass time that must have an error for it to stand for the whole. Assumed: more than what has none.
+pub const ENOUGH: f64 = 0.5;
+
+impl Verdict {
+    /// Whether a difference is more than its error, shared by both runs or opposed; all in percent.
+    pub fn of(difference: f64, shared: f64, opposed: f64, is_covered: bool) -> Verdict {
+        match difference.abs() {
+            _ if !is_covered => Verdict::Unknown,
+            difference if difference > opposed => Verdict::Yes,
+            difference if difference > shared => Verdict::IfShared,
+            _ => Verdict::No,
         }
     }
 }

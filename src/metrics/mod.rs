@@ -6,8 +6,9 @@ mod ledger;
 mod slo;
 mod split;
 mod summary;
+mod uncertainty;
 
-pub use error_bar::{ClassError, ErrorBar, Saving, Verdict, error_percent};
+pub use error_bar::{ClassError, ENOUGH, ErrorBar, Saving, Verdict, error_percent};
 pub use interval::Interval;
 pub use ledger::{KvUse, Ledger, Losses, Memory, Phase, RequestTimes, Tally, TierUse};
 pub use slo::{Goodput, Slo};
@@ -15,3 +16,4 @@ pub use split::Split;
 pub use summary::{
     Bounds, KvSummary, MemoryBytes, PhaseSummary, Phases, Power, Spread, Summary, TierSummary, WorkSummary,
 };
+pub use uncertainty::{ErrorKind, Figure, Gain};

@@ -57,7 +57,7 @@ impl Staged {
     ///
     /// # Errors
     /// Whatever the system refuses; nothing is then under the name that was not there before.
-    pub fn finish(self, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<()> {
+    pub fn finish(self, write: impl FnOnce(&mut (dyn Write + Send)) -> io::Result<()>) -> Result<()> {
         let Staged { path, sink } = self;
         let finish = || match sink {
             Sink::Direct(mut out) => {

@@ -18,22 +18,26 @@ pub const SCHEMA: u32 = 1;
 /// # Panics
 /// Where a number is not finite: a defect of the simulator.
 pub fn render(outcomes: &[Outcome]) -> String {
-    let of_scenario = |outcome: &Outcome| -> Vec<Value> {
-        let mut objects: Vec<Value> =
-            outcome.variants.iter().map(|one| variant(&outcome.title, one)).collect();
-        for (object, one) in objects.iter_mut().zip(&outcome.variants).skip(1) {
-            if let Some(saving) = errors::mean_saving(&outcome.variants[0], one) {
-                object["error"]["against_first"] = errors::json(&saving);
-            }
-        }
-        objects
-    };
-    let variants: Vec<Value> = outcomes.iter().flat_map(of_scenario).collect();
+    let variants: Vec<Map<String, Value>> = outcomes.iter().flat_map(variants).collect();
     let mut seen = HashSet::new();
     let notes = outcomes.iter().flat_map(|outcome| &outcome.assumed);
     let assumed: Vec<&Note> = notes.filter(|note| seen.insert(*note)).collect();
     let object = json!({ "schema": SCHEMA, "variants": variants, "assumed": assumed });
     serde_json::to_string_pretty(&object).expect("a value with text keys is JSON") + "\n"
+}
+
+/// An object for each variant of a scenario, in its order.
+///
+/// # Panics
+/// Where a number is not finite: a defect of the simulator.
+pub fn variants(outcome: &Outcome) -> Vec<Map<String, Value>> {
+    let mut objects: Vec<_> = outcome.variants.iter().map(|one| variant(&outcome.title, one)).collect();
+    for (object, one) in objects.iter_mut().zip(&outcome.variants).skip(1) {
+        if let Some(saving) = errors::mean_saving(&outcome.variants[0], one) {
+            object["error"]["against_first"] = errors::json(&saving);
+        }
+    }
+    objects
 }
 
 /// Numbers that get confidence intervals, as JSON pointers into the object of a run.
@@ -67,7 +71,7 @@ const CONFIDENT: [&str; 26] = [
 ];
 
 /// One run is shown as it is, of several the mean of each number.
-fn variant(scenario: &str, variant: &VariantOutcome) -> Value {
+fn variant(scenario: &str, variant: &VariantOutcome) -> Map<String, Value> {
     let VariantOutcome { name, hardware, model, policy, runs } = variant;
     let words = [
         ("name", name.as_str()),
@@ -89,10 +93,11 @@ fn variant(scenario: &str, variant: &VariantOutcome) -> Value {
     let losses = object.get("losses_s").is_some_and(Value::is_object);
     let mut all = object.iter().filter(|(key, _)| losses || *key != "losses_s");
     assert!(all.all(|(_, value)| finite(value)), "every number of {name} is finite");
-    Value::Object(object)
+    object
 }
 
-fn run(Run { summary, ledger, .. }: &Run) -> Value {
+/// The numbers of one run, under the keys of the object of its variant.
+pub fn run(Run { summary, ledger, .. }: &Run) -> Value {
     let mut numbers = serde_json::to_value(summary).expect("a struct with text keys is JSON");
     numbers["pass_time_s"] = json!(seconds(ledger.pass_ps as f64));
     numbers["time_by_cause_s"] = by(Cause::ALL.map(|(_, name)| name), &ledger.by_cause);

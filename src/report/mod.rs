@@ -1,11 +1,13 @@
 //! What a run found, for people and for programs: tables, JSON, a timeline, a time series. Returns texts and writes files; never prints.
 
 mod adapter;
+pub mod closer;
 mod errors;
 #[cfg(feature = "gpu")]
 pub mod execution;
 mod file;
 mod fits;
+pub mod html;
 pub mod inspect;
 pub mod json;
 mod metered;

@@ -67,16 +67,17 @@ pub struct Series {
 
 /// A row of the file.
 #[derive(Debug, Serialize)]
-struct Row<'a> {
-    variant: &'a str,
-    time_s: f64,
-    length_s: f64,
-    waiting: f64,
-    running: f64,
-    kv_bytes: f64,
-    power_w: f64,
-    output_tokens: u64,
-    passes: u64,
+#[expect(missing_docs, reason = "docs/METRICS.md defines each column")]
+pub struct Row<'a> {
+    pub variant: &'a str,
+    pub time_s: f64,
+    pub length_s: f64,
+    pub waiting: f64,
+    pub running: f64,
+    pub kv_bytes: f64,
+    pub power_w: f64,
+    pub output_tokens: u64,
+    pub passes: u64,
 }
 
 impl Series {
@@ -121,7 +122,8 @@ impl Series {
         }
     }
 
-    fn rows<'a>(&'a self, variant: &'a str) -> impl Iterator<Item = Row<'a>> {
+    /// The rows, under the name of a variant.
+    pub fn rows<'a>(&'a self, variant: &'a str) -> impl Iterator<Item = Row<'a>> {
         let interval = self.interval.ps();
         self.bins.iter().enumerate().map(move |(index, bin)| {
             let start = index as u64 * interval;

@@ -1,7 +1,8 @@
 //! From what a scenario says to what a run needs: models, devices and traces, with a note of everything assumed.
 
-use super::load::with_key;
-use super::{LimitsSpec, RouterSpec, Routes, SHORT_RUN_TOKENS, Scenario, Sparsity, Variant};
+use super::inputs::{Input, Inputs, KINDS};
+use super::load::with_keys;
+use super::{LimitsSpec, RouterSpec, Routes, SHORT_RUN_TOKENS, Scenario, Sparsity, Variant, Workload};
 use crate::cost::Limits;
 use crate::error::{InputError, Result};
 use crate::hw::Hardware;
@@ -12,6 +13,8 @@ use crate::sim::{Fidelity, Setup};
 use crate::trace::synth::{Keep, Method, generate};
 use crate::trace::{Header, Order, Request, Router, RouterKind, Stats, Trace, draw_routes, stretch};
 use crate::workload::{Clients, Load};
+use serde_json::Value;
+use std::path::PathBuf;
 
 /// Something that a result rests on and nobody measured.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, serde::Serialize)]
@@ -57,8 +60,16 @@ impl Scenario {
     /// # Errors
     /// Whatever is wrong with a file, a name or a number, before anything runs.
     pub fn build(&self) -> Result<(Vec<Built>, Vec<Note>)> {
+        self.build_with(&Inputs::default())
+    }
+
+    /// The same, with what `inputs` have read already.
+    ///
+    /// # Errors
+    /// Those of [`Scenario::build`].
+    pub fn build_with(&self, inputs: &Inputs) -> Result<(Vec<Built>, Vec<Note>)> {
         let mut notes = Vec::new();
-        let shared = self.shared(&mut notes)?;
+        let shared = self.shared(inputs, &mut notes)?;
         let built = self.variants.iter().map(|variant| self.variant(&shared, variant, &mut notes));
         let built = built.collect::<Result<Vec<_>>>()?;
         for assumption in shared.hardware.assumed() {
@@ -67,18 +78,15 @@ impl Scenario {
         Ok((built, notes))
     }
 
-    fn shared(&self, notes: &mut Vec<Note>) -> Result<Shared> {
-        let mut model = Model::resolve(&self.named(&self.model))?;
+    fn shared(&self, inputs: &Inputs, notes: &mut Vec<Note>) -> Result<Shared> {
+        let mut model = Model::clone(&*inputs.model(&self.named(&self.model))?);
         if let Some(formats) = self.formats {
             model = model.with_formats(formats.weights, formats.activations, formats.kv);
         }
-        let mut hardware = Hardware::resolve(&self.named(&self.hardware))?;
-        for (key, value) in &self.overrides {
-            if let Some(key) = key.strip_prefix("hardware.") {
-                hardware = with_key(&hardware, "hardware.", key, value.clone())?;
-            } else if let Some(key) = key.strip_prefix("shape.") {
-                model = with_key(&model, "shape.", key, value.clone())?;
-            }
+        let mut hardware = Hardware::clone(&*inputs.hardware(&self.named(&self.hardware))?);
+        if !self.overrides.is_empty() {
+            hardware = with_keys(&hardware, self.set_by, "hardware.", &self.overrides_of("hardware."))?;
+            model = with_keys(&model, self.set_by, "shape.", &self.overrides_of("shape."))?;
         }
         // Files were checked when they were read, so what is wrong now was set.
         let set = |prefix: &str, error: InputError| {
@@ -86,18 +94,17 @@ impl Scenario {
             error.key(key)
         };
         for (key, value) in &self.overrides {
-            notes.push(Note::new(key, value, "set on the command line"));
+            notes.push(Note::new(key, value, self.set_by.why()));
         }
         hardware.check().map_err(|error| set("hardware.", error))?;
         model.check()?;
 
-        let recorded = self
-            .workload
-            .trace
-            .as_ref()
-            .map(|path| crate::trace::read(self.folder.join(path)))
-            .transpose()?;
-        let recorded = recorded.map(|trace| lay_over(trace, &model, notes)).transpose()?;
+        let read = |path: &PathBuf| inputs.trace(&self.folder.join(path));
+        let recorded = self.workload.trace.as_ref().map(read).transpose()?;
+        let recorded = recorded.map(|trace| lay_over(&trace, &model, notes)).transpose()?;
+        if let Some(file) = &self.workload.file {
+            inputs.requests(&self.folder.join(&file.path))?;
+        }
         let load = self.load_requests(notes)?;
         let recorded = match (recorded, &load) {
             (Some(trace), Some((source, load))) => {
@@ -118,6 +125,28 @@ impl Scenario {
             }
         };
         Ok(Shared { model, hardware, recorded, requests, clients })
+    }
+
+    /// The keys set anew under this prefix, without it.
+    fn overrides_of<'a>(&'a self, prefix: &str) -> Vec<(&'a str, &'a Value)> {
+        let of = |(key, value): &'a (String, Value)| Some((key.strip_prefix(prefix)?, value));
+        self.overrides.iter().filter_map(of).collect()
+    }
+
+    /// What of the inputs that were read this scenario uses.
+    pub fn used(&self, inputs: &Inputs) -> Vec<Input> {
+        let Workload { trace, file, .. } = &self.workload;
+        let path = |path: &PathBuf| self.folder.join(path).to_string_lossy().into_owned();
+        let names = [
+            Some(self.named(&self.hardware)),
+            Some(self.named(&self.model)),
+            trace.as_ref().map(path),
+            file.as_ref().map(|file| path(&file.path)),
+        ];
+        let is_used = |input: &Input| {
+            KINDS.iter().zip(&names).any(|(kind, name)| *kind == input.kind && name.as_ref() == Some(&input.name))
+        };
+        inputs.read().into_iter().filter(is_used).collect()
     }
 
     /// The requests that are drawn or read, where there are some, with the key that says so.
@@ -253,14 +282,14 @@ impl From<LimitsSpec> for Limits {
 }
 
 /// The trace on the model's pool.
-fn lay_over(trace: Trace, model: &Model, notes: &mut Vec<Note>) -> Result<Trace> {
+fn lay_over(trace: &Trace, model: &Model, notes: &mut Vec<Note>) -> Result<Trace> {
     if trace.header.layers == model.layers {
-        return Ok(trace);
+        return Ok(trace.clone());
     }
     let Header { model: from, layers, .. } = &trace.header;
     let why = format!("routes recorded on {from} laid over {} by relative depth", model.name);
     notes.push(Note::new("workload.trace", format!("{layers} to {} layers", model.layers), why));
-    stretch(&trace, model.layers)
+    stretch(trace, model.layers)
 }
 
 fn unified(trace: &Trace) -> bool {

@@ -1,11 +1,12 @@
 //! Reads a scenario, and sets keys anew by their paths.
 
-use super::Scenario;
-use crate::error::{Error, InputError, Result};
+use super::{Scenario, SetBy};
+use crate::error::{InputError, Result};
+use crate::hw::Hardware;
 use crate::ron_text;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde_json::Value;
+use serde_json::{Number, Value};
 use std::path::Path;
 
 /// Larger scenario files are refused.
@@ -47,16 +48,63 @@ impl Scenario {
             return Err(InputError::expected("KEY=VALUE").key("--set").found(setting).into());
         };
         let value = serde_json::from_str(text).unwrap_or_else(|_| Value::String(text.to_owned()));
-        if let Some(name) = key.strip_prefix("hardware.").or(key.strip_prefix("shape.")) {
-            if name.is_empty() {
-                return Err(InputError::expected("a key behind the dot").key(key).into());
+        self.set_values(&[(key, &value)])
+    }
+
+    /// Sets keys to values, in their order.
+    ///
+    /// # Errors
+    /// An unknown key, or a value of the wrong type.
+    pub fn set_values(&mut self, settings: &[(&str, &Value)]) -> Result<()> {
+        let mut own = Vec::new();
+        for &(key, value) in settings {
+            match key.strip_prefix("hardware.").or(key.strip_prefix("shape.")) {
+                Some("") => return Err(InputError::expected("a key behind the dot").key(key).into()),
+                Some(_) => self.overrides.push((key.to_owned(), value.clone())),
+                None => own.push((key, value)),
             }
-            self.overrides.push((key.to_owned(), value));
-            return Ok(());
         }
-        let (folder, overrides) = (std::mem::take(&mut self.folder), std::mem::take(&mut self.overrides));
-        *self = Scenario { folder, overrides, ..with_key(self, "", key, value)? };
+        if !own.is_empty() {
+            let folder = std::mem::take(&mut self.folder);
+            let overrides = std::mem::take(&mut self.overrides);
+            let set_by = self.set_by;
+            *self = Scenario { folder, overrides, set_by, ..with_keys(self, set_by, "", &own)? };
+        }
         Ok(())
+    }
+
+    /// The scenario as a study runs it: with these keys set, and checked.
+    ///
+    /// # Errors
+    /// An unknown key, or a value that cannot be.
+    pub fn with_values(&self, settings: &[(&str, &Value)]) -> Result<Scenario> {
+        let mut scenario = Scenario { set_by: SetBy::Study, ..self.clone() };
+        scenario.set_values(settings)?;
+        scenario.check()?;
+        Ok(scenario)
+    }
+
+    /// Refuses a key that is not there, naming those that are.
+    ///
+    /// # Errors
+    /// That.
+    pub fn has(&self, key: &str) -> Result<()> {
+        let mut root = serde_json::to_value(self).expect("scenario types serialise");
+        place(&mut root, key, key).map(drop)
+    }
+
+    /// The number under a key, of this scenario or (behind `hardware.`) of a profile; none where no number stands there.
+    pub fn number(&self, key: &str, hardware: &Hardware) -> Option<Number> {
+        let (root, path) = match key.strip_prefix("hardware.") {
+            Some(path) => (serde_json::to_value(hardware), path),
+            None => (serde_json::to_value(self), key),
+        };
+        let root = root.expect("scenario types serialise");
+        let place = path.split('.').try_fold(&root, |place, part| match place {
+            Value::Array(list) => list.get(part.parse::<usize>().ok()?),
+            place => place.get(part),
+        })?;
+        place.get("value").unwrap_or(place).as_number().cloned()
     }
 
     fn check(&self) -> std::result::Result<(), InputError> {
@@ -94,20 +142,9 @@ impl Scenario {
     }
 }
 
-/// `object` with the key at this path set anew; errors show `prefix` before the path. A number set over a sourced number
-/// becomes an assumed one.
-///
-/// # Errors
-/// A key that is not there, naming those that are; a value of the wrong type.
-pub(super) fn with_key<T: Serialize + DeserializeOwned>(
-    object: &T,
-    prefix: &str,
-    path: &str,
-    value: Value,
-) -> Result<T> {
-    let mut root = serde_json::to_value(object).expect("scenario types serialise");
-    let shown = value.to_string();
-    let mut place = &mut root;
+/// What stands at a path; `shown` names it in errors.
+fn place<'a>(root: &'a mut Value, path: &str, shown: &str) -> Result<&'a mut Value> {
+    let mut place = root;
     for part in path.split('.') {
         let known = match &*place {
             Value::Object(map) => map.keys().cloned().collect::<Vec<_>>().join(", "),
@@ -119,21 +156,47 @@ pub(super) fn with_key<T: Serialize + DeserializeOwned>(
             Value::Array(list) => part.parse::<usize>().ok().and_then(|index| list.get_mut(index)),
             _ => None,
         };
-        place =
-            next.ok_or_else(|| InputError::expected(known).key(format!("--set {prefix}{path}")).found(part))?;
+        place = next.ok_or_else(|| InputError::expected(known).key(shown).found(part))?;
     }
-    match place {
-        Value::Object(sourced) if value.is_number() && sourced.contains_key("source") => {
-            sourced["value"] = value;
-            sourced["source"] = serde_json::json!({ "Assumed": "set on the command line" });
+    Ok(place)
+}
+
+/// `object` with the keys at these paths set anew; errors show `prefix` before the path. A number set over a sourced number
+/// becomes an assumed one.
+///
+/// # Errors
+/// A key that is not there, naming those that are; a value of the wrong type.
+pub(super) fn with_keys<T: Serialize + DeserializeOwned>(
+    object: &T,
+    set_by: SetBy,
+    prefix: &str,
+    settings: &[(&str, &Value)],
+) -> Result<T> {
+    let mut root = serde_json::to_value(object).expect("scenario types serialise");
+    let shown = |path: &str| format!("{}{prefix}{path}", set_by.label());
+    for &(path, value) in settings {
+        let place = place(&mut root, path, &shown(path))?;
+        match place {
+            Value::Object(sourced) if value.is_number() && sourced.contains_key("source") => {
+                sourced["value"] = value.clone();
+                sourced["source"] = serde_json::json!({ "Assumed": set_by.why() });
+            }
+            place => *place = value.clone(),
         }
-        place => *place = value,
     }
     serde_json::from_value(root).map_err(|error| {
-        Error::from(
-            InputError::expected(format!("a value that fits: {error}"))
-                .key(format!("--set {prefix}{path}"))
-                .found(shown),
-        )
+        let alone = |setting: &(&str, &Value)| with_keys(object, set_by, prefix, &[*setting]).err();
+        match settings {
+            [(path, value)] => InputError::expected(format!("a value that fits: {error}"))
+                .key(shown(path))
+                .found(value)
+                .into(),
+            // Which of them it is, the message does not say. All of them are right alone only where they contradict each other.
+            many => many.iter().find_map(alone).unwrap_or_else(|| {
+                let paths: Vec<_> = many.iter().map(|(path, _)| shown(path)).collect();
+                let expected = format!("values that fit each other: {error}");
+                InputError::expected(expected).key(paths.join(", ")).into()
+            }),
+        }
     })
 }

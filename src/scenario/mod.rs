@@ -2,11 +2,13 @@
 //! can be set anew from the command line by its path.
 
 mod build;
+mod inputs;
 mod load;
 mod run;
 
 pub use build::{Built, Note};
-pub use run::{LEVEL, Outcome, Progress, Run, VariantOutcome, run};
+pub use inputs::{Input, Inputs, KINDS, digest};
+pub use run::{LEVEL, Outcome, Progress, Run, VariantOutcome, run, run_with};
 
 use crate::batch::{Policy, Visibility};
 use crate::metrics::Slo;
@@ -64,9 +66,40 @@ pub struct Scenario {
     /// Folder that relative paths start from: that of the scenario file.
     #[serde(skip)]
     pub folder: PathBuf,
-    /// Keys set from the command line under `hardware.` and `shape.`, with their values.
+    /// Keys set anew under `hardware.` and `shape.`, with their values.
     #[serde(skip)]
     pub overrides: Vec<(String, serde_json::Value)>,
+    /// Who set them.
+    #[serde(skip)]
+    pub set_by: SetBy,
+}
+
+/// Who sets keys of a scenario anew.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SetBy {
+    /// `--set KEY=VALUE`.
+    #[default]
+    CommandLine,
+    /// An axis of a study, or its `set`.
+    Study,
+}
+
+impl SetBy {
+    /// What stands before the key in errors.
+    fn label(self) -> &'static str {
+        match self {
+            SetBy::CommandLine => "--set ",
+            SetBy::Study => "",
+        }
+    }
+
+    /// Why a constant is what it is.
+    fn why(self) -> &'static str {
+        match self {
+            SetBy::CommandLine => "set on the command line",
+            SetBy::Study => "set by the study",
+        }
+    }
 }
 
 fn one() -> u32 {

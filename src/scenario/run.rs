@@ -1,6 +1,6 @@
 //! Runs the variants of a scenario, on as many threads as asked for; the results do not depend on how many.
 
-use super::{Built, Note, Scenario};
+use super::{Built, Inputs, Note, Scenario};
 use crate::cost::Device;
 use crate::error::{Error, InputError, Result};
 use crate::metrics::{Goodput, Interval, Ledger, Summary};
@@ -123,12 +123,26 @@ pub fn run<O: Observer + Send>(
     progress: &dyn Progress,
     watch: impl Fn(usize, &sim::Setup) -> O + Sync,
 ) -> Result<(Outcome, Vec<O>)> {
+    run_with(&Inputs::default(), scenario, threads, progress, watch)
+}
+
+/// The same, with what `inputs` have read already.
+///
+/// # Errors
+/// Those of [`run`].
+pub fn run_with<O: Observer + Send>(
+    inputs: &Inputs,
+    scenario: &Scenario,
+    threads: usize,
+    progress: &dyn Progress,
+    watch: impl Fn(usize, &sim::Setup) -> O + Sync,
+) -> Result<(Outcome, Vec<O>)> {
     let Some(last) = scenario.seed.checked_add(u64::from(scenario.seeds.max(1)) - 1) else {
         let expected = format!("seeds from {} on that stay below 2^64", scenario.seed);
         return Err(InputError::expected(expected).key("seeds").found(scenario.seeds).into());
     };
     let seeds: Vec<u64> = (scenario.seed..=last).collect();
-    let (first_built, mut assumed) = scenario.build()?;
+    let (first_built, mut assumed) = scenario.build_with(inputs)?;
     let requests = first_built.iter().flat_map(|built| &built.trace.requests);
     let tokens: u64 = requests.map(|request| u64::from(request.output_tokens)).sum();
     progress.begin(tokens * seeds.len() as u64);
@@ -143,19 +157,28 @@ pub fn run<O: Observer + Send>(
         Ok((Run { seed, summary, ledger }, observer.inner))
     };
     let all = |seed: u64, built: &[Built]| {
-        let results: Vec<_> =
-            built.par_iter().enumerate().map(|(index, built)| one(seed, index, built)).collect();
+        let one = |(index, built)| one(seed, index, built);
+        let results: Vec<_> = match threads {
+            1 => built.iter().enumerate().map(one).collect(),
+            _ => built.par_iter().enumerate().map(one).collect(),
+        };
         results.into_iter().collect::<Result<Vec<_>>>()
     };
     let with_seed = |&seed: &u64| {
         if seed == scenario.seed {
             return all(seed, &first_built);
         }
-        let rebuilt = Scenario { seed, ..scenario.clone() }.build();
+        let rebuilt = Scenario { seed, ..scenario.clone() }.build_with(inputs);
         rebuilt.and_then(|(built, _)| all(seed, &built)).map_err(|error| name_seed(error, seed))
     };
-    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("threads can be started");
-    let results: Vec<_> = pool.install(|| seeds.par_iter().map(with_seed).collect());
+    let results: Vec<_> = match threads {
+        // No threads of its own: a study runs many scenarios side by side.
+        1 => seeds.iter().map(with_seed).collect(),
+        _ => {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
+            pool.expect("threads can be started").install(|| seeds.par_iter().map(with_seed).collect())
+        }
+    };
 
     let named = |built: &Built| VariantOutcome {
         name: built.name.clone(),

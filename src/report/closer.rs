@@ -1,0 +1,243 @@
+//! A closer look at one scenario, as sections of a page: where the saving went, memory and power over time, which layers its tokens
+//! visit and which follows which.
+
+use super::series::Series;
+use super::{json, sheet};
+use crate::error::Result;
+use crate::page::{Block, Cell, Figure, Mark, Section, Table};
+use crate::plot::{Arcs, Axis, Bars, Body, Chart, HeatMap, Ink, Line, Lines, Panel, Point, Waterfall};
+use crate::scenario::{Inputs, Note, Outcome, Scenario, run_with};
+use crate::sim::Setup;
+use crate::trace::{Stats, Trace, transitions};
+use crate::units::SimTime;
+use petgraph::visit::EdgeRef;
+use serde_json::Value;
+
+/// Points of a line over time; finer ones are joined.
+const MOST_SAMPLES: u64 = 400;
+
+/// Transition graphs that are drawn, at most.
+const MOST_GRAPHS: usize = 3;
+
+/// A scenario that was run and watched.
+pub struct Closer {
+    outcome: Outcome,
+    series: Vec<Series>,
+    /// Of each variant: its name and its trace.
+    traces: Vec<(String, Trace)>,
+}
+
+/// Figures beside the blocks that show them, so that they can be written as files, too.
+pub type Charts = Vec<Chart>;
+
+impl Closer {
+    /// Runs a scenario on `threads` threads.
+    ///
+    /// # Errors
+    /// Those of [`run_with`].
+    pub fn new(inputs: &Inputs, scenario: &Scenario, threads: usize) -> Result<Closer> {
+        // A picosecond at first: a series joins its intervals until they fit.
+        let watch = |_: usize, setup: &Setup| Series::new(setup, SimTime::from_ps(1 << 20), MOST_SAMPLES);
+        let (outcome, series) = run_with(inputs, scenario, threads, &(), watch)?;
+        let (built, _) = scenario.build_with(inputs)?;
+        let traces = built.into_iter().map(|built| (built.name, built.trace)).collect();
+        Ok(Closer { outcome, series, traces })
+    }
+
+    /// What came out.
+    pub fn outcome(&self) -> &Outcome {
+        &self.outcome
+    }
+
+    /// The figures: waterfall, power, memory, visits, transitions. Charts are added to `charts`.
+    pub fn section(&self, title: &str, lead: &str, charts: &mut Charts) -> Section {
+        let mut blocks = vec![Block::Text(lead.to_owned())];
+        let pictures = self
+            .waterfall()
+            .into_iter()
+            .chain([self.over_time("Power over time", "power, W", |sample| sample.power_w)])
+            .chain([self.over_time("KV memory over time", "KV entries, GB", |sample| sample.kv_bytes / 1e9)])
+            .chain([self.visits()])
+            .chain(self.graphs());
+        for chart in pictures {
+            blocks.push(figure(&chart));
+            charts.push(chart);
+        }
+        Section { title: title.to_owned(), blocks }
+    }
+
+    fn waterfall(&self) -> Option<Chart> {
+        let objects = json::variants(&self.outcome);
+        let groups: Vec<Bars> = objects.iter().filter_map(bars).collect();
+        (!groups.is_empty()).then(|| Chart {
+            title: "Where the ideal saving went".into(),
+            summary: "From the saving if every token paid only for its own branches, step by step to what is left, in percent of \
+                      the dense time of the same passes."
+                .into(),
+            body: Body::Waterfall(Waterfall { unit: "% of dense time".into(), groups }),
+        })
+    }
+
+    fn over_time(&self, title: &str, label: &str, of: fn(&super::series::Row) -> f64) -> Chart {
+        let panel = |(series, (name, _)): (&Series, &(String, Trace))| {
+            let points: Vec<Point> = series
+                .rows(name)
+                .map(|row| {
+                    let y = of(&row);
+                    Point { x: row.time_s, y, low: y, high: y }
+                })
+                .collect();
+            Panel { name: name.clone(), lines: vec![Line { name: label.to_owned(), points }], marks: Vec::new() }
+        };
+        let axis = |label: &str| Axis { label: label.to_owned(), log: false };
+        Chart {
+            title: title.into(),
+            summary: format!("The {label}, of each variant over the run with the first seed; means of equal intervals."),
+            body: Body::Lines(Lines {
+                x: axis("time, s"),
+                y: axis(label),
+                panels: self.series.iter().zip(&self.traces).map(panel).collect(),
+                steps: true,
+            }),
+        }
+    }
+
+    fn visits(&self) -> Chart {
+        let row = |(name, trace): &(String, Trace)| {
+            let stats = Stats::of(trace);
+            let tokens = stats.tokens.max(1) as f64;
+            (name.clone(), stats.layer_visits.iter().map(|visits| *visits as f64 / tokens).collect())
+        };
+        Chart {
+            title: "Which layers tokens visit".into(),
+            summary: "Visits of each layer over tokens, for each variant: 1 where every token takes it once.".into(),
+            body: Body::HeatMap(HeatMap {
+                x_label: "layer".into(),
+                unit: "visits a token".into(),
+                rows: self.traces.iter().map(row).collect(),
+            }),
+        }
+    }
+
+    /// Of the variants whose tokens do not all take the same route.
+    fn graphs(&self) -> Vec<Chart> {
+        let routed = |(name, trace): &(String, Trace)| {
+            let stats = Stats::of(trace);
+            let taken = stats.uses().iter().filter(|uses| **uses > 0).count();
+            if taken < 2 {
+                return None;
+            }
+            let graph = transitions(&trace.routes, stats.uses());
+            let edges = graph
+                .edge_references()
+                .map(|edge| (edge.source().index(), edge.target().index(), *edge.weight() as f64));
+            let edges: Vec<(usize, usize, f64)> = edges.collect();
+            Some((graph.node_weights().map(ToString::to_string).collect::<Vec<_>>(), edges, name.clone()))
+        };
+        let mut charts: Vec<Chart> = Vec::new();
+        for (nodes, edges, name) in self.traces.iter().filter_map(routed) {
+            let body = Body::Arcs(Arcs { nodes, edges });
+            // Variants that differ in how they run share their routes.
+            if charts.len() == MOST_GRAPHS || charts.iter().any(|chart| chart.body == body) {
+                continue;
+            }
+            charts.push(Chart {
+                title: format!("Which layer follows which: {name}"),
+                summary: "An arc for each pair of layers that tokens take one after the other, the wider the more tokens; ahead above, \
+                          back below."
+                    .into(),
+                body,
+            });
+        }
+        charts
+    }
+}
+
+/// The steps between the ideal saving and what is left, by their keys in the JSON.
+const STEPS: [(&str, &str); 8] = [
+    ("union", "union"),
+    ("fragmentation", "fragments"),
+    ("kv", "skipped KV"),
+    ("router", "router"),
+    ("gather_scatter", "gather, scatter"),
+    ("launch", "launch"),
+    ("waiting", "waiting"),
+    ("other", "other"),
+];
+
+fn bars(object: &serde_json::Map<String, Value>) -> Option<Bars> {
+    let losses = object.get("losses_s")?;
+    let dense = losses.get("dense")?.as_f64().filter(|dense| *dense > 0.0)?;
+    let percent = |key: &str| losses.get(key).and_then(Value::as_f64).unwrap_or(0.0) * 100.0 / dense;
+    let steps = STEPS.iter().map(|(key, name)| ((*name).to_owned(), -percent(key)));
+    let all = std::iter::once(("ideal saving".to_owned(), percent("saving")))
+        .chain(steps)
+        .chain([("left".to_owned(), percent("left"))]);
+    Some(Bars { name: object.get("name")?.as_str()?.to_owned(), bars: all.collect() })
+}
+
+/// A chart as a figure of a page.
+pub fn figure(chart: &Chart) -> Block {
+    let (header, rows) = chart.table();
+    Block::Figure(Figure {
+        title: chart.title.clone(),
+        summary: chart.summary.clone(),
+        svg: chart.svg(Ink::Page),
+        header,
+        rows: rows.into_iter().take(MOST_NUMBERS).collect(),
+    })
+}
+
+/// Rows of numbers behind a figure; the tables beside the report have all.
+const MOST_NUMBERS: usize = 500;
+
+/// What nobody measured, and what was read.
+pub fn foot(assumed: &[Note], inputs: &[crate::scenario::Input]) -> Vec<Section> {
+    let cells = |texts: [&str; 3]| texts.map(Cell::text).to_vec();
+    let assumed: Vec<Vec<Cell>> = assumed.iter().map(|note| cells([&note.key, &note.value, &note.why])).collect();
+    let inputs: Vec<Vec<Cell>> =
+        inputs.iter().map(|input| cells([&input.kind, &input.name, &input.digest])).collect();
+    let table = |caption: &str, header: [&str; 3], rows: Vec<Vec<Cell>>| {
+        Block::Table(Table {
+            caption: caption.into(),
+            header: header.map(str::to_owned).to_vec(),
+            rows,
+            left_out: 0,
+        })
+    };
+    vec![
+        Section {
+            title: "What nobody measured".into(),
+            blocks: vec![
+                Block::Text("Constants and choices that these results rest on and that are neither measured nor published.".into()),
+                table("Assumed constants and choices", ["key", "value", "why"], assumed),
+            ],
+        },
+        Section {
+            title: "Inputs".into(),
+            blocks: vec![
+                Block::Text(
+                    "The first 16 digits of SHA-256: of the bytes of traces and request files, of profiles and models as JSON.".into(),
+                ),
+                table("What was read", ["kind", "name", "digest"], inputs),
+            ],
+        },
+    ]
+}
+
+/// A number with four digits, as cells show it.
+pub fn number(value: f64) -> String {
+    let shown = sheet::digits(value, 4);
+    // Beyond what reads well in full.
+    if value != 0.0 && !(1e-6..1e9).contains(&value.abs()) { format!("{value:.3e}") } else { shown }
+}
+
+/// A cell with a gain in percent, marked by its sign where it is more than its error.
+pub fn gain(percent: f64, is_sure: bool) -> Cell {
+    let mark = match (is_sure, percent > 0.0) {
+        (false, _) => Mark::Muted,
+        (true, true) => Mark::Good,
+        (true, false) => Mark::Bad,
+    };
+    Cell::number(format!("{percent:+.1}\u{a0}%")).mark(mark)
+}

@@ -1,0 +1,198 @@
+//! One setting of the axes: what is asked of the simulator at once.
+
+use super::objective::{COST, Objective};
+use super::row::{RUNS, Row};
+use super::{Choice, Study};
+use crate::error::{Error, InputError, Result};
+use crate::report::json;
+use crate::scenario::{self, Input, Inputs, Outcome, Scenario};
+use crate::sim::{Setup, Silent};
+use serde_json::{Map, Value, json};
+use sha2::{Digest, Sha256};
+
+/// Keys with their values, and which variants run: all, or one.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Case {
+    /// Keys of the scenario with their values, in the order in which they are set.
+    pub settings: Vec<(String, Value)>,
+    /// The place of the only variant that runs; none: all run.
+    pub variant: Option<usize>,
+}
+
+/// What a case is known by.
+pub type Id = [u8; 16];
+
+impl Case {
+    /// The case of these choices, with all variants.
+    pub fn of(choices: &[Choice]) -> Case {
+        let settings = choices.iter().flat_map(|Choice { leaf, value, .. }| {
+            leaf.keys.iter().map(move |key| (key.clone(), value.clone()))
+        });
+        Case { settings: settings.collect(), variant: None }
+    }
+
+    /// The same with one key more, or with another value of it.
+    pub fn with(mut self, key: &str, value: Value) -> Case {
+        self.settings.retain(|(known, _)| known != key);
+        self.settings.push((key.to_owned(), value));
+        self
+    }
+
+    /// The same with one variant alone.
+    pub fn only(self, variant: usize) -> Case {
+        Case { variant: Some(variant), ..self }
+    }
+
+    /// The first 16 bytes of SHA-256 over the settings and the variant as JSON.
+    pub fn id(&self) -> Id {
+        let text = json!([self.settings, self.variant]).to_string();
+        let hash = Sha256::digest(text.as_bytes());
+        std::array::from_fn(|index| hash[index])
+    }
+
+    /// The scenario with these settings.
+    ///
+    /// # Errors
+    /// Settings that the scenario cannot have.
+    pub fn scenario(&self, study: &Study) -> Result<Scenario> {
+        let settings: Vec<(&str, &Value)> =
+            self.settings.iter().map(|(key, value)| (key.as_str(), value)).collect();
+        let mut scenario = study.base.with_values(&settings)?;
+        if let Some(place) = self.variant {
+            scenario.variants = vec![scenario.variants.swap_remove(place)];
+        }
+        Ok(scenario)
+    }
+
+    /// Runs it on this thread: a row for each variant, in their order. What is wrong with a setting becomes the text of its rows;
+    /// where one variant fails, the others are run alone.
+    ///
+    /// # Errors
+    /// A metric of the study that its rows do not have.
+    pub fn run(&self, study: &Study, inputs: &Inputs) -> Result<(Vec<Row>, Vec<Input>)> {
+        let scenario = match self.scenario(study) {
+            Ok(scenario) => scenario,
+            Err(error) => return Ok((failed(&study.base, self.variant, &error), Vec::new())),
+        };
+        let rows = run(study, &scenario, inputs).or_else(|error| match error {
+            Failed::Study(error) => Err(error),
+            Failed::Point(error) if scenario.variants.len() == 1 => Ok(failed(&scenario, None, &error)),
+            Failed::Point(_) => {
+                let alone = |variant: &scenario::Variant| {
+                    let alone = Scenario { variants: vec![variant.clone()], ..scenario.clone() };
+                    match run(study, &alone, inputs) {
+                        Ok(rows) => Ok(rows),
+                        Err(Failed::Point(error)) => Ok(failed(&alone, None, &error)),
+                        Err(Failed::Study(error)) => Err(error),
+                    }
+                };
+                Ok(scenario.variants.iter().map(alone).collect::<Result<Vec<_>>>()?.concat())
+            }
+        })?;
+        Ok((rows, scenario.used(inputs)))
+    }
+}
+
+/// What went wrong: at a point, which is a row with its error, or with the study, which ends it.
+enum Failed {
+    Point(Error),
+    Study(Error),
+}
+
+fn failed(scenario: &Scenario, only: Option<usize>, error: &Error) -> Vec<Row> {
+    let rows = scenario.variants.iter().enumerate().filter(|(place, _)| only.is_none_or(|only| only == *place));
+    rows.map(|(_, variant)| Row::failed(&variant.name, &error.to_string())).collect()
+}
+
+fn run(study: &Study, scenario: &Scenario, inputs: &Inputs) -> std::result::Result<Vec<Row>, Failed> {
+    let watch = |_: usize, _: &Setup| Silent;
+    let (outcome, _) = scenario::run_with(inputs, scenario, 1, &(), watch).map_err(Failed::Point)?;
+    rows(study, scenario, &outcome).map_err(Failed::Study)
+}
+
+/// The rows of an outcome, with what the study adds to the numbers of the simulator.
+fn rows(study: &Study, scenario: &Scenario, outcome: &Outcome) -> Result<Vec<Row>> {
+    let objects = json::variants(outcome).into_iter().zip(&outcome.variants);
+    let row = |(mut object, variant): (Map<String, Value>, &scenario::VariantOutcome)| {
+        object.shift_remove("scenario");
+        if let Some(name) = object.shift_remove("name") {
+            object.shift_insert(0, "variant".into(), name);
+        }
+        let names = [scenario.hardware.as_str(), &variant.hardware];
+        let price = study.spec.prices.iter().find(|price| names.contains(&price.hardware.as_str()));
+        let per_million = |run: &Value| Some(price?.per_million(run["output_tokens_per_s"].as_f64()?));
+        if let Some(cost) = per_million(&Value::Object(object.clone())) {
+            object.insert(COST.into(), json!(cost));
+        }
+        if variant.runs.len() > 1 {
+            let runs: Vec<Value> = variant.runs.iter().map(json::run).collect();
+            let value = |metric: &str, run: &Value| match metric {
+                COST => per_million(run),
+                metric => run.pointer(&format!("/{}", metric.replace('.', "/")))?.as_f64(),
+            };
+            let metrics = study.metrics().into_iter().map(|metric| {
+                let values: Vec<Option<f64>> = runs.iter().map(|run| value(&metric, run)).collect();
+                (metric, json!(values))
+            });
+            object.insert(RUNS.into(), Value::Object(metrics.collect()));
+        }
+        Row(object)
+    };
+    let mut rows: Vec<Row> = objects.map(row).collect();
+    for metric in study.metrics() {
+        if let Some(row) = rows.iter().find(|row| row.number(&metric).is_none()) {
+            return Err(unknown(&metric, row));
+        }
+    }
+    for objective in &study.spec.objectives {
+        let (metric, less) = (objective.metric(), objective.less_is_better());
+        let gains: Vec<Value> =
+            rows.iter().map(|row| row.gain(&rows[0], metric, less).map_or(Value::Null, |gain| json!(gain))).collect();
+        for (row, gain) in rows.iter_mut().zip(gains).skip(1) {
+            let place = row.0.entry("gain").or_insert_with(|| json!({}));
+            place[metric] = gain;
+        }
+    }
+    Ok(rows)
+}
+
+/// A metric that the study names and the simulator does not.
+fn unknown(metric: &str, row: &Row) -> Error {
+    let expected = if metric == COST {
+        format!("a price of {} under `prices`", row.text("hardware"))
+    } else if metric.starts_with("goodput") {
+        "a bound under `slo` in the scenario, without which there is no goodput".to_owned()
+    } else {
+        let first = |(path, value): (String, &Value)| value.is_number().then_some(path);
+        let known: Vec<String> = row.leaves().into_iter().filter_map(first).collect();
+        format!("one of {}", known.join(", "))
+    };
+    InputError::expected(expected).key("metric").found(metric).into()
+}
+
+impl Study {
+    /// The metrics that it asks about, each once: of objectives, constraints and searches.
+    pub fn metrics(&self) -> Vec<String> {
+        let objectives = self.spec.objectives.iter().map(Objective::metric);
+        let constraints = self.spec.constraints.iter().filter_map(|constraint| constraint.metric());
+        let searches = self.spec.searches.iter().filter_map(|search| search.metric());
+        let plots = self.spec.plots.iter().flat_map(super::Plot::metrics);
+        let mut metrics: Vec<String> = Vec::new();
+        for metric in objectives.chain(constraints).chain(searches).chain(plots) {
+            if !metrics.iter().any(|known| known == metric) {
+                metrics.push(metric.to_owned());
+            }
+        }
+        metrics
+    }
+}
+
+impl super::Plot {
+    fn metrics(&self) -> Vec<&str> {
+        match self {
+            super::Plot::Lines { y, .. } => vec![y],
+            super::Plot::Gain { of, .. } => vec![of.metric()],
+            super::Plot::Pareto { x, y, .. } => vec![x.metric(), y.metric()],
+        }
+    }
+}

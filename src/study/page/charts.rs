@@ -1,0 +1,231 @@
+//! The pictures that a study asks for, from its rows.
+
+use super::seen::{Seen, Table};
+use crate::metrics::{Figure, Gain};
+use crate::plot::{Axis, Body, Chart, Corner, Group, Line, Lines, Panel, Point, Scatter};
+use crate::study::{Assembly, Objective, Plot, Study};
+
+/// From this ratio of the largest to the smallest value on, an axis is logarithmic.
+const WIDE: f64 = 10.0;
+
+/// Those that the study names, or else what its axes suggest: each objective and the gain in it against the first axis of numbers, and
+/// the front of the first two objectives.
+pub fn plots(study: &Study) -> Vec<Plot> {
+    if !study.spec.plots.is_empty() {
+        return study.spec.plots.clone();
+    }
+    let objectives = &study.spec.objectives;
+    let mut plots = Vec::new();
+    let leaves = study.grid.leaves();
+    let moving = leaves.iter().find(|leaf| leaf.is_numeric() && leaf.count() != Some(1));
+    if let Some(leaf) = moving {
+        let several = study.base.variants.len() > 1;
+        for objective in objectives {
+            let (x, y) = (leaf.name.clone(), objective.metric().to_owned());
+            plots.push(Plot::Lines { x: x.clone(), y, log_y: false });
+            if several && !study.grid.is_sampled(&x) {
+                plots.push(Plot::Gain { x, of: objective.clone() });
+            }
+        }
+    }
+    if let [x, y, ..] = objectives.as_slice() {
+        plots.push(Plot::Pareto { x: x.clone(), y: y.clone(), by: "variant".into() });
+    }
+    plots
+}
+
+/// A picture; none where no row has what it shows.
+pub fn chart(assembly: &Assembly, seen: &Table, plot: &Plot) -> Option<Chart> {
+    let study = assembly.study;
+    let metrics = study.metrics();
+    let place = |metric: &str| metrics.iter().position(|known| known == metric);
+    match plot {
+        Plot::Lines { x, y, .. } if study.grid.is_sampled(x) => {
+            let (axis, metric) = (axis_place(study, x)?, place(y)?);
+            let points = |seen: &Seen| Some((seen.at[axis].1?, seen.figures[metric]?.value));
+            Some(cloud(study, seen, x, y, points))
+        }
+        Plot::Lines { x, y, log_y } => {
+            let metric = place(y)?;
+            let of = |seen: &Seen| seen.figures[metric].map(|figure| interval(&figure));
+            let summary = format!("{y} of each variant against {x}. Bands: confidence over seeds and the error of the kernels.");
+            lines(assembly, seen, x, (y.clone(), *log_y), (format!("{y} against {x}"), summary), &of)
+        }
+        Plot::Gain { x, of } => {
+            let first = &study.base.variants.first()?.name;
+            let objective = study.spec.objectives.iter().position(|objective| objective == of)?;
+            let gain = |seen: &Seen| seen.gains[objective].map(|gain| band(&gain));
+            let metric = of.metric();
+            let title = format!("Gain in {metric} over {first}");
+            let summary =
+                format!("By how many percent each variant is better than {first} in {metric}, against {x}; below 0 it is worse.");
+            lines(assembly, seen, x, (format!("gain in {metric}, %"), false), (title, summary), &gain)
+        }
+        Plot::Pareto { x, y, by } => {
+            pareto(study, seen, (x, place(x.metric())?), (y, place(y.metric())?), by)
+        }
+    }
+}
+
+fn axis_place(study: &Study, name: &str) -> Option<usize> {
+    study.grid.leaves().iter().position(|leaf| leaf.name == name)
+}
+
+/// A figure as a value with its ends.
+fn interval(figure: &Figure) -> (f64, f64, f64) {
+    (figure.value, figure.low(), figure.high())
+}
+
+/// A gain with its error over the seeds and of kernels that err alike.
+fn band(gain: &Gain) -> (f64, f64, f64) {
+    let half = gain.seeds_percent.unwrap_or(0.0) + gain.shared_percent.unwrap_or(0.0);
+    (gain.percent, gain.percent - half, gain.percent + half)
+}
+
+/// A line for each variant, a panel for each setting of the axes that do not move with `x`.
+fn lines(
+    assembly: &Assembly,
+    seen: &Table,
+    x: &str,
+    (y, log_y): (String, bool),
+    (title, summary): (String, String),
+    of: &dyn Fn(&Seen) -> Option<(f64, f64, f64)>,
+) -> Option<Chart> {
+    let study = assembly.study;
+    let leaves = study.grid.leaves();
+    let axis = axis_place(study, x)?;
+    let together = study.grid.together(x);
+    let others: Vec<usize> = (0..leaves.len())
+        .filter(|place| !together.contains(&leaves[*place].name.as_str()) && leaves[*place].count() != Some(1))
+        .collect();
+    let mut panels: Vec<(Vec<String>, Panel)> = Vec::new();
+    for row in seen.rows.iter().filter(|row| row.on_grid) {
+        let (Some(at), Some((value, low, high))) = (row.at[axis].1, of(row)) else { continue };
+        let key: Vec<String> = others.iter().map(|place| row.at[*place].0.clone()).collect();
+        let panel = match panels.iter_mut().position(|(known, _)| *known == key) {
+            Some(place) => &mut panels[place].1,
+            None => {
+                let name = key.join(", ");
+                panels.push((key, Panel { name, lines: Vec::new(), marks: Vec::new() }));
+                &mut panels.last_mut()?.1
+            }
+        };
+        let line = match panel.lines.iter_mut().position(|line| line.name == row.variant) {
+            Some(place) => &mut panel.lines[place],
+            None => {
+                panel.lines.push(Line { name: row.variant.clone(), points: Vec::new() });
+                panel.lines.last_mut()?
+            }
+        };
+        line.points.push(Point { x: at, y: value, low, high });
+    }
+    for (_, panel) in &mut panels {
+        panel.lines.iter_mut().for_each(|line| line.points.sort_by(|a, b| a.x.total_cmp(&b.x)));
+    }
+    let panels: Vec<Panel> = panels.into_iter().map(|(_, panel)| panel).collect();
+    if panels.is_empty() {
+        return None;
+    }
+    let all = panels.iter().flat_map(|panel| &panel.lines).flat_map(|line| &line.points).map(|point| point.x);
+    let log = leaves[axis].is_log() || is_wide(all);
+    let body = Lines { x: Axis { label: x.to_owned(), log }, y: Axis { label: y, log: log_y }, panels, steps: false };
+    Some(Chart { title, summary, body: Body::Lines(body) })
+}
+
+/// Whether values spread over so much that equal ratios should be equally far apart.
+fn is_wide(values: impl Iterator<Item = f64>) -> bool {
+    let (low, high) = values.fold((f64::MAX, f64::MIN), |(low, high), value| (low.min(value), high.max(value)));
+    low > 0.0 && high / low >= WIDE
+}
+
+/// Points of samples: an axis against a metric.
+fn cloud(study: &Study, seen: &Table, x: &str, y: &str, of: impl Fn(&Seen) -> Option<(f64, f64)>) -> Chart {
+    let group = |variant: &crate::scenario::Variant| Group {
+        name: variant.name.clone(),
+        points: seen
+            .rows
+            .iter()
+            .filter(|row| row.on_grid && row.variant == variant.name)
+            .filter_map(|row| of(row).map(|(x, y)| (x, y, words(row))))
+            .collect(),
+    };
+    let groups: Vec<Group> = study.base.variants.iter().map(group).collect();
+    let (xs, ys): (Vec<f64>, Vec<f64>) =
+        groups.iter().flat_map(|group| &group.points).map(|(x, y, _)| (*x, *y)).unzip();
+    let axis = |label: &str, values: Vec<f64>| Axis { label: label.to_owned(), log: is_wide(values.into_iter()) };
+    Chart {
+        title: format!("{y} against {x}"),
+        summary: format!("{y} of every sampled point against its {x}."),
+        body: Body::Scatter(Scatter { x: axis(x, xs), y: axis(y, ys), groups, front: Vec::new(), corner: None }),
+    }
+}
+
+/// What a point is called.
+fn words(row: &Seen) -> String {
+    let at = row.at.iter().map(|(label, _)| label.as_str());
+    std::iter::once(row.variant.as_str()).chain(at).collect::<Vec<_>>().join(", ")
+}
+
+fn pareto(
+    study: &Study,
+    seen: &Table,
+    (x, x_place): (&Objective, usize),
+    (y, y_place): (&Objective, usize),
+    by: &str,
+) -> Option<Chart> {
+    let axis = axis_place(study, by);
+    let mut groups: Vec<Group> = Vec::new();
+    let mut all: Vec<(f64, f64)> = Vec::new();
+    for row in seen.rows.iter().filter(|row| row.on_grid && row.feasible) {
+        let (Some(at), Some(to)) = (row.figures[x_place], row.figures[y_place]) else { continue };
+        let name = axis.map_or(&row.variant, |axis| &row.at[axis].0);
+        let group = match groups.iter_mut().position(|group| group.name == *name) {
+            Some(place) => &mut groups[place],
+            None => {
+                groups.push(Group { name: name.clone(), points: Vec::new() });
+                groups.last_mut()?
+            }
+        };
+        group.points.push((at.value, to.value, words(row)));
+        all.push((at.value, to.value));
+    }
+    if all.is_empty() {
+        return None;
+    }
+    let corner = match (x.less_is_better(), y.less_is_better()) {
+        (true, true) => Corner::LowerLeft,
+        (true, false) => Corner::UpperLeft,
+        (false, true) => Corner::LowerRight,
+        (false, false) => Corner::UpperRight,
+    };
+    let axis = |objective: &Objective, values: Vec<f64>| Axis {
+        label: objective.metric().to_owned(),
+        log: is_wide(values.into_iter()),
+    };
+    let (xs, ys): (Vec<f64>, Vec<f64>) = all.iter().copied().unzip();
+    Some(Chart {
+        title: format!("{} against {}, by {by}", y.metric(), x.metric()),
+        summary: "Every point that holds what must hold; the line joins those that no other point beats in both.".into(),
+        body: Body::Scatter(Scatter {
+            front: front(&all, x, y),
+            x: axis(x, xs),
+            y: axis(y, ys),
+            groups,
+            corner: Some(corner),
+        }),
+    })
+}
+
+/// The points that no other one beats in one objective without losing in the other, by the first.
+pub fn front(points: &[(f64, f64)], x: &Objective, y: &Objective) -> Vec<(f64, f64)> {
+    let mut sorted = points.to_vec();
+    let order = |objective: &Objective, a: f64, b: f64| if objective.less_is_better() { a.total_cmp(&b) } else { b.total_cmp(&a) };
+    sorted.sort_by(|a, b| order(x, a.0, b.0).then(order(y, a.1, b.1)));
+    let mut front: Vec<(f64, f64)> = Vec::new();
+    for point in sorted {
+        if front.last().is_none_or(|last| y.prefers(point.1, last.1)) {
+            front.push(point);
+        }
+    }
+    front
+}

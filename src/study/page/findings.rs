@@ -1,0 +1,188 @@
+//! What a study found, in sentences and tables.
+
+use super::seen::{Seen, Table as SeenTable};
+use crate::page::{Block, Cell, Section, Table};
+use crate::plot::{Body, Chart, Tornado};
+use crate::report::closer::{figure, number};
+use crate::study::{Answer, Assembly, Objective, Study};
+
+/// Sentences of searches at the head of a page, at most; the tables have all.
+const MOST_SENTENCES: usize = 12;
+
+/// Bars of a tornado that move anything; charts for each setting and variant, at most.
+const MOST_TORNADOES: usize = 6;
+
+/// The findings: the best point for each objective, then what the searches found.
+pub fn sentences(assembly: &Assembly, seen: &SeenTable) -> Vec<String> {
+    let study = assembly.study;
+    let mut sentences: Vec<String> = study
+        .spec
+        .objectives
+        .iter()
+        .enumerate()
+        .map(|(place, objective)| best(study, seen, place, objective))
+        .collect();
+    let told: Vec<&Answer> = assembly.answers.iter().filter(|answer| answer.kind != "elasticity").collect();
+    for answer in told.iter().take(MOST_SENTENCES) {
+        let Answer { kind, at, variant, moved, words, .. } = answer;
+        let at = if at.is_empty() { String::new() } else { format!(" ({at})") };
+        sentences.push(format!("{}{at}, {moved}: {variant} {words}.", capital(kind)));
+    }
+    if told.len() > MOST_SENTENCES {
+        sentences.push(format!("{} more findings stand below.", told.len() - MOST_SENTENCES));
+    }
+    sentences
+}
+
+fn capital(word: &str) -> String {
+    let mut chars = word.chars();
+    chars.next().map_or(String::new(), |first| first.to_uppercase().chain(chars).collect())
+}
+
+/// The best point of the axes that holds what must hold, and whether the next best of another setting is worse by more than both
+/// errors.
+fn best(study: &Study, seen: &SeenTable, place: usize, objective: &Objective) -> String {
+    let mut rows: Vec<(&Seen, crate::metrics::Figure)> = seen
+        .rows
+        .iter()
+        .filter(|row| row.on_grid && row.feasible)
+        .filter_map(|row| Some((row, row.figures[place]?)))
+        .collect();
+    // The first of equals, as the points are ordered.
+    rows.sort_by(|a, b| {
+        let (a, b) = (a.1.value, b.1.value);
+        if objective.less_is_better() { a.total_cmp(&b) } else { b.total_cmp(&a) }
+    });
+    let word = if objective.less_is_better() { "Least" } else { "Most" };
+    let metric = objective.metric();
+    let Some((row, figure)) = rows.first() else { return format!("{word} {metric}: no point holds what must hold.") };
+    let names = study.grid.leaves();
+    let at: Vec<String> = names.iter().zip(&row.at).map(|(leaf, (label, _))| format!("{} {label}", leaf.name)).collect();
+    let half = figure.half_width();
+    let sure = if half > 0.0 { format!(" ± {}", number(half)) } else { String::new() };
+    let next = rows.get(1).map_or(String::new(), |(_, other)| {
+        if (other.value - figure.value).abs() > half + other.half_width() {
+            "; the next best is worse by more than both errors".into()
+        } else {
+            "; the next best lies within the errors".into()
+        }
+    });
+    let at = if at.is_empty() { String::new() } else { format!(" at {}", at.join(", ")) };
+    format!("{word} {metric}: {}{sure} with {}{at}{next}.", number(figure.value), row.variant)
+}
+
+/// The searches: a table of borders and capacities, tornado plots and a table of elasticities.
+pub fn section(assembly: &Assembly, charts: &mut Vec<Chart>) -> Section {
+    let answers = &assembly.answers;
+    let mut blocks = Vec::new();
+    let borders: Vec<&Answer> = answers.iter().filter(|answer| answer.kind != "elasticity").collect();
+    if !borders.is_empty() {
+        blocks.push(Block::Text(
+            "Where a search found its border. Sure below and above: the nearest values at which what it decides is more than its error \
+             (of kernels that err alike in both runs, and over the seeds)."
+                .into(),
+        ));
+        blocks.push(Block::Table(table("Break-even points and capacities", &borders)));
+    }
+    let moved: Vec<&Answer> = answers.iter().filter(|answer| answer.kind == "elasticity").collect();
+    if !moved.is_empty() {
+        blocks.push(Block::Text(
+            "Elasticities: by how many percent a metric moves when a number of the profile moves by one percent, all else as it is.".into(),
+        ));
+        for chart in tornadoes(&moved) {
+            blocks.push(figure(&chart));
+            charts.push(chart);
+        }
+        let mut most: Vec<&Answer> = moved.into_iter().filter(|answer| answer.value.is_some_and(|v| v.abs() >= 5e-4)).collect();
+        most.sort_by(|a, b| b.value.unwrap_or(0.0).abs().total_cmp(&a.value.unwrap_or(0.0).abs()));
+        blocks.push(Block::Table(elasticities(&most)));
+    }
+    Section { title: "Searches".into(), blocks }
+}
+
+fn optional(value: Option<f64>) -> Cell {
+    Cell::number(value.map_or("-".into(), number))
+}
+
+fn table(caption: &str, answers: &[&Answer]) -> Table {
+    let row = |answer: &&Answer| {
+        vec![
+            Cell::text(answer.at.as_str()),
+            Cell::text(answer.variant.as_str()),
+            Cell::text(answer.kind),
+            Cell::text(answer.moved.as_str()),
+            optional(answer.value),
+            optional(answer.low),
+            optional(answer.high),
+            Cell::text(answer.words.as_str()),
+        ]
+    };
+    let header = ["setting", "variant", "kind", "moved", "value", "sure below", "sure above", "in words"];
+    Table {
+        caption: caption.into(),
+        header: header.map(str::to_owned).to_vec(),
+        rows: answers.iter().map(row).collect(),
+        left_out: 0,
+    }
+}
+
+fn elasticities(answers: &[&Answer]) -> Table {
+    const MOST: usize = 100;
+    let row = |answer: &&Answer| {
+        vec![
+            Cell::text(answer.moved.as_str()),
+            Cell::text(answer.variant.as_str()),
+            Cell::text(answer.metric.as_str()),
+            Cell::number(format!("{:+.3}", answer.value.unwrap_or(0.0))),
+            Cell::text(answer.at.as_str()),
+        ]
+    };
+    Table {
+        caption: "Elasticities of at least 0.0005, largest first".into(),
+        header: ["key", "variant", "metric", "elasticity", "setting"].map(str::to_owned).to_vec(),
+        rows: answers.iter().take(MOST).map(row).collect(),
+        left_out: answers.len().saturating_sub(MOST) as u64,
+    }
+}
+
+/// A chart for each setting, metric and variant, in the order of the answers.
+fn tornadoes(answers: &[&Answer]) -> Vec<Chart> {
+    let mut charts: Vec<(String, Vec<(String, f64, f64)>)> = Vec::new();
+    for answer in answers {
+        let Some((low, high)) = answer.swing else { continue };
+        if low.abs().max(high.abs()) < 0.005 {
+            continue;
+        }
+        let title = format!("What moves {} of {}", answer.metric, answer.variant);
+        let key = answer.moved.strip_prefix("hardware.").unwrap_or(&answer.moved).to_owned();
+        match charts.iter_mut().find(|(known, _)| *known == title) {
+            Some((_, bars)) => bars.push((key, low, high)),
+            None => charts.push((title, vec![(key, low, high)])),
+        }
+    }
+    let chart = |(title, bars): (String, Vec<(String, f64, f64)>)| Chart {
+        title,
+        summary: "Change of the metric when each number of the profile is one step lower and one step higher.".into(),
+        body: Body::Tornado(Tornado {
+            unit: "change, %".into(),
+            low_name: "lower".into(),
+            high_name: "higher".into(),
+            bars,
+        }),
+    };
+    charts.into_iter().take(MOST_TORNADOES).map(chart).collect()
+}
+
+/// The point of the closer look: where every axis that `detail` names has that value; the first such point.
+pub fn detail(study: &Study) -> u64 {
+    let wanted = &study.spec.detail;
+    let fits = |index: &u64| {
+        let choices = study.grid.at(*index);
+        wanted.iter().all(|(name, value)| {
+            choices.iter().any(|choice| {
+                choice.leaf.name == *name && (choice.value == *value || value.as_str() == Some(&choice.label))
+            })
+        })
+    };
+    (0..study.grid.count()).find(fits).unwrap_or(0)
+}

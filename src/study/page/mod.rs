@@ -1,0 +1,187 @@
+//! The report of a study: one page, and its charts.
+
+mod charts;
+mod findings;
+mod seen;
+
+use super::{Assembly, Study, VERSION};
+use crate::error::Result;
+use crate::page::{Block, Cell, Mark, Page, Section, Table};
+use crate::plot::Chart;
+use crate::report::closer::{Closer, figure, foot, gain, number};
+use crate::scenario::{Input, Inputs, Note};
+use seen::{Seen, Table as SeenTable};
+use std::collections::BTreeSet;
+
+/// Rows of the table of points that the page shows; the files beside it have all.
+const MOST_ROWS: usize = 300;
+
+/// A page and the charts in it, in their order.
+#[derive(Debug)]
+pub struct Report {
+    /// The page.
+    pub page: Page,
+    /// The charts.
+    pub charts: Vec<Chart>,
+}
+
+/// Makes the report of a complete study; `threads` are for the closer look, which is run again. `command` is what makes it again.
+///
+/// # Errors
+/// Those of [`Assembly::points`]. A setting of the closer look that cannot run is said in the page.
+pub fn report(assembly: &Assembly, command: &str, threads: usize) -> Result<Report> {
+    let study = assembly.study;
+    let seen = SeenTable::new(assembly)?;
+    let mut charts = Vec::new();
+    let mut sections = vec![
+        Section {
+            title: "Answer".into(),
+            blocks: vec![Block::Answer(findings::sentences(assembly, &seen)), Block::Facts(facts(study, &seen))],
+        },
+        pictures(assembly, &seen, &mut charts),
+        Section { title: "Points".into(), blocks: vec![Block::Text(about_points(study)), Block::Table(points(study, &seen))] },
+    ];
+    if !assembly.answers.is_empty() {
+        sections.push(findings::section(assembly, &mut charts));
+    }
+    let mut inputs: BTreeSet<Input> = seen.inputs.clone();
+    let mut assumed = Vec::new();
+    sections.push(closer_look(study, threads, &mut inputs, &mut assumed, &mut charts));
+    let inputs: Vec<Input> = [
+        Input { kind: "study".into(), name: study.path.display().to_string(), digest: study.digest.clone() },
+        Input { kind: "program".into(), name: VERSION.into(), digest: "-".into() },
+    ]
+    .into_iter()
+    .chain(inputs)
+    .collect();
+    assumed.extend(study.spec.prices.iter().map(|price| Note {
+        key: format!("price of {}", price.hardware),
+        value: format!("{} USD per hour", price.usd_per_hour),
+        why: price.source.clone(),
+    }));
+    sections.extend(foot(&assumed, &inputs));
+    sections.push(Section { title: "To make this report again".into(), blocks: vec![Block::Code(command.into())] });
+    let page = Page { title: study.spec.title.clone(), lead: study.spec.question.clone(), sections };
+    Ok(Report { page, charts })
+}
+
+fn facts(study: &Study, seen: &SeenTable) -> Vec<(String, String)> {
+    let list = |texts: Vec<String>| if texts.is_empty() { "none".to_owned() } else { texts.join("; ") };
+    let axes = study.grid.leaves().into_iter().map(|leaf| match leaf.count() {
+        Some(count) => format!("{} ({count} values)", leaf.name),
+        None => leaf.name.clone(),
+    });
+    let wanted = study.spec.objectives.iter().map(|objective| {
+        format!("{} {}", if objective.less_is_better() { "least" } else { "most" }, objective.metric())
+    });
+    let constraints = study.spec.constraints.iter().map(|constraint| constraint.words());
+    vec![
+        ("Scenario".into(), study.spec.scenario.display().to_string()),
+        ("Axes".into(), list(axes.collect())),
+        ("Wanted".into(), list(wanted.collect())),
+        ("Must hold".into(), list(constraints.collect())),
+        ("Seeds".into(), study.base.seeds.to_string()),
+        (
+            "Rows".into(),
+            format!("{} of {} settings; {} failed, {} meet what must hold", seen.count, seen.points, seen.failed, seen.feasible),
+        ),
+    ]
+}
+
+fn pictures(assembly: &Assembly, seen: &SeenTable, charts: &mut Vec<Chart>) -> Section {
+    let mut blocks = Vec::new();
+    for plot in charts::plots(assembly.study) {
+        if let Some(chart) = charts::chart(assembly, seen, &plot) {
+            blocks.push(figure(&chart));
+            charts.push(chart);
+        }
+    }
+    if blocks.is_empty() {
+        blocks.push(Block::Text("The study has no axis of numbers to draw against.".into()));
+    }
+    Section { title: "Pictures".into(), blocks }
+}
+
+fn about_points(study: &Study) -> String {
+    let first = study.base.variants.first().map_or("", |variant| variant.name.as_str());
+    format!(
+        "Each figure is a mean over the seeds, plus or minus the half width of its 95 % confidence interval and the error that the \
+         profile's kernels had on measured rows. Gains are against {first:?} at the same setting, better is positive; one that is \
+         not more than its error is shown as minor."
+    )
+}
+
+fn points(study: &Study, seen: &SeenTable) -> Table {
+    let axes = study.grid.leaves();
+    let objectives = &study.spec.objectives;
+    let mut header: Vec<String> = axes.iter().map(|leaf| leaf.name.clone()).collect();
+    header.push("variant".into());
+    for objective in objectives {
+        header.push(objective.metric().to_owned());
+        header.push("gain".into());
+    }
+    header.push("holds".into());
+    let row = |seen: &Seen| {
+        let mut cells: Vec<Cell> = seen
+            .at
+            .iter()
+            .map(|(label, value)| if value.is_some() { Cell::number(label.as_str()) } else { Cell::text(label.as_str()) })
+            .collect();
+        cells.push(Cell::text(seen.variant.as_str()));
+        for place in 0..objectives.len() {
+            cells.push(match &seen.figures[place] {
+                Some(figure) if figure.half_width() > 0.0 => {
+                    Cell::number(format!("{}\u{a0}±\u{a0}{}", number(figure.value), number(figure.half_width())))
+                }
+                Some(figure) => Cell::number(number(figure.value)),
+                None => Cell::number("-"),
+            });
+            cells.push(seen.gains[place].map_or(Cell::number("-"), |one| gain(one.percent, seen::is_sure(&one))));
+        }
+        cells.push(match (&seen.failure, seen.feasible) {
+            (Some(failure), _) => Cell::text(failure.as_str()).mark(Mark::Bad),
+            (None, true) => Cell::text("yes"),
+            (None, false) => Cell::text("no").mark(Mark::Muted),
+        });
+        cells
+    };
+    let grid = || seen.rows.iter().filter(|seen| seen.on_grid);
+    let all = grid().count();
+    Table {
+        caption: "Points of the study".into(),
+        header,
+        rows: grid().take(MOST_ROWS).map(row).collect(),
+        left_out: (all.saturating_sub(MOST_ROWS)) as u64 + seen.left_out,
+    }
+}
+
+/// Runs one setting again, to look at what the rows do not hold.
+fn closer_look(
+    study: &Study,
+    threads: usize,
+    inputs: &mut BTreeSet<Input>,
+    assumed: &mut Vec<Note>,
+    charts: &mut Vec<Chart>,
+) -> Section {
+    let index = findings::detail(study);
+    let choices = study.grid.at(index);
+    let words: Vec<String> =
+        choices.iter().map(|choice| format!("{} = {}", choice.leaf.name, choice.label)).collect();
+    let title = "A closer look".to_owned();
+    let kept = Inputs::default();
+    let looked = super::Case::of(&choices)
+        .scenario(study)
+        .and_then(|scenario| Closer::new(&kept, &scenario, threads));
+    match looked {
+        Ok(closer) => {
+            inputs.extend(kept.read());
+            assumed.extend(closer.outcome().assumed.iter().cloned());
+            let lead = format!("At one setting: {}.", if words.is_empty() { "the only one".into() } else { words.join(", ") });
+            closer.section(&title, &lead, charts)
+        }
+        Err(error) => {
+            let text = format!("The setting {} cannot be run: {error}", words.join(", "));
+            Section { title, blocks: vec![Block::Text(text)] }
+        }
+    }
+}

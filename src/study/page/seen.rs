@@ -1,0 +1,104 @@
+//! What a page needs of the rows, without the rest of them.
+
+use crate::error::Result;
+use crate::metrics::{Figure, Gain, Verdict};
+use crate::scenario::Input;
+use crate::study::{Assembly, Row, Source};
+use serde_json::Value;
+use std::collections::BTreeSet;
+
+/// Rows that a page draws from; a study of more shows these in its pictures.
+const MOST_SEEN: usize = 200_000;
+
+/// A row.
+pub struct Seen {
+    /// Whether it is a point of the axes, not one that a search asked for.
+    pub on_grid: bool,
+    /// For each axis what reports call its value, and the number where it is one.
+    pub at: Vec<(String, Option<f64>)>,
+    /// Place of the variant in the study.
+    pub place: usize,
+    /// Its name.
+    pub variant: String,
+    /// Why it failed.
+    pub failure: Option<String>,
+    /// Whether it keeps every constraint.
+    pub feasible: bool,
+    /// Its figures, in the order of [`Study::metrics`](crate::study::Study::metrics), which begins with the objectives.
+    pub figures: Vec<Option<Figure>>,
+    /// Its gains over the first variant, objective by objective.
+    pub gains: Vec<Option<Gain>>,
+}
+
+/// The rows, and counts of all.
+pub struct Table {
+    pub rows: Vec<Seen>,
+    /// Rows beyond those.
+    pub left_out: u64,
+    /// Settings of the axes, and what searches asked for.
+    pub points: u64,
+    pub count: u64,
+    pub failed: u64,
+    pub feasible: u64,
+    pub inputs: BTreeSet<Input>,
+}
+
+/// Whether a gain or loss is more than its error, at least if kernels err alike in both runs.
+pub fn is_sure(gain: &Gain) -> bool {
+    matches!(gain.verdict, Verdict::Yes | Verdict::IfShared)
+}
+
+impl Table {
+    pub fn new(assembly: &Assembly) -> Result<Table> {
+        let study = assembly.study;
+        let mut table = Table {
+            rows: Vec::new(),
+            left_out: 0,
+            points: assembly.count(),
+            count: 0,
+            failed: 0,
+            feasible: 0,
+            inputs: BTreeSet::new(),
+        };
+        let metrics = study.metrics();
+        let leaves = study.grid.leaves();
+        assembly.points(|point| {
+            table.inputs.extend(point.inputs.iter().cloned());
+            let at: Vec<(String, Option<f64>)> = leaves
+                .iter()
+                .map(|leaf| {
+                    let set = point.case.settings.iter().find(|(key, _)| *key == leaf.keys[0]);
+                    let choice = leaf.with(set.map_or(Value::Null, |(_, value)| value.clone()));
+                    (choice.label, choice.value.as_f64())
+                })
+                .collect();
+            for (place, row) in point.rows.iter().enumerate() {
+                let failure = row.failure().map(str::to_owned);
+                let feasible = study.is_feasible(row);
+                table.count += 1;
+                table.failed += u64::from(failure.is_some());
+                table.feasible += u64::from(feasible);
+                if table.rows.len() == MOST_SEEN {
+                    table.left_out += 1;
+                    continue;
+                }
+                let first = &point.rows[0];
+                let gain = |objective: &crate::study::Objective| {
+                    row.gain(first, objective.metric(), objective.less_is_better()).filter(|_| place > 0)
+                };
+                table.rows.push(Seen {
+                    on_grid: matches!(point.source, Source::Grid(_)),
+                    at: at.clone(),
+                    place: point.case.variant.unwrap_or(place),
+                    variant: row.variant().to_owned(),
+                    failure,
+                    feasible,
+                    figures: metrics.iter().map(|metric| Row::figure(row, metric)).collect(),
+                    gains: study.spec.objectives.iter().map(gain).collect(),
+                });
+            }
+            Ok(())
+        })?;
+        Ok(table)
+    }
+}

@@ -1,0 +1,102 @@
+//! The largest load that a device carries within bounds.
+
+use super::bisect::bisect;
+use super::{Leaf, Setting, ascending};
+use crate::error::Result;
+use crate::study::Answer;
+use crate::study::objective::{Decision, decide};
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+
+/// For each variant, the largest value of the axis up to which every constraint holds.
+///
+/// The listed values are tried upwards until one breaks a constraint; then the way from the last that held is halved. `low` is the
+/// largest value at which the intervals over the seeds say that all holds, `high` the smallest at which they say that it does not.
+pub fn find(setting: &Setting, leaf: &Leaf, tolerance: f64, most_seeds: u32) -> Result<Vec<Answer>> {
+    let count = setting.study.base.variants.len();
+    (0..count).map(|variant| of_variant(setting, leaf, variant, tolerance, most_seeds)).collect()
+}
+
+/// What was decided at a value.
+#[derive(Clone, Copy)]
+struct Judged {
+    decision: Decision,
+    /// By the means, where the intervals do not tell.
+    holds: bool,
+    seeds: u32,
+}
+
+fn of_variant(
+    setting: &Setting,
+    leaf: &Leaf,
+    variant: usize,
+    tolerance: f64,
+    most_seeds: u32,
+) -> Result<Answer> {
+    let study = setting.study;
+    let mut judged: BTreeMap<u64, (f64, Judged)> = BTreeMap::new();
+    let mut judge = |value: &Value| -> Result<bool> {
+        let number = value.as_f64().unwrap_or(f64::NAN);
+        let mut seeds = study.base.seeds;
+        let mut case = setting.case(&[leaf.with(value.clone())]);
+        loop {
+            let row = setting.row(&case, variant)?;
+            let decision = decide(&study.spec.constraints, &row);
+            let holds = row.failure().is_none() && study.spec.constraints.iter().all(|one| one.holds(&row));
+            if decision != Decision::Unsure || seeds >= most_seeds {
+                judged.insert(number.to_bits(), (number, Judged { decision, holds, seeds }));
+                return Ok(holds);
+            }
+            seeds = (seeds * 2).min(most_seeds);
+            case = case.with("seeds", json!(seeds)).only(variant);
+        }
+    };
+
+    let (mut held, mut broke) = (None, None);
+    for (_, value) in ascending(leaf) {
+        if judge(&value)? {
+            held = Some(value);
+        } else {
+            broke = Some(value);
+            break;
+        }
+    }
+    let (value, words) = match (held, broke) {
+        (Some(held), Some(broke)) => {
+            let border = bisect(leaf, held, broke, tolerance, &mut judge)?;
+            (border.low.as_f64(), format!("holds at {}, not at {}", border.low, border.high))
+        }
+        (Some(held), None) => (held.as_f64(), format!("holds at every value, up to {held}")),
+        (None, Some(broke)) => (None, format!("does not even hold at {broke}")),
+        (None, None) => (None, "the axis has no values".into()),
+    };
+    let most = judged.values().map(|(_, judged)| judged.seeds).max().unwrap_or(study.base.seeds);
+    let unsure: Vec<f64> = judged
+        .values()
+        .filter(|(_, judged)| judged.decision == Decision::Unsure)
+        .map(|(number, _)| *number)
+        .collect();
+    let of = |decision: Decision| {
+        judged.values().filter(move |(_, judged)| judged.decision == decision).map(|(number, _)| *number)
+    };
+    // Both ends as the intervals tell them: no value that surely holds lies above one that surely does not.
+    let high = of(Decision::Broken).reduce(f64::min);
+    let low = of(Decision::Holds).filter(|low| high.is_none_or(|high| *low < high)).reduce(f64::max);
+    let doubt = match unsure.as_slice() {
+        [] => String::new(),
+        all => format!(", {} values undecided with {most} seeds", all.len()),
+    };
+    debug_assert!(judged.values().all(|(_, judged)| judged.holds || judged.decision != Decision::Holds));
+    Ok(Answer {
+        kind: "capacity",
+        at: setting.words(),
+        variant: study.base.variants[variant].name.clone(),
+        moved: leaf.name.clone(),
+        metric: study.spec.constraints.iter().map(|one| one.words()).collect::<Vec<_>>().join(", "),
+        value,
+        low,
+        high,
+        words: words + &doubt,
+        swing: None,
+    })
+}

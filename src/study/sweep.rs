@@ -1,0 +1,232 @@
+//! Computes the points of a study on many threads, and everything that its searches ask for.
+
+use super::assembly::Assembly;
+use super::case::Case;
+use super::journal::Journal;
+use super::row::Row;
+use super::{Answer, Study};
+use crate::error::{Error, InputError, Result};
+use crate::scenario::{Input, Inputs};
+use rayon::prelude::*;
+use std::cell::RefCell;
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// A part of a study: point k belongs to shard 1 + k modulo `count`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shard {
+    /// Which part, from 1.
+    pub index: u32,
+    /// How many parts there are.
+    pub count: u32,
+}
+
+/// Most parts of a study.
+const MOST_SHARDS: u32 = 100_000;
+
+impl Shard {
+    /// All of it.
+    pub const WHOLE: Shard = Shard { index: 1, count: 1 };
+
+    fn has(self, index: u64) -> bool {
+        index % u64::from(self.count) == u64::from(self.index - 1)
+    }
+
+    /// How many of the first `count` numbers it has.
+    fn share(self, count: u64) -> u64 {
+        let others = u64::from(self.index - 1);
+        count.saturating_sub(others).div_ceil(u64::from(self.count))
+    }
+}
+
+impl FromStr for Shard {
+    type Err = String;
+
+    fn from_str(text: &str) -> std::result::Result<Shard, String> {
+        let parts = text.split_once('/').and_then(|(index, count)| Some((index.parse().ok()?, count.parse().ok()?)));
+        match parts {
+            Some((index, count)) if (1..=count).contains(&index) && count <= MOST_SHARDS => Ok(Shard { index, count }),
+            _ => Err(format!("expected I/N with I from 1 to N and N up to {MOST_SHARDS}, such as 2/7")),
+        }
+    }
+}
+
+/// Hears how far a sweep is; called from several threads.
+pub trait Watch: Sync {
+    /// So many cases are to be looked at, beyond those said before.
+    fn more(&self, cases: u64);
+    /// One was looked at.
+    fn one(&self);
+}
+
+impl Watch for () {
+    fn more(&self, _cases: u64) {}
+    fn one(&self) {}
+}
+
+/// What a sweep did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Done {
+    /// Cases that were computed.
+    pub computed: u64,
+    /// Cases that the journals knew already.
+    pub known: u64,
+}
+
+/// Who answers what a search asks.
+pub trait Asker {
+    /// The rows of a case.
+    ///
+    /// # Errors
+    /// What ends the study.
+    fn ask(&self, case: &Case) -> Result<Vec<Row>>;
+
+    /// The rows of several cases, in their order.
+    ///
+    /// # Errors
+    /// What ends the study.
+    fn ask_all(&self, cases: &[Case]) -> Result<Vec<Vec<Row>>> {
+        cases.iter().map(|case| self.ask(case)).collect()
+    }
+}
+
+/// Computes what the journal does not know.
+struct Live<'a> {
+    study: &'a Study,
+    inputs: Inputs,
+    journal: &'a Journal,
+    computed: AtomicU64,
+}
+
+impl Live<'_> {
+    /// Makes sure that the journal knows the case. Whether it did.
+    fn know(&self, case: &Case) -> Result<bool> {
+        let id = case.id();
+        if self.journal.knows(&id) {
+            return Ok(true);
+        }
+        let (rows, inputs) = case.run(self.study, &self.inputs)?;
+        self.journal.add(&id, &inputs, &rows)?;
+        self.computed.fetch_add(1, Ordering::Relaxed);
+        Ok(false)
+    }
+}
+
+impl Asker for Live<'_> {
+    fn ask(&self, case: &Case) -> Result<Vec<Row>> {
+        self.know(case)?;
+        Ok(self.journal.get(&case.id())?.expect("it knows the case now").0)
+    }
+
+    fn ask_all(&self, cases: &[Case]) -> Result<Vec<Vec<Row>>> {
+        cases.par_iter().with_max_len(1).map(|case| self.ask(case)).collect()
+    }
+}
+
+/// Knows what the journal knows, and notes what was asked.
+struct Replay<'a> {
+    journal: &'a Journal,
+    asked: RefCell<Vec<Case>>,
+}
+
+impl Asker for Replay<'_> {
+    fn ask(&self, case: &Case) -> Result<Vec<Row>> {
+        self.asked.borrow_mut().push(case.clone());
+        self.journal.get(&case.id())?.map(|(rows, _)| rows).ok_or_else(|| missing(1))
+    }
+}
+
+fn missing(count: u64) -> Error {
+    let expected = "all points of the study; run `radialsim sweep` for the shards that are not complete";
+    InputError::expected(expected).found(format!("{count} or more missing")).into()
+}
+
+/// Computes the points of this shard, and what the searches ask for at its settings, into a journal in `folder`. What the journals there
+/// know is not computed again.
+///
+/// # Errors
+/// Those of [`Journal::open`] and [`Journal::add`]; metrics that rows do not have. Points that fail are rows.
+///
+/// # Panics
+/// Where the system starts no threads.
+pub fn sweep(study: &Study, folder: &Path, shard: Shard, jobs: usize, watch: &dyn Watch) -> Result<Done> {
+    let journal = Journal::open(folder, &study.digest, &study.spec.title, shard)?;
+    let live = Live { study, inputs: Inputs::default(), journal: &journal, computed: AtomicU64::new(0) };
+    let known = AtomicU64::new(0);
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(jobs).build().expect("threads can be started");
+    // What a search moves along an axis stays in one shard, so that no two shards compute the same point.
+    let moved = study.spec.searches.first().map(|search| search.settings(study)).transpose()?;
+    let owner = |point: u64| moved.as_ref().map_or(point, |settings| settings.index_of(point));
+    let count = study.grid.count();
+    watch.more(match &moved {
+        None => shard.share(count),
+        Some(settings) => shard.share(settings.count()) * (count / settings.count().max(1)),
+    });
+    pool.install(|| {
+        (0..count as usize).into_par_iter().with_max_len(1).try_for_each(|index| -> Result<()> {
+            let index = index as u64;
+            if !shard.has(owner(index)) {
+                return Ok(());
+            }
+            if live.know(&Case::of(&study.grid.at(index)))? {
+                known.fetch_add(1, Ordering::Relaxed);
+            }
+            watch.one();
+            Ok(())
+        })
+    })?;
+    for search in &study.spec.searches {
+        let settings = search.settings(study)?;
+        watch.more(shard.share(settings.count()));
+        pool.install(|| {
+            (0..settings.count() as usize).into_par_iter().with_max_len(1).try_for_each(|index| -> Result<()> {
+                let index = index as u64;
+                if shard.has(index) {
+                    search.answers(study, &settings.at(index), &live)?;
+                    watch.one();
+                }
+                Ok(())
+            })
+        })?;
+    }
+    Ok(Done { computed: live.computed.into_inner(), known: known.into_inner() })
+}
+
+/// Everything that the journals in these folders know about the study, in the order of its points. It is the same however the study was
+/// split and however often it was interrupted.
+///
+/// # Errors
+/// Those of [`Journal::read_only`], and points that nobody computed.
+pub fn merge<'a>(study: &'a Study, folders: &[PathBuf]) -> Result<Assembly<'a>> {
+    let journal = Journal::read_only(folders, &study.digest)?;
+    let count = study.grid.count();
+    let lacking = (0..count).filter(|&index| !journal.knows(&Case::of(&study.grid.at(index)).id())).count();
+    if lacking > 0 {
+        return Err(missing(lacking as u64));
+    }
+    let (mut searched, mut answers) = (Vec::new(), Vec::<Answer>::new());
+    let mut seen: HashSet<_> = HashSet::new();
+    for (place, search) in study.spec.searches.iter().enumerate() {
+        let settings = search.settings(study)?;
+        for index in 0..settings.count() {
+            let choices = settings.at(index);
+            let replay = Replay { journal: &journal, asked: RefCell::default() };
+            answers.extend(search.answers(study, &choices, &replay)?);
+            for case in replay.asked.into_inner() {
+                if seen.insert(case.id()) {
+                    searched.push((place, case));
+                }
+            }
+        }
+    }
+    Ok(Assembly::new(study, journal, searched, answers))
+}
+
+impl Input {
+    /// Kind, name and digest on one line.
+    pub fn words(&self) -> String {
+        format!("{} {} {}", self.kind, self.name, self.digest)
+    }
+}
