@@ -2,9 +2,9 @@
 
 use super::progress::Bar;
 use radialsim::error::{InputError, Result, shorten};
+use radialsim::report::closer::Closer;
 use radialsim::report::series::{self, Series};
 use radialsim::report::timeline::{self, Timeline};
-use radialsim::report::closer::Closer;
 use radialsim::report::{Staged, html, json, table};
 use radialsim::scenario::{self, Inputs, Outcome, Scenario};
 use radialsim::sim::{Fidelity, Setup};
@@ -130,7 +130,12 @@ impl Args {
 
     /// No two results go to one file.
     fn check_files(&self) -> Result<()> {
-        let files = [("--json", &self.json), ("--timeline", &self.timeline), ("--series", &self.series), ("--html", &self.html)];
+        let files = [
+            ("--json", &self.json),
+            ("--timeline", &self.timeline),
+            ("--series", &self.series),
+            ("--html", &self.html),
+        ];
         for (index, (key, file)) in files.iter().enumerate() {
             let same = |(_, other): &&(&str, &Option<PathBuf>)| file.is_some() && other == file;
             if let Some((other, _)) = files[..index].iter().find(same) {
@@ -148,7 +153,9 @@ impl Args {
         words.extend(self.settings.iter().map(|setting| format!("--set {}", super::quoted(setting))));
         words.extend(self.seed.map(|seed| format!("--seed {seed}")));
         words.extend(self.seeds.map(|seeds| format!("--seeds {seeds}")));
-        words.extend(self.html.iter().map(|path| format!("--html {}", super::quoted(&path.display().to_string()))));
+        words.extend(
+            self.html.iter().map(|path| format!("--html {}", super::quoted(&path.display().to_string()))),
+        );
         words.join(" ")
     }
 

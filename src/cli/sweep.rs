@@ -63,7 +63,11 @@ pub fn run(args: &Args) -> Result<()> {
         let bar = Bar::new(&study.spec.title, args.quiet);
         study::sweep(&study, &args.out, args.shard.unwrap_or(Shard::WHOLE), threads(args.jobs), &bar)?
     };
-    let remark = |text: &str| if !args.quiet { super::say(text) };
+    let remark = |text: &str| {
+        if !args.quiet {
+            super::say(text)
+        }
+    };
     remark(&format!("{} points computed, {} known from before", done.computed, done.known));
     if let Some(Shard { index, count }) = args.shard.filter(|shard| shard.count > 1) {
         remark(&format!("shard {index} of {count} is complete; `radialsim merge` writes the tables"));
@@ -109,7 +113,9 @@ fn write(assembly: &Assembly, out: &Path, plots: &PlotArgs, command: &str) -> Re
 
 #[cfg(feature = "png")]
 fn png(chart: &Chart) -> Result<Vec<u8>> {
-    chart.png().map_err(|said| InputError::expected(format!("a chart that can be drawn: {said}")).key("--png").into())
+    chart.png().map_err(|said| {
+        InputError::expected(format!("a chart that can be drawn: {said}")).key("--png").into()
+    })
 }
 
 #[cfg(not(feature = "png"))]

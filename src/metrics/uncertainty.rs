@@ -30,7 +30,9 @@ impl ErrorKind {
                 ErrorKind::Makespan
             }
             "ttft_s" | "e2e_s" | "queue_s" | "normalized_latency_s" => ErrorKind::AnyMix,
-            "energy_j" | "energy_per_output_token_j" | "energy_per_request_j" | "power_w" => ErrorKind::Energy,
+            "energy_j" | "energy_per_output_token_j" | "energy_per_request_j" | "power_w" => {
+                ErrorKind::Energy
+            }
             "memory_bytes" | "requests" | "prompt_tokens" | "output_tokens" | "work" => ErrorKind::Exact,
             _ => return None,
         })

@@ -30,7 +30,7 @@ use sheet::{Sheet, WIDTH};
 pub struct Chart {
     /// What it shows, in a few words.
     pub title: String,
-    /// One sentence with what there is to see: for those who do not see it, and below the title on paper.
+    /// One sentence with what there is to see: for those who do not see it, and below the title on paper; a page shows both itself.
     pub summary: String,
     /// The kind of picture and its data.
     pub body: Body,
@@ -202,7 +202,10 @@ impl Chart {
         let mut raw = String::new();
         let height = {
             let mut sheet = Sheet { canvas: canvas::Canvas::on(&mut raw), y: 6.0 };
-            sheet.title(&self.title, (ink == Ink::Paper).then_some(&self.summary));
+            // On a page both stand above the picture, as text.
+            if ink == Ink::Paper {
+                sheet.title(&self.title, &self.summary);
+            }
             match &self.body {
                 Body::Lines(body) => body.draw(&mut sheet),
                 Body::Scatter(body) => body.draw(&mut sheet),

@@ -40,13 +40,13 @@ pub(super) struct Axes<'s> {
 }
 
 impl Sheet<'_> {
-    /// The title, and the summary if it is to be seen.
-    pub fn title(&mut self, title: &str, summary: Option<&str>) {
+    /// The title and the summary.
+    pub fn title(&mut self, title: &str, summary: &str) {
         for line in balance(&long(title, 160), WIDTH - 2.0 * EDGE, TITLE * 1.06) {
             self.canvas.bold((EDGE, self.y + 13.0), &line, TITLE);
             self.y += 22.0;
         }
-        for line in balance(&long(summary.unwrap_or_default(), 400), WIDTH - 2.0 * EDGE, TICK) {
+        for line in balance(&long(summary, 400), WIDTH - 2.0 * EDGE, TICK) {
             self.canvas.text((EDGE, self.y + 10.0), &line, Anchor::Start, TICK, Paint::MUTED);
             self.y += 18.0;
         }

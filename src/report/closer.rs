@@ -1,8 +1,8 @@
 //! A closer look at one scenario, as sections of a page: where the saving went, memory and power over time, which layers its tokens
 //! visit and which follows which.
 
+use super::json;
 use super::series::Series;
-use super::{json, sheet};
 use crate::error::Result;
 use crate::page::{Block, Cell, Figure, Mark, Section, Table};
 use crate::plot::{Arcs, Axis, Bars, Body, Chart, HeatMap, Ink, Line, Lines, Panel, Point, Waterfall};
@@ -87,12 +87,18 @@ impl Closer {
                     Point { x: row.time_s, y, low: y, high: y }
                 })
                 .collect();
-            Panel { name: name.clone(), lines: vec![Line { name: label.to_owned(), points }], marks: Vec::new() }
+            Panel {
+                name: name.clone(),
+                lines: vec![Line { name: label.to_owned(), points }],
+                marks: Vec::new(),
+            }
         };
         let axis = |label: &str| Axis { label: label.to_owned(), log: false };
         Chart {
             title: title.into(),
-            summary: format!("The {label}, of each variant over the run with the first seed; means of equal intervals."),
+            summary: format!(
+                "The {label}, of each variant over the run with the first seed; means of equal intervals."
+            ),
             body: Body::Lines(Lines {
                 x: axis("time, s"),
                 y: axis(label),
@@ -110,7 +116,8 @@ impl Closer {
         };
         Chart {
             title: "Which layers tokens visit".into(),
-            summary: "Visits of each layer over tokens, for each variant: 1 where every token takes it once.".into(),
+            summary: "Visits of each layer over tokens, for each variant: 1 where every token takes it once."
+                .into(),
             body: Body::HeatMap(HeatMap {
                 x_label: "layer".into(),
                 unit: "visits a token".into(),
@@ -168,12 +175,19 @@ const STEPS: [(&str, &str); 8] = [
 fn bars(object: &serde_json::Map<String, Value>) -> Option<Bars> {
     let losses = object.get("losses_s")?;
     let dense = losses.get("dense")?.as_f64().filter(|dense| *dense > 0.0)?;
-    let percent = |key: &str| losses.get(key).and_then(Value::as_f64).unwrap_or(0.0) * 100.0 / dense;
+    // To a hundredth of a percent: a launch more or less is nothing to see.
+    let percent = |key: &str| {
+        let part = losses.get(key).and_then(Value::as_f64).unwrap_or(0.0) / dense;
+        (part * 1e4).round() / 1e2
+    };
     let steps = STEPS.iter().map(|(key, name)| ((*name).to_owned(), -percent(key)));
     let all = std::iter::once(("ideal saving".to_owned(), percent("saving")))
         .chain(steps)
         .chain([("left".to_owned(), percent("left"))]);
-    Some(Bars { name: object.get("name")?.as_str()?.to_owned(), bars: all.collect() })
+    let bars: Vec<(String, f64)> = all.collect();
+    // Nothing went anywhere where nothing was to be saved.
+    let moves = bars.iter().any(|(_, percent)| *percent != 0.0);
+    moves.then_some(Bars { name: object.get("name")?.as_str()?.to_owned(), bars })
 }
 
 /// A chart as a figure of a page.
@@ -194,7 +208,8 @@ const MOST_NUMBERS: usize = 500;
 /// What nobody measured, and what was read.
 pub fn foot(assumed: &[Note], inputs: &[crate::scenario::Input]) -> Vec<Section> {
     let cells = |texts: [&str; 3]| texts.map(Cell::text).to_vec();
-    let assumed: Vec<Vec<Cell>> = assumed.iter().map(|note| cells([&note.key, &note.value, &note.why])).collect();
+    let assumed: Vec<Vec<Cell>> =
+        assumed.iter().map(|note| cells([&note.key, &note.value, &note.why])).collect();
     let inputs: Vec<Vec<Cell>> =
         inputs.iter().map(|input| cells([&input.kind, &input.name, &input.digest])).collect();
     let table = |caption: &str, header: [&str; 3], rows: Vec<Vec<Cell>>| {
@@ -225,13 +240,6 @@ pub fn foot(assumed: &[Note], inputs: &[crate::scenario::Input]) -> Vec<Section>
     ]
 }
 
-/// A number with four digits, as cells show it.
-pub fn number(value: f64) -> String {
-    let shown = sheet::digits(value, 4);
-    // Beyond what reads well in full.
-    if value != 0.0 && !(1e-6..1e9).contains(&value.abs()) { format!("{value:.3e}") } else { shown }
-}
-
 /// A cell with a gain in percent, marked by its sign where it is more than its error.
 pub fn gain(percent: f64, is_sure: bool) -> Cell {
     let mark = match (is_sure, percent > 0.0) {
@@ -239,5 +247,7 @@ pub fn gain(percent: f64, is_sure: bool) -> Cell {
         (true, true) => Mark::Good,
         (true, false) => Mark::Bad,
     };
-    Cell::number(format!("{percent:+.1}\u{a0}%")).mark(mark)
+    // No sign before a zero.
+    let shown = format!("{percent:+.1}\u{a0}%");
+    Cell::number(if shown.starts_with("-0.0") { "0.0\u{a0}%".into() } else { shown }).mark(mark)
 }

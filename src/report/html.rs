@@ -1,7 +1,8 @@
 //! `simulate --html`: one scenario as a page.
 
-use super::closer::{Charts, Closer, foot, gain, number};
+use super::closer::{Charts, Closer, foot, gain};
 use super::json;
+use super::quantity::Quantity;
 use crate::metrics::Verdict;
 use crate::page::{Block, Cell, Page, Section, Table};
 use crate::scenario::{Input, Scenario};
@@ -25,19 +26,26 @@ pub fn page(scenario: &Scenario, closer: &Closer, inputs: &[Input], commands: &s
     let lead = "Savings are against the first variant; passes that would have run dense are what the ideal is held against.";
     sections.push(closer.section("Why", lead, &mut Charts::new()));
     sections.extend(foot(&outcome.assumed, inputs));
-    sections.push(Section { title: "To make this page again".into(), blocks: vec![Block::Code(commands.into())] });
-    Page { title: outcome.title.clone(), lead: "What each variant costs in time, memory and energy, and why.".into(), sections }
+    sections.push(Section {
+        title: "To make this page again".into(),
+        blocks: vec![Block::Code(commands.into())],
+    });
+    Page {
+        title: outcome.title.clone(),
+        lead: "What each variant costs in time, memory and energy, and why.".into(),
+        sections,
+    }
 }
 
-/// Columns: key, and what the page calls it.
-const COLUMNS: [(&str, &str); 7] = [
-    ("work.mean_depth", "mean depth"),
-    ("pass_time_s", "pass time, s"),
-    ("output_tokens_per_s", "tokens/s"),
-    ("ttft_s.p99", "TTFT p99, s"),
-    ("tpot_s.p99", "TPOT p99, s"),
-    ("energy_per_output_token_j", "J/token"),
-    ("memory_bytes.total_peak", "peak memory, B"),
+/// The metrics of the table, by their keys.
+const COLUMNS: [&str; 7] = [
+    "work.mean_depth",
+    "pass_time_s",
+    "output_tokens_per_s",
+    "ttft_s.p99",
+    "tpot_s.p99",
+    "energy_per_output_token_j",
+    "memory_bytes.total_peak",
 ];
 
 fn table(objects: &[Map<String, Value>]) -> Table {
@@ -48,17 +56,20 @@ fn table(objects: &[Map<String, Value>]) -> Table {
     };
     let row = |object: &Map<String, Value>| {
         let name = object.get("name").and_then(Value::as_str).unwrap_or_default();
-        let numbers = COLUMNS.map(|(path, _)| Cell::number(value(object, path).map_or("-".into(), number)));
+        let shown =
+            |path: &str| value(object, path).map_or("-".into(), |value| Quantity::of(path).number(value));
+        let numbers = COLUMNS.map(|path| Cell::number(shown(path)));
         let saved = value(object, "error.against_first.saved_percent");
         let verdict = object.get("error").and_then(|error| error.get("against_first")?.get("verdict"));
-        let is_sure = [Verdict::Yes, Verdict::IfShared].iter().any(|sure| verdict == Some(&serde_json::json!(sure)));
+        let is_sure =
+            [Verdict::Yes, Verdict::IfShared].iter().any(|sure| verdict == Some(&serde_json::json!(sure)));
         let saved = saved.map_or(Cell::text("-"), |saved| gain(saved, is_sure));
         std::iter::once(Cell::text(name)).chain(numbers).chain([saved]).collect()
     };
-    let names = COLUMNS.iter().map(|(_, name)| *name);
+    let names = COLUMNS.map(|path| Quantity::of(path).label());
     Table {
         caption: "Variants".into(),
-        header: ["variant"].into_iter().chain(names).chain(["time saved"]).map(str::to_owned).collect(),
+        header: ["variant".to_owned()].into_iter().chain(names).chain(["time saved".to_owned()]).collect(),
         rows: objects.iter().map(row).collect(),
         left_out: 0,
     }

@@ -4,9 +4,10 @@ use super::errors;
 use super::table::{SOURCES, left};
 use crate::cost::Bound;
 use crate::lower::Cause;
-use crate::metrics::{Interval, Losses, Tally};
+use crate::metrics::{ErrorBar, ErrorKind, Figure, Interval, Losses, Tally};
 use crate::scenario::{LEVEL, Note, Outcome, Run, VariantOutcome};
 use crate::units::PS_PER_S;
+use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use std::collections::HashSet;
 
@@ -90,6 +91,7 @@ fn variant(scenario: &str, variant: &VariantOutcome) -> Map<String, Value> {
     if runs.len() > 1 {
         object.insert("confidence".into(), confidence(&runs));
     }
+    object.insert("interval".into(), intervals(&runs, &object["error"]));
     let losses = object.get("losses_s").is_some_and(Value::is_object);
     let mut all = object.iter().filter(|(key, _)| losses || *key != "losses_s");
     assert!(all.all(|(_, value)| finite(value)), "every number of {name} is finite");
@@ -135,6 +137,33 @@ fn confidence(runs: &[Value]) -> Value {
         let Some(Interval { mean, half_width }) = Interval::of(&values, LEVEL) else { continue };
         let place = path.split('/').skip(1).fold(&mut object, |place, key| &mut place[key]);
         *place = json!({ "mean": mean, "half_width": half_width });
+    }
+    object
+}
+
+/// For each of those numbers, where something is known about its error: the ends of the interval that joins seeds and prices, and the half
+/// widths that it is made of.
+fn intervals(runs: &[Value], error: &Value) -> Value {
+    let bar = ErrorBar::deserialize(error).unwrap_or_default();
+    let mut object = json!({});
+    for path in CONFIDENT {
+        let values: Vec<f64> = runs.iter().filter_map(|run| run.pointer(path)?.as_f64()).collect();
+        if values.len() < runs.len() {
+            continue;
+        }
+        let metric = path[1..].replace('/', ".");
+        let figure = Figure::new(&values, ErrorKind::of(&metric), &bar, LEVEL);
+        if figure.seeds.is_none() && figure.model.is_none() {
+            continue;
+        }
+        let mut entry = json!({ "low": figure.low(), "high": figure.high() });
+        for (key, part) in [("seeds", figure.seeds), ("model", figure.model)] {
+            if let Some(half_width) = part {
+                entry[key] = json!(half_width);
+            }
+        }
+        let place = path.split('/').skip(1).fold(&mut object, |place, key| &mut place[key]);
+        *place = entry;
     }
     object
 }

@@ -11,6 +11,7 @@ pub mod html;
 pub mod inspect;
 pub mod json;
 mod metered;
+pub mod quantity;
 #[cfg(feature = "gpu")]
 pub mod residuals;
 pub mod series;

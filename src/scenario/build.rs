@@ -144,7 +144,10 @@ impl Scenario {
             file.as_ref().map(|file| path(&file.path)),
         ];
         let is_used = |input: &Input| {
-            KINDS.iter().zip(&names).any(|(kind, name)| *kind == input.kind && name.as_ref() == Some(&input.name))
+            KINDS
+                .iter()
+                .zip(&names)
+                .any(|(kind, name)| *kind == input.kind && name.as_ref() == Some(&input.name))
         };
         inputs.read().into_iter().filter(is_used).collect()
     }

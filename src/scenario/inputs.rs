@@ -83,12 +83,11 @@ impl Inputs {
     pub fn read(&self) -> Vec<Input> {
         fn of<T>(kind: &str, kept: &Kept<T>) -> Vec<Input> {
             let kept = kept.lock().expect("no thread dies with it");
-            let input =
-                |(name, (_, digest)): (&String, &(Arc<T>, String))| Input {
-                    kind: kind.to_owned(),
-                    name: name.clone(),
-                    digest: digest.clone(),
-                };
+            let input = |(name, (_, digest)): (&String, &(Arc<T>, String))| Input {
+                kind: kind.to_owned(),
+                name: name.clone(),
+                digest: digest.clone(),
+            };
             kept.iter().map(input).collect()
         }
         let [hardware, models, traces, requests] = KINDS;

@@ -13,8 +13,8 @@ pub struct Answer {
     pub variant: String,
     /// What moved: the name of an axis, or a key.
     pub moved: String,
-    /// The metric.
-    pub metric: String,
+    /// What it is about, the same at every setting: the metric and what it is held against, or what must hold.
+    pub about: String,
     /// The finding: a value of what moved, or an elasticity. None where there is none.
     pub value: Option<f64>,
     /// Lower end of what is known about it.

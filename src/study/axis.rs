@@ -175,18 +175,26 @@ impl Leaf {
                 let fits = |bound: &f64| bound.is_finite() && *bound >= least;
                 if !fits(from) || !fits(to) || from == to {
                     let above = if log { " above 0" } else { "" };
-                    return Err(bad(format!("{from} to {to}"), &format!("two different finite numbers{above}")).into());
+                    return Err(bad(
+                        format!("{from} to {to}"),
+                        &format!("two different finite numbers{above}"),
+                    )
+                    .into());
                 }
                 match *count {
                     None => Spread::Between { from: *from, to: *to, log, whole: *whole },
                     Some(count @ 2..=MOST_VALUES) => {
-                        let at = |index| number_at(*from, *to, f64::from(index) / f64::from(count - 1), log, *whole);
+                        let at = |index| {
+                            number_at(*from, *to, f64::from(index) / f64::from(count - 1), log, *whole)
+                        };
                         let mut values: Vec<(Value, String)> =
                             (0..count).map(at).map(|value| (value.clone(), plain(&value))).collect();
                         values.dedup();
                         Spread::Listed { values, log }
                     }
-                    Some(count) => return Err(bad(format!("count {count}"), "a count from 2 to 1000000").into()),
+                    Some(count) => {
+                        return Err(bad(format!("count {count}"), "a count from 2 to 1000000").into());
+                    }
                 }
             }
             Axis::Zip(_) | Axis::Product(_) | Axis::Random { .. } | Axis::Sobol { .. } => return Ok(None),
@@ -252,9 +260,13 @@ impl Leaf {
     }
 }
 
-/// A text as it is, everything else as JSON.
+/// A text as it is, a number without a needless `.0`, everything else as JSON.
 fn plain(value: &Value) -> String {
-    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+    match (value.as_str(), value.as_f64()) {
+        (Some(text), _) => text.to_owned(),
+        (None, Some(number)) if value.is_f64() => number.to_string(),
+        (None, _) => value.to_string(),
+    }
 }
 
 /// The number this share of the way from `from` to `to`; the ends are exact, what lies between has 12 digits.

@@ -100,7 +100,8 @@ enum Failed {
 }
 
 fn failed(scenario: &Scenario, only: Option<usize>, error: &Error) -> Vec<Row> {
-    let rows = scenario.variants.iter().enumerate().filter(|(place, _)| only.is_none_or(|only| only == *place));
+    let rows =
+        scenario.variants.iter().enumerate().filter(|(place, _)| only.is_none_or(|only| only == *place));
     rows.map(|(_, variant)| Row::failed(&variant.name, &error.to_string())).collect()
 }
 
@@ -118,6 +119,7 @@ fn rows(study: &Study, scenario: &Scenario, outcome: &Outcome) -> Result<Vec<Row
         if let Some(name) = object.shift_remove("name") {
             object.shift_insert(0, "variant".into(), name);
         }
+        keep_intervals(&mut object, &study.metrics());
         let names = [scenario.hardware.as_str(), &variant.hardware];
         let price = study.spec.prices.iter().find(|price| names.contains(&price.hardware.as_str()));
         let per_million = |run: &Value| Some(price?.per_million(run["output_tokens_per_s"].as_f64()?));
@@ -146,14 +148,28 @@ fn rows(study: &Study, scenario: &Scenario, outcome: &Outcome) -> Result<Vec<Row
     }
     for objective in &study.spec.objectives {
         let (metric, less) = (objective.metric(), objective.less_is_better());
-        let gains: Vec<Value> =
-            rows.iter().map(|row| row.gain(&rows[0], metric, less).map_or(Value::Null, |gain| json!(gain))).collect();
+        let gains: Vec<Value> = rows
+            .iter()
+            .map(|row| row.gain(&rows[0], metric, less).map_or(Value::Null, |gain| json!(gain)))
+            .collect();
         for (row, gain) in rows.iter_mut().zip(gains).skip(1) {
             let place = row.0.entry("gain").or_insert_with(|| json!({}));
             place[metric] = gain;
         }
     }
     Ok(rows)
+}
+
+/// Keeps the intervals of these metrics alone: those of the others follow from the errors and confidences that stand beside them.
+fn keep_intervals(object: &mut Map<String, Value>, metrics: &[String]) {
+    let Some(all) = object.shift_remove("interval") else { return };
+    let mut kept = json!({});
+    for metric in metrics {
+        if let Some(interval) = all.pointer(&format!("/{}", metric.replace('.', "/"))) {
+            kept[metric] = interval.clone();
+        }
+    }
+    object.insert("interval".into(), kept);
 }
 
 /// A metric that the study names and the simulator does not.

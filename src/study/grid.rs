@@ -101,7 +101,9 @@ impl Grid {
             Node::Leaf(leaf) => Some(leaf.name.clone()),
             _ => None,
         };
-        if let Some(lost) = names.iter().find(|name| !self.axes.iter().any(|node| alone(node).as_deref() == Some(**name))) {
+        if let Some(lost) =
+            names.iter().find(|name| !self.axes.iter().any(|node| alone(node).as_deref() == Some(**name)))
+        {
             let known: Vec<String> = self.axes.iter().filter_map(alone).collect();
             let expected = format!("an axis that stands for itself: one of {}", known.join(", "));
             return Err(InputError::expected(expected).key("axis").found(lost).into());
@@ -195,7 +197,9 @@ impl Node {
                 let nodes = nodes(axes)?;
                 let counts: Vec<u64> = nodes.iter().map(Node::count).collect();
                 if counts.is_empty() || counts.iter().any(|count| *count != counts[0]) {
-                    return Err(bad("Zip", format!("{counts:?} values"), "axes of equally many values").into());
+                    return Err(
+                        bad("Zip", format!("{counts:?} values"), "axes of equally many values").into()
+                    );
                 }
                 Node::Zip(nodes)
             }
@@ -206,7 +210,9 @@ impl Node {
             }
             Axis::Random { count, seed, over } => Node::Sample(Sample::new(*count, *seed, false, over)?),
             Axis::Sobol { count, seed, over } => Node::Sample(Sample::new(*count, *seed, true, over)?),
-            Axis::Values { .. } | Axis::Range { .. } | Axis::LogRange { .. } => unreachable!("these are leaves"),
+            Axis::Values { .. } | Axis::Range { .. } | Axis::LogRange { .. } => {
+                unreachable!("these are leaves")
+            }
         })
     }
 
@@ -249,9 +255,9 @@ impl Sample {
                 Axis::Zip(axes) => axes.iter().map(Leaf::new).collect::<Result<Option<Vec<_>>>>()?,
                 axis => Leaf::new(axis)?.map(|leaf| vec![leaf]),
             };
-            let leaves = leaves.filter(|leaves| !leaves.is_empty()).ok_or_else(|| {
-                bad(name, "another", "Values, Range, LogRange, or a Zip of these")
-            })?;
+            let leaves = leaves
+                .filter(|leaves| !leaves.is_empty())
+                .ok_or_else(|| bad(name, "another", "Values, Range, LogRange, or a Zip of these"))?;
             if leaves.iter().any(|leaf| leaf.count() != leaves[0].count()) {
                 return Err(bad("Zip", "axes of different sizes", "axes of equally many values").into());
             }

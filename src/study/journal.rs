@@ -133,9 +133,8 @@ impl Journal {
             file.seek(SeekFrom::Start(offset)).map_err(Error::io(path, "read"))?;
             file.read_exact(&mut text).map_err(Error::io(path, "read"))?;
         }
-        let entry: Entry = serde_json::from_slice(&text).map_err(|error| {
-            InputError::expected("the line that was there").found(error).file(path)
-        })?;
+        let entry: Entry = serde_json::from_slice(&text)
+            .map_err(|error| InputError::expected("the line that was there").found(error).file(path))?;
         Ok(Some((entry.rows, entry.inputs)))
     }
 
@@ -193,7 +192,12 @@ fn others(folder: &Path) -> Result<Vec<PathBuf>> {
 }
 
 /// Reads another journal; its torn end, where there is one, may be about to be written.
-fn add(path: PathBuf, digest: &str, known: &mut Known, files: &mut Vec<(PathBuf, Mutex<File>)>) -> Result<()> {
+fn add(
+    path: PathBuf,
+    digest: &str,
+    known: &mut Known,
+    files: &mut Vec<(PathBuf, Mutex<File>)>,
+) -> Result<()> {
     let mut file = File::open(&path).map_err(Error::io(&path, "open"))?;
     read(&path, &mut file, files.len(), digest, known)?;
     files.push((path, Mutex::new(file)));
@@ -211,7 +215,9 @@ fn read(path: &Path, file: &mut File, index: usize, digest: &str, known: &mut Kn
             return Ok(offset);
         }
         if offset == 0 {
-            let Ok(found) = serde_json::from_slice::<Head>(&line) else { return not_ours(path, "another file") };
+            let Ok(found) = serde_json::from_slice::<Head>(&line) else {
+                return not_ours(path, "another file");
+            };
             if found.study != digest || found.version != VERSION {
                 return not_ours(path, &format!("one of the study {} by {}", found.title, found.version));
             }
@@ -227,7 +233,8 @@ fn read(path: &Path, file: &mut File, index: usize, digest: &str, known: &mut Kn
 }
 
 fn not_ours(path: &Path, found: &str) -> Result<u64> {
-    let expected = "a journal of this study as it is now, by this program; use another folder, or delete the file";
+    let expected =
+        "a journal of this study as it is now, by this program; use another folder, or delete the file";
     Err(InputError::expected(expected).found(found).file(path).into())
 }
 

@@ -162,7 +162,10 @@ impl Price {
         let Price { hardware, usd_per_hour, source } = self;
         let key = format!("prices, {hardware}");
         if !(usd_per_hour.is_finite() && *usd_per_hour >= 0.0) {
-            return Err(InputError::expected("a finite price of at least 0").key(key).found(usd_per_hour).into());
+            return Err(InputError::expected("a finite price of at least 0")
+                .key(key)
+                .found(usd_per_hour)
+                .into());
         }
         if source.trim().is_empty() {
             return Err(InputError::expected("a source: who says so").key(key).found("none").into());

@@ -45,9 +45,12 @@ impl FromStr for Shard {
     type Err = String;
 
     fn from_str(text: &str) -> std::result::Result<Shard, String> {
-        let parts = text.split_once('/').and_then(|(index, count)| Some((index.parse().ok()?, count.parse().ok()?)));
+        let parts =
+            text.split_once('/').and_then(|(index, count)| Some((index.parse().ok()?, count.parse().ok()?)));
         match parts {
-            Some((index, count)) if (1..=count).contains(&index) && count <= MOST_SHARDS => Ok(Shard { index, count }),
+            Some((index, count)) if (1..=count).contains(&index) && count <= MOST_SHARDS => {
+                Ok(Shard { index, count })
+            }
             _ => Err(format!("expected I/N with I from 1 to N and N up to {MOST_SHARDS}, such as 2/7")),
         }
     }
@@ -181,14 +184,16 @@ pub fn sweep(study: &Study, folder: &Path, shard: Shard, jobs: usize, watch: &dy
         let settings = search.settings(study)?;
         watch.more(shard.share(settings.count()));
         pool.install(|| {
-            (0..settings.count() as usize).into_par_iter().with_max_len(1).try_for_each(|index| -> Result<()> {
-                let index = index as u64;
-                if shard.has(index) {
-                    search.answers(study, &settings.at(index), &live)?;
-                    watch.one();
-                }
-                Ok(())
-            })
+            (0..settings.count() as usize).into_par_iter().with_max_len(1).try_for_each(
+                |index| -> Result<()> {
+                    let index = index as u64;
+                    if shard.has(index) {
+                        search.answers(study, &settings.at(index), &live)?;
+                        watch.one();
+                    }
+                    Ok(())
+                },
+            )
         })?;
     }
     Ok(Done { computed: live.computed.into_inner(), known: known.into_inner() })

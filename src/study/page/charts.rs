@@ -1,8 +1,10 @@
 //! The pictures that a study asks for, from its rows.
 
+use super::findings::capital;
 use super::seen::{Seen, Table};
 use crate::metrics::{Figure, Gain};
 use crate::plot::{Axis, Body, Chart, Corner, Group, Line, Lines, Panel, Point, Scatter};
+use crate::report::quantity::Quantity;
 use crate::study::{Assembly, Objective, Plot, Study};
 
 /// From this ratio of the largest to the smallest value on, an axis is logarithmic.
@@ -42,23 +44,31 @@ pub fn chart(assembly: &Assembly, seen: &Table, plot: &Plot) -> Option<Chart> {
     match plot {
         Plot::Lines { x, y, .. } if study.grid.is_sampled(x) => {
             let (axis, metric) = (axis_place(study, x)?, place(y)?);
-            let points = |seen: &Seen| Some((seen.at[axis].1?, seen.figures[metric]?.value));
-            Some(cloud(study, seen, x, y, points))
+            let quantity = Quantity::of(y);
+            let points =
+                |seen: &Seen| Some((seen.at[axis].1?, seen.figures[metric]?.value * quantity.factor));
+            Some(cloud(study, seen, x, &quantity, points))
         }
         Plot::Lines { x, y, log_y } => {
             let metric = place(y)?;
-            let of = |seen: &Seen| seen.figures[metric].map(|figure| interval(&figure));
-            let summary = format!("{y} of each variant against {x}. Bands: confidence over seeds and the error of the kernels.");
-            lines(assembly, seen, x, (y.clone(), *log_y), (format!("{y} against {x}"), summary), &of)
+            let quantity = Quantity::of(y);
+            let of = |seen: &Seen| seen.figures[metric].map(|figure| interval(&figure, quantity.factor));
+            let name = &quantity.name;
+            let title = capital(&format!("{name} against {x}"));
+            let summary = capital(&format!(
+                "{name} of each variant against {x}. Bands join the confidence over the seeds and the error of the kernels."
+            ));
+            lines(assembly, seen, x, (quantity.label(), *log_y), (title, summary), &of)
         }
         Plot::Gain { x, of } => {
             let first = &study.base.variants.first()?.name;
             let objective = study.spec.objectives.iter().position(|objective| objective == of)?;
             let gain = |seen: &Seen| seen.gains[objective].map(|gain| band(&gain));
-            let metric = of.metric();
+            let metric = Quantity::of(of.metric()).name;
             let title = format!("Gain in {metric} over {first}");
-            let summary =
-                format!("By how many percent each variant is better than {first} in {metric}, against {x}; below 0 it is worse.");
+            let summary = format!(
+                "By how many percent each variant is better than {first} in {metric}, against {x}; below 0 it is worse."
+            );
             lines(assembly, seen, x, (format!("gain in {metric}, %"), false), (title, summary), &gain)
         }
         Plot::Pareto { x, y, by } => {
@@ -72,8 +82,8 @@ fn axis_place(study: &Study, name: &str) -> Option<usize> {
 }
 
 /// A figure as a value with its ends.
-fn interval(figure: &Figure) -> (f64, f64, f64) {
-    (figure.value, figure.low(), figure.high())
+fn interval(figure: &Figure, factor: f64) -> (f64, f64, f64) {
+    (figure.value * factor, figure.low() * factor, figure.high() * factor)
 }
 
 /// A gain with its error over the seeds and of kernels that err alike.
@@ -96,7 +106,9 @@ fn lines(
     let axis = axis_place(study, x)?;
     let together = study.grid.together(x);
     let others: Vec<usize> = (0..leaves.len())
-        .filter(|place| !together.contains(&leaves[*place].name.as_str()) && leaves[*place].count() != Some(1))
+        .filter(|place| {
+            !together.contains(&leaves[*place].name.as_str()) && leaves[*place].count() != Some(1)
+        })
         .collect();
     let mut panels: Vec<(Vec<String>, Panel)> = Vec::new();
     for row in seen.rows.iter().filter(|row| row.on_grid) {
@@ -105,7 +117,11 @@ fn lines(
         let panel = match panels.iter_mut().position(|(known, _)| *known == key) {
             Some(place) => &mut panels[place].1,
             None => {
-                let name = key.join(", ");
+                let named = others.iter().zip(&key).map(|(place, label)| match label.parse::<f64>() {
+                    Ok(_) => format!("{} {label}", leaves[*place].name),
+                    Err(_) => label.clone(),
+                });
+                let name = named.collect::<Vec<_>>().join(", ");
                 panels.push((key, Panel { name, lines: Vec::new(), marks: Vec::new() }));
                 &mut panels.last_mut()?.1
             }
@@ -128,42 +144,67 @@ fn lines(
     }
     let all = panels.iter().flat_map(|panel| &panel.lines).flat_map(|line| &line.points).map(|point| point.x);
     let log = leaves[axis].is_log() || is_wide(all);
-    let body = Lines { x: Axis { label: x.to_owned(), log }, y: Axis { label: y, log: log_y }, panels, steps: false };
+    let body = Lines {
+        x: Axis { label: x.to_owned(), log },
+        y: Axis { label: y, log: log_y },
+        panels,
+        steps: false,
+    };
     Some(Chart { title, summary, body: Body::Lines(body) })
 }
 
 /// Whether values spread over so much that equal ratios should be equally far apart.
 fn is_wide(values: impl Iterator<Item = f64>) -> bool {
-    let (low, high) = values.fold((f64::MAX, f64::MIN), |(low, high), value| (low.min(value), high.max(value)));
+    let (low, high) =
+        values.fold((f64::MAX, f64::MIN), |(low, high), value| (low.min(value), high.max(value)));
     low > 0.0 && high / low >= WIDE
 }
 
 /// Points of samples: an axis against a metric.
-fn cloud(study: &Study, seen: &Table, x: &str, y: &str, of: impl Fn(&Seen) -> Option<(f64, f64)>) -> Chart {
+fn cloud(
+    study: &Study,
+    seen: &Table,
+    x: &str,
+    y: &Quantity,
+    of: impl Fn(&Seen) -> Option<(f64, f64)>,
+) -> Chart {
     let group = |variant: &crate::scenario::Variant| Group {
         name: variant.name.clone(),
         points: seen
             .rows
             .iter()
             .filter(|row| row.on_grid && row.variant == variant.name)
-            .filter_map(|row| of(row).map(|(x, y)| (x, y, words(row))))
+            .filter_map(|row| of(row).map(|(x, y)| (x, y, words(row, None))))
             .collect(),
     };
     let groups: Vec<Group> = study.base.variants.iter().map(group).collect();
     let (xs, ys): (Vec<f64>, Vec<f64>) =
         groups.iter().flat_map(|group| &group.points).map(|(x, y, _)| (*x, *y)).unzip();
-    let axis = |label: &str, values: Vec<f64>| Axis { label: label.to_owned(), log: is_wide(values.into_iter()) };
+    let axis =
+        |label: &str, values: Vec<f64>| Axis { label: label.to_owned(), log: is_wide(values.into_iter()) };
     Chart {
-        title: format!("{y} against {x}"),
-        summary: format!("{y} of every sampled point against its {x}."),
-        body: Body::Scatter(Scatter { x: axis(x, xs), y: axis(y, ys), groups, front: Vec::new(), corner: None }),
+        title: capital(&format!("{} against {x}", y.name)),
+        summary: capital(&format!("{} of every sampled point against its {x}.", y.name)),
+        body: Body::Scatter(Scatter {
+            x: axis(x, xs),
+            y: axis(&y.label(), ys),
+            groups,
+            front: Vec::new(),
+            corner: None,
+        }),
     }
 }
 
-/// What a point is called.
-fn words(row: &Seen) -> String {
-    let at = row.at.iter().map(|(label, _)| label.as_str());
-    std::iter::once(row.variant.as_str()).chain(at).collect::<Vec<_>>().join(", ")
+/// What a point is called, beside the name of its group: a variant, or a value of the axis at this place.
+fn words(row: &Seen, grouped_by: Option<usize>) -> String {
+    let at = row
+        .at
+        .iter()
+        .enumerate()
+        .filter(|(place, _)| Some(*place) != grouped_by)
+        .map(|(_, (label, _))| label.as_str());
+    let variant = grouped_by.map(|_| row.variant.as_str());
+    at.chain(variant).collect::<Vec<_>>().join(", ")
 }
 
 fn pareto(
@@ -174,6 +215,7 @@ fn pareto(
     by: &str,
 ) -> Option<Chart> {
     let axis = axis_place(study, by);
+    let (across, up) = (Quantity::of(x.metric()), Quantity::of(y.metric()));
     let mut groups: Vec<Group> = Vec::new();
     let mut all: Vec<(f64, f64)> = Vec::new();
     for row in seen.rows.iter().filter(|row| row.on_grid && row.feasible) {
@@ -186,8 +228,9 @@ fn pareto(
                 groups.last_mut()?
             }
         };
-        group.points.push((at.value, to.value, words(row)));
-        all.push((at.value, to.value));
+        let point = (at.value * across.factor, to.value * up.factor);
+        group.points.push((point.0, point.1, words(row, axis)));
+        all.push(point);
     }
     if all.is_empty() {
         return None;
@@ -198,18 +241,20 @@ fn pareto(
         (false, true) => Corner::LowerRight,
         (false, false) => Corner::UpperRight,
     };
-    let axis = |objective: &Objective, values: Vec<f64>| Axis {
-        label: objective.metric().to_owned(),
+    let axis = |quantity: &Quantity, values: Vec<f64>| Axis {
+        label: quantity.label(),
         log: is_wide(values.into_iter()),
     };
     let (xs, ys): (Vec<f64>, Vec<f64>) = all.iter().copied().unzip();
     Some(Chart {
-        title: format!("{} against {}, by {by}", y.metric(), x.metric()),
-        summary: "Every point that holds what must hold; the line joins those that no other point beats in both.".into(),
+        title: capital(&format!("{} against {}, by {by}", up.name, across.name)),
+        summary:
+            "Every point that holds what must hold; the line joins those that no other point beats in both."
+                .into(),
         body: Body::Scatter(Scatter {
             front: front(&all, x, y),
-            x: axis(x, xs),
-            y: axis(y, ys),
+            x: axis(&across, xs),
+            y: axis(&up, ys),
             groups,
             corner: Some(corner),
         }),
@@ -219,7 +264,9 @@ fn pareto(
 /// The points that no other one beats in one objective without losing in the other, by the first.
 pub fn front(points: &[(f64, f64)], x: &Objective, y: &Objective) -> Vec<(f64, f64)> {
     let mut sorted = points.to_vec();
-    let order = |objective: &Objective, a: f64, b: f64| if objective.less_is_better() { a.total_cmp(&b) } else { b.total_cmp(&a) };
+    let order = |objective: &Objective, a: f64, b: f64| {
+        if objective.less_is_better() { a.total_cmp(&b) } else { b.total_cmp(&a) }
+    };
     sorted.sort_by(|a, b| order(x, a.0, b.0).then(order(y, a.1, b.1)));
     let mut front: Vec<(f64, f64)> = Vec::new();
     for point in sorted {

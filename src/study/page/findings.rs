@@ -3,7 +3,8 @@
 use super::seen::{Seen, Table as SeenTable};
 use crate::page::{Block, Cell, Section, Table};
 use crate::plot::{Body, Chart, Tornado};
-use crate::report::closer::{figure, number};
+use crate::report::closer::figure;
+use crate::report::quantity::{Quantity, number};
 use crate::study::{Answer, Assembly, Objective, Study};
 
 /// Sentences of searches at the head of a page, at most; the tables have all.
@@ -22,19 +23,55 @@ pub fn sentences(assembly: &Assembly, seen: &SeenTable) -> Vec<String> {
         .enumerate()
         .map(|(place, objective)| best(study, seen, place, objective))
         .collect();
-    let told: Vec<&Answer> = assembly.answers.iter().filter(|answer| answer.kind != "elasticity").collect();
-    for answer in told.iter().take(MOST_SENTENCES) {
-        let Answer { kind, at, variant, moved, words, .. } = answer;
-        let at = if at.is_empty() { String::new() } else { format!(" ({at})") };
-        sentences.push(format!("{}{at}, {moved}: {variant} {words}.", capital(kind)));
+    let told = assembly.answers.iter().filter(|answer| answer.kind != "elasticity");
+    // Under each head what was found, and at which settings.
+    let mut groups: Vec<(String, Vec<(&str, Vec<&str>)>)> = Vec::new();
+    for Answer { kind, at, variant, moved, about, words, .. } in told {
+        let head = format!("{} of {variant} in {}, by {moved}", capital(kind), named(about));
+        let place = groups.iter().position(|(known, _)| *known == head).unwrap_or_else(|| {
+            groups.push((head, Vec::new()));
+            groups.len() - 1
+        });
+        let all = &mut groups[place].1;
+        match all.iter_mut().find(|(known, _)| known == words) {
+            Some((_, settings)) => settings.push(short(at)),
+            None => all.push((words, vec![short(at)])),
+        }
     }
-    if told.len() > MOST_SENTENCES {
-        sentences.push(format!("{} more findings stand below.", told.len() - MOST_SENTENCES));
+    let left = groups.len().saturating_sub(MOST_SENTENCES);
+    groups.truncate(MOST_SENTENCES);
+    let said = |(words, settings): (&str, Vec<&str>)| match settings.join("; ") {
+        none if none.is_empty() => words.to_owned(),
+        settings => format!("{words} ({settings})"),
+    };
+    let sentence = |(head, all): (String, Vec<(&str, Vec<&str>)>)| {
+        format!("{head}: {}.", all.into_iter().map(said).collect::<Vec<_>>().join(", "))
+    };
+    sentences.extend(groups.into_iter().map(sentence));
+    if left > 0 {
+        sentences.push(format!("{left} more findings stand under Searches."));
     }
     sentences
 }
 
-fn capital(word: &str) -> String {
+/// What an answer is about, with the metric called as people call it.
+fn named(about: &str) -> String {
+    match about.split_once(' ') {
+        Some((metric, rest)) => format!("{} {rest}", Quantity::of(metric).name),
+        None => Quantity::of(about).name,
+    }
+}
+
+/// A setting of one axis by its value alone.
+fn short(at: &str) -> &str {
+    match at.split_once(" = ") {
+        Some((_, label)) if !label.contains(" = ") => label,
+        _ => at,
+    }
+}
+
+/// With a capital at its start.
+pub fn capital(word: &str) -> String {
     let mut chars = word.chars();
     chars.next().map_or(String::new(), |first| first.to_uppercase().chain(chars).collect())
 }
@@ -54,12 +91,15 @@ fn best(study: &Study, seen: &SeenTable, place: usize, objective: &Objective) ->
         if objective.less_is_better() { a.total_cmp(&b) } else { b.total_cmp(&a) }
     });
     let word = if objective.less_is_better() { "Least" } else { "Most" };
-    let metric = objective.metric();
-    let Some((row, figure)) = rows.first() else { return format!("{word} {metric}: no point holds what must hold.") };
+    let quantity = Quantity::of(objective.metric());
+    let metric = &quantity.name;
+    let Some((row, figure)) = rows.first() else {
+        return format!("{word} {metric}: no point holds what must hold.");
+    };
     let names = study.grid.leaves();
-    let at: Vec<String> = names.iter().zip(&row.at).map(|(leaf, (label, _))| format!("{} {label}", leaf.name)).collect();
+    let at: Vec<String> =
+        names.iter().zip(&row.at).map(|(leaf, (label, _))| format!("{} {label}", leaf.name)).collect();
     let half = figure.half_width();
-    let sure = if half > 0.0 { format!(" ± {}", number(half)) } else { String::new() };
     let next = rows.get(1).map_or(String::new(), |(_, other)| {
         if (other.value - figure.value).abs() > half + other.half_width() {
             "; the next best is worse by more than both errors".into()
@@ -68,7 +108,7 @@ fn best(study: &Study, seen: &SeenTable, place: usize, objective: &Objective) ->
         }
     });
     let at = if at.is_empty() { String::new() } else { format!(" at {}", at.join(", ")) };
-    format!("{word} {metric}: {}{sure} with {}{at}{next}.", number(figure.value), row.variant)
+    format!("{word} {metric}: {} with {}{at}{next}.", quantity.words(figure.value, half), row.variant)
 }
 
 /// The searches: a table of borders and capacities, tornado plots and a table of elasticities.
@@ -93,7 +133,8 @@ pub fn section(assembly: &Assembly, charts: &mut Vec<Chart>) -> Section {
             blocks.push(figure(&chart));
             charts.push(chart);
         }
-        let mut most: Vec<&Answer> = moved.into_iter().filter(|answer| answer.value.is_some_and(|v| v.abs() >= 5e-4)).collect();
+        let mut most: Vec<&Answer> =
+            moved.into_iter().filter(|answer| answer.value.is_some_and(|v| v.abs() >= 5e-4)).collect();
         most.sort_by(|a, b| b.value.unwrap_or(0.0).abs().total_cmp(&a.value.unwrap_or(0.0).abs()));
         blocks.push(Block::Table(elasticities(&most)));
     }
@@ -110,6 +151,7 @@ fn table(caption: &str, answers: &[&Answer]) -> Table {
             Cell::text(answer.at.as_str()),
             Cell::text(answer.variant.as_str()),
             Cell::text(answer.kind),
+            Cell::text(named(&answer.about)),
             Cell::text(answer.moved.as_str()),
             optional(answer.value),
             optional(answer.low),
@@ -117,7 +159,8 @@ fn table(caption: &str, answers: &[&Answer]) -> Table {
             Cell::text(answer.words.as_str()),
         ]
     };
-    let header = ["setting", "variant", "kind", "moved", "value", "sure below", "sure above", "in words"];
+    let header =
+        ["setting", "variant", "kind", "in", "along", "value", "sure below", "sure above", "in words"];
     Table {
         caption: caption.into(),
         header: header.map(str::to_owned).to_vec(),
@@ -132,7 +175,7 @@ fn elasticities(answers: &[&Answer]) -> Table {
         vec![
             Cell::text(answer.moved.as_str()),
             Cell::text(answer.variant.as_str()),
-            Cell::text(answer.metric.as_str()),
+            Cell::text(Quantity::of(&answer.about).name),
             Cell::number(format!("{:+.3}", answer.value.unwrap_or(0.0))),
             Cell::text(answer.at.as_str()),
         ]
@@ -153,7 +196,7 @@ fn tornadoes(answers: &[&Answer]) -> Vec<Chart> {
         if low.abs().max(high.abs()) < 0.005 {
             continue;
         }
-        let title = format!("What moves {} of {}", answer.metric, answer.variant);
+        let title = format!("What moves the {} of {}", Quantity::of(&answer.about).name, answer.variant);
         let key = answer.moved.strip_prefix("hardware.").unwrap_or(&answer.moved).to_owned();
         match charts.iter_mut().find(|(known, _)| *known == title) {
             Some((_, bars)) => bars.push((key, low, high)),
@@ -162,7 +205,9 @@ fn tornadoes(answers: &[&Answer]) -> Vec<Chart> {
     }
     let chart = |(title, bars): (String, Vec<(String, f64, f64)>)| Chart {
         title,
-        summary: "Change of the metric when each number of the profile is one step lower and one step higher.".into(),
+        summary:
+            "Change of the metric when each number of the profile is one step lower and one step higher."
+                .into(),
         body: Body::Tornado(Tornado {
             unit: "change, %".into(),
             low_name: "lower".into(),

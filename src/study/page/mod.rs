@@ -6,9 +6,11 @@ mod seen;
 
 use super::{Assembly, Study, VERSION};
 use crate::error::Result;
+use crate::metrics::Figure;
 use crate::page::{Block, Cell, Mark, Page, Section, Table};
 use crate::plot::Chart;
-use crate::report::closer::{Closer, figure, foot, gain, number};
+use crate::report::closer::{Closer, figure, foot, gain};
+use crate::report::quantity::Quantity;
 use crate::scenario::{Input, Inputs, Note};
 use seen::{Seen, Table as SeenTable};
 use std::collections::BTreeSet;
@@ -36,10 +38,16 @@ pub fn report(assembly: &Assembly, command: &str, threads: usize) -> Result<Repo
     let mut sections = vec![
         Section {
             title: "Answer".into(),
-            blocks: vec![Block::Answer(findings::sentences(assembly, &seen)), Block::Facts(facts(study, &seen))],
+            blocks: vec![
+                Block::Answer(findings::sentences(assembly, &seen)),
+                Block::Facts(facts(study, &seen)),
+            ],
         },
         pictures(assembly, &seen, &mut charts),
-        Section { title: "Points".into(), blocks: vec![Block::Text(about_points(study)), Block::Table(points(study, &seen))] },
+        Section {
+            title: "Points".into(),
+            blocks: vec![Block::Text(about_points(study)), Block::Table(points(study, &seen))],
+        },
     ];
     if !assembly.answers.is_empty() {
         sections.push(findings::section(assembly, &mut charts));
@@ -60,7 +68,10 @@ pub fn report(assembly: &Assembly, command: &str, threads: usize) -> Result<Repo
         why: price.source.clone(),
     }));
     sections.extend(foot(&assumed, &inputs));
-    sections.push(Section { title: "To make this report again".into(), blocks: vec![Block::Code(command.into())] });
+    sections.push(Section {
+        title: "To make this report again".into(),
+        blocks: vec![Block::Code(command.into())],
+    });
     let page = Page { title: study.spec.title.clone(), lead: study.spec.question.clone(), sections };
     Ok(Report { page, charts })
 }
@@ -72,7 +83,11 @@ fn facts(study: &Study, seen: &SeenTable) -> Vec<(String, String)> {
         None => leaf.name.clone(),
     });
     let wanted = study.spec.objectives.iter().map(|objective| {
-        format!("{} {}", if objective.less_is_better() { "least" } else { "most" }, objective.metric())
+        format!(
+            "{} {}",
+            if objective.less_is_better() { "least" } else { "most" },
+            Quantity::of(objective.metric()).name
+        )
     });
     let constraints = study.spec.constraints.iter().map(|constraint| constraint.words());
     vec![
@@ -83,7 +98,10 @@ fn facts(study: &Study, seen: &SeenTable) -> Vec<(String, String)> {
         ("Seeds".into(), study.base.seeds.to_string()),
         (
             "Rows".into(),
-            format!("{} of {} settings; {} failed, {} meet what must hold", seen.count, seen.points, seen.failed, seen.feasible),
+            format!(
+                "{} of {} settings; {} failed, {} meet what must hold",
+                seen.count, seen.points, seen.failed, seen.feasible
+            ),
         ),
     ]
 }
@@ -107,7 +125,7 @@ fn about_points(study: &Study) -> String {
     format!(
         "Each figure is a mean over the seeds, plus or minus the half width of its 95 % confidence interval and the error that the \
          profile's kernels had on measured rows. Gains are against {first:?} at the same setting, better is positive; one that is \
-         not more than its error is shown as minor."
+         not more than its error, or whose error is not known, is set in italics."
     )
 }
 
@@ -117,7 +135,7 @@ fn points(study: &Study, seen: &SeenTable) -> Table {
     let mut header: Vec<String> = axes.iter().map(|leaf| leaf.name.clone()).collect();
     header.push("variant".into());
     for objective in objectives {
-        header.push(objective.metric().to_owned());
+        header.push(Quantity::of(objective.metric()).label());
         header.push("gain".into());
     }
     header.push("holds".into());
@@ -125,18 +143,20 @@ fn points(study: &Study, seen: &SeenTable) -> Table {
         let mut cells: Vec<Cell> = seen
             .at
             .iter()
-            .map(|(label, value)| if value.is_some() { Cell::number(label.as_str()) } else { Cell::text(label.as_str()) })
+            .map(
+                |(label, value)| {
+                    if value.is_some() { Cell::number(label.as_str()) } else { Cell::text(label.as_str()) }
+                },
+            )
             .collect();
         cells.push(Cell::text(seen.variant.as_str()));
-        for place in 0..objectives.len() {
-            cells.push(match &seen.figures[place] {
-                Some(figure) if figure.half_width() > 0.0 => {
-                    Cell::number(format!("{}\u{a0}±\u{a0}{}", number(figure.value), number(figure.half_width())))
-                }
-                Some(figure) => Cell::number(number(figure.value)),
-                None => Cell::number("-"),
-            });
-            cells.push(seen.gains[place].map_or(Cell::number("-"), |one| gain(one.percent, seen::is_sure(&one))));
+        for (place, objective) in objectives.iter().enumerate() {
+            let quantity = Quantity::of(objective.metric());
+            let shown = |figure: Figure| quantity.interval(figure.value, figure.half_width());
+            cells.push(Cell::number(seen.figures[place].map_or("-".into(), shown)));
+            cells.push(
+                seen.gains[place].map_or(Cell::number("-"), |one| gain(one.percent, seen::is_sure(&one))),
+            );
         }
         cells.push(match (&seen.failure, seen.feasible) {
             (Some(failure), _) => Cell::text(failure.as_str()).mark(Mark::Bad),
@@ -169,14 +189,16 @@ fn closer_look(
         choices.iter().map(|choice| format!("{} = {}", choice.leaf.name, choice.label)).collect();
     let title = "A closer look".to_owned();
     let kept = Inputs::default();
-    let looked = super::Case::of(&choices)
-        .scenario(study)
-        .and_then(|scenario| Closer::new(&kept, &scenario, threads));
+    let looked =
+        super::Case::of(&choices).scenario(study).and_then(|scenario| Closer::new(&kept, &scenario, threads));
     match looked {
         Ok(closer) => {
             inputs.extend(kept.read());
             assumed.extend(closer.outcome().assumed.iter().cloned());
-            let lead = format!("At one setting: {}.", if words.is_empty() { "the only one".into() } else { words.join(", ") });
+            let lead = format!(
+                "At one setting: {}.",
+                if words.is_empty() { "the only one".into() } else { words.join(", ") }
+            );
             closer.section(&title, &lead, charts)
         }
         Err(error) => {

@@ -16,9 +16,7 @@ pub struct Seen {
     pub on_grid: bool,
     /// For each axis what reports call its value, and the number where it is one.
     pub at: Vec<(String, Option<f64>)>,
-    /// Place of the variant in the study.
-    pub place: usize,
-    /// Its name.
+    /// Name of the variant.
     pub variant: String,
     /// Why it failed.
     pub failure: Option<String>,
@@ -89,7 +87,6 @@ impl Table {
                 table.rows.push(Seen {
                     on_grid: matches!(point.source, Source::Grid(_)),
                     at: at.clone(),
-                    place: point.case.variant.unwrap_or(place),
                     variant: row.variant().to_owned(),
                     failure,
                     feasible,

@@ -33,5 +33,8 @@ pub fn bisect(
         let Some(value) = middle(leaf, &border.low, &border.high) else { return Ok(border) };
         if is_near(&value)? { border.low = value } else { border.high = value }
     }
-    Err(InputError::expected("a tolerance that can be reached").key("searches, tolerance").found(tolerance).into())
+    Err(InputError::expected("a tolerance that can be reached")
+        .key("searches, tolerance")
+        .found(tolerance)
+        .into())
 }

@@ -77,7 +77,7 @@ fn of_variant(
         at: setting.words(),
         variant: name.to_owned(),
         moved: leaf.name.clone(),
-        metric: of.metric().to_owned(),
+        about: format!("{} against {against}", of.metric()),
         value,
         low,
         high,
@@ -87,8 +87,8 @@ fn of_variant(
     if borders.is_empty() {
         let words = match listed.first() {
             None => "no value of the axis gave both rows".to_owned(),
-            Some((_, true)) => format!("better than {against} at every value"),
-            Some((_, false)) => format!("never better than {against}"),
+            Some((_, true)) => "better at every value".to_owned(),
+            Some((_, false)) => "never better".to_owned(),
         };
         return Ok(vec![answer(None, None, None, words)]);
     }
@@ -99,7 +99,7 @@ fn of_variant(
         let before = sure.iter().rev().find(|(at, pays)| *at <= low && *pays == paid).map(|(at, _)| *at);
         let after = sure.iter().find(|(at, pays)| *at >= high && *pays != paid).map(|(at, _)| *at);
         let (was, is) = if paid { ("better", "worse") } else { ("worse", "better") };
-        let words = format!("{was} than {against} up to {}, {is} from {}", border.low, border.high);
+        let words = format!("{was} up to {}, {is} from {}", border.low, border.high);
         answer(Some(value), before, after, words)
     };
     Ok(borders.into_iter().map(one).collect())

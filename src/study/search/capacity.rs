@@ -92,7 +92,7 @@ fn of_variant(
         at: setting.words(),
         variant: study.base.variants[variant].name.clone(),
         moved: leaf.name.clone(),
-        metric: study.spec.constraints.iter().map(|one| one.words()).collect::<Vec<_>>().join(", "),
+        about: study.spec.constraints.iter().map(|one| one.words()).collect::<Vec<_>>().join(", "),
         value,
         low,
         high,

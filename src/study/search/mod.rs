@@ -85,11 +85,16 @@ impl Search {
             Search::BreakEven { axis, .. } | Search::Capacity { axis, .. } => {
                 let settings = study.grid.without(&[axis])?;
                 if !settings.out[0].is_numeric() {
-                    return Err(InputError::expected("an axis of numbers").key("searches, axis").found(axis).into());
+                    return Err(InputError::expected("an axis of numbers")
+                        .key("searches, axis")
+                        .found(axis)
+                        .into());
                 }
                 Ok(settings)
             }
-            Search::Sensitivity { at, .. } => study.grid.without(&at.keys().map(String::as_str).collect::<Vec<_>>()),
+            Search::Sensitivity { at, .. } => {
+                study.grid.without(&at.keys().map(String::as_str).collect::<Vec<_>>())
+            }
         }
     }
 

@@ -20,10 +20,13 @@ pub fn find(setting: &Setting, held: &[Choice], step: f64, keys: &[String]) -> R
     for (knob, sides) in knobs.iter().zip(moved.chunks(2)) {
         for (place, row) in base.iter().enumerate() {
             let sides = [sides[0].get(place), sides[1].get(place)];
-            answers.extend(study.spec.objectives.iter().map(|objective| Answer {
-                at: at.clone(),
-                ..knob.answer(row, sides, objective)
-            }));
+            answers.extend(
+                study
+                    .spec
+                    .objectives
+                    .iter()
+                    .map(|objective| Answer { at: at.clone(), ..knob.answer(row, sides, objective) }),
+            );
         }
     }
     Ok(answers)
@@ -84,7 +87,7 @@ impl Knob {
             at: String::new(),
             variant: row.variant().to_owned(),
             moved: self.key.clone(),
-            metric: metric.to_owned(),
+            about: metric.to_owned(),
             value: elasticity,
             low: None,
             high: None,
