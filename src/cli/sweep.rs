@@ -74,7 +74,7 @@ pub fn run(args: &Args) -> Result<()> {
         return Ok(());
     }
     let assembly = study::merge(&study, std::slice::from_ref(&args.out))?;
-    write(&assembly, &args.out, &args.plots, &command(&args.study))
+    write(&assembly, &args.out, &args.plots, &command(&args.study), threads(args.jobs))
 }
 
 /// Joins the parts of a study.
@@ -82,7 +82,7 @@ pub fn merge(args: &MergeArgs) -> Result<()> {
     let study = Study::load(&args.study)?;
     let assembly = study::merge(&study, &args.folders)?;
     std::fs::create_dir_all(&args.out).map_err(radialsim::error::Error::io(&args.out, "make"))?;
-    write(&assembly, &args.out, &args.plots, &command(&args.study))
+    write(&assembly, &args.out, &args.plots, &command(&args.study), threads(None))
 }
 
 /// What makes the report again, wherever it is written to: the same bytes.
@@ -91,14 +91,18 @@ fn command(study: &Path) -> String {
 }
 
 /// The tables, the report and its plots.
-fn write(assembly: &Assembly, out: &Path, plots: &PlotArgs, command: &str) -> Result<()> {
-    study::csv::points(assembly, &out.join("points.csv"))?;
-    #[cfg(feature = "parquet")]
-    study::parquet::points(assembly, &out.join("points.parquet"))?;
+fn write(assembly: &Assembly, out: &Path, plots: &PlotArgs, command: &str, threads: usize) -> Result<()> {
+    assembly.columns()?;
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("threads can be started");
+    let (tables, report) = pool.install(|| {
+        let csv = || study::csv::points(assembly, &out.join("points.csv"));
+        rayon::join(|| rayon::join(csv, || parquet(assembly, out)), || study::report(assembly, command, 1))
+    });
+    tables.0.and(tables.1)?;
     if !assembly.study.spec.searches.is_empty() {
         study::csv::answers(&assembly.answers, &out.join("answers.csv"))?;
     }
-    let Report { page, charts } = study::report(assembly, command, threads(None))?;
+    let Report { page, charts } = report?;
     let file = |name: &str, bytes: &[u8]| Staged::create(out.join(name))?.finish(|to| to.write_all(bytes));
     for (index, chart) in charts.iter().enumerate() {
         if plots.svg {
@@ -109,6 +113,16 @@ fn write(assembly: &Assembly, out: &Path, plots: &PlotArgs, command: &str) -> Re
         }
     }
     file("report.html", page.html().as_bytes())
+}
+
+#[cfg(feature = "parquet")]
+fn parquet(assembly: &Assembly, out: &Path) -> Result<()> {
+    study::parquet::points(assembly, &out.join("points.parquet"))
+}
+
+#[cfg(not(feature = "parquet"))]
+fn parquet(_: &Assembly, _: &Path) -> Result<()> {
+    Ok(())
 }
 
 #[cfg(feature = "png")]

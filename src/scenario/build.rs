@@ -85,7 +85,7 @@ impl Scenario {
         }
         let mut hardware = Hardware::clone(&*inputs.hardware(&self.named(&self.hardware))?);
         if !self.overrides.is_empty() {
-            hardware = with_keys(&hardware, self.set_by, "hardware.", &self.overrides_of("hardware."))?;
+            hardware = self.overridden(hardware)?;
             model = with_keys(&model, self.set_by, "shape.", &self.overrides_of("shape."))?;
         }
         // Files were checked when they were read, so what is wrong now was set.
@@ -125,6 +125,19 @@ impl Scenario {
             }
         };
         Ok(Shared { model, hardware, recorded, requests, clients })
+    }
+
+    /// The profile with the keys set anew. What was learned from measured tables is large, and stays as it is unless a key is in it.
+    fn overridden(&self, mut hardware: Hardware) -> Result<Hardware> {
+        let settings = self.overrides_of("hardware.");
+        let learned = ["corrections", "measured"];
+        let kept = !settings.iter().any(|(key, _)| learned.iter().any(|part| key.starts_with(part)));
+        let (corrections, measured) = match kept {
+            true => (hardware.corrections.take(), hardware.measured.take()),
+            false => (None, None),
+        };
+        let set = with_keys(&hardware, self.set_by, "hardware.", &settings)?;
+        Ok(if kept { Hardware { corrections, measured, ..set } } else { set })
     }
 
     /// The keys set anew under this prefix, without it.

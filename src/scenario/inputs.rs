@@ -1,12 +1,13 @@
 //! What scenarios read, each file once, and what was in it: many scenarios of a study name the same few files.
 
+use crate::cost::{Device, Limits};
 use crate::error::{Error, Result};
 use crate::hw::Hardware;
 use crate::model::Model;
 use crate::trace::{self, Trace};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::io::Read;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
@@ -33,7 +34,11 @@ pub struct Inputs {
     models: Kept<Model>,
     traces: Kept<Trace>,
     requests: Kept<()>,
+    devices: Mutex<VecDeque<(Hardware, Limits, Device)>>,
 }
+
+/// Devices that are kept: as many as threads may use at a time, and a few more.
+const MOST_DEVICES: usize = 16;
 
 /// By name: what was read, with its digest.
 type Kept<T> = Mutex<BTreeMap<String, (Arc<T>, String)>>;
@@ -77,6 +82,31 @@ impl Inputs {
     /// A file that cannot be read.
     pub fn requests(&self, path: &Path) -> Result<()> {
         keep(&self.requests, &path.to_string_lossy(), || Ok(((), digest_of_file(path)?))).map(drop)
+    }
+
+    /// The device of a checked profile under limits. One that was made of equal ones before is given again, with all that it has worked out
+    /// about shapes.
+    ///
+    /// # Errors
+    /// Those of [`Device::new`].
+    pub fn device(&self, hardware: &Hardware, limits: Limits) -> Result<Device> {
+        let find = |devices: &VecDeque<(Hardware, Limits, Device)>| {
+            let known = devices.iter().find(|known| known.1 == limits && known.0 == *hardware);
+            known.map(|(_, _, device)| device.clone())
+        };
+        if let Some(device) = find(&self.devices.lock().expect("no thread dies with it")) {
+            return Ok(device);
+        }
+        let device = Device::new(hardware, limits)?;
+        let mut devices = self.devices.lock().expect("no thread dies with it");
+        if let Some(device) = find(&devices) {
+            return Ok(device);
+        }
+        if devices.len() == MOST_DEVICES {
+            devices.pop_front();
+        }
+        devices.push_back((hardware.clone(), limits, device.clone()));
+        Ok(device)
     }
 
     /// Everything that was read, by kind and name.

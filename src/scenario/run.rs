@@ -1,7 +1,6 @@
 //! Runs the variants of a scenario, on as many threads as asked for; the results do not depend on how many.
 
 use super::{Built, Inputs, Note, Scenario};
-use crate::cost::Device;
 use crate::error::{Error, InputError, Result};
 use crate::metrics::{Goodput, Interval, Ledger, Summary};
 use crate::sim::{self, Observer, PassInfo};
@@ -150,8 +149,8 @@ pub fn run_with<O: Observer + Send>(
     let one = |seed: u64, index: usize, built: &Built| -> Result<(Run, Option<O>)> {
         let inner = (seed == scenario.seed).then(|| watch(index, &built.setup));
         let mut observer = Watch { inner, progress };
-        let ledger = sim::run(&built.setup, &built.trace, &mut observer)?;
-        let device = Device::new(&built.setup.hardware, built.setup.limits)?;
+        let device = inputs.device(&built.setup.hardware, built.setup.limits)?;
+        let ledger = sim::run_on(device.clone(), &built.setup, &built.trace, &mut observer)?;
         let mut summary = Summary::new(&ledger, &device, &built.setup.model);
         summary.goodput = Goodput::of(&scenario.slo, &ledger);
         Ok((Run { seed, summary, ledger }, observer.inner))

@@ -71,7 +71,15 @@ pub enum Fidelity {
 /// Before anything is simulated: weights or a single request that cannot fit, a prompt that exceeds the token budget
 /// without chunked prefill, requests without routes, a pool that is not the model's.
 pub fn run(setup: &Setup, trace: &Trace, observer: &mut impl Observer) -> Result<Ledger> {
-    Simulation::new(setup, trace)?.run(observer)
+    run_on(Device::new(&setup.hardware, setup.limits)?, setup, trace, observer)
+}
+
+/// The same on a device that was made of the setup's profile and limits before: what it knows of shapes is not worked out again.
+///
+/// # Errors
+/// Those of [`run`].
+pub fn run_on(device: Device, setup: &Setup, trace: &Trace, observer: &mut impl Observer) -> Result<Ledger> {
+    Simulation::new(device, setup, trace)?.run(observer)
 }
 
 struct Simulation<'a> {
@@ -97,7 +105,7 @@ struct Simulation<'a> {
 }
 
 impl<'a> Simulation<'a> {
-    fn new(setup: &'a Setup, trace: &'a Trace) -> Result<Self> {
+    fn new(mut device: Device, setup: &'a Setup, trace: &'a Trace) -> Result<Self> {
         let model = &setup.model;
         if trace.header.layers != model.layers {
             let what =
@@ -107,7 +115,6 @@ impl<'a> Simulation<'a> {
         let again =
             trace.requests.iter().flat_map(|request| &request.runs).any(|run| Paths::passes_again(run.role));
         let paths = Paths::new(&trace.header, &trace.routes, again);
-        let mut device = Device::new(&setup.hardware, setup.limits)?;
         let mut residency = None;
         if let Some(tiers) = &setup.tiers {
             tiers.check(model.layers)?;

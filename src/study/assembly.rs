@@ -8,6 +8,7 @@ use crate::error::{InputError, Result};
 use crate::scenario::{Input, KINDS};
 use serde_json::{Value, json};
 use std::collections::{BTreeSet, HashMap, HashSet};
+use std::sync::OnceLock;
 
 /// Where a row comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,6 +41,7 @@ pub struct Assembly<'a> {
     pub answers: Vec<Answer>,
     journal: Journal,
     searched: Vec<(usize, Case)>,
+    columns: OnceLock<Columns>,
 }
 
 /// The columns of the table, in their order.
@@ -60,7 +62,7 @@ impl<'a> Assembly<'a> {
         searched: Vec<(usize, Case)>,
         answers: Vec<Answer>,
     ) -> Self {
-        let mut assembly = Assembly { study, answers, journal, searched };
+        let mut assembly = Assembly { study, answers, journal, searched, columns: OnceLock::new() };
         if !assembly.searched.is_empty() {
             let grid = 0..study.grid.count();
             let grid: HashSet<Id> = grid.map(|index| Case::of(&study.grid.at(index)).id()).collect();
@@ -95,7 +97,10 @@ impl<'a> Assembly<'a> {
     ///
     /// # Errors
     /// Those of [`Assembly::points`].
-    pub fn columns(&self) -> Result<Columns> {
+    pub fn columns(&self) -> Result<&Columns> {
+        if let Some(columns) = self.columns.get() {
+            return Ok(columns);
+        }
         let (mut columns, mut places) = (Columns::default(), HashMap::new());
         self.cells(|_, cells| {
             for (name, value) in cells {
@@ -107,7 +112,7 @@ impl<'a> Assembly<'a> {
             }
             Ok(())
         })?;
-        Ok(columns)
+        Ok(self.columns.get_or_init(|| columns))
     }
 
     /// Visits every row as cells.

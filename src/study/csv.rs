@@ -12,7 +12,7 @@ use std::path::Path;
 /// # Errors
 /// What the system refuses, and those of [`Assembly::points`].
 pub fn points(assembly: &Assembly, path: &Path) -> Result<()> {
-    let columns = assembly.columns()?.names;
+    let columns = &assembly.columns()?.names;
     let place: HashMap<&str, usize> =
         columns.iter().enumerate().map(|(place, (name, _))| (name.as_str(), place)).collect();
     let mut failed = None;

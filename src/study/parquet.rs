@@ -25,7 +25,7 @@ const GROUP_ROWS: usize = 1 << 13;
 /// # Errors
 /// What the system refuses, and those of [`Assembly::points`].
 pub fn points(assembly: &Assembly, path: &Path) -> Result<()> {
-    let columns = assembly.columns()?.names;
+    let columns = &assembly.columns()?.names;
     let place: HashMap<String, usize> =
         columns.iter().enumerate().map(|(place, (name, _))| (name.clone(), place)).collect();
     let mut failed = None;
@@ -36,7 +36,7 @@ pub fn points(assembly: &Assembly, path: &Path) -> Result<()> {
             .set_offset_index_disabled(true)
             .set_created_by("radialsim".into())
             .build();
-        let schema = Arc::new(schema(&columns).map_err(into_io)?);
+        let schema = Arc::new(schema(columns).map_err(into_io)?);
         let mut file = SerializedFileWriter::new(out, schema, Arc::new(properties)).map_err(into_io)?;
         let mut group: Vec<Column> = columns.iter().map(|(_, is_number)| Column::new(*is_number)).collect();
         let mut rows = 0;

@@ -177,14 +177,15 @@ fn cloud(
             .filter_map(|row| of(row).map(|(x, y)| (x, y, words(row, None))))
             .collect(),
     };
-    let groups: Vec<Group> = study.base.variants.iter().map(group).collect();
+    let mut groups: Vec<Group> = study.base.variants.iter().map(group).collect();
+    let drawn = thin(&mut groups, &[]);
     let (xs, ys): (Vec<f64>, Vec<f64>) =
         groups.iter().flat_map(|group| &group.points).map(|(x, y, _)| (*x, *y)).unzip();
     let axis =
         |label: &str, values: Vec<f64>| Axis { label: label.to_owned(), log: is_wide(values.into_iter()) };
     Chart {
         title: capital(&format!("{} against {x}", y.name)),
-        summary: capital(&format!("{} of every sampled point against its {x}.", y.name)),
+        summary: capital(&format!("{} of every sampled point against its {x}.{drawn}", y.name)),
         body: Body::Scatter(Scatter {
             x: axis(x, xs),
             y: axis(&y.label(), ys),
@@ -193,6 +194,26 @@ fn cloud(
             corner: None,
         }),
     }
+}
+
+/// Points of one picture; more of them hide each other.
+const MOST_POINTS: usize = 1500;
+
+/// Leaves out points beyond those, evenly and none of the front; says so.
+fn thin(groups: &mut [Group], front: &[(f64, f64)]) -> String {
+    let all: usize = groups.iter().map(|group| group.points.len()).sum();
+    let every = all.div_ceil(MOST_POINTS).max(1);
+    if every == 1 {
+        return String::new();
+    }
+    let mut number = 0;
+    for group in groups {
+        group.points.retain(|(x, y, _)| {
+            number += 1;
+            number % every == 0 || front.contains(&(*x, *y))
+        });
+    }
+    format!(" One of {every} points is drawn.")
 }
 
 /// What a point is called, beside the name of its group: a variant, or a value of the axis at this place.
@@ -246,13 +267,15 @@ fn pareto(
         log: is_wide(values.into_iter()),
     };
     let (xs, ys): (Vec<f64>, Vec<f64>) = all.iter().copied().unzip();
+    let front = front(&all, x, y);
+    let drawn = thin(&mut groups, &front);
     Some(Chart {
         title: capital(&format!("{} against {}, by {by}", up.name, across.name)),
-        summary:
-            "Every point that holds what must hold; the line joins those that no other point beats in both."
-                .into(),
+        summary: format!(
+            "Every point that holds what must hold; the line joins those that no other point beats in both.{drawn}"
+        ),
         body: Body::Scatter(Scatter {
-            front: front(&all, x, y),
+            front,
             x: axis(&across, xs),
             y: axis(&up, ys),
             groups,
