@@ -106,10 +106,19 @@ impl ErrorBar {
         bar
     }
 
-    /// By how many percent the ratio of two pass times may be wrong if kernels of a class err by the same share in both runs: what
-    /// the classes add to both errors, class by class, apart.
-    pub fn apart(&self, other: &ErrorBar) -> f64 {
-        self.parts().iter().zip(other.parts()).map(|(a, b)| (a - b).abs()).sum()
+    /// By how many percent the ratio of two times may be wrong if kernels of a class err by the same share in both runs: what the
+    /// classes add to both errors, class by class, apart. `of_passes` says what share of each time its passes are.
+    pub fn apart(&self, other: &ErrorBar, of_passes: [f64; 2]) -> f64 {
+        let [own, others] = of_passes;
+        self.parts().iter().zip(other.parts()).map(|(a, b)| (own * a - others * b).abs()).sum()
+    }
+
+    /// Share of the makespan with a pass in flight, as far as its errors tell; 1 where they do not.
+    pub(super) fn pass_share(&self) -> f64 {
+        match (self.makespan_percent, self.time_percent) {
+            (Some(makespan), Some(time)) if time > 0.0 => makespan / time,
+            _ => 1.0,
+        }
     }
 
     /// What each class adds to the error of the pass time, in percent of it, as if the covered kernels were all there is.
@@ -165,7 +174,7 @@ impl Saving {
         let ratio = ps as f64 / first_ps as f64;
         Some(Saving {
             saved_percent: 100.0 * (1.0 - ratio),
-            shared_error_percent: ratio * first.apart(other),
+            shared_error_percent: ratio * first.apart(other, [1.0; 2]),
             opposed_error_percent: ratio * (first_error + other_error),
             covered_share: first.covered_share.min(other.covered_share),
         })

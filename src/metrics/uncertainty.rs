@@ -60,7 +60,8 @@ impl ErrorKind {
         Some(match self {
             ErrorKind::Exact => 0.0,
             ErrorKind::Energy => (own - others).abs(),
-            ErrorKind::Time | ErrorKind::Makespan | ErrorKind::AnyMix => bar.apart(other),
+            ErrorKind::Time | ErrorKind::AnyMix => bar.apart(other, [1.0; 2]),
+            ErrorKind::Makespan => bar.apart(other, [bar, other].map(ErrorBar::pass_share)),
         })
     }
 }

@@ -47,6 +47,7 @@ mod requests_scenario;
 mod route_ids;
 #[cfg(feature = "gpu")]
 mod routed;
+mod searches;
 mod series;
 mod served;
 mod serving;
@@ -73,6 +74,7 @@ mod twin_products;
 mod twin_rows;
 #[cfg(feature = "gpu")]
 mod twin_support;
+mod uncertainty;
 #[cfg(feature = "gpu")]
 mod validated;
 #[cfg(feature = "gpu")]
