@@ -81,13 +81,16 @@ fn axis_place(study: &Study, name: &str) -> Option<usize> {
     study.grid.leaves().iter().position(|leaf| leaf.name == name)
 }
 
+/// A value with the ends of its interval.
+type Ends = (f64, f64, f64);
+
 /// A figure as a value with its ends.
-fn interval(figure: &Figure, factor: f64) -> (f64, f64, f64) {
+fn interval(figure: &Figure, factor: f64) -> Ends {
     (figure.value * factor, figure.low() * factor, figure.high() * factor)
 }
 
 /// A gain with its error over the seeds and of kernels that err alike.
-fn band(gain: &Gain) -> (f64, f64, f64) {
+fn band(gain: &Gain) -> Ends {
     let half = gain.seeds_percent.unwrap_or(0.0) + gain.shared_percent.unwrap_or(0.0);
     (gain.percent, gain.percent - half, gain.percent + half)
 }
@@ -99,7 +102,7 @@ fn lines(
     x: &str,
     (y, log_y): (String, bool),
     (title, summary): (String, String),
-    of: &dyn Fn(&Seen) -> Option<(f64, f64, f64)>,
+    of: &dyn Fn(&Seen) -> Option<Ends>,
 ) -> Option<Chart> {
     let study = assembly.study;
     let leaves = study.grid.leaves();

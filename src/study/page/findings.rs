@@ -25,7 +25,7 @@ pub fn sentences(assembly: &Assembly, seen: &SeenTable) -> Vec<String> {
         .collect();
     let told = assembly.answers.iter().filter(|answer| answer.kind != "elasticity");
     // Under each head what was found, and at which settings.
-    let mut groups: Vec<(String, Vec<(&str, Vec<&str>)>)> = Vec::new();
+    let mut groups: Vec<(String, Vec<Said>)> = Vec::new();
     for Answer { kind, at, variant, moved, about, words, .. } in told {
         let head = format!("{} of {variant} in {}, by {moved}", capital(kind), named(about));
         let place = groups.iter().position(|(known, _)| *known == head).unwrap_or_else(|| {
@@ -40,11 +40,11 @@ pub fn sentences(assembly: &Assembly, seen: &SeenTable) -> Vec<String> {
     }
     let left = groups.len().saturating_sub(MOST_SENTENCES);
     groups.truncate(MOST_SENTENCES);
-    let said = |(words, settings): (&str, Vec<&str>)| match settings.join("; ") {
+    let said = |(words, settings): Said| match settings.join("; ") {
         none if none.is_empty() => words.to_owned(),
         settings => format!("{words} ({settings})"),
     };
-    let sentence = |(head, all): (String, Vec<(&str, Vec<&str>)>)| {
+    let sentence = |(head, all): (String, Vec<Said>)| {
         format!("{head}: {}.", all.into_iter().map(said).collect::<Vec<_>>().join(", "))
     };
     sentences.extend(groups.into_iter().map(sentence));
@@ -53,6 +53,9 @@ pub fn sentences(assembly: &Assembly, seen: &SeenTable) -> Vec<String> {
     }
     sentences
 }
+
+/// What was found, and at which settings.
+type Said<'a> = (&'a str, Vec<&'a str>);
 
 /// What an answer is about, with the metric called as people call it.
 fn named(about: &str) -> String {
@@ -188,9 +191,12 @@ fn elasticities(answers: &[&Answer]) -> Table {
     }
 }
 
+/// A key, and what it does lower and higher.
+type Swing = (String, f64, f64);
+
 /// A chart for each setting, metric and variant, in the order of the answers.
 fn tornadoes(answers: &[&Answer]) -> Vec<Chart> {
-    let mut charts: Vec<(String, Vec<(String, f64, f64)>)> = Vec::new();
+    let mut charts: Vec<(String, Vec<Swing>)> = Vec::new();
     for answer in answers {
         let Some((low, high)) = answer.swing else { continue };
         if low.abs().max(high.abs()) < 0.005 {
@@ -203,7 +209,7 @@ fn tornadoes(answers: &[&Answer]) -> Vec<Chart> {
             None => charts.push((title, vec![(key, low, high)])),
         }
     }
-    let chart = |(title, bars): (String, Vec<(String, f64, f64)>)| Chart {
+    let chart = |(title, bars): (String, Vec<Swing>)| Chart {
         title,
         summary:
             "Change of the metric when each number of the profile is one step lower and one step higher."
