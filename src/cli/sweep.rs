@@ -74,7 +74,11 @@ pub fn run(args: &Args) -> Result<()> {
         return Ok(());
     }
     let assembly = study::merge(&study, std::slice::from_ref(&args.out))?;
-    write(&assembly, &args.out, &args.plots, &command(&args.study), threads(args.jobs))
+    let failed = write(&assembly, &args.out, &args.plots, &command(&args.study), threads(args.jobs))?;
+    if let Some((count, first)) = failed {
+        remark(&format!("{count} rows failed and say why under `failure`; the first: {first}"));
+    }
+    Ok(())
 }
 
 /// Joins the parts of a study.
@@ -82,7 +86,7 @@ pub fn merge(args: &MergeArgs) -> Result<()> {
     let study = Study::load(&args.study)?;
     let assembly = study::merge(&study, &args.folders)?;
     std::fs::create_dir_all(&args.out).map_err(radialsim::error::Error::io(&args.out, "make"))?;
-    write(&assembly, &args.out, &args.plots, &command(&args.study), threads(None))
+    write(&assembly, &args.out, &args.plots, &command(&args.study), threads(None)).map(drop)
 }
 
 /// What makes the report again, wherever it is written to: the same bytes.
@@ -90,8 +94,14 @@ fn command(study: &Path) -> String {
     format!("radialsim sweep {} --out DIR", super::quoted(&study.display().to_string()))
 }
 
-/// The tables, the report and its plots.
-fn write(assembly: &Assembly, out: &Path, plots: &PlotArgs, command: &str, threads: usize) -> Result<()> {
+/// The tables, the report and its plots. Says how many rows failed, and why the first one did.
+fn write(
+    assembly: &Assembly,
+    out: &Path,
+    plots: &PlotArgs,
+    command: &str,
+    threads: usize,
+) -> Result<Option<(u64, String)>> {
     assembly.columns()?;
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("threads can be started");
     let (tables, report) = pool.install(|| {
@@ -102,7 +112,7 @@ fn write(assembly: &Assembly, out: &Path, plots: &PlotArgs, command: &str, threa
     if !assembly.study.spec.searches.is_empty() {
         study::csv::answers(&assembly.answers, &out.join("answers.csv"))?;
     }
-    let Report { page, charts } = report?;
+    let Report { page, charts, failed } = report?;
     let file = |name: &str, bytes: &[u8]| Staged::create(out.join(name))?.finish(|to| to.write_all(bytes));
     for (index, chart) in charts.iter().enumerate() {
         if plots.svg {
@@ -112,7 +122,8 @@ fn write(assembly: &Assembly, out: &Path, plots: &PlotArgs, command: &str, threa
             file(&format!("plot-{:02}.png", index + 1), &png(chart)?)?;
         }
     }
-    file("report.html", page.html().as_bytes())
+    file("report.html", page.html().as_bytes())?;
+    Ok(failed)
 }
 
 #[cfg(feature = "parquet")]

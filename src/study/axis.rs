@@ -221,13 +221,15 @@ impl Leaf {
         Choice { leaf: self, value, label }
     }
 
-    /// A value that is not listed.
+    /// A value that need not be listed; one that is equals it however it is written: 16 is 16.0.
     pub fn with(&self, value: Value) -> Choice<'_> {
+        let number = value.as_f64();
+        let same = |listed: &Value| *listed == value || (number.is_some() && listed.as_f64() == number);
         let listed = match &self.spread {
-            Spread::Listed { values, .. } => values.iter().find(|(listed, _)| *listed == value),
+            Spread::Listed { values, .. } => values.iter().find(|(listed, _)| same(listed)),
             Spread::Between { .. } => None,
         };
-        let label = listed.map_or_else(|| plain(&value), |(_, label)| label.clone());
+        let (value, label) = listed.cloned().unwrap_or_else(|| (value.clone(), plain(&value)));
         Choice { leaf: self, value, label }
     }
 

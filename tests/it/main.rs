@@ -3,6 +3,7 @@
 
 mod adapter;
 mod arrivals;
+mod axes;
 mod bad_trace;
 mod cli;
 #[cfg(feature = "gpu")]
@@ -41,6 +42,7 @@ mod profiles;
 mod queued;
 mod queueing;
 mod queueing_whole;
+mod report_page;
 mod requests;
 mod requests_bad;
 mod requests_scenario;
@@ -59,6 +61,8 @@ mod shapes;
 #[cfg(feature = "gpu")]
 mod small_models;
 mod stretch;
+mod sweep;
+mod sweep_support;
 mod synth;
 mod tidy;
 mod tidy_rules;

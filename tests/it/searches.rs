@@ -3,7 +3,7 @@
 use crate::cli::folder;
 use radialsim::scenario::{self, Scenario};
 use radialsim::sim::Silent;
-use radialsim::study::{self, Answer, Shard, Study};
+use radialsim::study::{self, Answer, Axis, Shard, Study};
 use serde_json::{Value, json};
 use std::path::Path;
 
@@ -234,4 +234,45 @@ fn every_example_study_loads() {
         }
     }
     assert!(count >= 5, "{count} studies");
+}
+
+/// The examples run: thinned to the ends of their axes, with one seed.
+#[test]
+fn every_example_study_runs() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/studies");
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.to_string_lossy().ends_with(".scenario.ron") {
+            continue;
+        }
+        let mut study = Study::load(&path).unwrap();
+        study.base.seeds = 1;
+        let axes: Vec<Axis> = study.spec.axes.iter().map(ends).collect();
+        study.grid = study::Grid::new(&axes).unwrap();
+        let out = crate::cli::folder();
+        study::sweep(&study, out.path(), Shard::WHOLE, 2, &())
+            .unwrap_or_else(|error| panic!("{path:?}: {error}"));
+        let assembly = study::merge(&study, &[out.path().to_owned()]).unwrap();
+        let report = study::report(&assembly, "command", 2).unwrap();
+        assert_eq!(report.failed, None, "{path:?}");
+        assert!(report.charts.len() >= 5, "{path:?}: {} charts", report.charts.len());
+        assert_eq!(assembly.answers.is_empty(), study.spec.searches.is_empty(), "{path:?}");
+    }
+}
+
+/// The axis with its first and last value, or a few samples.
+fn ends(axis: &Axis) -> Axis {
+    let mut axis = axis.clone();
+    match &mut axis {
+        Axis::Values { values, labels, .. } => {
+            values.drain(1..values.len() - 1);
+            if !labels.is_empty() {
+                labels.drain(1..labels.len() - 1);
+            }
+        }
+        Axis::Range { count, .. } | Axis::LogRange { count, .. } => *count = count.map(|_| 2),
+        Axis::Zip(axes) | Axis::Product(axes) => axes.iter_mut().for_each(|axis| *axis = ends(axis)),
+        Axis::Random { count, .. } | Axis::Sobol { count, .. } => *count = 16,
+    }
+    axis
 }

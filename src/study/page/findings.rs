@@ -231,7 +231,8 @@ pub fn detail(study: &Study) -> u64 {
         let choices = study.grid.at(*index);
         wanted.iter().all(|(name, value)| {
             choices.iter().any(|choice| {
-                choice.leaf.name == *name && (choice.value == *value || value.as_str() == Some(&choice.label))
+                let meant = choice.leaf.with(value.clone()).value;
+                choice.leaf.name == *name && (choice.value == meant || value.as_str() == Some(&choice.label))
             })
         })
     };

@@ -25,6 +25,8 @@ pub struct Report {
     pub page: Page,
     /// The charts.
     pub charts: Vec<Chart>,
+    /// How many rows failed, and why the first one did.
+    pub failed: Option<(u64, String)>,
 }
 
 /// Makes the report of a complete study; `threads` are for the closer look, which is run again. `command` is what makes it again.
@@ -73,7 +75,8 @@ pub fn report(assembly: &Assembly, command: &str, threads: usize) -> Result<Repo
         blocks: vec![Block::Code(command.into())],
     });
     let page = Page { title: study.spec.title.clone(), lead: study.spec.question.clone(), sections };
-    Ok(Report { page, charts })
+    let first = seen.rows.iter().find_map(|row| row.failure.clone());
+    Ok(Report { page, charts, failed: first.map(|why| (seen.failed, why)) })
 }
 
 fn facts(study: &Study, seen: &SeenTable) -> Vec<(String, String)> {

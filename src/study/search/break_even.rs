@@ -1,7 +1,7 @@
 //! Where a variant starts or stops being better than another one.
 
 use super::bisect::bisect;
-use super::{Leaf, Setting, ascending};
+use super::{Leaf, Setting, ascending, shown};
 use crate::error::Result;
 use crate::metrics::{Gain, Verdict};
 use crate::study::{Answer, Objective};
@@ -99,7 +99,7 @@ fn of_variant(
         let before = sure.iter().rev().find(|(at, pays)| *at <= low && *pays == paid).map(|(at, _)| *at);
         let after = sure.iter().find(|(at, pays)| *at >= high && *pays != paid).map(|(at, _)| *at);
         let (was, is) = if paid { ("better", "worse") } else { ("worse", "better") };
-        let words = format!("{was} up to {}, {is} from {}", border.low, border.high);
+        let words = format!("{was} up to {}, {is} from {}", shown(&border.low), shown(&border.high));
         answer(Some(value), before, after, words)
     };
     Ok(borders.into_iter().map(one).collect())

@@ -1,7 +1,7 @@
 //! The largest load that a device carries within bounds.
 
 use super::bisect::bisect;
-use super::{Leaf, Setting, ascending};
+use super::{Leaf, Setting, ascending, shown};
 use crate::error::Result;
 use crate::study::Answer;
 use crate::study::objective::{Decision, decide};
@@ -64,10 +64,10 @@ fn of_variant(
     let (value, words) = match (held, broke) {
         (Some(held), Some(broke)) => {
             let border = bisect(leaf, held, broke, tolerance, &mut judge)?;
-            (border.low.as_f64(), format!("holds at {}, not at {}", border.low, border.high))
+            (border.low.as_f64(), format!("holds at {}, not at {}", shown(&border.low), shown(&border.high)))
         }
-        (Some(held), None) => (held.as_f64(), format!("holds at every value, up to {held}")),
-        (None, Some(broke)) => (None, format!("does not even hold at {broke}")),
+        (Some(held), None) => (held.as_f64(), format!("holds at every value, up to {}", shown(&held))),
+        (None, Some(broke)) => (None, format!("does not even hold at {}", shown(&broke))),
         (None, None) => (None, "the axis has no values".into()),
     };
     let most = judged.values().map(|(_, judged)| judged.seeds).max().unwrap_or(study.base.seeds);
@@ -84,7 +84,7 @@ fn of_variant(
     let low = of(Decision::Holds).filter(|low| high.is_none_or(|high| *low < high)).reduce(f64::max);
     let doubt = match unsure.as_slice() {
         [] => String::new(),
-        all => format!(", {} values undecided with {most} seeds", all.len()),
+        all => format!(", {} undecided with {most} seeds", all.len()),
     };
     debug_assert!(judged.values().all(|(_, judged)| judged.holds || judged.decision != Decision::Holds));
     Ok(Answer {

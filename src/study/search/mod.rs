@@ -11,6 +11,7 @@ use super::grid::Without;
 use super::sweep::Asker;
 use super::{Answer, Case, Objective, Row, Study};
 use crate::error::{InputError, Result};
+use crate::report::quantity;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -201,6 +202,12 @@ fn ascending(leaf: &Leaf) -> Vec<(f64, Value)> {
     let mut values: Vec<(f64, Value)> = listed.filter_map(|value| Some((value.as_f64()?, value))).collect();
     values.sort_by(|a, b| a.0.total_cmp(&b.0));
     values
+}
+
+/// A value in a sentence: a whole number as it is, another with four digits.
+fn shown(value: &Value) -> String {
+    let number = || value.as_f64().map_or_else(|| value.to_string(), quantity::number);
+    value.as_i64().map_or_else(number, |whole| whole.to_string())
 }
 
 /// The value half-way between two: by ratio on a logarithmic axis, whole where both are whole. None where there is none between.

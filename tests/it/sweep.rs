@@ -1,0 +1,343 @@
+//! Studies that are interrupted, split, starved of disk and misunderstood: the same bytes in the end, or one clear line.
+
+use crate::cli::{folder, names_in, text};
+use crate::sweep_support::{
+    FEW, JOURNAL, assert_none_partial, assert_same, cases, changed, lines, only_line, program, refused,
+    sorted, strike, sweep,
+};
+use radialsim::rng::Stream;
+use radialsim::study::{self, Shard, Study};
+use std::collections::BTreeSet;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+#[test]
+fn killed_at_random_moments_and_resumed_gives_the_same_bytes() {
+    const KILLS: u32 = 20;
+    let folder = folder();
+    let study = changed(folder.path(), &[], &[]);
+    let [alone, out] = ["alone", "out"].map(|name| folder.path().join(name));
+    sweep(&study, &alone, &[]);
+    let all = cases(&alone);
+    assert_eq!(BTreeSet::from_iter(&all).len(), all.len(), "a case is computed twice");
+    assert!(all.len() > 60, "the search asks for no more");
+
+    let bytes = alone.join(JOURNAL).metadata().unwrap().len() as f64;
+    let mut random = Stream::new(1, "kills");
+    let (mut known, mut amid) = (Vec::new(), 0);
+    fs::create_dir(&out).unwrap();
+    for kill in 0..KILLS {
+        // The first ones by how far the journal is, from nothing at all; the last ones somewhere behind its end.
+        let size = bytes * (f64::from(kill) + random.uniform()) / f64::from(KILLS - 4);
+        let before = names_in(&out).len();
+        let is_time = || {
+            let journal = out.join(JOURNAL).metadata().map_or(0, |file| file.len());
+            journal as f64 >= size || (size > bytes && names_in(&out).len() > before)
+        };
+        let wait = Duration::from_secs_f64(random.uniform() * if size > bytes { 0.05 } else { 0.005 });
+        let mut command = Command::new(env!("CARGO_BIN_EXE_radialsim"));
+        let child =
+            command.arg("sweep").arg(&study).arg("--out").arg(&out).args(["--quiet", "--jobs", "2"]).spawn();
+        let is_killed = strike(child.unwrap(), || {
+            is_time() && {
+                std::thread::sleep(wait);
+                true
+            }
+        });
+        let now = cases(&out);
+        assert!(now.starts_with(&known), "kill {kill} took a whole line");
+        assert_none_partial(&out, &alone);
+        amid += u32::from(is_killed && (1..all.len()).contains(&now.len()));
+        known = now;
+    }
+    assert!(amid >= KILLS / 4, "{amid} kills hit a sweep at work");
+    sweep(&study, &out, &[]);
+    assert_same(&alone, &out);
+    assert_eq!(sorted(cases(&out)), sorted(all), "each case once");
+}
+
+/// Sweeps within this process: how many cases are computed, and the table.
+fn swept(study: &Path, out: &Path) -> (u64, Vec<u8>) {
+    let study = Study::load(study).unwrap();
+    let done = study::sweep(&study, out, Shard::WHOLE, 2, &()).unwrap();
+    let table = out.join("points.csv");
+    study::csv::points(&study::merge(&study, &[out.to_owned()]).unwrap(), &table).unwrap();
+    (done.computed, fs::read(table).unwrap())
+}
+
+#[test]
+fn a_torn_line_is_cut_off() {
+    let folder = folder();
+    let study = changed(folder.path(), FEW, &[]);
+    let out = folder.path().join("out");
+    let (all, table) = swept(&study, &out);
+    let journal = out.join(JOURNAL);
+    let lines = lines(&journal);
+    assert_eq!(lines.len() as u64, all + 1);
+    let whole = lines.concat();
+    let [head, last] = [lines[0].len(), whole.len() - lines[all as usize].len()];
+
+    let mut torn: Vec<Vec<u8>> = Vec::new();
+    let mut random = Stream::new(2, "cuts");
+    let anywhere = (0..12).map(|_| random.below(whole.len() as u64) as usize);
+    let edges = [0, 1, head / 2, head - 1, head, head + 1, last - 1, last, last + 1, whole.len() - 1];
+    torn.extend(edges.into_iter().chain(anywhere).map(|cut| whole[..cut].to_vec()));
+    // What a disk may leave behind the last or within a later line.
+    let zeros = [0; 5000];
+    let half = &lines[1][..lines[1].len() / 2];
+    for tail in [b"\n", &zeros[..], b"\0\n", b"garbage", b"garbage\n", b"{}\n", b"\xff\xfe\n", half] {
+        torn.extend([last, whole.len() - 9].map(|cut| [&whole[..cut], tail].concat()));
+    }
+    // A hole: what follows was written, what is before it not.
+    torn.push([&whole[..last - 9], &zeros[..9], &whole[last..]].concat());
+    let hole = head + lines[1].len() / 2;
+    torn.push([&whole[..hole], &zeros[..9], &whole[hole + 9..]].concat());
+
+    for (number, bytes) in torn.into_iter().enumerate() {
+        let kept = whole.iter().zip(&bytes).take_while(|(a, b)| a == b).count();
+        let kept = whole[..kept].iter().filter(|byte| **byte == b'\n').count() as u64;
+        fs::write(&journal, bytes).unwrap();
+        let (computed, same) = swept(&study, &out);
+        assert_eq!(computed, all + 1 - kept.max(1), "{number}: what was lost, and nothing else");
+        assert!(same == table, "{number}");
+        assert_eq!(crate::sweep_support::lines(&journal).concat(), fs::read(&journal).unwrap());
+        assert_eq!(cases(&out).len() as u64, all, "{number}");
+    }
+}
+
+#[test]
+fn shards_give_the_same_bytes_however_it_is_split() {
+    let folder = folder();
+    let study = changed(folder.path(), &[], &[]);
+    let at = |name: String| folder.path().join(name);
+    let merged = |parts: &[PathBuf], out: &Path| {
+        let paths = parts.iter().map(|path| path.to_str().unwrap());
+        let words: Vec<&str> = ["merge", study.to_str().unwrap(), "--out", out.to_str().unwrap()]
+            .into_iter()
+            .chain(paths)
+            .collect();
+        assert_eq!(program(&words), (Some(0), String::new()));
+    };
+    let alone = at("alone".into());
+    sweep(&study, &alone, &["--jobs", "1"]);
+    let all = sorted(cases(&alone));
+    sweep(&study, &at("four".into()), &["--jobs", "4"]);
+    assert_same(&alone, &at("four".into()));
+
+    for count in [1, 3, 7] {
+        let one = at(format!("one-{count}"));
+        let several: Vec<PathBuf> = (1..=count).map(|index| at(format!("part-{index}-of-{count}"))).collect();
+        for (index, part) in (1..).zip(&several) {
+            let shard = format!("{index}/{count}");
+            sweep(&study, &one, &["--shard", &shard]);
+            sweep(&study, part, &["--shard", &shard, "--jobs", "3"]);
+            assert!(count == 1 || !part.join("points.csv").exists());
+        }
+        let together: Vec<String> = several.iter().flat_map(|part| cases(part)).collect();
+        assert_eq!(sorted(together), all, "each case in one shard of {count}");
+        for (parts, name) in [(&several[..], "joined"), (std::slice::from_ref(&one), "gathered")] {
+            let out = at(format!("{name}-{count}"));
+            merged(parts, &out);
+            assert_same(&alone, &out);
+        }
+    }
+}
+
+#[test]
+#[cfg(unix)]
+fn a_full_disk_loses_nothing() {
+    let folder = folder();
+    let study = changed(folder.path(), &[], &[]);
+    let [alone, out] = ["alone", "out"].map(|name| folder.path().join(name));
+    sweep(&study, &alone, &[]);
+    let size = |name: &str| alone.join(name).metadata().unwrap().len();
+    // Files may have so many blocks of 512 bytes; more is an error to the program, as it is on a full disk.
+    let limited = |blocks: u64| {
+        let script = format!(r#"trap "" XFSZ; ulimit -f {blocks}; exec "$@""#);
+        let mut command = Command::new("sh");
+        command.args(["-c", &script, "sh", env!("CARGO_BIN_EXE_radialsim"), "sweep"]);
+        let out = command.arg(&study).arg("--out").arg(&out).arg("--quiet").stdin(Stdio::null()).output();
+        let out = out.unwrap();
+        only_line(out.status.code(), &text(&out.stderr))
+    };
+    let too_large = "cannot write: File too large (os error 27)";
+
+    let said = limited(size(JOURNAL) / 512 / 2);
+    assert_eq!(said, format!("{}: {too_large}", out.join(JOURNAL).display()));
+    let kept = cases(&out);
+    assert!((1..cases(&alone).len()).contains(&kept.len()), "{} cases", kept.len());
+    assert_eq!(names_in(&out), [JOURNAL]);
+    assert_eq!(fs::read(out.join(JOURNAL)).unwrap(), lines(&out.join(JOURNAL)).concat());
+
+    // The journal is complete, but a table does not fit, and then the report.
+    fs::copy(alone.join(JOURNAL), out.join(JOURNAL)).unwrap();
+    let table = fs::canonicalize(&out).unwrap().join("points.csv");
+    assert_eq!(limited(size("points.csv") / 512 / 2), format!("{}: {too_large}", table.display()));
+    assert_eq!(names_in(&out), [JOURNAL]);
+    assert!(size("report.html") > size("points.csv") + 2048);
+    let said = limited(size("report.html") / 512 - 1);
+    assert!(said.ends_with(&format!("report.html: {too_large}")), "{said}");
+    assert!(!out.join("report.html").exists());
+    assert_none_partial(&out, &alone);
+
+    sweep(&study, &out, &[]);
+    assert_same(&alone, &out);
+}
+
+#[test]
+fn two_sweeps_of_one_folder_do_not_meet() {
+    let folder = folder();
+    let study = changed(folder.path(), FEW, &[]);
+    let out = folder.path().join("out");
+    sweep(&study, &out, &[]);
+    let journal = out.join(JOURNAL);
+    let before = fs::read(&journal).unwrap();
+    let other = File::options().append(true).open(&journal).unwrap();
+    other.lock().unwrap();
+    let expected = "expected a folder in which no other sweep of this shard is at work";
+    assert_eq!(refused(&study, &out), format!("{}: {expected}", journal.display()));
+    assert_eq!(fs::read(&journal).unwrap(), before);
+    // Another shard may be at work beside it.
+    sweep(&study, &out, &["--shard", "2/2"]);
+    drop(other);
+    sweep(&study, &out, &[]);
+}
+
+#[test]
+fn a_journal_of_another_study_is_refused() {
+    let folder = folder();
+    let study = changed(folder.path(), FEW, &[]);
+    let out = folder.path().join("out");
+    sweep(&study, &out, &[]);
+    let before = fs::read(out.join(JOURNAL)).unwrap();
+    let journal = out.join(JOURNAL).display().to_string();
+    for (in_study, in_scenario) in
+        [(("question: \"q\"", "question: \"r\""), ("seed: 3", "seed: 3")), (FEW[0], ("seed: 3", "seed: 4"))]
+    {
+        changed(
+            folder.path(),
+            &[FEW, &[in_study][usize::from(in_study == FEW[0])..]].concat(),
+            &[in_scenario],
+        );
+        let said = refused(&study, &out);
+        assert!(said.starts_with(&format!("{journal}: found one of the study t by radialsim ")), "{said}");
+        let merge = ["merge", study.to_str().unwrap(), out.to_str().unwrap(), "--out", out.to_str().unwrap()];
+        let (code, said) = program(&merge);
+        assert!(
+            only_line(code, &said).starts_with(&format!("{journal}: found one of the study t")),
+            "{said}"
+        );
+        assert!(fs::read(out.join(JOURNAL)).unwrap() == before);
+    }
+}
+
+#[test]
+fn a_trace_that_changed_meanwhile_is_refused() {
+    let folder = folder();
+    let recorded = ("Method(Dense)", "Recorded");
+    let trace = ("workload: (", "workload: (trace: \"trace.jsonl\", ");
+    let study = changed(folder.path(), FEW, &[recorded, trace]);
+    let out = folder.path().join("out");
+    let copy = |name: &str| {
+        fs::copy(format!("examples/traces/{name}.jsonl"), folder.path().join("trace.jsonl")).unwrap();
+    };
+    copy("smollm2-skip25");
+    sweep(&study, &out, &[]);
+    let whole = lines(&out.join(JOURNAL));
+    let report = fs::read(out.join("report.html")).unwrap();
+
+    copy("smollm2-dense");
+    // Whether points are missing or only the closer look of the report reads the trace again.
+    for left in [whole.len() - 1, whole.len()] {
+        fs::write(out.join(JOURNAL), whole[..left].concat()).unwrap();
+        let said = refused(&study, &out);
+        let named = said.contains("trace.jsonl: found digest ") && said.contains("with digest ");
+        assert!(named, "{left} of {} lines: {said}", whole.len());
+        assert_eq!(lines(&out.join(JOURNAL)), whole[..left]);
+        assert!(fs::read(out.join("report.html")).unwrap() == report);
+    }
+    copy("smollm2-skip25");
+    sweep(&study, &out, &[]);
+    assert!(fs::read(out.join("report.html")).unwrap() == report);
+}
+
+#[test]
+fn a_point_that_fails_is_a_row_with_its_error() {
+    let folder = folder();
+    // Weights of 0.27 GB: neither variant fits, then the one that keeps 4 of 30 layers, then both.
+    let axes = r#"axes: [Values(key: "hardware.memory.capacity_gb", values: [0.05, 0.25, 80])],"#;
+    let study = folder.path().join("study.ron");
+    changed(
+        folder.path(),
+        &[],
+        &[("Method(Dense))", "Method(Dense), tiers: (link: pcie4, resident: 4, policy: lru))")],
+    );
+    let text = format!(
+        r#"(title: "t", question: "q", scenario: "scenario.ron", {axes} objectives: [Least("tpot_s.p50")])"#
+    );
+    fs::write(&study, text).unwrap();
+    let out = folder.path().join("out");
+    sweep(&study, &out, &[]);
+    let mut table = csv::Reader::from_path(out.join("points.csv")).unwrap();
+    let header = table.headers().unwrap().clone();
+    let place = |name: &str| header.iter().position(|column| column == name).unwrap();
+    let names = ["hardware.memory.capacity_gb", "variant", "failure", "tpot_s.p50", "feasible"].map(place);
+    let rows = table.records().map(|row| {
+        let row = row.unwrap();
+        let [capacity, variant, failure, tpot, feasible] = names.map(|place| row[place].to_owned());
+        let failed = !failure.is_empty();
+        assert!(!failed || failure.contains("GB") || failure.contains("byte"), "{failure}");
+        assert_eq!(failed, tpot.is_empty(), "{capacity} {variant}");
+        assert_eq!(feasible, (!failed).to_string());
+        (capacity, variant, failed)
+    });
+    let expected = [
+        ("0.05", "dense", true),
+        ("0.05", "skips", true),
+        ("0.25", "dense", false),
+        ("0.25", "skips", true),
+        ("80", "dense", false),
+        ("80", "skips", false),
+    ];
+    let expected = expected.map(|(capacity, variant, failed)| (capacity.into(), variant.into(), failed));
+    assert_eq!(rows.collect::<Vec<_>>(), expected);
+}
+
+#[test]
+fn merge_says_what_is_missing() {
+    let folder = folder();
+    let study = changed(folder.path(), &[], &[]);
+    let [part, empty, out] = ["part", "empty", "out"].map(|name| folder.path().join(name));
+    let merge = |from: &Path| {
+        let words =
+            ["merge", study.to_str().unwrap(), from.to_str().unwrap(), "--out", out.to_str().unwrap()];
+        let (code, said) = program(&words);
+        only_line(code, &said)
+    };
+    let missing = |count: u32| {
+        format!(
+            "found {count} or more missing, expected all points of the study; run `radialsim sweep` for the \
+             shards that are not complete"
+        )
+    };
+    sweep(&study, &part, &["--shard", "2/3"]);
+    assert_eq!(merge(&part), missing(40));
+    sweep(&study, &part, &["--shard", "1/3"]);
+    sweep(&study, &part, &["--shard", "3/3"]);
+    // The points of the axes are there, one that the search asks for is not.
+    let journal = part.join("shard-1-of-3.jsonl");
+    let mut kept = lines(&journal);
+    kept.pop();
+    fs::write(&journal, kept.concat()).unwrap();
+    assert_eq!(merge(&part), missing(1));
+
+    fs::create_dir(&empty).unwrap();
+    let expected = "expected a folder that `radialsim sweep` wrote, with files shard-*.jsonl";
+    assert_eq!(merge(&empty), format!("{}: {expected}", empty.display()));
+    let nowhere = folder.path().join("nowhere");
+    let absent = "cannot read: No such file or directory (os error 2)";
+    assert_eq!(merge(&nowhere), format!("{}: {absent}", nowhere.display()));
+    assert!(!out.exists());
+}
