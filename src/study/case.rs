@@ -143,7 +143,7 @@ fn rows(study: &Study, scenario: &Scenario, outcome: &Outcome) -> Result<Vec<Row
     let mut rows: Vec<Row> = objects.map(row).collect();
     for metric in study.metrics() {
         if let Some(row) = rows.iter().find(|row| row.number(&metric).is_none()) {
-            return Err(unknown(&metric, row));
+            return Err(unknown(&metric, row).in_file(&study.path));
         }
     }
     for objective in &study.spec.objectives {

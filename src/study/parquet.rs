@@ -4,11 +4,11 @@ use super::Assembly;
 use super::assembly::Cells;
 use crate::error::{Error, Result};
 use crate::report::Staged;
+use crate::trace::parquet_properties as properties;
 use parquet::basic::LogicalType;
-use parquet::basic::{Compression, Repetition, Type as Physical, ZstdLevel};
+use parquet::basic::{Repetition, Type as Physical};
 use parquet::data_type::{ByteArray, ByteArrayType, DataType, DoubleType};
 use parquet::errors::ParquetError;
-use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use parquet::file::writer::{SerializedFileWriter, SerializedRowGroupWriter};
 use parquet::schema::types::Type;
 use serde_json::Value;
@@ -30,14 +30,8 @@ pub fn points(assembly: &Assembly, path: &Path) -> Result<()> {
         columns.iter().enumerate().map(|(place, (name, _))| (name.clone(), place)).collect();
     let mut failed = None;
     let written = Staged::create(path)?.finish(|out| {
-        let properties = WriterProperties::builder()
-            .set_compression(Compression::ZSTD(ZstdLevel::default()))
-            .set_statistics_enabled(EnabledStatistics::None)
-            .set_offset_index_disabled(true)
-            .set_created_by("radialsim".into())
-            .build();
         let schema = Arc::new(schema(columns).map_err(into_io)?);
-        let mut file = SerializedFileWriter::new(out, schema, Arc::new(properties)).map_err(into_io)?;
+        let mut file = SerializedFileWriter::new(out, schema, Arc::new(properties())).map_err(into_io)?;
         let mut group: Vec<Column> = columns.iter().map(|(_, is_number)| Column::new(*is_number)).collect();
         let mut rows = 0;
         let done = assembly.cells(|_, cells| {

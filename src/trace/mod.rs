@@ -28,6 +28,8 @@ mod stretch;
 pub mod synth;
 mod transitions;
 mod writer;
+#[cfg(feature = "parquet")]
+pub(crate) use parquet::properties as parquet_properties;
 pub use pattern::{Ids, RouteIds};
 pub use reader::{Reader, open, read};
 use reader::{in_key, in_line};

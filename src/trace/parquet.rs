@@ -20,6 +20,7 @@ mod write;
 
 pub(super) use read::Rows;
 pub(super) use write::RowWriter;
+pub(crate) use write::properties;
 
 const HEADER: &str = "router-trace.header";
 const ROUTES: &str = "router-trace.routes";

@@ -62,6 +62,7 @@ mod shapes;
 mod small_models;
 mod stretch;
 mod sweep;
+mod sweep_bad;
 mod sweep_support;
 mod synth;
 mod tidy;

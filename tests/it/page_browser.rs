@@ -53,9 +53,14 @@ fn rich() -> Page {
     }
 }
 
-/// The page with the policy off and the probe in; `style` comes last and so wins.
+/// The page with every kind of block, ready to be measured.
 fn probed(style: &str) -> String {
-    let html = rich().html().replace("http-equiv=\"Content-Security-Policy\"", "name=\"off\"");
+    with_probe(&rich().html(), style)
+}
+
+/// A page with the policy off and the probe in; `style` comes last and so wins.
+pub(crate) fn with_probe(html: &str, style: &str) -> String {
+    let html = html.replace("http-equiv=\"Content-Security-Policy\"", "name=\"off\"");
     let html = html.replace("</head>", &format!("<style>{style}</style></head>"));
     html.replace("</body>", &format!("<script>{PROBE}</script></body>"))
 }
@@ -78,7 +83,7 @@ fn chromium() -> Option<PathBuf> {
 }
 
 /// The document that the browser makes of `html` in a window 1280 wide, written out again; nothing where there is no browser.
-fn dumped(html: &str, dark: bool) -> Option<String> {
+pub(crate) fn dumped(html: &str, dark: bool) -> Option<String> {
     let program = chromium()?;
     let folder = tempfile::tempdir().expect("a folder");
     let at = |name: &str| folder.path().join(name);
@@ -108,7 +113,7 @@ fn dumped(html: &str, dark: bool) -> Option<String> {
 }
 
 /// What the probe found.
-fn measured(html: &str, dark: bool) -> Option<HashMap<String, f64>> {
+pub(crate) fn measured(html: &str, dark: bool) -> Option<HashMap<String, f64>> {
     let dom = dumped(html, dark)?;
     let (_, rest) =
         dom.split_once("data-probe=\"").unwrap_or_else(|| panic!("no measurement in {dom:.3000}"));
@@ -121,7 +126,7 @@ fn measured(html: &str, dark: bool) -> Option<HashMap<String, f64>> {
 }
 
 /// A page around `html` that shows it as a telephone would; a window of a browser cannot be that narrow.
-fn on_a_phone(html: &str) -> String {
+pub(crate) fn on_a_phone(html: &str) -> String {
     let html = html.replace('&', "&amp;").replace('"', "&quot;");
     format!(
         "<!DOCTYPE html><body><iframe width=390 height=844 style=\"border:0\" srcdoc=\"{html}\"></iframe>"

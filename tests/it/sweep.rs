@@ -174,11 +174,13 @@ fn a_full_disk_loses_nothing() {
     // The journal is complete, but a table does not fit, and then the report.
     fs::copy(alone.join(JOURNAL), out.join(JOURNAL)).unwrap();
     let table = fs::canonicalize(&out).unwrap().join("points.csv");
-    assert_eq!(limited(size("points.csv") / 512 / 2), format!("{}: {too_large}", table.display()));
-    assert_eq!(names_in(&out), [JOURNAL]);
+    let said = limited(size("points.csv") / 512 / 2);
+    assert!(said.starts_with(&format!("{}: {too_large}", table.display())), "{said}");
+    let left = names_in(&out);
+    assert!(!left.iter().any(|name| name == "points.csv" || name.ends_with(".part")), "{left:?}");
     assert!(size("report.html") > size("points.csv") + 2048);
     let said = limited(size("report.html") / 512 - 1);
-    assert!(said.ends_with(&format!("report.html: {too_large}")), "{said}");
+    assert!(said.contains(&format!("report.html: {too_large}")), "{said}");
     assert!(!out.join("report.html").exists());
     assert_none_partial(&out, &alone);
 

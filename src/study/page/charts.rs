@@ -52,7 +52,7 @@ pub fn chart(assembly: &Assembly, seen: &Table, plot: &Plot) -> Option<Chart> {
         Plot::Lines { x, y, log_y } => {
             let metric = place(y)?;
             let quantity = Quantity::of(y);
-            let of = |seen: &Seen| seen.figures[metric].map(|figure| interval(&figure, quantity.factor));
+            let of = |seen: &Seen| seen.figures[metric].map(|figure| interval(&figure, &quantity));
             let name = &quantity.name;
             let title = capital(&format!("{name} against {x}"));
             let summary = capital(&format!(
@@ -85,8 +85,10 @@ fn axis_place(study: &Study, name: &str) -> Option<usize> {
 type Ends = (f64, f64, f64);
 
 /// A figure as a value with its ends.
-fn interval(figure: &Figure, factor: f64) -> Ends {
-    (figure.value * factor, figure.low() * factor, figure.high() * factor)
+fn interval(figure: &Figure, quantity: &Quantity) -> Ends {
+    let [value, low, high] = [figure.value, figure.low(), figure.high()].map(|end| end * quantity.factor);
+    // No share is more than all.
+    (value, low, if quantity.unit == "%" { high.min(100.0) } else { high })
 }
 
 /// A gain with its error over the seeds and of kernels that err alike.

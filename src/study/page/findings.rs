@@ -13,21 +13,24 @@ const MOST_SENTENCES: usize = 12;
 /// Bars of a tornado that move anything; charts for each setting and variant, at most.
 const MOST_TORNADOES: usize = 6;
 
-/// The findings: the best point for each objective, then what the searches found.
+/// The findings: what the searches found, then the best point for each objective.
 pub fn sentences(assembly: &Assembly, seen: &SeenTable) -> Vec<String> {
     let study = assembly.study;
-    let mut sentences: Vec<String> = study
-        .spec
-        .objectives
-        .iter()
-        .enumerate()
-        .map(|(place, objective)| best(study, seen, place, objective))
-        .collect();
-    let told = assembly.answers.iter().filter(|answer| answer.kind != "elasticity");
-    // Under each head what was found, and at which settings.
+    let objectives = study.spec.objectives.iter().enumerate();
+    let best = objectives.map(|(place, objective)| best(study, seen, place, objective));
+    searched(&assembly.answers).into_iter().chain(best).collect()
+}
+
+/// A sentence for each variant and search: what it found, at which settings.
+fn searched(answers: &[Answer]) -> Vec<String> {
     let mut groups: Vec<(String, Vec<Said>)> = Vec::new();
-    for Answer { kind, at, variant, moved, about, words, .. } in told {
-        let head = format!("{} of {variant} in {}, by {moved}", capital(kind), named(about));
+    for Answer { kind, at, variant, moved, about, words, .. } in answers {
+        let head = match *kind {
+            "elasticity" => continue,
+            // What must hold stands below the findings.
+            "capacity" => format!("Capacity of {variant} along {moved}"),
+            kind => format!("{} of {variant} in {} along {moved}", capital(kind), named(about)),
+        };
         let place = groups.iter().position(|(known, _)| *known == head).unwrap_or_else(|| {
             groups.push((head, Vec::new()));
             groups.len() - 1
@@ -38,8 +41,6 @@ pub fn sentences(assembly: &Assembly, seen: &SeenTable) -> Vec<String> {
             None => all.push((words, vec![short(at)])),
         }
     }
-    let left = groups.len().saturating_sub(MOST_SENTENCES);
-    groups.truncate(MOST_SENTENCES);
     let said = |(words, settings): Said| match settings.join("; ") {
         none if none.is_empty() => words.to_owned(),
         settings => format!("{words} ({settings})"),
@@ -47,11 +48,9 @@ pub fn sentences(assembly: &Assembly, seen: &SeenTable) -> Vec<String> {
     let sentence = |(head, all): (String, Vec<Said>)| {
         format!("{head}: {}.", all.into_iter().map(said).collect::<Vec<_>>().join(", "))
     };
-    sentences.extend(groups.into_iter().map(sentence));
-    if left > 0 {
-        sentences.push(format!("{left} more findings stand under Searches."));
-    }
-    sentences
+    let left = groups.len().saturating_sub(MOST_SENTENCES);
+    let more = (left > 0).then(|| format!("{left} more findings stand under Searches."));
+    groups.into_iter().take(MOST_SENTENCES).map(sentence).chain(more).collect()
 }
 
 /// What was found, and at which settings.

@@ -37,6 +37,16 @@ pub(in crate::trace) struct RowWriter {
     rows: Columns,
 }
 
+/// How every Parquet file of this program is written: the same bytes for the same rows.
+pub(crate) fn properties() -> WriterProperties {
+    WriterProperties::builder()
+        .set_compression(Compression::ZSTD(ZstdLevel::default()))
+        .set_statistics_enabled(EnabledStatistics::None)
+        .set_offset_index_disabled(true)
+        .set_created_by("radialsim".into())
+        .build()
+}
+
 #[derive(Default)]
 struct Columns {
     request: Vec<i64>,
@@ -53,13 +63,7 @@ struct Columns {
 impl RowWriter {
     pub fn new(file: File, header: &Header) -> Result<Self> {
         let schema = Arc::new(parse_message_type(SCHEMA).expect("the schema is well formed"));
-        let properties = WriterProperties::builder()
-            .set_compression(Compression::ZSTD(ZstdLevel::default()))
-            .set_statistics_enabled(EnabledStatistics::None)
-            .set_offset_index_disabled(true)
-            .set_created_by("radialsim".into())
-            .build();
-        let file = SerializedFileWriter::new(file, schema, Arc::new(properties))?;
+        let file = SerializedFileWriter::new(file, schema, Arc::new(properties()))?;
         let header = header.line();
         Ok(RowWriter {
             file,
