@@ -134,7 +134,7 @@ pub(crate) fn on_a_phone(html: &str) -> String {
 }
 
 #[track_caller]
-fn assert_fit_to_read(found: &HashMap<String, f64>) {
+pub(crate) fn assert_fit_to_read(found: &HashMap<String, f64>) {
     assert_eq!(found["overflow"], 0.0, "the page moves sideways: {found:?}");
     assert!(found["texts"] > 100.0 && found["text_contrast"] >= 7.0, "{found:?}");
     assert!(found["series_contrast"] >= 3.0, "{found:?}");
