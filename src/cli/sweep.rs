@@ -43,6 +43,9 @@ pub struct MergeArgs {
     out: PathBuf,
     #[command(flatten)]
     plots: PlotArgs,
+    /// No remarks.
+    #[arg(long, short)]
+    quiet: bool,
 }
 
 /// Pictures beside the report, which has them all.
@@ -74,11 +77,7 @@ pub fn run(args: &Args) -> Result<()> {
         return Ok(());
     }
     let assembly = study::merge(&study, std::slice::from_ref(&args.out))?;
-    let failed = write(&assembly, &args.out, &args.plots, &command(&args.study), threads(args.jobs))?;
-    if let Some((count, first)) = failed {
-        remark(&format!("{count} rows failed and say why under `failure`; the first: {first}"));
-    }
-    Ok(())
+    write(&assembly, &args.out, &args.plots, threads(args.jobs), args.quiet)
 }
 
 /// Joins the parts of a study.
@@ -86,33 +85,30 @@ pub fn merge(args: &MergeArgs) -> Result<()> {
     let study = Study::load(&args.study)?;
     let assembly = study::merge(&study, &args.folders)?;
     std::fs::create_dir_all(&args.out).map_err(radialsim::error::Error::io(&args.out, "make"))?;
-    write(&assembly, &args.out, &args.plots, &command(&args.study), threads(None)).map(drop)
+    write(&assembly, &args.out, &args.plots, threads(None), args.quiet)
 }
 
-/// What makes the report again, wherever it is written to: the same bytes.
-fn command(study: &Path) -> String {
-    format!("radialsim sweep {} --out DIR", super::quoted(&study.display().to_string()))
+/// What makes the report again, wherever the study lies and wherever it is written to: the same bytes.
+fn command(study: &Study) -> String {
+    format!("radialsim sweep {} --out DIR", super::quoted(&study.name()))
 }
 
-/// The tables, the report and its plots. Says how many rows failed, and why the first one did.
-fn write(
-    assembly: &Assembly,
-    out: &Path,
-    plots: &PlotArgs,
-    command: &str,
-    threads: usize,
-) -> Result<Option<(u64, String)>> {
+/// The tables, the report and its plots. Says how many rows failed, and why the first one did; a study of which all did is wrong.
+fn write(assembly: &Assembly, out: &Path, plots: &PlotArgs, threads: usize, quiet: bool) -> Result<()> {
     assembly.columns()?;
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("threads can be started");
     let (tables, report) = pool.install(|| {
         let csv = || study::csv::points(assembly, &out.join("points.csv"));
-        rayon::join(|| rayon::join(csv, || parquet(assembly, out)), || study::report(assembly, command, 1))
+        rayon::join(
+            || rayon::join(csv, || parquet(assembly, out)),
+            || study::report(assembly, &command(assembly.study), 1),
+        )
     });
     tables.0.and(tables.1)?;
     if !assembly.study.spec.searches.is_empty() {
         study::csv::answers(&assembly.answers, &out.join("answers.csv"))?;
     }
-    let Report { page, charts, failed } = report?;
+    let Report { page, charts, failed, rows } = report?;
     let file = |name: &str, bytes: &[u8]| Staged::create(out.join(name))?.finish(|to| to.write_all(bytes));
     for (index, chart) in charts.iter().enumerate() {
         if plots.svg {
@@ -123,7 +119,22 @@ fn write(
         }
     }
     file("report.html", page.html().as_bytes())?;
-    Ok(failed)
+    match failed {
+        Some((count, first)) if count == rows => {
+            let expected = format!("a study of which at least one point runs; the first fails with: {first}");
+            Err(InputError::expected(expected)
+                .found(format!("{count} failed"))
+                .file(&assembly.study.path)
+                .into())
+        }
+        Some((count, first)) if !quiet => {
+            super::say(&format!(
+                "{count} of {rows} rows failed and say why under `failure`; the first: {first}"
+            ));
+            Ok(())
+        }
+        _ => Ok(()),
+    }
 }
 
 #[cfg(feature = "parquet")]

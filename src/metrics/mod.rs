@@ -16,4 +16,4 @@ pub use split::Split;
 pub use summary::{
     Bounds, KvSummary, MemoryBytes, PhaseSummary, Phases, Power, Spread, Summary, TierSummary, WorkSummary,
 };
-pub use uncertainty::{ErrorKind, Figure, Gain};
+pub use uncertainty::{Ends, ErrorKind, Figure, Gain};

@@ -67,7 +67,7 @@ impl ErrorKind {
 }
 
 /// A figure with the half widths of what is known about its error, in its own unit.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Figure {
     /// Mean over the seeds.
     pub value: f64,
@@ -105,6 +105,26 @@ impl Figure {
     pub fn high(&self) -> f64 {
         self.value + self.half_width()
     }
+
+    /// The interval as reports write it.
+    pub fn ends(&self) -> Ends {
+        Ends { low: self.low(), high: self.high(), seeds: self.seeds, model: self.model }
+    }
+}
+
+/// The ends of an interval, and the half widths that it is made of.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Ends {
+    /// Lower end.
+    pub low: f64,
+    /// Upper end.
+    pub high: f64,
+    /// [`Figure::seeds`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub seeds: Option<f64>,
+    /// [`Figure::model`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub model: Option<f64>,
 }
 
 /// By how much a run is better than another on the same device, and how sure that is; in percent of the other's figure.

@@ -156,14 +156,8 @@ fn intervals(runs: &[Value], error: &Value) -> Value {
         if figure.seeds.is_none() && figure.model.is_none() {
             continue;
         }
-        let mut entry = json!({ "low": figure.low(), "high": figure.high() });
-        for (key, part) in [("seeds", figure.seeds), ("model", figure.model)] {
-            if let Some(half_width) = part {
-                entry[key] = json!(half_width);
-            }
-        }
         let place = path.split('/').skip(1).fold(&mut object, |place, key| &mut place[key]);
-        *place = entry;
+        *place = json!(figure.ends());
     }
     object
 }

@@ -79,11 +79,11 @@ impl Scenario {
     }
 
     fn shared(&self, inputs: &Inputs, notes: &mut Vec<Note>) -> Result<Shared> {
-        let mut model = Model::clone(&*inputs.model(&self.named(&self.model))?);
+        let mut model = Model::clone(&*inputs.model(&self.folder, &self.model)?);
         if let Some(formats) = self.formats {
             model = model.with_formats(formats.weights, formats.activations, formats.kv);
         }
-        let mut hardware = Hardware::clone(&*inputs.hardware(&self.named(&self.hardware))?);
+        let mut hardware = Hardware::clone(&*inputs.hardware(&self.folder, &self.hardware)?);
         if !self.overrides.is_empty() {
             hardware = self.overridden(hardware)?;
             model = with_keys(&model, self.set_by, "shape.", &self.overrides_of("shape."))?;
@@ -99,11 +99,11 @@ impl Scenario {
         hardware.check().map_err(|error| set("hardware.", error))?;
         model.check()?;
 
-        let read = |path: &PathBuf| inputs.trace(&self.folder.join(path));
+        let read = |path: &PathBuf| inputs.trace(&self.folder, path);
         let recorded = self.workload.trace.as_ref().map(read).transpose()?;
         let recorded = recorded.map(|trace| lay_over(&trace, &model, notes)).transpose()?;
         if let Some(file) = &self.workload.file {
-            inputs.requests(&self.folder.join(&file.path))?;
+            inputs.requests(&self.folder, &file.path)?;
         }
         let load = self.load_requests(notes)?;
         let recorded = match (recorded, &load) {
@@ -149,10 +149,10 @@ impl Scenario {
     /// What of the inputs that were read this scenario uses.
     pub fn used(&self, inputs: &Inputs) -> Vec<Input> {
         let Workload { trace, file, .. } = &self.workload;
-        let path = |path: &PathBuf| self.folder.join(path).to_string_lossy().into_owned();
+        let path = |path: &PathBuf| path.to_string_lossy().into_owned();
         let names = [
-            Some(self.named(&self.hardware)),
-            Some(self.named(&self.model)),
+            Some(self.hardware.clone()),
+            Some(self.model.clone()),
             trace.as_ref().map(path),
             file.as_ref().map(|file| path(&file.path)),
         ];
@@ -206,12 +206,6 @@ impl Scenario {
         requests.extend(drawn.requests);
         requests.sort_by_key(|request| request.arrival);
         Ok(Trace { requests, ..drawn })
-    }
-
-    /// A built-in name as it is; a path from the scenario's folder.
-    fn named(&self, name: &str) -> String {
-        let path = self.folder.join(name);
-        if path.exists() { path.to_string_lossy().into_owned() } else { name.to_owned() }
     }
 
     fn variant(&self, shared: &Shared, variant: &Variant, notes: &mut Vec<Note>) -> Result<Built> {

@@ -1,7 +1,7 @@
 //! What scenarios read, each file once, and what was in it: many scenarios of a study name the same few files.
 
 use crate::cost::{Device, Limits};
-use crate::error::{Error, Result};
+use crate::error::{Error, InputError, Result};
 use crate::hw::Hardware;
 use crate::model::Model;
 use crate::trace::{self, Trace};
@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, VecDeque};
 use std::io::Read;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 /// Something that was read, and a hash of it.
@@ -17,7 +17,7 @@ use std::sync::{Arc, Mutex};
 pub struct Input {
     /// What it is: `hardware`, `model`, `trace`, `requests`.
     pub kind: String,
-    /// The name or path under which it was asked for.
+    /// The name under which it was asked for: a path from the scenario's folder, or a built-in name.
     pub name: String,
     /// First 16 hexadecimal digits of SHA-256: of the bytes of a trace or request file, as `sha256sum` prints it; of a profile or
     /// a model, which may be built in, as JSON.
@@ -40,48 +40,80 @@ pub struct Inputs {
 /// Devices that are kept: as many as threads may use at a time, and a few more.
 const MOST_DEVICES: usize = 16;
 
-/// By name: what was read, with its digest.
-type Kept<T> = Mutex<BTreeMap<String, (Arc<T>, String)>>;
+/// By path or built-in name: what was read, the name under which it was asked for, and its digest.
+type Kept<T> = Mutex<BTreeMap<PathBuf, (Arc<T>, String, String)>>;
+
+/// A path from this folder where there is something, or else a built-in name.
+fn found(folder: &Path, name: &str) -> PathBuf {
+    let path = folder.join(name);
+    if path.exists() { path } else { PathBuf::from(name) }
+}
 
 impl Inputs {
-    /// A profile by name or path.
+    /// A profile by name, or by its path from a folder.
     ///
     /// # Errors
     /// Those of [`Hardware::resolve`].
-    pub fn hardware(&self, name: &str) -> Result<Arc<Hardware>> {
-        keep(&self.hardware, name, || {
-            let hardware = Hardware::resolve(name)?;
+    pub fn hardware(&self, folder: &Path, name: &str) -> Result<Arc<Hardware>> {
+        keep(&self.hardware, &found(folder, name), name, |path| {
+            let hardware = Hardware::resolve(&path.to_string_lossy())?;
             let digest = digest_of_json(&hardware);
             Ok((hardware, digest))
         })
     }
 
-    /// A model by name or path.
+    /// A model by name, or by its path from a folder.
     ///
     /// # Errors
     /// Those of [`Model::resolve`].
-    pub fn model(&self, name: &str) -> Result<Arc<Model>> {
-        keep(&self.models, name, || {
-            let model = Model::resolve(name)?;
+    pub fn model(&self, folder: &Path, name: &str) -> Result<Arc<Model>> {
+        keep(&self.models, &found(folder, name), name, |path| {
+            let model = Model::resolve(&path.to_string_lossy())?;
             let digest = digest_of_json(&model);
             Ok((model, digest))
         })
     }
 
-    /// A router trace.
+    /// A router trace by its path from a folder.
     ///
     /// # Errors
     /// Those of [`trace::read`].
-    pub fn trace(&self, path: &Path) -> Result<Arc<Trace>> {
-        keep(&self.traces, &path.to_string_lossy(), || Ok((trace::read(path)?, digest_of_file(path)?)))
+    pub fn trace(&self, folder: &Path, name: &Path) -> Result<Arc<Trace>> {
+        let shown = name.to_string_lossy();
+        keep(&self.traces, &folder.join(name), &shown, |path| Ok((trace::read(path)?, digest_of_file(path)?)))
     }
 
     /// Notes that a request file is used.
     ///
     /// # Errors
     /// A file that cannot be read.
-    pub fn requests(&self, path: &Path) -> Result<()> {
-        keep(&self.requests, &path.to_string_lossy(), || Ok(((), digest_of_file(path)?))).map(drop)
+    pub fn requests(&self, folder: &Path, name: &Path) -> Result<()> {
+        let shown = name.to_string_lossy();
+        keep(&self.requests, &folder.join(name), &shown, |path| Ok(((), digest_of_file(path)?))).map(drop)
+    }
+
+    /// Refuses inputs that are not what they were.
+    ///
+    /// # Errors
+    /// One with another digest than it had, or that cannot be read any more.
+    pub fn check(&self, folder: &Path, known: &[Input]) -> Result<()> {
+        for Input { kind, name, .. } in known {
+            match kind.as_str() {
+                "hardware" => drop(self.hardware(folder, name)?),
+                "model" => drop(self.model(folder, name)?),
+                "trace" => drop(self.trace(folder, Path::new(name))?),
+                _ => self.requests(folder, Path::new(name))?,
+            }
+        }
+        let now = self.read();
+        let other = |was: &&Input| now.iter().find(|is| (&is.kind, &is.name) == (&was.kind, &was.name));
+        match known
+            .iter()
+            .find_map(|was| Some((was, other(&was)?)).filter(|(was, is)| was.digest != is.digest))
+        {
+            Some((was, is)) => Err(was.is_not(&is.digest).into()),
+            None => Ok(()),
+        }
     }
 
     /// The device of a checked profile under limits. One that was made of equal ones before is given again, with all that it has worked out
@@ -113,12 +145,12 @@ impl Inputs {
     pub fn read(&self) -> Vec<Input> {
         fn of<T>(kind: &str, kept: &Kept<T>) -> Vec<Input> {
             let kept = kept.lock().expect("no thread dies with it");
-            let input = |(name, (_, digest)): (&String, &(Arc<T>, String))| Input {
+            let input = |(_, name, digest): &(Arc<T>, String, String)| Input {
                 kind: kind.to_owned(),
                 name: name.clone(),
                 digest: digest.clone(),
             };
-            kept.iter().map(input).collect()
+            kept.values().map(input).collect()
         }
         let [hardware, models, traces, requests] = KINDS;
         [
@@ -131,14 +163,30 @@ impl Inputs {
     }
 }
 
-fn keep<T>(kept: &Kept<T>, name: &str, read: impl FnOnce() -> Result<(T, String)>) -> Result<Arc<T>> {
+impl Input {
+    /// What to say of it where it has another digest now.
+    pub fn is_not(&self, digest: &str) -> InputError {
+        let Input { kind, name, digest: was } = self;
+        let expected = format!(
+            "the {kind} that earlier points of this study read, with digest {was}; put it back, or use another folder"
+        );
+        InputError::expected(expected).key(name).found(format!("digest {digest}"))
+    }
+}
+
+fn keep<T>(
+    kept: &Kept<T>,
+    path: &Path,
+    name: &str,
+    read: impl FnOnce(&Path) -> Result<(T, String)>,
+) -> Result<Arc<T>> {
     let mut kept = kept.lock().expect("no thread dies with it");
-    if let Some((value, _)) = kept.get(name) {
+    if let Some((value, ..)) = kept.get(path) {
         return Ok(value.clone());
     }
-    let (value, digest) = read()?;
+    let (value, digest) = read(path)?;
     let value = Arc::new(value);
-    kept.insert(name.to_owned(), (value.clone(), digest));
+    kept.insert(path.to_owned(), (value.clone(), name.to_owned(), digest));
     Ok(value)
 }
 

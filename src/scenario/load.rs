@@ -1,6 +1,6 @@
 //! Reads a scenario, and sets keys anew by their paths.
 
-use super::{Scenario, SetBy};
+use super::{Inputs, Scenario, SetBy};
 use crate::error::{InputError, Result};
 use crate::hw::Hardware;
 use crate::ron_text;
@@ -89,8 +89,15 @@ impl Scenario {
     /// # Errors
     /// That.
     pub fn has(&self, key: &str) -> Result<()> {
-        let mut root = serde_json::to_value(self).expect("scenario types serialise");
-        place(&mut root, key, key).map(drop)
+        let inputs = Inputs::default();
+        let (root, path) = match key.split_once('.') {
+            Some(("hardware", path)) => {
+                (serde_json::to_value(&*inputs.hardware(&self.folder, &self.hardware)?), path)
+            }
+            Some(("shape", path)) => (serde_json::to_value(&*inputs.model(&self.folder, &self.model)?), path),
+            _ => (serde_json::to_value(self), key),
+        };
+        place(&mut root.expect("scenario types serialise"), path, key).map(drop)
     }
 
     /// The number under a key, of this scenario or (behind `hardware.`) of a profile; none where no number stands there.

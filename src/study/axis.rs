@@ -3,6 +3,7 @@
 use crate::error::{InputError, Result};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use std::collections::HashSet;
 
 /// Most values of one axis.
 const MOST_VALUES: u32 = 1_000_000;
@@ -163,6 +164,10 @@ impl Leaf {
                 if !labels.is_empty() && labels.len() != values.len() {
                     let found = format!("{} labels for {} values", labels.len(), values.len());
                     return Err(bad(found, "as many labels as values, or none").into());
+                }
+                let mut seen = HashSet::new();
+                if let Some(twice) = values.iter().find(|value| !seen.insert(value.to_string())) {
+                    return Err(bad(format!("{twice} twice"), "values that differ").into());
                 }
                 let label = |(index, value): (usize, &Value)| {
                     (value.clone(), labels.get(index).cloned().unwrap_or_else(|| plain(value)))

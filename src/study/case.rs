@@ -68,7 +68,8 @@ impl Case {
     /// where one variant fails, the others are run alone.
     ///
     /// # Errors
-    /// A metric of the study that its rows do not have.
+    /// A metric of the study that its rows do not have, and a file that is missing or broken: that is no property of the setting, and
+    /// must not stay in the journal when it is mended.
     pub fn run(&self, study: &Study, inputs: &Inputs) -> Result<(Vec<Row>, Vec<Input>)> {
         let scenario = match self.scenario(study) {
             Ok(scenario) => scenario,
@@ -107,7 +108,10 @@ fn failed(scenario: &Scenario, only: Option<usize>, error: &Error) -> Vec<Row> {
 
 fn run(study: &Study, scenario: &Scenario, inputs: &Inputs) -> std::result::Result<Vec<Row>, Failed> {
     let watch = |_: usize, _: &Setup| Silent;
-    let (outcome, _) = scenario::run_with(inputs, scenario, 1, &(), watch).map_err(Failed::Point)?;
+    let (outcome, _) = scenario::run_with(inputs, scenario, 1, &(), watch).map_err(|error| match error {
+        Error::Input(input) if input.file.is_none() => Failed::Point(Error::Input(input)),
+        error => Failed::Study(error),
+    })?;
     rows(study, scenario, &outcome).map_err(Failed::Study)
 }
 
@@ -119,7 +123,8 @@ fn rows(study: &Study, scenario: &Scenario, outcome: &Outcome) -> Result<Vec<Row
         if let Some(name) = object.shift_remove("name") {
             object.shift_insert(0, "variant".into(), name);
         }
-        keep_intervals(&mut object, &study.metrics());
+        // Those that the study asks about come back below; the others follow from the errors and confidences beside them.
+        object.shift_remove("interval");
         let names = [scenario.hardware.as_str(), &variant.hardware];
         let price = study.spec.prices.iter().find(|price| names.contains(&price.hardware.as_str()));
         let per_million = |run: &Value| Some(price?.per_million(run["output_tokens_per_s"].as_f64()?));
@@ -146,6 +151,22 @@ fn rows(study: &Study, scenario: &Scenario, outcome: &Outcome) -> Result<Vec<Row
             return Err(unknown(&metric, row).in_file(&study.path));
         }
     }
+    for row in &mut rows {
+        let mut intervals = json!({});
+        for metric in study.metrics() {
+            let figure =
+                row.figure(&metric).filter(|figure| figure.seeds.is_some() || figure.model.is_some());
+            if let Some(figure) = figure {
+                intervals[metric] = json!(figure.ends());
+            }
+        }
+        row.0.insert("interval".into(), intervals);
+    }
+    if let Some(leaf) = study.grid.leaves().into_iter().find(|leaf| rows[0].number(&leaf.name).is_some()) {
+        let expected = "a `name` that is not that of a metric";
+        let error = InputError::expected(expected).key(format!("axes, {}", leaf.name)).found(&leaf.name);
+        return Err(error.file(&study.path).into());
+    }
     for objective in &study.spec.objectives {
         let (metric, less) = (objective.metric(), objective.less_is_better());
         let gains: Vec<Value> = rows
@@ -158,18 +179,6 @@ fn rows(study: &Study, scenario: &Scenario, outcome: &Outcome) -> Result<Vec<Row
         }
     }
     Ok(rows)
-}
-
-/// Keeps the intervals of these metrics alone: those of the others follow from the errors and confidences that stand beside them.
-fn keep_intervals(object: &mut Map<String, Value>, metrics: &[String]) {
-    let Some(all) = object.shift_remove("interval") else { return };
-    let mut kept = json!({});
-    for metric in metrics {
-        if let Some(interval) = all.pointer(&format!("/{}", metric.replace('.', "/"))) {
-            kept[metric] = interval.clone();
-        }
-    }
-    object.insert("interval".into(), kept);
 }
 
 /// A metric that the study names and the simulator does not.

@@ -105,8 +105,13 @@ impl Grid {
             names.iter().find(|name| !self.axes.iter().any(|node| alone(node).as_deref() == Some(**name)))
         {
             let known: Vec<String> = self.axes.iter().filter_map(alone).collect();
-            let expected = format!("an axis that stands for itself: one of {}", known.join(", "));
-            return Err(InputError::expected(expected).key("axis").found(lost).into());
+            let expected = match known.join(", ") {
+                none if none.is_empty() => {
+                    "an axis outside zips and samples, of which there is none".to_owned()
+                }
+                known => format!("an axis outside zips and samples: one of {known}"),
+            };
+            return Err(InputError::expected(expected).key("searches, axis").found(lost).into());
         }
         let is_out = |node: &Node| alone(node).is_some_and(|name| names.contains(&name.as_str()));
         let mut out = Vec::new();

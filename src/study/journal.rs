@@ -45,8 +45,8 @@ struct Place {
 #[derive(Debug, Default)]
 struct Known {
     places: HashMap<Id, Place>,
-    /// Digest of each input, by kind and name: a file that changes meanwhile would make a table of two worlds.
-    inputs: BTreeMap<(String, String), String>,
+    /// Each input by kind and name: a file that changes meanwhile would make a table of two worlds.
+    inputs: BTreeMap<(String, String), Input>,
 }
 
 /// The journals of a study in some folders: all are read, one is written.
@@ -114,6 +114,11 @@ impl Journal {
         self.known.lock().expect("no thread dies with it").places.len()
     }
 
+    /// What was read for the cases that it knows.
+    pub fn inputs(&self) -> Vec<Input> {
+        self.known.lock().expect("no thread dies with it").inputs.values().cloned().collect()
+    }
+
     /// Whether it knows this case.
     pub fn knows(&self, id: &Id) -> bool {
         self.known.lock().expect("no thread dies with it").places.contains_key(id)
@@ -159,15 +164,11 @@ impl Journal {
 
 impl Known {
     fn check(&mut self, inputs: &[Input], journal: &Path) -> Result<()> {
-        for Input { kind, name, digest } in inputs {
-            let known = self.inputs.entry((kind.clone(), name.clone())).or_insert_with(|| digest.clone());
-            if known != digest {
-                let expected = format!(
-                    "the {kind} that earlier points of this study read, with digest {known}; \
-                     put it back, or use another folder"
-                );
-                let error = InputError::expected(expected).key(name).found(format!("digest {digest}"));
-                return Err(error.file(journal).into());
+        for input in inputs {
+            let key = (input.kind.clone(), input.name.clone());
+            let was = self.inputs.entry(key).or_insert_with(|| input.clone());
+            if was.digest != input.digest {
+                return Err(was.is_not(&input.digest).file(journal).into());
             }
         }
         Ok(())
@@ -219,7 +220,7 @@ fn read(path: &Path, file: &mut File, index: usize, digest: &str, known: &mut Kn
                 return not_ours(path, "another file");
             };
             if found.study != digest || found.version != VERSION {
-                return not_ours(path, &format!("one of the study {} by {}", found.title, found.version));
+                return not_ours(path, &format!("one by {} of the study {}", found.version, found.title));
             }
         } else {
             // A line that is no entry was never finished: what follows it was not either.

@@ -4,7 +4,7 @@ use super::{Case, Grid, Plot, Spec, Study, VERSION};
 use crate::error::{Error, InputError, Result};
 use crate::ron_text;
 use crate::scenario::{Scenario, digest};
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::collections::HashSet;
 use std::path::Path;
 
@@ -34,13 +34,30 @@ impl Study {
         let scenario_text = ron_text::read(&scenario, "a scenario", MOST_BYTES)?;
         let mut base = Scenario::load(&scenario, &[])?;
         let set: Vec<(&str, &Value)> = spec.set.iter().map(|(key, value)| (key.as_str(), value)).collect();
-        base.seeds = spec.seeds.unwrap_or(base.seeds);
         base = base.with_values(&set).map_err(in_study)?;
+        if let Some(seeds) = spec.seeds {
+            base = base.with_values(&[("seeds", &json!(seeds))]).map_err(in_study)?;
+        }
         let grid = Grid::new(&spec.axes).map_err(in_study)?;
         let digest = digest(format!("{VERSION}\n{text}\n{scenario_text}").as_bytes());
         let study = Study { spec, base, grid, path: path.to_owned(), digest };
         study.check().map_err(in_study)?;
         Ok(study)
+    }
+
+    /// The point of the closer look: the first one at which every axis that `detail` names has that value. None where there is none among
+    /// the first hundred thousand.
+    pub(super) fn detail(&self) -> Option<u64> {
+        let fits = |index: &u64| {
+            let choices = self.grid.at(*index);
+            self.spec.detail.iter().all(|(name, value)| {
+                choices.iter().filter(|choice| choice.leaf.name == *name).any(|choice| {
+                    let meant = choice.leaf.with(value.clone()).value;
+                    choice.value == meant || value.as_str() == Some(&choice.label)
+                })
+            })
+        };
+        (0..self.grid.count().min(100_000)).find(fits)
     }
 
     fn check(&self) -> Result<()> {
@@ -66,11 +83,21 @@ impl Study {
             let names: Vec<&str> = leaves.iter().map(|leaf| leaf.name.as_str()).collect();
             bad(key, name, &format!("the name of an axis: one of {}", names.join(", ")))
         };
+        const TAKEN: [&str; 7] = ["point", "source", "set", "variant", "failure", "feasible", "version"];
+        if let Some(leaf) = leaves.iter().find(|leaf| TAKEN.contains(&leaf.name.as_str())) {
+            return bad("axes, name", &leaf.name, "a name that no column of the tables has");
+        }
         for name in spec.detail.keys() {
             axis("detail", name)?;
         }
+        if self.detail().is_none() {
+            return bad("detail", &json!(spec.detail).to_string(), "values that a point of the axes has");
+        }
         for plot in &spec.plots {
             match plot {
+                Plot::Gain { of, .. } if !spec.objectives.contains(of) => {
+                    return bad("plots, of", of.metric(), "one of the objectives, as it stands there");
+                }
                 Plot::Lines { x, .. } | Plot::Gain { x, .. } => axis("plots, x", x)?,
                 Plot::Pareto { by, .. } if by == "variant" => {}
                 Plot::Pareto { by, .. } => axis("plots, by", by)?,
@@ -79,9 +106,7 @@ impl Study {
         // A key that no scenario has would make every point fail; better said now. Values may be wrong at single points.
         let mut scenario = self.base.clone();
         for (key, value) in Case::of(&self.grid.at(0)).settings {
-            if key.strip_prefix("hardware.").or(key.strip_prefix("shape.")).is_none() {
-                scenario.has(&key)?;
-            }
+            scenario.has(&key)?;
             // The next key may stand within this value.
             let _ = scenario.set_values(&[(&key, &value)]);
         }

@@ -129,5 +129,12 @@ pub struct Study {
     pub digest: String,
 }
 
+impl Study {
+    /// Name of its file.
+    pub fn name(&self) -> String {
+        self.path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+    }
+}
+
 /// The program that computes, as every row names it.
 pub const VERSION: &str = concat!("radialsim ", env!("CARGO_PKG_VERSION"));

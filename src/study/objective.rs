@@ -36,7 +36,7 @@ impl Objective {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub enum Constraint {
-    /// The run fits into the memory of the device. A point that does not is counted as such and not as a failure.
+    /// The run fits into the memory of the device. A point that does not fails and is of no use, whether this is stated or not.
     FitsInMemory,
     /// This share of the requests met all bounds of the scenario's `slo`.
     SloMet {

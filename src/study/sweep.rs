@@ -6,7 +6,7 @@ use super::journal::Journal;
 use super::row::Row;
 use super::{Answer, Study};
 use crate::error::{Error, InputError, Result};
-use crate::scenario::{Input, Inputs};
+use crate::scenario::Inputs;
 use rayon::prelude::*;
 use std::cell::RefCell;
 use std::collections::HashSet;
@@ -74,7 +74,7 @@ impl Watch for () {
 pub struct Done {
     /// Cases that were computed.
     pub computed: u64,
-    /// Cases that the journals knew already.
+    /// Cases that the journals in the folder knew already, of other shards, too.
     pub known: u64,
 }
 
@@ -104,16 +104,16 @@ struct Live<'a> {
 }
 
 impl Live<'_> {
-    /// Makes sure that the journal knows the case. Whether it did.
-    fn know(&self, case: &Case) -> Result<bool> {
+    /// Makes sure that the journal knows the case.
+    fn know(&self, case: &Case) -> Result<()> {
         let id = case.id();
         if self.journal.knows(&id) {
-            return Ok(true);
+            return Ok(());
         }
         let (rows, inputs) = case.run(self.study, &self.inputs)?;
         self.journal.add(&id, &inputs, &rows)?;
         self.computed.fetch_add(1, Ordering::Relaxed);
-        Ok(false)
+        Ok(())
     }
 }
 
@@ -156,8 +156,10 @@ fn missing(count: u64) -> Error {
 /// Where the system starts no threads.
 pub fn sweep(study: &Study, folder: &Path, shard: Shard, jobs: usize, watch: &dyn Watch) -> Result<Done> {
     let journal = Journal::open(folder, &study.digest, &study.spec.title, shard)?;
-    let live = Live { study, inputs: Inputs::default(), journal: &journal, computed: AtomicU64::new(0) };
-    let known = AtomicU64::new(0);
+    let known = journal.count() as u64;
+    let inputs = Inputs::default();
+    inputs.check(&study.base.folder, &journal.inputs())?;
+    let live = Live { study, inputs, journal: &journal, computed: AtomicU64::new(0) };
     let pool = rayon::ThreadPoolBuilder::new().num_threads(jobs).build().expect("threads can be started");
     // What a search moves along an axis stays in one shard, so that no two shards compute the same point.
     let moved = study.spec.searches.first().map(|search| search.settings(study)).transpose()?;
@@ -173,9 +175,7 @@ pub fn sweep(study: &Study, folder: &Path, shard: Shard, jobs: usize, watch: &dy
             if !shard.has(owner(index)) {
                 return Ok(());
             }
-            if live.know(&Case::of(&study.grid.at(index)))? {
-                known.fetch_add(1, Ordering::Relaxed);
-            }
+            live.know(&Case::of(&study.grid.at(index)))?;
             watch.one();
             Ok(())
         })
@@ -196,7 +196,7 @@ pub fn sweep(study: &Study, folder: &Path, shard: Shard, jobs: usize, watch: &dy
             )
         })?;
     }
-    Ok(Done { computed: live.computed.into_inner(), known: known.into_inner() })
+    Ok(Done { computed: live.computed.into_inner(), known })
 }
 
 /// Everything that the journals in these folders know about the study, in the order of its points. It is the same however the study was
@@ -206,6 +206,11 @@ pub fn sweep(study: &Study, folder: &Path, shard: Shard, jobs: usize, watch: &dy
 /// Those of [`Journal::read_only`], and points that nobody computed.
 pub fn merge<'a>(study: &'a Study, folders: &[PathBuf]) -> Result<Assembly<'a>> {
     let journal = Journal::read_only(folders, &study.digest)?;
+    match Inputs::default().check(&study.base.folder, &journal.inputs()) {
+        // Tables can be joined where the inputs are not at hand; the report then looks closer at nothing.
+        Err(Error::Input(error)) if error.file.is_none() => return Err(Error::Input(error)),
+        _ => {}
+    }
     let count = study.grid.count();
     let lacking = (0..count).filter(|&index| !journal.knows(&Case::of(&study.grid.at(index)).id())).count();
     if lacking > 0 {
@@ -227,11 +232,4 @@ pub fn merge<'a>(study: &'a Study, folders: &[PathBuf]) -> Result<Assembly<'a>> 
         }
     }
     Ok(Assembly::new(study, journal, searched, answers))
-}
-
-impl Input {
-    /// Kind, name and digest on one line.
-    pub fn words(&self) -> String {
-        format!("{} {} {}", self.kind, self.name, self.digest)
-    }
 }

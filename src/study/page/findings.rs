@@ -102,6 +102,7 @@ fn best(study: &Study, seen: &SeenTable, place: usize, objective: &Objective) ->
     let at: Vec<String> =
         names.iter().zip(&row.at).map(|(leaf, (label, _))| format!("{} {label}", leaf.name)).collect();
     let half = figure.half_width();
+    let known = if half > 0.0 && figure.model.is_none() { " (over the seeds alone)" } else { "" };
     let next = rows.get(1).map_or(String::new(), |(_, other)| {
         if (other.value - figure.value).abs() > half + other.half_width() {
             "; the next best is worse by more than both errors".into()
@@ -110,7 +111,7 @@ fn best(study: &Study, seen: &SeenTable, place: usize, objective: &Objective) ->
         }
     });
     let at = if at.is_empty() { String::new() } else { format!(" at {}", at.join(", ")) };
-    format!("{word} {metric}: {} with {}{at}{next}.", quantity.words(figure.value, half), row.variant)
+    format!("{word} {metric}: {}{known} with {}{at}{next}.", quantity.words(figure.value, half), row.variant)
 }
 
 /// The searches: a table of borders and capacities, tornado plots and a table of elasticities.
@@ -221,19 +222,4 @@ fn tornadoes(answers: &[&Answer]) -> Vec<Chart> {
         }),
     };
     charts.into_iter().take(MOST_TORNADOES).map(chart).collect()
-}
-
-/// The point of the closer look: where every axis that `detail` names has that value; the first such point.
-pub fn detail(study: &Study) -> u64 {
-    let wanted = &study.spec.detail;
-    let fits = |index: &u64| {
-        let choices = study.grid.at(*index);
-        wanted.iter().all(|(name, value)| {
-            choices.iter().any(|choice| {
-                let meant = choice.leaf.with(value.clone()).value;
-                choice.leaf.name == *name && (choice.value == meant || value.as_str() == Some(&choice.label))
-            })
-        })
-    };
-    (0..study.grid.count()).find(fits).unwrap_or(0)
 }

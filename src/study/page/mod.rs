@@ -27,6 +27,8 @@ pub struct Report {
     pub charts: Vec<Chart>,
     /// How many rows failed, and why the first one did.
     pub failed: Option<(u64, String)>,
+    /// How many rows there are.
+    pub rows: u64,
 }
 
 /// Makes the report of a complete study; `threads` are for the closer look, which is run again. `command` is what makes it again.
@@ -48,7 +50,14 @@ pub fn report(assembly: &Assembly, command: &str, threads: usize) -> Result<Repo
         pictures(assembly, &seen, &mut charts),
         Section {
             title: "Points".into(),
-            blocks: vec![Block::Text(about_points(study)), Block::Table(points(study, &seen))],
+            blocks: std::iter::once(Block::Text(about_points(study)))
+                .chain(failed(&seen).map(|(count, first)| {
+                    Block::Text(format!(
+                        "{count} rows failed; points.csv says why each did. The first: {first}"
+                    ))
+                }))
+                .chain([Block::Table(points(study, &seen))])
+                .collect(),
         },
     ];
     if !assembly.answers.is_empty() {
@@ -58,7 +67,7 @@ pub fn report(assembly: &Assembly, command: &str, threads: usize) -> Result<Repo
     let mut assumed = Vec::new();
     sections.push(closer_look(study, threads, &mut inputs, &mut assumed, &mut charts));
     let inputs: Vec<Input> = [
-        Input { kind: "study".into(), name: study.path.display().to_string(), digest: study.digest.clone() },
+        Input { kind: "study".into(), name: study.name(), digest: study.digest.clone() },
         Input { kind: "program".into(), name: VERSION.into(), digest: "-".into() },
     ]
     .into_iter()
@@ -75,8 +84,12 @@ pub fn report(assembly: &Assembly, command: &str, threads: usize) -> Result<Repo
         blocks: vec![Block::Code(command.into())],
     });
     let page = Page { title: study.spec.title.clone(), lead: study.spec.question.clone(), sections };
-    let first = seen.rows.iter().find_map(|row| row.failure.clone());
-    Ok(Report { page, charts, failed: first.map(|why| (seen.failed, why)) })
+    Ok(Report { page, charts, failed: failed(&seen), rows: seen.count })
+}
+
+fn failed(seen: &SeenTable) -> Option<(u64, String)> {
+    let first = seen.rows.iter().find_map(|row| row.failure.clone())?;
+    Some((seen.failed, first))
 }
 
 fn facts(study: &Study, seen: &SeenTable) -> Vec<(String, String)> {
@@ -186,8 +199,7 @@ fn closer_look(
     assumed: &mut Vec<Note>,
     charts: &mut Vec<Chart>,
 ) -> Section {
-    let index = findings::detail(study);
-    let choices = study.grid.at(index);
+    let choices = study.grid.at(study.detail().unwrap_or(0));
     let words: Vec<String> =
         choices.iter().map(|choice| format!("{} = {}", choice.leaf.name, choice.label)).collect();
     let title = "A closer look".to_owned();
