@@ -74,7 +74,7 @@ impl InputError {
     }
 }
 
-/// At most 80 characters of `text` on one line, control characters and bidirectional marks escaped.
+/// At most 80 characters of `text` on one line; control characters, bidirectional marks and what is no character escaped.
 pub fn shorten(text: &str) -> String {
     const MOST: usize = 80;
     let mut out = String::new();
@@ -83,8 +83,10 @@ pub fn shorten(text: &str) -> String {
             out.push_str(" ...");
             break;
         }
+        let is_none = u32::from(c) & 0xfffe == 0xfffe || ('\u{fdd0}'..='\u{fdef}').contains(&c);
         let hidden = c.is_control()
-            || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}');
+            || is_none
+            || matches!(c, '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}');
         if hidden { out.extend(c.escape_default()) } else { out.push(c) }
     }
     out

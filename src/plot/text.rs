@@ -4,7 +4,7 @@ use crate::error::shorten;
 
 /// A name as it may be shown: one line, at most 80 characters, nothing invisible, nothing that XML forbids.
 pub(super) fn name(text: &str) -> String {
-    shorten(text).replace(['\u{fffe}', '\u{ffff}', '\u{61c}'], "\u{fffd}")
+    shorten(text)
 }
 
 /// A sentence as it may be shown: words of at most 80 characters, about `most` characters in all.

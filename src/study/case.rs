@@ -196,20 +196,30 @@ fn unknown(metric: &str, row: &Row) -> Error {
 }
 
 impl Study {
-    /// The metrics that it asks about, each once: of objectives, constraints and searches.
+    /// The metrics that it asks about, each once: of objectives, constraints and searches. Rows keep their values of each seed.
     pub fn metrics(&self) -> Vec<String> {
         let objectives = self.spec.objectives.iter().map(Objective::metric);
         let constraints = self.spec.constraints.iter().filter_map(|constraint| constraint.metric());
         let searches = self.spec.searches.iter().filter_map(|search| search.metric());
-        let plots = self.spec.plots.iter().flat_map(super::Plot::metrics);
-        let mut metrics: Vec<String> = Vec::new();
-        for metric in objectives.chain(constraints).chain(searches).chain(plots) {
-            if !metrics.iter().any(|known| known == metric) {
-                metrics.push(metric.to_owned());
-            }
-        }
-        metrics
+        once(objectives.chain(constraints).chain(searches))
     }
+
+    /// Those, and what the pictures show.
+    pub fn shown(&self) -> Vec<String> {
+        let metrics = self.metrics();
+        let plots = self.spec.plots.iter().flat_map(super::Plot::metrics);
+        once(metrics.iter().map(String::as_str).chain(plots))
+    }
+}
+
+fn once<'a>(all: impl Iterator<Item = &'a str>) -> Vec<String> {
+    let mut metrics: Vec<String> = Vec::new();
+    for metric in all {
+        if !metrics.iter().any(|known| known == metric) {
+            metrics.push(metric.to_owned());
+        }
+    }
+    metrics
 }
 
 impl super::Plot {

@@ -39,10 +39,18 @@ impl Study {
             base = base.with_values(&[("seeds", &json!(seeds))]).map_err(in_study)?;
         }
         let grid = Grid::new(&spec.axes).map_err(in_study)?;
-        let digest = digest(format!("{VERSION}\n{text}\n{scenario_text}").as_bytes());
-        let study = Study { spec, base, grid, path: path.to_owned(), digest };
+        let mut study = Study { spec, base, grid, path: path.to_owned(), digest: String::new() };
         study.check().map_err(in_study)?;
+        study.digest = study.digest_of(&scenario_text);
         Ok(study)
+    }
+
+    /// A hash of all that the rows of a case depend on beside its settings and the files that it reads.
+    fn digest_of(&self, scenario: &str) -> String {
+        let Spec { set, seeds, objectives, prices, .. } = &self.spec;
+        digest(
+            json!([VERSION, scenario, set, seeds, objectives, prices, self.metrics()]).to_string().as_bytes(),
+        )
     }
 
     /// The point of the closer look: the first one at which every axis that `detail` names has that value. None where there is none among
@@ -84,7 +92,10 @@ impl Study {
             bad(key, name, &format!("the name of an axis: one of {}", names.join(", ")))
         };
         const TAKEN: [&str; 7] = ["point", "source", "set", "variant", "failure", "feasible", "version"];
-        if let Some(leaf) = leaves.iter().find(|leaf| TAKEN.contains(&leaf.name.as_str())) {
+        if let Some(leaf) = leaves
+            .iter()
+            .find(|leaf| TAKEN.contains(&leaf.name.as_str()) || leaf.name.starts_with("digest_of."))
+        {
             return bad("axes, name", &leaf.name, "a name that no column of the tables has");
         }
         for name in spec.detail.keys() {

@@ -125,7 +125,9 @@ pub struct Study {
     pub grid: Grid,
     /// The file, as it was named.
     pub path: PathBuf,
-    /// Hash of the texts of the study and of the scenario, and of the program's version: what rows in a journal must come from.
+    /// Hash of what rows depend on beside the settings of a point: the text of the scenario, `set`, `seeds`, `prices`, the metrics that the
+    /// study asks about, and the program's version. Rows of another one are refused; axes, searches of the same metrics, pictures and
+    /// titles may change, and what is known is used again.
     pub digest: String,
 }
 

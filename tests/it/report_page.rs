@@ -166,7 +166,10 @@ fn assert_tame(text: &dyn Fn(&str) -> String, tame: &(Vec<String>, BTreeSet<Stri
     assert!(differs.is_none() && written.len() == tame.0.len(), "{what}: {differs:?}");
     assert!(drawn.is_subset(&tame.1), "{what}: {:?}", drawn.difference(&tame.1));
     assert!(!html.contains("<script") && !html.contains("<img"), "{what}");
-    let hidden = |c: char| (c.is_control() && c != '\n') || matches!(c, '\u{202e}' | '\u{2066}' | '\u{200f}');
+    let hidden = |c: char| {
+        (c.is_control() && c != '\n')
+            || matches!(c, '\u{61c}' | '\u{200f}' | '\u{202e}' | '\u{2066}' | '\u{ffff}')
+    };
     assert!(!html.contains(hidden), "{what}");
     assert!(html.len() < 2_000_000, "{what}: {} bytes", html.len());
     for chart in charts {

@@ -213,26 +213,51 @@ fn a_journal_of_another_study_is_refused() {
     let study = changed(folder.path(), FEW, &[]);
     let out = folder.path().join("out");
     sweep(&study, &out, &[]);
-    let before = fs::read(out.join(JOURNAL)).unwrap();
-    let journal = out.join(JOURNAL).display().to_string();
-    for (in_study, in_scenario) in
-        [(("question: \"q\"", "question: \"r\""), ("seed: 3", "seed: 3")), (FEW[0], ("seed: 3", "seed: 4"))]
-    {
-        changed(
-            folder.path(),
-            &[FEW, &[in_study][usize::from(in_study == FEW[0])..]].concat(),
-            &[in_scenario],
-        );
-        let said = refused(&study, &out);
-        assert!(said.starts_with(&format!("{journal}: found one of the study t by radialsim ")), "{said}");
-        let merge = ["merge", study.to_str().unwrap(), out.to_str().unwrap(), "--out", out.to_str().unwrap()];
-        let (code, said) = program(&merge);
-        assert!(
-            only_line(code, &said).starts_with(&format!("{journal}: found one of the study t")),
-            "{said}"
-        );
-        assert!(fs::read(out.join(JOURNAL)).unwrap() == before);
+    let journal = out.join(JOURNAL);
+    let before = fs::read(&journal).unwrap();
+    let another_objective = [FEW, &[("tpot_s.p50", "tpot_s.p90")]].concat();
+    for (in_study, in_scenario) in [(&another_objective[..], &[][..]), (FEW, &[("seed: 3", "seed: 4")])] {
+        changed(folder.path(), in_study, in_scenario);
+        let path = out.to_str().unwrap();
+        let (code, said) = program(&["merge", study.to_str().unwrap(), path, "--out", path]);
+        for said in [refused(&study, &out), only_line(code, &said)] {
+            assert!(said.starts_with(&format!("{}: found one ", journal.display())), "{said}");
+            assert!(
+                said.contains(" of the study t, expected a journal of this study as it is now"),
+                "{said}"
+            );
+        }
+        assert!(fs::read(&journal).unwrap() == before);
     }
+}
+
+/// What no row depends on may change: what is known stays.
+#[test]
+fn a_study_with_another_question_goes_on() {
+    let folder = folder();
+    let study = changed(folder.path(), FEW, &[]);
+    let out = folder.path().join("out");
+    sweep(&study, &out, &[]);
+    let journal = fs::read(out.join(JOURNAL)).unwrap();
+    changed(folder.path(), &[FEW, &[("\"q\"", "\"another question\"")]].concat(), &[]);
+    sweep(&study, &out, &[]);
+    assert!(fs::read(out.join(JOURNAL)).unwrap() == journal);
+    assert!(fs::read_to_string(out.join("report.html")).unwrap().contains("another question"));
+}
+
+#[test]
+fn a_wider_study_uses_what_is_known() {
+    let folder = folder();
+    let [out, fresh] = ["out", "fresh"].map(|name| folder.path().join(name));
+    sweep(&changed(folder.path(), FEW, &[]), &out, &[]);
+    let known = cases(&out);
+    let wider = [&FEW[..2], &FEW[3..], &[("\"q\"", "\"r\"")]].concat();
+    let study = changed(folder.path(), &wider, &[]);
+    sweep(&study, &out, &[]);
+    sweep(&study, &fresh, &[]);
+    assert_same(&out, &fresh);
+    assert!(cases(&out).starts_with(&known) && cases(&out).len() > known.len());
+    assert_eq!(sorted(cases(&out)), sorted(cases(&fresh)));
 }
 
 #[test]

@@ -39,7 +39,7 @@ pub fn plots(study: &Study) -> Vec<Plot> {
 /// A picture; none where no row has what it shows.
 pub fn chart(assembly: &Assembly, seen: &Table, plot: &Plot) -> Option<Chart> {
     let study = assembly.study;
-    let metrics = study.metrics();
+    let metrics = study.shown();
     let place = |metric: &str| metrics.iter().position(|known| known == metric);
     match plot {
         Plot::Lines { x, y, .. } if study.grid.is_sampled(x) => {

@@ -125,9 +125,16 @@ fn facts(study: &Study, seen: &SeenTable) -> Vec<(String, String)> {
 fn pictures(assembly: &Assembly, seen: &SeenTable, charts: &mut Vec<Chart>) -> Section {
     let mut blocks = Vec::new();
     for plot in charts::plots(assembly.study) {
-        if let Some(chart) = charts::chart(assembly, seen, &plot) {
-            blocks.push(figure(&chart));
-            charts.push(chart);
+        match charts::chart(assembly, seen, &plot) {
+            Some(chart) => {
+                blocks.push(figure(&chart));
+                charts.push(chart);
+            }
+            None => {
+                let plot = serde_json::to_string(&plot).unwrap_or_default();
+                blocks
+                    .push(Block::Text(format!("No row that is of use has what this picture shows: {plot}.")));
+            }
         }
     }
     if blocks.is_empty() {

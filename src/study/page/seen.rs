@@ -22,7 +22,7 @@ pub struct Seen {
     pub failure: Option<String>,
     /// Whether it keeps every constraint.
     pub feasible: bool,
-    /// Its figures, in the order of [`Study::metrics`](crate::study::Study::metrics), which begins with the objectives.
+    /// Its figures, in the order of [`Study::shown`](crate::study::Study::shown), which begins with the objectives.
     pub figures: Vec<Option<Figure>>,
     /// Its gains over the first variant, objective by objective.
     pub gains: Vec<Option<Gain>>,
@@ -58,7 +58,7 @@ impl Table {
             feasible: 0,
             inputs: BTreeSet::new(),
         };
-        let metrics = study.metrics();
+        let metrics = study.shown();
         let leaves = study.grid.leaves();
         assembly.points(|point| {
             table.inputs.extend(point.inputs.iter().cloned());
