@@ -14,7 +14,8 @@ pub struct Staged {
 }
 
 enum Sink {
-    Beside(BufWriter<tempfile::NamedTempFile>),
+    /// A plain file with its temporary name: what the system says of it then names no other.
+    Beside(BufWriter<std::fs::File>, tempfile::TempPath),
     Direct(BufWriter<std::fs::File>),
 }
 
@@ -47,8 +48,8 @@ impl Staged {
                 }
                 let file = builder.tempfile_in(folder.unwrap_or(Path::new(".")));
                 // Without the name of the temporary file, which is of no use and another one each time.
-                let file = file.map_err(|error| io::Error::from(error.kind()))?;
-                Ok(Sink::Beside(BufWriter::with_capacity(256 << 10, file)))
+                let (file, temporary) = file.map_err(|error| io::Error::from(error.kind()))?.into_parts();
+                Ok(Sink::Beside(BufWriter::with_capacity(256 << 10, file), temporary))
             }
         }
     }
@@ -64,10 +65,10 @@ impl Staged {
                 write(&mut out)?;
                 out.flush()
             }
-            Sink::Beside(mut out) => {
+            Sink::Beside(mut out, temporary) => {
                 write(&mut out)?;
-                let file = out.into_inner().map_err(io::IntoInnerError::into_error)?;
-                file.persist(&path).map(drop).map_err(|error| error.error)
+                drop(out.into_inner().map_err(io::IntoInnerError::into_error)?);
+                temporary.persist(&path).map_err(|error| error.error)
             }
         };
         finish().map_err(Error::io(&path, "write"))
