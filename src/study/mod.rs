@@ -1,5 +1,5 @@
 //! What-if studies: many scenarios, one answer. A study names a scenario, the axes along which its keys move, what must hold
-//! and what is wanted; [`sweep`] runs every point, [`Table`] holds what came out.
+//! and what is wanted; [`sweep`] runs every point, an [`Assembly`] holds what came out.
 //!
 //! A point is one setting of all axes with one variant of the scenario: one row. Everything that is asked goes through a
 //! [`Journal`], a memory on disk from settings to rows: what was computed once is never computed again, whoever asks and however often the

@@ -179,7 +179,7 @@ fn cloud(
             .rows
             .iter()
             .filter(|row| row.on_grid && row.variant == variant.name)
-            .filter_map(|row| of(row).map(|(x, y)| (x, y, words(row, None))))
+            .filter_map(|row| of(row).map(|(x, y)| (x, y, words(study, row, None))))
             .collect(),
     };
     let mut groups: Vec<Group> = study.base.variants.iter().map(group).collect();
@@ -221,14 +221,17 @@ fn thin(groups: &mut [Group], front: &[(f64, f64)]) -> String {
     format!(" One of {every} points is drawn.")
 }
 
-/// What a point is called, beside the name of its group: a variant, or a value of the axis at this place.
-fn words(row: &Seen, grouped_by: Option<usize>) -> String {
-    let at = row
-        .at
-        .iter()
-        .enumerate()
-        .filter(|(place, _)| Some(*place) != grouped_by)
-        .map(|(_, (label, _))| label.as_str());
+/// What a point is called, beside the name of its group: a variant, or a value of the axis at this place. Of axes that move together the
+/// first one says it.
+fn words(study: &Study, row: &Seen, grouped_by: Option<usize>) -> String {
+    let says = |place: usize, name: &str| {
+        Some(place) != grouped_by
+            && (study.grid.is_sampled(name) || study.grid.together(name).first() == Some(&name))
+    };
+    let leaves = study.grid.leaves();
+    let at = leaves.iter().zip(&row.at).enumerate();
+    let at =
+        at.filter(|(place, (leaf, _))| says(*place, &leaf.name)).map(|(_, (_, (label, _)))| label.as_str());
     let variant = grouped_by.map(|_| row.variant.as_str());
     at.chain(variant).collect::<Vec<_>>().join(", ")
 }
@@ -255,7 +258,7 @@ fn pareto(
             }
         };
         let point = (at.value * across.factor, to.value * up.factor);
-        group.points.push((point.0, point.1, words(row, axis)));
+        group.points.push((point.0, point.1, words(study, row, axis)));
         all.push(point);
     }
     if all.is_empty() {
