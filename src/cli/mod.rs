@@ -88,6 +88,11 @@ fn no_gpu() -> Error {
     Error::NoGpu("this program was built without the feature gpu".into())
 }
 
+/// As many threads as asked for; absent, as many as the machine has.
+fn threads(asked: Option<u16>) -> usize {
+    asked.map_or_else(|| std::thread::available_parallelism().map_or(1, usize::from), usize::from)
+}
+
 /// A word as a shell takes it.
 fn quoted(word: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "._-/=:,+".contains(c);

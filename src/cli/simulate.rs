@@ -71,13 +71,16 @@ pub fn run(args: &Args) -> Result<()> {
     let rows = series::MOST_ROWS / variants;
     let watch = |_: usize, setup: &Setup| {
         let timeline = timeline.is_some().then(|| Timeline::new(setup, kernels));
-        (timeline, series.is_some().then(|| Series::new(setup, interval, rows)))
+        let series = series.is_some().then(|| Series::new(setup, interval, rows));
+        (timeline, (series, html.is_some().then(|| Closer::watch(setup))))
     };
+    let inputs = Inputs::default();
 
     let (mut outcomes, mut watched) = (Vec::new(), Vec::new());
     for scenario in &scenarios {
         let bar = Bar::new(&scenario.title, args.quiet);
-        let (outcome, watchers) = scenario::run(scenario, args.threads(), &bar, watch)?;
+        let (outcome, watchers) =
+            scenario::run_with(&inputs, scenario, super::threads(args.threads), &bar, watch)?;
         let of_variant = |one: &scenario::VariantOutcome| match scenarios.len() {
             1 => one.name.clone(),
             _ => format!("{}: {}", outcome.title, one.name),
@@ -95,13 +98,14 @@ pub fn run(args: &Args) -> Result<()> {
         args.say_what_is_left_out(&timelines);
     }
     if let Some(file) = series {
-        let series = named(&watched, |(_, series)| series.as_ref());
+        let series = named(&watched, |(_, (series, _))| series.as_ref());
         file.finish(|out| series::write(out, &series))?;
         args.say_what_is_coarse(&series);
     }
     if let Some(file) = html {
-        let (scenario, inputs) = (&scenarios[0], Inputs::default());
-        let closer = Closer::new(&inputs, scenario, args.threads())?;
+        let scenario = &scenarios[0];
+        let closely = watched.into_iter().filter_map(|(_, (_, (_, closely)))| closely).collect();
+        let closer = Closer::of(&inputs, scenario, outcomes[0].clone(), closely)?;
         let page = html::page(scenario, &closer, &inputs.read(), &args.command());
         file.finish(|out| out.write_all(page.html().as_bytes()))?;
     }
@@ -157,11 +161,6 @@ impl Args {
             self.html.iter().map(|path| format!("--html {}", super::quoted(&path.display().to_string()))),
         );
         words.join(" ")
-    }
-
-    fn threads(&self) -> usize {
-        let most = || std::thread::available_parallelism().map_or(1, usize::from);
-        self.threads.map_or_else(most, usize::from)
     }
 
     fn say_what_is_left_out(&self, timelines: &[(String, &Timeline)]) {

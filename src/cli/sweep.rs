@@ -1,6 +1,7 @@
 //! `radialsim sweep` and `radialsim merge`: studies.
 
 use super::progress::Bar;
+use super::threads;
 use radialsim::error::{InputError, Result};
 use radialsim::plot::{Chart, Ink};
 use radialsim::report::Staged;
@@ -157,8 +158,4 @@ fn png(chart: &Chart) -> Result<Vec<u8>> {
 #[cfg(not(feature = "png"))]
 fn png(_: &Chart) -> Result<Vec<u8>> {
     Err(InputError::expected("a program built with the feature png; --svg needs none").key("--png").into())
-}
-
-fn threads(asked: Option<u16>) -> usize {
-    asked.map_or_else(|| std::thread::available_parallelism().map_or(1, usize::from), usize::from)
 }

@@ -154,7 +154,7 @@ pub struct Saving {
 }
 
 /// Whether a saving is more than its error.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Verdict {
     /// Less than half of the time of one of the runs has an error.
@@ -195,6 +195,11 @@ impl Saving {
 pub const ENOUGH: f64 = 0.5;
 
 impl Verdict {
+    /// Whether the difference is more than its error, at least if kernels of a class are wrong by the same share in both runs.
+    pub fn is_sure(self) -> bool {
+        matches!(self, Verdict::Yes | Verdict::IfShared)
+    }
+
     /// Whether a difference is more than its error, shared by both runs or opposed; all in percent.
     pub fn of(difference: f64, shared: f64, opposed: f64, is_covered: bool) -> Verdict {
         match difference.abs() {

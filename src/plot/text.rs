@@ -1,11 +1,7 @@
 //! Texts and numbers as a picture shows them: safe, short enough for their room, without needless digits.
 
-use crate::error::shorten;
-
 /// A name as it may be shown: one line, at most 80 characters, nothing invisible, nothing that XML forbids.
-pub(super) fn name(text: &str) -> String {
-    shorten(text)
-}
+pub(super) use crate::error::shorten as name;
 
 /// A sentence as it may be shown: words of at most 80 characters, about `most` characters in all.
 pub(super) fn long(text: &str, most: usize) -> String {

@@ -36,9 +36,21 @@ impl Closer {
     /// # Errors
     /// Those of [`run_with`].
     pub fn new(inputs: &Inputs, scenario: &Scenario, threads: usize) -> Result<Closer> {
-        // A picosecond at first: a series joins its intervals until they fit.
-        let watch = |_: usize, setup: &Setup| Series::new(setup, SimTime::from_ps(1 << 20), MOST_SAMPLES);
-        let (outcome, series) = run_with(inputs, scenario, threads, &(), watch)?;
+        let (outcome, series) = run_with(inputs, scenario, threads, &(), |_, setup| Closer::watch(setup))?;
+        Closer::of(inputs, scenario, outcome, series)
+    }
+
+    /// What watches a variant of a run that is to be looked at.
+    pub fn watch(setup: &Setup) -> Series {
+        // A microsecond at first: a series joins its intervals until they fit.
+        Series::new(setup, SimTime::from_ps(1 << 20), MOST_SAMPLES)
+    }
+
+    /// Of a scenario that was run, with what watched its variants.
+    ///
+    /// # Errors
+    /// Those of [`Scenario::build_with`].
+    pub fn of(inputs: &Inputs, scenario: &Scenario, outcome: Outcome, series: Vec<Series>) -> Result<Closer> {
         let (built, _) = scenario.build_with(inputs)?;
         let traces = built.into_iter().map(|built| (built.name, built.trace)).collect();
         Ok(Closer { outcome, series, traces })

@@ -74,6 +74,21 @@ impl Staged {
         finish().map_err(Error::io(&path, "write"))
     }
 
+    /// The same for a writer that may fail for reasons of its own: its error is the one that is said.
+    ///
+    /// # Errors
+    /// Those of `write`, and of [`Staged::finish`].
+    pub fn finish_with(self, write: impl FnOnce(&mut (dyn Write + Send)) -> Result<()>) -> Result<()> {
+        let mut failed = None;
+        let done = self.finish(|out| {
+            write(out).map_err(|error| {
+                failed = Some(error);
+                io::Error::other("what was to be written is not there")
+            })
+        });
+        failed.map_or(done, Err)
+    }
+
     /// Refuses a path under which there is something that a new file must not replace: for writers that name their file
     /// themselves.
     ///

@@ -6,6 +6,7 @@ use super::quantity::Quantity;
 use crate::metrics::Verdict;
 use crate::page::{Block, Cell, Page, Section, Table};
 use crate::scenario::{Input, Scenario};
+use serde::Deserialize;
 use serde_json::{Map, Value};
 
 /// A page about one scenario; `commands` are those that make it again.
@@ -62,7 +63,7 @@ fn table(objects: &[Map<String, Value>]) -> Table {
         let saved = value(object, "error.against_first.saved_percent");
         let verdict = object.get("error").and_then(|error| error.get("against_first")?.get("verdict"));
         let is_sure =
-            [Verdict::Yes, Verdict::IfShared].iter().any(|sure| verdict == Some(&serde_json::json!(sure)));
+            verdict.and_then(|verdict| Verdict::deserialize(verdict).ok()).is_some_and(Verdict::is_sure);
         let saved = saved.map_or(Cell::text("-"), |saved| gain(saved, is_sure));
         std::iter::once(Cell::text(name)).chain(numbers).chain([saved]).collect()
     };

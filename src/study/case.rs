@@ -117,6 +117,7 @@ fn run(study: &Study, scenario: &Scenario, inputs: &Inputs) -> std::result::Resu
 
 /// The rows of an outcome, with what the study adds to the numbers of the simulator.
 fn rows(study: &Study, scenario: &Scenario, outcome: &Outcome) -> Result<Vec<Row>> {
+    let metrics = study.metrics();
     let objects = json::variants(outcome).into_iter().zip(&outcome.variants);
     let row = |(mut object, variant): (Map<String, Value>, &scenario::VariantOutcome)| {
         object.shift_remove("scenario");
@@ -127,35 +128,34 @@ fn rows(study: &Study, scenario: &Scenario, outcome: &Outcome) -> Result<Vec<Row
         object.shift_remove("interval");
         let names = [scenario.hardware.as_str(), &variant.hardware];
         let price = study.spec.prices.iter().find(|price| names.contains(&price.hardware.as_str()));
-        let per_million = |run: &Value| Some(price?.per_million(run["output_tokens_per_s"].as_f64()?));
-        if let Some(cost) = per_million(&Value::Object(object.clone())) {
+        let per_million = |rate: Option<&Value>| Some(price?.per_million(rate?.as_f64()?));
+        if let Some(cost) = per_million(object.get("output_tokens_per_s")) {
             object.insert(COST.into(), json!(cost));
         }
         if variant.runs.len() > 1 {
             let runs: Vec<Value> = variant.runs.iter().map(json::run).collect();
             let value = |metric: &str, run: &Value| match metric {
-                COST => per_million(run),
+                COST => per_million(run.get("output_tokens_per_s")),
                 metric => run.pointer(&format!("/{}", metric.replace('.', "/")))?.as_f64(),
             };
-            let metrics = study.metrics().into_iter().map(|metric| {
-                let values: Vec<Option<f64>> = runs.iter().map(|run| value(&metric, run)).collect();
-                (metric, json!(values))
+            let of_runs = metrics.iter().map(|metric| {
+                let values: Vec<Option<f64>> = runs.iter().map(|run| value(metric, run)).collect();
+                (metric.clone(), json!(values))
             });
-            object.insert(RUNS.into(), Value::Object(metrics.collect()));
+            object.insert(RUNS.into(), Value::Object(of_runs.collect()));
         }
         Row(object)
     };
     let mut rows: Vec<Row> = objects.map(row).collect();
-    for metric in study.metrics() {
-        if let Some(row) = rows.iter().find(|row| row.number(&metric).is_none()) {
-            return Err(unknown(&metric, row).in_file(&study.path));
+    for metric in &metrics {
+        if let Some(row) = rows.iter().find(|row| row.number(metric).is_none()) {
+            return Err(unknown(metric, row).in_file(&study.path));
         }
     }
     for row in &mut rows {
         let mut intervals = json!({});
-        for metric in study.metrics() {
-            let figure =
-                row.figure(&metric).filter(|figure| figure.seeds.is_some() || figure.model.is_some());
+        for metric in &metrics {
+            let figure = row.figure(metric).filter(|figure| figure.seeds.is_some() || figure.model.is_some());
             if let Some(figure) = figure {
                 intervals[metric] = json!(figure.ends());
             }

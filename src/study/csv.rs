@@ -15,25 +15,20 @@ pub fn points(assembly: &Assembly, path: &Path) -> Result<()> {
     let columns = &assembly.columns()?.names;
     let place: HashMap<&str, usize> =
         columns.iter().enumerate().map(|(place, (name, _))| (name.as_str(), place)).collect();
-    let mut failed = None;
-    let written = Staged::create(path)?.finish(|out| {
+    Staged::create(path)?.finish_with(|out| {
+        let into_ours = |error: csv::Error| Error::io(path, "write")(error.into());
         let mut csv = csv::Writer::from_writer(out);
-        csv.write_record(columns.iter().map(|(name, _)| name))?;
+        csv.write_record(columns.iter().map(|(name, _)| name)).map_err(into_ours)?;
         let mut record = vec![String::new(); columns.len()];
-        let done = assembly.cells(|_, cells| {
+        assembly.cells(|_, cells| {
             record.iter_mut().for_each(String::clear);
             for (name, value) in cells {
                 record[place[name.as_str()]] = text(&value);
             }
-            csv.write_record(&record).map_err(|error| Error::io(path, "write")(error.into()))
-        });
-        if let Err(error) = done {
-            failed = Some(error);
-            return Err(std::io::Error::other("the points cannot be read"));
-        }
-        csv.flush()
-    });
-    failed.map_or(written, Err)
+            csv.write_record(&record).map_err(into_ours)
+        })?;
+        csv.flush().map_err(Error::io(path, "write"))
+    })
 }
 
 /// Writes a row for each finding.
@@ -50,7 +45,8 @@ pub fn answers(answers: &[Answer], path: &Path) -> Result<()> {
     })
 }
 
-fn text(value: &Value) -> String {
+/// A cell as text: a text as it is, everything else as JSON.
+pub(super) fn text(value: &Value) -> String {
     match value {
         Value::String(text) => text.clone(),
         other => other.to_string(),

@@ -68,21 +68,17 @@ impl Grid {
 
     /// The names of the axes that move together with this one, its own included: those of its zip or sample.
     pub fn together(&self, name: &str) -> Vec<&str> {
-        let groups = self.axes.iter().map(|node| {
-            let mut leaves = Vec::new();
-            node.leaves(&mut leaves);
-            leaves.into_iter().map(|leaf| leaf.name.as_str()).collect::<Vec<_>>()
-        });
-        groups.into_iter().find(|group| group.contains(&name)).unwrap_or_default()
+        self.group(name).map(|(_, names)| names).unwrap_or_default()
     }
 
     /// Whether an axis is drawn from: its values then belong to no line.
     pub fn is_sampled(&self, name: &str) -> bool {
-        self.axes.iter().any(|node| {
-            let mut leaves = Vec::new();
-            node.leaves(&mut leaves);
-            matches!(node, Node::Sample(_)) && leaves.iter().any(|leaf| leaf.name == name)
-        })
+        self.group(name).is_some_and(|(node, _)| matches!(node, Node::Sample(_)))
+    }
+
+    /// The node of the axis of this name, and the names of all axes in it.
+    fn group(&self, name: &str) -> Option<(&Node, Vec<&str>)> {
+        self.axes.iter().map(|node| (node, node.names())).find(|(_, names)| names.contains(&name))
     }
 
     /// What every leaf has at the point of this number.
@@ -228,6 +224,12 @@ impl Node {
             Node::Product(nodes) => nodes.iter().map(Node::count).product(),
             Node::Sample(sample) => sample.count,
         }
+    }
+
+    fn names(&self) -> Vec<&str> {
+        let mut leaves = Vec::new();
+        self.leaves(&mut leaves);
+        leaves.into_iter().map(|leaf| leaf.name.as_str()).collect()
     }
 
     fn leaves<'a>(&'a self, leaves: &mut Vec<&'a Leaf>) {

@@ -253,7 +253,7 @@ fn write(path: &Path, file: &mut File, end: &mut u64, line: &impl Serialize) -> 
 }
 
 fn hex(id: &Id) -> String {
-    id.iter().map(|byte| format!("{byte:02x}")).collect()
+    format!("{:032x}", u128::from_be_bytes(*id))
 }
 
 fn parse(text: &str) -> Option<Id> {

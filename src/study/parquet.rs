@@ -2,6 +2,7 @@
 
 use super::Assembly;
 use super::assembly::Cells;
+use super::csv::text;
 use crate::error::{Error, Result};
 use crate::report::Staged;
 use crate::trace::parquet_properties as properties;
@@ -28,32 +29,27 @@ pub fn points(assembly: &Assembly, path: &Path) -> Result<()> {
     let columns = &assembly.columns()?.names;
     let place: HashMap<String, usize> =
         columns.iter().enumerate().map(|(place, (name, _))| (name.clone(), place)).collect();
-    let mut failed = None;
-    let written = Staged::create(path)?.finish(|out| {
-        let schema = Arc::new(schema(columns).map_err(into_io)?);
-        let mut file = SerializedFileWriter::new(out, schema, Arc::new(properties())).map_err(into_io)?;
+    let into_ours = |error: ParquetError| Error::io(path, "write")(io::Error::other(error.to_string()));
+    Staged::create(path)?.finish_with(|out| {
+        let schema = Arc::new(schema(columns).map_err(into_ours)?);
+        let mut file = SerializedFileWriter::new(out, schema, Arc::new(properties())).map_err(into_ours)?;
         let mut group: Vec<Column> = columns.iter().map(|(_, is_number)| Column::new(*is_number)).collect();
         let mut rows = 0;
-        let done = assembly.cells(|_, cells| {
+        assembly.cells(|_, cells| {
             push(&mut group, &place, cells);
             rows += 1;
             if rows == GROUP_ROWS {
                 rows = 0;
-                flush(&mut file, &mut group).map_err(|error| Error::io(path, "write")(into_io(error)))?;
+                flush(&mut file, &mut group).map_err(into_ours)?;
             }
             Ok(())
-        });
-        if let Err(error) = done {
-            failed = Some(error);
-            return Err(io::Error::other("the points cannot be read"));
-        }
+        })?;
         if rows > 0 {
-            flush(&mut file, &mut group).map_err(into_io)?;
+            flush(&mut file, &mut group).map_err(into_ours)?;
         }
-        file.finish().map_err(into_io)?;
-        file.inner_mut().flush()
-    });
-    failed.map_or(written, Err)
+        file.finish().map_err(into_ours)?;
+        file.inner_mut().flush().map_err(Error::io(path, "write"))
+    })
 }
 
 fn schema(columns: &[(String, bool)]) -> std::result::Result<Type, ParquetError> {
@@ -91,10 +87,7 @@ impl Column {
             }
             Column::Texts { values, given } => {
                 given.push(value.is_some().into());
-                values.extend(value.map(|value| match value {
-                    Value::String(text) => ByteArray::from(text.as_str()),
-                    other => ByteArray::from(other.to_string().as_str()),
-                }));
+                values.extend(value.map(|value| ByteArray::from(text(value).as_str())));
             }
         }
     }
@@ -133,8 +126,4 @@ fn write<T: DataType, W: Write + Send>(
     values.clear();
     given.clear();
     column.close()
-}
-
-fn into_io(error: ParquetError) -> io::Error {
-    io::Error::other(error.to_string())
 }

@@ -169,31 +169,26 @@ pub fn sweep(study: &Study, folder: &Path, shard: Shard, jobs: usize, watch: &dy
         None => shard.share(count),
         Some(settings) => shard.share(settings.count()) * (count / settings.count().max(1)),
     });
-    pool.install(|| {
-        (0..count as usize).into_par_iter().with_max_len(1).try_for_each(|index| -> Result<()> {
-            let index = index as u64;
-            if !shard.has(owner(index)) {
-                return Ok(());
-            }
+    let each = |count: u64, work: &(dyn Fn(u64) -> Result<()> + Sync)| {
+        let all = (0..count as usize).into_par_iter().with_max_len(1);
+        pool.install(|| all.try_for_each(|index| work(index as u64)))
+    };
+    each(count, &|index| {
+        if shard.has(owner(index)) {
             live.know(&Case::of(&study.grid.at(index)))?;
             watch.one();
-            Ok(())
-        })
+        }
+        Ok(())
     })?;
     for search in &study.spec.searches {
         let settings = search.settings(study)?;
         watch.more(shard.share(settings.count()));
-        pool.install(|| {
-            (0..settings.count() as usize).into_par_iter().with_max_len(1).try_for_each(
-                |index| -> Result<()> {
-                    let index = index as u64;
-                    if shard.has(index) {
-                        search.answers(study, &settings.at(index), &live)?;
-                        watch.one();
-                    }
-                    Ok(())
-                },
-            )
+        each(settings.count(), &|index| {
+            if shard.has(index) {
+                search.answers(study, &settings.at(index), &live)?;
+                watch.one();
+            }
+            Ok(())
         })?;
     }
     Ok(Done { computed: live.computed.into_inner(), known })

@@ -178,7 +178,7 @@ fn points(study: &Study, seen: &SeenTable) -> Table {
             let shown = |figure: Figure| quantity.interval(figure.value, figure.half_width());
             cells.push(Cell::number(seen.figures[place].map_or("-".into(), shown)));
             cells.push(
-                seen.gains[place].map_or(Cell::number("-"), |one| gain(one.percent, seen::is_sure(&one))),
+                seen.gains[place].map_or(Cell::number("-"), |one| gain(one.percent, one.verdict.is_sure())),
             );
         }
         cells.push(match (&seen.failure, seen.feasible) {

@@ -1,7 +1,7 @@
 //! What a page needs of the rows, without the rest of them.
 
 use crate::error::Result;
-use crate::metrics::{Figure, Gain, Verdict};
+use crate::metrics::{Figure, Gain};
 use crate::scenario::Input;
 use crate::study::{Assembly, Row, Source};
 use serde_json::Value;
@@ -39,11 +39,6 @@ pub struct Table {
     pub failed: u64,
     pub feasible: u64,
     pub inputs: BTreeSet<Input>,
-}
-
-/// Whether a gain or loss is more than its error, at least if kernels err alike in both runs.
-pub fn is_sure(gain: &Gain) -> bool {
-    matches!(gain.verdict, Verdict::Yes | Verdict::IfShared)
 }
 
 impl Table {

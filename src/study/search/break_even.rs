@@ -3,7 +3,7 @@
 use super::bisect::bisect;
 use super::{Leaf, Setting, ascending, shown};
 use crate::error::Result;
-use crate::metrics::{Gain, Verdict};
+use crate::metrics::Gain;
 use crate::study::{Answer, Objective};
 use serde_json::Value;
 
@@ -68,7 +68,7 @@ fn of_variant(
 
     seen.sort_by(|a, b| a.0.total_cmp(&b.0));
     let sure = |(at, gain): &(f64, Option<Gain>)| {
-        let gain = gain.filter(|gain| matches!(gain.verdict, Verdict::Yes | Verdict::IfShared))?;
+        let gain = gain.filter(|gain| gain.verdict.is_sure())?;
         Some((*at, pays(gain)))
     };
     let sure: Vec<(f64, bool)> = seen.iter().filter_map(sure).collect();

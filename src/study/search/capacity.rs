@@ -6,7 +6,6 @@ use crate::error::Result;
 use crate::study::Answer;
 use crate::study::objective::{Decision, decide};
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
 
 /// For each variant, the largest value of the axis up to which every constraint holds.
 ///
@@ -17,15 +16,6 @@ pub fn find(setting: &Setting, leaf: &Leaf, tolerance: f64, most_seeds: u32) -> 
     (0..count).map(|variant| of_variant(setting, leaf, variant, tolerance, most_seeds)).collect()
 }
 
-/// What was decided at a value.
-#[derive(Clone, Copy)]
-struct Judged {
-    decision: Decision,
-    /// By the means, where the intervals do not tell.
-    holds: bool,
-    seeds: u32,
-}
-
 fn of_variant(
     setting: &Setting,
     leaf: &Leaf,
@@ -34,7 +24,8 @@ fn of_variant(
     most_seeds: u32,
 ) -> Result<Answer> {
     let study = setting.study;
-    let mut judged: BTreeMap<u64, (f64, Judged)> = BTreeMap::new();
+    // Every value that was looked at, what the intervals said of it, and with how many seeds.
+    let mut judged: Vec<(f64, Decision, u32)> = Vec::new();
     let mut judge = |value: &Value| -> Result<bool> {
         let number = value.as_f64().unwrap_or(f64::NAN);
         let mut seeds = study.base.seeds;
@@ -48,10 +39,10 @@ fn of_variant(
                 }
                 decision => decision,
             };
-            let holds = row.failure().is_none() && study.spec.constraints.iter().all(|one| one.holds(&row));
             if decision != Decision::Unsure || seeds >= most_seeds {
-                judged.insert(number.to_bits(), (number, Judged { decision, holds, seeds }));
-                return Ok(holds);
+                judged.push((number, decision, seeds));
+                // Where the intervals do not tell, the means do.
+                return Ok(study.is_feasible(&row));
             }
             seeds = (seeds * 2).min(most_seeds);
             case = case.with("seeds", json!(seeds)).only(variant);
@@ -76,23 +67,17 @@ fn of_variant(
         (None, Some(broke)) => (None, format!("does not even hold at {}", shown(&broke))),
         (None, None) => (None, "the axis has no values".into()),
     };
-    let most = judged.values().map(|(_, judged)| judged.seeds).max().unwrap_or(study.base.seeds);
-    let unsure: Vec<f64> = judged
-        .values()
-        .filter(|(_, judged)| judged.decision == Decision::Unsure)
-        .map(|(number, _)| *number)
-        .collect();
     let of = |decision: Decision| {
-        judged.values().filter(move |(_, judged)| judged.decision == decision).map(|(number, _)| *number)
+        judged.iter().filter(move |(_, is, _)| *is == decision).map(|(number, ..)| *number)
     };
     // Both ends as the intervals tell them: no value that surely holds lies above one that surely does not.
     let high = of(Decision::Broken).reduce(f64::min);
     let low = of(Decision::Holds).filter(|low| high.is_none_or(|high| *low < high)).reduce(f64::max);
-    let doubt = match unsure.as_slice() {
-        [] => String::new(),
-        all => format!(", {} undecided with {most} seeds", all.len()),
+    let most = judged.iter().map(|(.., seeds)| *seeds).max().unwrap_or(study.base.seeds);
+    let doubt = match of(Decision::Unsure).count() {
+        0 => String::new(),
+        count => format!(", {count} undecided with {most} seeds"),
     };
-    debug_assert!(judged.values().all(|(_, judged)| judged.holds || judged.decision != Decision::Holds));
     Ok(Answer {
         kind: "capacity",
         at: setting.words(),

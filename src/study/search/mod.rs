@@ -6,7 +6,7 @@ mod break_even;
 mod capacity;
 mod sensitivity;
 
-use super::axis::{Choice, Leaf, number_at};
+use super::axis::{Choice, Leaf};
 use super::grid::Without;
 use super::sweep::Asker;
 use super::{Answer, Case, Objective, Row, Study};
@@ -15,9 +15,6 @@ use crate::report::quantity;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::collections::BTreeMap;
-
-/// Most cases that one search may ask for at one setting.
-const MOST_CASES: usize = 100_000;
 
 /// A question.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -208,18 +205,4 @@ fn ascending(leaf: &Leaf) -> Vec<(f64, Value)> {
 fn shown(value: &Value) -> String {
     let number = || value.as_f64().map_or_else(|| value.to_string(), quantity::number);
     value.as_i64().map_or_else(number, |whole| whole.to_string())
-}
-
-/// The value half-way between two: by ratio on a logarithmic axis, whole where both are whole. None where there is none between.
-fn middle(leaf: &Leaf, low: &Value, high: &Value) -> Option<Value> {
-    let (from, to) = (low.as_f64()?, high.as_f64()?);
-    let is_whole = low.as_i64().is_some() && high.as_i64().is_some();
-    let value = number_at(from, to, 0.5, leaf.is_log(), is_whole);
-    let between = value.as_f64()?;
-    (from < between && between < to).then_some(value)
-}
-
-/// Whether two values are near enough.
-fn is_narrow(low: f64, high: f64, tolerance: f64) -> bool {
-    high - low <= tolerance * low.abs()
 }
