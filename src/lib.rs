@@ -10,6 +10,7 @@ pub mod error;
 #[cfg(feature = "gpu")]
 pub mod gpu;
 pub mod hw;
+pub mod json_text;
 pub mod kernel;
 pub mod lower;
 pub mod meter;

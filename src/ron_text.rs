@@ -6,7 +6,7 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
-/// The text of a file of at most `most_bytes`; larger ones are refused before they are read. `what` names it in errors.
+/// The text of a file of at most `most_bytes`, without a byte order mark; larger ones are refused before they are read. `what` names it in errors.
 ///
 /// # Errors
 /// A file that cannot be read, is too large or is not UTF-8.
@@ -24,6 +24,10 @@ pub fn read(path: &Path, what: &str, most_bytes: u64) -> Result<String> {
     file.take(most_bytes + 1).read_to_end(&mut text).map_err(Error::io(path, "read"))?;
     if text.len() as u64 > most_bytes {
         return Err(too_large("more".into()).into());
+    }
+    // The mark that some editors put before UTF-8.
+    if text.starts_with(b"\xef\xbb\xbf") {
+        text.drain(..3);
     }
     String::from_utf8(text).map_err(|error| {
         let valid = &error.as_bytes()[..error.utf8_error().valid_up_to()];

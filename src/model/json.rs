@@ -1,6 +1,7 @@
 //! A JSON object read key by key, where each refusal names file, key, found and expected.
 
 use crate::error::{Error, InputError, Result};
+use crate::json_text;
 use serde_json::{Map, Value};
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -27,10 +28,7 @@ impl Object {
         if bytes.len() as u64 > MOST_BYTES {
             return Err(InputError::expected("at most 4 MiB").file(file).found("a larger file").into());
         }
-        let keys = serde_json::from_slice(&bytes).map_err(|cause| {
-            let what = format!("a JSON object ({cause})");
-            InputError::expected(what).file(file).line(cause.line().max(1) as u64)
-        })?;
+        let keys = json_text::from_slice(&bytes, "a JSON object").map_err(|error| error.file(file))?;
         Ok(Object { file: file.to_owned(), keys })
     }
 

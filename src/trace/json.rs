@@ -2,6 +2,7 @@
 
 use super::names::Named;
 use crate::error::{InputError, Result};
+use crate::json_text;
 use crate::units::SimTime;
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
@@ -15,7 +16,8 @@ pub(crate) struct Object<'a>(Vec<(Cow<'a, str>, &'a RawValue)>);
 impl<'a> Object<'a> {
     /// Reads `text`, which must be one object and nothing else.
     pub fn parse(text: &'a str) -> Result<Self> {
-        let object: Object = serde_json::from_str(text).map_err(|error| syntax_error(text, &error))?;
+        let object: Object = serde_json::from_str(text)
+            .map_err(|error| json_text::fault(text.as_bytes(), "one JSON object a line", &error))?;
         if let Some(key) = object.duplicate() {
             return Err(InputError::expected("each key once").key(key).found("it twice").into());
         }
@@ -98,26 +100,6 @@ impl<'de> Deserialize<'de> for Key<'de> {
             }
         }
         deserializer.deserialize_str(Text)
-    }
-}
-
-/// What is wrong where, for text that is not JSON: the key that was last seen, and the text from the fault on.
-pub(super) fn syntax_error(text: &str, error: &serde_json::Error) -> InputError {
-    let message = error.to_string();
-    let cause = message.split(" at line ").next().unwrap_or_default();
-    let mut at = error.column().saturating_sub(1).min(text.len());
-    while !text.is_char_boundary(at) {
-        at -= 1;
-    }
-    let bad = InputError::expected(format!("one JSON object a line ({cause} at column {})", error.column()));
-    let bad = if error.is_eof() { bad.found("the end of the line") } else { bad.found(&text[at..]) };
-    let key = text[..at].rfind("\":").and_then(|end| {
-        let start = text[..end].rfind('"')?;
-        Some(&text[start + 1..end])
-    });
-    match key {
-        Some(key) => bad.key(key),
-        None => bad,
     }
 }
 

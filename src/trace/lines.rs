@@ -2,6 +2,7 @@
 
 use super::limits::LINE_BYTES;
 use crate::error::{Error, InputError, Result};
+use crate::json_text;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
@@ -25,7 +26,7 @@ pub(crate) struct Origin {
 }
 
 impl Input {
-    /// Opens `path`: gzip for `.gz`, zstd for `.zst`, plain for everything else.
+    /// Opens `path`: gzip for `.gz`, zstd for `.zst`, plain for everything else. A byte order mark of UTF-8 is passed over.
     pub fn open(path: &Path) -> Result<Self> {
         let file = File::open(path).map_err(Error::io(path, "read"))?;
         let file = BufReader::with_capacity(BUFFER, file);
@@ -40,7 +41,21 @@ impl Input {
             }
             _ => (Box::new(file), None),
         };
-        Ok(Input { bytes, origin: Origin { path: path.to_owned(), compression } })
+        let mut input = Input { bytes, origin: Origin { path: path.to_owned(), compression } };
+        input.skip_byte_order_mark()?;
+        Ok(input)
+    }
+
+    /// Passes over the mark that some editors put before UTF-8.
+    fn skip_byte_order_mark(&mut self) -> Result<()> {
+        let start = self.bytes.fill_buf().map_err(|cause| self.origin.error(1, cause))?;
+        if start.starts_with(b"\xff\xfe") || start.starts_with(b"\xfe\xff") {
+            let bad = InputError::expected("UTF-8 text").found("the byte order mark of UTF-16");
+            return Err(bad.line(1).into());
+        }
+        let mark = start.len() - json_text::without_mark(start).len();
+        self.bytes.consume(mark);
+        Ok(())
     }
 }
 

@@ -7,7 +7,7 @@ use std::path::{Component, Path, PathBuf};
 /// `cli` stands above all: it is a part of the program, not of the library, which therefore cannot name it.
 pub const FLOORS: [&[&str]; 11] = [
     &["units", "error", "rng"],
-    &["ron_text", "kernel", "reference", "plot", "page"],
+    &["json_text", "ron_text", "kernel", "reference", "plot", "page"],
     &["model", "hw", "trace"],
     &["batch", "engine", "cost", "workload", "tier", "weights"],
     &["lower", "sched", "calib"],

@@ -14,15 +14,6 @@ pub(super) fn by_name(path: &Path) -> Option<Format> {
     (ending == "parquet").then_some(Format::Trace)
 }
 
-/// Passes over the mark that some editors put before UTF-8.
-pub(super) fn skip_byte_order_mark(input: &mut Input) -> Result<()> {
-    let start = input.bytes.fill_buf().map_err(|cause| input.origin.error(1, cause))?;
-    if start.starts_with(b"\xef\xbb\xbf") {
-        input.bytes.consume(3);
-    }
-    Ok(())
-}
-
 /// What the beginning of a file says.
 pub(super) enum Shape {
     /// The cells of the first line, which does not start with a brace.

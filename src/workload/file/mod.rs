@@ -168,7 +168,6 @@ fn read_file(path: &Path, format: Option<Format>, skip_empty: bool) -> Result<Lo
         return from_trace(path);
     }
     let mut input = Input::open(path)?;
-    detect::skip_byte_order_mark(&mut input)?;
     let found = detect::shape(&mut input)?;
     match format.map_or_else(|| found.format(), Ok)? {
         Format::Azure => azure::read(input, &mut out)?,
