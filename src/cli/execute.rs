@@ -17,6 +17,9 @@ pub struct Args {
     /// Takes the text of --prompt as it is.
     #[arg(long, requires = "prompt")]
     pub raw: bool,
+    /// The day that a chat template is told as today's.
+    #[arg(long, value_name = "YYYY-MM-DD", default_value = "2024-07-26", requires = "prompt")]
+    pub date: String,
     /// Runs all prompts of a file: lines of JSON with `text` (template applied already) or `prompt_ids`.
     #[arg(long, value_name = "FILE.jsonl")]
     pub prompts: Option<PathBuf>,

@@ -5,15 +5,15 @@ use crate::cli::{print, say};
 use radialsim::batch::Policy;
 use radialsim::error::{Error, InputError, Result};
 use radialsim::gpu::{
-    Executor, Generated, Gpu, Options, Oracle, Outcome, Pass, Prompt, Ratio, Residual, RouterMlp, Routing,
-    Sampling, Settings, Watch,
+    Executor, Form, Generated, Gpu, Options, Oracle, Outcome, Pass, Prompt, Ratio, Residual, RouterMlp,
+    Routing, Sampling, Settings, Watch,
 };
 use radialsim::lower::{Call, Node};
 use radialsim::report::timeline::{self, Timeline};
 use radialsim::report::{Staged, execution, residuals};
 use radialsim::trace::{self, KvAction, Route, RouterDevice, Trace};
 use radialsim::units::SimTime;
-use radialsim::weights::{Checkpoint, Stream, Tokenizer};
+use radialsim::weights::{Checkpoint, Date, Format, Stream, Tokenizer};
 use std::io::{BufRead, BufReader};
 use std::time::Instant;
 
@@ -22,7 +22,11 @@ pub fn run(args: &Args) -> Result<()> {
     args.check_files()?;
     let checkpoint = Checkpoint::open(&args.weights)?;
     let tokenizer = checkpoint.tokenizer();
-    let prompts = args.read_prompts(tokenizer.as_ref())?;
+    let (prompts, mut remarks) = args.read_prompts(tokenizer.as_ref())?;
+    remarks.extend(args.expanded(&checkpoint));
+    if !args.quiet {
+        remarks.iter().for_each(|remark| say(&format!("note: {remark}")));
+    }
     let routing = args.routing(checkpoint.model().layers)?;
     let [json, timeline, table, plot] = [&args.json, &args.timeline, &args.residuals, &args.residual_plot]
         .map(|path| path.as_ref().map(Staged::create));
@@ -49,7 +53,7 @@ pub fn run(args: &Args) -> Result<()> {
         Routing::Router(_) => Policy::Grouped,
         _ => Policy::Aligned,
     });
-    let end_ids = tokenizer.as_ref().map_or_else(|_| Vec::new(), |tokenizer| tokenizer.end_ids().to_vec());
+    let end_ids = tokenizer.as_ref().map_or(checkpoint.end_ids(), Tokenizer::end_ids).to_vec();
     let sampling = args.top_k.map(|top| Sampling { top, temperature: args.temperature, seed: args.seed });
     let settings = Settings {
         routing,
@@ -67,11 +71,8 @@ pub fn run(args: &Args) -> Result<()> {
         file.finish(|out| {
             for (index, (prompt, answer)) in prompts.iter().zip(&generated.answers).enumerate() {
                 let text = tokenizer.as_ref().ok().and_then(|tokenizer| tokenizer.decode(&answer.ids).ok());
-                writeln!(
-                    out,
-                    "{}",
-                    execution::line(&prompt.ids, text.as_deref(), answer, &watch.last_of(index, prompt))
-                )?;
+                let last = watch.last_of(index, prompt);
+                writeln!(out, "{}", execution::line(&prompt.ids, text.as_deref(), answer, &last, &remarks))?;
             }
             Ok(())
         })?;
@@ -147,7 +148,21 @@ impl Args {
         }
     }
 
-    fn read_prompts(&self, tokenizer: std::result::Result<&Tokenizer, &Error>) -> Result<Vec<Prompt>> {
+    /// A remark on weights that take more memory on the device than in the file.
+    fn expanded(&self, checkpoint: &Checkpoint) -> Option<String> {
+        let formats = checkpoint.formats().into_iter();
+        let wider = formats.filter(|format| format.is_quantised() && Form::own(*format) == Form::F32);
+        let names: Vec<&str> = wider.map(Format::name).collect();
+        let what =
+            || format!("{} weights stand as f32 on the device, with the same values", names.join(", "));
+        (self.precision == super::Form::Kept && !names.is_empty()).then(what)
+    }
+
+    /// The prompts, and remarks on what was put around them.
+    fn read_prompts(
+        &self,
+        tokenizer: std::result::Result<&Tokenizer, &Error>,
+    ) -> Result<(Vec<Prompt>, Vec<String>)> {
         // A model without a tokenizer can still be given ids.
         let words = || {
             tokenizer.map_err(|error| {
@@ -157,8 +172,11 @@ impl Args {
         let most = self.max_tokens;
         if let Some(text) = &self.prompt {
             let words = words()?;
-            let asked = if self.raw { None } else { words.chat(text)? };
-            return Ok(vec![Prompt { ids: words.encode(&asked.unwrap_or_else(|| text.clone()))?, most }]);
+            if self.raw {
+                return Ok((vec![Prompt { ids: words.encode(text)?, most }], Vec::new()));
+            }
+            let asked = words.ask(text, Date::parse(&self.date)?)?;
+            return Ok((vec![Prompt { ids: asked.ids, most }], asked.remarks));
         }
         let path = self.prompts.as_ref().expect("clap asks for one of both");
         let file = std::fs::File::open(path).map_err(Error::io(path, "read"))?;
@@ -183,7 +201,7 @@ impl Args {
         if prompts.is_empty() {
             return Err(InputError::expected("at least one line").file(path).into());
         }
-        Ok(prompts)
+        Ok((prompts, Vec::new()))
     }
 
     /// All prompts, so many at a time.

@@ -28,15 +28,19 @@ impl Form {
             Precision::F16 => return Form::F16,
             Precision::Kept => {}
         }
-        let own = |format| match format {
-            Format::F32 | Format::Bf16 => Form::F32,
+        let mut forms = formats.map(Form::own);
+        let first = forms.next().unwrap_or(Form::F32);
+        if forms.all(|form| form == first) { first } else { Form::F32 }
+    }
+
+    /// The form in which a format keeps all its values: its own, or singles where none holds its scales exactly.
+    pub fn own(format: Format) -> Form {
+        match format {
             Format::F16 => Form::F16,
             Format::Q8_0 => Form::Q8,
             Format::Q4_1 | Format::Q4_0 => Form::Q4,
-        };
-        let mut forms = formats.map(own);
-        let first = forms.next().unwrap_or(Form::F32);
-        if forms.all(|form| form == first) { first } else { Form::F32 }
+            _ => Form::F32,
+        }
     }
 
     /// Words of a row of so many values.

@@ -69,7 +69,7 @@ pub(super) struct Pool {
 /// In which form weights are kept on the device.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Precision {
-    /// As the file has them; bfloat16 as f32, Q4_0 with a minimum.
+    /// As the file has them; bfloat16 as f32, Q4_0 with a minimum, formats of blocks without a form of their own as f32.
     #[default]
     Kept,
     /// All as f32.

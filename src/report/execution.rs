@@ -3,8 +3,15 @@
 use crate::gpu::{Answer, Residual};
 use serde_json::{Value, json};
 
-/// One line. `last`: what each layer did to the last token of the prompt; empty where it was not measured.
-pub fn line(prompt_ids: &[u32], text: Option<&str>, answer: &Answer, last: &[Residual]) -> Value {
+/// One line. `last`: what each layer did to the last token of the prompt; empty where it was not measured. `remarks`: what a
+/// reader may not expect of the prompt.
+pub fn line(
+    prompt_ids: &[u32],
+    text: Option<&str>,
+    answer: &Answer,
+    last: &[Residual],
+    remarks: &[String],
+) -> Value {
     let top: Vec<Value> = answer.first.iter().take(5).map(|(id, logit)| json!([id, logit])).collect();
     let ratios = |of: fn(&Residual) -> f32| match last {
         [] => Value::Null,
@@ -20,6 +27,9 @@ pub fn line(prompt_ids: &[u32], text: Option<&str>, answer: &Answer, last: &[Res
     });
     if let Some(text) = text {
         line["answer"] = text.into();
+    }
+    if !remarks.is_empty() {
+        line["remarks"] = remarks.into();
     }
     line
 }

@@ -1,7 +1,7 @@
 //! A folder as Hugging Face keeps models: `config.json`, one or several safetensors files, `tokenizer.json`.
 //! Tensor names are those of the transformers library (`modeling_llama.py`, `modeling_opt.py`).
 
-use super::{Checkpoint, Format, Name, Part, Place, Rope, Words, bytes};
+use super::{Checkpoint, Format, Name, Part, Place, Rope, Words, bytes, folder_words};
 use crate::error::{Error, InputError, Result};
 use crate::model::{Input, Model, Norm};
 use safetensors::tensor::{Dtype, Metadata};
@@ -89,8 +89,7 @@ pub fn open(folder: &Path) -> Result<Checkpoint> {
     let rope = model.rope.then_some(Rope { theta, interleaved: false });
     // OPTLearnedPositionalEmbedding: two rows come before position 0.
     let position_offset = if model.positions > 0 { 2 } else { 0 };
-    let end = end_ids(folder, &keys);
-    let words = Words::Json(folder.join("tokenizer.json"), end);
+    let words = Words::Folder(folder.to_owned(), folder_words::end_ids(folder, &keys)?);
     Ok(Checkpoint { model, epsilon, rope, position_offset, files, tensors, words })
 }
 
@@ -195,18 +194,5 @@ fn name(called: &str, layers: u32) -> Option<Name> {
     match full.strip_prefix("model.decoder.layers.") {
         Some(rest) => layer_of(rest, &OPT),
         None => layer_of(full.strip_prefix("model.layers.")?, &LLAMA),
-    }
-}
-
-/// `eos_token_id` of the generation's configuration, else of the model's.
-fn end_ids(folder: &Path, config: &Value) -> Vec<u32> {
-    let generation = std::fs::read(folder.join("generation_config.json")).unwrap_or_default();
-    let generation: Value = serde_json::from_slice(&generation).unwrap_or_default();
-    let ids = [&generation, config].into_iter().find_map(|keys| keys.get("eos_token_id"));
-    let id = |value: &Value| value.as_u64().and_then(|id| u32::try_from(id).ok());
-    match ids {
-        Some(Value::Array(list)) => list.iter().filter_map(id).collect(),
-        Some(one) => id(one).into_iter().collect(),
-        None => Vec::new(),
     }
 }

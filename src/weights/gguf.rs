@@ -27,6 +27,8 @@ pub struct Entry {
     /// Innermost first.
     pub dims: Vec<u64>,
     pub format: Format,
+    /// Which of the files holds it.
+    pub file: usize,
     /// From the start of the file.
     pub offset: u64,
 }
@@ -35,16 +37,28 @@ pub struct Entry {
 #[derive(Debug)]
 pub struct Gguf {
     pub path: PathBuf,
+    /// All files of the model; the first is `path`, and its keys are those of the model.
+    pub files: Vec<PathBuf>,
     keys: HashMap<String, Value>,
     pub tensors: Vec<Entry>,
 }
 
+const SPLIT_NUMBER: &str = "split.no";
+const SPLIT_COUNT: &str = "split.count";
 /// Deepest nesting of lists: none of the known keys nests them.
 const DEEPEST: u32 = 2;
 /// Bytes between tensors where the file does not say (gguf.md, `general.alignment`).
 const ALIGNMENT: u64 = 32;
 /// Most dimensions of a tensor (ggml.h, GGML_MAX_DIMS).
 const DIMENSIONS: u32 = 4;
+/// Most bytes of a key (gguf.md) or of a tensor's name.
+const LONGEST_NAME: u64 = 65_535;
+/// Most keys: published files have some dozens.
+const MOST_KEYS: u64 = 1 << 16;
+/// Most elements of all lists together: six times those of the largest vocabularies, and 256 MiB in memory.
+const MOST_ITEMS: u64 = 1 << 23;
+/// Most files of a model: their names have five digits (llama.cpp, `llama_split_path`).
+const MOST_FILES: u64 = 99_999;
 
 /// A file with what is left of it.
 struct Source<'a> {
@@ -52,14 +66,44 @@ struct Source<'a> {
     reader: BufReader<File>,
     length: u64,
     left: u64,
+    /// Elements that lists may still have.
+    items: u64,
 }
 
 impl Gguf {
-    /// Reads everything but the tensors.
+    /// Reads everything but the tensors, of all files where a model is split.
     pub fn read(path: &Path) -> Result<Gguf> {
+        let mut gguf = Gguf::read_one(path)?;
+        let count = gguf.whole_or(SPLIT_COUNT, 0..=MOST_FILES, 0)?;
+        if count <= 1 {
+            return Ok(gguf);
+        }
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let called = |number: u64| format!("-{number:05}-of-{count:05}.gguf");
+        let Some(stem) = name.strip_suffix(&called(1)).filter(|_| gguf.whole(SPLIT_NUMBER, 0..=0).is_ok())
+        else {
+            let what = format!("the first of {count} files, whose name ends in {}", called(1));
+            return Err(InputError::expected(what).key("split.no").found(&name).file(path).into());
+        };
+        for number in 2..=count {
+            let next = Gguf::read_one(&path.with_file_name(format!("{stem}{}", called(number))))?;
+            next.whole(SPLIT_NUMBER, number - 1..=number - 1)?;
+            next.whole(SPLIT_COUNT, count..=count)?;
+            let file = gguf.files.len();
+            gguf.tensors.extend(next.tensors.into_iter().map(|entry| Entry { file, ..entry }));
+            gguf.files.push(next.path);
+        }
+        let all = gguf.tensors.len() as u64;
+        gguf.whole_or("split.tensors.count", all..=all, all)?;
+        Ok(gguf)
+    }
+
+    /// Reads everything but the tensors of one file.
+    fn read_one(path: &Path) -> Result<Gguf> {
         let file = File::open(path).map_err(Error::io(path, "read"))?;
         let length = file.metadata().map_err(Error::io(path, "read"))?.len();
-        let mut source = Source { path, reader: BufReader::new(file), length, left: length };
+        let mut source =
+            Source { path, reader: BufReader::new(file), length, left: length, items: MOST_ITEMS };
         let magic = source.bytes("magic", 4)?;
         if magic != b"GGUF" {
             let found = String::from_utf8_lossy(&magic).into_owned();
@@ -67,13 +111,22 @@ impl Gguf {
         }
         let version = source.u32("version")?;
         if !(2..=3).contains(&version) {
-            return Err(source.wrong("version", version, "2 or 3"));
+            let big = (2..=3).contains(&version.swap_bytes());
+            let what = if big {
+                "2 or 3 with its lowest byte first; big-endian files are not read"
+            } else {
+                "2 or 3"
+            };
+            return Err(source.wrong("version", version, what));
         }
         let tensors = source.count("tensor_count", 24)?;
         let pairs = source.count("metadata_kv_count", 13)?;
+        if pairs > MOST_KEYS {
+            return Err(source.wrong("metadata_kv_count", pairs, format!("at most {MOST_KEYS}")));
+        }
         let mut keys = HashMap::new();
         for _ in 0..pairs {
-            let key = source.text("a key")?;
+            let key = source.name("a key")?;
             let kind = source.u32(&key)?;
             let value = source.value(&key, kind, 0)?;
             if keys.insert(key.clone(), value).is_some() {
@@ -84,7 +137,7 @@ impl Gguf {
         for _ in 0..tensors {
             entries.push(source.entry()?);
         }
-        let mut gguf = Gguf { path: path.to_owned(), keys, tensors: entries };
+        let mut gguf = Gguf { path: path.to_owned(), files: vec![path.to_owned()], keys, tensors: entries };
         let alignment = gguf.whole_or("general.alignment", 1..=1 << 20, ALIGNMENT)?;
         let start = (source.length - source.left).next_multiple_of(alignment);
         for entry in &mut gguf.tensors {
@@ -108,6 +161,13 @@ impl Gguf {
             Some(Value::Bool(bool)) => wrong.found(bool).into(),
             None => wrong.found("no such key").into(),
         }
+    }
+
+    /// All keys with their values, by name.
+    pub fn keys(&self) -> impl Iterator<Item = (&str, &Value)> {
+        let sorted: std::collections::BTreeMap<_, _> =
+            self.keys.iter().map(|(key, value)| (key.as_str(), value)).collect();
+        sorted.into_iter()
     }
 
     /// The value of a key.
@@ -202,8 +262,20 @@ impl Source<'_> {
         }
     }
 
+    fn name(&mut self, what: &str) -> Result<String> {
+        let length = self.u64(what)?;
+        if length > LONGEST_NAME {
+            return Err(self.wrong(what, format!("{length} bytes"), format!("at most {LONGEST_NAME}")));
+        }
+        self.text_of(what, length)
+    }
+
     fn text(&mut self, key: &str) -> Result<String> {
         let length = self.u64(key)?;
+        self.text_of(key, length)
+    }
+
+    fn text_of(&mut self, key: &str, length: u64) -> Result<String> {
         let bytes = self.bytes(key, length)?;
         String::from_utf8(bytes).map_err(|error| self.wrong(key, error, "a text in UTF-8"))
     }
@@ -228,6 +300,11 @@ impl Source<'_> {
             9 if depth < DEEPEST => {
                 let kind = self.u32(key)?;
                 let count = self.count(key, 1)?;
+                let left = self.items.checked_sub(count);
+                self.items = left.ok_or_else(|| {
+                    let found = format!("a list of {count}");
+                    self.wrong(key, found, format!("at most {MOST_ITEMS} elements in all lists"))
+                })?;
                 let mut list = Vec::new();
                 for _ in 0..count {
                     list.push(self.value(key, kind, depth + 1)?);
@@ -248,7 +325,7 @@ impl Source<'_> {
     }
 
     fn entry(&mut self) -> Result<Entry> {
-        let name = self.text("a tensor's name")?;
+        let name = self.name("a tensor's name")?;
         let count = self.u32(&name)?;
         if !(1..=DIMENSIONS).contains(&count) {
             return Err(self.wrong(&name, format!("{count} dimensions"), format!("1 to {DIMENSIONS}")));
@@ -269,22 +346,13 @@ impl Source<'_> {
             let what = format!("rows of whole blocks of {}", format.block().1);
             return Err(self.wrong(&name, format!("rows of {}", dims[0]), what));
         }
-        Ok(Entry { name, dims, format, offset })
+        Ok(Entry { name, dims, format, file: 0, offset })
     }
 
-    /// Types of tensors (ggml.h, `ggml_type`).
-    fn format(&self, name: &str, kind: u32) -> Result<Format> {
-        match kind {
-            0 => Ok(Format::F32),
-            1 => Ok(Format::F16),
-            2 => Ok(Format::Q4_0),
-            3 => Ok(Format::Q4_1),
-            8 => Ok(Format::Q8_0),
-            30 => Ok(Format::Bf16),
-            other => {
-                let names = Format::ALL.map(|(_, name)| name).join(", ");
-                Err(self.wrong(name, format!("type {other}"), format!("one of {names}")))
-            }
-        }
+    fn format(&self, name: &str, number: u32) -> Result<Format> {
+        Format::numbered(number).map_err(|found| {
+            let names: Vec<&str> = Format::all().map(Format::name).collect();
+            self.wrong(name, found, format!("one of {}", names.join(", ")))
+        })
     }
 }

@@ -1,8 +1,9 @@
 //! A model of the architecture `llama` from a GGUF file: keys and tensor names as llama.cpp writes them
 //! (`gguf-py/gguf/constants.py`).
 
-use super::gguf::{Gguf, Value};
-use super::vocabulary::{self, Vocabulary};
+use super::gguf::Gguf;
+use super::gguf_keys::refuse_unread;
+use super::gguf_words::words;
 use super::{Checkpoint, Name, Part, Place, Rope, Words};
 use crate::error::{Error, Result};
 use crate::model::{Activation, Input, Model, Norm};
@@ -23,12 +24,27 @@ const LAYER: [(&str, Part); 9] = [
     ("ffn_down", Part::Down),
 ];
 
+/// Keys that are read here.
+const READ: [&str; 10] = [
+    "block_count",
+    "embedding_length",
+    "feed_forward_length",
+    "attention.head_count",
+    "attention.head_count_kv",
+    "attention.key_length",
+    "attention.value_length",
+    "attention.layer_norm_rms_epsilon",
+    "rope.dimension_count",
+    "rope.freq_base",
+];
+
 /// Opens a GGUF file.
 pub fn open(path: &Path) -> Result<Checkpoint> {
     let gguf = Gguf::read(path)?;
     if gguf.text("general.architecture")? != "llama" {
         return Err(gguf.wrong("general.architecture", "llama"));
     }
+    refuse_unread(&gguf, "llama", &READ)?;
     let words = words(&gguf)?;
     let mut model = model(&gguf, words.tokens.len() as u64)?;
     let tensors = tensors(&gguf, &mut model)?;
@@ -39,7 +55,7 @@ pub fn open(path: &Path) -> Result<Checkpoint> {
         epsilon: gguf.positive_or("llama.attention.layer_norm_rms_epsilon", 1e-5)?,
         rope: Some(rope),
         position_offset: 0,
-        files: vec![path.to_owned()],
+        files: gguf.files,
         tensors,
         words: Words::Listed(path.to_owned(), Box::new(words)),
     })
@@ -57,11 +73,6 @@ fn model(gguf: &Gguf, vocabulary: u64) -> Result<Model> {
     for key in ["llama.attention.value_length", "llama.rope.dimension_count"] {
         if gguf.whole_or(key, 1..=MOST, head_dim)? != head_dim {
             return Err(gguf.wrong(key, format!("the width of a head, {head_dim}")));
-        }
-    }
-    for key in ["llama.rope.scaling.type", "llama.expert_count"] {
-        if gguf.get(key).is_some_and(|value| !matches!(value, Value::Text(text) if text == "none")) {
-            return Err(gguf.wrong(key, "no such key: this is not supported"));
         }
     }
     let name = gguf.path.file_stem().map_or_else(String::new, |stem| stem.to_string_lossy().into_owned());
@@ -98,7 +109,7 @@ fn tensors(gguf: &Gguf, model: &mut Model) -> Result<HashMap<Name, Place>> {
     let mut tensors = HashMap::new();
     for entry in &gguf.tensors {
         let wrong = |what: &str| -> Error {
-            crate::error::InputError::expected(what).key(&entry.name).file(&gguf.path).into()
+            crate::error::InputError::expected(what).key(&entry.name).file(&gguf.files[entry.file]).into()
         };
         // Frequencies that some converters add say what theta says already.
         if entry.name == "rope_freqs.weight" {
@@ -111,7 +122,7 @@ fn tensors(gguf: &Gguf, model: &mut Model) -> Result<HashMap<Name, Place>> {
         let rows = rows.iter().product::<u64>() as usize;
         let place = Place {
             called: entry.name.clone(),
-            file: 0,
+            file: entry.file,
             offset: entry.offset,
             format: entry.format,
             rows,
@@ -141,52 +152,4 @@ fn name(called: &str, layers: u32) -> Option<Name> {
     let (layer, part) = called.strip_prefix("blk.")?.strip_suffix(".weight")?.split_once('.')?;
     let layer = layer.parse().ok().filter(|&layer: &u32| layer < layers)?;
     LAYER.iter().find(|(known, _)| *known == part).map(|&(_, part)| Name::Layer(layer, part))
-}
-
-/// The tokenizer that the file holds.
-fn words(gguf: &Gguf) -> Result<Vocabulary> {
-    let key = |name: &str| format!("tokenizer.ggml.{name}");
-    let text = |value: &Value| if let Value::Text(text) = value { Some(text.clone()) } else { None };
-    let whole = |value: &Value| if let Value::Whole(whole) = value { Some(*whole) } else { None };
-    let tokens = gguf.list(&key("tokens"), "texts", text)?;
-    let count = tokens.len() as u64;
-    let kinds = match gguf.get(&key("token_type")) {
-        Some(_) => gguf.list(&key("token_type"), "whole numbers", whole)?,
-        None => vec![vocabulary::NORMAL; tokens.len()],
-    };
-    if kinds.len() != tokens.len() {
-        return Err(gguf.wrong(&key("token_type"), format!("{count}, one for each token")));
-    }
-    let flag = |name: &str, default| match gguf.get(&key(name)) {
-        None => Ok(default),
-        Some(Value::Bool(flag)) => Ok(*flag),
-        Some(_) => Err(gguf.wrong(&key(name), "a truth value")),
-    };
-    let id = |name: &str| match gguf.get(&key(name)) {
-        None => Ok(None),
-        Some(_) => gguf.whole(&key(name), 0..=count.saturating_sub(1)).map(|id| Some(id as u32)),
-    };
-    let model = gguf.text(&key("model"))?;
-    let score = |value: &Value| if let Value::Float(score) = value { Some(*score) } else { None };
-    let kind = match model {
-        "gpt2" => {
-            let pre = gguf.text(&key("pre"))?;
-            let split = vocabulary::Split::of_gguf(pre)
-                .ok_or_else(|| gguf.wrong(&key("pre"), format!("one of {}", vocabulary::Split::names())))?;
-            vocabulary::Kind::Bytes { merges: gguf.list(&key("merges"), "texts", text)?, split }
-        }
-        "llama" => {
-            let scores = gguf.list(&key("scores"), "numbers", score)?;
-            if scores.len() != tokens.len() {
-                return Err(gguf.wrong(&key("scores"), format!("{count}, one for each token")));
-            }
-            vocabulary::Kind::Scores { scores, prefix_space: flag("add_space_prefix", true)? }
-        }
-        _ => return Err(gguf.wrong(&key("model"), "gpt2 or llama")),
-    };
-    let mut end: Vec<u32> = [id("eos_token_id")?, id("eot_token_id")?].into_iter().flatten().collect();
-    end.dedup();
-    let begin = if flag("add_bos_token", model == "llama")? { id("bos_token_id")? } else { None };
-    let template = gguf.text("tokenizer.chat_template").ok().map(str::to_owned);
-    Ok(Vocabulary { tokens, kinds, kind, begin, end, template })
 }

@@ -3,18 +3,26 @@
 //! Read are folders as Hugging Face keeps them (`config.json`, safetensors, `tokenizer.json`), GGUF files, and the `.bin`
 //! files of llama2.c. Each says the same things in its own way; a [`Checkpoint`] says them in one.
 
+mod blocks;
 mod bytes;
+mod chat;
+mod chat_python;
 mod folder;
+mod folder_words;
 mod gguf;
+mod gguf_keys;
 mod gguf_model;
+mod gguf_words;
 mod llama2c;
+mod split;
 mod tensor;
 mod tokenizer;
 mod vocabulary;
 
+pub use chat::Date;
 pub(crate) use tensor::f16 as half;
 pub use tensor::{Format, Tensor};
-pub use tokenizer::{Stream, Tokenizer};
+pub use tokenizer::{Asked, Stream, Tokenizer};
 
 use crate::error::{Error, InputError, Result};
 use crate::model::Model;
@@ -97,8 +105,8 @@ struct Place {
 /// Where the tokenizer comes from.
 #[derive(Debug)]
 enum Words {
-    /// A `tokenizer.json`, and the ids that end a generation.
-    Json(PathBuf, Vec<u32>),
+    /// A folder with the files of a tokenizer, and the ids that end a generation.
+    Folder(PathBuf, Vec<u32>),
     /// Taken from a GGUF file.
     Listed(PathBuf, Box<vocabulary::Vocabulary>),
     /// A `tokenizer.bin` of llama2.c for a vocabulary of this size; absent where none was found.
@@ -158,6 +166,13 @@ impl Checkpoint {
         self.tensors[&Name::Layer(0, Part::O)].format
     }
 
+    /// Formats of its matrices, without repetition, in the order of `Format::all`.
+    pub fn formats(&self) -> Vec<Format> {
+        let has =
+            |format: &Format| self.tensors.values().any(|place| place.rows > 1 && place.format == *format);
+        Format::all().filter(has).collect()
+    }
+
     /// Format and shape of a tensor, without reading it: (format, rows, width).
     ///
     /// # Errors
@@ -186,7 +201,7 @@ impl Checkpoint {
     /// None found, or a broken one.
     pub fn tokenizer(&self) -> Result<Tokenizer> {
         match &self.words {
-            Words::Json(path, end) => Tokenizer::from_json(path, end.clone()),
+            Words::Folder(path, end) => folder_words::tokenizer(path, end),
             Words::Listed(path, words) => Tokenizer::listed(words).map_err(|error| error.in_file(path)),
             Words::Llama2c(Some(path), count) => {
                 Tokenizer::listed(&vocabulary::llama2c(path, *count)?).map_err(|error| error.in_file(path))
@@ -195,6 +210,15 @@ impl Checkpoint {
                 let what = format!("a tok{count}.bin or tokenizer.bin beside it");
                 Err(InputError::expected(what).key("tokenizer").file(&self.files[0]).into())
             }
+        }
+    }
+
+    /// Ids that end a generation, as far as they are known without a tokenizer.
+    pub fn end_ids(&self) -> &[u32] {
+        match &self.words {
+            Words::Folder(_, end) => end,
+            Words::Listed(_, words) => &words.end,
+            Words::Llama2c(..) => &vocabulary::LLAMA2C_END,
         }
     }
 
@@ -290,7 +314,7 @@ fn needed(model: &Model) -> Vec<(Name, u64, u64)> {
     all
 }
 
-/// The GGUF file of a folder that holds one and no `config.json`.
+/// The GGUF file of a folder that holds one model and no `config.json`: of several files of a split model, the first.
 fn only_gguf(folder: &Path) -> Result<Option<PathBuf>> {
     if folder.join("config.json").exists() {
         return Ok(None);
@@ -299,10 +323,15 @@ fn only_gguf(folder: &Path) -> Result<Option<PathBuf>> {
     let files = entries.collect::<std::io::Result<Vec<_>>>().map_err(Error::io(folder, "read"))?;
     let mut found: Vec<_> =
         files.iter().map(std::fs::DirEntry::path).filter(|path| has_ending(path, "gguf")).collect();
-    match found.len() {
-        1 => Ok(found.pop()),
-        count => {
-            let what = "a folder with a config.json, or with one .gguf file";
+    let count = found.len();
+    let first = format!("-00001-of-{count:05}.gguf");
+    if count > 1 {
+        found.retain(|path| path.to_string_lossy().ends_with(&first));
+    }
+    match found.pop() {
+        Some(path) => Ok(Some(path)),
+        None => {
+            let what = "a folder with a config.json, or with the .gguf files of one model";
             Err(InputError::expected(what).found(format!("{count} .gguf files")).file(folder).into())
         }
     }

@@ -1,8 +1,9 @@
 //! Tensors as files keep them.
 
+use super::blocks;
 use crate::units::Dtype;
 
-/// A number format of a model file. Blocks are those of ggml (`ggml-common.h` of ggml: block_q4_0, block_q4_1, block_q8_0).
+/// A number format of a model file. Blocks are those of ggml (`ggml-common.h`: `block_q4_0` and the like).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Format {
     /// IEEE single precision.
@@ -17,33 +18,126 @@ pub enum Format {
     Q4_1,
     /// Blocks of 32: an f16 scale and 16 bytes of halves from which 8 is taken.
     Q4_0,
+    /// As `Q4_1`, with a fifth bit.
+    Q5_1,
+    /// As `Q4_0`, with a fifth bit; 16 is taken.
+    Q5_0,
+    /// Blocks of 256: codes of two bits, scale and minimum of each 16 in four bits.
+    Q2K,
+    /// Blocks of 256: codes of three bits, a scale of each 16 in six bits.
+    Q3K,
+    /// Blocks of 256: codes of four bits, scale and minimum of each 32 in six bits.
+    Q4K,
+    /// Blocks of 256: codes of five bits, scale and minimum of each 32 in six bits.
+    Q5K,
+    /// Blocks of 256: codes of six bits, a scale of each 16 in eight bits.
+    Q6K,
+    /// Blocks of 32: an f16 scale and codes of four bits for sixteen values of a table.
+    Iq4Nl,
+    /// Blocks of 256: codes as in `Iq4Nl`, a scale of each 32 in six bits.
+    Iq4Xs,
+    /// Blocks of 32: an eight-bit exponent and 4-bit floats (OCP microscaling).
+    Mxfp4,
 }
 
+/// A format with what files say of it.
+struct Facts {
+    format: Format,
+    name: &'static str,
+    /// Bytes and values of a block.
+    block: (usize, usize),
+    /// Its number in GGUF files (ggml.h, `ggml_type`).
+    number: u32,
+}
+
+const fn facts(format: Format, name: &'static str, block: (usize, usize), number: u32) -> Facts {
+    Facts { format, name, block, number }
+}
+
+/// All formats, in the order of their declaration.
+const FACTS: [Facts; 16] = [
+    facts(Format::F32, "F32", (4, 1), 0),
+    facts(Format::F16, "F16", (2, 1), 1),
+    facts(Format::Bf16, "BF16", (2, 1), 30),
+    facts(Format::Q8_0, "Q8_0", (34, 32), 8),
+    facts(Format::Q4_1, "Q4_1", (20, 32), 3),
+    facts(Format::Q4_0, "Q4_0", (18, 32), 2),
+    facts(Format::Q5_1, "Q5_1", (24, 32), 7),
+    facts(Format::Q5_0, "Q5_0", (22, 32), 6),
+    facts(Format::Q2K, "Q2_K", (84, 256), 10),
+    facts(Format::Q3K, "Q3_K", (110, 256), 11),
+    facts(Format::Q4K, "Q4_K", (144, 256), 12),
+    facts(Format::Q5K, "Q5_K", (176, 256), 13),
+    facts(Format::Q6K, "Q6_K", (210, 256), 14),
+    facts(Format::Iq4Nl, "IQ4_NL", (18, 32), 20),
+    facts(Format::Iq4Xs, "IQ4_XS", (136, 256), 23),
+    facts(Format::Mxfp4, "MXFP4", (17, 32), 39),
+];
+
+/// Formats of GGUF files that are not read, with their numbers (ggml.h, `ggml_type`; those that are gone as the older ones named
+/// them).
+const OTHERS: [(u32, &str); 26] = [
+    (4, "Q4_2"),
+    (5, "Q4_3"),
+    (9, "Q8_1"),
+    (15, "Q8_K"),
+    (16, "IQ2_XXS"),
+    (17, "IQ2_XS"),
+    (18, "IQ3_XXS"),
+    (19, "IQ1_S"),
+    (21, "IQ3_S"),
+    (22, "IQ2_S"),
+    (24, "I8"),
+    (25, "I16"),
+    (26, "I32"),
+    (27, "I64"),
+    (28, "F64"),
+    (29, "IQ1_M"),
+    (31, "Q4_0_4_4"),
+    (32, "Q4_0_4_8"),
+    (33, "Q4_0_8_8"),
+    (34, "TQ1_0"),
+    (35, "TQ2_0"),
+    (36, "IQ4_NL_4_4"),
+    (37, "IQ4_NL_4_8"),
+    (38, "IQ4_NL_8_8"),
+    (40, "NVFP4"),
+    (41, "Q1_0"),
+];
+
 impl Format {
-    /// All formats with their names.
-    pub const ALL: [(Format, &'static str); 6] = [
-        (Format::F32, "F32"),
-        (Format::F16, "F16"),
-        (Format::Bf16, "BF16"),
-        (Format::Q8_0, "Q8_0"),
-        (Format::Q4_1, "Q4_1"),
-        (Format::Q4_0, "Q4_0"),
-    ];
+    /// All formats.
+    pub fn all() -> impl Iterator<Item = Format> {
+        FACTS.iter().map(|facts| facts.format)
+    }
+
+    const fn facts(self) -> &'static Facts {
+        const ALL: &[Facts] = &FACTS;
+        &ALL[self as usize]
+    }
 
     /// Its name in model files.
     pub fn name(self) -> &'static str {
-        Self::ALL.iter().find(|(format, _)| *format == self).expect("ALL is complete").1
+        self.facts().name
     }
 
     /// (bytes, values) of a block.
     pub const fn block(self) -> (usize, usize) {
-        match self {
-            Format::F32 => (4, 1),
-            Format::F16 | Format::Bf16 => (2, 1),
-            Format::Q8_0 => (34, 32),
-            Format::Q4_1 => (20, 32),
-            Format::Q4_0 => (18, 32),
+        self.facts().block
+    }
+
+    /// Whether values share a scale.
+    pub fn is_quantised(self) -> bool {
+        self.block().1 > 1
+    }
+
+    /// The format of a number in GGUF files; the name of one that is not read, as far as it is known.
+    pub(super) fn numbered(number: u32) -> std::result::Result<Format, String> {
+        if let Some(known) = FACTS.iter().find(|facts| facts.number == number) {
+            return Ok(known.format);
         }
+        let name = OTHERS.iter().find(|(other, _)| *other == number).map(|(_, name)| *name);
+        Err(name.map_or_else(|| format!("type {number}"), |name| format!("type {number}, {name}")))
     }
 
     /// Bytes of `count` values, a whole number of blocks.
@@ -58,8 +152,14 @@ impl Format {
             Format::F32 => Dtype::F32,
             Format::F16 => Dtype::F16,
             Format::Bf16 => Dtype::Bf16,
-            Format::Q8_0 => Dtype::Int8,
-            Format::Q4_1 | Format::Q4_0 => Dtype::Int4,
+            // On the device it has a minimum.
+            Format::Q4_0 => Dtype::Int4,
+            _ => {
+                // A whole number of blocks of every format.
+                const COUNT: u64 = 256;
+                let away = |dtype: &Dtype| dtype.bytes(COUNT).abs_diff(self.bytes(COUNT));
+                Dtype::ALL.into_iter().min_by_key(away).unwrap_or(Dtype::F32)
+            }
         }
     }
 }
@@ -80,23 +180,9 @@ pub struct Tensor {
 impl Tensor {
     /// All values: `rows x width`.
     pub fn to_f32(&self) -> Vec<f32> {
-        let (bytes, values) = self.format.block();
         let mut all = Vec::with_capacity(self.rows * self.width);
-        for block in self.bytes.chunks_exact(bytes) {
-            let half = |at: usize| f16(u16::from_le_bytes([block[at], block[at + 1]]));
-            // Low halves of all bytes, then the high ones.
-            let nibbles = |from: usize| {
-                let bytes = &block[from..from + values / 2];
-                bytes.iter().map(|byte| byte & 15).chain(bytes.iter().map(|byte| byte >> 4))
-            };
-            match self.format {
-                Format::F32 => all.push(f32::from_le_bytes([block[0], block[1], block[2], block[3]])),
-                Format::F16 => all.push(half(0)),
-                Format::Bf16 => all.push(f32::from_le_bytes([0, 0, block[0], block[1]])),
-                Format::Q8_0 => all.extend(block[2..].iter().map(|&byte| half(0) * f32::from(byte as i8))),
-                Format::Q4_1 => all.extend(nibbles(4).map(|nibble| half(0) * f32::from(nibble) + half(2))),
-                Format::Q4_0 => all.extend(nibbles(2).map(|nibble| half(0) * (f32::from(nibble) - 8.0))),
-            }
+        for block in self.bytes.chunks_exact(self.format.block().0) {
+            blocks::values(self.format, block, &mut all);
         }
         all
     }

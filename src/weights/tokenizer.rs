@@ -1,15 +1,14 @@
 //! Text to tokens and back, by the `tokenizers` library.
 
-use super::vocabulary::{ADDED, BYTE, CONTROL, Kind, NORMAL, Split, Vocabulary};
+use super::chat::{Chat, Date};
+use super::vocabulary::{ADDED, BYTE, CONTROL, Kind, NORMAL, UNKNOWN, Vocabulary};
 use crate::error::{Error, InputError, Result};
 use std::collections::HashMap;
 use std::path::Path;
 use tokenizers::decoders::{self, DecoderWrapper};
 use tokenizers::models::bpe::BPE;
-use tokenizers::normalizers::{NormalizerWrapper, Prepend, Replace};
-use tokenizers::pre_tokenizers::PreTokenizerWrapper;
+use tokenizers::normalizers::{NFC, NormalizerWrapper, Prepend, Replace};
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
-use tokenizers::pre_tokenizers::digits::Digits;
 use tokenizers::pre_tokenizers::sequence::Sequence;
 use tokenizers::{AddedToken, normalizers};
 
@@ -21,25 +20,48 @@ const SPACE: &str = "\u{2581}";
 pub struct Tokenizer {
     inner: tokenizers::Tokenizer,
     begin: Option<u32>,
+    begin_chats: bool,
+    finish: Option<u32>,
     /// Whether the library's own template puts tokens around a text.
     template_of_library: bool,
+    /// Whether tokens say every byte of a text, so that what they do not say was left out.
+    exact: bool,
     end: Vec<u32>,
-    chat: Option<String>,
+    chat: Chat,
+}
+
+/// A prompt as its model wants to be asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Asked {
+    /// The prompt with the chat template around it; the prompt alone where the model has none.
+    pub text: String,
+    /// Its tokens.
+    pub ids: Vec<u32>,
+    /// What a reader may not expect: no template, a date that stands in.
+    pub remarks: Vec<String>,
 }
 
 impl Tokenizer {
-    /// From a `tokenizer.json`, with the chat template of the `tokenizer_config.json` beside it, if any.
-    pub(super) fn from_json(path: &Path, end: Vec<u32>) -> Result<Tokenizer> {
+    /// From a `tokenizer.json`.
+    pub(super) fn from_json(path: &Path, mut end: Vec<u32>, chat: Chat) -> Result<Tokenizer> {
         let wrong = |error: tokenizers::Error| -> Error {
             InputError::expected(format!("a tokenizer.json ({error})")).key("tokenizer").file(path).into()
         };
         let mut inner = tokenizers::Tokenizer::from_file(path).map_err(wrong)?;
         // Texts are taken whole and one by one, whatever the file was last used for; some strides make the library panic.
         inner.with_padding(None).with_truncation(None).map_err(wrong)?;
-        let config = std::fs::read(path.with_file_name("tokenizer_config.json")).unwrap_or_default();
-        let config: serde_json::Value = serde_json::from_slice(&config).unwrap_or_default();
-        let chat = config.get("chat_template").and_then(serde_json::Value::as_str).map(str::to_owned);
-        Ok(Tokenizer { inner, begin: None, template_of_library: true, end, chat })
+        let last = chat.tokens.get("eos_token").and_then(|token| inner.token_to_id(token));
+        end.extend(last.filter(|id| !end.contains(id)));
+        Ok(Tokenizer {
+            inner,
+            begin: None,
+            begin_chats: false,
+            finish: None,
+            template_of_library: true,
+            exact: false,
+            end,
+            chat,
+        })
     }
 
     /// From a list of tokens.
@@ -57,19 +79,26 @@ impl Tokenizer {
             Kind::Scores { scores, .. } => scored_merges(words, scores, &vocabulary),
         };
         let by_score = matches!(words.kind, Kind::Scores { .. });
+        let mut end = words.end.clone();
+        let last = words.chat.tokens.get("eos_token").and_then(|token| vocabulary.get(token).copied());
+        end.extend(last.filter(|id| !end.contains(id)));
         let vocabulary: ahash::AHashMap<String, u32> = vocabulary.into_iter().collect();
-        let model = BPE::builder().vocab_and_merges(vocabulary, merges).byte_fallback(by_score);
+        let mut model = BPE::builder().vocab_and_merges(vocabulary, merges).byte_fallback(by_score);
+        if let Kind::Bytes { split, .. } = &words.kind {
+            model = model.ignore_merges(split.whole);
+        }
+        if let Some(unknown) = words.unknown {
+            model = model.unk_token(words.tokens[unknown as usize].clone()).fuse_unk(true);
+        }
         let mut inner = tokenizers::Tokenizer::new(model.build().map_err(wrong)?);
         match words.kind {
-            Kind::Bytes { split, .. } => {
-                let bytes = ByteLevel::new(false, true, true);
-                let mut steps: Vec<PreTokenizerWrapper> = Vec::new();
-                if split == Split::Digits {
-                    steps.push(Digits::new(true).into());
-                }
+            Kind::Bytes { split, compose, .. } => {
+                let bytes = ByteLevel::new(false, true, false);
+                let mut steps = split.steps().map_err(wrong)?;
                 steps.push(bytes.into());
                 inner.with_pre_tokenizer(Some(Sequence::new(steps)));
                 inner.with_decoder(Some(bytes));
+                inner.with_normalizer(compose.then_some(NFC));
             }
             Kind::Scores { prefix_space, .. } => {
                 let mut steps: Vec<NormalizerWrapper> = Vec::new();
@@ -86,26 +115,83 @@ impl Tokenizer {
                 inner.with_decoder(Some(decoders::sequence::Sequence::new(steps)));
             }
         }
-        let special =
-            words.tokens.iter().zip(&words.kinds).filter(|&(_, &kind)| kind == CONTROL || kind == ADDED);
-        let special: Vec<_> = special.map(|(token, _)| AddedToken::from(token.clone(), true)).collect();
+        let special = words
+            .tokens
+            .iter()
+            .zip(&words.kinds)
+            .filter(|&(_, kind)| [CONTROL, ADDED, UNKNOWN].contains(kind));
+        // Phi-3's (llama.cpp, `llama-vocab.cpp`): all but these three.
+        let strips = |token: &str| words.strips && !["<unk>", "<s>", "<|endoftext|>"].contains(&token);
+        let special: Vec<_> =
+            special.map(|(token, _)| AddedToken::from(token.clone(), true).rstrip(strips(token))).collect();
         inner.add_special_tokens(&special);
-        let chat = words.template.clone();
-        Ok(Tokenizer { inner, begin: words.begin, template_of_library: false, end: words.end.clone(), chat })
+        Ok(Tokenizer {
+            inner,
+            begin: words.begin,
+            begin_chats: words.begin_chats,
+            finish: words.finish,
+            template_of_library: false,
+            exact: matches!(words.kind, Kind::Bytes { compose: false, .. }),
+            end,
+            chat: words.chat.clone(),
+        })
     }
 
-    /// Tokens of a text. Special tokens that are written out in it become their ids; what the model puts before every text
-    /// comes first.
+    /// Tokens of a text. Special tokens that are written out in it become their ids; what the model puts before and behind every
+    /// text is put there, once: a text that begins with it already gets no second one.
     ///
     /// # Errors
     /// Text that the vocabulary cannot express.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
-        let encoded = self.inner.encode_fast(text, self.template_of_library).map_err(|error| {
-            Error::from(
-                InputError::expected(format!("text that the vocabulary can express ({error})")).key("text"),
-            )
-        })?;
-        Ok(self.begin.into_iter().chain(encoded.get_ids().iter().copied()).collect())
+        let mut ids = self.plain(text, self.template_of_library)?;
+        let begun = ids.first() == self.begin.as_ref();
+        ids.splice(..0, self.begin.filter(|_| !begun));
+        if self.template_of_library && ids.len() > 1 && ids[0] == ids[1] {
+            let bare = self.plain(text, false)?;
+            if bare.first() == ids.first() && ids[1..].starts_with(&bare) {
+                ids.remove(0);
+            }
+        }
+        ids.extend(self.finish);
+        Ok(ids)
+    }
+
+    /// Tokens of a text, with what the library's template puts around it if `around`.
+    fn plain(&self, text: &str, around: bool) -> Result<Vec<u32>> {
+        let wrong = |what: &str| -> Error {
+            InputError::expected(format!("text that the vocabulary can express{what}")).key("text").into()
+        };
+        let encoded = self.inner.encode_fast(text, around).map_err(|error| wrong(&format!(" ({error})")))?;
+        let ids = encoded.get_ids().to_vec();
+        if self.exact && ids.iter().map(|&id| self.bytes(id)).sum::<usize>() != text.len() {
+            return Err(wrong("; some of its bytes have no token"));
+        }
+        Ok(ids)
+    }
+
+    /// Bytes that a token of a vocabulary of bytes stands for: each of its characters is one, unless it was added as a text.
+    fn bytes(&self, id: u32) -> usize {
+        let token = self.inner.id_to_token(id).unwrap_or_default();
+        let added = self.inner.get_added_vocabulary().is_special_token(&token);
+        if added { token.len() } else { token.chars().count() }
+    }
+
+    /// A prompt with the chat template of its model around it, and its tokens. Where the model has no template, the prompt is taken
+    /// as it is. `today` is what a template hears that asks for the date.
+    ///
+    /// # Errors
+    /// A template that cannot be rendered or refuses the prompt, and text that the vocabulary cannot express.
+    pub fn ask(&self, prompt: &str, today: Date) -> Result<Asked> {
+        let Some((text, remarks)) = self.chat.render(prompt, today)? else {
+            let remarks = vec!["the model has no chat template: the prompt is taken as it is".to_owned()];
+            return Ok(Asked { text: prompt.to_owned(), ids: self.encode(prompt)?, remarks });
+        };
+        // A template writes the tokens around a chat itself.
+        let mut ids = self.plain(&text, false)?;
+        if let Some(begin) = self.begin.filter(|begin| self.begin_chats && ids.first() != Some(begin)) {
+            ids.insert(0, begin);
+        }
+        Ok(Asked { text, ids, remarks })
     }
 
     /// Text of tokens, special ones shown.
@@ -121,29 +207,6 @@ impl Tokenizer {
     /// Ids that end a generation.
     pub fn end_ids(&self) -> &[u32] {
         &self.end
-    }
-
-    /// The text that asks a chat model this; `None` where the model says no template.
-    ///
-    /// # Errors
-    /// A template that cannot be rendered.
-    pub fn chat(&self, user: &str) -> Result<Option<String>> {
-        let Some(template) = &self.chat else { return Ok(None) };
-        let mut jinja = minijinja::Environment::new();
-        jinja.set_fuel(Some(1_000_000));
-        let message = minijinja::context! { role => "user", content => user };
-        let context = minijinja::context! {
-            messages => vec![message],
-            add_generation_prompt => true,
-            bos_token => self.begin.and_then(|id| self.inner.id_to_token(id)).unwrap_or_default(),
-            eos_token => self.end.first().and_then(|&id| self.inner.id_to_token(id)).unwrap_or_default(),
-        };
-        let rendered = jinja.render_str(template, context);
-        rendered.map(Some).map_err(|error| {
-            InputError::expected(format!("a template that can be rendered ({error})"))
-                .key("chat_template")
-                .into()
-        })
     }
 
     /// Text as its tokens come.
@@ -210,20 +273,20 @@ fn scored_merges(
     let mut merges = Vec::new();
     for id in order {
         let token = &words.tokens[id];
-        for (at, _) in token.char_indices().skip(1) {
-            let (a, b) = token.split_at(at);
-            let known = |part: &str| vocabulary.get(part).is_some_and(|&id| words.kinds[id as usize] != BYTE);
-            if known(a) && known(b) {
-                merges.push((a.to_owned(), b.to_owned()));
-            }
-        }
+        let known = |part: &str| vocabulary.get(part).filter(|&&id| words.kinds[id as usize] != BYTE);
+        let parts = token.char_indices().skip(1).map(|(at, _)| token.split_at(at));
+        let mut ways: Vec<_> =
+            parts.filter_map(|(a, b)| Some((known(a)?, known(b)?, a.to_owned(), b.to_owned()))).collect();
+        // Of several ways to one token, transformers takes the earlier tokens first (`generate_merges`).
+        ways.sort_by_key(|&(a, b, ..)| (*a, *b));
+        merges.extend(ways.into_iter().map(|(_, _, a, b)| (a, b)));
     }
     merges
 }
 
 #[cfg(test)]
 mod tests {
-    use super::Tokenizer;
+    use super::{Chat, Tokenizer};
 
     /// The stride of this file is an assertion that fails inside the library, once a text is longer than its limit.
     #[test]
@@ -240,7 +303,7 @@ mod tests {
             "model": {"type": "WordLevel", "vocab": {"a": 0, "b": 1}, "unk_token": "a"}
         }"#;
         std::fs::write(&path, text).expect("a file");
-        let tokenizer = Tokenizer::from_json(&path, Vec::new()).expect("a tokenizer");
+        let tokenizer = Tokenizer::from_json(&path, Vec::new(), Chat::default()).expect("a tokenizer");
         assert_eq!(tokenizer.encode("b a b b").expect("ids"), [1, 0, 1, 1]);
     }
 }

@@ -1,12 +1,16 @@
 //! What a file says of its tokenizer, whatever the file.
 
 use super::bytes;
+use super::chat::Chat;
+use super::split::Split;
 use crate::error::{Error, InputError, Result};
 use std::fs::File;
 use std::path::Path;
 
 /// Type of an ordinary token (gguf.md, `tokenizer.ggml.token_type`).
 pub const NORMAL: i128 = 1;
+/// The token for what no token has.
+pub const UNKNOWN: i128 = 2;
 /// A token that text does not contain, unless it is written out.
 pub const CONTROL: i128 = 3;
 /// A token that was added to a finished vocabulary.
@@ -23,42 +27,32 @@ pub struct Vocabulary {
     pub kind: Kind,
     /// What stands before every text.
     pub begin: Option<u32>,
+    /// Whether it stands before a chat too where the template did not write it.
+    pub begin_chats: bool,
+    /// What stands behind every text.
+    pub finish: Option<u32>,
+    /// What stands for a character that no token has.
+    pub unknown: Option<u32>,
+    /// Whether white space behind special tokens belongs to them.
+    pub strips: bool,
     /// What ends a generation.
     pub end: Vec<u32>,
-    /// Chat template, in Jinja.
-    pub template: Option<String>,
+    /// What stands around a chat.
+    pub chat: Chat,
 }
 
 /// How text is cut.
 #[derive(Clone, Debug)]
 pub enum Kind {
     /// Pairs of bytes, merged in the order of the list; each entry has its two parts with a space between.
-    Bytes { merges: Vec<String>, split: Split },
+    /// `compose`: whether characters are composed first (NFC).
+    Bytes { merges: Vec<String>, split: &'static Split, compose: bool },
     /// Pairs of characters, merged by the score of the result.
     Scores { scores: Vec<f64>, prefix_space: bool },
 }
 
-/// How text is cut into words before bytes are merged.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Split {
-    /// As GPT-2 does.
-    Gpt2,
-    /// Each digit alone, then as GPT-2 does.
-    Digits,
-}
-
-impl Split {
-    /// Values of `tokenizer.ggml.pre` (llama.cpp, `llama-vocab.cpp`).
-    const GGUF: [(&str, Split); 2] = [("gpt-2", Split::Gpt2), ("smollm", Split::Digits)];
-
-    pub fn of_gguf(name: &str) -> Option<Split> {
-        Self::GGUF.iter().find(|(known, _)| *known == name).map(|(_, split)| *split)
-    }
-
-    pub fn names() -> String {
-        Self::GGUF.map(|(name, _)| name).join(", ")
-    }
-}
+/// What ends a generation of llama2.c (run.c: either of both tokens).
+pub const LLAMA2C_END: [u32; 2] = [1, 2];
 
 /// The tokenizer of llama2.c: the longest token's length, then score, length and bytes of each token (`build_tokenizer` in
 /// run.c). Token 1 begins a text, 1 and 2 end one.
@@ -103,5 +97,16 @@ pub fn llama2c(path: &Path, count: u64) -> Result<Vocabulary> {
         tokens[at] = (*name).into();
     }
     let kind = Kind::Scores { scores, prefix_space: true };
-    Ok(Vocabulary { tokens, kinds, kind, begin: Some(1), end: vec![1, 2], template: None })
+    Ok(Vocabulary {
+        tokens,
+        kinds,
+        kind,
+        begin: Some(1),
+        begin_chats: false,
+        finish: None,
+        unknown: (count > 0).then_some(0),
+        strips: false,
+        end: LLAMA2C_END.to_vec(),
+        chat: Chat::default(),
+    })
 }

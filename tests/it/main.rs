@@ -5,6 +5,8 @@ mod adapter;
 mod arrivals;
 mod axes;
 mod bad_trace;
+#[cfg(feature = "gpu")]
+mod chat_templates;
 mod cli;
 #[cfg(feature = "gpu")]
 mod cli_execute;
@@ -18,6 +20,14 @@ mod engine_naive;
 mod error_bar;
 mod fidelity;
 mod fit;
+#[cfg(feature = "gpu")]
+mod gguf_blocks;
+#[cfg(feature = "gpu")]
+mod gguf_keys;
+#[cfg(feature = "gpu")]
+mod gguf_support;
+#[cfg(feature = "gpu")]
+mod gguf_words;
 #[cfg(feature = "gpu")]
 mod golden;
 #[cfg(feature = "gpu")]
