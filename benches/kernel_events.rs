@@ -138,6 +138,7 @@ fn whole(name: &str, text: &str, batch: u32, captured: bool) {
         hardware: Hardware::shipped("nvidia-h100-sxm").expect("shipped"),
         limits: Limits::default(),
         clients: None,
+        sessions: None,
         serving: Serving::new(2048, batch, true),
         dispatch: Dispatch {
             policy: Policy::Aligned,

@@ -106,6 +106,7 @@ fn report(name: &str, count: u32, trace: &Trace) -> Timed {
         hardware,
         limits: Limits::default(),
         clients: None,
+        sessions: None,
         serving: Serving { watermark: 0.0, ..Serving::new(2048, 256, true) },
         dispatch,
         tiers: None,

@@ -7,7 +7,7 @@ use radialsim::model::Model;
 use radialsim::report::inspect;
 use radialsim::scenario::Scenario;
 use radialsim::trace::{Stats, open};
-use radialsim::workload::Format;
+use radialsim::workload::{Format, Reading, TimeUnit};
 use std::path::PathBuf;
 
 /// What to look at.
@@ -32,14 +32,10 @@ pub enum What {
     },
     /// A request file: how many requests, how often they come, how long they are, what they share.
     Requests {
-        /// CSV, JSON Lines, a vLLM result or a router trace; `.gz` and `.zst` too.
+        /// CSV, JSON, JSON Lines or a router trace; `.gz` and `.zst` too.
         file: PathBuf,
-        /// Its format: azure, mooncake, lengths, vllm or trace. Told from its beginning where absent.
-        #[arg(long, value_name = "FORMAT", value_parser = format)]
-        format: Option<Format>,
-        /// Leaves out requests without prompt or output tokens.
-        #[arg(long)]
-        skip_empty: bool,
+        #[command(flatten)]
+        reading: Reads,
     },
     /// A scenario: what would be run, and what it assumes.
     Scenario {
@@ -53,6 +49,44 @@ pub enum What {
     Gpu,
 }
 
+/// How a request file is read.
+#[derive(Debug, clap::Args)]
+pub struct Reads {
+    /// Its format: azure, mooncake, bailian, lengths, vllm, aiperf, guidellm, otel, sharegpt or trace. Told from its beginning where
+    /// absent.
+    #[arg(long, value_name = "FORMAT", value_parser = format)]
+    format: Option<Format>,
+    /// Leaves out requests without prompt or output tokens, and those that failed.
+    #[arg(long)]
+    skip_empty: bool,
+    /// The unit of its arrivals: s, ms, us or ns. Told from the name or the size of the numbers where absent.
+    #[arg(long, value_name = "UNIT", value_parser = unit)]
+    time_unit: Option<TimeUnit>,
+    /// The column or key of its arrivals, where its name does not tell.
+    #[arg(long, value_name = "NAME")]
+    time_column: Option<String>,
+    /// Prompt tokens of a hash. Told from lengths and numbers of hashes where absent.
+    #[arg(long, value_name = "N")]
+    block_tokens: Option<u32>,
+    /// Characters that make a token, for files of texts.
+    #[arg(long, value_name = "N")]
+    characters_per_token: Option<f64>,
+}
+
+impl Reads {
+    fn reading(&self) -> Reading {
+        Reading {
+            format: self.format,
+            skip_empty: self.skip_empty,
+            time_unit: self.time_unit,
+            time_column: self.time_column.clone(),
+            block_tokens: self.block_tokens,
+            characters_per_token: self.characters_per_token,
+            without_arrivals: false,
+        }
+    }
+}
+
 /// Looks.
 pub fn run(what: &What) -> Result<()> {
     let text = match what {
@@ -63,8 +97,8 @@ pub fn run(what: &What) -> Result<()> {
             let stats = Stats::read(&mut reader)?;
             inspect::trace(reader.header(), &stats, reader.routes())
         }
-        What::Requests { file, format, skip_empty } => {
-            inspect::requests(&radialsim::workload::read(file, *format, *skip_empty)?)
+        What::Requests { file, reading } => {
+            inspect::requests(&radialsim::workload::read(file, &reading.reading())?)
         }
         What::Scenario { file, settings } => {
             let scenario = Scenario::load(file, settings)?;
@@ -78,9 +112,18 @@ pub fn run(what: &What) -> Result<()> {
 
 /// A format by its name.
 fn format(name: &str) -> std::result::Result<Format, String> {
-    let known = Format::ALL.iter().find(|(_, known)| *known == name);
-    known.map(|(format, _)| *format).ok_or_else(|| {
-        let names = Format::ALL.map(|(_, name)| name);
+    one_of(&Format::ALL, name)
+}
+
+/// A unit by its name.
+fn unit(name: &str) -> std::result::Result<TimeUnit, String> {
+    one_of(&TimeUnit::ALL, name)
+}
+
+fn one_of<T: Copy>(all: &[(T, &str)], name: &str) -> std::result::Result<T, String> {
+    let known = all.iter().find(|(_, known)| *known == name);
+    known.map(|(value, _)| *value).ok_or_else(|| {
+        let names: Vec<&str> = all.iter().map(|(_, name)| *name).collect();
         format!("expected one of {}", names.join(", "))
     })
 }

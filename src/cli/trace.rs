@@ -5,10 +5,14 @@ use radialsim::error::{InputError, Result};
 use radialsim::report::Staged;
 use radialsim::ron_text;
 use radialsim::trace::synth::{Method, generate};
-use radialsim::trace::{Stats, Writer, open, write};
+use radialsim::trace::{Joining, Prefixes, Stats, Writer, join, open, write};
+use radialsim::units::SimTime;
 use radialsim::workload::{Arrivals, Length, Lengths, requests};
 use serde::de::DeserializeOwned;
 use std::path::{Path, PathBuf};
+
+/// Simulated time ends after 213 days.
+const MOST_OFFSET_S: f64 = 213.0 * 86_400.0;
 
 /// What to do with traces.
 #[derive(Debug, clap::Subcommand)]
@@ -28,8 +32,36 @@ pub enum What {
         /// The trace to write: .jsonl, .jsonl.gz, .jsonl.zst or .parquet.
         out: PathBuf,
     },
+    /// Makes one trace of traces that were recorded in several runs on the same pool.
+    Join(Join),
     /// Makes a trace as a published method would route tokens.
     Synth(Synth),
+}
+
+/// Traces to join.
+#[derive(Debug, clap::Args)]
+pub struct Join {
+    /// The traces, in the order in which they follow each other. Requests get new ids.
+    #[arg(required = true, num_args = 1.., value_name = "TRACE")]
+    traces: Vec<PathBuf>,
+    /// The trace to write: .jsonl, .jsonl.gz, .jsonl.zst or .parquet.
+    #[arg(long, value_name = "FILE")]
+    out: PathBuf,
+    /// Each trace begins so many seconds after the one before; 0: all begin together.
+    #[arg(long, value_name = "S")]
+    offset_s: f64,
+    /// Where several traces have prefix hashes: whether equal ones are the same prompt blocks (same) or others (apart).
+    #[arg(long, value_name = "HOW")]
+    prefixes: Option<How>,
+}
+
+/// What equal prefix hashes of different traces are.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum How {
+    /// The same prompt blocks.
+    Same,
+    /// Different prompt blocks.
+    Apart,
 }
 
 /// A synthetic trace.
@@ -68,6 +100,7 @@ pub fn run(what: &What) -> Result<()> {
     match what {
         What::Stats { file, json } => stats(file, json.as_deref()),
         What::Convert { from, out } => convert(from, out),
+        What::Join(join) => join.run(),
         What::Synth(synth) => synth.run(),
     }
 }
@@ -92,6 +125,22 @@ fn convert(from: &Path, out: &Path) -> Result<()> {
         writer.request(&request?, reader.routes())?;
     }
     writer.finish(reader.routes())
+}
+
+impl Join {
+    fn run(&self) -> Result<()> {
+        Staged::check(&self.out)?;
+        let s = self.offset_s;
+        if !(0.0..MOST_OFFSET_S).contains(&s) {
+            let what = format!("seconds from 0 to {MOST_OFFSET_S}");
+            return Err(InputError::expected(what).key("--offset-s").found(s).into());
+        }
+        let prefixes = self.prefixes.map(|how| match how {
+            How::Same => Prefixes::Same,
+            How::Apart => Prefixes::Apart,
+        });
+        join(&self.traces, Joining { offset: SimTime::from_s(s), prefixes }, &self.out)
+    }
 }
 
 impl Synth {

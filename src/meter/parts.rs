@@ -242,6 +242,7 @@ fn steady(hw: &Hardware, row: &Measured, constants: Constants) -> Result<Steady>
         hardware,
         limits: Limits::default(),
         clients: Some(Clients { count: clients, think }),
+        sessions: None,
         serving: Serving::new(MOST_TOKENS.max(clients), clients, true),
         dispatch: Dispatch {
             policy: Policy::Aligned,

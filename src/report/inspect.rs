@@ -201,6 +201,8 @@ pub fn requests(load: &Load) -> String {
     };
     let totals = format!("{} prompt and {} output tokens", facts.prompt.total, facts.output.total);
     let mut text = lines([
+        ("format", load.told.format.map_or(String::new(), |format| format.name().to_owned())),
+        ("times", shorten(&load.told.times)),
         ("requests", facts.requests.to_string()),
         ("arrivals", arrivals),
         ("prompts", lengths(&facts.prompt)),
@@ -208,8 +210,16 @@ pub fn requests(load: &Load) -> String {
         ("tokens", totals),
         ("shared", shared),
     ]);
+    if !load.turns.is_empty() {
+        let follow = load.turns.values().filter(|link| link.follows).count();
+        let turns = format!(
+            "{} requests follow an earlier one, {follow} of them without an arrival",
+            load.turns.len()
+        );
+        text += &lines([("turns", turns)]);
+    }
     for remark in &load.remarks {
-        text += &lines([(remark.key, format!("{}: {}", shorten(&remark.value), shorten(&remark.why)))]);
+        text += &lines([(remark.key, format!("{}: {}", shorten(&remark.value), remark.why))]);
     }
     text
 }

@@ -12,7 +12,7 @@ use crate::model::Model;
 use crate::sim::{Fidelity, Setup};
 use crate::trace::synth::{Keep, Method, generate};
 use crate::trace::{Header, Order, Request, Router, RouterKind, Stats, Trace, draw_routes, stretch};
-use crate::workload::{Clients, Load};
+use crate::workload::{Clients, Load, Sessions};
 use serde_json::Value;
 use std::path::PathBuf;
 
@@ -52,6 +52,7 @@ struct Shared {
     recorded: Option<Trace>,
     requests: Vec<Request>,
     clients: Option<Clients>,
+    sessions: Option<Sessions>,
 }
 
 impl Scenario {
@@ -117,14 +118,14 @@ impl Scenario {
             (Some(trace), None) => Some(self.complete(trace, notes)?),
             (None, _) => None,
         };
-        let (requests, clients) = match (load, &recorded) {
-            (Some((_, load)), _) => (load.requests, load.clients),
-            (None, Some(trace)) => (trace.requests.clone(), None),
+        let (requests, clients, sessions) = match (load, &recorded) {
+            (Some((_, load)), _) => (load.requests, load.clients, load.sessions),
+            (None, Some(trace)) => (trace.requests.clone(), None, None),
             (None, None) => {
                 return Err(InputError::expected("a trace, requests or a file").key("workload").into());
             }
         };
-        Ok(Shared { model, hardware, recorded, requests, clients })
+        Ok(Shared { model, hardware, recorded, requests, clients, sessions })
     }
 
     /// The profile with the keys set anew. What was learned from measured tables is large, and stays as it is unless a key is in it.
@@ -240,6 +241,7 @@ impl Scenario {
             hardware: shared.hardware.clone(),
             limits: limits.into(),
             clients: shared.clients.clone(),
+            sessions: shared.sessions.clone(),
             serving: self.serving,
             dispatch,
             tiers: variant.tiers.clone().or_else(|| self.tiers.clone()),

@@ -23,7 +23,7 @@ use crate::sched::{Outcome, Paging, Scheduler, Sequence, Serving};
 use crate::tier::{Residency, Tiers};
 use crate::trace::{KvAction, Request, Stats, Trace};
 use crate::units::SimTime;
-use crate::workload::Clients;
+use crate::workload::{Clients, Sessions};
 use arrivals::Arrivals;
 use closed::{ClosedForm, PassSums};
 use explain::{Explain, Seen};
@@ -42,6 +42,8 @@ pub struct Setup {
     /// Who sends the requests of the trace one after another, where clients wait for answers; arrivals of the trace do not
     /// count then.
     pub clients: Option<Clients>,
+    /// Which requests of the trace wait for the end of another, where there are conversations.
+    pub sessions: Option<Sessions>,
     /// How batches form.
     pub serving: Serving,
     /// How passes become kernels.
@@ -166,7 +168,7 @@ impl<'a> Simulation<'a> {
             machine: Machine::new(device),
             memory,
             ledger,
-            arrivals: Arrivals::new(&trace.requests, setup.clients.as_ref()),
+            arrivals: Arrivals::new(&trace.requests, setup.clients.as_ref(), setup.sessions.as_ref()),
         })
     }
 
@@ -332,10 +334,11 @@ impl<'a> Simulation<'a> {
             observer.output(outcome.output_tokens);
         }
         for &slot in &outcome.finished {
-            let times = times(self.scheduler.sequence(slot), now);
+            let sequence = self.scheduler.sequence(slot);
+            let (id, times) = (sequence.request().id, times(sequence, now));
             self.ledger.cached_tokens += u64::from(times.cached_tokens);
             self.ledger.requests.push(times);
-            self.arrivals.answered(now);
+            self.arrivals.answered(now, id);
         }
         self.scheduler.release(&outcome.finished);
         self.hold_kv();

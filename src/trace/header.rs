@@ -66,8 +66,8 @@ impl Header {
         })
     }
 
-    /// The header line, without its end.
-    pub(super) fn line(&self) -> String {
+    /// What the header line says of the router.
+    pub(super) fn router_json(&self) -> Value {
         let mut router = Map::new();
         router.insert("kind".into(), json!(self.router.kind));
         if let Some(when) = self.router.when {
@@ -82,10 +82,15 @@ impl Header {
         for (key, value) in &self.router.extra {
             router.insert(key.clone(), value.clone());
         }
+        Value::Object(router)
+    }
+
+    /// The header line, without its end.
+    pub(super) fn line(&self) -> String {
         let mut line = json!({
             "type": "header", "format": "router-trace", "version": 1, "model": self.model, "layers": self.layers,
             "order": self.order, "reuse": self.reuse, "granularity": self.granularity, "kv": self.kv,
-            "router": router,
+            "router": self.router_json(),
         });
         if let (Some(hops), Value::Object(line)) = (self.max_hops, &mut line) {
             line.insert("max_hops".into(), json!(hops));

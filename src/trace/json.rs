@@ -161,6 +161,12 @@ impl<'a> Field<'a, '_> {
         })
     }
 
+    /// The elements of a list, as they are written.
+    pub fn list(&self) -> Result<Vec<&'a str>> {
+        let list: Vec<&'a RawValue> = serde_json::from_str(self.raw).map_err(|_| self.bad("a list"))?;
+        Ok(list.into_iter().map(RawValue::get).collect())
+    }
+
     /// Truth values.
     pub fn yeses(&self) -> Result<Vec<bool>> {
         let mut out = Vec::new();

@@ -12,6 +12,7 @@ mod assemble;
 mod cut;
 mod header;
 mod ids;
+mod join;
 pub(crate) mod json;
 mod jsonl;
 pub mod limits;
@@ -28,6 +29,7 @@ mod stretch;
 pub mod synth;
 mod transitions;
 mod writer;
+pub use join::{Joining, Prefixes, join};
 #[cfg(feature = "parquet")]
 pub(crate) use parquet::properties as parquet_properties;
 pub use pattern::{Ids, RouteIds};

@@ -47,6 +47,7 @@ pub fn simulate(
         hardware: hardware.clone(),
         limits: Limits::default(),
         clients: None,
+        sessions: None,
         serving,
         dispatch,
         tiers: None,

@@ -1,8 +1,9 @@
-//! Who arrives (`docs/REQUESTS.md`): requests read from files, requests that are drawn, and closed-loop clients.
+//! Who arrives (`docs/REQUESTS.md`): requests read from files, requests that are drawn, closed-loop clients, and conversations.
 //!
 //! A request says when it comes and how long it is. Which layers its tokens take comes from a trace or a method.
 
 use crate::trace::Request;
+use std::collections::BTreeMap;
 
 mod arrivals;
 mod facts;
@@ -10,14 +11,18 @@ mod file;
 mod lengths;
 mod measured;
 mod options;
+mod sessions;
+mod spec;
 mod synthetic;
 
 pub use arrivals::{Arrivals, Clients, Think};
 pub use facts::{Facts, LengthFacts};
-pub use file::{FileSpec, Format, MOONCAKE_BLOCK, read};
+pub use file::{BAILIAN_BLOCK, Format, MOONCAKE_BLOCK, Reading, TimeUnit, Told, read};
 pub use lengths::{Length, Lengths};
 pub use measured::{Measured, Tick, measured, ticks};
 pub use options::Options;
+pub use sessions::{Link, Pause, SessionSpec, Sessions};
+pub use spec::FileSpec;
 pub use synthetic::{PriorityShare, RequestsSpec, requests};
 
 /// Most requests of a source: 2^24, some 2 GB in memory.
@@ -30,8 +35,14 @@ pub struct Load {
     pub requests: Vec<Request>,
     /// Who sends them, where a request waits for the end of another.
     pub clients: Option<Clients>,
+    /// Turns that follow an earlier one, by their ids, where the source says so.
+    pub turns: BTreeMap<u64, Link>,
+    /// What those wait for, where they do.
+    pub sessions: Option<Sessions>,
     /// Prompt tokens that each hash of a request's `prefix` stands for (the last may stand for fewer), where the source says.
     pub prefix_block: Option<u32>,
+    /// What the source was taken for.
+    pub told: Told,
     /// What was left out, cut or assumed.
     pub remarks: Vec<Remark>,
 }

@@ -39,6 +39,7 @@ impl Lab {
                 hardware,
                 limits: Limits::default(),
                 clients: None,
+                sessions: None,
                 serving,
                 dispatch,
                 tiers: None,

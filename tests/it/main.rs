@@ -56,6 +56,8 @@ mod report_page;
 mod requests;
 mod requests_bad;
 mod requests_scenario;
+mod requests_sessions;
+mod requests_tools;
 mod route_ids;
 #[cfg(feature = "gpu")]
 mod routed;
@@ -80,6 +82,7 @@ mod tidy_rules;
 mod tiers;
 mod timeline;
 mod trace_format;
+mod trace_join;
 #[cfg(feature = "parquet")]
 mod trace_parquet;
 mod trace_support;

@@ -17,10 +17,15 @@ pub fn file(name: &str, content: &[u8]) -> (tempfile::TempDir, PathBuf) {
     (folder, path)
 }
 
+/// As a file says, in this format.
+pub fn reading(format: Option<Format>) -> Reading {
+    Reading { format, ..Reading::default() }
+}
+
 /// What reading this text as a file gives.
 pub fn read_text(name: &str, text: &str, format: Option<Format>) -> radialsim::error::Result<Load> {
     let (_folder, path) = file(name, text.as_bytes());
-    read(&path, format, false)
+    read(&path, &reading(format))
 }
 
 /// Arrival in picoseconds, prompt and output of each request.
@@ -42,7 +47,7 @@ fn input_error(read: radialsim::error::Result<Load>) -> InputError {
 #[test]
 fn azure_is_read_to_the_last_100_ns() {
     let Some(path) = data("requests/azure2023_conv.csv") else { return };
-    let load = read(&path, None, false).unwrap();
+    let load = read(&path, &reading(None)).unwrap();
     // All times are of one day; so the clock's digits, without its marks, give units of 100 ns.
     let text = std::fs::read_to_string(&path).unwrap();
     let plain = text.lines().skip(1).map(|line| {
@@ -59,14 +64,18 @@ fn azure_is_read_to_the_last_100_ns() {
     assert!(rows(&load) == expected, "rows differ");
     assert_eq!(ids(&load), (0..19_366).collect::<Vec<_>>());
     assert!(load.remarks.is_empty() && load.clients.is_none() && load.prefix_block.is_none());
-    assert_eq!(load, read(&path, Some(Format::Azure), false).unwrap());
-    assert_eq!(load.requests, read(&path, None, true).unwrap().requests, "none is empty");
+    assert_eq!(load, read(&path, &reading(Some(Format::Azure))).unwrap());
+    assert_eq!(
+        load.requests,
+        read(&path, &Reading { skip_empty: true, ..Reading::default() }).unwrap().requests,
+        "none is empty"
+    );
 }
 
 #[test]
 fn mooncake_keeps_its_hashes() {
     let Some(path) = data("requests/mooncake_conversation.jsonl") else { return };
-    let load = read(&path, None, false).unwrap();
+    let load = read(&path, &reading(None)).unwrap();
     let text = std::fs::read_to_string(&path).unwrap();
     let (mut blocks, mut again, mut seen, mut count) = (0_u64, 0_u64, HashSet::new(), 0);
     let mut first_ms = None;
@@ -103,7 +112,7 @@ fn lengths_and_a_real_vllm_run_agree() {
     ) else {
         return;
     };
-    let (lengths, run) = (read(&lengths, None, false).unwrap(), read(&run, None, false).unwrap());
+    let (lengths, run) = (read(&lengths, &reading(None)).unwrap(), read(&run, &reading(None)).unwrap());
     assert_eq!(lengths.requests.len(), 300);
     let size = |r: &Request| (r.id, r.prompt_tokens, r.output_tokens);
     assert!(lengths.requests.iter().map(size).eq(run.requests.iter().map(size)));
@@ -120,7 +129,7 @@ fn lengths_and_a_real_vllm_run_agree() {
 fn a_router_trace_is_a_request_file() {
     let Some(path) = data("traces/smollm2-skip25.jsonl") else { return };
     let trace = radialsim::trace::read(&path).unwrap();
-    let load = read(&path, None, false).unwrap();
+    let load = read(&path, &reading(None)).unwrap();
     assert_eq!(load.requests.len(), trace.requests.len());
     for (request, recorded) in load.requests.iter().zip(&trace.requests) {
         assert!(request.runs.is_empty());
@@ -213,14 +222,14 @@ fn compressed_files_are_read_too() {
     let mut gzip = flate2::write::GzEncoder::new(std::fs::File::create(&path).unwrap(), Default::default());
     gzip.write_all(text.as_bytes()).unwrap();
     gzip.finish().unwrap();
-    assert_eq!(read(&path, None, false).unwrap(), plain);
+    assert_eq!(read(&path, &reading(None)).unwrap(), plain);
     let damaged = std::fs::read(&path).unwrap();
     std::fs::write(&path, &damaged[..damaged.len() - 9]).unwrap();
-    let error = input_error(read(&path, None, false));
+    let error = input_error(read(&path, &reading(None)));
     assert!(error.expected.contains("undamaged gzip"), "{error}");
     let path = folder.path().join("a.csv.zst");
     std::fs::write(&path, zstd::encode_all(text.as_bytes(), 1).unwrap()).unwrap();
-    assert_eq!(read(&path, None, false).unwrap(), plain);
+    assert_eq!(read(&path, &reading(None)).unwrap(), plain);
 }
 
 #[test]
@@ -240,11 +249,16 @@ fn what_a_file_does_not_say_is_remarked() {
         (Some(2), Some("input_len"), Some("0"))
     );
     let (_folder, path) = file("l.csv", empty.as_bytes());
-    let load = read(&path, None, true).unwrap();
+    let load = read(&path, &Reading { skip_empty: true, ..Reading::default() }).unwrap();
     assert_eq!((rows(&load), ids(&load)), (vec![(0, 5, 6), (0, 7, 8)], vec![0, 1]));
     assert!(load.remarks.iter().any(|remark| (remark.key, remark.value.as_str()) == ("skip_empty", "3")));
     let (_folder, path) = file("l.csv", b"input_len,output_len\n0,4\n");
-    assert!(input_error(read(&path, None, true)).found.unwrap().contains("without tokens"));
+    assert!(
+        input_error(read(&path, &Reading { skip_empty: true, ..Reading::default() }))
+            .found
+            .unwrap()
+            .contains("without tokens")
+    );
 }
 
 /// Requests at 0, 1, ... 9 s with prompts of 1000, 1100, ... tokens in Mooncake's form.
@@ -270,7 +284,7 @@ fn load(spec: &FileSpec) -> Load {
 fn options_take_a_window_a_scale_and_bounds() {
     let (_folder, spec) = ten();
     let all = load(&spec);
-    assert_eq!(all, read(&spec.path, None, false).unwrap());
+    assert_eq!(all, read(&spec.path, &reading(None)).unwrap());
     let seconds = |load: &Load| load.requests.iter().map(|r| r.arrival.s()).collect::<Vec<_>>();
 
     let window = FileSpec { start_s: 2.5, duration_s: Some(3.5), ..spec.clone() };

@@ -1,6 +1,6 @@
 //! Request files that are wrong: is there one clear error that says where, and never a panic?
 
-use super::requests::{file, read_text};
+use super::requests::{file, read_text, reading};
 use proptest::prelude::*;
 use radialsim::error::Error;
 use radialsim::workload::{Format, read};
@@ -35,7 +35,7 @@ fn mistakes_name_line_key_and_remedy() {
         (Azure, "GeneratedTokens", "Generated", Some(1), Some("GeneratedTokens"), "one column of this name"),
         (Azure, "GeneratedTokens", "ContextTokens", Some(1), Some("ContextTokens"), "found two"),
         (Mooncake, "3052", "-1e300", Some(2), Some("timestamp"), "a number of milliseconds"),
-        (Mooncake, "3052", "NaN", Some(2), Some("timestamp"), "expected value"),
+        (Mooncake, "3052", "NaN", Some(2), Some("timestamp"), "found \"NaN\""),
         (Mooncake, "3052", "\"3052\"", Some(2), Some("timestamp"), "a number of milliseconds"),
         (Mooncake, "3052", "1e18", None, Some("arrivals"), "within 213 days"),
         (Mooncake, "\"timestamp\": 3052, ", "", Some(2), Some("timestamp"), "found nothing"),
@@ -47,7 +47,8 @@ fn mistakes_name_line_key_and_remedy() {
             Some("input_length"),
             "each key once",
         ),
-        (Mooncake, "[46, 47]", "[46]", Some(1), Some("hash_ids"), "2 hashes"),
+        (Mooncake, "[46, 47]", "[46]", None, Some("hash_ids"), "block_tokens"),
+        (Mooncake, "[46]", "[46, 48]", Some(2), Some("hash_ids"), "blocks of 350 to 699 tokens"),
         (Mooncake, "[46, 47]", "[46, -47]", Some(1), Some("hash_ids[1]"), "whole numbers"),
         (Mooncake, "[46, 47]", "7", Some(1), Some("hash_ids"), "a list"),
         (Mooncake, "5, ", "5.5, ", Some(2), Some("output_length"), "a whole number"),
@@ -66,7 +67,7 @@ fn mistakes_name_line_key_and_remedy() {
         (Vllm, "[5, 6]", "[5, 0]", None, Some("output_lens[1]"), "skip_empty"),
         (Vllm, "[1.5, 2.5]", "[1.5]", None, Some("start_times"), "2 values"),
         (Vllm, "[1.5, 2.5]", "[1.5, 1e300]", None, Some("start_times[1]"), "a number of seconds"),
-        (Vllm, "[1.5, 2.5]", "[1.5, NaN]", Some(1), Some("start_times"), "found NaN"),
+        (Vllm, "[1.5, 2.5]", "[1.5, NaN]", None, Some("start_times[1]"), "found NaN"),
         (Vllm, "\"output_lens\"", "\"outputs\"", None, Some("output_lens"), "--save-detailed"),
         (Vllm, "\"output_lens\"", "\"input_lens\"", Some(1), Some("input_lens"), "each key once"),
         (Vllm, "]}\n", "]}\n{\"input_lens\": []}\n", Some(3), None, "the result of one benchmark"),
@@ -77,7 +78,7 @@ fn mistakes_name_line_key_and_remedy() {
         assert!(whole.contains(from), "{from}");
         let wrong = whole.replacen(from, to, 1);
         let (_folder, path) = file("wrong", wrong.as_bytes());
-        let Err(Error::Input(error)) = read(&path, Some(format), false) else {
+        let Err(Error::Input(error)) = read(&path, &reading(Some(format))) else {
             panic!("{format:?}: {wrong}")
         };
         let said = error.to_string();
@@ -105,7 +106,7 @@ fn bytes_that_are_no_text_are_refused() {
         let at = text(format).find(name).unwrap();
         bytes[at] = 0xff;
         let (_folder, path) = file("wrong", &bytes);
-        let Err(Error::Input(error)) = read(&path, None, false) else { panic!("{format:?}") };
+        let Err(Error::Input(error)) = read(&path, &reading(None)) else { panic!("{format:?}") };
         assert_eq!(error.line, Some(line));
         assert!(error.expected.contains("UTF-8"), "{error}");
     }
@@ -122,7 +123,7 @@ fn unknown_files_get_the_list_of_formats() {
     for format in [Format::Azure, Format::Mooncake, Format::Lengths, Format::Vllm, Format::Trace] {
         assert!(matches!(read_text("x", "", Some(format)), Err(Error::Input(_))), "{format:?}");
     }
-    let absent = read(std::path::Path::new("no such file"), None, false);
+    let absent = read(std::path::Path::new("no such file"), &reading(None));
     assert!(matches!(absent, Err(Error::Io { .. })));
 }
 
@@ -166,7 +167,7 @@ proptest! {
             }
         }
         let (_folder, path) = file("wrong", &bytes);
-        match read(&path, named.then_some(format), false) {
+        match read(&path, &reading(named.then_some(format))) {
             Ok(load) => {
                 prop_assert!(!load.requests.is_empty());
                 prop_assert!(load.requests.is_sorted_by_key(|request| request.arrival));

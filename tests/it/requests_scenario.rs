@@ -1,6 +1,7 @@
 //! Requests in scenarios and on the command line: do they reach the variants, with what was done to them at the foot?
 
 use super::cli::{folder, radialsim, text};
+use super::requests::reading;
 use radialsim::error::Error;
 use radialsim::scenario::Scenario;
 use radialsim::units::SimTime;
@@ -8,7 +9,7 @@ use radialsim::workload::*;
 use std::path::{Path, PathBuf};
 
 /// A scenario with this workload, beside a request file of three rows, 10 ms apart.
-fn scenario(folder: &Path, workload: &str, routes: &str) -> PathBuf {
+pub fn scenario(folder: &Path, workload: &str, routes: &str) -> PathBuf {
     let rows = "arrival_time_ms,input_tokens,output_tokens\n5,30,4\n15,20,3\n25,40,5\n";
     std::fs::write(folder.join("rows.csv"), rows).unwrap();
     let trace = std::fs::canonicalize("examples/traces/smollm2-skip25.jsonl").unwrap();
@@ -140,7 +141,7 @@ fn the_program_looks_at_request_files() {
     assert_eq!(out.status.code(), Some(2));
     assert!(text(&out.stderr).contains("rows.csv:1: "), "{}", text(&out.stderr));
     let out = radialsim(&["inspect", "requests", path.to_str().unwrap(), "--format", "excel"]);
-    assert!(text(&out.stderr).contains("azure, mooncake, lengths, vllm, trace"));
+    assert!(text(&out.stderr).contains("azure, mooncake, bailian, lengths, vllm, aiperf"));
 
     let made = folder.path().join("t.jsonl");
     let out = radialsim(&[
@@ -176,15 +177,18 @@ fn the_names_of_the_page_are_those_of_the_reader() {
     };
     let folder = folder();
     let path = folder.path().join("names.csv");
-    let read_with = |arrival: &str, late: &str, prompt: &str, output: &str| {
+    let read_in = |time_unit, arrival: &str, late: &str, prompt: &str, output: &str| {
         std::fs::write(&path, format!("{arrival},{prompt},{output}\n0,2,3\n{late},4,5\n")).unwrap();
-        let load = read(&path, Some(Format::Lengths), false).unwrap();
+        let load = read(&path, &Reading { time_unit, ..reading(Some(Format::Lengths)) }).unwrap();
         let last = &load.requests[1];
         assert_eq!(
             (last.arrival.us(), last.prompt_tokens, last.output_tokens),
             (2e6, 4, 5),
             "{arrival} {prompt}"
         );
+    };
+    let read_with = |arrival: &str, late: &str, prompt: &str, output: &str| {
+        read_in(None, arrival, late, prompt, output);
     };
     let (seconds, others) = (names("arrival, in seconds"), names("arrival, in other units"));
     assert!(seconds.len() + others.len() >= 12);
@@ -194,6 +198,9 @@ fn the_names_of_the_page_are_those_of_the_reader() {
     for name in &others {
         let digits = ["ms", "us", "ns"].iter().position(|unit| name.ends_with(unit)).expect("a unit");
         read_with(name, &format!("2{}", "000".repeat(digits + 1)), "input_toks", "output_toks");
+    }
+    for name in names("arrival, in a unit to be told") {
+        read_in(Some(TimeUnit::S), &name, "2", "input_toks", "output_toks");
     }
     for name in names("prompt tokens") {
         read_with("arrived_at", "2.0", &name, "output_toks");

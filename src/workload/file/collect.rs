@@ -1,14 +1,13 @@
 //! What all formats share: values with their keys, requests in file order, and arrivals counted from the first.
 
-use super::super::{Load, MOST_REQUESTS, Remark};
+use super::super::sessions::{Turn, Turns};
+use super::super::{Load, MOST_REQUESTS, Reading, Remark, Told};
+use super::blocks::Blocks;
+use super::time::{Clock, Settled};
 use crate::error::{Error, InputError, Result};
 use crate::trace::Request;
-use crate::trace::json::decimal;
 use crate::trace::synth::MOST_TOKENS;
 use crate::units::SimTime;
-
-/// Largest time that is read, either way from its zero: 10^30 ps, so that differences fit.
-const FARTHEST_PS: u128 = 10_u128.pow(30);
 
 /// A value as written, with its key.
 #[derive(Clone, Copy)]
@@ -32,59 +31,69 @@ impl Value<'_> {
         self.whole(MOST_TOKENS)
     }
 
-    /// A whole number up to `most`.
+    /// A whole number up to `most`; Python's `12.0` is one too.
     pub fn whole(&self, most: u32) -> Result<u32> {
         let digits = !self.text.is_empty() && self.text.bytes().all(|byte| byte.is_ascii_digit());
         let number = self.text.parse().ok().filter(|number| digits && *number <= most);
         number.ok_or_else(|| self.bad(format!("a whole number from 0 to {most}")).into())
     }
-
-    /// Picoseconds of a time in units of 10^(`shift` - 12) seconds, exact, a rest below a picosecond rounded.
-    pub fn time(&self, shift: i64) -> Result<i128> {
-        let unit = match shift {
-            12 => "seconds",
-            9 => "milliseconds",
-            6 => "microseconds",
-            _ => "nanoseconds",
-        };
-        match decimal(self.text, shift) {
-            Some((negative, size)) if size <= FARTHEST_PS => {
-                let size = size as i128;
-                Ok(if negative { -size } else { size })
-            }
-            _ => Err(self.bad(format!("a number of {unit} of at most 10^18 seconds")).into()),
-        }
-    }
 }
 
 /// One request as a file says it.
 pub(super) struct Row<'a> {
-    /// Picoseconds from any zero; `None` where the file does not say.
-    pub arrival: Option<i128>,
+    /// As the collector's clock reads it; `None` where the file does not say.
+    pub arrival: Option<Value<'a>>,
     pub prompt: Value<'a>,
     pub output: Value<'a>,
     pub priority: u32,
     pub prefix: Vec<u64>,
+    /// Its place in a conversation.
+    pub turn: Option<Turn>,
+}
+
+impl<'a> Row<'a> {
+    /// A request with lengths alone.
+    pub fn new(prompt: Value<'a>, output: Value<'a>) -> Self {
+        Row { arrival: None, prompt, output, priority: 0, prefix: Vec::new(), turn: None }
+    }
 }
 
 /// Requests of a file, in its order.
 pub(super) struct Collector {
     requests: Vec<Request>,
+    /// As the clock gave them.
     arrivals: Vec<i128>,
     skip_empty: bool,
     empty: u64,
+    failed: u64,
     remarks: Vec<Remark>,
-    pub prefix_block: Option<u32>,
+    /// Reads the arrivals.
+    pub clock: Option<Clock>,
+    /// Tells how many tokens a hash stands for.
+    pub blocks: Option<Blocks>,
+    pub turns: Turns,
+    /// What was told of the file.
+    pub told: Told,
 }
 
 impl Collector {
-    pub fn new(skip_empty: bool) -> Self {
-        let (requests, arrivals, remarks) = Default::default();
-        Collector { requests, arrivals, skip_empty, empty: 0, remarks, prefix_block: None }
+    pub fn new(reading: &Reading) -> Self {
+        Collector {
+            requests: Vec::new(),
+            arrivals: Vec::new(),
+            skip_empty: reading.skip_empty,
+            empty: 0,
+            failed: 0,
+            remarks: Vec::new(),
+            clock: None,
+            blocks: None,
+            turns: Turns::default(),
+            told: Told::default(),
+        }
     }
 
-    /// Takes a row of the file.
-    pub fn row(&mut self, row: Row) -> Result<()> {
+    /// Takes a row of the file. Returns its id; `None` where it is left out.
+    pub fn row(&mut self, row: Row) -> Result<Option<u64>> {
         let (prompt_tokens, output_tokens) = (row.prompt.tokens()?, row.output.tokens()?);
         for (value, tokens) in [(row.prompt, prompt_tokens), (row.output, output_tokens)] {
             if tokens == 0 && !self.skip_empty {
@@ -92,61 +101,107 @@ impl Collector {
                 return Err(value.bad(what).into());
             }
         }
+        let arrival = match (row.arrival, &mut self.clock) {
+            (Some(arrival), Some(clock)) => clock.read(arrival)?,
+            _ => 0,
+        };
         if prompt_tokens == 0 || output_tokens == 0 {
             self.empty += 1;
-            return Ok(());
+            return Ok(None);
+        }
+        if let Some(blocks) = self.blocks.as_mut().filter(|_| !row.prefix.is_empty()) {
+            blocks.take(prompt_tokens, row.prefix.len())?;
         }
         room(self.requests.len())?;
+        let mut prefix = row.prefix;
+        prefix.shrink_to_fit();
         let request = Request {
             id: 0,
             arrival: SimTime::ZERO,
             prompt_tokens,
             output_tokens,
             priority: row.priority,
-            prefix: row.prefix,
+            prefix,
             runs: Vec::new(),
         };
-        self.add(row.arrival.unwrap_or(0), request);
-        Ok(())
+        let id = self.add(arrival, request);
+        if let Some(turn) = row.turn {
+            self.turns.add(id, turn);
+        }
+        Ok(Some(id))
     }
 
-    /// Takes a request that came at this time, counted from any zero.
-    pub fn add(&mut self, arrival: i128, request: Request) {
+    /// Takes a request that came at this time, in picoseconds from any zero or as the clock gave it. Returns its id.
+    pub fn add(&mut self, arrival: i128, request: Request) -> u64 {
         let id = self.requests.len() as u64;
         self.requests.push(Request { id, ..request });
         self.arrivals.push(arrival);
+        id
+    }
+
+    /// Leaves out a request of which the file says that it failed.
+    pub fn failed(&mut self) {
+        self.failed += 1;
+    }
+
+    /// What comes next stands on this line.
+    pub fn at(&mut self, line: u64) {
+        if let Some(clock) = &mut self.clock {
+            clock.line = line;
+        }
+    }
+
+    /// Something to say about the requests.
+    pub fn remark(&mut self, key: &'static str, value: impl ToString, why: impl Into<String>) {
+        self.remarks.push(Remark::new(key, value, why));
     }
 
     /// Says that the file has no arrivals.
     pub fn without_arrivals(&mut self, why: impl Into<String>) {
-        self.remarks.push(Remark::new("arrivals", "all at the start", why));
+        self.remark("arrivals", "all at the start", why);
     }
 
     /// All requests by arrival, from the first one on.
     pub fn finish(mut self) -> Result<Load> {
         if self.requests.is_empty() {
-            let found = if self.empty > 0 { "requests without tokens only" } else { "none" };
+            let found = match (self.empty, self.failed) {
+                (0, 0) => "none",
+                (0, _) => "requests that failed only",
+                _ => "requests without tokens only",
+            };
             return Err(InputError::expected("at least one request").found(found).into());
         }
-        let first = self.arrivals.iter().copied().min().unwrap_or(0);
+        let settled = match &self.clock {
+            Some(clock) => clock.settle()?,
+            None => Settled::default(),
+        };
+        self.told.times = settled.how.clone();
+        self.remarks.extend(settled.remark.clone());
+        let first = self.arrivals.iter().map(|&arrival| settled.ps(arrival)).min().unwrap_or(0);
         for (request, &arrival) in self.requests.iter_mut().zip(&self.arrivals) {
-            let ps = u64::try_from(arrival - first).map_err(|_| {
-                let found = format!(
-                    "request {} at {:e} s after the first",
-                    request.id,
-                    (arrival - first) as f64 / 1e12
-                );
+            let after = settled.ps(arrival) - first;
+            let ps = u64::try_from(after).map_err(|_| {
+                let found = format!("request {} at {:e} s after the first", request.id, after as f64 / 1e12);
                 Error::from(InputError::expected("arrivals within 213 days").key("arrivals").found(found))
             })?;
             request.arrival = SimTime::from_ps(ps);
         }
+        let turns = self.turns.settle(&self.requests, |end| settled.ps(end) - first)?;
         self.requests.sort_by_key(|request| request.arrival);
         if self.empty > 0 {
             let why = "requests without prompt or output tokens are left out";
             self.remarks.insert(0, Remark::new("skip_empty", self.empty, why));
         }
-        let (requests, prefix_block, remarks) = (self.requests, self.prefix_block, self.remarks);
-        Ok(Load { requests, clients: None, prefix_block, remarks })
+        if self.failed > 0 {
+            let why = "requests that failed, as the file says, are left out";
+            self.remarks.push(Remark::new("failed", self.failed, why));
+        }
+        let hashed = self.requests.iter().any(|request| !request.prefix.is_empty());
+        let blocks = self.blocks.filter(|_| hashed).map(|blocks| blocks.settle()).transpose()?;
+        let prefix_block = blocks.as_ref().map(|(block, _)| *block);
+        self.remarks.extend(blocks.and_then(|(_, remark)| remark));
+        let (requests, remarks, told) = (self.requests, self.remarks, self.told);
+        Ok(Load { requests, clients: None, turns, sessions: None, prefix_block, told, remarks })
     }
 }
 
@@ -163,6 +218,18 @@ pub(super) fn in_line(error: Error, line: u64) -> Error {
     match error {
         Error::Input(mut bad) => {
             bad.line.get_or_insert(line);
+            Error::Input(bad)
+        }
+        other => other,
+    }
+}
+
+/// Puts the key around it before the key of an error.
+pub(super) fn in_key(error: Error, around: &str) -> Error {
+    match error {
+        Error::Input(mut bad) => {
+            let key = bad.key.map_or(around.to_owned(), |key| format!("{around}.{key}"));
+            bad.key = Some(key);
             Error::Input(bad)
         }
         other => other,

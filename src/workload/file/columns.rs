@@ -1,7 +1,10 @@
-//! CSV, row by row; and files of lengths in it.
+//! CSV, row by row: Azure's traces, and files of lengths.
 
+use super::super::Reading;
+use super::super::sessions::Turn;
 use super::collect::{Collector, Row, Value, in_line};
-use super::table::{Names, PRIORITY};
+use super::table::Names;
+use super::time::Told;
 use crate::error::{InputError, Result};
 use crate::trace::limits::LINE_BYTES;
 use crate::trace::lines::{Input, Origin};
@@ -10,28 +13,45 @@ use std::cell::Cell;
 use std::io::Read;
 use std::rc::Rc;
 
+/// Reads Azure's traces: dates, and lengths under their own names.
+pub(super) fn azure(input: Input, reading: &Reading, out: &mut Collector) -> Result<()> {
+    let csv = Csv::new(input)?;
+    let told = reading.time_unit.map_or(Told::No, Told::Option);
+    let names = Names {
+        arrival: (!reading.without_arrivals).then(|| ("TIMESTAMP".to_owned(), told)),
+        prompt: "ContextTokens".to_owned(),
+        output: "GeneratedTokens".to_owned(),
+        priority: None,
+        session: None,
+    };
+    read_named(csv, &names, reading, out)
+}
+
 /// Reads lengths, and arrivals where there are some.
-pub(super) fn read(input: Input, out: &mut Collector) -> Result<()> {
+pub(super) fn read(input: Input, reading: &Reading, out: &mut Collector) -> Result<()> {
     let csv = Csv::new(input)?;
     let known: Vec<&str> = csv.names.iter().map(String::as_str).collect();
-    let names = Names::find(&known).map_err(|error| in_line(error, 1))?;
-    let arrival = match names.arrival {
-        Some((name, shift)) => Some((csv.column(name)?, shift)),
-        None => None,
-    };
-    let (prompt, output) = (csv.column(names.prompt)?, csv.column(names.output)?);
-    let priority = if names.priority { Some(csv.column(PRIORITY)?) } else { None };
+    let names = Names::find(&known, reading).map_err(|error| in_line(error, 1))?;
+    read_named(csv, &names, reading, out)
+}
+
+fn read_named(csv: Csv, names: &Names, reading: &Reading, out: &mut Collector) -> Result<()> {
+    let place = |name: &Option<String>| name.as_deref().map(|name| csv.column(name)).transpose();
+    let arrival = place(&names.arrival.as_ref().map(|(name, _)| name.clone()))?;
+    let (prompt, output) = (csv.column(&names.prompt)?, csv.column(&names.output)?);
+    let (priority, session) = (place(&names.priority)?, place(&names.session)?);
+    out.clock = names.clock(reading);
     if arrival.is_none() {
         out.without_arrivals("the file has no column of arrivals");
     }
-    csv.each(|row| {
-        out.row(Row {
-            arrival: arrival.map(|(column, shift)| row.value(column)?.time(shift)).transpose()?,
-            prompt: row.value(prompt)?,
-            output: row.value(output)?,
-            priority: priority.map_or(Ok(0), |column| row.value(column)?.whole(u32::MAX))?,
-            prefix: Vec::new(),
-        })
+    csv.each(|cells| {
+        out.at(cells.line);
+        let mut row = Row::new(cells.value(prompt)?, cells.value(output)?);
+        row.arrival = arrival.map(|column| cells.value(column)).transpose()?;
+        row.priority = priority.map_or(Ok(0), |column| cells.value(column)?.whole(u32::MAX))?;
+        let session = session.map(|column| cells.value(column)).transpose()?.filter(|id| !id.text.is_empty());
+        row.turn = session.map(|id| Turn { session: Some(id.text.to_owned()), ..Turn::default() });
+        out.row(row).map(drop)
     })
 }
 
@@ -45,6 +65,7 @@ pub(super) struct Csv {
 
 /// A row that was read.
 pub(super) struct Cells<'a> {
+    line: u64,
     names: &'a [String],
     record: &'a ByteRecord,
 }
@@ -86,7 +107,7 @@ impl Csv {
             let line = record.position().map_or(0, csv::Position::line);
             let wide = self.names.len();
             let taken = if record.len() == wide {
-                take(Cells { names: &self.names, record: &record })
+                take(Cells { line, names: &self.names, record: &record })
             } else {
                 let what = format!("{wide} cells, as in the first line");
                 Err(InputError::expected(what).found(format!("{} cells", record.len())).into())

@@ -1,11 +1,10 @@
 //! Which format a file has, told from its name and its beginning.
 
 use super::Format;
-use super::table::{OUTPUT, PROMPT};
+use super::table::{OUTPUT, PROMPT, has_one};
 use crate::error::{InputError, Result};
-use crate::trace::json::Object;
+use crate::json_text;
 use crate::trace::lines::Input;
-use serde::de::IgnoredAny;
 use std::path::Path;
 
 /// Parquet files are router traces.
@@ -15,82 +14,184 @@ pub(super) fn by_name(path: &Path) -> Option<Format> {
 }
 
 /// What the beginning of a file says.
-pub(super) enum Shape {
-    /// The cells of the first line, which does not start with a brace.
-    Cells(Vec<String>),
-    /// The keys of the object on the first line.
-    Keys(Vec<String>),
-    /// An object that does not end on the first line, or not in what was looked at: a vLLM result.
-    Result,
+#[derive(Debug)]
+pub(super) struct Shape {
+    layout: Layout,
+    /// The cells of the first line, or the keys of the first object as far as they are to be seen.
+    names: Vec<String>,
+    /// Whether the first object says that it is the header of a router trace.
+    header: bool,
+}
+
+/// How values lie in a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Layout {
+    /// Not JSON.
+    Cells,
+    /// An object that ends on its line; others may follow.
+    Lines,
+    /// An object that goes over several lines, or further than what was looked at.
+    Object,
+    /// A list of objects.
+    List,
 }
 
 impl Shape {
-    /// Whether it is JSON.
-    pub fn is_json(&self) -> bool {
-        !matches!(self, Shape::Cells(_))
+    /// Looks at the beginning of a file, of which nothing is taken away.
+    pub fn of(input: &mut Input) -> Result<Shape> {
+        let start = input.bytes.fill_buf().map_err(|cause| input.origin.error(1, cause))?;
+        let skipped = start.iter().take_while(|byte| byte.is_ascii_whitespace()).count();
+        let start = &start[skipped..];
+        if !matches!(start.first(), Some(b'{' | b'[')) {
+            let end = start.iter().position(|&byte| byte == b'\n').unwrap_or(start.len());
+            let line = String::from_utf8_lossy(&start[..end]);
+            let cell = |cell: &str| cell.trim().trim_matches('"').to_owned();
+            let names = line.split(',').take(64).map(cell).collect();
+            return Ok(Shape { layout: Layout::Cells, names, header: false });
+        }
+        let list = start[0] == b'[';
+        let text = if list { start[1..].trim_ascii_start() } else { start };
+        let keys = Keys::of(text);
+        let layout = match (list, keys.end) {
+            (true, _) => Layout::List,
+            (false, Some(end)) if !text[..end].contains(&b'\n') => Layout::Lines,
+            (false, _) => Layout::Object,
+        };
+        Ok(Shape { layout, names: keys.names, header: keys.header })
     }
 
-    /// Whether it is one object for the whole file.
+    /// Whether it is JSON.
+    pub fn is_json(&self) -> bool {
+        self.layout != Layout::Cells
+    }
+
+    /// Whether it is a list of objects.
+    pub fn is_list(&self) -> bool {
+        self.layout == Layout::List
+    }
+
+    /// Whether each object has a line of its own.
+    pub fn is_lines(&self) -> bool {
+        self.layout == Layout::Lines
+    }
+
+    /// Whether the first object has this key.
+    pub fn has(&self, name: &str) -> bool {
+        self.names.iter().any(|known| known == name)
+    }
+
+    /// Whether it is one object with a list for each property of the requests. One without its lists is still a result, and the error
+    /// should say so.
     pub fn is_result(&self) -> bool {
-        match self {
-            Shape::Cells(_) => false,
-            // A result without its lists is still one, and the error should say so.
-            Shape::Keys(keys) => {
-                let has = |name: &str| keys.iter().any(|key| key == name);
-                has("input_lens") || has("output_lens") || has("total_input_tokens")
-            }
-            Shape::Result => true,
-        }
+        self.is_json()
+            && ["input_lens", "output_lens", "total_input_tokens"].iter().any(|name| self.has(name))
     }
 
     /// The format, where it is a known one.
     pub fn format(&self) -> Result<Format> {
-        let names = match self {
-            Shape::Result => return Ok(Format::Vllm),
-            Shape::Cells(names) | Shape::Keys(names) => names,
+        let any = |names: &[&str]| names.iter().any(|name| self.has(name));
+        let json = self.is_json();
+        let format = match () {
+            () if self.header => Some(Format::Trace),
+            () if json && any(&["resourceSpans", "resource_spans"]) => Some(Format::Otel),
+            () if json && self.has("benchmarks") => Some(Format::Guidellm),
+            () if self.is_result() => Some(Format::Vllm),
+            () if json && self.has("metadata") && self.has("metrics") => Some(Format::Aiperf),
+            () if json && any(&["conversations", "conversation", "messages"]) => Some(Format::Sharegpt),
+            () if json && any(&["chat_id", "parent_chat_id"]) && self.has("input_length") => {
+                Some(Format::Bailian)
+            }
+            () if json && self.has("hash_ids") => Some(Format::Mooncake),
+            () if json
+                && self
+                    .names
+                    .iter()
+                    .all(|name| ["timestamp", "input_length", "output_length"].contains(&&**name))
+                && self.names.len() == 3 =>
+            {
+                Some(Format::Mooncake)
+            }
+            () if !json && self.has("TIMESTAMP") && self.has("ContextTokens") => Some(Format::Azure),
+            () if has_one(&self.names, &PROMPT) && has_one(&self.names, &OUTPUT) => Some(Format::Lengths),
+            () if json && any(&["sub_requests", "usage"]) => Some(Format::Lengths),
+            () => None,
         };
-        let has = |name: &str| names.iter().any(|known| known == name);
-        let some = |known: &[&str]| known.iter().any(|name| has(name));
-        if self.is_result() {
-            return Ok(Format::Vllm);
+        format.ok_or_else(|| {
+            let names = &self.names;
+            let found = if names.iter().all(String::is_empty) { "nothing".into() } else { names.join(", ") };
+            InputError::expected(self.remedy()).found(found).line(1).into()
+        })
+    }
+
+    fn remedy(&self) -> &'static str {
+        if self.has("experiments") {
+            return "a file with token counts: profile_export.json of GenAI-Perf has texts, profile_export.jsonl of AIPerf has counts";
         }
-        if self.is_json() && has("type") {
-            return Ok(Format::Trace);
+        if self.has("input_config") || self.has("request_throughput") {
+            return "a record for each request: this is a summary; AIPerf writes the records to profile_export.jsonl";
         }
-        if self.is_json() && has("hash_ids") {
-            return Ok(Format::Mooncake);
-        }
-        if !self.is_json() && has("TIMESTAMP") {
-            return Ok(Format::Azure);
-        }
-        if some(&PROMPT) && some(&OUTPUT) {
-            return Ok(Format::Lengths);
-        }
-        let what = "requests as azure (CSV with TIMESTAMP, ContextTokens, GeneratedTokens), mooncake (JSON Lines with timestamp, \
-            input_length, output_length, hash_ids), lengths (CSV or JSON Lines with input_tokens, output_tokens or the like), \
-            vllm (a benchmark result with input_lens, output_lens) or trace (a router trace)";
-        let found = if names.iter().all(String::is_empty) { "nothing".into() } else { names.join(", ") };
-        Err(InputError::expected(what).found(found).line(1).into())
+        "requests as azure (CSV with TIMESTAMP, ContextTokens, GeneratedTokens), mooncake (JSON Lines with timestamp, input_length, \
+            output_length, hash_ids), bailian (the same with chat_id, parent_chat_id), lengths (CSV or JSON with input_tokens, \
+            output_tokens or the like), vllm (a benchmark result with input_lens, output_lens), aiperf (metadata, metrics), guidellm \
+            (benchmarks), otel (resourceSpans), sharegpt (conversations) or trace (a router trace)"
     }
 }
 
-/// Looks at the beginning of a file, of which nothing is taken away.
-pub(super) fn shape(input: &mut Input) -> Result<Shape> {
-    let start = input.bytes.fill_buf().map_err(|cause| input.origin.error(1, cause))?;
-    let skipped = start.iter().take_while(|byte| byte.is_ascii_whitespace()).count();
-    let start = &start[skipped..];
-    let end = start.iter().position(|&byte| byte == b'\n');
-    let line = String::from_utf8_lossy(&start[..end.unwrap_or(start.len())]);
-    if !line.starts_with('{') {
-        let cell = |cell: &str| cell.trim().trim_matches('"').to_owned();
-        return Ok(Shape::Cells(line.split(',').take(64).map(cell).collect()));
-    }
-    Ok(match Object::parse(&line) {
-        Ok(object) => Shape::Keys(object.entries().map(|(key, _)| key.to_owned()).collect()),
-        // A result goes over several lines, or on one that is longer than what is looked at.
-        Err(_) if serde_json::from_str::<IgnoredAny>(&line).is_err_and(|error| error.is_eof()) => {
-            Shape::Result
+/// The keys of the object at the beginning of a text, read without building it: it may go on beyond what is there.
+struct Keys {
+    names: Vec<String>,
+    header: bool,
+    /// Behind its last brace, where that is there.
+    end: Option<usize>,
+}
+
+impl Keys {
+    fn of(text: &[u8]) -> Keys {
+        let mut keys = Keys { names: Vec::new(), header: false, end: None };
+        let (mut depth, mut at) = (0_u32, 0);
+        // The string that was read last at the depth of the keys, until what follows it says what it is.
+        let mut last: Option<String> = None;
+        while at < text.len() {
+            match text[at] {
+                b'{' | b'[' => depth += 1,
+                b'}' | b']' => {
+                    depth = depth.saturating_sub(1);
+                    if depth == 0 {
+                        keys.value(last.take());
+                        keys.end = Some(at + 1);
+                        return keys;
+                    }
+                }
+                b':' if depth == 1 => keys.names.extend(last.take()),
+                b',' if depth == 1 => keys.value(last.take()),
+                b'"' => {
+                    let Some(length) = string_length(&text[at..]) else { return keys };
+                    if depth == 1 {
+                        last = json_text::from_slice(&text[at..at + length], "a string").ok();
+                    }
+                    at += length - 1;
+                }
+                _ => {}
+            }
+            at += 1;
         }
-        Err(error) => return Err(super::collect::in_line(error, 1)),
-    })
+        keys
+    }
+
+    /// A string that stands behind the key that was read last.
+    fn value(&mut self, text: Option<String>) {
+        let key = self.names.last().map(String::as_str);
+        self.header |= (key, text.as_deref()) == (Some("type"), Some("header"));
+    }
+}
+
+/// Bytes of the string at the beginning, with its quotes.
+fn string_length(text: &[u8]) -> Option<usize> {
+    let mut escaped = false;
+    let end = text[1..].iter().position(|&byte| {
+        let ends = byte == b'"' && !escaped;
+        escaped = byte == b'\\' && !escaped;
+        ends
+    });
+    end.map(|end| end + 2)
 }

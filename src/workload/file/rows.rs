@@ -1,47 +1,99 @@
-//! JSON Lines, an object for each request, with the names of the table.
+//! Lengths in JSON, an object for each request or session, with the names of the table.
 
-use super::collect::{Collector, Row, Value, in_line};
+use super::super::Reading;
+use super::super::sessions::Turn;
+use super::collect::{Collector, Row, in_key};
+use super::detect::Shape;
+use super::records::{Step, each_at, each_line, find, need, paths};
 use super::table::{Names, PRIORITY};
-use crate::error::Result;
-use crate::trace::json::{Field, Object};
-use crate::trace::lines::{Input, Lines};
+use super::time::{Clock, TimeUnit, Told};
+use crate::error::{InputError, Result};
+use crate::trace::json::Object;
+use crate::trace::lines::Input;
+use crate::units::SimTime;
 
-/// Reads lengths, and arrivals where there are some. All lines use the names of the first one.
-pub(super) fn read(input: Input, out: &mut Collector) -> Result<()> {
-    let mut known = None;
-    each(input, |object| {
+/// Shows each object of a file, and its line: a line each, the elements of a list, or one object.
+pub(super) fn each(
+    input: Input,
+    shape: &Shape,
+    mut take: impl FnMut(&Object, u64) -> Result<()>,
+) -> Result<()> {
+    if shape.is_lines() {
+        return each_line(input, take);
+    }
+    let path: &[Step] = if shape.is_list() { &[Step::Each] } else { &[] };
+    each_at(input, path, |object, place| take(object, place.line))
+}
+
+/// Reads lengths, and arrivals where there are some. All objects use the names of the first one.
+pub(super) fn read(input: Input, shape: &Shape, reading: &Reading, out: &mut Collector) -> Result<()> {
+    let (mut known, mut chains) = (None, 0_u64);
+    each(input, shape, |object, line| {
+        out.at(line);
+        if object.get("sub_requests").is_some() {
+            chains += 1;
+            return chain(object, chains, out);
+        }
         let names = match &known {
             Some(names) => names,
             None => {
-                let keys: Vec<&str> = object.entries().map(|(key, _)| key).collect();
-                let found = Names::find(&keys)?;
+                let paths = paths(object);
+                let paths: Vec<&str> = paths.iter().map(String::as_str).collect();
+                let found = Names::find(&paths, reading)?;
+                out.clock = found.clock(reading).or_else(|| out.clock.take());
+                out.at(line);
                 if found.arrival.is_none() {
                     out.without_arrivals("the file has no key for arrivals");
                 }
                 known.insert(found)
             }
         };
-        let arrival = names.arrival.map(|(name, shift)| need(object, name)?.time(shift)).transpose()?;
-        let priority = if names.priority { need(object, PRIORITY)?.whole(u32::MAX)? } else { 0 };
-        let (prompt, output) = (need(object, names.prompt)?, need(object, names.output)?);
-        out.row(Row { arrival, prompt, output, priority, prefix: Vec::new() })
+        let mut row = Row::new(need(object, &names.prompt)?, need(object, &names.output)?);
+        row.arrival = names.arrival.as_ref().map(|(name, _)| need(object, name)).transpose()?;
+        row.priority = names.priority.as_ref().map_or(Ok(0), |name| need(object, name)?.whole(u32::MAX))?;
+        let session = names.session.as_ref().and_then(|name| find(object, name));
+        row.turn = session
+            .filter(|session| session.text != "null")
+            .map(|session| Turn { session: Some(session.text.to_owned()), ..Turn::default() });
+        out.row(row).map(drop)
     })
 }
 
-/// Shows the object of each line to `take`; blank lines are passed over.
-pub(super) fn each(input: Input, mut take: impl FnMut(&Object) -> Result<()>) -> Result<()> {
-    let mut lines = Lines::new(input);
-    loop {
-        let line = lines.count() + 1;
-        let Some(text) = lines.next()? else { return Ok(()) };
-        if !text.trim().is_empty() {
-            Object::parse(text).and_then(|object| take(&object)).map_err(|error| in_line(error, line))?;
-        }
+/// A session of LLMServingSim: calls in a row, each sent when the one before has ended and a tool has run.
+fn chain(object: &Object, number: u64, out: &mut Collector) -> Result<()> {
+    const ARRIVAL: &str = "arrival_time_ns";
+    if out.clock.is_none() {
+        out.clock = Some(Clock::new(ARRIVAL, Told::Name(TimeUnit::Ns)));
     }
-}
-
-/// The value of `key`.
-pub(super) fn need<'a>(object: &Object<'a>, key: &'a str) -> Result<Value<'a>> {
-    let Field { key, raw } = object.need(key)?;
-    Ok(Value { key, text: raw })
+    let arrival = need(object, ARRIVAL)?;
+    let mut think = None;
+    for (index, call) in object.need("sub_requests")?.list()?.iter().enumerate() {
+        let within = |error| in_key(error, &format!("sub_requests[{index}]"));
+        let call = Object::parse(call).map_err(within)?;
+        let mut read = || -> Result<()> {
+            let mut row = Row::new(need(&call, "input_toks")?, need(&call, "output_toks")?);
+            row.arrival = Some(arrival);
+            row.priority = find(object, PRIORITY).map_or(Ok(0), |priority| priority.whole(u32::MAX))?;
+            let follows = index > 0;
+            row.turn = Some(Turn {
+                session: Some(format!("sub_requests {number}")),
+                number: Some(index as u64),
+                think: think.take(),
+                follows,
+                ..Turn::default()
+            });
+            out.row(row)?;
+            let pause = find(&call, "tool_duration_ns").map(|pause| {
+                let ns = pause.text.parse().ok().and_then(|ns: u64| ns.checked_mul(1000));
+                ns.map(SimTime::from_ps).ok_or_else(|| pause.bad("whole nanoseconds, within 213 days"))
+            });
+            think = Some(pause.transpose()?.unwrap_or(SimTime::ZERO));
+            Ok(())
+        };
+        read().map_err(within)?;
+    }
+    if think.is_none() {
+        return Err(InputError::expected("at least one call").key("sub_requests").found("[]").into());
+    }
+    Ok(())
 }

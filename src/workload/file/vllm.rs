@@ -1,7 +1,10 @@
-//! The result file of vLLM's serving benchmark: one JSON object with a list for each property of the requests.
+//! The result file of vLLM's or SGLang's serving benchmark: one JSON object with a list for each property of the requests.
 
+use super::super::Reading;
 use super::collect::{Collector, Row, Value, room};
+use super::time::{Clock, TimeUnit, Told};
 use crate::error::{Error, InputError, Result};
+use crate::json_text::Standard;
 use crate::trace::lines::{Input, Origin};
 use serde::de::{DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use std::fmt;
@@ -9,29 +12,36 @@ use std::fmt;
 const PROMPTS: &str = "input_lens";
 const OUTPUTS: &str = "output_lens";
 const STARTS: &str = "start_times";
+const ERRORS: &str = "errors";
 
-/// Reads it: `input_lens`, `output_lens`, and `start_times` (seconds) where this version of vLLM writes them. Everything else,
-/// generated texts included, is passed over.
-pub(super) fn read(input: Input, out: &mut Collector) -> Result<()> {
+/// Reads it: `input_lens`, `output_lens`, and `start_times` (seconds) where this version writes them. Everything else, generated texts
+/// included, is passed over.
+pub(super) fn read(input: Input, reading: &Reading, out: &mut Collector) -> Result<()> {
     let Input { bytes, origin } = input;
     let mut lists = Lists::default();
-    let mut json = serde_json::Deserializer::from_reader(bytes);
+    let mut json = serde_json::Deserializer::from_reader(Standard::new(bytes));
     let read = lists.deserialize(&mut json).and_then(|()| json.end());
     if let Err(error) = read {
         return Err(explain(error, lists.wrong, &origin));
     }
     let need = |key: &str, list: Option<Vec<String>>| {
-        let what = "this key, which --save-detailed writes beside --save-result";
+        let what = "this key, which --save-detailed (vLLM, beside --save-result) and --output-details (SGLang) write";
         list.ok_or_else(|| Error::from(InputError::expected(what).key(key).found("nothing")))
     };
     let (prompts, outputs) = (need(PROMPTS, lists.prompts)?, need(OUTPUTS, lists.outputs)?);
-    let starts = lists.starts;
+    let mut starts = lists.starts;
     for (key, length) in [(OUTPUTS, outputs.len()), (STARTS, starts.as_ref().map_or(prompts.len(), Vec::len))]
     {
         if length != prompts.len() {
             let what = format!("{} values, as in {PROMPTS}", prompts.len());
             return Err(InputError::expected(what).key(key).found(format!("{length} values")).into());
         }
+    }
+    if reading.without_arrivals {
+        starts = None;
+    } else {
+        let told = reading.time_unit.map_or(Told::Name(TimeUnit::S), Told::Option);
+        out.clock = starts.is_some().then(|| Clock::new(STARTS, told));
     }
     if starts.is_none() {
         let rate = lists.rate.map_or(String::new(), |rate| format!(" (its request_rate is {rate})"));
@@ -40,9 +50,16 @@ pub(super) fn read(input: Input, out: &mut Collector) -> Result<()> {
     for (index, (prompt, output)) in prompts.iter().zip(&outputs).enumerate() {
         let keys = [PROMPTS, OUTPUTS, STARTS].map(|key| format!("{key}[{index}]"));
         let value = |key: usize, text| Value { key: &keys[key], text };
-        let arrival = starts.as_ref().map(|starts| value(2, &starts[index]).time(12)).transpose()?;
-        let (prompt, output) = (value(0, prompt), value(1, output));
-        out.row(Row { arrival, prompt, output, priority: 0, prefix: Vec::new() })?;
+        let mut row = Row::new(value(0, prompt), value(1, output));
+        row.arrival = starts.as_ref().map(|starts| value(2, &starts[index]));
+        // An error is a text; `""` and `null` are none.
+        let error = lists.errors.as_ref().and_then(|errors| errors.get(index));
+        let failed = error.is_some_and(|error| error.len() > 2 && error.starts_with('"'));
+        if failed && row.output.text == "0" {
+            out.failed();
+        } else {
+            out.row(row)?;
+        }
     }
     Ok(())
 }
@@ -56,7 +73,7 @@ fn explain(error: serde_json::Error, wrong: Option<InputError>, origin: &Origin)
         None => {
             let message = error.to_string();
             let cause = message.split(" at line ").next().unwrap_or_default();
-            let what = "one JSON object, the result of one benchmark";
+            let what = "one JSON object, the result of one benchmark (of several, keep the line of one)";
             InputError::expected(what).found(cause).line(line).into()
         }
     }
@@ -68,6 +85,7 @@ struct Lists {
     prompts: Option<Vec<String>>,
     outputs: Option<Vec<String>>,
     starts: Option<Vec<String>>,
+    errors: Option<Vec<String>>,
     rate: Option<String>,
     /// What is wrong, where that is not a matter of JSON.
     wrong: Option<InputError>,
@@ -93,6 +111,7 @@ impl<'de> Visitor<'de> for &mut Lists {
                 PROMPTS => &mut self.prompts,
                 OUTPUTS => &mut self.outputs,
                 STARTS => &mut self.starts,
+                ERRORS => &mut self.errors,
                 "request_rate" => {
                     self.rate = Some(map.next_value_seed(Written)?);
                     continue;
@@ -178,7 +197,9 @@ impl<'de> Visitor<'de> for Written {
     }
 
     fn visit_str<E>(self, text: &str) -> std::result::Result<String, E> {
-        Ok(format!("{:?}", crate::error::shorten(text)))
+        // Those of Python's `json` come as strings.
+        let is_word = matches!(text, "NaN" | "Infinity" | "-Infinity");
+        Ok(if is_word { text.to_owned() } else { format!("{:?}", crate::error::shorten(text)) })
     }
 
     fn visit_bool<E>(self, yes: bool) -> std::result::Result<String, E> {

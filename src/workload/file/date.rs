@@ -1,31 +1,18 @@
-//! The Azure public dataset: CSV with dates.
-
-use super::collect::{Collector, Row, Value};
-use super::columns::Csv;
-use crate::error::Result;
-use crate::trace::lines::Input;
+//! Dates and times as tools write them, exact to the picosecond.
 
 const PS_PER_S: i128 = crate::units::PS_PER_S as i128;
 
-/// Reads it. Columns that it does not know are passed over.
-pub(super) fn read(input: Input, out: &mut Collector) -> Result<()> {
-    let csv = Csv::new(input)?;
-    let time = csv.column("TIMESTAMP")?;
-    let (prompt, output) = (csv.column("ContextTokens")?, csv.column("GeneratedTokens")?);
-    csv.each(|row| {
-        let at: Value = row.value(time)?;
-        let what = "a date and time such as 2023-11-16 18:15:46.6805900";
-        let arrival = Some(date_ps(at.text).ok_or_else(|| at.bad(what))?);
-        let (prompt, output) = (row.value(prompt)?, row.value(output)?);
-        out.row(Row { arrival, prompt, output, priority: 0, prefix: Vec::new() })
-    })
-}
+/// Seconds from the start of the year 0 to 1970 in the Gregorian calendar: 719528 days (Richards, Explanatory Supplement to the
+/// Astronomical Almanac, 2013, ch. 15).
+const EPOCH_S: i128 = 719_528 * 86_400;
 
-/// Picoseconds since the start of the year 0 of a date and time: `2023-11-16 18:15:46.6805900`, with `T` for the space, with up
-/// to 12 digits behind the point, and with `Z` or an offset such as `+01:00` at its end. Gregorian calendar, no leap seconds.
-fn date_ps(text: &str) -> Option<i128> {
-    let (date, time) = text.split_once([' ', 'T'])?;
-    let mut date = date.split('-');
+/// Picoseconds since 1970 of a date and time: `2023-11-16 18:15:46.6805900`, with `T` for the space, `/` for the hyphens, with up to
+/// 12 digits behind the point, and with `Z`, `UTC` or an offset such as `+01:00`, `+0100` or `+01` at its end, also behind a space.
+/// Without one of them the time is taken as UTC. Gregorian calendar, no leap seconds.
+pub(super) fn date_ps(text: &str) -> Option<i128> {
+    let (date, time) = text.split_once([' ', 'T', 't'])?;
+    let mark = if date.contains('/') { '/' } else { '-' };
+    let mut date = date.split(mark);
     let (year, month, day) = (digits(date.next()?, 4)?, digits(date.next()?, 2)?, digits(date.next()?, 2)?);
     let leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
     let february = if leap { 29 } else { 28 };
@@ -38,16 +25,11 @@ fn date_ps(text: &str) -> Option<i128> {
     let leaps = if year == 0 { 0 } else { 1 + (year - 1) / 4 - (year - 1) / 100 + (year - 1) / 400 };
     let days = year * 365 + leaps + before.iter().sum::<i128>() + day - 1;
 
-    let (time, offset) = match time.find(['Z', '+', '-']) {
+    let (time, offset) = match time.find(['Z', 'z', 'U', '+', '-']) {
         None => (time, 0),
-        Some(at) if &time[at..] == "Z" => (&time[..at], 0),
-        Some(at) => {
-            let (hours, minutes) = time[at + 1..].split_once(':')?;
-            let minutes = within(digits(hours, 2)?, 23)? * 60 + within(digits(minutes, 2)?, 59)?;
-            (&time[..at], if time[at..].starts_with('-') { -minutes } else { minutes })
-        }
+        Some(at) => (time[..at].strip_suffix(' ').unwrap_or(&time[..at]), offset_minutes(&time[at..])?),
     };
-    let (clock, fraction) = time.split_once('.').unwrap_or((time, "0"));
+    let (clock, fraction) = time.split_once(['.', ',']).unwrap_or((time, "0"));
     let mut clock = clock.split(':').map(|part| digits(part, 2));
     let (hour, minute, second) = (clock.next()??, clock.next()??, clock.next()??);
     if clock.next().is_some() || fraction.len() > 12 {
@@ -55,7 +37,26 @@ fn date_ps(text: &str) -> Option<i128> {
     }
     let part = digits(fraction, fraction.len())? * 10_i128.pow(12 - fraction.len() as u32);
     let minutes = (days * 24 + within(hour, 23)?) * 60 + within(minute, 59)? - offset;
-    Some((minutes * 60 + within(second, 59)?) * PS_PER_S + part)
+    Some((minutes * 60 + within(second, 59)? - EPOCH_S) * PS_PER_S + part)
+}
+
+/// Minutes by which a clock with this mark is ahead of UTC.
+fn offset_minutes(mark: &str) -> Option<i128> {
+    if matches!(mark, "Z" | "z" | "UTC") {
+        return Some(0);
+    }
+    let (sign, size) = mark.split_at_checked(1)?;
+    let (hours, minutes) = match (size.split_once(':'), size.len()) {
+        (Some(parts), _) => parts,
+        (None, 4) => size.split_at_checked(2)?,
+        (None, _) => (size, "00"),
+    };
+    let minutes = within(digits(hours, 2)?, 23)? * 60 + within(digits(minutes, 2)?, 59)?;
+    match sign {
+        "+" => Some(minutes),
+        "-" => Some(-minutes),
+        _ => None,
+    }
 }
 
 /// A number of exactly `count` digits.
@@ -85,9 +86,15 @@ mod tests {
             ("2024-05-10 00:00:00.009930+00:00", "2024-05-10 00:00:00", 9_930_000_000),
             ("2024-05-10 00:00:00", "2024-05-10 01:30:00+01:30", 0),
             ("2024-05-10 00:00:00-02:00", "2024-05-10 00:00:00", 7200 * PS_PER_S),
+            ("2024-05-10 00:00:00 +0130", "2024-05-10T00:00:00+01:30", 0),
+            ("2024-05-10 00:00:00+01", "2024-05-09t23:00:00z", 0),
+            ("2024/05/10 00:00:00,25 UTC", "2024-05-10 00:00:00", PS_PER_S / 4),
+            ("1970-01-01 00:00:01", "1970-01-01 00:00:00", PS_PER_S),
         ] {
             assert_eq!(ps(later) - ps(earlier), apart, "{later}");
         }
+        // `date -u -d "2024-05-10 00:00:00" +%s`
+        assert_eq!(ps("2024-05-10 00:00:00"), 1_715_299_200 * PS_PER_S);
         for wrong in [
             "",
             "2023-11-16",
@@ -109,6 +116,12 @@ mod tests {
             "2023-01-01 00:00:+1",
             "-023-01-01 00:00:00",
             "nan",
+            "05/10/2024 00:00:00",
+            "2024-05/10 00:00:00",
+            "2024-05-10 00:00:00+100",
+            "2024-05-10 00:00:00 PST",
+            "2024-05-10 00:00:00  Z",
+            "2024-05-10 00:00:00+\u{e9}1",
         ] {
             assert_eq!(date_ps(wrong), None, "{wrong}");
         }
