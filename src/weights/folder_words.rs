@@ -9,6 +9,7 @@ use crate::json_text;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use tokenizers::AddedToken;
 
 /// Most bytes of a file that is read whole; the largest published `tokenizer.json` have some thirty million.
 const MOST: u64 = 1 << 28;
@@ -24,7 +25,8 @@ pub fn tokenizer(folder: &Path, end: &[u32]) -> Result<Tokenizer> {
     let chat = chat(folder)?;
     let file = folder.join("tokenizer.json");
     if file.exists() {
-        return Tokenizer::from_json(&file, end.to_vec(), chat);
+        let (path, config) = read(folder, "tokenizer_config.json")?;
+        return Tokenizer::from_json(&file, end.to_vec(), chat, &added(&path, &config)?);
     }
     if folder.join("vocab.json").exists() && folder.join("merges.txt").exists() {
         let words = listed(folder, end, chat)?;
@@ -36,6 +38,30 @@ pub fn tokenizer(folder: &Path, end: &[u32]) -> Result<Tokenizer> {
     );
     let other = OTHERS.into_iter().find(|name| folder.join(name).exists());
     Err(other.into_iter().fold(wrong, InputError::found).key("tokenizer").file(file).into())
+}
+
+/// `added_tokens_decoder` of a configuration, by id.
+fn added(path: &Path, config: &Value) -> Result<Vec<(u32, AddedToken)>> {
+    const KEY: &str = "added_tokens_decoder";
+    let one = |(id, token): (&String, &Value)| {
+        let id = id.parse().ok().filter(|&id: &u32| u64::from(id) < MOST_TOKENS)?;
+        let flag = |key: &str, absent| token.get(key).map_or(Some(absent), Value::as_bool);
+        let special = flag("special", false)?;
+        let added = AddedToken::from(token.get("content")?.as_str()?, special)
+            .normalized(flag("normalized", !special)?)
+            .single_word(flag("single_word", false)?)
+            .lstrip(flag("lstrip", false)?)
+            .rstrip(flag("rstrip", false)?);
+        Some((id, added))
+    };
+    let listed = config.get(KEY).and_then(Value::as_object).into_iter().flatten();
+    let all: Option<Vec<_>> = listed.map(one).collect();
+    let mut all = all.ok_or_else(|| {
+        let what = "ids below 2^24, each with an object that has `content` and flags";
+        Error::from(InputError::expected(what).key(KEY).file(path))
+    })?;
+    all.sort_by_key(|(id, _)| *id);
+    Ok(all)
 }
 
 /// Ids that end a generation: those of the generation's configuration, else of the model's (or of its part that writes text).
@@ -171,20 +197,14 @@ fn listed(folder: &Path, end: &[u32], chat: Chat) -> Result<Vocabulary> {
     let Some(listed) = vocab.as_object() else {
         return Err(wrong("vocabulary", "tokens with their ids").into());
     };
-    let (_, added) = read(folder, "added_tokens.json")?;
-    let added = added.as_object().into_iter().flatten().map(|entry| (entry, CONTROL));
-    for ((token, id), kind) in listed.iter().map(|entry| (entry, NORMAL)).chain(added) {
+    let (_, later) = read(folder, "added_tokens.json")?;
+    let later = later.as_object().into_iter().flatten().map(|entry| (entry, CONTROL));
+    for ((token, id), kind) in listed.iter().map(|entry| (entry, NORMAL)).chain(later) {
         let id = id.as_u64().filter(|&id| id < MOST_TOKENS);
         words.insert(id.ok_or_else(|| wrong(token, "an id of at most 24 bits"))?, (token.clone(), kind));
     }
-    for (id, token) in config.get("added_tokens_decoder").and_then(Value::as_object).into_iter().flatten() {
-        let id = id.parse().ok().filter(|&id: &u64| id < MOST_TOKENS);
-        let content = token.get("content").and_then(Value::as_str);
-        let Some((id, content)) = id.zip(content) else {
-            let what = "ids, each with an object that has `content`";
-            return Err(InputError::expected(what).key("added_tokens_decoder").file(&config_path).into());
-        };
-        words.insert(id, (content.to_owned(), CONTROL));
+    for (id, token) in added(&config_path, &config)? {
+        words.insert(id.into(), (token.content, CONTROL));
     }
     let special: Vec<&String> = chat.tokens.values().collect();
     let count = words.keys().next_back().map_or(0, |last| last + 1);

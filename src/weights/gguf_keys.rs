@@ -38,7 +38,7 @@ const OFF: Neutral = Neutral::At(&[0.0]);
 const ONE: Neutral = Neutral::At(&[0.0, 1.0]);
 
 /// Keys behind the name of an architecture.
-const OF_ARCHITECTURE: [Key; 51] = [
+const OF_ARCHITECTURE: [Key; 56] = [
     key("vocab_size", Neutral::Always, "the vocabulary, which the tokens say too"),
     key("context_length", Neutral::Always, "the longest context in training"),
     key("rope.scaling.finetuned", Neutral::Always, "whether training went on with the scaled rotation"),
@@ -58,6 +58,10 @@ const OF_ARCHITECTURE: [Key; 51] = [
     key("rope.scaling.alpha", OFF, "a scaled rotary embedding"),
     key("rope.scaling.attn_factor", ONE, "attention scaled with the rotary embedding"),
     key("rope.scaling.yarn_log_multiplier", OFF, "attention scaled with the rotary embedding"),
+    key("rope.scaling.yarn_ext_factor", Neutral::At(&[-1.0, 0.0, 1.0]), "a scaled rotary embedding"),
+    key("rope.scaling.yarn_attn_factor", ONE, "attention scaled with the rotary embedding"),
+    key("rope.scaling.yarn_beta_fast", Neutral::At(&[0.0, 32.0]), "a scaled rotary embedding"),
+    key("rope.scaling.yarn_beta_slow", ONE, "a scaled rotary embedding"),
     key("rope.dimension_sections", OFF, "rotary embeddings of several axes"),
     key("rope.dimension_count_swa", OFF, "another rotation in layers with a window"),
     key("rope.freq_base_swa", OFF, "another rotation in layers with a window"),
@@ -90,9 +94,10 @@ const OF_ARCHITECTURE: [Key; 51] = [
     key("expert_count", OFF, "experts"),
     key("expert_used_count", OFF, "experts"),
     key("expert_shared_count", OFF, "shared experts"),
-    key("expert_group_count", Neutral::At(&[0.0, 1.0]), "experts chosen by groups"),
-    key("expert_group_used_count", Neutral::At(&[0.0, 1.0]), "experts chosen by groups"),
+    key("expert_group_count", ONE, "experts chosen by groups"),
+    key("expert_group_used_count", ONE, "experts chosen by groups"),
     key("expert_weights_scale", ONE, "scaled weights of experts"),
+    key("expert_gating_func", ONE, "another way to weigh experts"),
     key("leading_dense_block_count", OFF, "layers without experts"),
     key("nextn_predict_layers", OFF, "layers that predict further tokens"),
     key("moe_every_n_layers", OFF, "experts in some layers"),

@@ -1,6 +1,6 @@
 //! Real weights: model files as shapes, tensors and a tokenizer. Nothing is loaded before it is asked for.
 //!
-//! Read are folders as Hugging Face keeps them (`config.json`, safetensors, `tokenizer.json`), GGUF files, and the `.bin`
+//! Read are folders as Hugging Face keeps them (`config.json`, safetensors, a tokenizer), GGUF files, and the `.bin`
 //! files of llama2.c. Each says the same things in its own way; a [`Checkpoint`] says them in one.
 
 mod blocks;
@@ -114,7 +114,7 @@ enum Words {
 }
 
 impl Checkpoint {
-    /// Opens a model: a folder of Hugging Face's, a GGUF file (or a folder that holds exactly one), or a llama2.c `.bin`.
+    /// Opens a model: a folder of Hugging Face's, a GGUF file (or a folder that holds those of one model), or a llama2.c `.bin`.
     ///
     /// # Errors
     /// What is broken, with file, tensor or key, what was found and what was expected.

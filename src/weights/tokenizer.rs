@@ -42,14 +42,41 @@ pub struct Asked {
 }
 
 impl Tokenizer {
-    /// From a `tokenizer.json`.
-    pub(super) fn from_json(path: &Path, mut end: Vec<u32>, chat: Chat) -> Result<Tokenizer> {
+    /// From a `tokenizer.json`, with the tokens that the configuration beside it adds, by id.
+    pub(super) fn from_json(
+        path: &Path,
+        mut end: Vec<u32>,
+        chat: Chat,
+        added: &[(u32, AddedToken)],
+    ) -> Result<Tokenizer> {
         let wrong = |error: tokenizers::Error| -> Error {
             InputError::expected(format!("a tokenizer.json ({error})")).key("tokenizer").file(path).into()
         };
         let mut inner = tokenizers::Tokenizer::from_file(path).map_err(wrong)?;
         // Texts are taken whole and one by one, whatever the file was last used for; some strides make the library panic.
         inner.with_padding(None).with_truncation(None).map_err(wrong)?;
+        // Transformers adds what the configuration knows and the file does not.
+        for (id, token) in added {
+            let known = inner.get_added_vocabulary().get_vocab().contains_key(&token.content);
+            if !known && token.special {
+                inner.add_special_tokens(std::slice::from_ref(token));
+            } else if !known {
+                inner.add_tokens(std::slice::from_ref(token));
+            }
+            let found = inner.token_to_id(&token.content);
+            if found != Some(*id) {
+                let what = format!("{:?} under the id {id} of added_tokens_decoder", token.content);
+                let found = found.map_or_else(|| "none".to_owned(), |id| id.to_string());
+                return Err(InputError::expected(what).key("added_tokens").found(found).file(path).into());
+            }
+        }
+        for token in
+            chat.tokens.values().filter(|token| inner.token_to_id(token).is_some()).collect::<Vec<_>>()
+        {
+            if !inner.get_added_vocabulary().get_vocab().contains_key(token) {
+                inner.add_special_tokens(&[AddedToken::from(token.clone(), true)]);
+            }
+        }
         let last = chat.tokens.get("eos_token").and_then(|token| inner.token_to_id(token));
         end.extend(last.filter(|id| !end.contains(id)));
         Ok(Tokenizer {
@@ -303,7 +330,7 @@ mod tests {
             "model": {"type": "WordLevel", "vocab": {"a": 0, "b": 1}, "unk_token": "a"}
         }"#;
         std::fs::write(&path, text).expect("a file");
-        let tokenizer = Tokenizer::from_json(&path, Vec::new(), Chat::default()).expect("a tokenizer");
+        let tokenizer = Tokenizer::from_json(&path, Vec::new(), Chat::default(), &[]).expect("a tokenizer");
         assert_eq!(tokenizer.encode("b a b b").expect("ids"), [1, 0, 1, 1]);
     }
 }

@@ -243,6 +243,34 @@ fn tokens_before_a_text_come_once() {
     }
 }
 
+/// What `tokenizer_config.json` says of added tokens and of tokens around a text, as transformers 5.24 follows it
+/// (`AutoTokenizer.from_pretrained` on such a folder gives these ids).
+#[test]
+fn the_configuration_beside_a_tokenizer_is_followed() {
+    let open = |begin: bool, keys: Value| open(&bytes(begin), &[("tokenizer_config.json", keys.to_string())]);
+    let encode = |begin: bool, keys: Value, text: &str| {
+        open(begin, keys).and_then(|words| words.encode(text)).expect("ids")
+    };
+    let (h, less) = (4 + u32::from(b'h'), 4 + u32::from(b'<'));
+    // Tokens around a text are those of the file, whatever flags stand beside it.
+    let flags = |begin: bool| json!({ "bos_token": "<s>", "eos_token": "</s>", "add_bos_token": begin });
+    assert_eq!(encode(false, flags(true), "h"), [h]);
+    assert_eq!(encode(true, flags(false), "h"), [0, h]);
+    // A token that only the configuration knows, with the white space that it takes.
+    let new =
+        json!({ "added_tokens_decoder": { "260": { "content": "<new>", "rstrip": true, "special": true } } });
+    assert_eq!(encode(false, new, "h<new> h"), [h, 260, h]);
+    assert_eq!(encode(false, json!({}), "<")[0], less);
+    // A token of the vocabulary that the configuration calls special is found in text.
+    assert_eq!(encode(false, json!({ "pad_token": "h" }), "hh"), [h, h]);
+    let refused = |keys: Value, part: &str| {
+        let said = open(false, keys).map(drop).expect_err(part).to_string();
+        assert!(said.contains(part), "no {part:?} in: {said}");
+    };
+    refused(json!({ "added_tokens_decoder": { "999": { "content": "<new>" } } }), "under the id 999");
+    refused(json!({ "added_tokens_decoder": { "x": { "content": "<new>" } } }), "added_tokens_decoder");
+}
+
 #[test]
 fn ends_of_a_generation_come_from_every_place_that_says_one() {
     let ends = |files: &[(&str, Value)]| {
