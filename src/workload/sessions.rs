@@ -97,7 +97,14 @@ impl Turns {
         }
         for chain in chains.values_mut() {
             let arrival = |id: u64| requests[id as usize].arrival;
-            chain.sort_by_key(|(id, turn)| (turn.number, arrival(*id), *id));
+            // Who has none of its own comes behind the turn that stands before it in the file.
+            let mut last = SimTime::ZERO;
+            let mut places = HashMap::new();
+            for (id, turn) in chain.iter() {
+                last = if turn.follows { last } else { arrival(*id) };
+                places.insert(*id, (turn.number, last, *id));
+            }
+            chain.sort_by_key(|(id, _)| places[id]);
             for pair in chain.windows(2) {
                 let [(after, before), (id, turn)] = pair else { continue };
                 // What was measured: from the end of one to the arrival of the next.
@@ -270,7 +277,8 @@ pub(super) fn share_prefixes(load: &mut Load, block: u32) {
         }
     }
     load.prefix_block = Some(block);
-    let why = "prompt tokens of a hash; a turn begins with the prompt and the output of the turn before";
+    let why = "prompt tokens of a hash; a turn begins with the prompt and the output of the turn before (outputs are computed again in \
+        the prompt of the next turn: the server keeps blocks of prompts)";
     load.remarks.push(Remark::new("block_tokens", block, why));
     if shortened > 0 {
         let why = "turns have shorter prompts than the turn before, and share nothing with it";

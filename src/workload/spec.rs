@@ -5,7 +5,7 @@ use super::file::{Format, Reading, TimeUnit, read};
 use super::sessions::{SessionSpec, begin_together, forget_missing, share_prefixes};
 use super::synthetic::prioritize;
 use super::{Arrivals, Load, Options, PriorityShare, Remark};
-use crate::error::{InputError, Result, demand};
+use crate::error::{InputError, Result};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 
@@ -134,7 +134,6 @@ impl FileSpec {
         forget_missing(&mut load);
         let hashed = load.requests.iter().any(|request| !request.prefix.is_empty());
         if let Some(block) = self.block_tokens.filter(|_| !hashed && !load.turns.is_empty()) {
-            demand(block > 0, "block_tokens", block, "at least 1")?;
             share_prefixes(&mut load, block);
         }
         match sessions {

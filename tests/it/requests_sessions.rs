@@ -118,6 +118,32 @@ fn measured_pauses_are_kept() {
     assert_eq!(times[&0].0, times[&1].1 + SimTime::from_s(3.0));
 }
 
+/// Mooncake's form with sessions: later turns have a pause in place of an arrival.
+#[test]
+fn delays_stand_for_arrivals() {
+    let text = "{\"session_id\": \"a\", \"timestamp\": 5000, \"input_length\": 30, \"output_length\": 4}\n\
+        {\"session_id\": \"b\", \"timestamp\": 4000, \"input_length\": 20, \"output_length\": 4}\n\
+        {\"session_id\": \"a\", \"delay\": 250.5, \"input_length\": 40, \"output_length\": 4}\n\
+        {\"session_id\": \"a\", \"delay\": 0, \"input_length\": 50, \"output_length\": 4}\n";
+    let (built, times) = served("m.jsonl", text, "");
+    assert_eq!(built.setup.sessions.as_ref().unwrap().turns.len(), 2);
+    assert_eq!((times[&0].0, times[&1].0), (SimTime::from_s(1.0), SimTime::ZERO));
+    assert_eq!(times[&2].0, times[&0].1 + SimTime::from_s(0.2505));
+    assert_eq!(times[&3].0, times[&2].1);
+    for (from, to, line, key) in [
+        ("250.5", "-1", Some(3), "delay"),
+        ("250.5", "\"x\"", Some(3), "delay"),
+        ("\"delay\": 250.5, ", "", Some(3), "timestamp"),
+        ("\"a\", \"timestamp\": 5000", "\"a\", \"delay\": 0", None, "arrivals"),
+    ] {
+        let (_folder, path) = file("m.jsonl", text.replace(from, to).as_bytes());
+        let Err(Error::Input(error)) = read(&path, &reading(Some(Format::Mooncake))) else {
+            panic!("{from}")
+        };
+        assert_eq!((error.line, error.key.as_deref()), (line, Some(key)), "{error}");
+    }
+}
+
 /// A turn begins with the prompt and the answer of the turn before, in whole blocks.
 #[test]
 fn turns_share_what_was_said_before() {

@@ -215,6 +215,16 @@ fn a_time_that_is_not_known_is_refused() {
     assert_eq!(refused("t.jsonl", json, &Reading::default()).key.as_deref(), Some("finished.time"));
     let spans = "isl,osl,latency,queue_time,time_to_first_token,ttft_ms\n1,2,3,4,5,6\n";
     assert_eq!(remark(&read_text("t.csv", spans, None).unwrap(), "arrivals").unwrap().0, "all at the start");
+    let late = "{\"isl\": 1, \"osl\": 2}\n{\"isl\": 1, \"osl\": 2, \"timestamp\": 5}\n";
+    let error = refused("t.jsonl", late, &Reading::default());
+    assert_eq!((error.line, error.key.as_deref()), (Some(2), Some("timestamp")));
+    let hashed = "{\"input_length\": 9, \"output_length\": 2, \"hash_ids\": [1]}\n".repeat(2);
+    assert_eq!(
+        remark(&read_text("m.jsonl", &hashed, None).unwrap(), "arrivals").unwrap().0,
+        "all at the start"
+    );
+    let late = hashed.clone() + &hashed.replace("{", "{\"timestamp\": 7, ");
+    assert_eq!(refused("m.jsonl", &late, &Reading::default()).key.as_deref(), Some("arrivals"));
     let two = "timestamp,time,isl,osl\n1,2,3,4\n";
     assert!(refused("t.csv", two, &Reading::default()).expected.contains("time_column"));
 }
@@ -274,6 +284,42 @@ fn texts_need_a_number_of_characters_for_a_token() {
     }
     let error = refused("s.json", &text.replace("\"value\":\"Q\"", "\"text\":\"Q\""), &four);
     assert_eq!((error.line, error.key.as_deref()), (Some(3), Some("conversations[1].value")));
+}
+
+/// What is asked for and would do nothing is refused.
+#[test]
+fn options_without_effect_are_refused() {
+    let plain = "arrival_time,isl,osl\n1,2,3\n5,4,5\n";
+    let dates = "timestamp,isl,osl\n2024-05-10 00:00:00,2,3\n";
+    let mooncake = "{\"timestamp\": 0, \"input_length\": 10, \"output_length\": 2, \"hash_ids\": [1]}\n";
+    let base = Reading::default;
+    for (text, reading, key) in [
+        (plain, Reading { characters_per_token: Some(4.0), ..base() }, "characters_per_token"),
+        (plain, Reading { block_tokens: Some(16), ..base() }, "block_tokens"),
+        (plain, Reading { block_tokens: Some(0), ..base() }, "block_tokens"),
+        (dates, Reading { time_unit: Some(TimeUnit::S), ..base() }, "time_unit"),
+        ("isl,osl\n1,2\n", Reading { time_unit: Some(TimeUnit::S), ..base() }, "time_unit"),
+        (mooncake, Reading { time_column: Some("timestamp".into()), ..base() }, "time_column"),
+    ] {
+        assert_eq!(refused("x", text, &reading).key.as_deref(), Some(key));
+    }
+}
+
+/// Keys within objects, and words of names written together.
+#[test]
+fn names_are_found_within_objects() {
+    let spans = "{\n  \"name\": \"chat\",\n  \"start_time\": \"2024-05-10T00:00:00.000000Z\",\n  \"attributes\": {\n    \
+        \"gen_ai.usage.input_tokens\": 10,\n    \"gen_ai.usage.output_tokens\": 2\n  }\n}\n{\n  \"name\": \"chat\",\n  \
+        \"start_time\": \"2024-05-10T00:00:01.500000Z\",\n  \"attributes\": {\n    \"gen_ai.usage.input_tokens\": 30,\n    \
+        \"gen_ai.usage.output_tokens\": 4\n  }\n}\n";
+    let usage = "{\"created\": 1715472000.0, \"usage\": {\"prompt_tokens\": 10, \"completion_tokens\": 2}}\n\
+        {\"created\": 1715472001.5, \"usage\": {\"prompt_tokens\": 30, \"completion_tokens\": 4}}\n";
+    let camel = "[{\"startTime\": 7.0, \"promptTokens\": 10, \"completionTokens\": 2},\n\
+        {\"startTime\": 8.5, \"promptTokens\": 30, \"completionTokens\": 4}]";
+    for text in [spans, usage, camel] {
+        let load = read_text("x.json", text, None).unwrap_or_else(|error| panic!("{text}\n{error}"));
+        assert_eq!(rows(&load), [(0, 10, 2), (1_500_000_000_000, 30, 4)], "{text}");
+    }
 }
 
 #[test]

@@ -1,11 +1,12 @@
 //! What all formats share: values with their keys, requests in file order, and arrivals counted from the first.
 
-use super::super::sessions::{Turn, Turns};
+use super::super::sessions::{Turn, Turns, begin_together};
 use super::super::{Load, MOST_REQUESTS, Reading, Remark, Told};
 use super::blocks::Blocks;
 use super::time::{Clock, Settled};
 use crate::error::{Error, InputError, Result};
 use crate::trace::Request;
+use crate::trace::json::decimal;
 use crate::trace::synth::MOST_TOKENS;
 use crate::units::SimTime;
 
@@ -31,7 +32,16 @@ impl Value<'_> {
         self.whole(MOST_TOKENS)
     }
 
-    /// A whole number up to `most`; Python's `12.0` is one too.
+    /// Milliseconds as a pause.
+    pub fn milliseconds(&self) -> Result<SimTime> {
+        let ps = decimal(self.text, 9)
+            .filter(|(negative, _)| !negative)
+            .and_then(|(_, ps)| u64::try_from(ps).ok());
+        let ps = ps.ok_or_else(|| self.bad("milliseconds, at least 0 and within 213 days"))?;
+        Ok(SimTime::from_ps(ps))
+    }
+
+    /// A whole number up to `most`.
     pub fn whole(&self, most: u32) -> Result<u32> {
         let digits = !self.text.is_empty() && self.text.bytes().all(|byte| byte.is_ascii_digit());
         let number = self.text.parse().ok().filter(|number| digits && *number <= most);
@@ -61,9 +71,13 @@ impl<'a> Row<'a> {
 /// Requests of a file, in its order.
 pub(super) struct Collector {
     requests: Vec<Request>,
-    /// As the clock gave them.
+    /// As the clock gave them, and those of requests without one among others.
     arrivals: Vec<i128>,
+    unsaid: Vec<usize>,
     skip_empty: bool,
+    /// Whether `time_unit` is said and counts.
+    time_unit: bool,
+    block_tokens: Option<u32>,
     empty: u64,
     failed: u64,
     remarks: Vec<Remark>,
@@ -81,7 +95,10 @@ impl Collector {
         Collector {
             requests: Vec::new(),
             arrivals: Vec::new(),
+            unsaid: Vec::new(),
             skip_empty: reading.skip_empty,
+            block_tokens: reading.block_tokens,
+            time_unit: reading.time_unit.is_some() && !reading.without_arrivals,
             empty: 0,
             failed: 0,
             remarks: Vec::new(),
@@ -102,8 +119,8 @@ impl Collector {
             }
         }
         let arrival = match (row.arrival, &mut self.clock) {
-            (Some(arrival), Some(clock)) => clock.read(arrival)?,
-            _ => 0,
+            (Some(arrival), Some(clock)) => Some(clock.read(arrival)?),
+            _ => None,
         };
         if prompt_tokens == 0 || output_tokens == 0 {
             self.empty += 1;
@@ -124,7 +141,10 @@ impl Collector {
             prefix,
             runs: Vec::new(),
         };
-        let id = self.add(arrival, request);
+        if arrival.is_none() && self.clock.is_some() {
+            self.unsaid.push(self.requests.len());
+        }
+        let id = self.add(arrival.unwrap_or(0), request);
         if let Some(turn) = row.turn {
             self.turns.add(id, turn);
         }
@@ -175,9 +195,23 @@ impl Collector {
             Some(clock) => clock.settle()?,
             None => Settled::default(),
         };
+        if self.time_unit && !settled.numbers {
+            let what = "a file with arrivals that are numbers";
+            return Err(InputError::expected(what)
+                .key("time_unit")
+                .found(format!("arrivals: {}", settled.how))
+                .into());
+        }
         self.told.times = settled.how.clone();
         self.remarks.extend(settled.remark.clone());
-        let first = self.arrivals.iter().map(|&arrival| settled.ps(arrival)).min().unwrap_or(0);
+        if self.clock.is_none() {
+            self.unsaid.clear();
+        }
+        // Who says no arrival follows another request, and takes no part in what is first.
+        self.unsaid.iter().for_each(|&index| self.arrivals[index] = i128::MAX);
+        let first = self.arrivals.iter().copied().min().filter(|first| *first < i128::MAX).unwrap_or(0);
+        self.unsaid.iter().for_each(|&index| self.arrivals[index] = first);
+        let first = settled.ps(first);
         for (request, &arrival) in self.requests.iter_mut().zip(&self.arrivals) {
             let after = settled.ps(arrival) - first;
             let ps = u64::try_from(after).map_err(|_| {
@@ -187,6 +221,12 @@ impl Collector {
             request.arrival = SimTime::from_ps(ps);
         }
         let turns = self.turns.settle(&self.requests, |end| settled.ps(end) - first)?;
+        if let Some(index) = self.unsaid.iter().find(|&&index| !turns.contains_key(&(index as u64))) {
+            let what = "an arrival of the first turn of each conversation";
+            let found = format!("request {index} without one");
+            return Err(InputError::expected(what).key("arrivals").found(found).into());
+        }
+        begin_together(&mut self.requests, &turns, |id| turns.get(&id).is_some_and(|link| link.follows));
         self.requests.sort_by_key(|request| request.arrival);
         if self.empty > 0 {
             let why = "requests without prompt or output tokens are left out";
@@ -198,6 +238,10 @@ impl Collector {
         }
         let hashed = self.requests.iter().any(|request| !request.prefix.is_empty());
         let blocks = self.blocks.filter(|_| hashed).map(|blocks| blocks.settle()).transpose()?;
+        if let Some(block) = self.block_tokens.filter(|_| !hashed && turns.is_empty()) {
+            let what = "a file with hashes of prompt blocks, or with conversations";
+            return Err(InputError::expected(what).key("block_tokens").found(block).into());
+        }
         let prefix_block = blocks.as_ref().map(|(block, _)| *block);
         self.remarks.extend(blocks.and_then(|(_, remark)| remark));
         let (requests, remarks, told) = (self.requests, self.remarks, self.told);

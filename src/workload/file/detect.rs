@@ -7,6 +7,9 @@ use crate::json_text;
 use crate::trace::lines::Input;
 use std::path::Path;
 
+/// The keys of Mooncake's traces, and of AIPerf's files in their form.
+const MOONCAKE: [&str; 6] = ["timestamp", "input_length", "output_length", "hash_ids", "session_id", "delay"];
+
 /// Parquet files are router traces.
 pub(super) fn by_name(path: &Path) -> Option<Format> {
     let ending = path.extension()?.to_string_lossy().to_lowercase();
@@ -103,17 +106,14 @@ impl Shape {
             }
             () if json && self.has("hash_ids") => Some(Format::Mooncake),
             () if json
-                && self
-                    .names
-                    .iter()
-                    .all(|name| ["timestamp", "input_length", "output_length"].contains(&&**name))
-                && self.names.len() == 3 =>
+                && self.has("timestamp")
+                && self.names.iter().all(|name| MOONCAKE.contains(&&**name)) =>
             {
                 Some(Format::Mooncake)
             }
             () if !json && self.has("TIMESTAMP") && self.has("ContextTokens") => Some(Format::Azure),
             () if has_one(&self.names, &PROMPT) && has_one(&self.names, &OUTPUT) => Some(Format::Lengths),
-            () if json && any(&["sub_requests", "usage"]) => Some(Format::Lengths),
+            () if json && any(&["sub_requests", "usage", "attributes"]) => Some(Format::Lengths),
             () => None,
         };
         format.ok_or_else(|| {

@@ -14,26 +14,43 @@ use crate::trace::lines::Input;
 
 const TIME: &str = "timestamp";
 
-/// Reads Mooncake's traces: lengths, arrivals in whole milliseconds, mostly hashes. Keys that it does not know are passed over.
+/// Reads Mooncake's traces: lengths, arrivals in whole milliseconds, mostly hashes. Files for AIPerf in this form may have `session_id`, and
+/// for later turns a `delay` after the end of the turn before in place of an arrival. Keys that it does not know are passed over.
 pub(super) fn mooncake(input: Input, shape: &Shape, reading: &Reading, out: &mut Collector) -> Result<()> {
     if shape.has("chat_id") || shape.has("parent_chat_id") {
         let what = "the format bailian for a file with chat_id and parent_chat_id: its times are seconds, its blocks 16 tokens";
         return Err(InputError::expected(what).key("format").found("mooncake").line(1).into());
     }
-    begin(Told::Mooncake { hashes: shape.has("hash_ids") }, MOONCAKE_BLOCK, reading, out);
+    let timed = !reading.without_arrivals;
+    begin(Told::Mooncake { hashes: shape.has("hash_ids") }, MOONCAKE_BLOCK, timed, reading, out);
     each(input, shape, |object, line| {
         out.at(line);
-        let row = row(object, reading)?;
+        let said = |key| find(object, key).filter(|value| value.text != "null");
+        let delay = said("delay").map(|delay| delay.milliseconds()).transpose()?;
+        let follows = delay.is_some() && said(TIME).is_none();
+        // A file may have no arrivals at all; with some, who has none must follow another request.
+        let mut row = row(object, timed && !follows && (shape.has(TIME) || said(TIME).is_some()))?;
+        row.turn = said("session_id").map(|session| Turn {
+            session: Some(session.text.to_owned()),
+            think: delay,
+            follows,
+            ..Turn::default()
+        });
         out.row(row).map(drop)
-    })
+    })?;
+    if out.clock.take_if(|clock| !clock.has_read()).is_some() {
+        out.without_arrivals(format!("the file has no {TIME}"));
+    }
+    Ok(())
 }
 
 /// Reads Bailian's traces: the same with arrivals in seconds, and for each request the one that it follows in a conversation.
 pub(super) fn bailian(input: Input, shape: &Shape, reading: &Reading, out: &mut Collector) -> Result<()> {
-    begin(Told::Name(TimeUnit::S), BAILIAN_BLOCK, reading, out);
+    let timed = !reading.without_arrivals;
+    begin(Told::Name(TimeUnit::S), BAILIAN_BLOCK, timed, reading, out);
     each(input, shape, |object, line| {
         out.at(line);
-        let mut row = row(object, reading)?;
+        let mut row = row(object, timed)?;
         // The root of a conversation has the parent -1.
         let name = |key| {
             find(object, key).filter(|id| !matches!(id.text, "-1" | "null")).map(|id| id.text.to_owned())
@@ -43,17 +60,17 @@ pub(super) fn bailian(input: Input, shape: &Shape, reading: &Reading, out: &mut 
     })
 }
 
-fn begin(told: Told, usual_block: u32, reading: &Reading, out: &mut Collector) {
+fn begin(told: Told, usual_block: u32, timed: bool, reading: &Reading, out: &mut Collector) {
     out.blocks = Some(Blocks::new(reading.block_tokens, usual_block));
-    match reading.without_arrivals {
-        true => out.without_arrivals("they are replaced"),
-        false => out.clock = Some(Clock::new(TIME, reading.time_unit.map_or(told, Told::Option))),
+    match timed {
+        true => out.clock = Some(Clock::new(TIME, reading.time_unit.map_or(told, Told::Option))),
+        false => out.without_arrivals("they are replaced"),
     }
 }
 
-fn row<'a>(object: &Object<'a>, reading: &Reading) -> Result<Row<'a>> {
+fn row<'a>(object: &Object<'a>, timed: bool) -> Result<Row<'a>> {
     let mut row = Row::new(need(object, "input_length")?, need(object, "output_length")?);
-    if !reading.without_arrivals {
+    if timed {
         row.arrival = Some(need(object, TIME)?);
     }
     if let Some(hashes) = object.get("hash_ids").filter(|hashes| hashes.raw != "null") {

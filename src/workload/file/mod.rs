@@ -94,6 +94,29 @@ pub struct Reading {
     pub without_arrivals: bool,
 }
 
+impl Reading {
+    /// Refuses what would have no effect on a file of this format.
+    fn must_count(&self, format: Format) -> Result<()> {
+        let lengths = matches!(format, Format::Lengths | Format::Vllm);
+        let unused = [
+            (self.time_unit.is_some() && format == Format::Trace, "time_unit", "arrivals in an unknown unit"),
+            (self.time_column.is_some() && !lengths, "time_column", "lengths, under any names"),
+            (
+                self.characters_per_token.is_some() && format != Format::Sharegpt,
+                "characters_per_token",
+                "texts (sharegpt)",
+            ),
+        ];
+        match unused.into_iter().find(|(unused, ..)| *unused) {
+            None => Ok(()),
+            Some((_, key, what)) => {
+                let found = format!("a file of the format {}", format.name());
+                Err(InputError::expected(format!("a file with {what}")).key(key).found(found).into())
+            }
+        }
+    }
+}
+
 /// What a file was taken for.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Told {
@@ -117,12 +140,14 @@ fn read_file(path: &Path, reading: &Reading) -> Result<Load> {
     if let Some(0) = reading.block_tokens {
         return Err(InputError::expected("at least 1").key("block_tokens").found(0).into());
     }
+    let told = |format| reading.must_count(format).map(|()| format);
     if reading.format.or_else(|| detect::by_name(path)) == Some(Format::Trace) {
+        told(Format::Trace)?;
         return from_trace(path);
     }
     let mut input = Input::open(path)?;
     let shape = Shape::of(&mut input)?;
-    let format = reading.format.map_or_else(|| shape.format(), Ok)?;
+    let format = reading.format.map_or_else(|| shape.format(), Ok).and_then(told)?;
     let mut out = Collector::new(reading);
     out.told.format = Some(format);
     match format {

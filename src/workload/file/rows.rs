@@ -27,7 +27,7 @@ pub(super) fn each(
 
 /// Reads lengths, and arrivals where there are some. All objects use the names of the first one.
 pub(super) fn read(input: Input, shape: &Shape, reading: &Reading, out: &mut Collector) -> Result<()> {
-    let (mut known, mut chains) = (None, 0_u64);
+    let (mut known, mut chains): (Option<Names>, u64) = (None, 0);
     each(input, shape, |object, line| {
         out.at(line);
         if object.get("sub_requests").is_some() {
@@ -35,7 +35,12 @@ pub(super) fn read(input: Input, shape: &Shape, reading: &Reading, out: &mut Col
             return chain(object, chains, out);
         }
         let names = match &known {
-            Some(names) => names,
+            Some(names) => {
+                if names.arrival.is_none() {
+                    without_arrival(object, reading)?;
+                }
+                names
+            }
             None => {
                 let paths = paths(object);
                 let paths: Vec<&str> = paths.iter().map(String::as_str).collect();
@@ -57,6 +62,19 @@ pub(super) fn read(input: Input, shape: &Shape, reading: &Reading, out: &mut Col
             .map(|session| Turn { session: Some(session.text.to_owned()), ..Turn::default() });
         out.row(row).map(drop)
     })
+}
+
+/// Refuses an arrival where the first object has none.
+fn without_arrival(object: &Object, reading: &Reading) -> Result<()> {
+    let paths = paths(object);
+    let paths: Vec<&str> = paths.iter().map(String::as_str).collect();
+    match Names::find(&paths, reading)?.arrival {
+        None => Ok(()),
+        Some((name, _)) => {
+            let what = "arrivals in all objects or in none; the first has none";
+            Err(InputError::expected(what).key(&name).found("one").into())
+        }
+    }
 }
 
 /// A session of LLMServingSim: calls in a row, each sent when the one before has ended and a tool has run.

@@ -78,11 +78,12 @@ pub(super) const PROMPT: [&str; 19] = [
     "num_prompt_tokens",
     "num_prefill_tokens",
     "context_tokens",
-    "ContextTokens",
     "request_tokens",
     "usage.prompt_tokens",
     "usage.input_tokens",
     "gen_ai.usage.input_tokens",
+    // As the console exporter of OpenTelemetry for Python writes spans.
+    "attributes.gen_ai.usage.input_tokens",
 ];
 
 /// Names of output lengths.
@@ -103,18 +104,23 @@ pub(super) const OUTPUT: [&str; 20] = [
     "num_generated_tokens",
     // Splitwise-sim's.
     "token_size",
-    "GeneratedTokens",
     "response_tokens",
     "usage.completion_tokens",
     "usage.output_tokens",
     "gen_ai.usage.output_tokens",
+    "attributes.gen_ai.usage.output_tokens",
 ];
 
 /// The name of priorities, whole numbers; lower is served first.
 pub(super) const PRIORITY: &str = "priority";
 /// Names of the conversation that a request is a turn of.
-pub(super) const SESSION: [&str; 4] =
-    ["session_id", "conversation_id", "gen_ai.conversation.id", "x_correlation_id"];
+pub(super) const SESSION: [&str; 5] = [
+    "session_id",
+    "conversation_id",
+    "gen_ai.conversation.id",
+    "attributes.gen_ai.conversation.id",
+    "x_correlation_id",
+];
 
 /// Which names a file uses, as it writes them.
 pub(super) struct Names {
@@ -249,9 +255,18 @@ fn is_time(name: &str) -> bool {
     has(&MOMENTS) && !has(&SPANS)
 }
 
-/// A name in one spelling: small letters, `_` for spaces and hyphens.
+/// A name in one spelling: small letters, `_` for spaces and hyphens and between the words of `startTime`.
 fn plain(name: &str) -> String {
-    name.chars().map(|c| if matches!(c, ' ' | '-') { '_' } else { c.to_ascii_lowercase() }).collect()
+    let mut out = String::with_capacity(name.len() + 4);
+    let mut small = false;
+    for c in name.chars() {
+        if c.is_ascii_uppercase() && small {
+            out.push('_');
+        }
+        small = c.is_ascii_lowercase();
+        out.push(if matches!(c, ' ' | '-') { '_' } else { c.to_ascii_lowercase() });
+    }
+    out
 }
 
 /// Whether one of `known` is among `names`.
@@ -291,6 +306,8 @@ mod tests {
             Some(("arrival_time_ms".into(), Told::Name(TimeUnit::Ms))),
             "arrivals first"
         );
+        let found = names(&["promptTokens", "completionTokens", "startTime"]).unwrap();
+        assert_eq!(found.arrival, Some(("startTime".into(), Told::Name(TimeUnit::S))));
         assert!(names(&["isl", "osl", "timestamp", "time"]).is_err(), "two names");
         assert!(names(&["isl", "input_tokens", "osl"]).is_err(), "two names");
         assert!(

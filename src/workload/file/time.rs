@@ -97,6 +97,8 @@ pub(super) struct Clock {
 pub(super) struct Settled {
     /// Parts of a number for a picosecond; 1 for dates.
     pub divisor: i128,
+    /// Whether the arrivals are numbers.
+    pub numbers: bool,
     /// In words.
     pub how: String,
     pub remark: Option<Remark>,
@@ -129,6 +131,11 @@ impl Clock {
         Ok(time)
     }
 
+    /// Whether there was a time.
+    pub fn has_read(&self) -> bool {
+        self.first.is_some()
+    }
+
     fn expected(&self) -> String {
         let date = "a date and time such as 2023-11-16 18:15:46.6805900";
         let number = match self.told {
@@ -147,10 +154,10 @@ impl Clock {
     pub fn settle(&self) -> Result<Settled> {
         let key = &self.key;
         let Some((first, dates, line)) = &self.first else {
-            return Ok(Settled { divisor: 1, how: format!("`{key}`, which no request has"), remark: None });
+            return Ok(Settled { how: format!("`{key}`, which no request has"), ..Settled::default() });
         };
         if *dates {
-            return Ok(Settled { divisor: 1, how: format!("`{key}`, dates"), remark: None });
+            return Ok(Settled { how: format!("`{key}`, dates"), ..Settled::default() });
         }
         let ask = |found: String, why: &str| {
             let what = format!("its unit, {why}: say time_unit (s, ms, us or ns)");
@@ -198,7 +205,7 @@ impl Clock {
             let what = format!("a number of {} of at most 10^18 seconds", unit.words());
             return Err(InputError::expected(what).key(key).found(range()).into());
         }
-        Ok(Settled { divisor, how: format!("`{key}` in {}, {by}", unit.name()), remark })
+        Ok(Settled { divisor, numbers: true, how: format!("`{key}` in {}, {by}", unit.name()), remark })
     }
 
     /// Whether these can be Mooncake's milliseconds.
@@ -210,7 +217,7 @@ impl Clock {
 impl Default for Settled {
     /// Of picoseconds.
     fn default() -> Self {
-        Settled { divisor: 1, how: "none".into(), remark: None }
+        Settled { divisor: 1, numbers: false, how: "none".into(), remark: None }
     }
 }
 
