@@ -2,7 +2,9 @@
 
 use super::{Header, Reader, RouteIds, RouteTable, Writer, open};
 use crate::error::{InputError, Result};
+use crate::rng::first_word;
 use crate::units::SimTime;
+use sha2::{Digest, Sha256};
 use std::path::{Path, PathBuf};
 
 /// How runs are put together.
@@ -109,12 +111,7 @@ fn agree(first: &Reader, other: &Reader) -> Result<()> {
     Ok(())
 }
 
-/// A hash that no other run has, but for the chance of two 64-bit hashes: SplitMix64's finalizer (Steele, Lea, Flood, OOPSLA 2014) of
-/// the hash and the run, which gives different hashes of one run different ones.
+/// A hash that no other run has, but for the chance of two 64-bit hashes.
 fn of_run(hash: u64, run: u64) -> u64 {
-    // The increment of SplitMix64.
-    let mut mixed = hash ^ run.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    mixed ^ (mixed >> 31)
+    first_word(Sha256::new().chain_update(run.to_le_bytes()).chain_update(hash.to_le_bytes()))
 }

@@ -58,6 +58,7 @@ mod requests_bad;
 mod requests_scenario;
 mod requests_sessions;
 mod requests_tools;
+mod requests_written;
 mod route_ids;
 #[cfg(feature = "gpu")]
 mod routed;

@@ -86,6 +86,8 @@ pub(super) struct Collector {
     /// Tells how many tokens a hash stands for.
     pub blocks: Option<Blocks>,
     pub turns: Turns,
+    /// A key that says what prompts share, and is passed over.
+    pub unused: Option<&'static str>,
     /// What was told of the file.
     pub told: Told,
 }
@@ -105,6 +107,7 @@ impl Collector {
             clock: None,
             blocks: None,
             turns: Turns::default(),
+            unused: None,
             told: Told::default(),
         }
     }
@@ -231,6 +234,10 @@ impl Collector {
         if self.empty > 0 {
             let why = "requests without prompt or output tokens are left out";
             self.remarks.insert(0, Remark::new("skip_empty", self.empty, why));
+        }
+        if let Some(key) = self.unused {
+            let why = "are not read, so prompts share nothing; of JSON, `hash_ids` are, and `input_tok_ids` with block_tokens";
+            self.remarks.push(Remark::new("prefixes", key, why));
         }
         if self.failed > 0 {
             let why = "requests that failed, as the file says, are left out";

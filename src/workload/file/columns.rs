@@ -1,4 +1,4 @@
-//! CSV, row by row: Azure's traces, and files of lengths.
+//! CSV, row by row, also with tabs or semicolons: Azure's traces, and files of lengths.
 
 use super::super::Reading;
 use super::super::sessions::Turn;
@@ -44,6 +44,9 @@ fn read_named(csv: Csv, names: &Names, reading: &Reading, out: &mut Collector) -
     if arrival.is_none() {
         out.without_arrivals("the file has no column of arrivals");
     }
+    if csv.names.iter().any(|name| name == "hash_ids") {
+        out.unused = Some("hash_ids");
+    }
     csv.each(|cells| {
         out.at(cells.line);
         let mut row = Row::new(cells.value(prompt)?, cells.value(output)?);
@@ -63,6 +66,13 @@ pub(super) struct Csv {
     pub names: Vec<String>,
 }
 
+/// What stands between the cells of the first line: a comma, or a tab or semicolon where there is none.
+pub(super) fn separator(start: &[u8]) -> u8 {
+    let line =
+        start.split(|&byte| byte == b'\n').find(|line| !line.trim_ascii().is_empty()).unwrap_or_default();
+    [b',', b'\t', b';'].into_iter().find(|separator| line.contains(separator)).unwrap_or(b',')
+}
+
 /// A row that was read.
 pub(super) struct Cells<'a> {
     line: u64,
@@ -72,11 +82,14 @@ pub(super) struct Cells<'a> {
 
 impl Csv {
     pub fn new(input: Input) -> Result<Self> {
+        let Input { mut bytes, origin } = input;
+        let start = bytes.fill_buf().map_err(|cause| origin.error(1, cause))?;
+        let separator = separator(start);
         let left = Rc::new(Cell::new(LINE_BYTES));
-        let metered = Metered { input: input.bytes, left: left.clone() };
-        let reader =
-            ReaderBuilder::new().flexible(true).has_headers(false).trim(Trim::All).from_reader(metered);
-        let mut csv = Csv { reader, left, origin: input.origin, names: Vec::new() };
+        let metered = Metered { input: bytes, left: left.clone() };
+        let mut builder = ReaderBuilder::new();
+        builder.flexible(true).has_headers(false).trim(Trim::All).delimiter(separator);
+        let mut csv = Csv { reader: builder.from_reader(metered), left, origin, names: Vec::new() };
         let mut first = ByteRecord::new();
         csv.read(&mut first)?;
         for name in &first {

@@ -1,6 +1,7 @@
 //! Which format a file has, told from its name and its beginning.
 
 use super::Format;
+use super::columns::separator;
 use super::table::{OUTPUT, PROMPT, has_one};
 use crate::error::{InputError, Result};
 use crate::json_text;
@@ -49,7 +50,7 @@ impl Shape {
             let end = start.iter().position(|&byte| byte == b'\n').unwrap_or(start.len());
             let line = String::from_utf8_lossy(&start[..end]);
             let cell = |cell: &str| cell.trim().trim_matches('"').to_owned();
-            let names = line.split(',').take(64).map(cell).collect();
+            let names = line.split(char::from(separator(start))).take(64).map(cell).collect();
             return Ok(Shape { layout: Layout::Cells, names, header: false });
         }
         let list = start[0] == b'[';

@@ -159,7 +159,7 @@ fn read_file(path: &Path, reading: &Reading) -> Result<Load> {
         Format::Lengths | Format::Vllm => columns::read(input, reading, &mut out)?,
         Format::Aiperf => results::aiperf(input, &shape, reading, &mut out)?,
         Format::Guidellm => results::guidellm(input, reading, &mut out)?,
-        Format::Otel => otel::read(input, reading, &mut out)?,
+        Format::Otel => otel::read(input, &shape, reading, &mut out)?,
         Format::Sharegpt => sharegpt::read(input, &shape, reading, &mut out)?,
         Format::Trace => return from_trace(path),
     }

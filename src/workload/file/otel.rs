@@ -3,6 +3,7 @@
 use super::super::Reading;
 use super::super::sessions::Turn;
 use super::collect::{Collector, Row, Value, in_key, in_line, room};
+use super::detect::Shape;
 use super::records::{Step, each_at, find, need};
 use super::results::clock;
 use super::time::TimeUnit;
@@ -41,8 +42,10 @@ struct Span {
 
 /// Reads it. Spans without token counts are passed over; so are those around others with counts (an agent's run, a chain), which sum
 /// up what is in them.
-pub(super) fn read(input: Input, reading: &Reading, out: &mut Collector) -> Result<()> {
+pub(super) fn read(input: Input, shape: &Shape, reading: &Reading, out: &mut Collector) -> Result<()> {
+    // One object, objects one after another, or a list of them.
     let path = [
+        Step::Each,
         Step::Key(&["resourceSpans", "resource_spans"]),
         Step::Each,
         Step::Key(&["scopeSpans", "scope_spans", "instrumentationLibrarySpans"]),
@@ -55,7 +58,7 @@ pub(super) fn read(input: Input, reading: &Reading, out: &mut Collector) -> Resu
         clock.quoted = true;
     }
     let (mut spans, mut without) = (Vec::new(), 0_u64);
-    each_at(input, &path, |object, place| {
+    each_at(input, &path[usize::from(!shape.is_list())..], |object, place| {
         out.at(place.line);
         match span(object, place.line, out)? {
             Some(span) => {

@@ -2,15 +2,18 @@
 
 use super::super::Reading;
 use super::super::sessions::Turn;
+use super::blocks::Blocks;
 use super::collect::{Collector, Row, in_key};
 use super::detect::Shape;
 use super::records::{Step, each_at, each_line, find, need, paths};
 use super::table::{Names, PRIORITY};
 use super::time::{Clock, TimeUnit, Told};
 use crate::error::{InputError, Result};
+use crate::rng::first_word;
 use crate::trace::json::Object;
 use crate::trace::lines::Input;
 use crate::units::SimTime;
+use sha2::{Digest, Sha256};
 
 /// Shows each object of a file, and its line: a line each, the elements of a list, or one object.
 pub(super) fn each(
@@ -32,7 +35,7 @@ pub(super) fn read(input: Input, shape: &Shape, reading: &Reading, out: &mut Col
         out.at(line);
         if object.get("sub_requests").is_some() {
             chains += 1;
-            return chain(object, chains, out);
+            return chain(object, chains, reading, out);
         }
         let names = match &known {
             Some(names) => {
@@ -60,6 +63,7 @@ pub(super) fn read(input: Input, shape: &Shape, reading: &Reading, out: &mut Col
         row.turn = session
             .filter(|session| session.text != "null")
             .map(|session| Turn { session: Some(session.text.to_owned()), ..Turn::default() });
+        row.prefix = hashes(object, row.prompt.tokens()?, reading, out)?;
         out.row(row).map(drop)
     })
 }
@@ -77,11 +81,37 @@ fn without_arrival(object: &Object, reading: &Reading) -> Result<()> {
     }
 }
 
+/// Hashes of the blocks of a prompt whose tokens LLMServingSim wrote down, where their size is said: each of the block and all before it.
+fn hashes(object: &Object, tokens: u32, reading: &Reading, out: &mut Collector) -> Result<Vec<u64>> {
+    const IDS: &str = "input_tok_ids";
+    let Some(list) = object.get(IDS).filter(|list| list.raw != "null") else { return Ok(Vec::new()) };
+    let Some(block) = reading.block_tokens else {
+        out.unused = Some(IDS);
+        return Ok(Vec::new());
+    };
+    out.blocks.get_or_insert(Blocks::new(Some(block), block));
+    let mut ids = Vec::new();
+    list.wholes(&mut ids)?;
+    if ids.len() != tokens as usize {
+        let what = format!("{tokens} tokens, as many as the prompt has");
+        return Err(InputError::expected(what).key(IDS).found(format!("{} tokens", ids.len())).into());
+    }
+    let mut before = Sha256::new();
+    Ok(ids
+        .chunks(block as usize)
+        .map(|block| {
+            block.iter().for_each(|id| before.update(id.to_le_bytes()));
+            first_word(before.clone())
+        })
+        .collect())
+}
+
 /// A session of LLMServingSim: calls in a row, each sent when the one before has ended and a tool has run.
-fn chain(object: &Object, number: u64, out: &mut Collector) -> Result<()> {
+fn chain(object: &Object, number: u64, reading: &Reading, out: &mut Collector) -> Result<()> {
     const ARRIVAL: &str = "arrival_time_ns";
     if out.clock.is_none() {
-        out.clock = Some(Clock::new(ARRIVAL, Told::Name(TimeUnit::Ns)));
+        out.clock =
+            Some(Clock::new(ARRIVAL, reading.time_unit.map_or(Told::Name(TimeUnit::Ns), Told::Option)));
     }
     let arrival = need(object, ARRIVAL)?;
     let mut think = None;
@@ -100,6 +130,7 @@ fn chain(object: &Object, number: u64, out: &mut Collector) -> Result<()> {
                 follows,
                 ..Turn::default()
             });
+            row.prefix = hashes(&call, row.prompt.tokens()?, reading, out)?;
             out.row(row)?;
             let pause = find(&call, "tool_duration_ns").map(|pause| {
                 let ns = pause.text.parse().ok().and_then(|ns: u64| ns.checked_mul(1000));
