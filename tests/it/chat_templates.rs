@@ -1,6 +1,7 @@
 //! A chat template that is not found, or is rendered otherwise than by transformers, so that a model is asked in other tokens than
 //! it was trained on and nobody is told.
 
+use crate::cli_execute::execute;
 use crate::small_models::Small;
 use radialsim::error::Result;
 use radialsim::weights::{Asked, Checkpoint, Date, Tokenizer};
@@ -337,17 +338,10 @@ fn the_program_asks_with_the_template_and_says_when_there_is_none() {
         return;
     }
     let run = |folder: &Path, args: &[&str]| -> (Value, String) {
-        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_radialsim"));
         let json = folder.join("out.jsonl");
-        command
-            .args(["execute", "--prompt", "A", "--max-tokens", "1", "--json"])
-            .arg(&json)
-            .arg("--weights")
-            .arg(folder);
-        if let Some(adapter) = std::env::var_os("RADIALSIM_ADAPTER") {
-            command.arg("--adapter").arg(adapter);
-        }
-        let output = command.args(args).output().expect("the program starts");
+        let path = json.to_string_lossy();
+        let asked = ["--prompt", "A", "--max-tokens", "1", "--json", &path];
+        let output = execute(folder, &[&asked, args].concat());
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(output.status.success(), "{said}");
         let line = std::fs::read_to_string(json).expect("a line");

@@ -6,7 +6,8 @@ use safetensors::Dtype;
 use std::path::Path;
 use std::process::{Command, Output};
 
-fn execute(weights: &Path, args: &[&str]) -> Output {
+/// Runs `radialsim execute`.
+pub fn execute(weights: &Path, args: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_radialsim"));
     command.arg("execute").arg("--weights").arg(weights).args(args);
     if let Some(adapter) = std::env::var_os("RADIALSIM_ADAPTER") {

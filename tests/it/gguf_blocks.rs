@@ -1,6 +1,7 @@
 //! Quantised weights that become other values than ggml gives them.
 
-use crate::gguf_support::Gguf;
+use crate::cli_execute::execute;
+use crate::gguf_support::{Gguf, typed};
 use proptest::prelude::*;
 use radialsim::gpu::{Form, Precision, pack};
 use radialsim::weights::{Checkpoint, Format, Name, Part, Tensor};
@@ -106,40 +107,81 @@ fn formats_without_a_form_of_their_own_are_expanded_exactly() {
     }
 }
 
+/// A small model whose last matrix has this format and these bytes.
+fn with_matrix(format: Format, bytes: &[u8], width: u64) -> Gguf {
+    let mut gguf = Gguf::small();
+    let floats = gguf.data.len() / 4;
+    gguf.data =
+        self::bytes(floats).iter().flat_map(|&byte| (f32::from(byte) / 128.0 - 1.0).to_le_bytes()).collect();
+    let offset = gguf.data.len() as u64;
+    gguf.data.extend(bytes);
+    gguf.data.resize(gguf.data.len().next_multiple_of(32), 0);
+    // As wide a feed-forward branch as a row of the matrix.
+    let mut gguf = gguf.set("llama.feed_forward_length", typed(4, &(width as u32).to_le_bytes()));
+    for name in ["blk.0.ffn_gate", "blk.0.ffn_up"] {
+        let at = gguf.data.len() as u64;
+        let values = self::bytes(8 * width as usize);
+        gguf.data.extend(values.iter().flat_map(|&byte| (f32::from(byte) / 512.0 - 0.25).to_le_bytes()));
+        gguf = gguf.tensor(name, |tensor| (tensor.1, tensor.3) = (vec![8, width], at));
+    }
+    let number = number(format);
+    gguf.tensor("blk.0.ffn_down", |tensor| (tensor.1, tensor.2, tensor.3) = (vec![width, 8], number, offset))
+}
+
+fn written(gguf: &Gguf) -> tempfile::NamedTempFile {
+    let file = tempfile::Builder::new().suffix(".gguf").tempfile().expect("a file");
+    std::fs::write(file.path(), gguf.bytes()).expect("a writable file");
+    file
+}
+
 /// A file of such weights is a model like any other: shapes, bytes and values.
 #[test]
 fn a_gguf_file_may_hold_any_of_them() {
     for (format, ..) in DEQUANTISED {
-        let (tensor, number) = (blocks(format, 1), number(format));
-        let width = tensor.width as u64;
-        let mut gguf = Gguf::small();
-        let size = tensor.bytes.len() as u64;
-        let (bytes, offset) = (tensor.bytes.repeat(8), gguf.data.len() as u64);
-        gguf.data.extend(&bytes);
-        gguf.data.resize(gguf.data.len().next_multiple_of(32), 0);
-        // As wide a feed-forward branch as a block; its matrix with rows of a block takes the format.
-        let mut gguf = gguf
-            .set("llama.feed_forward_length", crate::gguf_support::typed(4, &(width as u32).to_le_bytes()));
-        for name in ["blk.0.ffn_gate", "blk.0.ffn_up"] {
-            let at = gguf.data.len() as u64;
-            gguf.data.resize((at + 8 * width * 4) as usize, 1);
-            gguf = gguf.tensor(name, |tensor| (tensor.1, tensor.3) = (vec![8, width], at));
-        }
-        let gguf = gguf.tensor("blk.0.ffn_down", |tensor| {
-            (tensor.1, tensor.2, tensor.3) = (vec![width, 8], number, offset)
-        });
-        let file = tempfile::Builder::new().suffix(".gguf").tempfile().expect("a file");
-        std::fs::write(file.path(), gguf.bytes()).expect("a writable file");
+        let tensor = blocks(format, 1);
+        let bytes = tensor.bytes.repeat(8);
+        let file = written(&with_matrix(format, &bytes, tensor.width as u64));
         let checkpoint =
             Checkpoint::open(file.path()).unwrap_or_else(|error| panic!("{}: {error}", format.name()));
+        assert_eq!(checkpoint.formats(), [Format::F32, format], "{}", format.name());
         let read = checkpoint.tensor(Name::Layer(0, Part::Down)).expect("a matrix");
-        assert_eq!(
-            (read.format, read.rows, read.bytes.len() as u64),
-            (format, 8, 8 * size),
-            "{}",
-            format.name()
-        );
-        assert_eq!(read.bytes, bytes);
+        assert_eq!((read.format, read.rows, &read.bytes), (format, 8, &bytes), "{}", format.name());
+    }
+}
+
+/// The device says the same of quantised weights as of their values, to the last bit, and a note says that they take more memory.
+#[test]
+fn a_run_with_blocks_is_the_run_with_their_values() {
+    if crate::gpu().is_none() {
+        return;
+    }
+    let folder = tempfile::tempdir().expect("a folder");
+    let at = |name: &str| folder.path().join(name).to_string_lossy().into_owned();
+    std::fs::write(at("p.jsonl"), "{\"prompt_ids\":[0,2,1,1]}\n").expect("a writable folder");
+    let run = |gguf: &Gguf| {
+        let file = written(gguf);
+        let args = ["--prompts", &at("p.jsonl"), "--max-tokens", "4", "--json", &at("out.jsonl")];
+        let output = execute(file.path(), &args);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "{said}");
+        let line = std::fs::read_to_string(at("out.jsonl")).expect("a line");
+        let mut line: serde_json::Value = serde_json::from_str(&line).expect("JSON");
+        let remarks = line.as_object_mut().and_then(|line| line.remove("remarks"));
+        (line, remarks.unwrap_or_default(), said)
+    };
+    for format in [Format::Q4K, Format::Q6K, Format::Q5_0, Format::Iq4Xs] {
+        let mut tensor = blocks(format, 8);
+        tensor.rows = 8;
+        tensor.width /= 8;
+        let width = tensor.width as u64;
+        let values: Vec<u8> = tensor.to_f32().iter().flat_map(|value| value.to_le_bytes()).collect();
+        let (quantised, remarks, said) = run(&with_matrix(format, &tensor.bytes, width));
+        let (plain, none, _) = run(&with_matrix(Format::F32, &values, width));
+        assert_eq!(quantised, plain, "{}", format.name());
+        let remark = format!("{} weights stand as f32 on the device, with the same values", format.name());
+        assert_eq!((&remarks[0], none), (&remark.as_str().into(), serde_json::Value::Null));
+        assert!(said.contains(&remark), "{said}");
+        assert!(quantised["nll_prompt"].as_f64().is_some_and(f64::is_finite), "{quantised}");
     }
 }
 
