@@ -6,6 +6,7 @@ use crate::rng::Stream;
 use crate::trace::Request;
 use crate::units::SimTime;
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 /// How turns of a conversation follow one another: the key `workload.file.sessions`.
@@ -29,15 +30,25 @@ pub enum Pause {
     Exponential(f64),
 }
 
+/// The name of a request or a conversation: the first 128 bits of its hash, as names may be of any length.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Name(u128);
+
+impl Name {
+    pub fn of(text: &str) -> Name {
+        Name(Sha256::digest(text).iter().take(16).fold(0, |number, byte| number << 8 | u128::from(*byte)))
+    }
+}
+
 /// The place of a request in a conversation, as a file says it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Turn {
     /// Its own name, where others point to it.
-    pub name: Option<String>,
+    pub name: Option<Name>,
     /// The name of the turn before it.
-    pub after: Option<String>,
+    pub after: Option<Name>,
     /// The conversation, where turns follow each other by arrival.
-    pub session: Option<String>,
+    pub session: Option<Name>,
     /// Its number within the conversation.
     pub number: Option<u64>,
     /// The pause before it, where the file states one.
@@ -84,14 +95,14 @@ impl Turns {
     /// A turn that follows itself or a later one.
     pub fn settle(self, requests: &[Request], ps: impl Fn(i128) -> i128) -> Result<BTreeMap<u64, Link>> {
         let mut links = BTreeMap::new();
-        let names: HashMap<&str, u64> =
-            self.0.iter().filter_map(|(id, turn)| Some((turn.name.as_deref()?, *id))).collect();
-        let mut chains: HashMap<&str, Vec<(u64, &Turn)>> = HashMap::new();
+        let names: HashMap<Name, u64> =
+            self.0.iter().filter_map(|(id, turn)| Some((turn.name?, *id))).collect();
+        let mut chains: HashMap<Name, Vec<(u64, &Turn)>> = HashMap::new();
         for (id, turn) in &self.0 {
-            if let Some(before) = turn.after.as_deref().and_then(|name| names.get(name)) {
+            if let Some(before) = turn.after.and_then(|name| names.get(&name)) {
                 links.insert(*id, Link { after: *before, think: turn.think, follows: turn.follows });
             }
-            if let Some(session) = &turn.session {
+            if let Some(session) = turn.session {
                 chains.entry(session).or_default().push((*id, turn));
             }
         }

@@ -27,6 +27,15 @@ impl Value<'_> {
         })
     }
 
+    /// The text, where it is no longer than any number or date.
+    pub fn short(&self) -> Result<&str> {
+        if self.text.len() > 64 {
+            Err(self.bad("a number or date of at most 64 characters").into())
+        } else {
+            Ok(self.text)
+        }
+    }
+
     /// A number of tokens, 0 included.
     pub fn tokens(&self) -> Result<u32> {
         self.whole(MOST_TOKENS)

@@ -1,7 +1,7 @@
 //! CSV, row by row, also with tabs or semicolons: Azure's traces, and files of lengths.
 
 use super::super::Reading;
-use super::super::sessions::Turn;
+use super::super::sessions::{Name, Turn};
 use super::collect::{Collector, Row, Value, in_line};
 use super::table::Names;
 use super::time::Told;
@@ -53,7 +53,7 @@ fn read_named(csv: Csv, names: &Names, reading: &Reading, out: &mut Collector) -
         row.arrival = arrival.map(|column| cells.value(column)).transpose()?;
         row.priority = priority.map_or(Ok(0), |column| cells.value(column)?.whole(u32::MAX))?;
         let session = session.map(|column| cells.value(column)).transpose()?.filter(|id| !id.text.is_empty());
-        row.turn = session.map(|id| Turn { session: Some(id.text.to_owned()), ..Turn::default() });
+        row.turn = session.map(|id| Turn { session: Some(Name::of(id.text)), ..Turn::default() });
         out.row(row).map(drop)
     })
 }

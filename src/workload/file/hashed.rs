@@ -1,7 +1,7 @@
 //! Traces with hashes of the blocks of each prompt: Mooncake's and Bailian's.
 
 use super::super::Reading;
-use super::super::sessions::Turn;
+use super::super::sessions::{Name, Turn};
 use super::blocks::{BAILIAN_BLOCK, Blocks, MOONCAKE_BLOCK};
 use super::collect::{Collector, Row};
 use super::detect::Shape;
@@ -31,7 +31,7 @@ pub(super) fn mooncake(input: Input, shape: &Shape, reading: &Reading, out: &mut
         // A file may have no arrivals at all; with some, who has none must follow another request.
         let mut row = row(object, timed && !follows && (shape.has(TIME) || said(TIME).is_some()))?;
         row.turn = said("session_id").map(|session| Turn {
-            session: Some(session.text.to_owned()),
+            session: Some(Name::of(session.text)),
             think: delay,
             follows,
             ..Turn::default()
@@ -53,7 +53,7 @@ pub(super) fn bailian(input: Input, shape: &Shape, reading: &Reading, out: &mut 
         let mut row = row(object, timed)?;
         // The root of a conversation has the parent -1.
         let name = |key| {
-            find(object, key).filter(|id| !matches!(id.text, "-1" | "null")).map(|id| id.text.to_owned())
+            find(object, key).filter(|id| !matches!(id.text, "-1" | "null")).map(|id| Name::of(id.text))
         };
         row.turn = Some(Turn { name: name("chat_id"), after: name("parent_chat_id"), ..Turn::default() });
         out.row(row).map(drop)

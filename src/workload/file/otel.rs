@@ -1,7 +1,7 @@
 //! OpenTelemetry's spans of calls of language models, in OTLP's JSON (`resourceSpans`), one object or one a line.
 
 use super::super::Reading;
-use super::super::sessions::Turn;
+use super::super::sessions::{Name, Turn};
 use super::collect::{Collector, Row, Value, in_key, in_line, room};
 use super::detect::Shape;
 use super::records::{Step, each_at, find, need};
@@ -32,8 +32,8 @@ const START: &str = "startTimeUnixNano";
 /// A span with both lengths.
 struct Span {
     line: u64,
-    id: String,
-    parent: String,
+    id: Option<Name>,
+    parent: Option<Name>,
     start: String,
     prompt: (&'static str, String),
     output: (&'static str, String),
@@ -69,11 +69,10 @@ pub(super) fn read(input: Input, shape: &Shape, reading: &Reading, out: &mut Col
         }
         Ok(())
     })?;
-    let around: HashSet<String> =
-        spans.iter().map(|span| span.parent.clone()).filter(|id| id.len() > 2).collect();
+    let around: HashSet<Name> = spans.iter().filter_map(|span| span.parent).collect();
     let mut sums = 0_u64;
     for span in spans {
-        if around.contains(&span.id) {
+        if span.id.is_some_and(|id| around.contains(&id)) {
             sums += 1;
             continue;
         }
@@ -113,15 +112,25 @@ fn span(object: &Object, line: u64, out: &mut Collector) -> Result<Option<Span>>
         names.iter().find_map(|name| known.get(*name).map(|value| (*name, value.clone())))
     };
     let (Some(prompt), Some(output)) = (first(&PROMPT), first(&OUTPUT)) else { return Ok(None) };
-    let text = |key| find(object, key).map_or(String::new(), |value| value.text.to_owned());
+    let tokens = |(key, text): (&'static str, String)| -> Result<(&'static str, String)> {
+        Ok((key, Value { key, text: &text }.tokens()?.to_string()))
+    };
+    let (prompt, output) = (tokens(prompt)?, tokens(output)?);
+    // A root has no parent, or an empty one.
+    let id =
+        |key| find(object, key).filter(|id| !matches!(id.text, "\"\"" | "null")).map(|id| Name::of(id.text));
     let end = match (find(object, "endTimeUnixNano"), &mut out.clock) {
         (Some(end), Some(clock)) => Some(clock.read(end)?),
         _ => None,
     };
-    let turn = first(&SESSION).map(|(_, session)| Turn { session: Some(session), end, ..Turn::default() });
+    let turn = first(&SESSION).map(|(_, session)| Turn {
+        session: Some(Name::of(&session)),
+        end,
+        ..Turn::default()
+    });
     let start = match out.clock {
-        Some(_) => need(object, START)?.text.to_owned(),
+        Some(_) => need(object, START)?.short()?.to_owned(),
         None => String::new(),
     };
-    Ok(Some(Span { line, id: text("spanId"), parent: text("parentSpanId"), start, prompt, output, turn }))
+    Ok(Some(Span { line, id: id("spanId"), parent: id("parentSpanId"), start, prompt, output, turn }))
 }

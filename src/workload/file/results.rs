@@ -1,7 +1,7 @@
 //! Results of benchmarks that have a record for each request: AIPerf's and GuideLLM's.
 
 use super::super::Reading;
-use super::super::sessions::Turn;
+use super::super::sessions::{Name, Turn};
 use super::collect::{Collector, Row, Value};
 use super::detect::Shape;
 use super::records::{Step, each_at, find, need};
@@ -115,7 +115,7 @@ fn turn(
     };
     let number = find(object, number).map(|number| number.whole(u32::MAX)).transpose()?;
     Ok(Some(Turn {
-        session: Some(session.text.to_owned()),
+        session: Some(Name::of(session.text)),
         number: number.map(u64::from),
         end,
         ..Turn::default()

@@ -1,7 +1,7 @@
 //! Lengths in JSON, an object for each request or session, with the names of the table.
 
 use super::super::Reading;
-use super::super::sessions::Turn;
+use super::super::sessions::{Name, Turn};
 use super::blocks::Blocks;
 use super::collect::{Collector, Row, in_key};
 use super::detect::Shape;
@@ -62,7 +62,7 @@ pub(super) fn read(input: Input, shape: &Shape, reading: &Reading, out: &mut Col
         let session = names.session.as_ref().and_then(|name| find(object, name));
         row.turn = session
             .filter(|session| session.text != "null")
-            .map(|session| Turn { session: Some(session.text.to_owned()), ..Turn::default() });
+            .map(|session| Turn { session: Some(Name::of(session.text)), ..Turn::default() });
         row.prefix = hashes(object, row.prompt.tokens()?, reading, out)?;
         out.row(row).map(drop)
     })
@@ -124,7 +124,7 @@ fn chain(object: &Object, number: u64, reading: &Reading, out: &mut Collector) -
             row.priority = find(object, PRIORITY).map_or(Ok(0), |priority| priority.whole(u32::MAX))?;
             let follows = index > 0;
             row.turn = Some(Turn {
-                session: Some(format!("sub_requests {number}")),
+                session: Some(Name::of(&format!("sub_requests {number}"))),
                 number: Some(index as u64),
                 think: think.take(),
                 follows,

@@ -1,7 +1,7 @@
 //! Conversations as texts: ShareGPT's `conversations` of `from` and `value`, or lists of messages with `role` and `content`.
 
 use super::super::Reading;
-use super::super::sessions::Turn;
+use super::super::sessions::{Name, Turn};
 use super::collect::{Collector, Row, Value, in_key};
 use super::detect::Shape;
 use super::rows::each;
@@ -53,7 +53,7 @@ fn conversation(object: &Object, number: u64, per_token: f64, out: &mut Collecto
         if MODEL.contains(&who.as_str()) && before > 0 {
             let (prompt, output) = (tokens(before).to_string(), tokens(characters).to_string());
             let mut row = Row::new(Value { key: &key, text: &prompt }, Value { key: &key, text: &output });
-            let session = Some(format!("conversation {number}"));
+            let session = Some(Name::of(&format!("conversation {number}")));
             row.turn =
                 Some(Turn { session, number: Some(index as u64), follows: answers > 0, ..Turn::default() });
             answers += u64::from(out.row(row)?.is_some());
