@@ -149,12 +149,49 @@ pub enum Dtype {
     Fp4,
     /// 4-bit integer; float16 scale and minimum for each block of 32 (as Q4_1).
     Int4,
+    /// 8-bit float; one 32-bit scale for each block of 128 x 128 (DeepSeek-V3, arXiv 2412.19437, section 3.3).
+    #[serde(rename = "fp8_block")]
+    Fp8Block,
+    /// 8-bit integer with one scale a channel, whose bytes are not counted.
+    #[serde(rename = "int8_channel")]
+    Int8Channel,
+    /// 4-bit float (E2M1); one 8-bit exponent for each block of 32 (OCP Microscaling Formats 1.0).
+    Mxfp4,
+    /// 4 bits of a table; one 32-bit scale for each block of 64 (Dettmers et al., QLoRA, arXiv 2305.14314).
+    Nf4,
+    /// 4-bit integer; float16 scale and 4-bit zero point for each 32 (GPTQ, AWQ).
+    #[serde(rename = "int4_g32")]
+    Int4G32,
+    /// The same for each 64.
+    #[serde(rename = "int4_g64")]
+    Int4G64,
+    /// The same for each 128.
+    #[serde(rename = "int4_g128")]
+    Int4G128,
+    /// 4-bit integer with one scale a channel, whose bytes are not counted.
+    #[serde(rename = "int4_channel")]
+    Int4Channel,
 }
 
 impl Dtype {
     /// All formats, widest first.
-    pub const ALL: [Dtype; 7] =
-        [Dtype::F32, Dtype::F16, Dtype::Bf16, Dtype::Fp8, Dtype::Int8, Dtype::Fp4, Dtype::Int4];
+    pub const ALL: [Dtype; 15] = [
+        Dtype::F32,
+        Dtype::F16,
+        Dtype::Bf16,
+        Dtype::Int8,
+        Dtype::Fp8Block,
+        Dtype::Fp8,
+        Dtype::Int8Channel,
+        Dtype::Int4,
+        Dtype::Int4G32,
+        Dtype::Fp4,
+        Dtype::Nf4,
+        Dtype::Int4G64,
+        Dtype::Mxfp4,
+        Dtype::Int4G128,
+        Dtype::Int4Channel,
+    ];
 
     /// Bits that `block` values take with their scales: (bits, values in a block).
     const fn block(self) -> (u64, u64) {
@@ -165,13 +202,37 @@ impl Dtype {
             Dtype::Int8 => (32 * 8 + 16, 32),
             Dtype::Fp4 => (16 * 4 + 8, 16),
             Dtype::Int4 => (32 * 4 + 32, 32),
+            Dtype::Fp8Block => (128 * 128 * 8 + 32, 128 * 128),
+            Dtype::Int8Channel => (8, 1),
+            Dtype::Mxfp4 => (32 * 4 + 8, 32),
+            Dtype::Nf4 => (64 * 4 + 32, 64),
+            Dtype::Int4G32 => (32 * 4 + 20, 32),
+            Dtype::Int4G64 => (64 * 4 + 20, 64),
+            Dtype::Int4G128 => (128 * 4 + 20, 128),
+            Dtype::Int4Channel => (2 * 4, 2),
+        }
+    }
+
+    /// The plain format that a device computes with when it is given this one: what profiles have constants for.
+    pub const fn plain(self) -> Dtype {
+        match self {
+            Dtype::Fp8Block => Dtype::Fp8,
+            Dtype::Int8Channel => Dtype::Int8,
+            Dtype::Mxfp4 | Dtype::Nf4 => Dtype::Fp4,
+            Dtype::Int4G32 | Dtype::Int4G64 | Dtype::Int4G128 | Dtype::Int4Channel => Dtype::Int4,
+            other => other,
         }
     }
 
     /// Bytes that `count` values take, scales included, rounded up to whole bytes.
     pub const fn bytes(self, count: u64) -> u64 {
         let (bits, values) = self.block();
-        if values == 1 { count * (bits / 8) } else { (count * bits).div_ceil(values * 8) }
+        if values == 1 {
+            return count * (bits / 8);
+        }
+        // Whole blocks apart, so that no product overflows where the bytes fit.
+        let rest = ((count % values) * bits).div_ceil(values);
+        (count / values * bits + rest).div_ceil(8)
     }
 }
 
@@ -185,6 +246,14 @@ impl fmt::Display for Dtype {
             Dtype::Int8 => "int8",
             Dtype::Fp4 => "fp4",
             Dtype::Int4 => "int4",
+            Dtype::Fp8Block => "fp8_block",
+            Dtype::Int8Channel => "int8_channel",
+            Dtype::Mxfp4 => "mxfp4",
+            Dtype::Nf4 => "nf4",
+            Dtype::Int4G32 => "int4_g32",
+            Dtype::Int4G64 => "int4_g64",
+            Dtype::Int4G128 => "int4_g128",
+            Dtype::Int4Channel => "int4_channel",
         })
     }
 }

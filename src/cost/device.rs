@@ -276,12 +276,14 @@ impl Device {
     pub(super) fn dynamic_pj(&self, kernel: &Kernel, flops: u64, bytes: u64) -> u64 {
         let width = match *kernel {
             Kernel::MatMul { activations, weights, .. }
-            | Kernel::GroupedMatMul { activations, weights, .. } => match activations.min(weights) {
-                Dtype::F32 => 2.0,
-                Dtype::F16 | Dtype::Bf16 => 1.0,
-                Dtype::Fp8 | Dtype::Int8 => 0.5,
-                Dtype::Fp4 | Dtype::Int4 => 0.25,
-            },
+            | Kernel::GroupedMatMul { activations, weights, .. } => {
+                match activations.plain().min(weights.plain()) {
+                    Dtype::F32 => 2.0,
+                    Dtype::F16 | Dtype::Bf16 => 1.0,
+                    Dtype::Fp8 | Dtype::Int8 => 0.5,
+                    _ => 0.25,
+                }
+            }
             _ => 1.0,
         };
         (bytes as f64 * self.pj_per_byte + flops as f64 * self.pj_per_flop * width + 0.5) as u64
@@ -304,11 +306,11 @@ impl Device {
 
 /// Index into the peaks by format.
 fn peak(dtype: Dtype) -> usize {
-    match dtype {
+    match dtype.plain() {
         Dtype::F32 => 0,
         Dtype::F16 | Dtype::Bf16 => 1,
         Dtype::Fp8 => 2,
-        Dtype::Int8 | Dtype::Int4 => 3,
         Dtype::Fp4 => 4,
+        _ => 3,
     }
 }

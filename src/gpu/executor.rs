@@ -11,7 +11,7 @@ use crate::batch::{Batch, Context, Paths, Policy};
 use crate::error::{InputError, Result};
 use crate::lower::{Call, Cause};
 use crate::model::Model;
-use crate::weights::{Checkpoint, Rope};
+use crate::weights::Checkpoint;
 use bytemuck::{Pod, Zeroable};
 
 /// How a model is run.
@@ -137,9 +137,6 @@ pub struct Executor {
     pub(super) gpu: Gpu,
     pub(super) model: Model,
     pub(super) options: Options,
-    pub(super) epsilon: f64,
-    pub(super) rope: Option<Rope>,
-    pub(super) position_offset: u32,
     pub(super) pool: Pool,
     pub(super) cache: Cache,
     pub(super) buffers: Buffers,
@@ -186,24 +183,12 @@ impl Executor {
         let fits = most / (model.outputs * 4).max(model.ffn * 8).max(1);
         let options = Options { pass_tokens: options.pass_tokens.min(fits as u32).max(1), ..options };
         let pool = Pool::new(&gpu, checkpoint, options.precision)?;
-        let buffers = Buffers::new(&gpu, &model, options, checkpoint.rope())?;
+        let buffers = Buffers::new(&gpu, &model, options)?;
         let own_bytes = gpu.allocated_bytes();
         let cache = Cache::new(&gpu, &model, &[])?;
         let lists = gpu.buffer("lists", 1 << 10)?;
         let formats = (pool.output.dtype(), pool.embedding.dtype());
-        let mut executor = Executor {
-            gpu,
-            model,
-            options,
-            epsilon: checkpoint.epsilon(),
-            rope: checkpoint.rope(),
-            position_offset: checkpoint.position_offset(),
-            pool,
-            cache,
-            buffers,
-            lists,
-            own_bytes,
-        };
+        let mut executor = Executor { gpu, model, options, pool, cache, buffers, lists, own_bytes };
         // The simulator is told what really lies in memory.
         (executor.model.weights, executor.model.embedding_weights) = formats;
         executor.model.activations = super::ops::ACTIVATIONS;
@@ -384,7 +369,7 @@ impl Executor {
     pub fn positions(&self) -> u32 {
         match self.model.positions {
             0 => self.options.positions,
-            rows => rows as u32 - self.position_offset,
+            rows => (rows - self.model.position_offset) as u32,
         }
     }
 
@@ -394,10 +379,10 @@ impl Executor {
 }
 
 impl Buffers {
-    fn new(gpu: &Gpu, model: &Model, options: Options, rope: Option<Rope>) -> Result<Buffers> {
+    fn new(gpu: &Gpu, model: &Model, options: Options) -> Result<Buffers> {
         let tokens = u64::from(options.pass_tokens);
         let make = |what: &str, width: u64| gpu.buffer(what, tokens * width * 4);
-        let angles = match rope {
+        let angles = match &model.rope {
             Some(rope) => super::angles::table(options.positions, model.head_dim as u32, rope.theta),
             None => vec![[1.0, 0.0]],
         };

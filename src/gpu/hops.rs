@@ -337,7 +337,7 @@ impl Work<'_, '_, '_> {
         let qkv = of(&buffers.qkv, q + 2 * kv);
         self.norm_listed(&pool.attention_norms, lists.layers, rows, stream, normed)?;
         self.ops.matmul_listed(&pool.qkv, lists.layers, rows, normed, qkv)?;
-        if let Some(rope) = exec.rope {
+        if let Some(rope) = &exec.model.rope {
             let shape = [rows, (model.heads + model.kv_heads) as u32, model.head_dim as u32];
             self.ops.rope(&buffers.angles, rope.interleaved, lists.positions, shape, qkv)?;
         }

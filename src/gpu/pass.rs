@@ -7,7 +7,7 @@ use super::shaders as s;
 use crate::error::Result;
 use crate::kernel::Attention;
 use crate::lower::{Call, Cause};
-use crate::model::{Activation, Norm};
+use crate::model::Activation;
 
 /// A pass being recorded.
 pub(super) struct Work<'a, 'b, 'c> {
@@ -51,7 +51,7 @@ impl<'a, 'b, 'c> Work<'a, 'b, 'c> {
         let tokens = self.ops.list(self.pass.tokens.iter().copied());
         self.ops.embed(&exec.pool.embedding, tokens, rows, exec.stream())?;
         if let Some(positions) = &exec.pool.positions {
-            let offset = exec.position_offset;
+            let offset = exec.model.position_offset as u32;
             let numbers = self.ops.list(self.positions.iter().map(|position| position + offset));
             let branch = Rows { buffer: &exec.buffers.branch, stride: self.hidden() };
             self.ops.embed(positions, numbers, rows, branch)?;
@@ -216,6 +216,7 @@ impl<'a, 'b, 'c> Work<'a, 'b, 'c> {
             Activation::Silu => 0,
             Activation::Gelu => 1,
             Activation::Relu => 2,
+            other => unreachable!("{other:?} is refused when a model is put on a device"),
         }
     }
 
@@ -245,8 +246,8 @@ impl<'a, 'b, 'c> Work<'a, 'b, 'c> {
         x: Rows,
         to: Rows,
     ) -> Result<()> {
-        let layer_norm = self.exec.model.norm == Norm::Layer;
-        self.ops.norm_listed(layer_norm, weights, self.exec.epsilon, (layers, rows, rows), x, to)
+        let layer_norm = self.exec.model.norm.layer;
+        self.ops.norm_listed(layer_norm, weights, self.exec.model.norm.epsilon(), (layers, rows, rows), x, to)
     }
 
     fn norm(&mut self, attention: bool, segments: &[Segment], x: Rows<'a>) -> Result<Rows<'a>> {
@@ -261,14 +262,14 @@ impl<'a, 'b, 'c> Work<'a, 'b, 'c> {
         segments: &[Segment],
         x: Rows<'a>,
     ) -> Result<Rows<'a>> {
-        let layer_norm = self.exec.model.norm == Norm::Layer;
+        let layer_norm = self.exec.model.norm.layer;
         let to = Rows { buffer: &self.exec.buffers.normed, stride: self.hidden() };
-        self.ops.norm(layer_norm, weights, self.exec.epsilon, segments, self.hidden(), x, to)?;
+        self.ops.norm(layer_norm, weights, self.exec.model.norm.epsilon(), segments, self.hidden(), x, to)?;
         Ok(to)
     }
 
     fn rope(&mut self, visits: &[(u16, Visit)], heads: u32, values: Rows) -> Result<()> {
-        let Some(rope) = self.exec.rope else { return Ok(()) };
+        let Some(rope) = &self.exec.model.rope else { return Ok(()) };
         let positions: Vec<u32> =
             visits.iter().map(|(_, visit)| self.positions[visit.row as usize]).collect();
         let rows = positions.len() as u32;

@@ -5,7 +5,7 @@ use super::device::{Buffer, Gpu};
 use super::packed::{Form, pack};
 use crate::error::{InputError, Result};
 use crate::kernel::Density;
-use crate::model::{Input, Model};
+use crate::model::{Activation, Input, Model, Placement, QkNorm, Scaling};
 use crate::units::Dtype;
 use crate::weights::{Checkpoint, Name, Part, Tensor};
 
@@ -86,7 +86,7 @@ impl Pool {
         let with_gate = if model.gated {
             vec![(Part::Gate, None), (Part::Up, None)]
         } else {
-            vec![(Part::Up, bias(model.bias, Part::UpBias))]
+            vec![(Part::Up, bias(model.biases.ffn, Part::UpBias))]
         };
         let qkv = [(Part::Q, Part::QBias), (Part::K, Part::KBias), (Part::V, Part::VBias)];
         Ok(Pool {
@@ -100,11 +100,14 @@ impl Pool {
             attention_norms: load.norms(Part::AttentionNorm, Part::AttentionNormBias)?,
             ffn_norms: load.norms(Part::FfnNorm, Part::FfnNormBias)?,
             final_norm: load.final_norm()?,
-            qkv: load
-                .stack("queries, keys and values", &qkv.map(|(part, of)| (part, bias(model.qkv_bias, of))))?,
-            output: load.stack("attention outputs", &[(Part::O, bias(model.bias, Part::OBias))])?,
+            qkv: load.stack(
+                "queries, keys and values",
+                &qkv.map(|(part, of)| (part, bias(model.biases.qkv, of))),
+            )?,
+            output: load.stack("attention outputs", &[(Part::O, bias(model.biases.output, Part::OBias))])?,
             up: load.stack("feed-forward inputs", &with_gate)?,
-            down: load.stack("feed-forward outputs", &[(Part::Down, bias(model.bias, Part::DownBias))])?,
+            down: load
+                .stack("feed-forward outputs", &[(Part::Down, bias(model.biases.ffn, Part::DownBias))])?,
         })
     }
 
@@ -130,8 +133,28 @@ pub(super) fn check_shapes(model: &Model) -> Result<()> {
             return no(key, &value, "a multiple of 4, as the kernels take four values at a time");
         }
     }
-    if model.qk_norm {
-        return no("qk_norm", &true, "a model without norms of queries and keys");
+    let plain = Model::plain("", "", model.weights);
+    let rope_is_plain =
+        model.rope.as_ref().is_none_or(|rope| rope.scaling == Scaling::None && rope.width == model.head_dim);
+    let known = [Activation::Silu, Activation::Gelu, Activation::Relu].contains(&model.activation);
+    for (key, fits) in [
+        ("qk_norm", model.qk_norm == QkNorm::None),
+        ("placement", model.placement == Placement::Before),
+        ("kinds", model.kinds == plain.kinds),
+        ("latent", model.latent.is_none()),
+        ("experts", model.experts.is_none()),
+        ("scales", model.scales == plain.scales),
+        ("rope", rope_is_plain),
+        ("norm", model.norm.weight && !model.norm.plus_one && model.norm.bias == model.norm.layer),
+        ("biases", !model.biases.head && !(model.gated && model.biases.ffn)),
+        ("activation", known),
+    ] {
+        if !fits {
+            return no(key, &model.name, "a model that has what Llama or OPT has: this part is not executed");
+        }
+    }
+    if let Some(remark) = model.remarks.first() {
+        return no("config", remark, "keys that are known, as this one may change the arithmetic");
     }
     Ok(())
 }

@@ -5,7 +5,7 @@ use super::graph::{Call, Cause};
 use super::groups::{Group, Scores};
 use super::sink::{Part, Sink, Stretch};
 use crate::kernel::{Attention, Density, GROUP_SLICE, Kernel};
-use crate::model::Norm;
+use crate::model::QkNorm;
 
 /// The adapter that FlexiDepth puts in place of a skipped block is its feed-forward part with a width 16 times smaller
 /// (arXiv 2503.23798, section 3).
@@ -96,7 +96,7 @@ impl<S: Sink> Emit<'_, S> {
         self.gather(rows);
         self.norm(rows, hidden, Cause::Attention);
         self.weights(rows, hidden, q_dim + 2 * kv_dim, Cause::Attention);
-        if model.qk_norm {
+        if model.qk_norm != QkNorm::None {
             let norm = Kernel::Norm {
                 rows: padded * heads,
                 width: head_dim,
@@ -106,7 +106,7 @@ impl<S: Sink> Emit<'_, S> {
             };
             self.kernel(norm, Cause::Attention);
         }
-        if model.rope {
+        if model.rope.is_some() {
             self.kernel(Kernel::Rope { rows: padded, heads, head_dim, activations }, Cause::Attention);
         }
         let write = Kernel::KvWrite { rows: padded, width: 2 * kv_dim, activations, kv: model.kv };
@@ -192,7 +192,7 @@ impl<S: Sink> Emit<'_, S> {
         }
         self.norm(rows, hidden, Cause::Kv);
         self.weights(rows, hidden, 2 * kv_dim, Cause::Kv);
-        if model.rope {
+        if model.rope.is_some() {
             let (heads, head_dim) = (model.kv_heads as u32, model.head_dim as u32);
             self.kernel(Kernel::Rope { rows: padded, heads, head_dim, activations }, Cause::Kv);
         }
@@ -203,7 +203,7 @@ impl<S: Sink> Emit<'_, S> {
     }
 
     fn norm(&mut self, rows: Rows, width: u32, cause: Cause) {
-        let layer_norm = self.model.norm == Norm::Layer;
+        let layer_norm = self.model.norm.layer;
         let activations = self.model.activations;
         let norm =
             Kernel::Norm { rows: self.pad(rows.rows), width, groups: rows.groups, layer_norm, activations };

@@ -16,7 +16,7 @@ pub use sink::{Part as StretchPart, Sink, Stretch};
 
 use crate::batch::{Batch, Context, Part, Paths, Policy, Span, Visibility};
 use crate::kernel::{Density, Kernel};
-use crate::model::{Input, Model, Norm};
+use crate::model::{Input, Kind, Model};
 use crate::tier::Residency;
 use emit::Emit;
 use groups::{Align, Group, Groups, View};
@@ -120,12 +120,11 @@ impl<'a> Lowering<'a> {
             *attention |= group.attention > 0;
             *width = width.max(group.width(self.dispatch.nested_width));
         }
-        let (attention_bytes, ffn_bytes) =
-            (self.model.attention_weight_bytes(), self.model.ffn_weight_bytes());
-        let bytes = |&(attention, width): &(bool, f64)| {
-            u64::from(attention) * attention_bytes + (width * ffn_bytes as f64) as u64
+        let bytes = |(&(attention, width), kind): (&(bool, f64), &Kind)| {
+            u64::from(attention) * self.model.attention_weight_bytes(kind)
+                + (width * self.model.ffn_weight_bytes(kind) as f64) as u64
         };
-        self.union.iter().map(bytes).sum()
+        self.union.iter().zip(self.model.layer_kinds()).map(bytes).sum()
     }
 
     fn emit<S: Sink>(&mut self, view: &View, align: Align, sink: &mut S) {
@@ -232,7 +231,7 @@ fn head<S: Sink>(emit: &mut Emit<S>, model: &Model, rows: u32) {
         emit.kernel(Kernel::Gather { rows: padded, width: hidden, activations }, Cause::Head);
     }
     if model.final_norm {
-        let layer_norm = model.norm == Norm::Layer;
+        let layer_norm = model.norm.layer;
         emit.kernel(
             Kernel::Norm { rows: padded, width: hidden, groups: 1, layer_norm, activations },
             Cause::Head,

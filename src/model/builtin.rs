@@ -1,8 +1,9 @@
 //! Models known by name, as published.
 
-use super::{Activation, Input, Model, Norm};
+use super::Model;
+use super::json::Object;
 use crate::error::{InputError, Result};
-use crate::units::Dtype;
+use serde_json::{Value, json};
 use std::path::Path;
 
 /// Shapes of a family in which its members differ.
@@ -97,9 +98,15 @@ pub fn builtin_names() -> impl Iterator<Item = &'static str> {
 }
 
 impl Model {
-    /// The published model of this name, in the number format in which it was published.
+    /// The published model of this name, in the number format in which it was published: read from the keys of its
+    /// `config.json`, as any other model.
     pub fn builtin(name: &str) -> Option<Model> {
-        ROWS.iter().find(|row| row.name == name).map(Row::model)
+        let row = ROWS.iter().find(|row| row.name == name)?;
+        let Value::Object(keys) = row.config() else { unreachable!("a configuration is an object") };
+        let mut model =
+            Model::from_object(&Object::of(row.name, keys), row.name).expect("a published configuration");
+        model.source = row.family.source().into();
+        Some(model)
     }
 
     /// A name from [`builtin_names`], else the path of a `config.json` or of a folder that holds one.
@@ -116,103 +123,94 @@ impl Model {
     }
 }
 
-impl Row {
-    fn model(&self) -> Model {
-        let (source, dtype) = match self.family {
-            Family::Opt => ("OPT, arXiv 2205.01068, and config.json of facebook/opt-*", Dtype::F16),
-            Family::Llama2 => ("Llama 2, arXiv 2307.09288, and config.json", Dtype::F16),
-            Family::Llama31 => ("Llama 3.1, arXiv 2407.21783, table 3", Dtype::Bf16),
-            Family::Llama32 => ("Llama 3.2, config.json", Dtype::Bf16),
-            Family::Qwen25 => ("Qwen2.5, arXiv 2412.15115, and config.json", Dtype::Bf16),
-            Family::Qwen3 => ("Qwen3, arXiv 2505.09388, and config.json", Dtype::Bf16),
-            Family::Gemma3 => (
-                "Gemma 3, arXiv 2503.19786, and config.json; text part, without sliding windows",
-                Dtype::Bf16,
-            ),
-            Family::Mistral => ("Mistral, arXiv 2310.06825, and config.json", Dtype::Bf16),
-            Family::Phi4 => ("Phi-4, arXiv 2412.08905, and config.json", Dtype::Bf16),
-            Family::SmolLm2 => ("SmolLM2, arXiv 2502.02737, and config.json", Dtype::Bf16),
-            Family::Vit => ("ViT-H/14 at 224 x 224, arXiv 2010.11929, without classes", Dtype::F32),
-        };
-        // As Llama; the other families change what differs.
-        let mut model = Model {
-            name: self.name.into(),
-            source: source.into(),
-            layers: self.layers,
-            hidden: self.hidden,
-            heads: self.heads,
-            kv_heads: self.kv_heads,
-            head_dim: self.head_dim,
-            ffn: self.ffn,
-            gated: true,
-            activation: Activation::Silu,
-            norm: Norm::Rms,
-            final_norm: true,
-            rope: true,
-            qkv_bias: false,
-            bias: false,
-            qk_norm: false,
-            input: Input::Tokens { vocabulary: 0, width: self.hidden },
-            outputs: 0,
-            tied: false,
-            positions: 0,
-            weights: dtype,
-            embedding_weights: dtype,
-            activations: dtype,
-            kv: dtype,
-        };
-        if self.vocabulary > 0 {
-            model.set_vocabulary(self.vocabulary, self.hidden);
+impl Family {
+    fn source(self) -> &'static str {
+        match self {
+            Family::Opt => "OPT, arXiv 2205.01068, and config.json of facebook/opt-*",
+            Family::Llama2 => "Llama 2, arXiv 2307.09288, and config.json",
+            Family::Llama31 => "Llama 3.1, arXiv 2407.21783, table 3",
+            Family::Llama32 => "Llama 3.2, config.json",
+            Family::Qwen25 => "Qwen2.5, arXiv 2412.15115, and config.json",
+            Family::Qwen3 => "Qwen3, arXiv 2505.09388, and config.json",
+            Family::Gemma3 => "Gemma 3, arXiv 2503.19786, and config.json; the part that writes text",
+            Family::Mistral => "Mistral, arXiv 2310.06825, and config.json",
+            Family::Phi4 => "Phi-4, arXiv 2412.08905, and config.json",
+            Family::SmolLm2 => "SmolLM2, arXiv 2502.02737, and config.json",
+            Family::Vit => "ViT-H/14 at 224 x 224, arXiv 2010.11929, without classes",
         }
-        match self.family {
-            Family::Opt => {
-                // OPT-350M alone has narrow tables, and norms after the branches and none before the head.
-                let small = self.name == "opt-350m";
-                model.set_vocabulary(self.vocabulary, if small { 512 } else { self.hidden });
-                model.set_plain(Activation::Relu);
-                model.tied = true;
-                model.final_norm = !small;
-                model.positions = 2_048 + 2;
-            }
-            Family::Llama2 | Family::Llama31 | Family::Mistral | Family::Phi4 => {}
-            Family::Llama32 | Family::SmolLm2 => model.tied = true,
-            Family::Qwen25 => model.qkv_bias = true,
-            Family::Qwen3 => {
-                model.qk_norm = true;
-                model.tied = self.hidden < 4_096;
-            }
-            // Its norms behind the two branches are left out: a layer here has one in front of each.
-            Family::Gemma3 => {
-                model.activation = Activation::Gelu;
-                model.qk_norm = true;
-                model.tied = true;
-            }
-            Family::Vit => {
-                model.set_plain(Activation::Gelu);
-                let (channels, side) = (3, 14);
-                let count = (224 / side) * (224 / side) + 1;
-                model.input = Input::Patches { values: channels * side * side, count };
-                model.positions = count;
-            }
-        }
-        model
     }
 }
 
-impl Model {
-    /// Words in, a score for each word out.
-    pub(super) fn set_vocabulary(&mut self, vocabulary: u64, width: u64) {
-        self.input = Input::Tokens { vocabulary, width };
-        self.outputs = vocabulary;
-    }
-
-    /// The layer of OPT, GPT-2 and ViT: two matrices after attention, layer norms, biases, no rotation.
-    pub(super) fn set_plain(&mut self, activation: Activation) {
-        self.gated = false;
-        self.activation = activation;
-        self.norm = Norm::Layer;
-        self.rope = false;
-        self.qkv_bias = true;
-        self.bias = true;
+impl Row {
+    /// The keys of the model's `config.json` that matter here.
+    fn config(&self) -> Value {
+        let Row { layers, hidden, heads, kv_heads, head_dim, ffn, vocabulary, .. } = *self;
+        let mut keys = json!({
+            "num_hidden_layers": layers, "hidden_size": hidden, "num_attention_heads": heads,
+            "num_key_value_heads": kv_heads, "head_dim": head_dim, "intermediate_size": ffn,
+            "vocab_size": vocabulary, "dtype": "bfloat16", "rms_norm_eps": 1e-5,
+        });
+        let stretched = |factor: f64| {
+            json!({"rope_type": "llama3", "factor": factor, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+                   "original_max_position_embeddings": 8192})
+        };
+        let more = match self.family {
+            // OPT-350M alone has narrow tables, and norms after the branches and none before the head.
+            Family::Opt => json!({
+                "model_type": "opt", "dtype": "float16", "ffn_dim": ffn, "max_position_embeddings": 2048,
+                "activation_function": "relu", "do_layer_norm_before": self.name != "opt-350m",
+                "word_embed_proj_dim": if self.name == "opt-350m" { 512 } else { hidden },
+            }),
+            Family::Llama2 => {
+                json!({"model_type": "llama", "dtype": "float16", "max_position_embeddings": 4096})
+            }
+            Family::Llama31 => json!({
+                "model_type": "llama", "max_position_embeddings": 131_072, "rope_theta": 5e5, "rope_scaling": stretched(8.0),
+            }),
+            Family::Llama32 => json!({
+                "model_type": "llama", "max_position_embeddings": 131_072, "rope_theta": 5e5, "rope_scaling": stretched(32.0),
+                "tie_word_embeddings": true,
+            }),
+            Family::Qwen25 => json!({
+                "model_type": "qwen2", "max_position_embeddings": 131_072, "rope_theta": 1e6, "rms_norm_eps": 1e-6,
+            }),
+            Family::Qwen3 => json!({
+                "model_type": "qwen3", "max_position_embeddings": 40_960, "rope_theta": 1e6, "rms_norm_eps": 1e-6,
+                "tie_word_embeddings": hidden < 4_096,
+            }),
+            Family::Gemma3 => {
+                let one = self.name == "gemma-3-1b";
+                json!({
+                    "model_type": "gemma3_text", "max_position_embeddings": if one { 32_768 } else { 131_072 },
+                    "rope_theta": 1e6, "rope_local_base_freq": 1e4, "rms_norm_eps": 1e-6, "sliding_window_pattern": 6,
+                    "sliding_window": if one { 512 } else { 1_024 },
+                    "query_pre_attn_scalar": if self.name == "gemma-3-27b" { 168 } else { 256 },
+                    "rope_scaling": if one { Value::Null } else { json!({"rope_type": "linear", "factor": 8.0}) },
+                })
+            }
+            Family::Mistral => {
+                let (context, theta) = match self.name {
+                    "mistral-nemo-12b" => (131_072, 1e6),
+                    "mistral-small-24b" => (32_768, 1e8),
+                    _ => (32_768, 1e6),
+                };
+                json!({
+                    "model_type": "mistral", "max_position_embeddings": context, "rope_theta": theta, "sliding_window": null,
+                })
+            }
+            Family::Phi4 => {
+                json!({"model_type": "phi3", "max_position_embeddings": 16_384, "rope_theta": 2.5e5})
+            }
+            Family::SmolLm2 => json!({
+                "model_type": "llama", "max_position_embeddings": 8_192, "rope_theta": 1e5, "tie_word_embeddings": true,
+            }),
+            Family::Vit => json!({
+                "architectures": ["ViTModel"], "dtype": "float32", "hidden_act": "gelu", "image_size": 224, "num_channels": 3,
+                "patch_size": 14, "qkv_bias": true,
+            }),
+        };
+        let (Some(keys_of), Value::Object(more)) = (keys.as_object_mut(), more) else { return keys };
+        keys_of.extend(more);
+        keys
     }
 }

@@ -1,24 +1,26 @@
 //! Bounds of a model. Within them no count below overflows 64 bits, so the sums in `size` need no checks.
 //!
-//! A layer has at most 4 x 2^40 attention and 3 x 2^42 feed-forward values, biases and norms included below 2^45.
-//! 65,535 layers of them stay below 2^61 values; tables and patches stay below 2^46. At four bytes a value that is
-//! less than 2^63 bytes. Block formats multiply one layer's values by at most 272 first, which stays below 2^54.
+//! A layer has at most 4 x 2^40 attention and 3 x 2^42 feed-forward values, or 3 x 2^44 in experts; biases and norms included
+//! below 2^46. 65,535 layers of them stay below 2^62 values; tables and patches stay below 2^46. At four bytes a value that
+//! would be 2^64, so layers and experts are also bounded together: see `check_parts`.
 
 use super::{Input, Model};
 use crate::error::{InputError, Result};
 
 /// Most layers.
-pub(super) const LAYERS: u64 = 65_535;
+pub(crate) const LAYERS: u64 = 65_535;
 /// Widest residual stream, and widest query of all heads together.
-pub(super) const WIDTH: u64 = 1 << 20;
+pub(crate) const WIDTH: u64 = 1 << 20;
 /// Most heads, and widest head.
-pub(super) const HEADS: u64 = 1 << 16;
+pub(crate) const HEADS: u64 = 1 << 16;
 /// Widest feed-forward part.
-pub(super) const FFN: u64 = 1 << 22;
+pub(crate) const FFN: u64 = 1 << 22;
+/// Widest the experts of a layer are together; published ones stay below 2^22.
+const EXPERT_WIDTHS: u64 = 1 << 24;
 /// Most rows of a table: vocabulary, classes, positions, patches.
-pub(super) const ROWS: u64 = 1 << 24;
+pub(crate) const ROWS: u64 = 1 << 24;
 /// Most values of one image patch.
-pub(super) const PATCH_VALUES: u64 = 1 << 24;
+pub(crate) const PATCH_VALUES: u64 = 1 << 24;
 
 /// A number outside its range, named by the field.
 fn range(key: &str, value: u64, least: u64, most: u64) -> Result<()> {
@@ -54,13 +56,25 @@ impl Model {
             let found = format!("{} heads of {}", self.heads, self.head_dim);
             return Err(wrong("head_dim", found, format!("at most {WIDTH} for all heads together")));
         }
-        if self.rope && !self.head_dim.is_multiple_of(2) {
+        if self.rope.is_some() && !self.head_dim.is_multiple_of(2) {
             return Err(wrong(
                 "head_dim",
                 self.head_dim,
                 "an even width, as rotation by position takes pairs",
             ));
         }
+        for rope in self.rope.iter().chain(&self.local_rope) {
+            if rope.width > self.head_dim || !rope.width.is_multiple_of(2) {
+                let what = format!("an even number of turning values up to the {} of a head", self.head_dim);
+                return Err(wrong("rope.width", rope.width, what));
+            }
+        }
+        let known = self.pattern.iter().all(|&kind| usize::from(kind) < self.kinds.len());
+        if self.kinds.is_empty() || !known || ![0, self.layers as usize].contains(&self.pattern.len()) {
+            let found = format!("{} kinds, {} layers with one", self.kinds.len(), self.pattern.len());
+            return Err(wrong("pattern", found, format!("a kind for each of {} layers", self.layers)));
+        }
+        self.check_parts()?;
         match self.input {
             Input::Tokens { vocabulary, width } => {
                 range("input.vocabulary", vocabulary, 1, ROWS)?;
@@ -76,6 +90,40 @@ impl Model {
                 if self.tied {
                     return Err(wrong("tied", true, "false, as patches have no table to tie the head to"));
                 }
+            }
+        }
+        Ok(())
+    }
+
+    /// The bounds of experts and of latent attention.
+    fn check_parts(&self) -> Result<()> {
+        if let Some(experts) = self.experts {
+            range("experts.count", experts.count, 1, super::experts::COUNT)?;
+            range("experts.per_token", experts.per_token, 1, experts.count)?;
+            range("experts.width", experts.width, 1, FFN)?;
+            range("experts.shared_width", experts.shared_width, 0, FFN)?;
+            if experts.count * experts.width > EXPERT_WIDTHS {
+                let found = format!("{} experts of {}", experts.count, experts.width);
+                return Err(wrong("experts", found, format!("at most {EXPERT_WIDTHS} wide together")));
+            }
+        } else if self.kinds.iter().any(|kind| kind.experts) {
+            return Err(wrong("kinds.experts", true, "false, as the model has no experts"));
+        }
+        if let Some(latent) = self.latent {
+            range("latent.q_rank", latent.q_rank, 0, WIDTH)?;
+            range("latent.kv_rank", latent.kv_rank, 1, WIDTH)?;
+            range("latent.value_dim", latent.value_dim, 1, HEADS)?;
+            range("latent.nope_dim", latent.nope_dim, 1, HEADS)?;
+            range("latent.rope_dim", latent.rope_dim, 2, HEADS)?;
+            // What attention reads of an entry, and the widths of all heads together.
+            for (key, value) in
+                [("latent.entry", latent.entry()), ("latent.head_dim", latent.nope_dim + latent.rope_dim)]
+            {
+                range(key, value, 1, HEADS - 1)?;
+            }
+            for (key, each) in [("latent.value_dim", latent.value_dim), ("latent.nope_dim", latent.nope_dim)]
+            {
+                range(key, self.heads * each, 1, WIDTH)?;
             }
         }
         Ok(())

@@ -1,9 +1,10 @@
 //! Parameters and bytes, part by part. A layer is its attention, its feed-forward part and its norms.
 //!
-//! Matrices are kept in `weights`, tables and head in `embedding_weights`, biases and norms in `activations`.
+//! Matrices are kept in `weights`, unless their kind of layer keeps them; tables and head in `embedding_weights`, biases,
+//! norms and routers in `activations`.
 //! The model must have passed [`Model::check`]; within its bounds nothing here overflows.
 
-use super::{Input, Model, Norm};
+use super::{Input, Kind, Model, QkNorm};
 use crate::units::Dtype;
 
 impl Model {
@@ -26,36 +27,61 @@ impl Model {
         self.kv_heads * self.head_dim
     }
 
+    /// Width of what attention gives for a token: that of the values of all query heads.
+    pub fn attended_dim(&self) -> u64 {
+        self.heads * self.latent.map_or(self.head_dim, |latent| latent.value_dim)
+    }
+
     /// Values in the query, key, value and output matrices of a layer.
     fn attention_matrix(&self) -> u64 {
-        self.hidden * (2 * self.q_dim() + 2 * self.kv_dim())
-    }
-
-    /// Values in the biases of those matrices.
-    fn attention_bias(&self) -> u64 {
-        let qkv = if self.qkv_bias { self.q_dim() + 2 * self.kv_dim() } else { 0 };
-        qkv + if self.bias { self.hidden } else { 0 }
-    }
-
-    /// Values in the feed-forward matrices of a layer.
-    fn ffn_matrix(&self) -> u64 {
-        self.hidden * self.ffn * if self.gated { 3 } else { 2 }
-    }
-
-    /// Values in the biases of those matrices.
-    fn ffn_bias(&self) -> u64 {
-        if !self.bias {
-            return 0;
+        match self.latent {
+            Some(latent) => latent.matrix(self.hidden, self.heads),
+            None => self.hidden * (2 * self.q_dim() + 2 * self.kv_dim()),
         }
-        self.ffn * if self.gated { 2 } else { 1 } + self.hidden
+    }
+
+    /// Values in the biases of those matrices, and in what chooses entries.
+    fn attention_bias(&self) -> u64 {
+        let qkv = if self.biases.qkv { self.q_dim() + 2 * self.kv_dim() } else { 0 };
+        qkv + if self.biases.output { self.hidden } else { 0 }
+    }
+
+    /// Values of one feed-forward part of this width: its matrices, then its biases.
+    fn feed_forward(&self, width: u64) -> (u64, u64) {
+        let inputs = if self.gated { 2 } else { 1 };
+        let bias = if self.biases.ffn { width * inputs + self.hidden } else { 0 };
+        (self.hidden * width * (inputs + 1), bias)
+    }
+
+    /// Values of the feed-forward matrices of a kind of layers: of those that a token chooses among or that all take, and of
+    /// those that all take besides; then of biases and routers.
+    fn ffn_values(&self, kind: &Kind) -> [u64; 3] {
+        match self.experts.filter(|_| kind.experts) {
+            None => {
+                let (matrix, bias) = self.feed_forward(self.ffn);
+                [matrix, 0, bias]
+            }
+            Some(experts) => {
+                let (matrix, bias) = self.feed_forward(experts.width);
+                let shared = self.hidden * experts.shared_width * if self.gated { 3 } else { 2 };
+                [experts.count * matrix, shared, experts.count * bias + experts.router_params(self.hidden)]
+            }
+        }
     }
 
     /// Values of one norm as wide as the residual stream.
     fn wide_norm(&self) -> u64 {
-        match self.norm {
-            Norm::Rms => self.hidden,
-            Norm::Layer => 2 * self.hidden,
-        }
+        self.norm.values(self.hidden)
+    }
+
+    /// Values of the norms on a layer's queries and keys.
+    fn qk_norm_values(&self) -> u64 {
+        let width = match self.qk_norm {
+            QkNorm::None => 0,
+            QkNorm::Head => 2 * self.head_dim,
+            QkNorm::EachHead | QkNorm::Whole => self.q_dim() + self.kv_dim(),
+        };
+        width * u64::from(self.norm.weight)
     }
 
     /// Width of the embedding and head tables.
@@ -74,7 +100,8 @@ impl Model {
 
     /// Values of the head's table, its own or the embedding's; a classifier of images also has a bias.
     fn head_table(&self) -> u64 {
-        let bias = if matches!(self.input, Input::Patches { .. }) { self.outputs } else { 0 };
+        let has_bias = matches!(self.input, Input::Patches { .. }) || self.biases.head;
+        let bias = if has_bias { self.outputs } else { 0 };
         self.outputs * self.table_width() + bias
     }
 
@@ -83,24 +110,36 @@ impl Model {
         if self.outputs == 0 { 0 } else { self.table_projection() }
     }
 
-    /// Parameters of a layer's attention: four matrices and their biases.
+    /// Parameters of a layer's attention: its matrices and their biases.
     pub fn attention_params(&self) -> u64 {
         self.attention_matrix() + self.attention_bias()
     }
 
-    /// Parameters of a layer's feed-forward part: two or three matrices and their biases.
-    pub fn ffn_params(&self) -> u64 {
-        self.ffn_matrix() + self.ffn_bias()
+    /// Parameters of the feed-forward part of a kind of layers: its matrices and their biases, of all experts with their
+    /// router where it has any.
+    pub fn ffn_params(&self, kind: &Kind) -> u64 {
+        self.ffn_values(kind).iter().sum()
     }
 
-    /// Parameters of a layer's norms: one for each branch, and those on queries and keys.
+    /// Parameters of a layer's norms: those around the branches, those on queries and keys, those within latent attention.
     pub fn norm_params(&self) -> u64 {
-        2 * self.wide_norm() + if self.qk_norm { 2 * self.head_dim } else { 0 }
+        self.placement.norms() * self.wide_norm()
+            + self.qk_norm_values()
+            + self.latent.map_or(0, |latent| latent.norm())
     }
 
-    /// Parameters of one layer.
-    pub fn layer_params(&self) -> u64 {
-        self.attention_params() + self.ffn_params() + self.norm_params()
+    /// Parameters of one layer of a kind.
+    pub fn layer_params(&self, kind: &Kind) -> u64 {
+        self.attention_params() + self.ffn_params(kind) + self.norm_params()
+    }
+
+    /// Parameters of what chooses the entries that attention sees, in all layers together.
+    fn indexer_params(&self) -> u64 {
+        let of = |latent: super::Latent| {
+            let indexer = latent.indexer?;
+            Some(u64::from(indexer.layers) * indexer.params(self.hidden, latent.q_rank))
+        };
+        self.latent.and_then(of).unwrap_or(0)
     }
 
     /// Parameters before the first layer: tables of tokens and positions, or patch matrix, bias and class token.
@@ -125,20 +164,67 @@ impl Model {
 
     /// Parameters of the whole network, each counted once.
     pub fn total_params(&self) -> u64 {
-        u64::from(self.layers) * self.layer_params()
+        self.over_layers(self.layers, |kind| self.layer_params(kind))
+            + self.indexer_params()
             + self.embedding_params()
             + self.final_norm_params()
             + self.head_params()
+            + self.beside
+    }
+
+    /// Parameters that a token takes part in: all but those of experts that it does not take, and of [`Model::beside`].
+    pub fn active_params(&self) -> u64 {
+        let idle = |kind: &Kind| match self.experts.filter(|_| kind.experts) {
+            None => 0,
+            Some(experts) => {
+                let (matrix, bias) = self.feed_forward(experts.width);
+                (experts.count - experts.per_token) * (matrix + bias)
+            }
+        };
+        self.total_params() - self.beside - self.over_layers(self.layers, idle)
+    }
+
+    /// The sum over the first `layers` layers.
+    fn over_layers(&self, layers: u32, of: impl Fn(&Kind) -> u64) -> u64 {
+        if self.pattern.is_empty() {
+            return u64::from(layers) * of(&self.kinds[0]);
+        }
+        let each: Vec<u64> = self.kinds.iter().map(of).collect();
+        self.pattern.iter().take(layers as usize).map(|&kind| each[usize::from(kind)]).sum()
+    }
+
+    /// The format of a kind's attention matrices.
+    pub fn attention_format(&self, kind: &Kind) -> Dtype {
+        if kind.attention_kept { self.activations } else { self.weights }
+    }
+
+    /// The format of a kind's feed-forward matrices.
+    pub fn ffn_format(&self, kind: &Kind) -> Dtype {
+        if kind.ffn_kept { self.activations } else { self.weights }
+    }
+
+    /// The format of the experts that every token takes.
+    pub fn shared_format(&self, kind: &Kind) -> Dtype {
+        if kind.shared_kept { self.activations } else { self.weights }
     }
 
     /// Bytes of a layer's attention weights and biases.
-    pub fn attention_weight_bytes(&self) -> u64 {
-        self.weights.bytes(self.attention_matrix()) + self.activations.bytes(self.attention_bias())
+    pub fn attention_weight_bytes(&self, kind: &Kind) -> u64 {
+        self.attention_format(kind).bytes(self.attention_matrix())
+            + self.activations.bytes(self.attention_bias())
     }
 
-    /// Bytes of a layer's feed-forward weights and biases.
-    pub fn ffn_weight_bytes(&self) -> u64 {
-        self.weights.bytes(self.ffn_matrix()) + self.activations.bytes(self.ffn_bias())
+    /// Bytes of a layer's feed-forward weights and biases: of all experts, and of the router, where it has any.
+    pub fn ffn_weight_bytes(&self, kind: &Kind) -> u64 {
+        let [matrix, shared, rest] = self.ffn_values(kind);
+        self.ffn_format(kind).bytes(matrix)
+            + self.shared_format(kind).bytes(shared)
+            + self.activations.bytes(rest)
+    }
+
+    /// Bytes of the branches of all layers: attention and feed-forward parts.
+    pub fn branch_weight_bytes(&self) -> u64 {
+        self.over_layers(self.layers, |kind| self.attention_weight_bytes(kind) + self.ffn_weight_bytes(kind))
     }
 
     /// Bytes of a layer's norms.
@@ -146,9 +232,9 @@ impl Model {
         self.activations.bytes(self.norm_params())
     }
 
-    /// Bytes of one layer.
-    pub fn layer_weight_bytes(&self) -> u64 {
-        self.attention_weight_bytes() + self.ffn_weight_bytes() + self.norm_weight_bytes()
+    /// Bytes of one layer of a kind.
+    pub fn layer_weight_bytes(&self, kind: &Kind) -> u64 {
+        self.attention_weight_bytes(kind) + self.ffn_weight_bytes(kind) + self.norm_weight_bytes()
     }
 
     /// Bytes of everything before the first layer. A token reads one row of each table, not all of it.
@@ -166,20 +252,39 @@ impl Model {
         self.embedding_weights.bytes(self.head_table() + self.head_projection())
     }
 
-    /// Bytes of weights that must lie in memory while `resident_layers` layers do; a tied table counts once.
+    /// Bytes of weights that must lie in memory while the first `resident_layers` layers do; a tied table counts once.
     ///
     /// # Panics
     /// Where `resident_layers` is more than the model has.
     pub fn weight_bytes(&self, resident_layers: u32) -> u64 {
         assert!(resident_layers <= self.layers, "{resident_layers} resident layers of {}", self.layers);
-        u64::from(resident_layers) * self.layer_weight_bytes()
+        self.over_layers(resident_layers, |kind| self.layer_weight_bytes(kind))
+            + self.activations.bytes(self.indexer_params())
             + self.embedding_weight_bytes()
             + self.final_norm_weight_bytes()
             + self.embedding_weights.bytes(self.head_params())
+            + self.activations.bytes(self.beside)
     }
 
-    /// Bytes of the key and the value of one token at one layer, scales included.
+    /// Bytes of what is cached of one token at one layer, scales included: a key and a value, or with latent attention the one
+    /// vector that both are made from, and the key of what chooses entries.
     pub fn kv_entry_bytes(&self) -> u64 {
-        2 * self.kv.bytes(self.kv_dim())
+        match self.latent {
+            None => 2 * self.kv.bytes(self.kv_dim()),
+            Some(latent) => {
+                self.kv.bytes(latent.entry()) + latent.indexer.map_or(0, |indexer| indexer.entry_bytes())
+            }
+        }
+    }
+
+    /// Values that a token writes into the cache of a layer.
+    pub fn kv_entry_values(&self) -> u64 {
+        self.latent.map_or(2 * self.kv_dim(), |latent| latent.entry())
+    }
+
+    /// Bytes that a sequence of so many tokens takes in the caches of all layers; windows bound it.
+    pub fn kv_bytes(&self, tokens: u64) -> u64 {
+        let entries = |kind: &Kind| kind.window.map_or(tokens, |window| tokens.min(window.into()));
+        self.over_layers(self.layers, entries) * self.kv_entry_bytes()
     }
 }

@@ -3,7 +3,7 @@
 use super::Setup;
 use crate::batch::Paths;
 use crate::error::{InputError, Result};
-use crate::model::Model;
+use crate::model::{Kind, Model};
 use crate::sched::{Admission, Paging, Serving, longest_unit, most_blocks, prompt_blocks};
 use crate::trace::{Request, RouterKind, Trace};
 
@@ -14,9 +14,7 @@ pub(super) fn resident_weights(setup: &Setup, trace: &Trace) -> u64 {
     if let Some(tiers) = &setup.tiers {
         return setup.model.weight_bytes(0) + u64::from(tiers.resident) * layer_bytes(setup);
     }
-    let (model, density) = (&setup.model, setup.dispatch.density);
-    let bytes = |params: f64| density.bytes(model.weights, params as u64);
-    let (attention, ffn) = (model.attention_params() as f64, model.ffn_params() as f64);
+    let model = &setup.model;
     let mut taken = vec![(false, 0.0f64); model.layers as usize];
     if trace.header.router.kind == RouterKind::Fixed {
         for step in trace.routes.iter().flat_map(|route| &route.0) {
@@ -27,18 +25,27 @@ pub(super) fn resident_weights(setup: &Setup, trace: &Trace) -> u64 {
     } else {
         taken.fill((true, 1.0));
     }
-    let layer = |&(attends, width): &(bool, f64)| match (attends, width) {
+    let kept = |(kind, &(attends, width)): (&Kind, &(bool, f64))| match (attends, width) {
         (false, 0.0) => 0,
-        _ => bytes(if attends { attention } else { 0.0 }) + bytes(ffn * width) + model.norm_weight_bytes(),
+        _ => part_bytes(setup, kind, attends, width),
     };
-    model.weight_bytes(0) + taken.iter().map(layer).sum::<u64>()
+    model.weight_bytes(0) + model.layer_kinds().zip(&taken).map(kept).sum::<u64>()
 }
 
-/// Bytes of a layer as it lies in memory.
+/// Bytes of a layer's norms, of its attention if it is kept, and of this share of its feed-forward part.
+fn part_bytes(setup: &Setup, kind: &Kind, attends: bool, width: f64) -> u64 {
+    let (model, density) = (&setup.model, setup.dispatch.density);
+    let attention = if attends { model.attention_params() } else { 0 };
+    let ffn = (model.ffn_params(kind) as f64 * width) as u64;
+    density.bytes(model.attention_format(kind), attention)
+        + density.bytes(model.ffn_format(kind), ffn)
+        + model.norm_weight_bytes()
+}
+
+/// Bytes of a layer as it lies in memory; of the largest, where they differ.
 pub(super) fn layer_bytes(setup: &Setup) -> u64 {
-    let Setup { model, dispatch, .. } = setup;
-    let bytes = |params: u64| dispatch.density.bytes(model.weights, params);
-    bytes(model.attention_params()) + bytes(model.ffn_params()) + model.norm_weight_bytes()
+    let bytes = |kind| part_bytes(setup, kind, true, 1.0);
+    setup.model.kinds.iter().map(bytes).max().expect("a model has a kind of layers")
 }
 
 /// The KV blocks there are, each of one layer or of the unified cache: as many as the server says, if they fit, or what memory

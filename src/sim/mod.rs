@@ -85,11 +85,12 @@ pub fn run_on(device: Device, setup: &Setup, trace: &Trace, observer: &mut impl 
 }
 
 struct Simulation<'a> {
-    model: &'a Model,
     trace: &'a Trace,
     paths: Paths,
     scheduler: Scheduler<'a>,
     block_bytes: u64,
+    /// Bytes of the branches of all layers.
+    branch_bytes: u64,
     /// KV bytes that `memory` holds.
     kv_bytes: u64,
     lowering: Lowering<'a>,
@@ -143,7 +144,6 @@ impl<'a> Simulation<'a> {
         };
         let policy = setup.dispatch.policy;
         Ok(Simulation {
-            model,
             trace,
             paths,
             scheduler: Scheduler::new(
@@ -157,6 +157,7 @@ impl<'a> Simulation<'a> {
             )
             .with_layer_time(device.read(fit::layer_bytes(setup))),
             block_bytes,
+            branch_bytes: model.branch_weight_bytes(),
             kv_bytes: 0,
             lowering: Lowering::new(model, setup.dispatch.clone()).streaming(residency),
             explain: (setup.explain && setup.tiers.is_none()).then(|| Explain::new(model, &setup.dispatch)),
@@ -232,9 +233,8 @@ impl<'a> Simulation<'a> {
         self.before = length - step;
         self.ledger.layer_visits += lowered.layer_visits;
         self.ledger.union_bytes += u128::from(lowered.union_bytes);
-        let (attention, ffn) = (self.model.attention_weight_bytes(), self.model.ffn_weight_bytes());
         if whole {
-            self.ledger.pool_bytes += u128::from(self.model.layers) * u128::from(attention + ffn);
+            self.ledger.pool_bytes += u128::from(self.branch_bytes);
         }
         let (busy, dynamic) = match &sums {
             Some((sums, _)) => (u128::from(sums.compute.ps()), u128::from(sums.dynamic_pj)),

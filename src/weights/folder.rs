@@ -1,9 +1,9 @@
 //! A folder as Hugging Face keeps models: `config.json`, one or several safetensors files, `tokenizer.json`.
 //! Tensor names are those of the transformers library (`modeling_llama.py`, `modeling_opt.py`).
 
-use super::{Checkpoint, Format, Name, Part, Place, Rope, Words, bytes, folder_words};
+use super::{Checkpoint, Format, Name, Part, Place, Words, bytes, folder_words};
 use crate::error::{Error, InputError, Result};
-use crate::model::{Input, Model, Norm};
+use crate::model::{Input, Model};
 use safetensors::tensor::{Dtype, Metadata};
 use serde_json::Value;
 use std::collections::HashMap;
@@ -76,21 +76,10 @@ pub fn open(folder: &Path) -> Result<Checkpoint> {
     }
     let text = std::fs::read(&config).map_err(Error::io(&config, "read"))?;
     let keys: Value = serde_json::from_slice(&text).map_err(|error| wrong("config", &error.to_string()))?;
-    let number =
-        |value: &Value, default: f64| value.as_f64().filter(|&number| number > 0.0).unwrap_or(default);
-    // Newer configurations keep theta in an object of its own.
-    let theta = keys.get("rope_theta").or_else(|| keys.get("rope_parameters")?.get("rope_theta"));
-    let theta = number(theta.unwrap_or(&Value::Null), 10_000.0);
-    // `rms_norm_eps` of LlamaConfig is 1e-6 where absent; OPT's layer norms have torch's 1e-5.
-    let absent = if model.norm == Norm::Rms { 1e-6 } else { 1e-5 };
-    let epsilon = number(keys.get("rms_norm_eps").unwrap_or(&Value::Null), absent);
     let files = files(folder)?;
     let tensors = tensors(&files, &model)?;
-    let rope = model.rope.then_some(Rope { theta, interleaved: false });
-    // OPTLearnedPositionalEmbedding: two rows come before position 0.
-    let position_offset = if model.positions > 0 { 2 } else { 0 };
     let words = Words::Folder(folder.to_owned(), folder_words::end_ids(folder, &keys)?);
-    Ok(Checkpoint { model, epsilon, rope, position_offset, files, tensors, words })
+    Ok(Checkpoint { model, files, tensors, words })
 }
 
 /// The safetensors files: those that the index names, or all there are.

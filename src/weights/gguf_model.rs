@@ -4,9 +4,9 @@
 use super::gguf::Gguf;
 use super::gguf_keys::refuse_unread;
 use super::gguf_words::words;
-use super::{Checkpoint, Name, Part, Place, Rope, Words};
+use super::{Checkpoint, Name, Part, Place, Words};
 use crate::error::{Error, Result};
-use crate::model::{Activation, Input, Model, Norm};
+use crate::model::{Model, Rope};
 use crate::units::Dtype;
 use std::collections::HashMap;
 use std::path::Path;
@@ -49,12 +49,13 @@ pub fn open(path: &Path) -> Result<Checkpoint> {
     let mut model = model(&gguf, words.tokens.len() as u64)?;
     let tensors = tensors(&gguf, &mut model)?;
     model.check().map_err(|error| error.in_file(path))?;
-    let rope = Rope { theta: gguf.positive_or("llama.rope.freq_base", 10_000.0)?, interleaved: true };
+    let theta = gguf.positive_or("llama.rope.freq_base", 10_000.0)?;
+    model.rope = Some(Rope { interleaved: true, ..Rope::plain(theta, model.head_dim) });
+    let epsilon = gguf.positive_or("llama.attention.layer_norm_rms_epsilon", 1e-5)?;
+    model.norm.epsilon_1e12 = (epsilon * 1e12 + 0.5) as u64;
+    model.context = gguf.whole_or("llama.context_length", 1..=1 << 40, 0)?;
     Ok(Checkpoint {
         model,
-        epsilon: gguf.positive_or("llama.attention.layer_norm_rms_epsilon", 1e-5)?,
-        rope: Some(rope),
-        position_offset: 0,
         files: gguf.files,
         tensors,
         words: Words::Listed(path.to_owned(), Box::new(words)),
@@ -76,32 +77,12 @@ fn model(gguf: &Gguf, vocabulary: u64) -> Result<Model> {
         }
     }
     let name = gguf.path.file_stem().map_or_else(String::new, |stem| stem.to_string_lossy().into_owned());
-    Ok(Model {
-        name: crate::error::shorten(&name),
-        source: "GGUF".into(),
-        layers: gguf.whole("llama.block_count", 1..=65_535)? as u32,
-        hidden,
-        heads,
-        kv_heads,
-        head_dim,
-        ffn: number("feed_forward_length")?,
-        gated: true,
-        activation: Activation::Silu,
-        norm: Norm::Rms,
-        final_norm: true,
-        rope: true,
-        qkv_bias: false,
-        bias: false,
-        qk_norm: false,
-        input: Input::Tokens { vocabulary, width: hidden },
-        outputs: vocabulary,
-        tied: false,
-        positions: 0,
-        weights: Dtype::F32,
-        embedding_weights: Dtype::F32,
-        activations: Dtype::F32,
-        kv: Dtype::F32,
-    })
+    let mut model = Model::plain(crate::error::shorten(&name), "GGUF", Dtype::F32);
+    model.layers = gguf.whole("llama.block_count", 1..=65_535)? as u32;
+    (model.hidden, model.heads, model.kv_heads, model.head_dim) = (hidden, heads, kv_heads, head_dim);
+    model.ffn = number("feed_forward_length")?;
+    model.set_vocabulary(vocabulary, hidden);
+    Ok(model)
 }
 
 /// Where each tensor lies. Says in `model` whether it is tied, and the formats.

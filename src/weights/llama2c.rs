@@ -1,8 +1,8 @@
 //! The `.bin` files of llama2.c (`run.c` of karpathy/llama2.c, version 0): seven 32-bit integers, then all weights as f32.
 
-use super::{Checkpoint, Format, Name, Part, Place, Rope, Words, bytes};
+use super::{Checkpoint, Format, Name, Part, Place, Words, bytes};
 use crate::error::{Error, InputError, Result};
-use crate::model::{Activation, Input, Model, Norm};
+use crate::model::{Model, Rope};
 use crate::units::Dtype;
 use std::collections::HashMap;
 use std::fs::File;
@@ -43,34 +43,17 @@ pub fn open(path: &Path) -> Result<Checkpoint> {
             "heads that divide the width, kv heads that divide the heads".into(),
         ));
     }
-    let model = Model {
-        name: path
-            .file_stem()
-            .map_or_else(String::new, |stem| crate::error::shorten(&stem.to_string_lossy())),
-        source: "llama2.c".into(),
-        layers: layers as u32,
-        hidden,
-        heads,
-        kv_heads,
-        head_dim: hidden / heads,
-        ffn,
-        gated: true,
-        activation: Activation::Silu,
-        norm: Norm::Rms,
-        final_norm: true,
-        rope: true,
-        qkv_bias: false,
-        bias: false,
-        qk_norm: false,
-        input: Input::Tokens { vocabulary, width: hidden },
-        outputs: vocabulary,
-        tied,
-        positions: 0,
-        weights: Dtype::F32,
-        embedding_weights: Dtype::F32,
-        activations: Dtype::F32,
-        kv: Dtype::F32,
-    };
+    let name =
+        path.file_stem().map_or_else(String::new, |stem| crate::error::shorten(&stem.to_string_lossy()));
+    let mut model = Model::plain(name, "llama2.c", Dtype::F32);
+    model.layers = layers as u32;
+    (model.hidden, model.heads, model.kv_heads, model.ffn) = (hidden, heads, kv_heads, ffn);
+    model.head_dim = hidden / heads;
+    model.set_vocabulary(vocabulary, hidden);
+    (model.tied, model.context) = (tied, sequence);
+    // `rmsnorm` and `forward` of run.c.
+    model.norm.epsilon_1e12 = 10_000_000;
+    model.rope = Some(Rope { interleaved: true, ..Rope::plain(10_000.0, model.head_dim) });
     model.check().map_err(|error| error.in_file(path))?;
     let (tensors, end) = tensors(&model, sequence);
     if end != length {
@@ -78,16 +61,7 @@ pub fn open(path: &Path) -> Result<Checkpoint> {
     }
     let beside = |name: String| Some(path.with_file_name(name)).filter(|file| file.exists());
     let words = beside(format!("tok{vocabulary}.bin")).or_else(|| beside("tokenizer.bin".into()));
-    Ok(Checkpoint {
-        model,
-        // `rmsnorm` and `forward` of run.c.
-        epsilon: 1e-5,
-        rope: Some(Rope { theta: 10_000.0, interleaved: true }),
-        position_offset: 0,
-        files: vec![path.to_owned()],
-        tensors,
-        words: Words::Llama2c(words, vocabulary),
-    })
+    Ok(Checkpoint { model, files: vec![path.to_owned()], tensors, words: Words::Llama2c(words, vocabulary) })
 }
 
 /// Where each tensor lies, and the end of the file.

@@ -25,7 +25,7 @@ pub use tensor::{Format, Tensor};
 pub use tokenizer::{Asked, Stream, Tokenizer};
 
 use crate::error::{Error, InputError, Result};
-use crate::model::Model;
+use crate::model::{Model, QkNorm, Rope};
 use std::collections::HashMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -34,21 +34,9 @@ use std::path::{Path, PathBuf};
 #[derive(Debug)]
 pub struct Checkpoint {
     model: Model,
-    epsilon: f64,
-    rope: Option<Rope>,
-    position_offset: u32,
     files: Vec<PathBuf>,
     tensors: HashMap<Name, Place>,
     words: Words,
-}
-
-/// How queries and keys are rotated by position.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Rope {
-    /// Base of the angles: pair `i` of a head turns by `position / theta^(2 i / head_dim)`.
-    pub theta: f64,
-    /// Whether values 2i and 2i + 1 turn together (GGUF's llama, llama2.c), rather than i and i + head_dim / 2 (Hugging Face).
-    pub interleaved: bool,
 }
 
 /// A tensor of a model.
@@ -138,17 +126,17 @@ impl Checkpoint {
 
     /// What norms add to the mean square before its root.
     pub fn epsilon(&self) -> f64 {
-        self.epsilon
+        self.model.norm.epsilon()
     }
 
     /// Its rotary embedding; `None` where it has none.
-    pub fn rope(&self) -> Option<Rope> {
-        self.rope
+    pub fn rope(&self) -> Option<&Rope> {
+        self.model.rope.as_ref()
     }
 
     /// Row of the position embeddings that position 0 takes.
     pub fn position_offset(&self) -> u32 {
-        self.position_offset
+        self.model.position_offset as u32
     }
 
     /// The files it is read from.
@@ -277,39 +265,39 @@ impl Checkpoint {
 
 /// Every tensor of a model of these shapes: name, rows, width.
 fn needed(model: &Model) -> Vec<(Name, u64, u64)> {
-    use crate::model::{Input, Norm};
+    use crate::model::Input;
     let (hidden, q, kv, ffn) = (model.hidden, model.q_dim(), model.kv_dim(), model.ffn);
     let mut all = Vec::new();
     if let Input::Tokens { vocabulary, width } = model.input {
         all.push((Name::Embedding, vocabulary, width));
     }
     let mut add = |wanted: bool, name, rows, width| all.extend(wanted.then_some((name, rows, width)));
-    let layer_norm = model.norm == Norm::Layer;
+    let norm_bias = model.norm.bias;
     add(model.positions > 0, Name::Positions, model.positions, hidden);
     add(model.final_norm, Name::FinalNorm, 1, hidden);
-    add(model.final_norm && layer_norm, Name::FinalNormBias, 1, hidden);
+    add(model.final_norm && norm_bias, Name::FinalNormBias, 1, hidden);
     add(!model.tied, Name::Head, model.outputs, hidden);
     for layer in 0..model.layers {
         let mut part = |wanted, part, rows, width| add(wanted, Name::Layer(layer, part), rows, width);
         part(true, Part::AttentionNorm, 1, hidden);
-        part(layer_norm, Part::AttentionNormBias, 1, hidden);
+        part(norm_bias, Part::AttentionNormBias, 1, hidden);
         part(true, Part::Q, q, hidden);
         part(true, Part::K, kv, hidden);
         part(true, Part::V, kv, hidden);
         part(true, Part::O, hidden, q);
-        part(model.qkv_bias, Part::QBias, 1, q);
-        part(model.qkv_bias, Part::KBias, 1, kv);
-        part(model.qkv_bias, Part::VBias, 1, kv);
-        part(model.bias, Part::OBias, 1, hidden);
-        part(model.qk_norm, Part::QNorm, 1, model.head_dim);
-        part(model.qk_norm, Part::KNorm, 1, model.head_dim);
+        part(model.biases.qkv, Part::QBias, 1, q);
+        part(model.biases.qkv, Part::KBias, 1, kv);
+        part(model.biases.qkv, Part::VBias, 1, kv);
+        part(model.biases.output, Part::OBias, 1, hidden);
+        part(model.qk_norm == QkNorm::Head, Part::QNorm, 1, model.head_dim);
+        part(model.qk_norm == QkNorm::Head, Part::KNorm, 1, model.head_dim);
         part(true, Part::FfnNorm, 1, hidden);
-        part(layer_norm, Part::FfnNormBias, 1, hidden);
+        part(norm_bias, Part::FfnNormBias, 1, hidden);
         part(model.gated, Part::Gate, ffn, hidden);
         part(true, Part::Up, ffn, hidden);
         part(true, Part::Down, hidden, ffn);
-        part(model.bias, Part::UpBias, 1, ffn);
-        part(model.bias, Part::DownBias, 1, hidden);
+        part(model.biases.ffn, Part::UpBias, 1, ffn);
+        part(model.biases.ffn, Part::DownBias, 1, hidden);
     }
     all
 }

@@ -217,12 +217,12 @@ pub fn peaks(hardware: &Hardware, kernel: &Kernel) -> (f64, f64) {
     let compute = &hardware.compute;
     let narrow = |number: &Option<radialsim::hw::Sourced>| number.as_ref().map(|number| number.value);
     let f16 = compute.matrix_f16_tflops.value;
-    let of = |dtype: Dtype| match dtype {
+    let of = |dtype: Dtype| match dtype.plain() {
         Dtype::F32 => compute.matrix_f32_tflops.value,
         Dtype::F16 | Dtype::Bf16 => f16,
         Dtype::Fp8 => narrow(&compute.matrix_fp8_tflops).unwrap_or(f16),
         Dtype::Int8 | Dtype::Int4 => narrow(&compute.matrix_int8_tops).unwrap_or(f16),
-        Dtype::Fp4 => narrow(&compute.matrix_fp4_tflops).unwrap_or(f16),
+        _ => narrow(&compute.matrix_fp4_tflops).unwrap_or(f16),
     };
     let vector = compute.vector_f32_tflops.value;
     let tflops = match *kernel {

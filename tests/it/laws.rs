@@ -171,7 +171,8 @@ fn static_sparsity_frees_weights_and_routing_does_not() {
         lab.run(&lab.trace(&method(text), 1, 4, 2, 1)).memory.weights
     };
     let all = weights("Dense", Density::Dense);
-    let layers = Lab::new(LLAMA, H100, 1).setup.model.layer_weight_bytes() * 32;
+    let model = Lab::new(LLAMA, H100, 1).setup.model;
+    let layers = model.layer_weight_bytes(model.kind(0)) * 32;
     let rest = all - layers;
     assert_eq!(weights("StaticDepth(keep: DropLast(depth: 24))", Density::Dense) - rest, layers * 24 / 32);
     assert_eq!(weights("IndependentSkips(skip: 0.25, branches: Jointly, kv: none)", Density::Dense), all);

@@ -3,7 +3,7 @@
 use crate::models::{like_llama, llama_8b, opt_350m, read, vit_huge, with};
 use proptest::prelude::*;
 use radialsim::error::{Error, Result};
-use radialsim::model::{Input, Model};
+use radialsim::model::{Biases, Experts, Gating, Input, Model, Placement, QkNorm};
 use radialsim::units::Dtype;
 use serde_json::{Value, json};
 
@@ -187,13 +187,33 @@ fn ask_everything(model: &Model) {
     }
 }
 
+/// As many and as wide as the bounds allow.
+fn largest_experts() -> Experts {
+    Experts {
+        count: 1 << 14,
+        per_token: 1 << 14,
+        width: 1 << 10,
+        shared_width: 1 << 22,
+        shared_gate: true,
+        gating: Gating::Softmax,
+        normalised: true,
+        scale: 1.0,
+        choice_bias: true,
+        router_bias: true,
+        groups: (1, 1),
+    }
+}
+
 /// The bounds in `check` leave no room for overflow.
 #[test]
 fn the_largest_model_that_passes_still_fits_64_bits() {
     let mut model = Model::builtin("llama-3.1-8b").expect("a builtin");
     (model.layers, model.hidden, model.ffn) = (65_535, 1 << 20, 1 << 22);
     (model.heads, model.kv_heads, model.head_dim) = (1 << 16, 1 << 16, 16);
-    (model.bias, model.qkv_bias, model.qk_norm) = (true, true, true);
+    model.biases = Biases { qkv: true, output: true, ffn: true, head: true };
+    (model.qk_norm, model.placement) = (QkNorm::Whole, Placement::Around);
+    model.kinds[0].experts = true;
+    model.experts = Some(largest_experts());
     model.input = Input::Tokens { vocabulary: 1 << 24, width: (1 << 20) - 1 };
     (model.outputs, model.positions) = (1 << 24, 1 << 24);
     ask_everything(&model);

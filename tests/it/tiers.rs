@@ -344,7 +344,7 @@ fn swapped_entries_and_layers_share_the_link() {
     held.resident = 31;
     // The place of the layer that is not there would be room for KV entries.
     let capacity = &mut lab.setup.hardware.memory.capacity_gb.value;
-    *capacity -= lab.setup.model.layer_weight_bytes() as f64 / 1e9;
+    *capacity -= lab.setup.model.layer_weight_bytes(lab.setup.model.kind(0)) as f64 / 1e9;
     let streamed = run(&lab);
     assert_eq!(streamed.swapped_bytes, resident.swapped_bytes);
     let bytes = streamed.tiers.bytes as f64 + streamed.swapped_bytes as f64;
