@@ -51,8 +51,7 @@ impl Experts {
     /// Parameters of the router. The biases of the choice are no parameters where counts are published: nothing trains them
     /// by gradient.
     pub fn router_params(&self, hidden: u64) -> u64 {
-        self.count * (hidden + u64::from(self.router_bias))
-            + if self.shared_gate { hidden } else { 0 }
+        self.count * (hidden + u64::from(self.router_bias)) + if self.shared_gate { hidden } else { 0 }
     }
 
     /// Experts that `rows` tokens take among them, where each takes its own independently and all are equally likely: rounded

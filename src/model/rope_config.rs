@@ -34,7 +34,8 @@ pub(super) fn read(model: &mut Model, config: &Object, family: &Family) -> Resul
         if let Some(object) = object {
             remarks.extend(object.unread().map(|(key, value)| object.named(key, value)));
         }
-        let interleaved = if family.latent { config.flag("rope_interleave", true)? } else { family.interleaved };
+        let interleaved =
+            if family.latent { config.flag("rope_interleave", true)? } else { family.interleaved };
         Ok(Rope { theta, width, interleaved, scaling })
     };
     let mut remarks = Vec::new();

@@ -44,7 +44,11 @@ pub fn llama_8b() -> Value {
         "architectures": ["LlamaForCausalLM"], "attention_bias": false, "hidden_act": "silu", "hidden_size": 4096,
         "intermediate_size": 14336, "max_position_embeddings": 131072, "mlp_bias": false,
         "num_attention_heads": 32, "num_hidden_layers": 32, "num_key_value_heads": 8,
-        "rope_scaling": {"factor": 8.0}, "tie_word_embeddings": false, "torch_dtype": "bfloat16",
+        "rms_norm_eps": 1e-5, "rope_theta": 500000.0, "tie_word_embeddings": false, "torch_dtype": "bfloat16",
+        "rope_scaling": {
+            "factor": 8.0, "high_freq_factor": 4.0, "low_freq_factor": 1.0,
+            "original_max_position_embeddings": 8192, "rope_type": "llama3"
+        },
         "vocab_size": 128256
     })
 }
@@ -143,7 +147,10 @@ fn configs_give_the_shapes_of_the_builtin_models() {
     let llama_2 = with(&llama_2, "torch_dtype", "float16".into());
     // Files of 2023 lack the key; then there are as many as query heads.
     let llama_2 = with(&llama_2, "num_key_value_heads", Value::Null);
+    let llama_2 = with(&llama_2, "rms_norm_eps", json!(1e-5));
     let smollm2 = like_llama("LlamaForCausalLM", [30, 576, 9, 3, 1536, 49152], true);
+    let smollm2 = with(&with(&smollm2, "rms_norm_eps", json!(1e-5)), "rope_theta", 100_000.into());
+    let smollm2 = with(&smollm2, "max_position_embeddings", 8192.into());
     for (name, config) in [
         ("opt-125m", opt_125m),
         ("opt-350m", opt_350m()),
