@@ -148,6 +148,22 @@ pub(super) struct View<'a> {
     pub contexts: &'a [Context],
     pub layers: u32,
     pub visibility: Visibility,
+    /// Tokens that each layer attends to at most; empty where every layer attends to all.
+    pub windows: &'a [u32],
+}
+
+impl View<'_> {
+    /// Entries that a token sees at a layer, its own counted: all of `entries`, which `tokens` left with it, or those within the
+    /// window. Where tokens skipped the layer, the entries are taken as spread evenly over the tokens.
+    fn within(&self, layer: u16, entries: u64, tokens: u64) -> u64 {
+        match self.windows.get(layer as usize) {
+            Some(&window) if tokens > u64::from(window) => {
+                let share = u128::from(entries) * u128::from(window) / u128::from(tokens);
+                (share as u64).max(1).min(entries)
+            }
+            _ => entries,
+        }
+    }
 }
 
 impl Groups {
@@ -178,6 +194,7 @@ impl Groups {
             let (mut count, mut seen) = (0u32, 0u64);
             while let Some(next) = spans.get(index + count as usize).filter(|next| {
                 next.decode
+                    && view.windows.is_empty()
                     && next.part == span.part
                     && view.batch.paths[next.first as usize] == number
                     && view.contexts[next.sequence as usize].is_flat()
@@ -188,11 +205,11 @@ impl Groups {
             if count < MANY && self.lane(view, align, path, span.part, context) {
                 index += 1;
             } else if count > 0 {
-                self.tokens(view, align, path, span.part, count, &|_| (seen, 0));
+                self.tokens(view, align, path, span.part, (count, 0), &|_| (seen, 0));
                 index += count as usize;
             } else {
                 let seen = |layer| (context.seen(layer, view.visibility), context.pending(layer));
-                self.tokens(view, align, path, span.part, 1, &seen);
+                self.tokens(view, align, path, span.part, (1, u64::from(context.tokens()) + 1), &seen);
                 index += 1;
             }
         }
@@ -261,7 +278,8 @@ impl Groups {
         &mut self.groups[index as usize]
     }
 
-    /// `count` tokens of a generation that take the same path; `seen` gives, for a layer, the entries they see (summed over
+    /// `count` tokens of a generation that take the same path, one where layers have windows, then with its position from 1;
+    /// `seen` gives, for a layer, the entries they see (summed over
     /// the tokens, their own not counted) and the copied states to project there first.
     fn tokens(
         &mut self,
@@ -269,7 +287,7 @@ impl Groups {
         align: Align,
         path: &Path,
         part: Part,
-        count: u32,
+        (count, position): (u32, u64),
         seen: &impl Fn(u16) -> (u64, u32),
     ) {
         let to = path.hops.len().min(part.to as usize);
@@ -288,7 +306,7 @@ impl Groups {
                     Visibility::OnePerToken => 1,
                     Visibility::AllEntries => 1 + u64::from(hop.own_before),
                 };
-                let pairs = before + own * u64::from(count);
+                let pairs = view.within(hop.layer, before + own * u64::from(count), position);
                 group.decode.rows += count;
                 group.decode.pairs += pairs;
                 group.decode.entries += pairs;
@@ -306,7 +324,10 @@ impl Groups {
     /// Adds one token of a generation to the sums by layer. False where these do not hold all that is to be known of it.
     #[inline]
     fn lane(&mut self, view: &View, align: Align, path: &Path, part: Part, context: &Context) -> bool {
-        let plain = align == Align::Pool && part == Part::WHOLE && view.visibility == Visibility::SameLayer;
+        let plain = align == Align::Pool
+            && part == Part::WHOLE
+            && view.visibility == Visibility::SameLayer
+            && view.windows.is_empty();
         let Some(row) = path.row.as_ref().filter(|_| plain && LaneSums::takes(context, 0, view.layers))
         else {
             return false;
@@ -325,6 +346,7 @@ impl Groups {
         let paths = view.batch.paths_of(span);
         if align != Align::Pool
             || view.visibility != Visibility::SameLayer
+            || !view.windows.is_empty()
             || !LaneSums::takes(context, span.tokens, view.layers)
             || paths.chunk_by(|a, b| a == b).count() as u32 * MANY < span.tokens
             || paths.iter().any(|&path| view.paths.get(path).row.is_none())
@@ -410,13 +432,15 @@ impl Groups {
                         u64::from(path.visible.total),
                     ),
                 };
+                let first = u64::from(context.tokens()) + passed + 1;
+                let (pairs, before) = run_scores(view, hop.layer, (seen, step, count), first);
                 if group.span != current {
-                    (group.span, group.span_last) = (current, 0);
+                    (group.span, group.span_last) = (current, before);
                 }
                 group.pending += pending;
                 let last = seen + step * (count - 1) + 1;
                 group.prefill.rows += run.len() as u32;
-                group.prefill.pairs += count * (seen + 1) + step * (count * (count - 1) / 2);
+                group.prefill.pairs += pairs;
                 group.prefill.entries += last - group.span_last.min(last);
                 group.span_last = group.span_last.max(last);
             }
@@ -442,11 +466,26 @@ impl Groups {
     }
 }
 
+/// Pairs of `count` neighbours at a layer, of which the first sees `seen` entries and its own, and each later one `step` more, and the
+/// entries that the first no longer sees. `first`: its position, from 1.
+fn run_scores(view: &View, layer: u16, (seen, step, count): (u64, u64, u64), first: u64) -> (u64, u64) {
+    let last = first + count - 1;
+    match view.windows.get(layer as usize) {
+        Some(&window) if last > u64::from(window) => {
+            let within = |row: u64| view.within(layer, seen + step * row + 1, first + row);
+            ((0..count).map(within).sum(), seen + 1 - within(0))
+        }
+        _ => (count * (seen + 1) + step * (count * (count - 1) / 2), 0),
+    }
+}
+
 /// Pairs and entries of a span's tokens at a layer, where all of them run it and some are masked out.
 fn masked_scores(view: &View, align: Align, span: &Span, wave: u32, layer: u16) -> (u64, u64) {
     let context = &view.contexts[span.sequence as usize];
     let mut before = context.seen(layer, view.visibility);
     let (mut pairs, mut entries) = (0, 0);
+    // Entries that the first token no longer sees, and positions from 1.
+    let (mut hidden, mut position) = (None, u64::from(context.tokens()));
     for &index in view.batch.paths_of(span) {
         let path = view.paths.get(index);
         let hop = match align {
@@ -463,8 +502,11 @@ fn masked_scores(view: &View, align: Align, span: &Span, wave: u32, layer: u16) 
             Visibility::AllEntries => (hop.map_or(0, |hop| hop.own_before), path.visible.total),
         };
         let seen = before + u64::from(own) + 1;
-        pairs += seen;
-        entries = seen.max(entries);
+        position += 1;
+        let within = view.within(layer, seen, position);
+        pairs += within;
+        let hidden = *hidden.get_or_insert(seen - within);
+        entries = (seen - hidden).max(entries);
         before += u64::from(leaves);
     }
     (pairs, entries)
@@ -520,7 +562,8 @@ mod tests {
             let build = |paths: &Paths| {
                 let mut groups = Groups::default();
                 let visibility = Visibility::SameLayer;
-                let view = View { batch: &batch, paths, contexts: &contexts, layers: LAYERS, visibility };
+                let windows = &[];
+                let view = View { batch: &batch, paths, contexts: &contexts, layers: LAYERS, visibility, windows };
                 groups.build(&view, Align::Pool);
                 groups.groups
             };

@@ -60,12 +60,17 @@ pub struct Lowering<'a> {
     groups: Groups,
     residency: Option<Residency>,
     union: Vec<(bool, f64)>,
+    /// Tokens that each layer attends to at most; empty where every layer attends to all.
+    windows: Vec<u32>,
 }
 
 impl<'a> Lowering<'a> {
     /// For this model and dispatch.
     pub fn new(model: &'a Model, dispatch: Dispatch) -> Self {
-        Lowering { model, dispatch, groups: Groups::default(), residency: None, union: Vec::new() }
+        let windowed = model.kinds.iter().any(|kind| kind.window.is_some());
+        let window = |kind: &Kind| kind.window.unwrap_or(u32::MAX);
+        let windows = if windowed { model.layer_kinds().map(window).collect() } else { Vec::new() };
+        Lowering { model, dispatch, groups: Groups::default(), residency: None, union: Vec::new(), windows }
     }
 
     /// With layers that come when they are needed.
@@ -87,7 +92,9 @@ impl<'a> Lowering<'a> {
         sink: &mut S,
     ) -> Lowered {
         let layers = self.model.layers;
-        let view = View { batch, paths, contexts, layers, visibility: self.dispatch.visibility };
+        let windows = std::mem::take(&mut self.windows);
+        let view =
+            View { batch, paths, contexts, layers, visibility: self.dispatch.visibility, windows: &windows };
         let align = match self.dispatch.policy {
             Policy::Aligned => Align::Pool,
             Policy::DenseMasked if self.dispatch.monotone => Align::Pool,
@@ -102,6 +109,7 @@ impl<'a> Lowering<'a> {
             self.groups.mask(&view, align);
         }
         self.emit(&view, align, sink);
+        self.windows = windows;
         let logits: u64 =
             batch.spans.iter().filter(|span| leaves(span)).map(|span| u64::from(span.logits)).sum();
         Lowered {

@@ -158,7 +158,7 @@ impl Row {
             // OPT-350M alone has narrow tables, and norms after the branches and none before the head.
             Family::Opt => json!({
                 "model_type": "opt", "dtype": "float16", "ffn_dim": ffn, "max_position_embeddings": 2048,
-                "activation_function": "relu", "do_layer_norm_before": self.name != "opt-350m",
+                "activation_function": "relu", "rms_norm_eps": null, "do_layer_norm_before": self.name != "opt-350m",
                 "word_embed_proj_dim": if self.name == "opt-350m" { 512 } else { hidden },
             }),
             Family::Llama2 => {
@@ -205,7 +205,7 @@ impl Row {
                 "model_type": "llama", "max_position_embeddings": 8_192, "rope_theta": 1e5, "tie_word_embeddings": true,
             }),
             Family::Vit => json!({
-                "architectures": ["ViTModel"], "dtype": "float32", "hidden_act": "gelu", "image_size": 224, "num_channels": 3,
+                "architectures": ["ViTModel"], "dtype": "float32", "hidden_act": "gelu", "rms_norm_eps": null, "image_size": 224, "num_channels": 3,
                 "patch_size": 14, "qkv_bias": true,
             }),
         };

@@ -102,7 +102,7 @@ impl Model {
             range("experts.per_token", experts.per_token, 1, experts.count)?;
             range("experts.width", experts.width, 1, FFN)?;
             range("experts.shared_width", experts.shared_width, 0, FFN)?;
-            if experts.count * experts.width > EXPERT_WIDTHS {
+            if experts.count * experts.width + experts.shared_width > EXPERT_WIDTHS {
                 let found = format!("{} experts of {}", experts.count, experts.width);
                 return Err(wrong("experts", found, format!("at most {EXPERT_WIDTHS} wide together")));
             }

@@ -1,5 +1,6 @@
 //! From what a scenario says to what a run needs: models, devices and traces, with a note of everything assumed.
 
+use super::context;
 use super::inputs::{Input, Inputs, KINDS};
 use super::load::with_keys;
 use super::{LimitsSpec, RouterSpec, Routes, SHORT_RUN_TOKENS, Scenario, Sparsity, Variant, Workload};
@@ -28,7 +29,7 @@ pub struct Note {
 }
 
 impl Note {
-    fn new(key: impl Into<String>, value: impl ToString, why: impl Into<String>) -> Self {
+    pub(super) fn new(key: impl Into<String>, value: impl ToString, why: impl Into<String>) -> Self {
         Note { key: key.into(), value: value.to_string(), why: why.into() }
     }
 }
@@ -106,7 +107,11 @@ impl Scenario {
         if let Some(file) = &self.workload.file {
             inputs.requests(&self.folder, &file.path)?;
         }
-        let load = self.load_requests(notes)?;
+        context::remark(&model, notes);
+        let mut load = self.load_requests(notes)?;
+        if let Some((_, load)) = &mut load {
+            context::cut(&mut load.requests, &model, &self.serving, notes)?;
+        }
         let recorded = match (recorded, &load) {
             (Some(trace), Some((source, load))) => {
                 let requests = &load.requests;
@@ -125,6 +130,7 @@ impl Scenario {
                 return Err(InputError::expected("a trace, requests or a file").key("workload").into());
             }
         };
+        context::check(&requests, &model, &self.serving, notes)?;
         Ok(Shared { model, hardware, recorded, requests, clients, sessions })
     }
 

@@ -2,6 +2,7 @@
 //! can be set anew from the command line by its path.
 
 mod build;
+mod context;
 mod inputs;
 mod load;
 mod run;

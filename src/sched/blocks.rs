@@ -8,27 +8,61 @@
 use crate::batch::Entries;
 
 /// How the cache is cut.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Paging {
     /// log2 of the entries of a block.
     shift: u32,
     layers: u32,
     /// One cache for all layers.
     unified: bool,
+    /// Most blocks of a sequence at each layer, where some layers attend to a window; empty where none does.
+    most: Vec<i32>,
+    /// The different ones, with how many layers have them: one without a bound where no layer attends to a window.
+    classes: Vec<(i32, i64)>,
 }
 
 impl Paging {
     /// Blocks of `block_tokens` entries (a power of two) for a pool of `layers`.
     pub fn new(block_tokens: u32, layers: u32, unified: bool) -> Self {
         assert!(block_tokens.is_power_of_two(), "blocks of {block_tokens} entries");
-        Paging { shift: block_tokens.trailing_zeros(), layers, unified }
+        let classes = vec![(i32::MAX, i64::from(layers))];
+        Paging { shift: block_tokens.trailing_zeros(), layers, unified, most: Vec::new(), classes }
+    }
+
+    /// With layers that hold at most as many entries as they attend to: the blocks that fall out of a window serve again, as in
+    /// vLLM's hybrid KV cache manager. What of one pass falls out within the pass is taken as never held.
+    ///
+    /// # Panics
+    /// Where the cache is unified.
+    pub fn windowed(mut self, windows: impl IntoIterator<Item = Option<u32>>) -> Self {
+        assert!(!self.unified, "a unified cache has no layers of its own");
+        let size = 1 << self.shift;
+        let most = |window: Option<u32>| window.map_or(i32::MAX, |window| window.div_ceil(size) as i32);
+        self.most = windows.into_iter().map(most).collect();
+        self.classes.clear();
+        for &most in &self.most {
+            match self.classes.iter_mut().find(|(known, _)| *known == most) {
+                Some((_, layers)) => *layers += 1,
+                None => self.classes.push((most, 1)),
+            }
+        }
+        if self.classes.iter().all(|&(most, _)| most == i32::MAX) {
+            self.most.clear();
+        }
+        self
     }
 
     /// Blocks of a sequence that leaves at most `entries` at each layer; in a unified cache, over all layers `entries` each.
     pub fn most_blocks(&self, entries: u64) -> u64 {
-        let layers = u64::from(self.layers);
         let size = 1 << self.shift;
-        if self.unified { (entries * layers).div_ceil(size) } else { entries.div_ceil(size) * layers }
+        if self.unified {
+            return (entries * u64::from(self.layers)).div_ceil(size);
+        }
+        let of = |&(most, layers): &(i32, i64)| {
+            let most = if most == i32::MAX { u64::MAX } else { most as u64 };
+            entries.div_ceil(size).min(most) * layers as u64
+        };
+        self.classes.iter().map(of).sum()
     }
 
     /// Blocks of so many entries. Below zero, as between two halves of a change, it goes on in equal steps.
@@ -81,7 +115,13 @@ impl Table {
         let delta = if paging.unified {
             step(&mut self.flat, moved(entries.total.into()))
         } else if self.layers.is_empty() && entries.differences.is_empty() {
-            step(&mut self.flat, moved(entries.all.into())) * i64::from(paging.layers)
+            let before = paging.blocks(self.flat);
+            self.flat += moved(entries.all.into());
+            let after = paging.blocks(self.flat);
+            let of = |&(most, layers): &(i32, i64)| i64::from(after.min(most) - before.min(most)) * layers;
+            paging.classes.iter().map(of).sum()
+        } else if !paging.most.is_empty() {
+            self.change_windowed(entries, times, paging)
         } else {
             if self.layers.is_empty() {
                 self.layers.resize(paging.layers as usize, self.flat);
@@ -101,6 +141,25 @@ impl Table {
             delta
         };
         self.blocks = self.blocks.checked_add_signed(delta).expect("blocks taken back were there");
+    }
+
+    /// The change of blocks where layers differ both in what they hold and in what they attend to.
+    fn change_windowed(&mut self, entries: &Entries, times: i64, paging: &Paging) -> i64 {
+        if self.layers.is_empty() {
+            self.layers.resize(paging.layers as usize, self.flat);
+        }
+        let held = |layers: &[i32]| -> i64 {
+            let of = |(&count, &most): (&i32, &i32)| i64::from(paging.blocks(count).min(most));
+            layers.iter().zip(&paging.most).map(of).sum()
+        };
+        let before = held(&self.layers);
+        let moved =
+            |by: i64| i32::try_from(by * times).expect("a sequence has fewer than 2^31 entries at a layer");
+        self.layers.iter_mut().for_each(|count| *count += moved(entries.all.into()));
+        for &(layer, difference) in &entries.differences {
+            self.layers[layer as usize] += moved(difference.into());
+        }
+        held(&self.layers) - before
     }
 }
 
@@ -125,15 +184,22 @@ mod tests {
         fn blocks_are_entries_over_block_size_layer_by_layer(
             tokens in prop::collection::vec((prop::collection::vec(0..3_u32, 5), 1..20_u32), 1..12),
             shift in 0..5_u32, unified in any::<bool>(), taken_back in 0..12_usize,
+            windows in prop::option::of(prop::collection::vec(prop::option::of(1..60_u32), 5)),
         ) {
-            let paging = Paging::new(1 << shift, 5, unified);
+            let mut paging = Paging::new(1 << shift, 5, unified);
+            let windows = windows.filter(|_| !unified).unwrap_or_else(|| vec![None; 5]);
+            if !unified {
+                paging = paging.windowed(windows.iter().copied());
+            }
             let mut table = Table::default();
             let mut naive = [0u32; 5];
             let blocks = |naive: &[u32; 5]| -> u64 {
                 if unified {
                     naive.iter().sum::<u32>().div_ceil(1 << shift).into()
                 } else {
-                    naive.iter().map(|count| u64::from(count.div_ceil(1 << shift))).sum()
+                    let most = |window: &Option<u32>| window.map_or(u32::MAX, |window| window.div_ceil(1 << shift));
+                    let of = |(count, window): (&u32, _)| u64::from(count.div_ceil(1 << shift).min(most(window)));
+                    naive.iter().zip(&windows).map(of).sum()
                 }
             };
             for (counts, times) in &tokens {

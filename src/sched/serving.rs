@@ -24,6 +24,12 @@ pub struct Serving {
     /// 0.01 as in vLLM's block manager.
     #[serde(default = "watermark")]
     pub watermark: f64,
+    /// Most tokens of a sequence, prompt and output (vLLM's `--max-model-len`). Absent: what the model's positions allow.
+    #[serde(default)]
+    pub max_model_len: Option<u32>,
+    /// What becomes of a request that is longer.
+    #[serde(default)]
+    pub beyond_context: BeyondContext,
     /// Who gets the budget first.
     #[serde(default)]
     pub first: First,
@@ -77,6 +83,19 @@ fn watermark() -> f64 {
     0.01
 }
 
+/// What becomes of a request whose prompt and output are longer than a sequence may be.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum BeyondContext {
+    /// It is an error, as for a prompt in vLLM.
+    #[default]
+    Refuse,
+    /// Its output ends there; a prompt that is longer alone is cut first.
+    Cut,
+    /// It runs as if the model had the positions.
+    Run,
+}
+
 /// Who gets the token budget of a pass first.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -126,6 +145,8 @@ impl Serving {
             kv_block_tokens: block_tokens(),
             kv_blocks: None,
             watermark: watermark(),
+            max_model_len: None,
+            beyond_context: BeyondContext::default(),
             first: First::default(),
             queue: Queueing::default(),
             admission: Admission::default(),
@@ -153,6 +174,9 @@ impl Serving {
         }
         if !self.kv_block_tokens.is_power_of_two() || self.kv_block_tokens > 1 << 12 {
             return bad("kv_block_tokens", self.kv_block_tokens.to_string(), "a power of two from 1 to 4096");
+        }
+        if self.max_model_len == Some(0) {
+            return bad("max_model_len", "0".into(), "at least one token");
         }
         if self.kv_blocks == Some(0) {
             return bad("kv_blocks", "0".into(), "at least one block");

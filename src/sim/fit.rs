@@ -48,6 +48,20 @@ pub(super) fn layer_bytes(setup: &Setup) -> u64 {
     setup.model.kinds.iter().map(bytes).max().expect("a model has a kind of layers")
 }
 
+/// How the cache is cut: layers with a window hold no more than it.
+pub(super) fn paging(setup: &Setup, unified: bool) -> Result<Paging> {
+    let (model, block_tokens) = (&setup.model, setup.serving.kv_block_tokens);
+    let paging = Paging::new(block_tokens, model.layers, unified);
+    if model.kinds.iter().all(|kind| kind.window.is_none()) {
+        return Ok(paging);
+    }
+    if unified {
+        let what = "a KV cache for each layer, as some layers of the model attend to a window";
+        return Err(InputError::expected(what).key("kv").found("unified").into());
+    }
+    Ok(paging.windowed(model.layer_kinds().map(|kind| kind.window)))
+}
+
 /// The KV blocks there are, each of one layer or of the unified cache: as many as the server says, if they fit, or what memory
 /// leaves.
 pub(super) fn kv_blocks(setup: &Setup, left: u64, block_bytes: u64, unified: bool) -> Result<u64> {

@@ -19,7 +19,7 @@ use crate::error::{InputError, Result};
 use crate::lower::{Dispatch, Lowered, Lowering};
 use crate::metrics::{KvUse, Ledger, Memory, RequestTimes, Split};
 use crate::model::Model;
-use crate::sched::{Outcome, Paging, Scheduler, Sequence, Serving};
+use crate::sched::{Outcome, Scheduler, Sequence, Serving};
 use crate::tier::{Residency, Tiers};
 use crate::trace::{KvAction, Request, Stats, Trace};
 use crate::units::SimTime;
@@ -89,6 +89,7 @@ struct Simulation<'a> {
     paths: Paths,
     scheduler: Scheduler<'a>,
     block_bytes: u64,
+    block_tokens: u32,
     /// Bytes of the branches of all layers.
     branch_bytes: u64,
     /// KV bytes that `memory` holds.
@@ -130,7 +131,7 @@ impl<'a> Simulation<'a> {
         let kv_capacity = fit::kv_capacity(model, setup.serving, weights, capacity)?;
         let serving = setup.serving;
         let unified = trace.header.kv == KvAction::Unified;
-        let paging = Paging::new(serving.kv_block_tokens, model.layers, unified);
+        let paging = fit::paging(setup, unified)?;
         let block_bytes = model.kv_entry_bytes() * u64::from(serving.kv_block_tokens);
         let blocks = fit::kv_blocks(setup, kv_capacity, block_bytes, unified)?;
         let most_blocks = fit::check_requests(setup, trace, &paths, &paging, blocks)?;
@@ -157,6 +158,7 @@ impl<'a> Simulation<'a> {
             )
             .with_layer_time(device.read(fit::layer_bytes(setup))),
             block_bytes,
+            block_tokens: serving.kv_block_tokens,
             branch_bytes: model.branch_weight_bytes(),
             kv_bytes: 0,
             lowering: Lowering::new(model, setup.dispatch.clone()).streaming(residency),
@@ -249,7 +251,9 @@ impl<'a> Simulation<'a> {
         }
         let (waiting, running) = self.scheduler.waiting_and_running();
         let held = self.scheduler.blocks().held();
-        self.ledger.stand(length, waiting.into(), running.into(), held, self.scheduler.entries());
+        // Entries that fell out of a window are counted there, and no longer held.
+        let entries = self.scheduler.entries().min(held * u64::from(self.block_tokens));
+        self.ledger.stand(length, waiting.into(), running.into(), held, entries);
         let info = PassInfo {
             begin,
             end: self.machine.now(),

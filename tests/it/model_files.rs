@@ -3,7 +3,7 @@
 use crate::models::{like_llama, llama_8b, opt_350m, read, vit_huge, with};
 use proptest::prelude::*;
 use radialsim::error::{Error, Result};
-use radialsim::model::{Biases, Experts, Gating, Input, Model, Placement, QkNorm};
+use radialsim::model::{Biases, Experts, Gating, Input, Model, Placement, QkNorm, Rope};
 use radialsim::units::Dtype;
 use serde_json::{Value, json};
 
@@ -186,8 +186,6 @@ fn keys_that_are_not_known_are_remarked() {
 
 #[test]
 fn files_that_are_no_json_object_are_refused() {
-    let says = complaint_about("{\n  \"hidden_size\": NaN\n}");
-    assert_eq!(says, "2: expected a JSON object (expected value at line 2 column 18)");
     assert!(complaint_about("[1]").contains("expected a JSON object"));
     assert!(complaint_about("").contains("expected a JSON object"));
     assert!(complaint_about(b"{\"a\": \"\xff\"}").contains("expected a JSON object"));
@@ -218,8 +216,8 @@ fn ask_everything(model: &Model) {
 /// As many and as wide as the bounds allow.
 fn largest_experts() -> Experts {
     Experts {
-        count: 1 << 14,
-        per_token: 1 << 14,
+        count: 1 << 13,
+        per_token: 1 << 13,
         width: 1 << 10,
         shared_width: 1 << 22,
         shared_gate: true,
@@ -240,6 +238,7 @@ fn the_largest_model_that_passes_still_fits_64_bits() {
     (model.heads, model.kv_heads, model.head_dim) = (1 << 16, 1 << 16, 16);
     model.biases = Biases { qkv: true, output: true, ffn: true, head: true };
     (model.qk_norm, model.placement) = (QkNorm::Whole, Placement::Around);
+    model.rope = Some(Rope::plain(1e4, 16));
     model.kinds[0].experts = true;
     model.experts = Some(largest_experts());
     model.input = Input::Tokens { vocabulary: 1 << 24, width: (1 << 20) - 1 };
