@@ -42,6 +42,7 @@ mod layerskip;
 mod load;
 mod measured;
 mod meter;
+mod model_counts;
 mod model_files;
 mod models;
 mod operators;
@@ -100,6 +101,7 @@ mod validated;
 mod weights;
 #[cfg(feature = "gpu")]
 mod weights_bad;
+mod windows;
 mod work;
 
 /// Where the real data lies, or `None` (said on standard error) where it is absent.
