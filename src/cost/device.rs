@@ -44,7 +44,10 @@ pub struct Device {
     /// Picoseconds and picojoules that the sampler takes for a logit.
     pub(super) sampler: (f64, f64),
     pub(super) sampler_source: SourceKind,
-    capacity_bytes: u64,
+    /// What the driver reports, the share that a server fills where it says nothing else, and what its process holds beside tensors.
+    memory_bytes: f64,
+    usable_fraction: f64,
+    runtime_bytes: u64,
     launch: LaunchTimes,
     host_bytes_per_s: f64,
     host_latency: SimTime,
@@ -181,7 +184,9 @@ impl Device {
                 .as_ref()
                 .map_or(SourceKind::Measured, |sampler| kind(&sampler.ps_per_logit)),
             metered_error: hw.power.metered.as_ref().map(|metered| metered.watts_error),
-            capacity_bytes: (hw.memory.capacity_gb.value * hw.memory.usable_fraction.value * 1e9) as u64,
+            memory_bytes: hw.memory.capacity_gb.value * 1e9,
+            usable_fraction: hw.memory.usable_fraction.value,
+            runtime_bytes: hw.memory.runtime_gb.as_ref().map_or(0, |gb| (gb.value * 1e9) as u64),
             launch: LaunchTimes {
                 kernel: us(&hw.launch.kernel_us),
                 graph: us(&hw.launch.graph_us),
@@ -203,9 +208,19 @@ impl Device {
         })
     }
 
-    /// Memory that a serving process can use.
-    pub fn capacity_bytes(&self) -> u64 {
-        self.capacity_bytes
+    /// Memory that a serving process can use: this share of what the driver reports, or the profile's.
+    pub fn capacity_bytes(&self, utilization: Option<f64>) -> u64 {
+        (self.memory_bytes * utilization.unwrap_or(self.usable_fraction)) as u64
+    }
+
+    /// Of it, what the process holds beside weights, activations and KV entries.
+    pub fn runtime_bytes(&self) -> u64 {
+        self.runtime_bytes
+    }
+
+    /// What a tile of a kernel occupies: streaming multiprocessors, compute units, cores.
+    pub fn units(&self) -> u64 {
+        self.units
     }
 
     /// What it costs to start things.

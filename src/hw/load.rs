@@ -162,7 +162,7 @@ impl Hardware {
             optional [top_clock_mhz multicast matrix_fp8_tflops matrix_int8_tops matrix_fp4_tflops]
             skip [tiles tiles_source]);
         walk!(out, "memory", memory, Memory
-            [capacity_gb usable_fraction dram_gb_per_s l2_mb l2_gb_per_s] optional [l2_peak_gb_per_s l2_parts] skip []);
+            [capacity_gb usable_fraction dram_gb_per_s l2_mb l2_gb_per_s] optional [runtime_gb l2_peak_gb_per_s l2_parts] skip []);
         walk!(out, "launch", launch, Launch
             [kernel_us graph_us graph_gap_us readback_us host_decision_us step_us] optional [] skip [submit]);
         walk!(out, "power", power, Power
@@ -298,8 +298,8 @@ impl Range {
             "usable_fraction" => range(0.0, false, 1.0, "a number above 0, at most 1"),
             "two_four_speedup" => range(1.0, true, 4.0, "a number from 1 to 4"),
             "multicast" | "l2_parts" => range(1.0, true, 16.0, "a number from 1 to 16"),
-            "l2_mb" | "idle_w" | "static_w" | "pj_per_byte" | "pj_per_flop" | "ps_per_logit"
-            | "pj_per_logit" => range(0.0, true, LARGEST, "a number from 0 to 1e12"),
+            "l2_mb" | "runtime_gb" | "idle_w" | "static_w" | "pj_per_byte" | "pj_per_flop"
+            | "ps_per_logit" | "pj_per_logit" => range(0.0, true, LARGEST, "a number from 0 to 1e12"),
             _ if last.ends_with("_us") => range(0.0, true, 1e9, "a number from 0 to 1e9"),
             _ => range(0.0, false, LARGEST, "a number above 0, at most 1e12"),
         }

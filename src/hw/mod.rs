@@ -129,8 +129,12 @@ pub struct Compute {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Memory {
-    /// Capacity, decimal gigabytes.
+    /// Capacity that the driver reports to a process, decimal gigabytes: a little less than the chips hold.
     pub capacity_gb: Sourced,
+    /// What a serving engine's process holds of it beside weights, activations and KV entries, decimal gigabytes: loaded kernels,
+    /// workspaces of libraries, what captured graphs leave. Absent where nothing does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub runtime_gb: Option<Sourced>,
     /// Share of the capacity that a serving process can really use (as vLLM's `gpu_memory_utilization`).
     pub usable_fraction: Sourced,
     /// Peak bandwidth of device memory.

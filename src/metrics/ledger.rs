@@ -135,6 +135,8 @@ pub struct Memory {
     pub total_peak: u64,
     /// What there is.
     pub capacity: u64,
+    /// What of it is neither for weights nor for KV entries: the largest pass, and what the process holds beside tensors.
+    pub set_aside: u64,
 }
 
 /// Everything a run adds up.

@@ -189,6 +189,7 @@ pub struct MemoryBytes {
     pub activations_peak: u64,
     pub total_peak: u64,
     pub capacity: u64,
+    pub set_aside: u64,
 }
 
 impl Summary {
@@ -239,6 +240,7 @@ impl Summary {
                 activations_peak: ledger.memory.activations_peak,
                 total_peak: ledger.memory.total_peak,
                 capacity: ledger.memory.capacity,
+                set_aside: ledger.memory.set_aside,
             },
             work: WorkSummary {
                 flops: ledger.done.flops as f64,

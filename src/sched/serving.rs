@@ -20,6 +20,10 @@ pub struct Serving {
     /// device's memory.
     #[serde(default)]
     pub kv_blocks: Option<u32>,
+    /// Share of the memory that the driver reports which the server may fill, as engines take it (vLLM's and TensorRT-LLM's flags of this
+    /// name). Absent: the profile's `memory.usable_fraction`.
+    #[serde(default)]
+    pub gpu_memory_utilization: Option<f64>,
     /// Share of the KV blocks that must stay free when a sequence is admitted, so that those that run can grow.
     /// 0.01 as in vLLM's block manager.
     #[serde(default = "watermark")]
@@ -144,6 +148,7 @@ impl Serving {
             chunked_prefill,
             kv_block_tokens: block_tokens(),
             kv_blocks: None,
+            gpu_memory_utilization: None,
             watermark: watermark(),
             max_model_len: None,
             beyond_context: BeyondContext::default(),
@@ -180,6 +185,11 @@ impl Serving {
         }
         if self.kv_blocks == Some(0) {
             return bad("kv_blocks", "0".into(), "at least one block");
+        }
+        if let Some(share) = self.gpu_memory_utilization
+            && !(share > 0.0 && share <= 1.0)
+        {
+            return bad("gpu_memory_utilization", share.to_string(), "a number above 0, at most 1");
         }
         if let Preemption::Swap { host_gb } = self.preemption
             && !(0.0..=1e6).contains(&host_gb)

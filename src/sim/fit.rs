@@ -2,10 +2,11 @@
 
 use super::Setup;
 use crate::batch::Paths;
+use crate::cost::Device;
 use crate::error::{InputError, Result};
-use crate::model::{Kind, Model};
-use crate::sched::{Admission, Paging, Serving, longest_unit, most_blocks, prompt_blocks};
-use crate::trace::{Request, RouterKind, Trace};
+use crate::model::{Input, Kind};
+use crate::sched::{Admission, Paging, longest_unit, most_blocks, prompt_blocks};
+use crate::trace::{Request, Role, RouterKind, Trace};
 
 /// Bytes of the weights that must be kept: of all layers, unless the choice was made once and for all; then of the branches
 /// and widths that some route takes. Sparse matrices take what their density leaves.
@@ -76,18 +77,60 @@ pub(super) fn kv_blocks(setup: &Setup, left: u64, block_bytes: u64, unified: boo
     Ok(blocks)
 }
 
-/// What is left for KV entries once weights and the activations of the largest pass are set aside.
-pub(super) fn kv_capacity(model: &Model, serving: Serving, weights: u64, capacity: u64) -> Result<u64> {
-    let rows = u64::from(serving.max_batched_tokens.max(serving.max_sequences));
-    let activations = crate::lower::activation_bytes(model, rows, rows);
-    let needed = weights + activations;
-    capacity.checked_sub(needed).filter(|&left| left > 0).ok_or_else(|| {
-        let what = format!(
-            "at most {capacity} bytes of usable memory for weights ({weights}) and activations ({activations}); {} are short",
-            needed.saturating_sub(capacity)
-        );
-        InputError::expected(what).key("memory").found(needed).into()
-    })
+/// What a server sets aside of the device's memory, beside weights, before it counts its KV blocks.
+pub(super) struct SetAside {
+    /// The largest pass.
+    activations: u64,
+    /// What the process holds beside tensors.
+    runtime: u64,
+}
+
+/// Bytes that a sampler takes for a logit beside the logit itself: vLLM 0.19 widens it to 32 bits, takes the softmax of that, and draws an
+/// exponential number for each probability (`sampler.py`, `topk_topp_sampler.py`: `forward_native`, `random_sample`).
+const SAMPLER_BYTES_PER_LOGIT: u64 = 3 * 4;
+
+/// Bytes of a logit in the rows that its top-k and top-p kernel works in, one for each unit that is busy (`topk_topp_triton.py`).
+const FILTER_BYTES_PER_LOGIT: u64 = 4;
+
+impl SetAside {
+    /// What an engine finds by a run of the largest pass: as many tokens as the budget takes through the layers, then the sampler on one
+    /// row for each sequence (vLLM's `profile_run` and `_dummy_sampler_run`). At least what the passes of this run need.
+    pub(super) fn new(setup: &Setup, trace: &Trace, device: &Device) -> Self {
+        let (model, serving) = (&setup.model, setup.serving);
+        let sequences = u64::from(serving.max_sequences);
+        let tokens = u64::from(serving.max_batched_tokens).max(sequences);
+        // Drafts, and those who check them, bring all their rows to the head.
+        let mut runs = trace.requests.iter().flat_map(|request| &request.runs);
+        let drafts = runs.any(|run| matches!(run.role, Role::Draft | Role::Verify));
+        let outputs = if drafts { tokens } else { sequences };
+        let pass = crate::lower::activation_bytes(model, tokens, outputs);
+        let busy = sequences.min(device.units());
+        let sampler = model.activations.bytes(sequences * model.outputs)
+            + model.outputs * (sequences * SAMPLER_BYTES_PER_LOGIT + busy * FILTER_BYTES_PER_LOGIT)
+            // The last layer's output, and two copies of its rows that reach the head.
+            + model.activations.bytes((tokens + 2 * sequences) * model.hidden);
+        let samples = matches!(model.input, Input::Tokens { .. });
+        SetAside { activations: pass.max(if samples { sampler } else { 0 }), runtime: device.runtime_bytes() }
+    }
+
+    /// All of it.
+    pub(super) fn bytes(&self) -> u64 {
+        self.activations + self.runtime
+    }
+
+    /// What is left for KV entries.
+    pub(super) fn kv_capacity(&self, weights: u64, capacity: u64) -> Result<u64> {
+        let needed = weights + self.bytes();
+        capacity.checked_sub(needed).filter(|&left| left > 0).ok_or_else(|| {
+            let what = format!(
+                "at most {capacity} bytes of usable memory for weights ({weights}), activations ({}) and the process ({}); {} are short",
+                self.activations,
+                self.runtime,
+                needed.saturating_sub(capacity)
+            );
+            InputError::expected(what).key("memory").found(needed).into()
+        })
+    }
 }
 
 /// The KV blocks of each request's whole life or prompt, where admission asks for them; an error where a request can never run.

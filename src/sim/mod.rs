@@ -127,8 +127,9 @@ impl<'a> Simulation<'a> {
             residency = Some(Residency::new(tiers, model.layers, bytes, &trace.routes, stats.uses()));
         }
         let weights = fit::resident_weights(setup, trace);
-        let capacity = device.capacity_bytes();
-        let kv_capacity = fit::kv_capacity(model, setup.serving, weights, capacity)?;
+        let capacity = device.capacity_bytes(setup.serving.gpu_memory_utilization);
+        let aside = fit::SetAside::new(setup, trace, &device);
+        let kv_capacity = aside.kv_capacity(weights, capacity)?;
         let serving = setup.serving;
         let unified = trace.header.kv == KvAction::Unified;
         let paging = fit::paging(setup, unified)?;
@@ -139,7 +140,7 @@ impl<'a> Simulation<'a> {
         let mut memory = Pool::new(capacity);
         memory.take(weights).expect("weights were checked against the capacity");
         let ledger = Ledger {
-            memory: Memory { weights, capacity, ..Memory::default() },
+            memory: Memory { weights, capacity, set_aside: aside.bytes(), ..Memory::default() },
             kv: KvUse { block_tokens: serving.kv_block_tokens, block_bytes, blocks, ..KvUse::default() },
             ..Ledger::default()
         };

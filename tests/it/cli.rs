@@ -90,11 +90,11 @@ fn what_is_not_there_is_named() {
     refuses(
         &["simulate", EXAMPLE, "--set", "serving.nothing=3"],
         "--set serving.nothing: found nothing, expected max_batched_tokens, max_sequences, chunked_prefill, \
-         kv_block_tokens, kv_blocks, watermark, first, queue, admission, preemption, async_scheduling, prefix_caching",
+         kv_block_tokens, kv_blocks, gpu_memory_utilization, watermark, first, queue, admission, preemption, async_scheduling, prefix_caching",
     );
     refuses(
         &["simulate", EXAMPLE, "--set", "hardware.memory.nope=1"],
-        "--set hardware.memory.nope: found nope, expected capacity_gb, usable_fraction, dram_gb_per_s, l2_mb, l2_gb_per_s, l2_peak_gb_per_s, l2_parts",
+        "--set hardware.memory.nope: found nope, expected capacity_gb, runtime_gb, usable_fraction, dram_gb_per_s, l2_mb, l2_gb_per_s, l2_peak_gb_per_s, l2_parts",
     );
     refuses(
         &["simulate", EXAMPLE, "--set", "variants.9.name=x"],

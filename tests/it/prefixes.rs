@@ -1,7 +1,7 @@
 //! Shared prefixes: what is found, what it saves, and that nothing is lost when memory is short.
 
 use crate::lab::method;
-use crate::serving::{METHODS, spaced, tight};
+use crate::serving::{METHODS, spaced, tight, tight_for};
 use proptest::prelude::*;
 use radialsim::metrics::Ledger;
 use radialsim::sched::{Preemption, PrefixCaching, Serving};
@@ -67,7 +67,7 @@ proptest! {
         count in 1..14_u32, prompt in 1..24_u32, output in 1..12_u32, budget in 8..40_u32, block in 0..3_u32, gap in 0..3_u32,
         swap in any::<bool>(),
     ) {
-        let mut lab = tight(caching(Serving::new(budget.max(batch), batch, true)), room * 32 * 2);
+        let mut lab = tight_for(METHODS[which], caching(Serving::new(budget.max(batch), batch, true)), room * 32 * 2);
         lab.setup.serving.kv_block_tokens = 1 << block;
         if swap {
             lab.setup.serving.preemption = Preemption::Swap { host_gb: 0.2 };

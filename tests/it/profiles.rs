@@ -232,7 +232,7 @@ fn impossible_numbers_are_refused_by_key_and_line() {
         ("1e300", "1000000000000"),
     ] {
         let said = spoilt(bandwidth, &format!("dram_gb_per_s: (value: {bad},"));
-        assert!(said.starts_with("x.ron:22: memory.dram_gb_per_s: found "), "{said}");
+        assert!(said.starts_with("x.ron:23: memory.dram_gb_per_s: found "), "{said}");
         assert!(said.contains(found) && said.ends_with("expected a number above 0, at most 1e12"), "{said}");
     }
     for (from, to, want) in [
@@ -244,27 +244,32 @@ fn impossible_numbers_are_refused_by_key_and_line() {
         (
             "usable_fraction: (value: 0.9,",
             "usable_fraction: (value: 1.1,",
-            "x.ron:21: memory.usable_fraction: found 1.1, expected a number above 0, at most 1",
+            "x.ron:22: memory.usable_fraction: found 1.1, expected a number above 0, at most 1",
+        ),
+        (
+            "runtime_gb: (value: 0.65,",
+            "runtime_gb: (value: -0.65,",
+            "x.ron:21: memory.runtime_gb: found -0.65, expected a number from 0 to 1e12",
         ),
         (
             "overlap: (value: 0.706,",
             "overlap: (value: -0.1,",
-            "x.ron:48: kernels.matmul.overlap: found -0.1, expected a number from 0 to 1",
+            "x.ron:49: kernels.matmul.overlap: found -0.1, expected a number from 0 to 1",
         ),
         (
             "flops: (value: 0.866,",
             "flops: (value: 1.6,",
-            "x.ron:45: kernels.matmul.flops: found 1.6, expected a number above 0, at most 1.5",
+            "x.ron:46: kernels.matmul.flops: found 1.6, expected a number above 0, at most 1.5",
         ),
         (
             "static_w: (value: 215,",
             "static_w: (value: 60,",
-            "x.ron:39: power.static_w: found 60, expected at least 70, which is power.idle_w",
+            "x.ron:40: power.static_w: found 60, expected at least 70, which is power.idle_w",
         ),
         (
             "limit_w: (value: 700,",
             "limit_w: (value: 215,",
-            "x.ron:37: power.limit_w: found 215, expected more than 215, which is power.static_w",
+            "x.ron:38: power.limit_w: found 215, expected more than 215, which is power.static_w",
         ),
         (
             "matrix_fp8_tflops: (value: 1978.9,",
@@ -274,7 +279,7 @@ fn impossible_numbers_are_refused_by_key_and_line() {
         (
             "l2_gb_per_s: (value: 5500,",
             "l2_gb_per_s: (value: 500,",
-            "x.ron:24: memory.l2_gb_per_s: found 500, expected at least 3350, which is memory.dram_gb_per_s",
+            "x.ron:25: memory.l2_gb_per_s: found 500, expected at least 3350, which is memory.dram_gb_per_s",
         ),
         (
             "tiles: [(64, 64), (64, 128), (128, 64), (128, 128), (128, 256), (256, 128)]",
@@ -294,7 +299,7 @@ fn impossible_numbers_are_refused_by_key_and_line() {
         (
             "\"default gpu_memory_utilization of vLLM\"",
             "\" \"",
-            "x.ron:21: memory.usable_fraction: found \" \", expected a source that says who says so: a document, a table, or the reasoning",
+            "x.ron:22: memory.usable_fraction: found \" \", expected a source that says who says so: a document, a table, or the reasoning",
         ),
         ("name: \"nvidia-h100-sxm\"", "name: \"\"", "x.ron:3: name: found \"\", expected some words"),
     ] {
@@ -308,29 +313,29 @@ fn malformed_profiles_are_refused_by_line() {
         (
             ", source: Assumed(\"default gpu_memory_utilization of vLLM\")",
             "",
-            "x.ron:21: memory.usable_fraction: expected the key `source`, which is missing",
+            "x.ron:22: memory.usable_fraction: expected the key `source`, which is missing",
         ),
         (
             "l2_mb:",
             "l3_mb:",
-            "x.ron:23: memory.l3_mb: found an unknown key, expected one of capacity_gb, usable_fraction, dram_gb_per_s, l2_mb, l2_gb_per_s, l2_peak_gb_per_s, l2_parts",
+            "x.ron:24: memory.l3_mb: found an unknown key, expected one of capacity_gb, runtime_gb, usable_fraction, dram_gb_per_s, l2_mb, l2_gb_per_s, l2_peak_gb_per_s, l2_parts",
         ),
         (
             "source: Assumed(\"default",
             "source: Guessed(\"default",
-            "x.ron:21: memory.usable_fraction: found Guessed, expected one of Measured, Fitted, Datasheet, Assumed",
+            "x.ron:22: memory.usable_fraction: found Guessed, expected one of Measured, Fitted, Datasheet, Assumed",
         ),
         (
             "dram_gb_per_s: (value: 3350,",
             "dram_gb_per_s: (value: \"3350\",",
-            "x.ron:22: memory.dram_gb_per_s: expected float",
+            "x.ron:23: memory.dram_gb_per_s: expected float",
         ),
     ] {
         assert_eq!(spoilt(from, to), want);
     }
     let text = h100();
     let kernels = text.find("    kernels").expect("kernels");
-    assert_eq!(said(&text[..kernels]), "x.ron:42: found Unexpected end of RON, expected a profile in RON");
+    assert_eq!(said(&text[..kernels]), "x.ron:43: found Unexpected end of RON, expected a profile in RON");
     assert_eq!(said(""), "x.ron:1: expected opening `(` for struct `Hardware`");
     assert_eq!(
         said(&format!("{text}1")),

@@ -2,7 +2,7 @@
 
 use crate::cli::{folder, radialsim, small, text};
 use crate::lab::method;
-use crate::serving::{METHODS, spaced, tight};
+use crate::serving::{METHODS, spaced, tight, tight_for};
 use proptest::prelude::*;
 use radialsim::hw::Hardware;
 use radialsim::metrics::Ledger;
@@ -31,7 +31,7 @@ proptest! {
         let serving = Serving { kv_block_tokens: 1 << block, watermark: 0.0, admission, ..Serving::new(64, batch, true) };
         let room = u64::from((prompt + output + 4).next_multiple_of(1 << block)).max(room);
         let run = |prefix_caching| {
-            let mut lab = tight(Serving { prefix_caching, ..serving }, room * 32);
+            let mut lab = tight_for(METHODS[which], Serving { prefix_caching, ..serving }, room * 32);
             lab.setup.dispatch.policy = radialsim::batch::Policy::Hop;
             lab.run(&spaced(lab.trace(&method(METHODS[which]), count, prompt, output, seed), gap_us))
         };

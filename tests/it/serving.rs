@@ -5,6 +5,7 @@ use crate::lab::{Lab, method};
 use proptest::prelude::*;
 use radialsim::batch::{Hold, Policy};
 use radialsim::metrics::Ledger;
+use radialsim::model::Model;
 use radialsim::sched::{Admission, First, Preemption, Queueing, Serving};
 use radialsim::sim::{Silent, run};
 use radialsim::trace::Trace;
@@ -12,16 +13,108 @@ use radialsim::units::SimTime;
 
 /// Llama-2-7B on a device whose memory leaves room for about `entries` KV entries (tokens x layers).
 pub fn tight(serving: Serving, entries: u64) -> Lab {
+    let rows = u64::from(serving.max_batched_tokens.max(serving.max_sequences));
+    tight_beside(serving, entries, aside(serving, rows, serving.max_sequences.into()))
+}
+
+/// The same for routes of this method: where drafts are checked, each row of a pass may reach the head.
+pub fn tight_for(method: &str, serving: Serving, entries: u64) -> Lab {
+    let rows = u64::from(serving.max_batched_tokens.max(serving.max_sequences));
+    match method.starts_with("DraftVerify") {
+        true => tight_beside(serving, entries, aside(serving, rows, rows)),
+        false => tight(serving, entries),
+    }
+}
+
+fn tight_beside(serving: Serving, entries: u64, aside: u64) -> Lab {
     let mut lab = Lab::new("llama-2-7b", "nvidia-h100-sxm", serving.max_sequences);
     lab.setup.serving = serving;
     let model = &lab.setup.model;
-    let rows = u64::from(serving.max_batched_tokens.max(serving.max_sequences));
-    let activations = radialsim::lower::activation_bytes(model, rows, rows);
-    let weights = model.weight_bytes(model.layers);
-    let bytes = weights + activations + entries * model.kv_entry_bytes();
-    lab.setup.hardware.memory.usable_fraction.value = 1.0;
-    lab.setup.hardware.memory.capacity_gb.value = (bytes + 4096) as f64 / 1e9;
+    let bytes = model.weight_bytes(model.layers) + aside + entries * model.kv_entry_bytes();
+    let memory = &mut lab.setup.hardware.memory;
+    memory.usable_fraction.value = 1.0;
+    memory.runtime_gb = None;
+    memory.capacity_gb.value = (bytes + 4096) as f64 / 1e9;
     lab
+}
+
+/// What Llama-2-7B sets aside on an H100 for a pass of so many rows and outputs: the layers' peak, or that of the sampler, whose logits
+/// are 16 bits, and three times 32, and 32 for each of the 132 units that is busy.
+fn aside(serving: Serving, rows: u64, outputs: u64) -> u64 {
+    let model = Model::builtin("llama-2-7b").expect("built in");
+    let sequences = u64::from(serving.max_sequences);
+    let logits = sequences * (2 + 3 * 4) + sequences.min(132) * 4;
+    let sampler = 32_000 * logits + 4096 * 2 * (rows + 2 * sequences);
+    sampler.max(radialsim::lower::activation_bytes(&model, rows, outputs))
+}
+
+/// Blocks of 16 tokens that vLLM printed, and what is said of the same model, device and settings.
+#[test]
+fn blocks_are_as_many_as_engines_print() {
+    // Device, model, tokens a pass, sequences, memory utilization, blocks, error allowed in percent.
+    for (hardware, model, tokens, sequences, share, printed, percent) in [
+        // vLLM 0.19: LLMServingSim 2.0, bench/examples/RTX4090/Llama-3.1-8B/vllm/meta.json.
+        ("nvidia-rtx-4090", "llama-3.1-8b", 2048, 256, 0.9, 2588.0, 2.0),
+        // vLLM 0.15: BLIS, testdata/trained_physics_iter29.json and its successors.
+        ("nvidia-h100-sxm", "llama-2-7b", 2048, 128, 0.9, 7463.0, 1.5),
+        ("nvidia-h100-sxm", "mistral-nemo-12b", 2048, 128, 0.9, 19_251.0, 1.5),
+        ("nvidia-h100-sxm", "qwen2.5-7b", 2048, 128, 0.9, 65_368.0, 1.5),
+        // vLLM 0.19: llm-d planner, accuracy report: 476,016 and 1,096,000 tokens.
+        ("nvidia-h100-sxm", "llama-3.1-8b", 8192, 1024, 0.95, 29_751.0, 1.5),
+        ("nvidia-h100-sxm", "qwen2.5-7b", 8192, 1024, 0.95, 68_500.0, 1.5),
+    ] {
+        let mut lab = Lab::new(model, hardware, sequences);
+        lab.setup.serving = Serving {
+            kv_block_tokens: 16,
+            gpu_memory_utilization: Some(share),
+            ..Serving::new(tokens, sequences, true)
+        };
+        let ledger = lab.run(&lab.trace(&method("Dense"), 1, 8, 2, 1));
+        let blocks = (ledger.kv.blocks / u64::from(lab.setup.model.layers)) as f64;
+        let error = 100.0 * (blocks / printed - 1.0);
+        assert!(error.abs() <= percent, "{hardware}, {model}: {blocks} blocks, {error:+.2} %");
+    }
+}
+
+/// What vLLM 0.19 measures as its peak above the weights on an H100 with 8,192 tokens a pass and 1,024 sequences (llm-d planner, accuracy
+/// report; GiB).
+#[test]
+fn the_largest_pass_takes_what_engines_measure() {
+    for (model, measured) in [
+        ("qwen2.5-7b", 2.21),
+        ("qwen3-8b", 2.21),
+        ("llama-3.1-8b", 1.89),
+        ("llama-3.1-70b", 1.97),
+        ("phi-4", 1.52),
+    ] {
+        let mut lab = Lab::new(model, "nvidia-h100-sxm", 1024);
+        lab.setup.serving = Serving::new(8192, 1024, true);
+        let memory = &mut lab.setup.hardware.memory;
+        memory.runtime_gb = None;
+        memory.capacity_gb.value = 1000.0;
+        let ledger = lab.run(&lab.trace(&method("Dense"), 1, 8, 2, 1));
+        let said = ledger.memory.set_aside as f64 / (1u64 << 30) as f64;
+        assert!((said / measured - 1.0).abs() < 0.03, "{model}: {said:.3} of {measured} GiB");
+    }
+}
+
+/// More memory to fill, more blocks; a share that no server has is refused.
+#[test]
+fn a_larger_share_of_the_memory_holds_more() {
+    let mut lab = Lab::new("llama-3.1-8b", "nvidia-rtx-4090", 8);
+    let trace = lab.trace(&method("Dense"), 1, 8, 2, 1);
+    let blocks = |lab: &mut Lab, share| {
+        lab.setup.serving.gpu_memory_utilization = share;
+        lab.run(&trace).kv.blocks
+    };
+    let usable = lab.setup.hardware.memory.usable_fraction.value;
+    assert_eq!(blocks(&mut lab, None), blocks(&mut lab, Some(usable)));
+    assert!(blocks(&mut lab, Some(0.85)) < blocks(&mut lab, Some(0.9)));
+    for share in [0.0, -0.5, 1.1, f64::NAN] {
+        let serving = Serving { gpu_memory_utilization: Some(share), ..lab.setup.serving };
+        let error = serving.check().expect_err("no share").to_string();
+        assert!(error.contains("serving.gpu_memory_utilization: found"), "{error}");
+    }
 }
 
 /// The requests come one a millisecond.
@@ -70,7 +163,7 @@ proptest! {
         };
         // Room for the longest request, rounded up to blocks, and a little more.
         let longest = u64::from((prompt + output + 4).next_multiple_of(kv_block_tokens)).max(room);
-        let mut lab = tight(serving, longest * 32);
+        let mut lab = tight_for(text, serving, longest * 32);
         lab.setup.dispatch.policy = match queued {
             true => Policy::Queued { full: 3, wait_us: 500.0, hold: Hold::Always },
             false => Policy::Hop,
