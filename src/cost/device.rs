@@ -1,5 +1,6 @@
 //! A hardware profile turned into the plain numbers that prices are made of, under the clock and power caps of a run.
 
+use super::clock::ClockRange;
 use super::corrected::Corrected;
 use super::measured::Measured;
 use crate::error::{InputError, Result};
@@ -10,9 +11,9 @@ use crate::units::{Dtype, PS_PER_S, SimTime, SourceKind};
 /// Limits that an operator sets on a device.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Limits {
-    /// Power cap in watts; absent: the board's own limit does not slow kernels down.
+    /// Power cap in watts, held by lower clocks; absent: the board's own limit does not slow kernels down.
     pub power_w: Option<f64>,
-    /// Clock cap in MHz; scales arithmetic and cache bandwidth, not device memory.
+    /// The highest clock in MHz; absent: the boost clock.
     pub clock_mhz: Option<f64>,
 }
 
@@ -37,7 +38,8 @@ pub struct Device {
     static_w: f64,
     idle_w: f64,
     limit_w: f64,
-    cap_w: Option<f64>,
+    /// The clocks to choose among, under limits.
+    pub(super) clocks: Option<ClockRange>,
     pj_per_byte: f64,
     pj_per_flop: f64,
     metered_error: Option<f64>,
@@ -120,18 +122,21 @@ impl Device {
     /// The device of a checked profile, under these limits.
     ///
     /// # Errors
-    /// A power cap that is not above the static power (no kernel could run), a clock cap outside (0, boost].
+    /// A power cap below what the device draws at its lowest clock, a clock outside its clocks.
     pub fn new(hw: &Hardware, limits: Limits) -> Result<Self> {
         let (boost, static_w) = (hw.compute.boost_clock_mhz.value, hw.power.static_w.value);
-        if let Some(cap) = limits.power_w.filter(|&cap| !(cap.is_finite() && cap > static_w)) {
-            let what = format!("a finite cap above the static power of {static_w} W");
+        let clocks = ClockRange::new(hw, limits.clock_mhz.map(|clock| clock / boost), limits.power_w);
+        let (lowest, lowest_w) = clocks.lowest();
+        if let Some(cap) = limits.power_w.filter(|&cap| !(cap.is_finite() && cap > lowest_w)) {
+            let what =
+                format!("a finite cap above {lowest_w:.1} W, which the device draws at its lowest clock");
             return Err(InputError::expected(what).key("limits.power_w").found(cap).into());
         }
-        if let Some(clock) = limits.clock_mhz.filter(|&clock| !(clock > 0.0 && clock <= boost)) {
-            let what = format!("a clock above 0 and at most the boost clock of {boost} MHz");
+        if let Some(clock) = limits.clock_mhz.filter(|&clock| !(clock >= lowest * boost && clock <= boost)) {
+            let what = format!("a clock from {} MHz to the boost clock of {boost} MHz", lowest * boost);
             return Err(InputError::expected(what).key("limits.clock_mhz").found(clock).into());
         }
-        let clock = limits.clock_mhz.map_or(1.0, |clock| clock / boost);
+        let limited = limits.power_w.is_some() || limits.clock_mhz.is_some();
         let top_clock = hw.compute.top_clock_mhz.as_ref().map_or(1.0, |top| top.value / boost);
         let or_one = |number: &Option<Sourced>| number.as_ref().map_or(1.0, |number| number.value);
         let f16 = hw.compute.matrix_f16_tflops.value;
@@ -154,25 +159,23 @@ impl Device {
         ];
         Ok(Device {
             units: hw.compute.units.value as u64,
-            cycle_hz: boost * top_clock * 1e6 * clock,
+            cycle_hz: boost * top_clock * 1e6,
             top_clock,
             multicast: or_one(&hw.compute.multicast),
             tiles: hw.compute.tiles.iter().map(|&(rows, columns)| (rows.into(), columns.into())).collect(),
-            vector_flops_per_s: hw.compute.vector_f32_tflops.value * 1e12 * clock,
-            matrix: matrix.map(|tflops| tflops * 1e12 * clock),
+            vector_flops_per_s: hw.compute.vector_f32_tflops.value * 1e12,
+            matrix: matrix.map(|tflops| tflops * 1e12),
             two_four_speedup: hw.compute.two_four_speedup.value,
             dram_bytes_per_s: hw.memory.dram_gb_per_s.value * 1e9,
             l2_bytes: (hw.memory.l2_mb.value * 1e6) as u64,
-            l2_bytes_per_s: hw.memory.l2_gb_per_s.value * 1e9 * clock,
-            l2_peak: hw.memory.l2_peak_gb_per_s.as_ref().unwrap_or(&hw.memory.l2_gb_per_s).value
-                * 1e9
-                * clock,
+            l2_bytes_per_s: hw.memory.l2_gb_per_s.value * 1e9,
+            l2_peak: hw.memory.l2_peak_gb_per_s.as_ref().unwrap_or(&hw.memory.l2_gb_per_s).value * 1e9,
             l2_parts: or_one(&hw.memory.l2_parts),
             classes: classes.map(ClassConstants::new),
             static_w,
             idle_w: hw.power.idle_w.value,
             limit_w: hw.power.limit_w.value,
-            cap_w: limits.power_w,
+            clocks: limited.then_some(clocks),
             pj_per_byte: hw.power.pj_per_byte.value,
             pj_per_flop: hw.power.pj_per_flop.value,
             sampler: hw
@@ -241,7 +244,7 @@ impl Device {
 
     /// Energy in picojoules (W x ps = pJ): static power while a kernel runs, idle power otherwise, and `dynamic_pj` that the
     /// kernels add.
-    pub fn energy_pj(&self, busy_ps: u128, idle_ps: u128, dynamic_pj: u128) -> f64 {
+    pub fn energy_pj(&self, busy_ps: u128, idle_ps: u128, dynamic_pj: i128) -> f64 {
         self.static_w * busy_ps as f64 + self.idle_w * idle_ps as f64 + dynamic_pj as f64
     }
 
@@ -266,10 +269,10 @@ impl Device {
         (latency + SimTime::at_rate(bytes, bytes_per_s), (bytes as f64 * self.pj_per_byte) as u64)
     }
 
-    /// Lower bound on the time of this much work: datasheet peaks, no overheads.
+    /// Lower bound on the time of this much work: datasheet peaks at the highest clock allowed, no overheads.
     pub fn roofline(&self, flops: u128, bytes: u128, activations: Dtype) -> SimTime {
-        let seconds =
-            (flops as f64 / self.matrix[peak(activations)]).max(bytes as f64 / self.dram_bytes_per_s);
+        let flops_per_s = self.matrix[peak(activations)] * self.clocks.map_or(1.0, |clocks| clocks.highest());
+        let seconds = (flops as f64 / flops_per_s).max(bytes as f64 / self.dram_bytes_per_s);
         SimTime::from_ps((seconds * PS_PER_S as f64) as u64)
     }
 
@@ -286,9 +289,9 @@ impl Device {
         }
     }
 
-    /// Energy beyond the static power. A flop costs in proportion to the width of what is multiplied, 16 bits being the
+    /// Energy beyond the static power, of bytes and of flops. A flop costs in proportion to the width of what is multiplied, 16 bits being the
     /// profile's constant: a modelling assumption, as is one constant for matrix and vector units.
-    pub(super) fn dynamic_pj(&self, kernel: &Kernel, flops: u64, bytes: u64) -> u64 {
+    pub(super) fn dynamic_pj(&self, kernel: &Kernel, flops: u64, bytes: u64) -> (f64, f64) {
         let width = match *kernel {
             Kernel::MatMul { activations, weights, .. }
             | Kernel::GroupedMatMul { activations, weights, .. } => {
@@ -301,21 +304,13 @@ impl Device {
             }
             _ => 1.0,
         };
-        (bytes as f64 * self.pj_per_byte + flops as f64 * self.pj_per_flop * width + 0.5) as u64
+        (bytes as f64 * self.pj_per_byte, flops as f64 * self.pj_per_flop * width)
     }
 
     /// Most dynamic energy that a kernel of this time can take: the board holds its limit by lowering its clocks, and times that were
     /// measured have that in them already. W x ps = pJ.
-    pub(super) fn most_pj(&self, time: SimTime) -> u64 {
-        ((self.limit_w - self.static_w) * time.ps() as f64) as u64
-    }
-
-    /// The least time in which this much dynamic energy stays under the power cap: pJ / W = ps.
-    pub(super) fn shortest_time(&self, dynamic_pj: u64) -> SimTime {
-        match self.cap_w {
-            Some(cap) => SimTime::from_ps((dynamic_pj as f64 / (cap - self.static_w)).ceil() as u64),
-            None => SimTime::ZERO,
-        }
+    pub(super) fn most_pj(&self, time: SimTime) -> i64 {
+        ((self.limit_w - self.static_w) * time.ps() as f64) as i64
     }
 }
 

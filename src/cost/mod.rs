@@ -1,13 +1,15 @@
 //! Price of one kernel call on one device, with its source. Pure: reads no clock, file or random stream.
 //!
 //! The formulas stand in `docs/COST_MODEL.md` with their symbols and sources. In short, for a call with compute time
-//! `tc` and memory time `tm`, `t = fixed + max(tc, tm) + (1 - overlap) * min(tc, tm)`; a power cap may stretch it.
+//! `tc` and memory time `tm`, `t = fixed + max(tc, tm) + (1 - overlap) * min(tc, tm)`; a lower clock stretches it.
 
 mod cache;
+mod clock;
 mod corrected;
 mod device;
 mod features;
 mod measured;
+mod parts;
 mod tiles;
 mod waves;
 
@@ -15,6 +17,9 @@ pub(crate) use corrected::{by_rows_name, formats, length, numbers};
 
 pub use cache::{FoldHasher, PriceCache};
 pub use device::{Device, Limits};
+
+use clock::{ClockRange, Clocked, Unclocked};
+use parts::Parts;
 
 use crate::kernel::{Class, Kernel};
 use crate::units::{SimTime, SourceKind};
@@ -28,8 +33,8 @@ pub struct Price {
     pub flops: u64,
     /// Bytes to and from device memory.
     pub dram_bytes: u64,
-    /// Energy beyond the static power, picojoules.
-    pub dynamic_pj: u64,
+    /// Energy beyond the static power, picojoules; below zero where a lower clock saves more of that power than the call adds.
+    pub dynamic_pj: i64,
     /// What the time is made of, mostly.
     pub bound: Bound,
     /// The weakest source among the constants that set the time.
@@ -47,7 +52,7 @@ pub enum Bound {
     L2,
     /// The fixed time of starting and draining.
     Fixed,
-    /// The power cap.
+    /// A power cap, which set a lower clock.
     Power,
 }
 
@@ -66,7 +71,7 @@ impl Device {
     /// The price of `kernel`: monotone in its rows, widths and entries by the formulas; in its rows and context where
     /// measurements correct them.
     pub fn price(&self, kernel: &Kernel) -> Price {
-        let price = self.physical(kernel);
+        let (price, parts) = self.parts(kernel);
         // Constants of calls that were measured may promise more of others than the memory can do.
         let least = || SimTime::at_rate(price.dram_bytes, self.dram_bytes_per_s);
         let measured = || self.measured.time(self, kernel).map(|(time, source)| (time.max(least()), source));
@@ -75,16 +80,37 @@ impl Device {
             .time(self, kernel, price.time)
             .or_else(measured)
             .unwrap_or((price.time, price.source));
-        let bound = price.bound;
         let dynamic_pj = price.dynamic_pj.min(self.most_pj(unbound));
-        let time = unbound.max(self.shortest_time(dynamic_pj));
-        let (bound, source) =
-            if time > unbound { (Bound::Power, self.power_source) } else { (bound, source) };
-        Price { time, bound, source, dynamic_pj, ..price }
+        let price = Price { time: unbound, source, dynamic_pj, ..price };
+        self.clocks.map_or(price, |clocks| self.clocked(&clocks, price, &parts))
     }
 
-    /// The price by the formulas and the constants of the class alone, without a power cap.
+    /// The same call at the clock that the limits allow.
+    fn clocked(&self, clocks: &ClockRange, price: Price, parts: &Parts) -> Price {
+        let full = parts.time(1.0);
+        let stretch = |clock: f64| if full > 0.0 { parts.time(clock) / full } else { 1.0 / clock };
+        let unclocked = Unclocked {
+            time: price.time.ps() as f64,
+            dynamic_pj: price.dynamic_pj as f64,
+            byte_share: parts.byte_share,
+        };
+        let clocked = clocks.choose(unclocked, stretch);
+        let (bound, source) = match clocked.clock {
+            clock if clock < clocks.highest() => (Bound::Power, self.power_source.join(clocks.source)),
+            clock if clock < 1.0 => (parts.bound(clock), price.source.join(clocks.source)),
+            _ => (price.bound, price.source),
+        };
+        let Clocked { time, dynamic_pj, .. } = clocked;
+        Price { time: SimTime::from_ps(time), dynamic_pj, bound, source, ..price }
+    }
+
+    /// The price by the formulas and the constants of the class alone, at the boost clock.
     pub(crate) fn physical(&self, kernel: &Kernel) -> Price {
+        self.parts(kernel).0
+    }
+
+    /// The same, with what the time is made of.
+    fn parts(&self, kernel: &Kernel) -> (Price, Parts) {
         let work = kernel.work();
         let class = self.class(kernel.class());
         // Activations that fit the cache stay there between kernels; what exceeds it goes through device memory.
@@ -102,19 +128,26 @@ impl Device {
         let (sampling, sampling_pj) = self.sampling(kernel);
         let time = class.fixed + longer + exposed + sampling;
 
-        let dynamic_pj = self.dynamic_pj(kernel, work.flops, dram_bytes) + sampling_pj;
-        let (bound, source) = if sampling > class.fixed.max(longer) {
-            (Bound::Compute, self.sampler_source)
-        } else if class.fixed > longer {
-            (Bound::Fixed, class.fixed_source)
-        } else if compute >= memory {
-            (Bound::Compute, self.compute_source.join(class.flops_source))
-        } else if dram >= l2 {
-            (Bound::Dram, self.dram_source.join(class.bytes_source))
-        } else {
-            (Bound::L2, self.l2_source.join(class.bytes_source))
+        let (byte_pj, flop_pj) = self.dynamic_pj(kernel, work.flops, dram_bytes);
+        let dynamic_pj = (byte_pj + flop_pj + 0.5) as i64 + sampling_pj;
+        let parts = Parts {
+            fixed: class.fixed.ps() as f64,
+            compute: compute.ps() as f64,
+            dram: dram.ps() as f64,
+            l2: l2.ps() as f64,
+            sampling: sampling.ps() as f64,
+            overlap: class.overlap,
+            byte_share: if dynamic_pj > 0 { byte_pj / dynamic_pj as f64 } else { 0.0 },
         };
-        Price { time, flops: work.flops, dram_bytes, dynamic_pj, bound, source }
+        let bound = parts.bound(1.0);
+        let source = match bound {
+            Bound::Fixed => class.fixed_source,
+            Bound::Dram => self.dram_source.join(class.bytes_source),
+            Bound::L2 => self.l2_source.join(class.bytes_source),
+            _ if parts.samples(1.0) => self.sampler_source,
+            _ => self.compute_source.join(class.flops_source),
+        };
+        (Price { time, flops: work.flops, dram_bytes, dynamic_pj, bound, source }, parts)
     }
 
     fn compute_time(&self, kernel: &Kernel, flops: u64, efficiency: f64) -> SimTime {
@@ -150,11 +183,11 @@ impl Device {
     }
 
     /// What the sampler of the serving engine adds to one pass over the logits: time, and energy in picojoules.
-    fn sampling(&self, kernel: &Kernel) -> (SimTime, u64) {
+    fn sampling(&self, kernel: &Kernel) -> (SimTime, i64) {
         let Kernel::Sample { rows, vocabulary, .. } = *kernel else { return (SimTime::ZERO, 0) };
         let logits = f64::from(rows) * f64::from(vocabulary);
         let (ps, pj) = self.sampler;
-        (SimTime::from_ps((ps * logits) as u64), (pj * logits) as u64)
+        (SimTime::from_ps((ps * logits) as u64), (pj * logits) as i64)
     }
 
     /// Mean absolute error in percent that prices of a class had on rows kept aside; nothing where nobody measured it.

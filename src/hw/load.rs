@@ -1,6 +1,8 @@
 //! Reads profiles, from files and from the ones built into the program, and checks every number in them.
 
-use super::{Compute, Efficiency, Hardware, Kernels, Launch, Links, Memory, Power, Sampler, Source, Sourced};
+use super::{
+    Clocks, Compute, Efficiency, Hardware, Kernels, Launch, Links, Memory, Power, Sampler, Source, Sourced,
+};
 use crate::error::{InputError, Result};
 use crate::ron_text;
 use crate::units::SourceKind;
@@ -166,7 +168,10 @@ impl Hardware {
         walk!(out, "launch", launch, Launch
             [kernel_us graph_us graph_gap_us readback_us host_decision_us step_us] optional [] skip [submit]);
         walk!(out, "power", power, Power
-            [limit_w idle_w static_w pj_per_byte pj_per_flop] optional [] skip [metered]);
+            [limit_w idle_w static_w pj_per_byte pj_per_flop] optional [] skip [clocks metered]);
+        if let Some(clocks) = &power.clocks {
+            walk!(out, "power.clocks", clocks, Clocks [lowest_mhz flat_mhz flat_voltage] optional [] skip []);
+        }
         let Kernels { matmul, prefill_attention, decode_attention, elementwise, gather } = kernels;
         for (class, efficiency) in [
             ("matmul", matmul),
@@ -267,6 +272,17 @@ impl Hardware {
         if let Some(peak) = &memory.l2_peak_gb_per_s {
             at_least("memory.l2_peak_gb_per_s", peak, memory.l2_gb_per_s.value, "memory.l2_gb_per_s")?;
         }
+        if let Some(Clocks { lowest_mhz, flat_mhz, .. }) = &power.clocks {
+            let least = compute.boost_clock_mhz.value / 100.0;
+            at_least("power.clocks.lowest_mhz", lowest_mhz, least, "a hundredth of compute.boost_clock_mhz")?;
+            at_least("power.clocks.flat_mhz", flat_mhz, lowest_mhz.value, "power.clocks.lowest_mhz")?;
+            at_least(
+                "compute.boost_clock_mhz",
+                &compute.boost_clock_mhz,
+                flat_mhz.value,
+                "power.clocks.flat_mhz",
+            )?;
+        }
         at_least("power.static_w", &power.static_w, power.idle_w.value, "power.idle_w")?;
         if power.limit_w.value <= power.static_w.value {
             let expected = format!("more than {}, which is power.static_w", power.static_w.value);
@@ -295,7 +311,7 @@ impl Range {
             "units" => Range { whole: true, ..range(1.0, true, 65536.0, "a whole number from 1 to 65536") },
             "flops" | "bytes" => range(0.0, false, 1.5, "a number above 0, at most 1.5"),
             "overlap" => range(0.0, true, 1.0, "a number from 0 to 1"),
-            "usable_fraction" => range(0.0, false, 1.0, "a number above 0, at most 1"),
+            "usable_fraction" | "flat_voltage" => range(0.0, false, 1.0, "a number above 0, at most 1"),
             "two_four_speedup" => range(1.0, true, 4.0, "a number from 1 to 4"),
             "multicast" | "l2_parts" => range(1.0, true, 16.0, "a number from 1 to 16"),
             "l2_mb" | "runtime_gb" | "idle_w" | "static_w" | "pj_per_byte" | "pj_per_flop"

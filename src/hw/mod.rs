@@ -203,9 +203,24 @@ pub struct Power {
     pub pj_per_byte: Sourced,
     /// For each flop of a 16-bit matrix product.
     pub pj_per_flop: Sourced,
+    /// What it draws at other clocks; absent: a general law.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clocks: Option<Clocks>,
     /// The measured serving runs that these constants and `launch.step_us` were fitted to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub metered: Option<Metered>,
+}
+
+/// Voltage over clock: flat up to a clock, then rising in proportion to its highest at the boost clock.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Clocks {
+    /// The lowest clock.
+    pub lowest_mhz: Sourced,
+    /// The highest clock that runs at the lowest voltage.
+    pub flat_mhz: Sourced,
+    /// The lowest voltage, as a share of that at the boost clock.
+    pub flat_voltage: Sourced,
 }
 
 /// Constants of each kernel class.

@@ -74,7 +74,7 @@ struct Steady {
     /// Length and generated tokens of each pass.
     passes: Vec<(u64, u32)>,
     busy_ps: u128,
-    dynamic_pj: u128,
+    dynamic_pj: i128,
 }
 
 impl Observer for Steady {
@@ -86,7 +86,7 @@ impl Observer for Steady {
         let generated = info.batch.spans.iter().filter(|span| span.decode).count() as u32;
         self.passes.push(((info.end - info.begin).ps(), generated));
         self.busy_ps += u128::from(info.busy.ps());
-        self.dynamic_pj += u128::from(info.dynamic_pj);
+        self.dynamic_pj += i128::from(info.dynamic_pj);
     }
 }
 

@@ -158,7 +158,7 @@ pub struct Ledger {
     /// Device time of all kernels.
     pub busy_ps: u128,
     /// Energy of kernels beyond static power.
-    pub dynamic_pj: u128,
+    pub dynamic_pj: i128,
     /// Watts at the hottest kernel.
     pub peak_w: f64,
     /// Passes.
@@ -235,21 +235,21 @@ impl Ledger {
         self.by_bound[price.bound as usize].add(time, times);
         self.by_source[price.source as usize].add(time, times);
         self.busy_ps += u128::from(time.ps()) * u128::from(times);
-        self.dynamic_pj += u128::from(price.dynamic_pj) * u128::from(times);
+        self.dynamic_pj += i128::from(price.dynamic_pj) * i128::from(times);
     }
 
     /// A layer of `bytes` came over the link in `time`; writing it took `dynamic_pj`.
     pub fn fetch(&mut self, bytes: u64, time: SimTime, dynamic_pj: u64) {
         self.tiers.bytes += u128::from(bytes);
         self.tiers.link_ps += u128::from(time.ps());
-        self.dynamic_pj += u128::from(dynamic_pj);
+        self.dynamic_pj += i128::from(dynamic_pj);
     }
 
     /// KV entries of `bytes` went over the link in `time`; reading or writing them here took `dynamic_pj`.
     pub fn swap(&mut self, bytes: u64, time: SimTime, dynamic_pj: u64) {
         self.swapped_bytes += bytes;
         self.tiers.link_ps += u128::from(time.ps());
-        self.dynamic_pj += u128::from(dynamic_pj);
+        self.dynamic_pj += i128::from(dynamic_pj);
     }
 
     /// What a kernel draws while it runs, on top of `static_w`: pJ over ps are watts.

@@ -232,6 +232,11 @@ impl Scenario {
         }
         let marked = trace.routes.iter().any(|route| route.0.iter().any(|step| step.routed));
         let limits = variant.limits.unwrap_or(self.limits);
+        let limited = limits.power_w.is_some() || limits.clock_mhz.is_some();
+        if limited && shared.hardware.power.clocks.is_none() {
+            let why = "the profile says nothing of other clocks; voltages and memory speeds are those fitted to six other devices";
+            notes.push(Note::new("hardware.power.clocks", "a general law", why));
+        }
         let dispatch = Dispatch {
             policy,
             capture: variant.capture.clone().unwrap_or_else(|| self.dispatch.capture.clone()),

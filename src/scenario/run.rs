@@ -194,9 +194,21 @@ pub fn run_with<O: Observer + Send>(
             observers.extend(observer);
         }
     }
+    let over = first_built.iter().zip(&variants).filter_map(|(built, variant)| over_cap(built, variant));
+    assumed.extend(over);
     let mut seen = std::collections::HashSet::new();
     assumed.retain(|note| seen.insert((note.key.clone(), note.value.clone(), note.why.clone())));
     Ok((Outcome { title: scenario.title.clone(), variants, assumed }, observers))
+}
+
+/// A remark where a power cap was not held: the lowest clock draws more.
+fn over_cap(built: &Built, variant: &VariantOutcome) -> Option<Note> {
+    let cap = built.setup.limits.power_w?;
+    let peak = variant.runs.iter().map(|run| run.summary.power_w.peak).fold(0.0, f64::max);
+    let why =
+        format!("kernels draw up to {peak:.1} W at the lowest clock, so the cap is not held while they run");
+    (peak > cap * (1.0 + 1e-9))
+        .then(|| Note::new(format!("variants.{}.limits.power_w", built.name), cap, why))
 }
 
 /// Says which of several seeds met the mistake: another may not.

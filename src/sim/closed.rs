@@ -35,7 +35,7 @@ pub(super) struct PassSums {
     /// Of it, what read-backs and the decisions behind them take.
     pub deciding: SimTime,
     /// Energy of the kernels beyond static power.
-    pub dynamic_pj: u64,
+    pub dynamic_pj: i64,
     /// Kernel time by cause.
     pub by_cause: [SimTime; Cause::ALL.len()],
 }
@@ -59,7 +59,7 @@ struct Known {
     launched: Option<SimTime>,
     /// Launches that are recorded before anything of the pass begins.
     recorded: u64,
-    dynamic_pj: u64,
+    dynamic_pj: i64,
     by_cause: [SimTime; Cause::ALL.len()],
     uses: u64,
     kernels: Vec<Booked>,
@@ -225,7 +225,7 @@ impl ClosedForm {
         self.free.link = self.free.link.max(free);
         self.fetched.push((self.real.link, free));
         self.sums.link += time;
-        self.sums.dynamic_pj += dynamic_pj;
+        self.sums.dynamic_pj += dynamic_pj as i64;
         if self.booking {
             book(&mut self.booked, bytes, time, dynamic_pj);
         }

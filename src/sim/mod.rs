@@ -240,7 +240,7 @@ impl<'a> Simulation<'a> {
             self.ledger.pool_bytes += u128::from(self.branch_bytes);
         }
         let (busy, dynamic) = match &sums {
-            Some((sums, _)) => (u128::from(sums.compute.ps()), u128::from(sums.dynamic_pj)),
+            Some((sums, _)) => (u128::from(sums.compute.ps()), i128::from(sums.dynamic_pj)),
             None => (self.ledger.busy_ps - before.0, self.ledger.dynamic_pj - before.1),
         };
         self.share_out(batch, begin, busy, dynamic);
@@ -264,7 +264,7 @@ impl<'a> Simulation<'a> {
             running,
             kv_bytes: held * self.block_bytes,
             busy: SimTime::from_ps(busy as u64),
-            dynamic_pj: dynamic as u64,
+            dynamic_pj: dynamic as i64,
         };
         observer.pass(&info);
         lowered.activation_bytes
@@ -295,7 +295,7 @@ impl<'a> Simulation<'a> {
 
     /// Gives each phase and each request of a pass that began at `begin` and is over its part of the time and the energy, by
     /// tokens.
-    fn share_out(&mut self, batch: &Batch, begin: SimTime, busy_ps: u128, dynamic_pj: u128) {
+    fn share_out(&mut self, batch: &Batch, begin: SimTime, busy_ps: u128, dynamic_pj: i128) {
         let length = self.machine.now() - begin;
         let idle_ps = u128::from(length.ps()) - busy_ps;
         // `as` rounds down to whole picojoules, far below what the constants of power are known to.

@@ -26,7 +26,7 @@ pub struct PassInfo<'a> {
     /// Kernel time in it.
     pub busy: SimTime,
     /// Energy of its kernels beyond static power, picojoules.
-    pub dynamic_pj: u64,
+    pub dynamic_pj: i64,
 }
 
 /// Hears of everything that happens, in order of time. All methods do nothing unless a watcher says otherwise.

@@ -115,7 +115,7 @@ fn what_cannot_be_is_refused_before_anything_runs() {
     );
     refuses(
         &["simulate", EXAMPLE, "--set", "limits.power_w=5", "--set", "hardware=nvidia-l4"],
-        "limits.power_w: found 5, expected a finite cap above the static power of 22.1 W",
+        "limits.power_w: found 5, expected a finite cap above 8.3 W, which the device draws at its lowest clock",
     );
     refuses(
         &["simulate", EXAMPLE, "--set", "serving.max_sequences=0"],

@@ -3,7 +3,7 @@
 
 use crate::cost_support::*;
 use proptest::prelude::*;
-use radialsim::cost::{Bound, Device, Limits, PriceCache};
+use radialsim::cost::{Bound, Device, Limits, Price, PriceCache};
 use radialsim::hw::{Hardware, Source};
 use radialsim::kernel::{Attention, Class, Density, Kernel};
 use radialsim::rng::Stream;
@@ -139,32 +139,36 @@ proptest! {
         }
     }
 
+    /// Under a cap a call is never faster, draws no more than the cap unless it runs at the lowest clock, and is what it was where it drew
+    /// less.
     #[test]
-    fn a_power_cap_stretches_to_the_energy(seed in any::<u64>(), share in 0.05..3.0_f64) {
+    fn a_power_cap_is_held_by_lower_clocks(seed in any::<u64>(), share in 0.1..1.5_f64, less in 0.3..1.0_f64) {
         let random = &mut Stream::new(seed, "kernels");
         for hardware in all() {
             let (static_w, free) = (hardware.power.static_w.value, device(&hardware));
+            let watts = |price: &Price| static_w + price.dynamic_pj as f64 / price.time.ps().max(1) as f64;
+            let capped = |cap: f64| Device::new(&hardware, Limits { power_w: Some(cap), ..Limits::default() }).ok();
+            let boost = hardware.compute.boost_clock_mhz.value;
+            // A tenth of the boost clock, rounded up a little: the lowest where the profile says nothing else.
+            let slow = Limits { clock_mhz: Some(boost * 0.1000001), ..Limits::default() };
+            let slowest = Device::new(&hardware, slow).expect("the lowest clock");
             for kind in 0..KINDS {
                 let kernel = draw(kind, random);
                 let price = free.price(&kernel);
-                // pJ / ps = W beyond the static power.
-                let drawn = price.dynamic_pj as f64 / price.time.ps() as f64;
-                let cap = static_w + share * drawn;
-                if cap <= static_w {
-                    continue;
+                let cap = watts(&price) * share;
+                let (Some(loose), Some(tight)) = (capped(cap), capped(cap * less)) else { continue };
+                let (loose, tight) = (loose.price(&kernel), tight.price(&kernel));
+                let slower = price.time <= loose.time && loose.time <= tight.time;
+                prop_assert!(slower, "{:?} on {}", kernel, hardware.name);
+                if cap >= watts(&price) * (1.0 + 1e-9) {
+                    prop_assert_eq!(loose, price, "a cap above the draw changes nothing");
                 }
-                let limits = Limits { power_w: Some(cap), ..Limits::default() };
-                let capped = Device::new(&hardware, limits).expect("above the static power").price(&kernel);
-                let needed = (price.dynamic_pj as f64 / (cap - static_w)).ceil() as u64;
-                prop_assert_eq!(capped.time.ps(), price.time.ps().max(needed));
-                prop_assert_eq!((capped.dynamic_pj, capped.flops), (price.dynamic_pj, price.flops));
-                if share > 1.01 {
-                    prop_assert_eq!(capped, price, "a cap above the draw changes nothing");
-                } else if needed > price.time.ps() {
-                    prop_assert_eq!(capped.bound, Bound::Power);
+                for (price, cap) in [(loose, cap), (tight, cap * less)] {
+                    let at_lowest = slowest.price(&kernel).time;
+                    let held = watts(&price) <= cap * (1.0 + 1e-9);
+                    let lowest = price.time.ps() + 1 >= at_lowest.ps();
+                    prop_assert!(held || lowest, "{} W of {cap} W on {}", watts(&price), hardware.name);
                 }
-                let watts = static_w + capped.dynamic_pj as f64 / capped.time.ps() as f64;
-                prop_assert!(watts <= cap * (1.0 + 1e-9), "{watts} W under a cap of {cap} W");
             }
         }
     }
@@ -182,7 +186,7 @@ proptest! {
         prop_assert_eq!(price.time.ps(), by_hand);
         prop_assert_eq!((price.bound, price.source), (Bound::Dram, SourceKind::Assumed));
         // pJ: 100 a byte, 1 a flop of 16 bits.
-        prop_assert_eq!(price.dynamic_pj, 100 * by_hand + price.flops * width / 2);
+        prop_assert_eq!(price.dynamic_pj as u64, 100 * by_hand + price.flops * width / 2);
     }
 }
 
@@ -251,22 +255,78 @@ fn a_clock_cap_slows_arithmetic_in_proportion() {
     for share in [0.5, 0.25] {
         assert!((at_clock(&hardware, &large, share) as f64 * share - full as f64).abs() <= 1.0);
     }
+    // Memory follows only when the clock is low.
     let mut memory = shipped("ideal");
     memory.memory.l2_gb_per_s.value = 1e9;
     let thin = product(1, 4096, 4096, Dtype::F16);
-    assert_eq!(at_clock(&memory, &thin, 1.0), at_clock(&memory, &thin, 0.5));
+    let slower = |share| at_clock(&memory, &thin, share) as f64 / at_clock(&memory, &thin, 1.0) as f64;
+    assert!(slower(1.0) == 1.0 && (1.0..1.02).contains(&slower(0.9)), "{}", slower(0.9));
+    assert!((1.2..1.5).contains(&slower(0.5)) && (2.5..4.0).contains(&slower(0.2)), "{}", slower(0.5));
+}
+
+/// A moderate cap or lock saves energy where memory is what is slow: the core's voltage falls, and memory hardly waits. A low one wastes it:
+/// static power is drawn for longer.
+#[test]
+fn less_clock_saves_energy_until_it_is_too_little() {
+    let thin = product(1, 4096, 14336, Dtype::Bf16);
+    let names = [
+        "nvidia-rtx-4090",
+        "nvidia-h100-sxm",
+        "nvidia-h200-sxm",
+        "nvidia-a100-sxm-80gb",
+        "nvidia-l4",
+        "amd-mi300x",
+    ];
+    for name in names {
+        let hardware = shipped(name);
+        let static_w = hardware.power.static_w.value;
+        let run = |limits: Limits| {
+            let price = Device::new(&hardware, limits).expect("within reach").price(&thin);
+            let time = price.time.ps() as f64;
+            (static_w * time + price.dynamic_pj as f64, time)
+        };
+        let (free, time) = run(Limits::default());
+        for share in [0.9, 0.8, 0.7] {
+            let power_w = Some(share * free / time);
+            let (capped, longer) = run(Limits { power_w, ..Limits::default() });
+            let (energy, slower) = (capped / free, longer / time);
+            assert!(energy < 0.97 && slower < 1.25, "{name}: {share}: {energy} {slower}");
+        }
+        let boost = hardware.compute.boost_clock_mhz.value;
+        let locked =
+            |share: f64| run(Limits { clock_mhz: Some(boost * share), ..Limits::default() }).0 / free;
+        assert!((0.5..0.9).contains(&locked(0.8)), "{name}: {}", locked(0.8));
+        assert!(locked(0.11) > locked(0.5), "{name}: {} {}", locked(0.11), locked(0.5));
+    }
+}
+
+/// A cap a hair above what can be held gives long times, never endless ones.
+#[test]
+fn a_cap_at_the_edge_is_the_lowest_clock() {
+    let hardware = shipped("nvidia-h100-sxm");
+    let capped = |power_w| Device::new(&hardware, Limits { power_w: Some(power_w), clock_mhz: None });
+    let error = capped(1.0).expect_err("too low").to_string();
+    let edge = error.split("above ").nth(1).and_then(|rest| rest.split(' ').next());
+    let edge: f64 = edge.expect("the edge").parse().expect("a number");
+    let kernel = product(64, 4096, 4096, Dtype::Bf16);
+    let free = device(&hardware).price(&kernel);
+    for above in [0.06, 1.0, 10.0] {
+        let price = capped(edge + above).expect("above the edge").price(&kernel);
+        assert!(price.time > free.time && price.time.ps() < 100 * free.time.ps(), "{above}: {price:?}");
+        assert_eq!(price.bound, Bound::Power);
+    }
 }
 
 #[test]
 fn limits_that_no_device_can_keep_are_refused() {
     let hardware = shipped("nvidia-h100-sxm");
-    let (static_w, boost) = (hardware.power.static_w.value, hardware.compute.boost_clock_mhz.value);
-    for power_w in [0.0, -1.0, static_w, f64::NAN, f64::INFINITY] {
+    let (idle_w, boost) = (hardware.power.idle_w.value, hardware.compute.boost_clock_mhz.value);
+    for power_w in [0.0, -1.0, idle_w, f64::NAN, f64::INFINITY] {
         let error =
             Device::new(&hardware, Limits { power_w: Some(power_w), clock_mhz: None }).expect_err("refused");
         assert!(error.to_string().contains("limits.power_w"), "{error}");
     }
-    for clock_mhz in [0.0, -1.0, boost * 1.001, f64::NAN, f64::INFINITY] {
+    for clock_mhz in [0.0, -1.0, boost * 0.05, boost * 1.001, f64::NAN, f64::INFINITY] {
         let error = Device::new(&hardware, Limits { clock_mhz: Some(clock_mhz), power_w: None })
             .expect_err("refused");
         assert!(error.to_string().contains("limits.clock_mhz"), "{error}");

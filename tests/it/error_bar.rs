@@ -159,7 +159,7 @@ fn the_energy_has_the_error_of_the_power_and_of_the_time_it_flows() {
     let mut ledger = ledger([1000, 0, 0], SourceKind::Fitted, 0);
     let (static_w, _) = device.static_and_idle_w();
     // As much dynamic as static energy: half of the energy goes with the time.
-    ledger.dynamic_pj = (static_w * 1000.0) as u128;
+    ledger.dynamic_pj = (static_w * 1000.0) as i128;
     let bar = ErrorBar::of(&ledger, &device);
     assert!((bar.energy_percent.expect("metered") - (7.0 + 0.5 * 4.0)).abs() < 0.01, "{bar:?}");
 }

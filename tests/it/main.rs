@@ -5,6 +5,7 @@ mod adapter;
 mod arrivals;
 mod axes;
 mod bad_trace;
+mod caps;
 #[cfg(feature = "gpu")]
 mod chat_templates;
 mod cli;

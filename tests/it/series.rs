@@ -115,7 +115,7 @@ fn feed(series: &mut Series, passes: &[Pass]) {
             running,
             kv_bytes,
             busy: SimTime::from_ps(busy.min(length)),
-            dynamic_pj,
+            dynamic_pj: dynamic_pj as i64,
         };
         series.pass(&info);
         series.output(tokens);

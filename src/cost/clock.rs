@@ -1,0 +1,172 @@
+//! How a device answers a lower clock: voltage, power and the speed of its memory; and which clock a power cap allows.
+//!
+//! A clock is written as its share of the boost clock, at which the prices of a profile hold. The energy of switching goes with the square of
+//! the voltage; arithmetic and caches go with the clock; device memory hardly does until the clock is low. Formulas and how well they hold:
+//! `docs/COST_MODEL.md` and `docs/VALIDATION.md`.
+
+use crate::hw::{Clocks, Hardware};
+use crate::units::SourceKind;
+
+/// Voltage over clock: flat up to a clock, then rising in proportion to 1 at the boost clock.
+#[derive(Clone, Copy, Debug)]
+struct Law {
+    /// The lowest clock.
+    lowest: f64,
+    /// The highest clock that runs at the lowest voltage.
+    flat: f64,
+    /// The lowest voltage.
+    voltage: f64,
+}
+
+/// For profiles without `power.clocks`. `flat` and `voltage` fitted, with the two constants below, to measured decoding, prompts, products and
+/// memory streams under caps and clock locks on RTX 3090, 4000 Ada, 5090, PRO 6000, Quadro RTX 8000 and V100 (docs/VALIDATION.md, "Power caps and
+/// clocks"); `lowest` from 210 of 1,980 MHz on Hopper and 210 of 2,520 on Ada, as `nvidia-smi -q -d SUPPORTED_CLOCKS` lists them.
+const LAW: Law = Law { lowest: 0.1, flat: 0.85, voltage: 0.86 };
+
+/// Share of the energy of a byte of device memory that goes with the voltage of the core: caches, crossbar, registers. Fitted with [`LAW`].
+const CORE_SHARE_OF_A_BYTE: f64 = 0.68;
+
+/// Clock at which the core moves as many bytes as device memory gives. Fitted with [`LAW`].
+const MEMORY_KNEE: f64 = 0.66;
+
+/// Clocks that are tried under a power cap: this many steps between the lowest and the highest.
+const STEPS: u32 = 1 << 10;
+
+/// The clocks that a device chooses among under its limits.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct ClockRange {
+    law: Law,
+    /// The highest, which a lock may lower.
+    highest: f64,
+    cap_w: Option<f64>,
+    idle_w: f64,
+    static_w: f64,
+    /// Who says so.
+    pub(super) source: SourceKind,
+}
+
+/// What a kernel takes at the boost clock.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Unclocked {
+    /// Picoseconds.
+    pub time: f64,
+    /// Picojoules beyond static power.
+    pub dynamic_pj: f64,
+    /// Of them, for bytes of device memory.
+    pub byte_share: f64,
+}
+
+/// What it takes at the clock that was chosen.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Clocked {
+    pub clock: f64,
+    /// Picoseconds.
+    pub time: u64,
+    /// Picojoules beyond what the static power at the boost clock would take in that time; below zero where a lower clock saves more of it.
+    pub dynamic_pj: i64,
+}
+
+impl ClockRange {
+    /// The clocks of a profile; `lock` as a share of the boost clock.
+    pub(super) fn new(hw: &Hardware, lock: Option<f64>, cap_w: Option<f64>) -> Self {
+        let boost = hw.compute.boost_clock_mhz.value;
+        let (law, source) = match &hw.power.clocks {
+            None => (LAW, SourceKind::Assumed),
+            Some(Clocks { lowest_mhz, flat_mhz, flat_voltage }) => {
+                let shares = [lowest_mhz.value / boost, flat_mhz.value / boost];
+                let law = Law { lowest: shares[0], flat: shares[1], voltage: flat_voltage.value };
+                (law, flat_mhz.source.kind().join(flat_voltage.source.kind()))
+            }
+        };
+        let (idle_w, static_w) = (hw.power.idle_w.value, hw.power.static_w.value);
+        ClockRange { law, highest: lock.unwrap_or(1.0), cap_w, idle_w, static_w, source }
+    }
+
+    /// The lowest clock, and what the device draws there while a kernel runs, before what it does.
+    pub(super) fn lowest(&self) -> (f64, f64) {
+        (self.law.lowest, self.static_w(self.law.lowest))
+    }
+
+    /// The clock that a lock sets, as a share of the boost clock.
+    pub(super) fn highest(&self) -> f64 {
+        self.highest
+    }
+
+    /// The highest clock whose draw is within the cap, or the lowest where none is; `stretch` is the time at a clock over that at the boost
+    /// clock. The draw rises with the clock, so that halving finds it.
+    pub(super) fn choose(&self, kernel: Unclocked, stretch: impl Fn(f64) -> f64) -> Clocked {
+        let at = |clock| self.at(clock, kernel, &stretch);
+        let fastest = at(self.highest);
+        let Some(cap) = self.cap_w else { return fastest };
+        if fastest.time == 0 && fastest.dynamic_pj > 0 {
+            return self.inside_another(cap, kernel);
+        }
+        let within = |clocked: &Clocked| self.watts(clocked) <= cap;
+        if within(&fastest) {
+            return fastest;
+        }
+        let lowest = self.law.lowest.min(self.highest);
+        let step = |index: u32| lowest + (self.highest - lowest) * f64::from(index) / f64::from(STEPS);
+        let (mut held, mut above) = (0, STEPS);
+        while above - held > 1 {
+            let middle = (held + above) / 2;
+            if within(&at(step(middle))) {
+                held = middle;
+            } else {
+                above = middle;
+            }
+        }
+        at(step(held))
+    }
+
+    fn at(&self, clock: f64, kernel: Unclocked, stretch: impl Fn(f64) -> f64) -> Clocked {
+        if clock == 1.0 {
+            return Clocked { clock, time: kernel.time as u64, dynamic_pj: kernel.dynamic_pj as i64 };
+        }
+        let time = (kernel.time * stretch(clock)).ceil();
+        let core = 1.0 - kernel.byte_share * (1.0 - CORE_SHARE_OF_A_BYTE);
+        let energy = kernel.dynamic_pj * (1.0 - core * (1.0 - self.law.energy(clock)));
+        let saved = (self.static_w - self.static_w(clock)) * time;
+        Clocked { clock, time: time as u64, dynamic_pj: (energy - saved).floor() as i64 }
+    }
+
+    /// What runs in no time of its own, inside another kernel, lengthens that one by what its energy takes under the cap, at the lowest clock.
+    fn inside_another(&self, cap_w: f64, kernel: Unclocked) -> Clocked {
+        let (clock, static_w) = self.lowest();
+        let energy = self.at(clock, kernel, |_| 1.0).dynamic_pj as f64;
+        // A cap a hair above the static power leaves next to nothing; then it is not held.
+        let time = (energy / (cap_w - static_w).max(cap_w / 20.0)).ceil();
+        let saved = (self.static_w - static_w) * time;
+        Clocked { clock, time: time as u64, dynamic_pj: (energy - saved).floor() as i64 }
+    }
+
+    fn watts(&self, clocked: &Clocked) -> f64 {
+        self.static_w + clocked.dynamic_pj as f64 / clocked.time.max(1) as f64
+    }
+
+    /// Static power beyond that of an idle device is leakage and clock trees: it goes with the clock and the square of the voltage.
+    fn static_w(&self, clock: f64) -> f64 {
+        self.idle_w + (self.static_w - self.idle_w) * clock * self.law.energy(clock)
+    }
+}
+
+impl Law {
+    /// Energy of switching at this clock over that at the boost clock: the square of the voltage.
+    fn energy(&self, clock: f64) -> f64 {
+        let above = (clock - self.flat).max(0.0);
+        let rise = if above > 0.0 { above / (1.0 - self.flat) } else { 0.0 };
+        let voltage = self.voltage + (1.0 - self.voltage) * rise;
+        voltage * voltage
+    }
+}
+
+/// Time of reading device memory at this clock over that at the boost clock: the power mean of both times with exponent 6, so a knee between
+/// those of a stream, which is sharper, and of decoding, which is softer.
+pub(super) fn memory_stretch(clock: f64) -> f64 {
+    let time = |clock: f64| {
+        let core = MEMORY_KNEE / clock;
+        let cube = core * core * core;
+        libm::pow(1.0 + cube * cube, 1.0 / 6.0)
+    };
+    time(clock) / time(1.0)
+}
