@@ -132,8 +132,8 @@ impl Device {
                 format!("a finite cap above {lowest_w:.1} W, which the device draws at its lowest clock");
             return Err(InputError::expected(what).key("limits.power_w").found(cap).into());
         }
-        if let Some(clock) = limits.clock_mhz.filter(|&clock| !(clock >= lowest * boost && clock <= boost)) {
-            let what = format!("a clock from {} MHz to the boost clock of {boost} MHz", lowest * boost);
+        if let Some(clock) = limits.clock_mhz.filter(|&clock| !(clock / boost >= lowest && clock <= boost)) {
+            let what = format!("a clock from {:.0} MHz to the boost clock of {boost} MHz", lowest * boost);
             return Err(InputError::expected(what).key("limits.clock_mhz").found(clock).into());
         }
         let limited = limits.power_w.is_some() || limits.clock_mhz.is_some();

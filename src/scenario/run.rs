@@ -196,9 +196,22 @@ pub fn run_with<O: Observer + Send>(
     }
     let over = first_built.iter().zip(&variants).filter_map(|(built, variant)| over_cap(built, variant));
     assumed.extend(over);
+    assumed.extend(
+        first_built.iter().zip(&variants).filter_map(|(built, variant)| whole_memory(built, variant)),
+    );
     let mut seen = std::collections::HashSet::new();
     assumed.retain(|note| seen.insert((note.key.clone(), note.value.clone(), note.why.clone())));
     Ok((Outcome { title: scenario.title.clone(), variants, assumed }, observers))
+}
+
+/// A remark where the share of the memory that servers fill was too little, so that all of it was taken.
+fn whole_memory(built: &Built, variant: &VariantOutcome) -> Option<Note> {
+    let share = built.setup.hardware.memory.usable_fraction.value;
+    let usable = built.setup.hardware.memory.capacity_gb.value * share * 1e9;
+    let taken = built.setup.serving.gpu_memory_utilization.is_none()
+        && variant.runs.iter().any(|run| run.ledger.memory.capacity as f64 > usable + 1.0);
+    let why = format!("{share} of the memory does not hold the model and a request, so all of it is taken");
+    taken.then(|| Note::new(format!("variants.{}.gpu_memory_utilization", built.name), 1, why))
 }
 
 /// A remark where a power cap was not held: the lowest clock draws more.

@@ -127,15 +127,23 @@ impl<'a> Simulation<'a> {
             residency = Some(Residency::new(tiers, model.layers, bytes, &trace.routes, stats.uses()));
         }
         let weights = fit::resident_weights(setup, trace);
-        let capacity = device.capacity_bytes(setup.serving.gpu_memory_utilization);
         let aside = fit::SetAside::new(setup, trace, &device);
-        let kv_capacity = aside.kv_capacity(weights, capacity)?;
         let serving = setup.serving;
         let unified = trace.header.kv == KvAction::Unified;
         let paging = fit::paging(setup, unified)?;
         let block_bytes = model.kv_entry_bytes() * u64::from(serving.kv_block_tokens);
-        let blocks = fit::kv_blocks(setup, kv_capacity, block_bytes, unified)?;
-        let most_blocks = fit::check_requests(setup, trace, &paths, &paging, blocks)?;
+        let within = |share| -> Result<_> {
+            let capacity = device.capacity_bytes(share);
+            let kv_capacity = aside.kv_capacity(weights, capacity)?;
+            let blocks = fit::kv_blocks(setup, kv_capacity, block_bytes, unified)?;
+            Ok((capacity, blocks, fit::check_requests(setup, trace, &paths, &paging, blocks)?))
+        };
+        let share = serving.gpu_memory_utilization;
+        let (capacity, blocks, most_blocks) = match within(share) {
+            // Who says no share gets the profile's, and all of the memory where that is too little.
+            Err(error) if share.is_none() => within(Some(1.0)).map_err(|_| error)?,
+            within => within?,
+        };
 
         let mut memory = Pool::new(capacity);
         memory.take(weights).expect("weights were checked against the capacity");

@@ -149,8 +149,10 @@ proptest! {
             let watts = |price: &Price| static_w + price.dynamic_pj as f64 / price.time.ps().max(1) as f64;
             let capped = |cap: f64| Device::new(&hardware, Limits { power_w: Some(cap), ..Limits::default() }).ok();
             let boost = hardware.compute.boost_clock_mhz.value;
-            // A tenth of the boost clock, rounded up a little: the lowest where the profile says nothing else.
-            let slow = Limits { clock_mhz: Some(boost * 0.1000001), ..Limits::default() };
+            // A tenth of the boost clock, rounded up a little, where the profile says nothing else.
+            let clocks = hardware.power.clocks.as_ref();
+            let lowest = clocks.map_or(boost * 0.1000001, |clocks| clocks.lowest_mhz.value);
+            let slow = Limits { clock_mhz: Some(lowest), ..Limits::default() };
             let slowest = Device::new(&hardware, slow).expect("the lowest clock");
             for kind in 0..KINDS {
                 let kernel = draw(kind, random);

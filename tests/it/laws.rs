@@ -142,7 +142,7 @@ fn a_power_cap_saves_energy_where_memory_is_slow() {
     let free = lab.summary(&lab.run(&trace));
     let mut before = free.makespan_s;
     for (share, least_saved) in [(0.9, 0.05), (0.8, 0.1), (2.0 / 3.0, 0.15)] {
-        let cap = free.power_w.mean * share;
+        let cap = free.power_w.peak * share;
         lab.setup.limits.power_w = Some(cap);
         let capped = lab.summary(&lab.run(&trace));
         assert!(capped.power_w.mean <= cap * (1.0 + 1e-9));
