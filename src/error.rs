@@ -3,6 +3,9 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+mod guard;
+pub(crate) use guard::guarded;
+
 /// Result of everything that reads an input.
 pub type Result<T> = std::result::Result<T, Error>;
 
@@ -27,6 +30,9 @@ pub enum Error {
     /// A GPU was there and failed: it was lost, ran out of memory, or refused a command. Exit code 3.
     Gpu(String),
 }
+
+/// Most characters of what was expected: a list of all names that a key can have is not cut.
+const MOST_EXPECTED: usize = 4000;
 
 /// One mistake in one input: file, line, key, what was found and what was expected. Unknown parts stay out of the text.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
@@ -76,10 +82,14 @@ impl InputError {
 
 /// At most 80 characters of `text` on one line; control characters, bidirectional marks and what is no character escaped.
 pub fn shorten(text: &str) -> String {
-    const MOST: usize = 80;
+    one_line(text, 80)
+}
+
+/// At most `most` characters of `text`, escaped as for [`shorten`].
+fn one_line(text: &str, most: usize) -> String {
     let mut out = String::new();
     for (count, c) in text.chars().enumerate() {
-        if count == MOST {
+        if count == most {
             out.push_str(" ...");
             break;
         }
@@ -109,7 +119,8 @@ impl fmt::Display for InputError {
         if let Some(found) = &self.found {
             write!(f, "found {found}, ")?;
         }
-        write!(f, "expected {}", self.expected)
+        // It may quote names of the input, such as those among which one was to be.
+        write!(f, "expected {}", one_line(&self.expected, MOST_EXPECTED))
     }
 }
 

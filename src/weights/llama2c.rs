@@ -55,6 +55,14 @@ pub fn open(path: &Path) -> Result<Checkpoint> {
     model.norm.epsilon_1e12 = 10_000_000;
     model.rope = Some(Rope { interleaved: true, ..Rope::plain(10_000.0, model.head_dim) });
     model.check().map_err(|error| error.in_file(path))?;
+    // A layer has nine tensors of at least one value: what a short file cannot hold is not listed.
+    if layers > length / (9 * 4) {
+        return Err(wrong(
+            "n_layers",
+            &layers,
+            format!("as many as the {length} bytes of the file can hold"),
+        ));
+    }
     let (tensors, end) = tensors(&model, sequence);
     if end != length {
         return Err(wrong("length", &length, format!("{end} bytes for a model of these shapes")));

@@ -52,7 +52,7 @@ impl Tokenizer {
         let wrong = |error: tokenizers::Error| -> Error {
             InputError::expected(format!("a tokenizer.json ({error})")).key("tokenizer").file(path).into()
         };
-        let mut inner = tokenizers::Tokenizer::from_file(path).map_err(wrong)?;
+        let mut inner = guarded(|| tokenizers::Tokenizer::from_file(path)).map_err(wrong)?;
         // Texts are taken whole and one by one, whatever the file was last used for; some strides make the library panic.
         inner.with_padding(None).with_truncation(None).map_err(wrong)?;
         // Transformers adds what the configuration knows and the file does not.
@@ -188,7 +188,7 @@ impl Tokenizer {
         let wrong = |what: &str| -> Error {
             InputError::expected(format!("text that the vocabulary can express{what}")).key("text").into()
         };
-        let encoded = self.inner.encode_fast(text, around).map_err(|error| wrong(&format!(" ({error})")))?;
+        let encoded = guarded(|| self.inner.encode_fast(text, around)).map_err(|error| wrong(&format!(" ({error})")))?;
         let ids = encoded.get_ids().to_vec();
         if self.exact && ids.iter().map(|&id| self.bytes(id)).sum::<usize>() != text.len() {
             return Err(wrong("; some of its bytes have no token"));
@@ -226,7 +226,7 @@ impl Tokenizer {
     /// # Errors
     /// Ids outside of the vocabulary.
     pub fn decode(&self, ids: &[u32]) -> Result<String> {
-        self.inner.decode(ids, false).map_err(|error| {
+        guarded(|| self.inner.decode(ids, false)).map_err(|error| {
             InputError::expected(format!("ids of the vocabulary ({error})")).key("ids").into()
         })
     }
@@ -240,6 +240,11 @@ impl Tokenizer {
     pub fn stream(&self) -> Stream<'_> {
         Stream { tokenizer: self, ids: Vec::new(), said: 0 }
     }
+}
+
+/// Runs code of the library; a panic in it becomes an error. The library promises no errors for every broken `tokenizer.json`.
+fn guarded<T>(run: impl FnOnce() -> tokenizers::Result<T>) -> tokenizers::Result<T> {
+    crate::error::guarded(run).unwrap_or_else(|said| Err(said.into()))
 }
 
 /// Text of a growing list of tokens, whole characters at a time.

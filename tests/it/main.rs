@@ -21,6 +21,7 @@ mod engine_naive;
 mod error_bar;
 mod fidelity;
 mod fit;
+mod fuzzed;
 #[cfg(feature = "gpu")]
 mod gguf_blocks;
 #[cfg(feature = "gpu")]

@@ -8,16 +8,14 @@ use parquet::errors::{ParquetError, Result};
 use parquet::file::reader::{ChunkReader, Length};
 use std::fs::File;
 use std::io::{BufReader, Read};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 
 fn bad(what: impl Into<String>) -> ParquetError {
     ParquetError::General(what.into())
 }
 
-/// Runs code of the crate; a panic in it becomes an error. This is the one place that does so: the crate promises no
-/// errors for every corrupt file. (The panic's own message still goes where the program's panic hook sends it.)
+/// Runs code of the crate; a panic in it becomes an error. The crate promises no errors for every corrupt file.
 pub(super) fn guarded<T>(run: impl FnOnce() -> Result<T>) -> Result<T> {
-    catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|_| Err(bad("the pages contradict each other")))
+    crate::error::guarded(run).unwrap_or_else(|_| Err(bad("the pages contradict each other")))
 }
 
 /// A file from which only pages are read. Each read for a page header is looked at first.
