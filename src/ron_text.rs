@@ -1,6 +1,7 @@
 //! Texts in RON that people write, read with errors that name line and key.
 
 use crate::error::{Error, InputError, Result};
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::fs::File;
 use std::io::Read;
@@ -86,6 +87,23 @@ fn in_our_words(text: &str, what: &str, error: &ron::error::SpannedError) -> Inp
     }
 }
 
+/// Refuses numbers that are not finite (`NaN`, `inf`, `1e999`), which the JSON between a file and its settings cannot hold.
+///
+/// # Errors
+/// The first one, with its key; without file and line.
+pub fn finite(value: &impl Serialize) -> std::result::Result<(), InputError> {
+    // Written anew, such numbers are words of their own, however they stood in the file.
+    let text = ron::to_string(value).unwrap_or_default();
+    let mut bad = None;
+    visit_words(&text, |keys, word| {
+        if !word.is_key && ["NaN", "inf"].contains(&word.text) {
+            bad = Some(InputError::expected("a finite number").key(keys.join(".")).found(word.text));
+        }
+        bad.is_none()
+    });
+    bad.map_or(Ok(()), Err)
+}
+
 /// Line of a key path, from 1.
 pub fn line_of(text: &str, path: &str) -> Option<u64> {
     let mut found = None;
@@ -117,9 +135,23 @@ fn key_at(text: &str, at: usize) -> Option<String> {
 }
 
 /// Shows each key of a text, with the keys around it, its line and its place in bytes, until `visit` has enough (false).
-/// For error texts only: it knows plain texts and line comments, and gives up at a depth that no profile has.
 fn visit_keys<'a>(text: &'a str, mut visit: impl FnMut(&[&'a str], u64, usize) -> bool) {
-    const DEEPEST: usize = 8;
+    visit_words(text, |keys, word| !word.is_key || visit(keys, word.line, word.at));
+}
+
+/// A word outside of strings and comments.
+struct Word<'a> {
+    text: &'a str,
+    is_key: bool,
+    line: u64,
+    /// Bytes before it.
+    at: usize,
+}
+
+/// Shows each word of a text with the keys around it, its own included, until `visit` has enough (false).
+/// It knows plain texts and line comments, and gives up at a depth that no file has.
+fn visit_words<'a>(text: &'a str, mut visit: impl FnMut(&[&'a str], Word<'a>) -> bool) {
+    const DEEPEST: usize = 16;
     let is_word = |c: char| c.is_alphanumeric() || c == '_';
     let mut keys: Vec<&str> = Vec::new();
     // For each open parenthesis, how many keys stand around it.
@@ -138,12 +170,14 @@ fn visit_keys<'a>(text: &'a str, mut visit: impl FnMut(&[&'a str], u64, usize) -
             rest.find('\n').unwrap_or(rest.len())
         } else if is_word(first) {
             let end = rest.find(|c| !is_word(c)).unwrap_or(rest.len());
-            if rest[end..].trim_start().starts_with(':') {
+            let is_key = rest[end..].trim_start().starts_with(':');
+            if is_key {
                 keys.truncate(opened.last().copied().unwrap_or(0));
                 keys.push(&rest[..end]);
-                if !visit(&keys, line, text.len() - rest.len()) {
-                    return;
-                }
+            }
+            let word = Word { text: &rest[..end], is_key, line, at: text.len() - rest.len() };
+            if !visit(&keys, word) {
+                return;
             }
             end
         } else {

@@ -28,6 +28,10 @@ impl Scenario {
         let text = ron_text::read(path, "a scenario", MOST_BYTES)?;
         let mut scenario: Scenario =
             ron_text::parse(&text, "a scenario in RON").map_err(|error| error.file(path))?;
+        ron_text::finite(&scenario).map_err(|error| {
+            let line = error.key.as_deref().and_then(|key| ron_text::line_of(&text, key));
+            InputError { line, ..error.file(path) }
+        })?;
         scenario.folder = path.parent().map(Path::to_owned).unwrap_or_default();
         for setting in settings {
             scenario.set(setting)?;

@@ -95,6 +95,22 @@ pub enum Axis {
     },
 }
 
+impl Axis {
+    /// How many values it lists, those within it included. One of too many values lists none: it is refused for itself.
+    pub(super) fn listed(&self) -> u64 {
+        match self {
+            Axis::Values { values, .. } => values.len() as u64,
+            Axis::Range { count, .. } | Axis::LogRange { count, .. } => {
+                count.filter(|count| *count <= MOST_VALUES).unwrap_or(0).into()
+            }
+            Axis::Zip(axes)
+            | Axis::Product(axes)
+            | Axis::Random { over: axes, .. }
+            | Axis::Sobol { over: axes, .. } => axes.iter().map(Axis::listed).sum(),
+        }
+    }
+}
+
 /// What one axis has at one point.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Choice<'a> {

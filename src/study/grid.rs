@@ -8,6 +8,9 @@ use std::collections::HashSet;
 /// Most points of a study.
 pub const MOST_POINTS: u64 = 100_000_000;
 
+/// Most values that the axes of a study list together: some 200 MB.
+const MOST_LISTED: u64 = 2_000_000;
+
 /// All combinations of the axes, the last one fastest.
 #[derive(Clone, Debug)]
 pub struct Grid {
@@ -38,6 +41,11 @@ impl Grid {
     /// # Errors
     /// Axes that make no sense, two of the same name, two that set one key, or too many points.
     pub fn new(axes: &[Axis]) -> Result<Grid> {
+        let listed: u64 = axes.iter().map(Axis::listed).sum();
+        if listed > MOST_LISTED {
+            let expected = format!("axes that list at most {MOST_LISTED} values together");
+            return Err(InputError::expected(expected).key("axes").found(listed).into());
+        }
         let axes = axes.iter().map(Node::new).collect::<Result<Vec<_>>>()?;
         let count = product(&axes)?;
         let grid = Grid { axes, count };

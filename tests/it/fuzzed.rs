@@ -111,6 +111,26 @@ fn what_was_expected_is_escaped_and_cut() {
     assert!(long.len() < 5000 && long.ends_with(" ..."), "{} bytes", long.len());
 }
 
+/// Such a number became null on its way to `--set`, whatever was set: an error that named another key, or, where the key may be absent, none.
+#[test]
+fn a_scenario_has_finite_numbers() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("scenario.ron");
+    let example =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/studies/power-and-policy.scenario.ron");
+    let text = std::fs::read_to_string(example).expect("an example");
+    for (was, number, shown) in [
+        ("median: 400", "median: NaN", "lengths.prompt.median: found NaN"),
+        ("rate_per_s: 24", "rate_per_s: 1e999", "arrivals.rate_per_s: found inf"),
+        ("power_w: 700", "power_w: -inf", "limits.power_w: found inf"),
+    ] {
+        assert!(text.contains(was));
+        std::fs::write(&path, text.replace(was, number)).expect("a file");
+        let said = radialsim::scenario::Scenario::load(&path, &[]).expect_err("a refusal").to_string();
+        assert!(said.contains(shown) && said.contains("expected a finite number"), "{said}");
+    }
+}
+
 /// The refusal of a model.
 #[cfg(feature = "gpu")]
 fn refusal(path: &Path) -> String {

@@ -5,7 +5,7 @@ use crate::sweep_support::{FEW, JOURNAL, cases, changed, refused};
 use std::fs;
 
 /// What is replaced, by what, and what is said of it behind the name of the file.
-const BAD: [(&str, &str, &str); 34] = [
+const BAD: [(&str, &str, &str); 35] = [
     // Axes.
     (
         "serving.chunked_prefill",
@@ -51,6 +51,11 @@ const BAD: [(&str, &str, &str); 34] = [
         "axes: [",
         "axes: [Range(key: \"seed\", from: 1, to: 1000000, count: 1000000), Range(key: \"seeds\", from: 1, to: 99, count: 99), ",
         "6: axes: found more, expected axes of at most 100000000 points",
+    ),
+    (
+        "axes: [",
+        "axes: [Zip([Range(key: \"seed\", from: 1, to: 9, count: 1000000), Range(key: \"seeds\", from: 1, to: 9, count: 1000000)]), ",
+        "6: axes: found 2000006, expected axes that list at most 2000000 values together",
     ),
     (
         "axes: [",
