@@ -37,6 +37,8 @@ pub const ALL: &[(&str, Reader)] = &[
     #[cfg(feature = "gpu")]
     ("vocabulary", weights::vocabulary),
     #[cfg(feature = "gpu")]
+    ("words", weights::words),
+    #[cfg(feature = "gpu")]
     ("template", weights::template),
 ];
 

@@ -30,16 +30,18 @@ pub fn write(out: &mut Output, state: &mut State, value: &Value) -> Result<(), E
     match value.kind() {
         ValueKind::Bool | ValueKind::None | ValueKind::Seq | ValueKind::Map => {
             let mut text = String::new();
-            represent(value, DEEPEST, &mut text)?;
+            represent(state, value, DEEPEST, 1, &mut text)?;
             out.write_str(&text).map_err(Error::from)
         }
         _ => minijinja::escape_formatter(out, state, value),
     }
 }
 
-/// Python's `repr` of what templates hold, nested no deeper than `left`.
-fn represent(value: &Value, left: usize, out: &mut String) -> Result<(), Error> {
+/// Python's `repr` of what templates hold, nested no deeper than `left`. Takes this much fuel for each value, and one for each 64 bytes
+/// of a text: a list may be a hundred million times the same value, of which nothing is held yet.
+fn represent(state: &State, value: &Value, left: usize, fuel: u64, out: &mut String) -> Result<(), Error> {
     let inner = left.checked_sub(1).ok_or_else(too_deep)?;
+    state.consume_fuel(fuel + value.as_str().map_or(0, |text| text.len() as u64 / 64))?;
     match value.kind() {
         ValueKind::Bool => out.push_str(if value.is_true() { "True" } else { "False" }),
         ValueKind::None => out.push_str("None"),
@@ -65,10 +67,10 @@ fn represent(value: &Value, left: usize, out: &mut String) -> Result<(), Error> 
                 if index > 0 {
                     out.push_str(", ");
                 }
-                represent(&item, inner, out)?;
+                represent(state, &item, inner, fuel, out)?;
                 if mapping {
                     out.push_str(": ");
-                    represent(&value.get_item(&item)?, inner, out)?;
+                    represent(state, &value.get_item(&item)?, inner, fuel, out)?;
                 }
             }
             out.push(if mapping { '}' } else { ']' });
@@ -129,15 +131,17 @@ pub fn method(state: &mut State, value: &Value, method: &str, args: &[Value]) ->
 }
 
 /// `json.dumps` as transformers calls it: nothing escaped for HTML, characters beyond ASCII as they are.
-pub fn to_json(value: &Value, options: Kwargs) -> Result<String, Error> {
+pub fn to_json(state: &State, value: &Value, options: Kwargs) -> Result<String, Error> {
     let bad = |error: serde_json::Error| Error::new(ErrorKind::BadSerialization, error.to_string());
     let ascii = options.get::<Option<bool>>("ensure_ascii")?.unwrap_or(false);
     let sorted = options.get::<Option<bool>>("sort_keys")?.unwrap_or(false);
     let indent = options.get::<Option<usize>>("indent")?;
     let separators = options.get::<Option<Vec<String>>>("separators")?;
     options.assert_all_used()?;
-    // Nested too deeply, serialisation would not come back.
-    represent(value, DEEPEST, &mut String::new())?;
+    let indent = indent.map(|spaces| spaces.min(32));
+    let around = separators.iter().flatten().map(String::len).sum::<usize>() + DEEPEST * indent.unwrap_or(0);
+    // Nested too deeply, serialisation would not come back; and what is written around each value is paid for as well.
+    represent(state, value, DEEPEST, 1 + around as u64 / 64, &mut String::new())?;
     let mut value = serde_json::to_value(value).map_err(bad)?;
     if sorted {
         value.sort_all_objects();
@@ -148,7 +152,7 @@ pub fn to_json(value: &Value, options: Kwargs) -> Result<String, Error> {
         None => [if indent.is_some() { "," } else { ", " }, ": "].map(str::to_owned),
     };
     let mut bytes = Vec::new();
-    let style = Python { indent: indent.map(|spaces| spaces.min(32)), depth: 0, item, key };
+    let style = Python { indent, depth: 0, item, key };
     value.serialize(&mut serde_json::Serializer::with_formatter(&mut bytes, style)).map_err(bad)?;
     let text = String::from_utf8(bytes).expect("JSON is UTF-8");
     Ok(if ascii { escaped(&text) } else { text })

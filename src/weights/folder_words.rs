@@ -208,6 +208,11 @@ fn listed(folder: &Path, end: &[u32], chat: Chat) -> Result<Vocabulary> {
     }
     let special: Vec<&String> = chat.tokens.values().collect();
     let count = words.keys().next_back().map_or(0, |last| last + 1);
+    // A list has a place for each id, used or not; files leave few unused.
+    if count > 2 * words.len() as u64 + 1024 {
+        let what = format!("ids of which most are used, as there are {} tokens", words.len());
+        return Err(wrong("vocabulary", &what).found(format!("ids up to {}", count - 1)).into());
+    }
     let (mut tokens, mut kinds) = (vec![String::new(); count as usize], vec![NORMAL; count as usize]);
     for (id, (token, kind)) in words {
         kinds[id as usize] = if special.contains(&&token) { CONTROL } else { kind };

@@ -6,6 +6,7 @@ use crate::error::{Error, InputError, Result};
 use std::collections::HashMap;
 use std::path::Path;
 use tokenizers::decoders::{self, DecoderWrapper};
+use tokenizers::models::ModelWrapper;
 use tokenizers::models::bpe::BPE;
 use tokenizers::normalizers::{NFC, NormalizerWrapper, Prepend, Replace};
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
@@ -53,6 +54,12 @@ impl Tokenizer {
             InputError::expected(format!("a tokenizer.json ({error})")).key("tokenizer").file(path).into()
         };
         let mut inner = guarded(|| tokenizers::Tokenizer::from_file(path)).map_err(wrong)?;
+        if let ModelWrapper::BPE(bpe) = inner.get_model()
+            && let Some(dropout) = bpe.dropout.filter(|dropout| *dropout > 0.0)
+        {
+            let what = "null or 0, as merges that are left out by chance give other tokens each time";
+            return Err(InputError::expected(what).key("model.dropout").found(dropout).file(path).into());
+        }
         // Texts are taken whole and one by one, whatever the file was last used for; some strides make the library panic.
         inner.with_padding(None).with_truncation(None).map_err(wrong)?;
         // Transformers adds what the configuration knows and the file does not.
@@ -188,7 +195,8 @@ impl Tokenizer {
         let wrong = |what: &str| -> Error {
             InputError::expected(format!("text that the vocabulary can express{what}")).key("text").into()
         };
-        let encoded = guarded(|| self.inner.encode_fast(text, around)).map_err(|error| wrong(&format!(" ({error})")))?;
+        let encoded = guarded(|| self.inner.encode_fast(text, around))
+            .map_err(|error| wrong(&format!(" ({error})")))?;
         let ids = encoded.get_ids().to_vec();
         if self.exact && ids.iter().map(|&id| self.bytes(id)).sum::<usize>() != text.len() {
             return Err(wrong("; some of its bytes have no token"));

@@ -89,6 +89,7 @@ replayed! {
     #[cfg(feature = "gpu")] llama2c
     #[cfg(feature = "gpu")] tokenizer
     #[cfg(feature = "gpu")] vocabulary
+    #[cfg(feature = "gpu")] words
     #[cfg(feature = "gpu")] template
 }
 
@@ -162,4 +163,46 @@ fn a_panic_of_the_tokenizer_library_is_a_refusal() {
     std::fs::write(&path, text.replace(r#""normalizer":null"#, table)).expect("a file");
     let said = refusal(&folder);
     assert!(said.contains("tokenizer.json") && said.contains("charsmap"), "{said}");
+}
+
+/// A list is one value a hundred million times before anything is held; as JSON it took seven gigabytes.
+#[cfg(feature = "gpu")]
+#[test]
+fn a_template_pays_for_what_it_writes() {
+    for template in
+        ["{{ [0] * 99999999 }}", "{{ ([0] * 99999999) | tojson }}", "{{ ([0] * 50000) | tojson(indent=32) }}"]
+    {
+        let folder = readers::weights::folder("a template that writes without end");
+        std::fs::write(folder.join("chat_template.jinja"), template).expect("a file");
+        let words = radialsim::weights::Checkpoint::open(&folder)
+            .and_then(|model| model.tokenizer())
+            .expect("a tokenizer");
+        let day = radialsim::weights::Date::parse("2026-01-31").expect("a day");
+        let said = words.ask("a", day).expect_err("a refusal").to_string();
+        assert!(said.contains("out of fuel"), "{template}: {said}");
+    }
+}
+
+/// One token of a high id made a list of 671 MB.
+#[cfg(feature = "gpu")]
+#[test]
+fn ids_that_are_not_used_are_not_listed() {
+    let folder = readers::weights::folder("a vocabulary of one high id");
+    std::fs::remove_file(folder.join("tokenizer.json")).expect("the small tokenizer");
+    std::fs::write(folder.join("merges.txt"), "").expect("a file");
+    std::fs::write(folder.join("vocab.json"), r#"{"a": 16777215}"#).expect("a file");
+    let said = refusal(&folder);
+    assert!(said.contains("vocab.json") && said.contains("ids up to 16777215"), "{said}");
+}
+
+/// Merges that are left out by chance make each run another one.
+#[cfg(feature = "gpu")]
+#[test]
+fn a_tokenizer_that_draws_is_refused() {
+    let folder = readers::weights::folder("a tokenizer that draws");
+    let path = folder.join("tokenizer.json");
+    let text = std::fs::read_to_string(&path).expect("the small tokenizer");
+    std::fs::write(&path, text.replace(r#""dropout":null"#, r#""dropout":0.5"#)).expect("a file");
+    let said = refusal(&folder);
+    assert!(said.contains("model.dropout: found 0.5"), "{said}");
 }
