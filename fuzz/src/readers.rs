@@ -114,13 +114,21 @@ fn check_trace(read: Result<trace::Trace>, folder: &Path) {
 }
 
 /// The first byte is `0` for a format that is told from the file, or a later digit or letter for one of those that there are; the second
-/// is `s` where empty requests are left out. The file follows.
+/// picks options. The file follows.
 fn requests(bytes: &[u8]) {
-    let [format, empty, bytes @ ..] = bytes else { return };
+    let [format, options, bytes @ ..] = bytes else { return };
     let formats = workload::Format::ALL;
-    let format = format.checked_sub(b'1').map(|at| formats[usize::from(at) % formats.len()].0);
+    let reading = workload::Reading {
+        format: format.checked_sub(b'1').map(|at| formats[usize::from(at) % formats.len()].0),
+        skip_empty: *options == b's',
+        time_unit: (*options == b't').then_some(workload::TimeUnit::Ms),
+        block_tokens: (*options == b'b').then_some(16),
+        characters_per_token: (*options == b'c').then_some(4.0),
+        without_arrivals: *options == b'w',
+        ..workload::Reading::default()
+    };
     let path = file(&folder("requests", &[]), "requests", bytes);
-    check_load(workload::read(&path, format, *empty == b's'));
+    check_load(workload::read(&path, &reading));
 }
 
 /// Requests come by arrival from zero on, and each has tokens.
@@ -145,7 +153,7 @@ fn compressed(bytes: &[u8]) {
     let name = if first % 2 == 0 { "file.jsonl.gz" } else { "file.jsonl.zst" };
     let folder = folder("compressed", &[]);
     let path = file(&folder, name, bytes);
-    check_load(workload::read(&path, None, false));
+    check_load(workload::read(&path, &workload::Reading::default()));
     check_trace(trace::read(&path), &folder);
 }
 

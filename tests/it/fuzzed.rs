@@ -132,6 +132,25 @@ fn a_scenario_has_finite_numbers() {
     }
 }
 
+/// A key, a number or a text of some gigabytes takes a few megabytes of a compressed file, and was held while it was read.
+#[test]
+fn what_a_result_holds_is_bounded() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("result.json");
+    let long = "1".repeat((16 << 20) + 1);
+    for text in [
+        format!("{{\n\"input_lens\": [1], \"output_lens\": [1], \"{long}\": 1}}"),
+        format!("{{\n\"input_lens\": [1, {long}], \"output_lens\": [1]}}"),
+        format!("{{\n\"input_lens\": [1, \"{long}\"], \"output_lens\": [1]}}"),
+        format!("{{\n\"request_rate\": \"{long}\", \"input_lens\": [1], \"output_lens\": [1]}}"),
+    ] {
+        std::fs::write(&path, &text).expect("a file");
+        let read = radialsim::workload::read(&path, &radialsim::workload::Reading::default());
+        let said = read.expect_err("a refusal").to_string();
+        assert!(said.contains("at most 16777216 bytes"), "{}: {said}", &text[..60]);
+    }
+}
+
 /// The refusal of a model.
 #[cfg(feature = "gpu")]
 fn refusal(path: &Path) -> String {

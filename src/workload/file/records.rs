@@ -59,8 +59,8 @@ pub(super) fn each_at(
     mut take: impl FnMut(&Object, Place) -> Result<()>,
 ) -> Result<()> {
     let Input { bytes, origin } = input;
-    let (left, line) = (Rc::new(Cell::new(usize::MAX)), Rc::new(Cell::new(1)));
-    let metered = Metered { source: Standard::new(bytes), left: left.clone(), line: line.clone() };
+    let metered = Metered::new(Standard::new(bytes));
+    let (left, line) = (metered.left(), metered.line.clone());
     let mut json = serde_json::Deserializer::from_reader(metered);
     let counts = vec![0; path.iter().filter(|step| matches!(step, Step::Each)).count()];
     let mut state = State { take: &mut take, wrong: None, left, line, counts };
@@ -175,11 +175,23 @@ impl<'de> Visitor<'de> for Walk<'_, '_, '_> {
     }
 }
 
-/// Gives out bytes while some are left, and counts lines.
-struct Metered<R> {
+/// Gives out bytes while some are left, and counts lines. Who shares `left` bounds what the parser holds next.
+pub(super) struct Metered<R> {
     source: R,
     left: Rc<Cell<usize>>,
     line: Rc<Cell<u64>>,
+}
+
+impl<R> Metered<R> {
+    /// Without a bound for now.
+    pub fn new(source: R) -> Self {
+        Metered { source, left: Rc::new(Cell::new(usize::MAX)), line: Rc::new(Cell::new(1)) }
+    }
+
+    /// How many bytes are left, to be shared.
+    pub fn left(&self) -> Rc<Cell<usize>> {
+        self.left.clone()
+    }
 }
 
 impl<R: Read> Read for Metered<R> {

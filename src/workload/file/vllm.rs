@@ -2,12 +2,16 @@
 
 use super::super::Reading;
 use super::collect::{Collector, Row, Value, room};
+use super::records::Metered;
 use super::time::{Clock, TimeUnit, Told};
 use crate::error::{Error, InputError, Result};
 use crate::json_text::Standard;
+use crate::trace::limits::LINE_BYTES;
 use crate::trace::lines::{Input, Origin};
 use serde::de::{DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use std::cell::Cell;
 use std::fmt;
+use std::rc::Rc;
 
 const PROMPTS: &str = "input_lens";
 const OUTPUTS: &str = "output_lens";
@@ -18,11 +22,13 @@ const ERRORS: &str = "errors";
 /// included, is passed over.
 pub(super) fn read(input: Input, reading: &Reading, out: &mut Collector) -> Result<()> {
     let Input { bytes, origin } = input;
-    let mut lists = Lists::default();
-    let mut json = serde_json::Deserializer::from_reader(Standard::new(bytes));
+    let metered = Metered::new(Standard::new(bytes));
+    let mut lists = Lists { left: metered.left(), ..Lists::default() };
+    let mut json = serde_json::Deserializer::from_reader(metered);
     let read = lists.deserialize(&mut json).and_then(|()| json.end());
     if let Err(error) = read {
-        return Err(explain(error, lists.wrong, &origin));
+        let out_of_bytes = lists.left.get() == 0;
+        return Err(explain(error, lists.wrong, out_of_bytes, &origin));
     }
     let need = |key: &str, list: Option<Vec<String>>| {
         let what = "this key, which --save-detailed (vLLM, beside --save-result) and --output-details (SGLang) write";
@@ -65,10 +71,19 @@ pub(super) fn read(input: Input, reading: &Reading, out: &mut Collector) -> Resu
 }
 
 /// A failed read in this crate's words.
-fn explain(error: serde_json::Error, wrong: Option<InputError>, origin: &Origin) -> Error {
+fn explain(
+    error: serde_json::Error,
+    wrong: Option<InputError>,
+    out_of_bytes: bool,
+    origin: &Origin,
+) -> Error {
     let line = error.line() as u64;
     match wrong {
         Some(wrong) => wrong.line(line).into(),
+        None if out_of_bytes => {
+            let what = format!("keys, numbers and the texts of errors of at most {LINE_BYTES} bytes");
+            InputError::expected(what).found("a longer one").line(line).into()
+        }
         None if error.is_io() => origin.error(line, error.into()),
         None => {
             let message = error.to_string();
@@ -89,6 +104,8 @@ struct Lists {
     rate: Option<String>,
     /// What is wrong, where that is not a matter of JSON.
     wrong: Option<InputError>,
+    /// How many more bytes are read: bounded where the parser holds what it reads, and not for texts that are passed over.
+    left: Rc<Cell<usize>>,
 }
 
 impl<'de> DeserializeSeed<'de> for &mut Lists {
@@ -106,13 +123,18 @@ impl<'de> Visitor<'de> for &mut Lists {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> std::result::Result<(), A::Error> {
-        while let Some(key) = map.next_key::<String>()? {
+        loop {
+            self.left.set(LINE_BYTES);
+            let key = map.next_key::<String>()?;
+            self.left.set(usize::MAX);
+            let Some(key) = key else { return Ok(()) };
             let slot = match key.as_str() {
                 PROMPTS => &mut self.prompts,
                 OUTPUTS => &mut self.outputs,
                 STARTS => &mut self.starts,
                 ERRORS => &mut self.errors,
                 "request_rate" => {
+                    self.left.set(LINE_BYTES);
                     self.rate = Some(map.next_value_seed(Written)?);
                     continue;
                 }
@@ -121,13 +143,12 @@ impl<'de> Visitor<'de> for &mut Lists {
                     continue;
                 }
             };
-            let list = map.next_value_seed(List { key: &key, wrong: &mut self.wrong })?;
+            let list = map.next_value_seed(List { key: &key, wrong: &mut self.wrong, left: &self.left })?;
             if slot.replace(list).is_some() {
                 self.wrong = Some(InputError::expected("each key once").key(key).found("it twice"));
                 return Err(A::Error::custom("a key twice"));
             }
         }
-        Ok(())
     }
 }
 
@@ -135,6 +156,7 @@ impl<'de> Visitor<'de> for &mut Lists {
 struct List<'a> {
     key: &'a str,
     wrong: &'a mut Option<InputError>,
+    left: &'a Cell<usize>,
 }
 
 impl<'de> DeserializeSeed<'de> for List<'_> {
@@ -156,14 +178,17 @@ impl<'de> Visitor<'de> for List<'_> {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> std::result::Result<Vec<String>, A::Error> {
         let mut out = Vec::new();
-        while let Some(element) = list.next_element_seed(Written)? {
+        loop {
+            self.left.set(LINE_BYTES);
+            let element = list.next_element_seed(Written)?;
+            self.left.set(usize::MAX);
+            let Some(element) = element else { return Ok(out) };
             if let Err(Error::Input(error)) = room(out.len()) {
                 *self.wrong = Some(error.key(self.key));
                 return Err(A::Error::custom("too many"));
             }
             out.push(element);
         }
-        Ok(out)
     }
 }
 
