@@ -80,7 +80,7 @@ fn accepted<T>(read: Result<T>) -> Option<T> {
     let said = error.to_string();
     assert_eq!(error.exit_code(), 2, "{said}");
     assert!(!said.chars().any(char::is_control), "one line without control characters: {said:?}");
-    assert!(said.len() < 4096, "a short refusal: {said}");
+    assert!(said.chars().count() < 5000, "a short refusal: {said}");
     if let Error::Input(error) = &error {
         assert!(error.file.is_some(), "a refusal names its file: {said}");
         assert!(!error.expected.is_empty(), "{said}");
@@ -136,6 +136,14 @@ fn check_load(read: Result<workload::Load>) {
     let Some(load) = accepted(read) else { return };
     assert!(load.requests.is_sorted_by_key(|request| request.arrival));
     assert!(load.requests.first().is_some_and(|request| request.arrival.ps() == 0));
+    let ids: std::collections::HashSet<u64> = load.requests.iter().map(|request| request.id).collect();
+    for (id, link) in &load.turns {
+        assert!(
+            *id != link.after && ids.contains(id) && ids.contains(&link.after),
+            "{id} after {}",
+            link.after
+        );
+    }
     for request in &load.requests {
         assert!(request.prompt_tokens > 0 && request.output_tokens > 0, "{request:?}");
         if let Some(block) = load.prefix_block {

@@ -28,7 +28,7 @@ pub fn strftime(day: Date, format: &str) -> Result<String, Error> {
 /// Writes a value as Python's `str` does, where the template library differs: `True`, `None`, `['a']`.
 pub fn write(out: &mut Output, state: &mut State, value: &Value) -> Result<(), Error> {
     match value.kind() {
-        ValueKind::Bool | ValueKind::None | ValueKind::Seq | ValueKind::Map => {
+        ValueKind::Bool | ValueKind::None | ValueKind::Seq | ValueKind::Iterable | ValueKind::Map => {
             let mut text = String::new();
             represent(state, value, DEEPEST, 1, &mut text)?;
             out.write_str(&text).map_err(Error::from)
@@ -38,7 +38,7 @@ pub fn write(out: &mut Output, state: &mut State, value: &Value) -> Result<(), E
 }
 
 /// Python's `repr` of what templates hold, nested no deeper than `left`. Takes this much fuel for each value, and one for each 64 bytes
-/// of a text: a list may be a hundred million times the same value, of which nothing is held yet.
+/// of a text: a list may be a hundred million times the same value, of which nothing is held yet ([`ValueKind::Iterable`]).
 fn represent(state: &State, value: &Value, left: usize, fuel: u64, out: &mut String) -> Result<(), Error> {
     let inner = left.checked_sub(1).ok_or_else(too_deep)?;
     state.consume_fuel(fuel + value.as_str().map_or(0, |text| text.len() as u64 / 64))?;
@@ -60,7 +60,7 @@ fn represent(state: &State, value: &Value, left: usize, fuel: u64, out: &mut Str
             }
             out.push(quote);
         }
-        kind @ (ValueKind::Seq | ValueKind::Map) => {
+        kind @ (ValueKind::Seq | ValueKind::Iterable | ValueKind::Map) => {
             let mapping = kind == ValueKind::Map;
             out.push(if mapping { '{' } else { '[' });
             for (index, item) in value.try_iter()?.enumerate() {

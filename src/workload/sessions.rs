@@ -237,9 +237,23 @@ impl Default for SessionSpec {
     }
 }
 
+/// Most hashes that turns are given, with those that are kept meanwhile: 2 GiB.
+const MOST_HASHES: u64 = 1 << 28;
+
 /// Gives the turns of a load hashes of blocks of `block` tokens, those of the shared beginning the same: a turn begins with the prompt
 /// and the output of the turn before, as far as it is long enough. Requests without turns get none.
-pub(super) fn share_prefixes(load: &mut Load, block: u32) {
+///
+/// # Errors
+/// More hashes than [`MOST_HASHES`].
+pub(super) fn share_prefixes(load: &mut Load, block: u32) -> Result<()> {
+    let turns: HashSet<u64> = load.turns.iter().flat_map(|(&id, link)| [link.after, id]).collect();
+    let hashes = |request: &Request| {
+        let (prompt, output) = (u64::from(request.prompt_tokens), u64::from(request.output_tokens));
+        (prompt + prompt + output) / u64::from(block)
+    };
+    let all: u64 = load.requests.iter().filter(|request| turns.contains(&request.id)).map(hashes).sum();
+    let what = format!("blocks of so many tokens that turns have at most {MOST_HASHES} of them");
+    demand(all <= MOST_HASHES, "block_tokens", format!("{block}, which makes {all}"), &what)?;
     let place: HashMap<u64, usize> =
         (0..).zip(&load.requests).map(|(index, request)| (request.id, index)).collect();
     // The blocks of the whole conversation up to the end of a request.
@@ -295,4 +309,5 @@ pub(super) fn share_prefixes(load: &mut Load, block: u32) {
         let why = "turns have shorter prompts than the turn before, and share nothing with it";
         load.remarks.push(Remark::new("sessions", shortened, why));
     }
+    Ok(())
 }

@@ -134,7 +134,7 @@ impl FileSpec {
         forget_missing(&mut load);
         let hashed = load.requests.iter().any(|request| !request.prefix.is_empty());
         if let Some(block) = self.block_tokens.filter(|_| !hashed && !load.turns.is_empty()) {
-            share_prefixes(&mut load, block);
+            share_prefixes(&mut load, block)?;
         }
         match sessions {
             Some(_) if load.turns.is_empty() && self.sessions.is_none() => {}

@@ -142,13 +142,28 @@ fn what_a_result_holds_is_bounded() {
         format!("{{\n\"input_lens\": [1], \"output_lens\": [1], \"{long}\": 1}}"),
         format!("{{\n\"input_lens\": [1, {long}], \"output_lens\": [1]}}"),
         format!("{{\n\"input_lens\": [1, \"{long}\"], \"output_lens\": [1]}}"),
-        format!("{{\n\"request_rate\": \"{long}\", \"input_lens\": [1], \"output_lens\": [1]}}"),
+        format!("{{\n\"input_lens\": [1], \"output_lens\": [1], \"request_rate\": \"{long}\"}}"),
     ] {
         std::fs::write(&path, &text).expect("a file");
         let read = radialsim::workload::read(&path, &radialsim::workload::Reading::default());
         let said = read.expect_err("a refusal").to_string();
         assert!(said.contains("at most 16777216 bytes"), "{}: {said}", &text[..60]);
     }
+}
+
+/// Two lines took sixteen gigabytes for the hashes of their blocks.
+#[test]
+fn hashes_of_turns_are_bounded() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let line =
+        r#"{"session_id": "a", "timestamp_ms": 0, "input_length": 268435456, "output_length": 268435456}"#;
+    std::fs::write(folder.path().join("turns.jsonl"), format!("{line}\n{line}\n")).expect("a file");
+    let spec = radialsim::workload::FileSpec {
+        block_tokens: Some(1),
+        ..radialsim::workload::FileSpec::new("turns.jsonl")
+    };
+    let said = spec.load(folder.path(), 1).expect_err("a refusal").to_string();
+    assert!(said.contains("block_tokens: found 1, which makes 1610612736, expected"), "{said}");
 }
 
 /// The refusal of a model.

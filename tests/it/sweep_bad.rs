@@ -55,7 +55,7 @@ const BAD: [(&str, &str, &str); 35] = [
     (
         "axes: [",
         "axes: [Zip([Range(key: \"seed\", from: 1, to: 9, count: 1000000), Range(key: \"seeds\", from: 1, to: 9, count: 1000000)]), ",
-        "6: axes: found 2000006, expected axes that list at most 2000000 values together",
+        "6: axes: found 2000007, expected axes that list at most 2000000 values together",
     ),
     (
         "axes: [",
