@@ -85,6 +85,8 @@ mod with_gpu {
                 first_row: 0,
                 layer_rows: columns,
                 from_row: 0,
+                first_layer: 0,
+                layers: 1,
                 run,
             };
             let tiles: Vec<u32> =

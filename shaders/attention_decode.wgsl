@@ -2,6 +2,7 @@
 // lane, results with four values a lane; running maximum and sum, so that no score is kept.
 override WORKGROUP: u32 = 8;   // a multiple of the subgroup's size
 override LISTED: bool = false; // whether entries are named one by one, as in a unified cache
+override CAPPED: bool = false; // whether scores have an upper and lower bound
 
 struct Params {
     heads: u32,
@@ -13,6 +14,7 @@ struct Params {
     rows_at: u32,        // where in lists the rows stand: row, first entry, entries, list of entries
     scale: f32,
     count: u32,          // rows
+    cap: f32,            // a score s becomes cap tanh(s / cap)
 }
 var<immediate> p: Params;
 
@@ -28,6 +30,12 @@ fn entry_at(first: u32, list: u32, entry: u32) -> u32 {
 
 fn part(sum: vec4<f32>, q: vec4<f32>, at: u32, k: u32) -> vec4<f32> {
     return fma(q, cache[at + min(k, p.head4 - 1u)], sum);
+}
+
+fn scored(products: vec4<f32>) -> f32 {
+    let score = dot(products, vec4<f32>(p.scale));
+    if (CAPPED) { return p.cap * tanh(score / p.cap); }
+    return score;
 }
 
 @compute @workgroup_size(WORKGROUP)
@@ -71,7 +79,7 @@ fn main(
             products = part(products, subgroupBroadcast(q, 7u), mine, k + 7u);
         }
         let valid = base + lane < count;
-        let score = select(-3.4e38, dot(products, vec4<f32>(p.scale)), valid);
+        let score = select(-3.4e38, scored(products), valid);
         let above = max(highest, subgroupMax(score));
         let shrink = exp(highest - above);
         let weight = select(0.0, exp(score - above), valid);

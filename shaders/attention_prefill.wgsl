@@ -1,6 +1,7 @@
 // Softmax attention of up to eight query rows of one sequence, for one head: a subgroup for all of them, so that each key and
-// each value is loaded once. Row i sees the first entries up to its own count.
+// each value is loaded once. Row i sees the entries from its own first up to its own count.
 override WORKGROUP: u32 = 8;   // the subgroup's size
+override CAPPED: bool = false; // whether scores have an upper and lower bound
 
 struct Params {
     heads: u32,
@@ -9,9 +10,10 @@ struct Params {
     kv4: u32,            // key values of an entry / 4; its values follow
     query_stride4: u32,
     output_stride4: u32,
-    rows_at: u32,        // where in lists the tiles stand: eight rows, first entry, eight counts
+    rows_at: u32,        // where in lists the tiles stand: eight rows, first entry, eight counts, eight firsts
     scale: f32,
     count: u32,          // tiles
+    cap: f32,            // a score s becomes cap tanh(s / cap)
 }
 var<immediate> p: Params;
 
@@ -38,6 +40,13 @@ fn products(row: u32, head: u32, k: u32, lane: u32, key: u32) -> f32 {
     return dot(sum, vec4<f32>(p.scale));
 }
 
+fn four(at: u32) -> vec4<u32> { return vec4<u32>(lists[at], lists[at + 1u], lists[at + 2u], lists[at + 3u]); }
+
+fn capped(scores: vec4<f32>) -> vec4<f32> {
+    if (CAPPED) { return p.cap * tanh(scores / p.cap); }
+    return scores;
+}
+
 fn row_of(tile: u32, index: u32) -> u32 { return lists[tile + index]; }
 
 @compute @workgroup_size(WORKGROUP)
@@ -47,11 +56,13 @@ fn main(
     @builtin(subgroup_size) size: u32,
 ) {
     let head = group.x;
-    let tile = p.rows_at + 17u * group.y;
+    let tile = p.rows_at + 25u * group.y;
     let first = lists[tile + 8u];
-    let counts = tile + 9u;
-    let low = vec4<u32>(lists[counts], lists[counts + 1u], lists[counts + 2u], lists[counts + 3u]);
-    let high = vec4<u32>(lists[counts + 4u], lists[counts + 5u], lists[counts + 6u], lists[counts + 7u]);
+    let low = four(tile + 9u);
+    let high = four(tile + 13u);
+    let from_low = four(tile + 17u);
+    let from_high = four(tile + 21u);
+    let before = min(from_low, from_high);
     let seen = max(low, high);
     let most = max(max(seen.x, seen.y), max(seen.z, seen.w));
     let key = head / p.group * p.head4;
@@ -61,7 +72,7 @@ fn main(
     var total = Rows();
     var sums_low = mat4x4<f32>();
     var sums_high = mat4x4<f32>();
-    for (var base = 0u; base < most; base += size) {
+    for (var base = min(min(before.x, before.y), min(before.z, before.w)); base < most; base += size) {
         let mine = (first + min(base + lane, most - 1u)) * 2u * p.kv4 + key;
         var score = Rows();
         for (var k = 0u; k < p.head4; k += 8u) {
@@ -74,10 +85,11 @@ fn main(
                 products(row_of(tile, 6u), head, k, lane, mine), products(row_of(tile, 7u), head, k, lane, mine),
             );
         }
-        let sees_low = vec4<u32>(base + lane) < low;
-        let sees_high = vec4<u32>(base + lane) < high;
-        score.low = select(vec4<f32>(-3.4e38), score.low, sees_low);
-        score.high = select(vec4<f32>(-3.4e38), score.high, sees_high);
+        let entry = vec4<u32>(base + lane);
+        let sees_low = (entry < low) & (entry >= from_low);
+        let sees_high = (entry < high) & (entry >= from_high);
+        score.low = select(vec4<f32>(-3.4e38), capped(score.low), sees_low);
+        score.high = select(vec4<f32>(-3.4e38), capped(score.high), sees_high);
         let above = Rows(max(highest.low, subgroupMax(score.low)), max(highest.high, subgroupMax(score.high)));
         let shrink = Rows(exp(highest.low - above.low), exp(highest.high - above.high));
         let weight_low = select(vec4<f32>(), exp(score.low - above.low), sees_low);

@@ -9,6 +9,7 @@ struct Params {
     tokens: u32,       // where in lists the tokens stand
     first: u32,        // the token of the table's first row
     count: u32,        // rows of this part of the table
+    scale: f32,        // what values are multiplied with
 }
 var<immediate> p: Params;
 
@@ -29,5 +30,5 @@ fn weight(row: u32, k: u32) -> vec4<f32> {
 fn main(@builtin(global_invocation_id) id: vec3<u32>) {
     if (id.x >= p.width4 || id.y >= p.rows) { return; }
     let token = lists[p.tokens + id.y] - p.first;
-    if (token < p.count) { output[id.y * p.stride4 + id.x] = weight(token * p.row_words, id.x); }
+    if (token < p.count) { output[id.y * p.stride4 + id.x] = p.scale * weight(token * p.row_words, id.x); }
 }

@@ -1,12 +1,13 @@
 // (x - mean) / sqrt(variance + epsilon) * weight + bias over each row: a subgroup a row.
 override WORKGROUP: u32 = 8;   // a multiple of the subgroup's size
+override IN_PLACE: bool = false; // the output is the input too
 
 struct Params {
     rows: u32,
     width4: u32,          // values of a row / 4
     input_stride4: u32,
     output_stride4: u32,
-    layers: u32,          // where in lists the layer of each row stands
+    layers: u32,          // where in lists the layer of each row stands; 0xffffffff there: the row is left alone
     epsilon: f32,
 }
 var<immediate> p: Params;
@@ -15,6 +16,11 @@ var<immediate> p: Params;
 @group(0) @binding(1) var<storage, read> weights: array<vec4<f32>>;  // a layer's weights, then its biases
 @group(0) @binding(2) var<storage, read> lists: array<u32>;
 @group(0) @binding(3) var<storage, read_write> output: array<vec4<f32>>;
+
+fn value(at: u32, i: u32, row: u32) -> vec4<f32> {
+    if (IN_PLACE) { return output[row * p.output_stride4 + i]; }
+    return input[at + i];
+}
 
 @compute @workgroup_size(WORKGROUP)
 fn main(
@@ -26,21 +32,23 @@ fn main(
 ) {
     let row = group.x * subgroups + subgroup;
     if (row >= p.rows) { return; }
+    let layer = lists[p.layers + row];
+    if (layer == 0xffffffffu) { return; }
     let from_at = row * p.input_stride4;
     let count = f32(4u * p.width4);
     var sum = vec4<f32>();
-    for (var i = lane; i < p.width4; i += size) { sum += input[from_at + i]; }
+    for (var i = lane; i < p.width4; i += size) { sum += value(from_at, i, row); }
     let mean = subgroupAdd(dot(sum, vec4<f32>(1.0))) / count;
     var squares = vec4<f32>();
     for (var i = lane; i < p.width4; i += size) {
-        let x = input[from_at + i] - mean;
+        let x = value(from_at, i, row) - mean;
         squares = fma(x, x, squares);
     }
     let variance = subgroupAdd(dot(squares, vec4<f32>(1.0))) / count;
     let scale = 1.0 / sqrt(variance + p.epsilon);
-    let weight = lists[p.layers + row] * 2u * p.width4;
+    let weight = layer * 2u * p.width4;
     let to_at = row * p.output_stride4;
     for (var i = lane; i < p.width4; i += size) {
-        output[to_at + i] = fma((input[from_at + i] - mean) * scale, weights[weight + i], weights[weight + p.width4 + i]);
+        output[to_at + i] = fma((value(from_at, i, row) - mean) * scale, weights[weight + i], weights[weight + p.width4 + i]);
     }
 }

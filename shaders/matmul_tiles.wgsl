@@ -57,7 +57,7 @@ fn main(
     let rows = lists[tile + 1u];
     let layer = lists[tile + 2u];
     let wanted = vec4<u32>(column) + vec4<u32>(0u, 1u, 2u, 3u) * WORKGROUP;
-    let matrix = vec4<u32>(layer * p.layer_words) + (min(wanted, vec4<u32>(p.columns - 1u)) + p.first_row) * p.row_words;
+    let matrix = vec4<u32>((layer - p.first_layer) * p.layer_words) + (min(wanted, vec4<u32>(p.columns - 1u)) + p.first_row) * p.row_words;
     let x0 = (first + min((lane & 7u) + 0u, rows - 1u)) * p.input_stride4;
     let x1 = (first + min((lane & 7u) + 8u, rows - 1u)) * p.input_stride4;
     let x2 = (first + min((lane & 7u) + 16u, rows - 1u)) * p.input_stride4;

@@ -31,20 +31,23 @@ fn main(
 ) {
     let row = p.from_row + id.y;
     let layer = lists[p.rows_at + id.y];
+    let within = layer - p.first_layer;
+    if (within >= p.layers) { return; }
     let last = p.columns - 1u;
     for (var turn = 0u; turn < p.run; turn++) {
         let column = id.x * 4u * p.run + turn;
         let wanted = vec4<u32>(column) + vec4<u32>(0u, 1u, 2u, 3u) * p.run;
-        var rows = (vec4<u32>(layer * p.layer_words) + (min(wanted, vec4<u32>(last)) + p.first_row) * p.row_words) / 4u;
+        let end = p.row_words / 4u - 1u;
+        let rows = (vec4<u32>(within * p.layer_words) + (min(wanted, vec4<u32>(last)) + p.first_row) * p.row_words) / 4u;
         var sums = mat4x4<f32>();
         for (var k = 0u; k < p.inner4; k += 8u) {
             let mine = k + (lane & 7u);
+            // Behind the end of a row its last values are taken, times zero: what stands there may be no number.
             let x = select(vec4<f32>(), input[row * p.input_stride4 + mine], mine < p.inner4);
-            sums = step(sums, rows, subgroupBroadcast(x, 0u), subgroupBroadcast(x, 1u));
-            sums = step(sums, rows + 1u, subgroupBroadcast(x, 2u), subgroupBroadcast(x, 3u));
-            sums = step(sums, rows + 2u, subgroupBroadcast(x, 4u), subgroupBroadcast(x, 5u));
-            sums = step(sums, rows + 3u, subgroupBroadcast(x, 6u), subgroupBroadcast(x, 7u));
-            rows += 4u;
+            sums = step(sums, rows + min(k / 2u, end), subgroupBroadcast(x, 0u), subgroupBroadcast(x, 1u));
+            sums = step(sums, rows + min(k / 2u + 1u, end), subgroupBroadcast(x, 2u), subgroupBroadcast(x, 3u));
+            sums = step(sums, rows + min(k / 2u + 2u, end), subgroupBroadcast(x, 4u), subgroupBroadcast(x, 5u));
+            sums = step(sums, rows + min(k / 2u + 3u, end), subgroupBroadcast(x, 6u), subgroupBroadcast(x, 7u));
         }
         put(row, layer, column, dot(sums[0], vec4<f32>(1.0)));
         put(row, layer, column + p.run, dot(sums[1], vec4<f32>(1.0)));

@@ -33,11 +33,13 @@ fn main(
 ) {
     let row = p.from_row + id.y;
     let layer = lists[p.rows_at + id.y];
+    let within = layer - p.first_layer;
+    if (within >= p.layers) { return; }
     let last = p.columns - 1u;
     for (var turn = 0u; turn < p.run; turn++) {
         let column = id.x * 4u * p.run + turn;
         let wanted = vec4<u32>(column) + vec4<u32>(0u, 1u, 2u, 3u) * p.run;
-        var rows = vec4<u32>(layer * p.layer_words) + (min(wanted, vec4<u32>(last)) + p.first_row) * p.row_words;
+        var rows = vec4<u32>(within * p.layer_words) + (min(wanted, vec4<u32>(last)) + p.first_row) * p.row_words;
         var sums = vec4<f32>();
         for (var k = 0u; k < p.inner4; k += 16u) {
             let mine = k + (lane & 7u);

@@ -8,6 +8,7 @@ struct Params {
     stream_stride4: u32,
     branch_stride4: u32,
     mask: u32,       // where in lists the mask stands: 1 for rows that are added to
+    scale: f32,      // what the branch is multiplied with
 }
 var<immediate> p: Params;
 
@@ -21,5 +22,6 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
     if (MASKED) {
         if (lists[p.mask + id.y] == 0u) { return; }
     }
-    stream[id.y * p.stream_stride4 + id.x] += branch[id.y * p.branch_stride4 + id.x];
+    let at = id.y * p.stream_stride4 + id.x;
+    stream[at] = fma(vec4<f32>(p.scale), branch[id.y * p.branch_stride4 + id.x], stream[at]);
 }

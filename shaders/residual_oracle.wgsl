@@ -11,6 +11,7 @@ struct Params {
     over_input: u32,    // 1: ratio to the branch's input rather than its output
     threshold: f32,
     begins: u32,        // 1: a block begins; its input is kept for the block's own ratio
+    scale: f32,         // what the branch is multiplied with
 }
 var<immediate> p: Params;
 
@@ -41,7 +42,7 @@ fn main(
     var xx = vec4<f32>();
     var yy = vec4<f32>();
     for (var i = lane; i < p.width4; i += size) {
-        let b = branch[from_at + i];
+        let b = p.scale * branch[from_at + i];
         let x = stream[at + i];
         let y = x + b;
         bb = fma(b, b, bb);
@@ -53,12 +54,14 @@ fn main(
     let x2 = whole(xx);
     let y2 = whole(yy);
     let ratio = sqrt(b2 / select(y2, x2, p.over_input == 1u));
-    let taken = ratio >= p.threshold;
+    // By its bits, as compilers may take it that nothing is NaN: such a branch is taken, so that it shows.
+    let defined = (bitcast<u32>(ratio) & 0x7fffffffu) <= 0x7f800000u;
+    let taken = !defined || ratio >= p.threshold;
     var added = vec4<f32>();
     var along = vec4<f32>();
     var start = vec4<f32>();
     for (var i = lane; i < p.width4; i += size) {
-        let y = stream[at + i] + select(vec4<f32>(), branch[from_at + i], taken);
+        let y = stream[at + i] + select(vec4<f32>(), p.scale * branch[from_at + i], taken);
         stream[at + i] = y;
         let s = starts[at + i];
         added = fma(y - s, y - s, added);

@@ -5,13 +5,14 @@ override INTERLEAVED: bool = false; // pairs are neighbours (2i, 2i + 1) rather 
 struct Params {
     rows: u32,
     heads: u32,
-    half: u32,        // pairs of a head
+    half: u32,        // pairs of a head that turn: its first values
+    head: u32,        // values of a head
     stride: u32,      // values from row to row
-    positions: u32,   // where in lists the position of each row stands
+    positions: u32,   // where in lists the row of the angles stands for each row
 }
 var<immediate> p: Params;
 
-@group(0) @binding(0) var<storage, read> angles: array<vec2<f32>>;  // cosine and sine: position x half
+@group(0) @binding(0) var<storage, read> angles: array<vec2<f32>>;  // cosine and sine: rows of angles x half
 @group(0) @binding(1) var<storage, read> lists: array<u32>;
 @group(0) @binding(2) var<storage, read_write> values: array<f32>;
 
@@ -21,7 +22,7 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
     if (id.x >= p.heads * p.half || row >= p.rows) { return; }
     let head = id.x / p.half;
     let pair = id.x % p.half;
-    var a = row * p.stride + head * 2u * p.half + pair;
+    var a = row * p.stride + head * p.head + pair;
     var b = a + p.half;
     if (INTERLEAVED) {
         a += pair;

@@ -42,13 +42,25 @@ fn main(
 ) {
     let row = group.x;
     if (!LINEAR) {
-        for (var h = 0u; h < p.hidden; h++) {
-            var sum = vec4<f32>();
+        // Four at a time, so that there are fewer turns: Mesa's llvmpipe ends all loops of an invocation after 65,535 of them.
+        for (var h = 0u; h < p.hidden; h += 4u) {
+            var sums = mat4x4<f32>();
             for (var k = lane; k < p.width4; k += size) {
-                sum = fma(input[row * p.stride4 + k], first[h * p.width4 + k], sum);
+                let x = input[row * p.stride4 + k];
+                let at = h * p.width4 + k;
+                sums[0] = fma(x, first[at], sums[0]);
+                sums[1] = fma(x, first[at + p.width4], sums[1]);
+                sums[2] = fma(x, first[at + 2u * p.width4], sums[2]);
+                sums[3] = fma(x, first[at + 3u * p.width4], sums[3]);
             }
-            let x = subgroupAdd(dot(sum, vec4<f32>(1.0)));
-            if (lane == 0u) { inside[h] = x / (1.0 + exp(-x)); }
+            let x = subgroupAdd(vec4<f32>(1.0) * sums);
+            if (lane == 0u) {
+                let y = x / (1.0 + exp(-x));
+                inside[h] = y.x;
+                inside[h + 1u] = y.y;
+                inside[h + 2u] = y.z;
+                inside[h + 3u] = y.w;
+            }
         }
         workgroupBarrier();
     }

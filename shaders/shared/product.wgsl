@@ -14,6 +14,8 @@ struct Params {
     first_row: u32,     // first row of the matrix
     layer_rows: u32,    // rows of a layer's matrix, and biases
     from_row: u32,      // first row of input and output; tiles say it themselves
+    first_layer: u32,   // layers of this buffer; rows of others are left alone
+    layers: u32,
     run: u32,           // columns side by side that an invocation takes one after the other, for long reads of memory; not of tiles
 }
 var<immediate> p: Params;

@@ -100,6 +100,7 @@ impl Probe {
             Kernel::Rope { heads, head_dim, .. } => format!("{heads} {head_dim}"),
             Kernel::Router { width, hidden, options, .. } => format!("{width} {hidden} {options}"),
             Kernel::Sample { vocabulary, .. } => format!("{vocabulary}"),
+            Kernel::ExpertSum { width, top, .. } => format!("{top} x {width}"),
             Kernel::Embed { width, .. }
             | Kernel::Norm { width, .. }
             | Kernel::KvWrite { width, .. }

@@ -178,6 +178,7 @@ impl Device {
             | Kernel::ResidualAdd { .. }
             | Kernel::Gather { .. }
             | Kernel::Scatter { .. }
+            | Kernel::ExpertSum { .. }
             | Kernel::Sample { .. } => SimTime::at_rate(flops, self.vector_flops_per_s * efficiency),
         }
     }

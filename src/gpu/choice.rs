@@ -37,13 +37,17 @@ impl Tiling {
     ///
     /// On a processor that plays a GPU, each lane reads weight rows of its own, and long reads are what its prefetchers like:
     /// 4-bit weights of 576 values a row come at 1.4 GB/s one row at a time, and at 2.9 GB/s with 32 rows side by side
-    /// (`cargo bench --bench gpu`). At least four workgroups are left. A GPU would rather have more workgroups.
-    pub fn run(columns: u32, workgroup_columns: u32, adapter: &AdapterInfo) -> u32 {
+    /// (`cargo bench --bench gpu`). At least four workgroups are left. A GPU would rather have more workgroups. `most`: as many as the device's loops allow.
+    pub fn run(columns: u32, workgroup_columns: u32, most: u64, adapter: &AdapterInfo) -> u32 {
         const MOST: u32 = 32;
         const WORKGROUPS: u32 = 4;
         let groups = columns.div_ceil(workgroup_columns);
         let fits = |run: &u32| groups.is_multiple_of(*run) && groups / run >= WORKGROUPS;
-        if adapter.kind == "CPU" { (1..=MOST).rev().find(fits).unwrap_or(1) } else { 1 }
+        if adapter.kind == "CPU" {
+            (1..=most.clamp(1, MOST.into()) as u32).rev().find(fits).unwrap_or(1)
+        } else {
+            1
+        }
     }
 
     /// Rows of a tile, where there are tiles.

@@ -23,6 +23,7 @@ pub struct Gpu {
     wrong: Arc<Mutex<Option<String>>>,
     pub(super) pipelines: super::pipeline::Cache,
     allocated: std::cell::Cell<u64>,
+    turns: std::cell::OnceCell<u32>,
 }
 
 /// Memory on the device.
@@ -76,7 +77,15 @@ impl Gpu {
                 note(&of_loss, format!("the device was lost: {}", one_line(&text)));
             }
         });
-        Ok(Gpu { device, queue, info, wrong, pipelines: Default::default(), allocated: Default::default() })
+        Ok(Gpu {
+            device,
+            queue,
+            info,
+            wrong,
+            pipelines: Default::default(),
+            allocated: Default::default(),
+            turns: Default::default(),
+        })
     }
 
     /// With buffers of at most so many bytes: what does not fit into one is split over several, as on a device that has no larger ones.
@@ -109,6 +118,36 @@ impl Gpu {
         self.info.subgroups.map(|(smallest, _)| smallest).filter(|lanes| lanes % 8 == 0).ok_or_else(|| {
             Error::NoGpu(format!("{} has no subgroups of 8 invocations or a multiple", self.info.name))
         })
+    }
+
+    /// Most turns that the loops of one invocation may take together, measured once. Mesa's llvmpipe ends them after 65,535
+    /// (LP_MAX_TGSI_LOOP_ITERATIONS in its `lp_bld_limits.h`) and says nothing.
+    ///
+    /// # Errors
+    /// A device that computes a loop wrongly, and what goes wrong on it.
+    pub fn turns(&self) -> Result<u32> {
+        if let Some(&known) = self.turns.get() {
+            return Ok(known);
+        }
+        // More than any kernel here takes, and a few milliseconds.
+        const WANTED: u32 = 1 << 20;
+        let output = self.buffer("turns", 8)?;
+        let pipeline = self.pipeline(super::shaders::PROBE_TURNS, &[])?;
+        let parameters = bytemuck::bytes_of(&super::shaders::ProbeTurns { turns: WANTED }).to_vec();
+        let mut recording = super::recording::Recording::default();
+        let bindings = vec![super::recording::Binding::from(&output)];
+        recording.push(super::recording::Dispatch { pipeline, bindings, parameters, workgroups: [1, 1, 1] });
+        self.submit(&recording)?;
+        let found: Vec<u32> = self.read(&output, 2)?;
+        let number = |x: u32, _| x.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        if found[0] > WANTED || found[1] != (0..found[0]).fold(1, number) {
+            let (name, turns) = (&self.info.name, found[0]);
+            return Err(Error::Gpu(format!(
+                "{name} computes a loop of {turns} turns wrongly; another driver may not"
+            )));
+        }
+        let most = if found[0] == WANTED { u32::MAX } else { found[0] };
+        Ok(*self.turns.get_or_init(|| most))
     }
 
     /// A buffer of this many bytes (at least 16, rounded up to 16), zeros.

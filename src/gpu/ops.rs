@@ -1,13 +1,14 @@
-//! Kernels of the simulator's vocabulary as dispatches: shapes in, one labelled call out.
+//! Kernels of the simulator's vocabulary as dispatches: shapes in, one labelled call out. Here: what they share, embeddings, norms and
+//! non-linearities.
 
-use super::choice::Tiling;
 use super::device::{Buffer, Gpu};
+use super::ops_stream::Look;
 use super::pipeline::{Pipeline, Shader};
 use super::pool::Stack;
 use super::recording::{Binding, Dispatch, Recording};
 use super::shaders as s;
-use crate::error::Result;
-use crate::kernel::{Attention, Kernel};
+use crate::error::{Error, Result};
+use crate::kernel::Kernel;
 use crate::lower::Cause;
 use crate::units::Dtype;
 use std::rc::Rc;
@@ -37,6 +38,59 @@ pub(super) struct Rows<'a> {
     pub stride: u32,
 }
 
+/// In the list of layers: a norm leaves the row as it is.
+pub(super) const LEFT_ALONE: u32 = u32::MAX;
+
+/// Norms of all layers: weights one layer after the other, a layer norm's biases behind each.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Normed<'a> {
+    pub weights: &'a Buffer,
+    /// Layer norm rather than RMS.
+    pub layer: bool,
+    pub epsilon: f64,
+    pub width: u32,
+}
+
+/// Norms of queries and keys of all layers.
+#[derive(Debug)]
+pub(super) struct HeadNorms {
+    /// `layers x values`: those of queries, then those of keys.
+    pub weights: Buffer,
+    /// Weights of a layer.
+    pub values: u32,
+    pub over: Over,
+    pub layer: bool,
+    pub epsilon: f64,
+    /// Values of a head.
+    pub width: u32,
+    /// Heads of queries, and of keys.
+    pub queries: u32,
+    pub keys: u32,
+}
+
+/// What a norm of queries and keys is taken over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Over {
+    /// A head; queries share their weights, and keys theirs.
+    Shared,
+    /// A head, each with weights of its own.
+    Each,
+    /// All heads together.
+    Whole,
+}
+
+/// One dispatch of norms of heads.
+struct HeadCall {
+    heads: u32,
+    /// Column of the first.
+    first: u32,
+    /// Where in a layer its weights begin.
+    weight: u32,
+    /// Heads that take the first weights.
+    queries: u32,
+    width: u32,
+}
+
 /// Consecutive rows that belong to one layer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Segment {
@@ -58,6 +112,8 @@ pub(super) struct Ops<'a> {
     pub layer: u16,
     /// Lanes of a subgroup.
     pub subgroup: u32,
+    /// Where rows were looked at for numbers that are not finite; `None`: nobody looks.
+    pub looks: Option<Vec<Look>>,
 }
 
 impl Ops<'_> {
@@ -98,12 +154,27 @@ impl Ops<'_> {
         Ok(())
     }
 
+    /// Whether the device can run loops of so many turns in one kernel.
+    ///
+    /// # Errors
+    /// A driver that would end them before and say nothing.
+    pub(super) fn check_turns(&self, what: &str, turns: u64) -> Result<()> {
+        let most = self.gpu.turns()?;
+        if turns <= u64::from(most) {
+            return Ok(());
+        }
+        let name = &self.gpu.info().name;
+        Err(Error::Gpu(format!(
+            "{what} takes loops of {turns} turns here, and {name} ends loops after {most}"
+        )))
+    }
+
     pub(super) fn one_subgroup(&self) -> [(&'static str, f64); 1] {
         [("WORKGROUP", f64::from(self.subgroup))]
     }
 
-    /// Rows of a table by number: `tokens` stand in the lists.
-    pub fn embed(&mut self, table: &Stack, tokens: u32, rows: u32, to: Rows) -> Result<()> {
+    /// Rows of a table by number, times `scale`: `tokens` stand in the lists.
+    pub fn embed(&mut self, table: &Stack, tokens: u32, rows: u32, scale: f64, to: Rows) -> Result<()> {
         let first = self.recording.dispatches.len();
         let lists = self.lists_at.clone();
         for shard in &table.shards {
@@ -115,6 +186,7 @@ impl Ops<'_> {
                 tokens,
                 first: shard.first,
                 count: shard.count,
+                scale: scale as f32,
             };
             let constants = [("FORMAT", table.form as u32 as f64)];
             let bindings = [&shard.buffer, &lists, to.buffer];
@@ -126,271 +198,109 @@ impl Ops<'_> {
         Ok(())
     }
 
-    /// A norm of each row with the weights of its segment's layer.
-    #[expect(clippy::too_many_arguments, reason = "a kernel has as many")]
+    /// Norms of rows as wide as the weights, of so many groups, whose layers stand in the lists ([`LEFT_ALONE`]: the row stays as it is).
+    /// Without `to`, in place.
     pub fn norm(
         &mut self,
-        layer_norm: bool,
-        weights: &Buffer,
-        epsilon: f64,
-        segments: &[Segment],
-        width: u32,
-        from: Rows,
-        to: Rows,
-    ) -> Result<()> {
-        let rows = segments.iter().map(|segment| segment.rows).sum();
-        let layers = self.layers(segments, 0);
-        debug_assert_eq!(width, to.stride);
-        self.norm_listed(layer_norm, weights, epsilon, (layers, rows, segments.len() as u32), from, to)
-    }
-
-    /// A norm of rows whose layers stand in the lists: where, how many rows, of how many groups.
-    pub fn norm_listed(
-        &mut self,
-        layer_norm: bool,
-        weights: &Buffer,
-        epsilon: f64,
+        norm: Normed,
         (layers, rows, groups): (u32, u32, u32),
         from: Rows,
-        to: Rows,
+        to: Option<Rows>,
     ) -> Result<()> {
         let first = self.recording.dispatches.len();
-        let width = to.stride;
+        let (width, out) = (norm.width, to.unwrap_or(from));
+        self.check_turns("a norm", 3 * u64::from((width / 4).div_ceil(self.subgroup)))?;
         let parameters = s::Norm {
             rows,
             width4: width / 4,
             input_stride4: from.stride / 4,
-            output_stride4: to.stride / 4,
+            output_stride4: out.stride / 4,
             layers,
-            epsilon: epsilon as f32,
+            epsilon: norm.epsilon as f32,
         };
-        let shader = if layer_norm { s::LAYER_NORM } else { s::RMS_NORM };
-        let pipeline = self.gpu.pipeline(shader, &self.one_subgroup())?;
+        let shader = if norm.layer { s::LAYER_NORM } else { s::RMS_NORM };
+        let constants = [self.one_subgroup()[0], ("IN_PLACE", f64::from(u8::from(to.is_none())))];
+        let pipeline = self.gpu.pipeline(shader, &constants)?;
         let lists = self.lists_at.clone();
-        self.push(pipeline, &[from.buffer, weights, &lists, to.buffer], parameters, [rows, 1, 1]);
+        // A buffer that a kernel writes cannot be bound for reading as well.
+        let input = if to.is_some() { from.buffer } else { norm.weights };
+        self.push(pipeline, &[input, norm.weights, &lists, out.buffer], parameters, [rows, 1, 1]);
+        let layer_norm = norm.layer;
         self.label(Kernel::Norm { rows, width, groups, layer_norm, activations: ACTIVATIONS }, first);
         Ok(())
     }
 
-    /// The layer of each row, counted from a first one.
-    fn layers(&mut self, segments: &[Segment], from: u32) -> u32 {
-        let numbers: Vec<u32> = segments
-            .iter()
-            .flat_map(|segment| std::iter::repeat_n(segment.layer - from, segment.rows as usize))
-            .collect();
-        self.list(numbers)
-    }
-
-    /// Products of rows with the matrices of their layers: columns `columns` of the result of width `to.stride` or less.
-    pub fn matmul(
+    /// Norms of queries and keys in place: `heads` of each, from `column` of each row on. Layers stand in the lists.
+    pub fn head_norm(
         &mut self,
-        stack: &Stack,
-        columns: std::ops::Range<u32>,
-        segments: &[Segment],
-        from: Rows,
-        to: Rows,
+        norm: &HeadNorms,
+        (layers, rows, groups): (u32, u32, u32),
+        heads: [u32; 2],
+        values: Rows,
     ) -> Result<()> {
-        let first = self.recording.dispatches.len();
-        let mut before = 0;
-        for part in segments.chunk_by(|a, b| stack.shard(a.layer) == stack.shard(b.layer)) {
-            let shard = &stack.shards[stack.shard(part[0].layer)];
-            let product =
-                Product { stack, shard, columns: columns.clone(), columns_at: 0, first_layer: shard.first };
-            self.product(product, part, before, from, to)?;
-            before += part.iter().map(|segment| segment.rows).sum::<u32>();
-        }
-        let (inner, columns, weights) = (stack.width, columns.len() as u32, stack.dtype());
-        let (rows, density, activations) = (before, Stack::DENSITY, ACTIVATIONS);
-        let kernel = match segments {
-            [_] => Kernel::MatMul { rows, inner, columns, weights, activations, density },
-            _ => {
-                let slices =
-                    segments.iter().map(|segment| segment.rows.div_ceil(crate::kernel::GROUP_SLICE)).sum();
-                let groups = segments.len() as u32;
-                Kernel::GroupedMatMul { rows, groups, slices, inner, columns, weights, activations, density }
+        let [queries, keys] = heads;
+        let per_head = norm.width;
+        let call = |heads, first, weight, queries, width| HeadCall { heads, first, weight, queries, width };
+        match norm.over {
+            Over::Shared => self.heads(
+                norm,
+                (layers, rows, groups),
+                call(queries + keys, 0, 0, queries, per_head),
+                values,
+            ),
+            Over::Each => {
+                // Where there are no queries, the weights of the keys come behind those of all queries.
+                let weight = if queries == 0 { norm.queries * per_head } else { 0 };
+                self.heads(norm, (layers, rows, groups), call(queries + keys, 0, weight, 0, per_head), values)
             }
-        };
-        self.label(kernel, first);
-        Ok(())
-    }
-
-    /// The product with a single matrix that may be split by its rows.
-    pub fn matmul_single(&mut self, matrix: &Stack, rows: u32, from: Rows, to: Rows) -> Result<()> {
-        let first = self.recording.dispatches.len();
-        for shard in &matrix.shards {
-            let product = Product {
-                stack: matrix,
-                shard,
-                columns: 0..shard.count,
-                columns_at: shard.first,
-                first_layer: 0,
-            };
-            self.product(product, &[Segment { layer: 0, rows }], 0, from, to)?;
+            Over::Whole => {
+                let (wide, narrow) = (norm.queries * per_head, norm.keys * per_head);
+                if queries > 0 {
+                    self.heads(norm, (layers, rows, groups), call(1, 0, 0, 1, wide), values)?;
+                }
+                let column = queries * per_head;
+                self.heads(norm, (layers, rows, groups), call(1, column, wide, 1, narrow), values)
+            }
         }
-        let (inner, columns, weights) = (matrix.width, matrix.rows, matrix.dtype());
-        let (density, activations) = (Stack::DENSITY, ACTIVATIONS);
-        self.label(Kernel::MatMul { rows, inner, columns, weights, activations, density }, first);
-        Ok(())
     }
 
-    fn product(
+    fn heads(
         &mut self,
-        product: Product,
-        segments: &[Segment],
-        before: u32,
-        from: Rows,
-        to: Rows,
-    ) -> Result<()> {
-        let Product { stack, shard, columns, columns_at, first_layer } = product;
-        let bias = f64::from(u8::from(stack.has_bias));
-        let form = Tiling::best(segments, stack.form);
-        let width = columns.len() as u32;
-        let (rows_at, calls) = match form.tile() {
-            // Row by row, each with its layer.
-            None => {
-                (self.layers(segments, first_layer), segments.iter().map(|segment| segment.rows).sum::<u32>())
-            }
-            Some(tile) => self.tiles(segments, before, tile, first_layer),
-        };
-        let run =
-            if form == Tiling::Single { Tiling::run(width, 4 * self.subgroup, self.gpu.info()) } else { 1 };
-        let parameters = s::MatMul {
-            inner4: stack.width / 4,
-            columns: width,
-            input_stride4: from.stride / 4,
-            output_stride: to.stride,
-            row_words: stack.row_words,
-            layer_words: stack.rows * stack.row_words,
-            rows_at,
-            columns_at,
-            first_row: columns.start,
-            layer_rows: stack.rows,
-            from_row: before,
-            run,
-        };
-        let lists = self.lists_at.clone();
-        let constants = self.one_subgroup();
-        let workgroup = self.subgroup;
-        let columns_each = 4 * workgroup;
-        if let Some(rows) = form.tile() {
-            let constants = [
-                constants[0],
-                ("ROWS", f64::from(rows)),
-                ("FORMAT", stack.form as u32 as f64),
-                ("BIAS", bias),
-            ];
-            let pipeline = self.gpu.pipeline(s::MATMUL_TILES, &constants)?;
-            let bindings = [from.buffer, &shard.buffer, &shard.buffer, &stack.bias, &lists, to.buffer];
-            self.push(pipeline, &bindings, parameters, [width.div_ceil(columns_each), calls, 1]);
-            return Ok(());
-        }
-        let constants = [constants[0], ("BIAS", bias)];
-        let pipeline = self.gpu.pipeline(form.matvec(stack.form), &constants)?;
-        let bindings = [from.buffer, &shard.buffer, &stack.bias, &lists, to.buffer];
-        self.push(pipeline, &bindings, parameters, [width.div_ceil(columns_each * run), calls, 1]);
-        Ok(())
-    }
-
-    /// Tiles of at most `tile` rows: first row, rows, layer. Returns where, and how many.
-    fn tiles(&mut self, segments: &[Segment], before: u32, tile: u32, first_layer: u32) -> (u32, u32) {
-        let (mut row, mut count) = (before, 0);
-        let at = self.lists.len() as u32;
-        for segment in segments {
-            let end = row + segment.rows;
-            while row < end {
-                let rows = tile.min(end - row);
-                self.list([row, rows, segment.layer - first_layer]);
-                row += rows;
-                count += 1;
-            }
-        }
-        (at, count)
-    }
-
-    /// Rotates `heads` heads from the start of each row. `positions` stand in the lists.
-    pub fn rope(
-        &mut self,
-        angles: &Buffer,
-        interleaved: bool,
-        positions: u32,
-        [rows, heads, head_dim]: [u32; 3],
+        norm: &HeadNorms,
+        (layers, rows, groups): (u32, u32, u32),
+        call: HeadCall,
         values: Rows,
     ) -> Result<()> {
         let first = self.recording.dispatches.len();
-        let parameters = s::Rope { rows, heads, half: head_dim / 2, stride: values.stride, positions };
-        let constants = [("INTERLEAVED", f64::from(u8::from(interleaved)))];
+        let HeadCall { heads, first: column, weight, queries, width } = call;
+        self.check_turns("a norm", 3 * u64::from((width / 4).div_ceil(self.subgroup)))?;
+        let parameters = s::HeadNorm {
+            rows,
+            heads,
+            queries,
+            each: u32::from(norm.over == Over::Each),
+            width4: width / 4,
+            stride4: values.stride / 4,
+            first4: column / 4,
+            layers,
+            layer4: norm.values / 4,
+            weight4: weight / 4,
+            epsilon: norm.epsilon as f32,
+        };
+        let constants = [self.one_subgroup()[0], ("LAYER", f64::from(u8::from(norm.layer)))];
+        let pipeline = self.gpu.pipeline(s::HEAD_NORM, &constants)?;
         let lists = self.lists_at.clone();
-        let invocations = heads * head_dim / 2;
-        self.elementwise(
-            (s::ROPE, &constants),
-            &[angles, &lists, values.buffer],
-            parameters,
-            [invocations, rows],
-        )?;
-        self.label(Kernel::Rope { rows, heads, head_dim, activations: ACTIVATIONS }, first);
+        self.push(pipeline, &[&norm.weights, &lists, values.buffer], parameters, [heads, rows, 1]);
+        let (rows, layer_norm) = (rows * heads, norm.layer);
+        self.label(Kernel::Norm { rows, width, groups, layer_norm, activations: ACTIVATIONS }, first);
         Ok(())
     }
 
-    /// Keys and values into their entries. `parts`: buffer of the cache, where in the lists the entry of each row stands.
-    pub fn kv_write(
-        &mut self,
-        rows: u32,
-        width: u32,
-        from: Rows,
-        from_column: u32,
-        parts: &[(Buffer, u32)],
-    ) -> Result<()> {
-        let first = self.recording.dispatches.len();
-        let lists = self.lists_at.clone();
-        for (cache, entries) in parts {
-            let parameters = s::KvWrite {
-                rows,
-                width4: width / 4,
-                stride4: from.stride / 4,
-                from4: from_column / 4,
-                entries: *entries,
-            };
-            self.elementwise(
-                (s::KV_WRITE, &[]),
-                &[from.buffer, &lists, cache],
-                parameters,
-                [width / 4, rows],
-            )?;
-        }
-        self.label(Kernel::KvWrite { rows, width, activations: ACTIVATIONS, kv: ACTIVATIONS }, first);
-        Ok(())
-    }
-
-    /// Attention. `parts`: buffer of the cache, where in the lists its rows (of generations) or tiles (of prompts) stand, how many.
-    pub fn attention(
-        &mut self,
-        shape: Attention,
-        parts: &[(Buffer, u32, u32)],
-        queries: Rows,
-        to: Rows,
-    ) -> Result<()> {
-        let first = self.recording.dispatches.len();
-        let lists = self.lists_at.clone();
-        let (head4, heads) = (u32::from(shape.head_dim) / 4, u32::from(shape.heads));
-        let (shader, each) = if shape.decode { (s::ATTENTION_DECODE, 2) } else { (s::ATTENTION_PREFILL, 1) };
-        let pipeline = self.gpu.pipeline(shader, &self.one_subgroup())?;
-        for (cache, rows_at, count) in parts {
-            let parameters = s::Attention {
-                heads,
-                group: heads / u32::from(shape.kv_heads),
-                head4,
-                kv4: u32::from(shape.kv_heads) * head4,
-                query_stride4: queries.stride / 4,
-                output_stride4: to.stride / 4,
-                rows_at: *rows_at,
-                scale: scale(shape),
-                count: *count,
-            };
-            let groups = [heads, *count, head4.div_ceil(each * self.subgroup)];
-            self.push(pipeline.clone(), &[queries.buffer, cache, &lists, to.buffer], parameters, groups);
-        }
-        self.label(Kernel::Attention(shape), first);
-        Ok(())
+    /// The layer of each row, in the lists.
+    pub fn layers(&mut self, segments: &[Segment]) -> u32 {
+        let of = |segment: &Segment| std::iter::repeat_n(segment.layer, segment.rows as usize);
+        let numbers: Vec<u32> = segments.iter().flat_map(of).collect();
+        self.list(numbers)
     }
 
     /// The non-linearity. Gated: gate and value side by side in a row.
@@ -416,113 +326,4 @@ impl Ops<'_> {
         self.label(Kernel::Activation { rows, width, gated, activations: ACTIVATIONS }, first);
         Ok(())
     }
-
-    /// Adds a branch to the stream; with a mask, only in the rows where it is 1.
-    pub fn residual_add(
-        &mut self,
-        rows: u32,
-        width: u32,
-        branch: Rows,
-        stream: Rows,
-        mask: Option<&[u32]>,
-    ) -> Result<()> {
-        let first = self.recording.dispatches.len();
-        let at = mask.map_or(0, |mask| self.list(mask.iter().copied()));
-        let parameters = s::ResidualAdd {
-            rows,
-            width4: width / 4,
-            stream_stride4: stream.stride / 4,
-            branch_stride4: branch.stride / 4,
-            mask: at,
-        };
-        let constants = [("MASKED", f64::from(u8::from(mask.is_some())))];
-        let lists = self.lists_at.clone();
-        self.elementwise(
-            (s::RESIDUAL_ADD, &constants),
-            &[branch.buffer, &lists, stream.buffer],
-            parameters,
-            [width / 4, rows],
-        )?;
-        self.label(Kernel::ResidualAdd { rows, width, activations: ACTIVATIONS }, first);
-        Ok(())
-    }
-
-    /// Adds a branch to the stream where its ratio reaches the threshold, and records what it found.
-    pub fn residual_oracle(
-        &mut self,
-        parameters: s::ResidualOracle,
-        branch: &Buffer,
-        stream: &Buffer,
-        starts: &Buffer,
-        records: &Buffer,
-    ) -> Result<()> {
-        let first = self.recording.dispatches.len();
-        let pipeline = self.gpu.pipeline(s::RESIDUAL_ORACLE, &self.one_subgroup())?;
-        self.push(pipeline, &[branch, stream, starts, records], parameters, [parameters.rows, 1, 1]);
-        let width = parameters.width4 * 4;
-        self.label(Kernel::ResidualAdd { rows: parameters.rows, width, activations: ACTIVATIONS }, first);
-        Ok(())
-    }
-
-    /// Rows of the stream by index into a block.
-    pub fn gather(&mut self, indices: &[u32], width: u32, stream: Rows, block: Rows) -> Result<()> {
-        let rows = self.move_rows(s::GATHER_ROWS, indices, width, stream, block)?;
-        let first = self.recording.dispatches.len() - 1;
-        self.label(Kernel::Gather { rows, width, activations: ACTIVATIONS }, first);
-        Ok(())
-    }
-
-    /// Rows of a block back into the stream.
-    pub fn scatter(&mut self, indices: &[u32], width: u32, block: Rows, stream: Rows) -> Result<()> {
-        let rows = self.move_rows(s::SCATTER_ROWS, indices, width, block, stream)?;
-        let first = self.recording.dispatches.len() - 1;
-        self.label(Kernel::Scatter { rows, width, activations: ACTIVATIONS }, first);
-        Ok(())
-    }
-
-    fn move_rows(
-        &mut self,
-        shader: Shader,
-        indices: &[u32],
-        width: u32,
-        from: Rows,
-        to: Rows,
-    ) -> Result<u32> {
-        let (rows, at) = (indices.len() as u32, self.list(indices.iter().copied()));
-        let parameters = s::MoveRows {
-            rows,
-            width4: width / 4,
-            from_stride4: from.stride / 4,
-            to_stride4: to.stride / 4,
-            indices: at,
-        };
-        let lists = self.lists_at.clone();
-        self.elementwise((shader, &[]), &[from.buffer, &lists, to.buffer], parameters, [width / 4, rows])?;
-        Ok(rows)
-    }
-
-    /// The likeliest tokens of each row of logits.
-    pub fn sample(&mut self, parameters: s::Sample, logits: &Buffer, chosen: &Buffer) -> Result<()> {
-        let first = self.recording.dispatches.len();
-        let pipeline = self.gpu.pipeline(s::SAMPLE, &self.one_subgroup())?;
-        let lists = self.lists_at.clone();
-        self.push(pipeline, &[logits, &lists, chosen], parameters, [parameters.rows, 1, 1]);
-        let (rows, vocabulary) = (parameters.rows, parameters.vocabulary);
-        self.label(Kernel::Sample { rows, vocabulary, activations: ACTIVATIONS }, first);
-        Ok(())
-    }
-}
-
-/// A product with (part of) a stack in one buffer.
-struct Product<'a> {
-    stack: &'a Stack,
-    shard: &'a super::pool::Shard,
-    columns: std::ops::Range<u32>,
-    columns_at: u32,
-    first_layer: u32,
-}
-
-/// One over the root of a head's width (Vaswani et al., arXiv 1706.03762, section 3.2.1).
-fn scale(shape: Attention) -> f32 {
-    (1.0 / f64::from(shape.head_dim).sqrt()) as f32
 }

@@ -3,7 +3,9 @@
 
 use super::choice::Tiling;
 use super::device::{Buffer, Gpu};
-use super::ops::{Ops, Rows, Segment};
+use super::ops::{Normed, Ops, Rows, Segment};
+use super::ops_attention::{Scored, Turned};
+use super::ops_choice::{Logits, Sampled, found_words};
 use super::packed::{Form, pack, to_f16};
 use super::pool::{Shard, Stack};
 use super::recording::{Recording, Timing};
@@ -23,6 +25,8 @@ const COLD_BYTES: u64 = 72 << 20;
 const MOST_VALUES: usize = 6 << 20;
 /// Candidates that the sampler reports, as [`super::Options`] has it.
 pub(super) const TOP: u32 = 5;
+/// Words of what the sampler finds in parts of rows, at most.
+const MOST_FOUND: u64 = 1 << 20;
 /// Times of a kernel at least, and at most.
 const LEAST_RUNS: usize = 2;
 const MOST_RUNS: usize = 200;
@@ -39,6 +43,8 @@ pub struct Rig {
     words: Buffer,
     bias: Buffer,
     lists: Buffer,
+    /// What the sampler finds in parts of rows.
+    found: Buffer,
     /// What `words` holds: the same matrix again and again.
     loaded: Option<(Dtype, u32, u32)>,
     /// The matrix, or what the cache repeats.
@@ -78,6 +84,7 @@ impl Rig {
             words: buffer("weights", cold)?,
             bias: buffer("biases", 16)?,
             lists: buffer("lists", 1 << 20)?,
+            found: buffer("parts of logits", MOST_FOUND * 4)?,
             gpu,
             random,
             values,
@@ -159,6 +166,7 @@ impl Rig {
             cause: Cause::Attention,
             layer: Call::NO_LAYER,
             subgroup: self.gpu.subgroup()?,
+            looks: None,
         };
         let mut turn = Turn { stack: self.stack(&probe.kernel), layers: self.layers, layer: 0 };
         for run in from..from + runs {
@@ -178,6 +186,13 @@ impl Rig {
         if used(probe) > MOST_VALUES {
             let what = format!("a call of at most {MOST_VALUES} values");
             return Err(InputError::expected(what).key(probe.kernel.name()).found(used(probe)).into());
+        }
+        if let Kernel::Sample { rows, vocabulary, .. } = probe.kernel {
+            let found = u64::from(rows) * found_words(vocabulary, TOP);
+            if found > MOST_FOUND {
+                let what = format!("a call whose parts are at most {MOST_FOUND} words");
+                return Err(InputError::expected(what).key("sample").found(found).into());
+            }
         }
         Ok(())
     }
@@ -227,19 +242,13 @@ impl Rig {
                 let shards =
                     vec![Shard { buffer: self.words.clone(), first: 0, count: turn.layers * stack.rows }];
                 let table = Stack { shards, bias: self.bias.clone(), ..*stack };
-                ops.embed(&table, tokens, rows, rows_of(output, width))
+                ops.embed(&table, tokens, rows, 1.0, rows_of(output, width))
             }
             Kernel::Norm { rows, width, groups, layer_norm, .. } => {
-                let segments = segments(rows, groups, 0, groups);
-                ops.norm(
-                    layer_norm,
-                    &self.other,
-                    1e-5,
-                    &segments,
-                    width,
-                    rows_of(input, width),
-                    rows_of(output, width),
-                )
+                let layers = ops.layers(&segments(rows, groups, 0, groups));
+                let norm = Normed { weights: &self.other, layer: layer_norm, epsilon: 1e-5, width };
+                let (from, to) = (rows_of(input, width), rows_of(output, width));
+                ops.norm(norm, (layers, rows, groups), from, Some(to))
             }
             Kernel::MatMul { rows, inner, columns, .. } => {
                 let stack = turn.stack.as_ref().expect("weights");
@@ -265,13 +274,8 @@ impl Rig {
             }
             Kernel::Rope { rows, heads, head_dim, .. } => {
                 let positions = ops.list((0..rows).map(|row| row % 64));
-                ops.rope(
-                    &self.other,
-                    false,
-                    positions,
-                    [rows, heads, head_dim],
-                    rows_of(input, heads * head_dim),
-                )
+                let turned = Turned { angles: &self.other, half: head_dim / 2, interleaved: false };
+                ops.rope(turned, positions, [rows, heads, head_dim], rows_of(input, heads * head_dim))
             }
             Kernel::KvWrite { rows, width, .. } => {
                 let entries = ops.list((0..rows).map(|row| row * 3));
@@ -283,7 +287,8 @@ impl Rig {
                 ops.activation(0, gated, rows, width, from, rows_of(output, width))
             }
             Kernel::ResidualAdd { rows, width, .. } => {
-                ops.residual_add(rows, width, rows_of(&self.other, width), rows_of(input, width), None)
+                let (branch, stream) = (rows_of(&self.other, width), rows_of(input, width));
+                ops.residual_add([rows, width], 1.0, branch, stream, None)
             }
             Kernel::Gather { rows, width, .. } => {
                 let indices: Vec<u32> = (0..rows).map(|row| 2 * row + 1).collect();
@@ -295,9 +300,13 @@ impl Rig {
             }
             Kernel::Sample { rows, vocabulary, .. } => {
                 let targets = ops.list((0..rows).map(|_| 0));
-                let stride = vocabulary.next_multiple_of(4);
-                let parameters = s::Sample { rows, vocabulary, stride, top: TOP, targets, first: 0 };
-                ops.sample(parameters, input, output)
+                let (logits, shape) = (rows_of(input, vocabulary.next_multiple_of(4)), Logits::PLAIN);
+                let (found, chosen) = (&self.found, output);
+                ops.sample(Sampled { rows, vocabulary, top: TOP, targets, shape, logits, found, chosen })
+            }
+            Kernel::ExpertSum { rows, width, top, .. } => {
+                let said = rows_of(input, width);
+                ops.sum_experts([rows, width, top], said, &self.other, rows_of(output, width))
             }
             Kernel::Router { rows, width, hidden, options, .. } => {
                 let parameters =
@@ -330,13 +339,16 @@ impl Rig {
                     numbers.extend((0..8).map(|index| full(index).0));
                     numbers.push(first);
                     numbers.extend((0..8).map(|index| full(index).1));
+                    numbers.extend([0; 8]);
                     count += 1;
                 }
             }
         }
         let at = ops.list(numbers);
         let rows = |buffer| Rows { buffer, stride: q_dim };
-        ops.attention(shape, &[(self.words.clone(), at, count)], rows(&self.input), rows(&self.output))
+        let scored = Scored { scale: 1.0 / f64::from(shape.head_dim).sqrt(), cap: None };
+        let parts = [(self.words.clone(), at, count)];
+        ops.attention(shape, scored, layout.entries, &parts, rows(&self.input), rows(&self.output))
     }
 }
 
@@ -378,6 +390,7 @@ fn used(probe: &Probe) -> usize {
         Kernel::Embed { rows, width, .. }
         | Kernel::Norm { rows, width, .. }
         | Kernel::ResidualAdd { rows, width, .. } => size(rows, width),
+        Kernel::ExpertSum { rows, width, top, .. } => size(rows * top, width),
         Kernel::KvWrite { rows, width, .. } => 3 * size(rows, width),
         Kernel::Gather { rows, width, .. } | Kernel::Scatter { rows, width, .. } => size(2 * rows + 2, width),
         Kernel::MatMul { rows, inner, columns, .. } | Kernel::GroupedMatMul { rows, inner, columns, .. } => {

@@ -1,10 +1,11 @@
 //! What a kernel of the rig should have come to, by its oracle: a few rows and columns of large calls, all of small ones.
 
+use super::ops_choice::chosen_words;
 use super::rig::{Contexts, Rig, segments};
 use crate::calib::Probe;
 use crate::error::{Error, Result};
 use crate::kernel::{Attention, Kernel};
-use crate::reference::{self, Activation, Angles, Heads, RouterWeights};
+use crate::reference::{self, Activation, Angles, Heads, RouterWeights, Scores};
 
 /// Rows that are looked at: the first, the last, and one between.
 const LOOKS: u32 = 3;
@@ -94,7 +95,14 @@ impl Rig {
                 };
                 add(
                     at(row, width),
-                    reference::rope(1, heads as usize, head_dim as usize, &self.row(row, width), &angles),
+                    reference::rope(
+                        1,
+                        heads as usize,
+                        head_dim as usize,
+                        &self.row(row, width),
+                        &angles,
+                        false,
+                    ),
                 );
             }),
             Kernel::KvWrite { rows, width, .. } => {
@@ -129,7 +137,12 @@ impl Rig {
             Kernel::Sample { rows, vocabulary, .. } => looks(rows).for_each(|row| {
                 let logits = self.row(row, vocabulary.next_multiple_of(4));
                 let best = reference::sample(1, vocabulary as usize, &logits[..vocabulary as usize]);
-                add(at(row, 2 + 2 * super::rig::TOP) + 2, vec![f64::from(best[0])]);
+                add(at(row, chosen_words(super::rig::TOP)) + 3, vec![f64::from(best[0])]);
+            }),
+            Kernel::ExpertSum { rows, width, top, .. } => looks(rows).for_each(|row| {
+                let said = self.span((row * top) as usize * width as usize, (top * width) as usize);
+                let shares = self.span((row * top) as usize, top as usize);
+                add(at(row, width), reference::sum_experts(width as usize, &said, &shares, top as usize));
             }),
             Kernel::Router { rows, width, hidden, options, .. } => looks(rows).for_each(|row| {
                 let inside = if hidden == 0 { width } else { hidden };
@@ -163,7 +176,10 @@ impl Rig {
         let query = self.row(row, (heads * dim) as u32);
         let heads = Heads { heads, kv_heads, head_dim: dim };
         let visible = [(0..seen as u32).collect()];
-        add(row as usize * query.len(), reference::attention(heads, &query, &keys, &values, &visible));
+        add(
+            row as usize * query.len(),
+            reference::attention(heads, Scores::plain(dim), &query, &keys, &values, &visible),
+        );
     }
 }
 

@@ -36,12 +36,16 @@ macro_rules! parameters {
     };
 }
 
-pub const ACTIVATION: Shader = shader!("activation");
+pub const ACTIVATION: Shader = shader!("activation", "bent");
 pub const ATTENTION_DECODE: Shader = shader!("attention_decode");
 pub const ATTENTION_PREFILL: Shader = shader!("attention_prefill");
 pub const EMBED_ROWS: Shader = shader!("embed_rows", "packed");
-pub const GATED_ACTIVATION: Shader = shader!("gated_activation");
+pub const EXPERT_CHOICE: Shader = shader!("expert_choice");
+pub const EXPERT_SUM: Shader = shader!("expert_sum");
+pub const FINITE_ROWS: Shader = shader!("finite_rows");
+pub const GATED_ACTIVATION: Shader = shader!("gated_activation", "bent");
 pub const GATHER_ROWS: Shader = shader!("gather_rows");
+pub const HEAD_NORM: Shader = shader!("head_norm");
 pub const KV_WRITE: Shader = shader!("kv_write");
 pub const LAYER_NORM: Shader = shader!("layer_norm");
 pub const MATMUL_TILES: Shader = shader!("matmul_tiles", "product", "packed");
@@ -54,26 +58,29 @@ pub const PROBE_COPY: Shader = shader!("probe_copy");
 pub const PROBE_EMPTY: Shader = shader!("probe_empty");
 pub const PROBE_FMA: Shader = shader!("probe_fma");
 pub const PROBE_READ: Shader = shader!("probe_read");
+pub const PROBE_TURNS: Shader = shader!("probe_turns");
 pub const RESIDUAL_ADD: Shader = shader!("residual_add");
 pub const RESIDUAL_ORACLE: Shader = shader!("residual_oracle");
 pub const RMS_NORM: Shader = shader!("rms_norm");
 pub const ROPE: Shader = shader!("rope");
 pub const ROUTER: Shader = shader!("router");
-pub const SAMPLE: Shader = shader!("sample");
+pub const SAMPLE: Shader = shader!("sample", "logits");
+pub const SAMPLE_PARTS: Shader = shader!("sample_parts", "logits");
 pub const SCATTER_ROWS: Shader = shader!("scatter_rows");
 
 parameters!(
     /// Of `matvec_*` and `matmul_tiles`.
     MatMul {
         inner4: u32, columns: u32, input_stride4: u32, output_stride: u32, row_words: u32, layer_words: u32,
-        rows_at: u32, columns_at: u32, first_row: u32, layer_rows: u32, from_row: u32, run: u32,
+        rows_at: u32, columns_at: u32, first_row: u32, layer_rows: u32, from_row: u32,
+        first_layer: u32, layers: u32, run: u32,
     }
 );
 parameters!(
     /// Of `attention_decode` and `attention_prefill`.
     Attention {
         heads: u32, group: u32, head4: u32, kv4: u32, query_stride4: u32, output_stride4: u32, rows_at: u32, scale: f32,
-        count: u32,
+        count: u32, cap: f32,
     }
 );
 parameters!(
@@ -82,7 +89,7 @@ parameters!(
 );
 parameters!(
     /// Of `rope`.
-    Rope { rows: u32, heads: u32, half: u32, stride: u32, positions: u32 }
+    Rope { rows: u32, heads: u32, half: u32, head: u32, stride: u32, positions: u32 }
 );
 parameters!(
     /// Of `kv_write`.
@@ -98,28 +105,55 @@ parameters!(
 );
 parameters!(
     /// Of `residual_add`.
-    ResidualAdd { rows: u32, width4: u32, stream_stride4: u32, branch_stride4: u32, mask: u32 }
+    ResidualAdd { rows: u32, width4: u32, stream_stride4: u32, branch_stride4: u32, mask: u32, scale: f32 }
 );
 parameters!(
     /// Of `residual_oracle`.
     ResidualOracle {
         rows: u32, width4: u32, stream_stride4: u32, branch_stride4: u32, record: u32, records: u32, over_input: u32,
-        threshold: f32, begins: u32,
+        threshold: f32, begins: u32, scale: f32,
     }
 );
 parameters!(
     /// Of `embed_rows`.
-    EmbedRows { rows: u32, width4: u32, stride4: u32, row_words: u32, tokens: u32, first: u32, count: u32 }
+    EmbedRows {
+        rows: u32, width4: u32, stride4: u32, row_words: u32, tokens: u32, first: u32, count: u32, scale: f32,
+    }
 );
 parameters!(
-    /// Of `sample`.
-    Sample { rows: u32, vocabulary: u32, stride: u32, top: u32, targets: u32, first: u32 }
+    /// Of `sample_parts` and `sample`.
+    Sample {
+        rows: u32, vocabulary: u32, stride: u32, top: u32, targets: u32, first: u32, part: u32, parts: u32, scale: f32,
+        cap: f32,
+    }
 );
 parameters!(
     /// Of `router`.
     Router { rows: u32, width4: u32, stride4: u32, hidden: u32, options: u32, decisions: u32 }
 );
-
+parameters!(
+    /// Of `head_norm`.
+    HeadNorm {
+        rows: u32, heads: u32, queries: u32, each: u32, width4: u32, stride4: u32, first4: u32, layers: u32, layer4: u32,
+        weight4: u32, epsilon: f32,
+    }
+);
+parameters!(
+    /// Of `expert_choice`.
+    ExpertChoice { rows: u32, experts: u32, stride: u32, top: u32, layers: u32, chosen: u32, scale: f32 }
+);
+parameters!(
+    /// Of `expert_sum`.
+    ExpertSum { rows: u32, width4: u32, from_stride4: u32, to_stride4: u32, top: u32 }
+);
+parameters!(
+    /// Of `finite_rows`.
+    FiniteRows { rows: u32, width4: u32, stride4: u32, note: u32 }
+);
+parameters!(
+    /// Of `probe_turns`.
+    ProbeTurns { turns: u32 }
+);
 parameters!(
     /// Of `place_rows`.
     PlaceRows {
@@ -138,8 +172,12 @@ pub fn all() -> Vec<Described> {
         (ATTENTION_DECODE, Attention::members()),
         (ATTENTION_PREFILL, Attention::members()),
         (EMBED_ROWS, EmbedRows::members()),
+        (EXPERT_CHOICE, ExpertChoice::members()),
+        (EXPERT_SUM, ExpertSum::members()),
+        (FINITE_ROWS, FiniteRows::members()),
         (GATED_ACTIVATION, Activation::members()),
         (GATHER_ROWS, MoveRows::members()),
+        (HEAD_NORM, HeadNorm::members()),
         (KV_WRITE, KvWrite::members()),
         (LAYER_NORM, Norm::members()),
         (MATMUL_TILES, MatMul::members()),
@@ -152,12 +190,14 @@ pub fn all() -> Vec<Described> {
         (PROBE_EMPTY, Vec::new()),
         (PROBE_FMA, Vec::new()),
         (PROBE_READ, Vec::new()),
+        (PROBE_TURNS, ProbeTurns::members()),
         (RESIDUAL_ADD, ResidualAdd::members()),
         (RESIDUAL_ORACLE, ResidualOracle::members()),
         (RMS_NORM, Norm::members()),
         (ROPE, Rope::members()),
         (ROUTER, Router::members()),
         (SAMPLE, Sample::members()),
+        (SAMPLE_PARTS, Sample::members()),
         (SCATTER_ROWS, MoveRows::members()),
     ]
 }

@@ -54,6 +54,8 @@ pub enum Kernel {
     Gather { rows: u32, width: u32, activations: Dtype },
     /// Rows of a dense block put back where they were gathered.
     Scatter { rows: u32, width: u32, activations: Dtype },
+    /// Sums of `top` rows each, by shares: what the experts of `rows` tokens say. `rows * top x width` to `rows x width`.
+    ExpertSum { rows: u32, width: u32, top: u32, activations: Dtype },
     /// Arg-max or top-k sampling over `rows x vocabulary`.
     Sample { rows: u32, vocabulary: u32, activations: Dtype },
 }
@@ -160,6 +162,7 @@ impl Kernel {
             | Kernel::KvWrite { .. }
             | Kernel::Activation { .. }
             | Kernel::ResidualAdd { .. }
+            | Kernel::ExpertSum { .. }
             | Kernel::Sample { .. } => Class::Elementwise,
         }
     }
@@ -182,6 +185,7 @@ impl Kernel {
             Kernel::Router { .. } => "router",
             Kernel::Gather { .. } => "gather_rows",
             Kernel::Scatter { .. } => "scatter_rows",
+            Kernel::ExpertSum { .. } => "expert_sum",
             Kernel::Sample { .. } => "sample",
         }
     }

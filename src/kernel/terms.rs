@@ -42,6 +42,8 @@ pub const KINDS: [(&str, Class, &[&str]); 15] = [
 pub fn kind(kernel: &Kernel) -> (usize, Option<Dtype>) {
     let (name, weights) = match *kernel {
         Kernel::MatMul { weights, .. } | Kernel::GroupedMatMul { weights, .. } => ("matmul", Some(weights)),
+        // A value read is a value added.
+        Kernel::ExpertSum { .. } => ("residual_add", None),
         _ => (kernel.name(), None),
     };
     (KINDS.iter().position(|(known, ..)| *known == name).expect("every kernel has a kind"), weights)
@@ -70,6 +72,7 @@ pub fn terms(kernel: &Kernel, tile: (u32, u32), units: u64) -> Terms {
         }
         Kernel::Rope { rows, heads, head_dim, .. } => rowwise(rows, heads * head_dim),
         Kernel::Sample { rows, vocabulary, .. } => rowwise(rows, vocabulary),
+        Kernel::ExpertSum { rows, width, top, .. } => rowwise(rows * top, width),
         Kernel::Embed { rows, width, .. }
         | Kernel::Norm { rows, width, .. }
         | Kernel::KvWrite { rows, width, .. }

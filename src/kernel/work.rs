@@ -120,6 +120,14 @@ impl Kernel {
                 activation_bytes: 2 * activations.bytes(values(rows, width)) + 4 * u64::from(rows),
                 ..Traffic::default()
             },
+            // A share, a product and a sum for each value read; shares are 32-bit floats.
+            Kernel::ExpertSum { rows, width, top, activations } => Traffic {
+                flops: 2 * values(rows * top, width),
+                activation_bytes: activations.bytes(values(rows * top, width))
+                    + activations.bytes(values(rows, width))
+                    + 4 * values(rows, top),
+                ..Traffic::default()
+            },
             Kernel::Sample { rows, vocabulary, activations } => Traffic {
                 flops: values(rows, vocabulary),
                 activation_bytes: activations.bytes(values(rows, vocabulary)) + 4 * u64::from(rows),

@@ -12,6 +12,12 @@ pub enum Activation {
     GeluTanh,
     /// `max(x, 0)`.
     Relu,
+    /// GELU itself: `x / 2 (1 + erf(x / sqrt(2)))` (the same paper).
+    GeluErf,
+    /// `x / (1 + exp(-1.702 x))` (the same paper).
+    QuickGelu,
+    /// `max(x, 0)^2` (So et al., arXiv 2109.08668).
+    Relu2,
 }
 
 impl Activation {
@@ -26,6 +32,16 @@ impl Activation {
                 x / (one + twice_u.exp())
             }
             Activation::Relu => x.max(N::zero()),
+            // The error function is taken of the value: counting numbers do not know it.
+            Activation::GeluErf => {
+                let erf = N::constant(libm::erf(x.value() / std::f64::consts::SQRT_2));
+                x * N::constant(0.5) * (one + erf)
+            }
+            Activation::QuickGelu => x / (one + (x * N::constant(-1.702)).exp()),
+            Activation::Relu2 => {
+                let y = x.max(N::zero());
+                y * y
+            }
         }
     }
 }

@@ -13,12 +13,34 @@ pub struct Heads {
     pub head_dim: usize,
 }
 
+/// What becomes of scores before the softmax.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Scores {
+    /// What they are multiplied with.
+    pub scale: f64,
+    /// Then a score s becomes `cap tanh(s / cap)`; `None`: it stays.
+    pub cap: Option<f64>,
+}
+
+impl Scores {
+    /// One over the root of a head's width (Vaswani et al., arXiv 1706.03762, section 3.2.1).
+    pub fn plain(head_dim: usize) -> Scores {
+        Scores { scale: 1.0 / (head_dim as f64).sqrt(), cap: None }
+    }
+
+    /// A bounded score. The hyperbolic tangent is taken of the value: counting numbers do not know it.
+    fn bounded<N: Number>(self, score: N) -> N {
+        self.cap.map_or(score, |cap| N::constant(cap * libm::tanh(score.value() / cap)))
+    }
+}
+
 /// Softmax attention. `queries`: `rows x heads x head_dim`. `keys`, `values`: `entries x kv_heads x head_dim`.
 /// `visible[row]`: the entries that the row sees, at least one. Result: `rows x heads x head_dim`.
 ///
 /// Prefill, decode, holes and batches of several sequences differ in `visible` alone.
 pub fn attention<N: Number>(
     shape: Heads,
+    scored: Scores,
     queries: &[N],
     keys: &[N],
     values: &[N],
@@ -28,7 +50,7 @@ pub fn attention<N: Number>(
     assert_eq!(heads % kv_heads, 0, "query heads share key and value heads evenly");
     expect(queries, "queries", &[visible.len(), heads, head_dim]);
     expect(values, "values", &[keys.len()]);
-    let scale = N::constant(1.0 / (head_dim as f64).sqrt());
+    let scale = N::constant(scored.scale);
     let mut result = Vec::with_capacity(queries.len());
     for (query, entries) in
         queries.chunks_exact(head_dim).zip(visible.iter().flat_map(|row| vec![row; heads]))
@@ -36,8 +58,10 @@ pub fn attention<N: Number>(
         let head = result.len() / head_dim % heads;
         let first = |entry: u32| (entry as usize * kv_heads + head * kv_heads / heads) * head_dim;
         let query: Vec<N> = query.iter().map(|&q| q * scale).collect();
-        let scores: Vec<N> =
-            entries.iter().map(|&entry| dot(&query, &keys[first(entry)..][..head_dim])).collect();
+        let scores: Vec<N> = entries
+            .iter()
+            .map(|&entry| scored.bounded(dot(&query, &keys[first(entry)..][..head_dim])))
+            .collect();
 
         let highest =
             scores.iter().fold(N::constant(f64::NEG_INFINITY), |highest, &score| highest.max(score));
@@ -59,8 +83,11 @@ fn dot<N: Number>(a: &[N], b: &[N]) -> N {
 }
 
 /// What queries at these positions of one sequence see: the entries at no later position. A token that left no entry
-/// is a hole: its position is not in `entries`.
-pub fn causal(queries: &[u32], entries: &[u32]) -> Vec<Vec<u32>> {
-    let seen = |position: u32| (0..).zip(entries).filter(move |&(_, &entry)| entry <= position);
+/// is a hole: its position is not in `entries`. With a window, only entries of the last so many positions, its own included.
+pub fn causal(queries: &[u32], entries: &[u32], window: Option<u32>) -> Vec<Vec<u32>> {
+    let near = move |position: u32, entry: u32| window.is_none_or(|window| position - entry < window);
+    let seen = |position: u32| {
+        (0..).zip(entries).filter(move |&(_, &entry)| entry <= position && near(position, entry))
+    };
     queries.iter().map(|&position| seen(position).map(|(index, _)| index).collect()).collect()
 }

@@ -8,6 +8,7 @@
 mod activation;
 mod attention;
 mod counted;
+mod experts;
 mod matmul;
 mod norm;
 mod number;
@@ -16,8 +17,9 @@ mod rows;
 mod select;
 
 pub use activation::{Activation, activation, gated_activation};
-pub use attention::{Heads, attention, causal};
+pub use attention::{Heads, Scores, attention, causal};
 pub use counted::{Counted, Counts};
+pub use experts::{choose_experts, sum_experts};
 pub use matmul::{TwoFour, grouped_matmul, matmul, matmul_two_four};
 pub use norm::{layer_norm, rms_norm};
 pub use number::Number;

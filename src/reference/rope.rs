@@ -1,13 +1,13 @@
-//! Rotary position embedding, half-split as Hugging Face models use it: value `i` of a head pairs with `i + head_dim / 2`.
+//! Rotary position embedding.
 
 use super::{Number, expect};
 
 /// Cosine and sine of each position and pair. A table that all layers and heads share.
 #[derive(Clone, Debug)]
 pub struct Angles<N> {
-    /// `rows x head_dim / 2`.
+    /// `rows x pairs`.
     pub cos: Vec<N>,
-    /// `rows x head_dim / 2`.
+    /// `rows x pairs`.
     pub sin: Vec<N>,
 }
 
@@ -25,16 +25,18 @@ impl<N: Number> Angles<N> {
     }
 }
 
-/// Turns each pair. `input`: `rows x heads x head_dim`. Result: the same shape.
+/// Turns the first values of each head in pairs, as many as there are angles: value `i` with `i + pairs`, or, `interleaved`, 2i with 2i + 1.
+/// `input`: `rows x heads x head_dim`. Result: the same shape.
 pub fn rope<N: Number>(
     rows: usize,
     heads: usize,
     head_dim: usize,
     input: &[N],
     angles: &Angles<N>,
+    interleaved: bool,
 ) -> Vec<N> {
-    assert_eq!(head_dim % 2, 0, "values turn in pairs");
-    let half = head_dim / 2;
+    let half = angles.cos.len() / rows.max(1);
+    assert!(2 * half <= head_dim, "values turn in pairs");
     expect(input, "input", &[rows, heads, head_dim]);
     expect(&angles.cos, "cosines", &[rows, half]);
     expect(&angles.sin, "sines", &[rows, half]);
@@ -43,10 +45,11 @@ pub fn rope<N: Number>(
         for head in 0..heads {
             let first = (row * heads + head) * head_dim;
             for pair in 0..half {
-                let (a, b) = (input[first + pair], input[first + half + pair]);
+                let (a, b) = if interleaved { (2 * pair, 2 * pair + 1) } else { (pair, pair + half) };
+                let (x, y) = (input[first + a], input[first + b]);
                 let (cos, sin) = (angles.cos[row * half + pair], angles.sin[row * half + pair]);
-                result[first + pair] = a * cos - b * sin;
-                result[first + half + pair] = b * cos + a * sin;
+                result[first + a] = x * cos - y * sin;
+                result[first + b] = y * cos + x * sin;
             }
         }
     }

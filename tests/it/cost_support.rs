@@ -61,6 +61,7 @@ pub fn draw(kind: usize, random: &mut Stream) -> Kernel {
         }
         10 => Kernel::Gather { rows, width, activations },
         11 => Kernel::Scatter { rows, width, activations },
+        12 => Kernel::ExpertSum { rows, width, top: size(random, 16), activations },
         _ => Kernel::Sample { rows, vocabulary: 4 * width, activations },
     }
 }
@@ -156,6 +157,7 @@ fn grown(kernel: &mut Kernel, field: usize, grow: impl Fn(u64) -> u64) -> bool {
             vec![rows, width]
         }
         Kernel::Sample { rows, vocabulary, activations: _ } => vec![rows, vocabulary],
+        Kernel::ExpertSum { rows, width, top, activations: _ } => vec![rows, width, top],
     };
     let Some(size) = sizes.get_mut(field) else { return false };
     **size = grow((**size).into()) as u32;

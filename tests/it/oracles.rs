@@ -25,7 +25,7 @@ proptest! {
     /// Turning keeps lengths, and the product of a query and a key depends on their distance alone.
     #[test]
     fn rope_turns(seed in any::<u64>(), at in 0..1000_u32, distance in 0..1000_u32, shift in 0..1000_u32) {
-        let turned = |values: &[f64], position| rope(1, 1, 8, values, &Angles::new(&[position], 8, 1e4));
+        let turned = |values: &[f64], position| rope(1, 1, 8, values, &Angles::new(&[position], 8, 1e4), false);
         let dot = |a: &[f64], b: &[f64]| std::iter::zip(a, b).map(|(a, b)| a * b).sum::<f64>();
         let (q, k) = (random(seed, "q", 8), random(seed, "k", 8));
         prop_assert_eq!(&turned(&q, 0), &q);
@@ -42,11 +42,11 @@ proptest! {
         let queries: Vec<f64> = random(seed, "q", rows * 24).iter().map(|x| x * scale).collect();
         let keys = random(seed, "k", entries * 12);
         let visible = vec![(0..entries as u32).collect(); rows];
-        let ones = attention(HEADS, &queries, &keys, &vec![1.0; entries * 12], &visible);
+        let ones = attention(HEADS, Scores::plain(6), &queries, &keys, &vec![1.0; entries * 12], &visible);
         prop_assert!(ones.iter().all(|&one| close(one, 1.0)), "{ones:?}");
         let values = random(seed, "v", entries * 12);
         let (low, high) = values.iter().fold((f64::MAX, f64::MIN), |(low, high), &v| (low.min(v), high.max(v)));
-        let mixed = attention(HEADS, &queries, &keys, &values, &visible);
+        let mixed = attention(HEADS, Scores::plain(6), &queries, &keys, &values, &visible);
         prop_assert!(mixed.iter().all(|&x| low - 1e-12 <= x && x <= high + 1e-12));
     }
 
@@ -60,12 +60,12 @@ proptest! {
             random(seed, "v", kept.len() * 12),
         );
         let positions: Vec<u32> = (0..tokens).collect();
-        let visible = causal(&positions, &kept);
-        let prefill = attention(HEADS, &queries, &keys, &values, &visible);
+        let visible = causal(&positions, &kept, None);
+        let prefill = attention(HEADS, Scores::plain(6), &queries, &keys, &values, &visible);
         for (token, query) in queries.chunks_exact(24).enumerate() {
             let filled = kept.iter().filter(|&&position| position as usize <= token).count();
             let all = vec![(0..filled as u32).collect()];
-            let decode = attention(HEADS, query, &keys[..filled * 12], &values[..filled * 12], &all);
+            let decode = attention(HEADS, Scores::plain(6), query, &keys[..filled * 12], &values[..filled * 12], &all);
             prop_assert!(all_close(&decode, &prefill[token * 24..][..24]));
         }
     }
@@ -131,7 +131,7 @@ proptest! {
 #[test]
 fn attention_to_one_entry_is_its_value() {
     let (queries, keys, values) = (random(1, "q", 24), random(1, "k", 36), random(1, "v", 36));
-    let result = attention(HEADS, &queries, &keys, &values, &[vec![2]]);
+    let result = attention(HEADS, Scores::plain(6), &queries, &keys, &values, &[vec![2]]);
     // Two query heads share a value head: entry 2, head 0, head 0, head 1, head 1.
     let expected = [&values[24..30], &values[24..30], &values[30..36], &values[30..36]].concat();
     assert!(all_close(&result, &expected));
@@ -150,7 +150,7 @@ fn small_results_by_hand() {
     assert_eq!(rms_norm(1, 2, &[3.0, 3.0], &[1.0, 2.0], 0.0), [1.0, 2.0]);
     assert_eq!(layer_norm(1, 2, &[1.0, 3.0], &[1.0, 2.0], &[0.5, 0.5], 0.0), [-0.5, 2.5]);
     // A quarter turn of the pair (1, 2) by cos 0 and sin 1.
-    assert_eq!(rope(1, 1, 2, &[1.0, 2.0], &Angles { cos: vec![0.0], sin: vec![1.0] }), [-2.0, 1.0]);
+    assert_eq!(rope(1, 1, 2, &[1.0, 2.0], &Angles { cos: vec![0.0], sin: vec![1.0] }, false), [-2.0, 1.0]);
     assert_eq!(sample(2, 3, &[1.0, 4.0, 4.0, -1.0, -2.0, -3.0]), [1, 0]);
     assert_eq!(embed_rows(2, &[1.0, 2.0, 3.0, 4.0], &[1, 1, 0]), [3.0, 4.0, 3.0, 4.0, 1.0, 2.0]);
     let mut cache = vec![0.0; 6];
@@ -168,10 +168,11 @@ fn small_results_by_hand() {
 #[test]
 fn counted_numbers_give_the_results_of_plain_ones() {
     let (queries, keys, values) = (random(2, "q", 24), random(2, "k", 36), random(2, "v", 36));
-    let plain = attention(HEADS, &queries, &keys, &values, &[vec![0, 2]]);
+    let plain = attention(HEADS, Scores::plain(6), &queries, &keys, &values, &[vec![0, 2]]);
     let load = |values: &[f64]| Counted::load(values, 0);
-    let (counted, counts) =
-        Counted::count(|| attention(HEADS, &load(&queries), &load(&keys), &load(&values), &[vec![0, 2]]));
+    let (counted, counts) = Counted::count(|| {
+        attention(HEADS, Scores::plain(6), &load(&queries), &load(&keys), &load(&values), &[vec![0, 2]])
+    });
     assert_eq!(counted.iter().map(|x| x.value()).collect::<Vec<_>>(), plain);
     // 4 heads x 2 entries x (4 x 6 + 4) + 2 x 24.
     assert_eq!(counts.flops, 4 * 2 * 28 + 48);

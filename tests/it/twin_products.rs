@@ -23,23 +23,25 @@ struct Shape {
 /// Rows in groups with layers of their own, through a shader; the results are those of the oracle. `tile`: rows of a tile.
 fn product(twin: &mut Twin, shader: Shader, tile: Option<u32>, shape: Shape, groups: &[(u32, u32)]) {
     let Shape { inner, columns, format, bias, workgroup, run } = shape;
-    let (layers, rows): (u32, u32) = (3, groups.iter().map(|(_, rows)| rows).sum());
+    // The buffer holds layers 2 to 4; biases are those of all layers.
+    let (layers, first_layer): (u32, u32) = (3, 2);
+    let rows: u32 = groups.iter().map(|(_, rows)| rows).sum();
     // The matrix is the lower part of a larger one, and the result stands within wider rows.
     let (above, left, right) = (2, 1, 2);
     let layer_rows = above + columns;
     let (tensor, weights) = twin.tensor(format, layers * layer_rows, inner);
     let (form, words) = Twin::packed(&tensor);
     let input = twin.values(rows * (inner + 4));
-    let biases = twin.values(layers * layer_rows);
+    let biases = twin.values((first_layer + layers) * layer_rows);
     let stride = left + columns + right;
     let mut lists = vec![9; 3];
     let mut before = 0;
     for &(layer, rows) in groups {
         match tile {
-            None => lists.extend(std::iter::repeat_n(layer, rows as usize)),
+            None => lists.extend(std::iter::repeat_n(first_layer + layer, rows as usize)),
             Some(tile) => {
                 for first in (0..rows).step_by(tile as usize) {
-                    lists.extend([before + first, tile.min(rows - first), layer]);
+                    lists.extend([before + first, tile.min(rows - first), first_layer + layer]);
                 }
             }
         }
@@ -59,6 +61,8 @@ fn product(twin: &mut Twin, shader: Shader, tile: Option<u32>, shape: Shape, gro
         first_row: above,
         layer_rows,
         from_row: 0,
+        first_layer,
+        layers,
         run,
     };
     let execute = |twin: &Twin, input: &[f32]| {
@@ -88,8 +92,13 @@ fn product(twin: &mut Twin, shader: Shader, tile: Option<u32>, shape: Shape, gro
         for _ in 0..rows {
             let x = wide(&input[row * (inner as usize + 4)..][..inner as usize]);
             let y = reference::matmul(1, inner as usize, columns as usize, &x, part);
-            let with =
-                |(index, y): (usize, f64)| y + if bias { f64::from(biases[first + index]) } else { 0.0 };
+            let with = |(index, y): (usize, f64)| {
+                y + if bias {
+                    f64::from(biases[(first_layer * layer_rows) as usize + first + index])
+                } else {
+                    0.0
+                }
+            };
             wanted.extend(y.into_iter().enumerate().map(with));
             let out = &found[row * stride as usize..][..stride as usize];
             got.extend(&out[left as usize..(left + columns) as usize]);
@@ -145,6 +154,95 @@ fn a_row_times_a_matrix_in_every_format() {
     }
 }
 
+/// What stands beside a row of weights is never multiplied, not with zero either.
+#[test]
+fn neighbours_that_are_no_numbers_do_no_harm() {
+    let Some(mut twin) = Twin::new("neighbours") else { return };
+    for format in [Format::F32, Format::F16] {
+        for inner in [4, 20, 36] {
+            let (tensor, weights) = twin.tensor(format, 3, inner);
+            let form = Form::of([format].into_iter(), Default::default());
+            let mut words = Twin::packed(&tensor).1;
+            let row_words = form.row_words(inner);
+            let own = row_words as usize..2 * row_words as usize;
+            words.iter_mut().enumerate().for_each(|(at, word)| {
+                if !own.contains(&at) {
+                    *word = u32::MAX;
+                }
+            });
+            let input = twin.values(inner);
+            let (matrix, on_device, bias) = (twin.upload(&words), twin.upload(&input), twin.upload(&[0f32]));
+            let (lists, output) = (twin.upload(&[0u32]), twin.poisoned(1));
+            let parameters = s::MatMul {
+                inner4: inner / 4,
+                columns: 1,
+                input_stride4: inner / 4,
+                output_stride: 1,
+                row_words,
+                layer_words: 3 * row_words,
+                rows_at: 0,
+                columns_at: 0,
+                first_row: 1,
+                layer_rows: 3,
+                from_row: 0,
+                first_layer: 0,
+                layers: 1,
+                run: 1,
+            };
+            let constants = [("WORKGROUP", f64::from(twin.subgroup()))];
+            let buffers = [&on_device, &matrix, &bias, &lists, &output];
+            twin.run((matvec(format), &constants), &buffers, &parameters, [1, 1, 1]);
+            let own = &weights[inner as usize..2 * inner as usize];
+            let wanted = reference::matmul(1, inner as usize, 1, &wide(&input), own);
+            assert_near(&twin.floats(&output, 1), &wanted, 2e-5, "beside NaN");
+        }
+    }
+}
+
+/// A row whose layer lies in another buffer is left alone.
+#[test]
+fn rows_of_other_buffers_are_left_alone() {
+    let Some(mut twin) = Twin::new("elsewhere") else { return };
+    for format in FORMATS {
+        let (inner, columns) = (64, 33);
+        let (tensor, _) = twin.tensor(format, 2 * columns, inner);
+        let (form, words) = Twin::packed(&tensor);
+        let (matrix, input) = (twin.upload(&words), twin.values(4 * inner));
+        let (input, bias) = (twin.upload(&input), twin.upload(&[0f32]));
+        let lists = twin.upload(&[6u32, 7, 8, 9]);
+        let output = twin.poisoned(4 * columns);
+        let parameters = s::MatMul {
+            inner4: inner / 4,
+            columns,
+            input_stride4: inner / 4,
+            output_stride: columns,
+            row_words: form.row_words(inner),
+            layer_words: columns * form.row_words(inner),
+            rows_at: 0,
+            columns_at: 0,
+            first_row: 0,
+            layer_rows: columns,
+            from_row: 0,
+            first_layer: 7,
+            layers: 2,
+            run: 1,
+        };
+        let constants = [("WORKGROUP", f64::from(twin.subgroup()))];
+        let groups = [columns.div_ceil(4 * twin.subgroup()), 4, 1];
+        twin.run(
+            (matvec(format), &constants),
+            &[&input, &matrix, &bias, &lists, &output],
+            &parameters,
+            groups,
+        );
+        let found = twin.words(&output, 4 * columns);
+        for (row, values) in found.chunks_exact(columns as usize).enumerate() {
+            let here = (1..3).contains(&row);
+            assert!(values.iter().all(|&word| (word == POISON) != here), "{format:?}, row {row}");
+        }
+    }
+}
+
 #[test]
 fn tiles_of_rows_times_a_matrix_in_every_format() {
     let Some(mut twin) = Twin::new("matmul") else { return };
@@ -185,6 +283,7 @@ fn rows_of_a_table_in_every_format() {
                 tokens: 2,
                 first: 5,
                 count: 12,
+                scale: 0.375,
             };
             let constants = [("WORKGROUP", f64::from(workgroup)), ("FORMAT", form as u32 as f64)];
             let groups = [(width / 4).div_ceil(workgroup), rows, 1];
@@ -195,82 +294,11 @@ fn rows_of_a_table_in_every_format() {
                 let (filled, rest) = row.split_at(if inside { width as usize } else { 0 });
                 assert!(rest.iter().all(|x| x.to_bits() == POISON));
                 if inside {
-                    let wanted = reference::embed_rows(width as usize, &values, &[token - 5]);
+                    let mut wanted = reference::embed_rows(width as usize, &values, &[token - 5]);
+                    wanted.iter_mut().for_each(|x| *x *= 0.375);
                     assert_near(filled, &wanted, 1e-6, "embed_rows");
                 }
             }
-        }
-    }
-}
-
-#[test]
-fn the_likeliest_tokens_in_order() {
-    let Some(mut twin) = Twin::new("sample") else { return };
-    for (vocabulary, top) in [(1, 1), (7, 3), (8, 8), (9, 5), (100, 1), (1003, 6)] {
-        let (rows, stride) = (3, vocabulary + 5);
-        let mut logits = twin.values(rows * stride);
-        // Equal logits: the first token wins; a row far from zero.
-        logits.iter_mut().skip(stride as usize).take(stride as usize).for_each(|x| *x = (*x * 4.0).round());
-        logits.iter_mut().skip(2 * stride as usize).for_each(|x| *x = *x * 50.0 - 300.0);
-        let targets: Vec<u32> = (0..rows).map(|_| twin.upto(vocabulary)).collect();
-        let words = 2 + 2 * top;
-        for workgroup in [twin.subgroup()] {
-            let (input, lists) = (twin.upload(&logits), twin.upload(&[&[9], &targets[..]].concat()));
-            let chosen = twin.poisoned((rows + 1) * words);
-            let parameters = s::Sample { rows, vocabulary, stride, top, targets: 1, first: 1 };
-            let constants = [("WORKGROUP", f64::from(workgroup))];
-            twin.run((s::SAMPLE, &constants), &[&input, &lists, &chosen], &parameters, [rows, 1, 1]);
-            let found = twin.words(&chosen, (rows + 1) * words);
-            assert!(found[..words as usize].iter().all(|&word| word == POISON));
-            for (row, found) in found[words as usize..].chunks_exact(words as usize).enumerate() {
-                let logits = &logits[row * stride as usize..][..vocabulary as usize];
-                let mut order: Vec<u32> = (0..vocabulary).collect();
-                order.sort_by(|&a, &b| logits[b as usize].total_cmp(&logits[a as usize]).then(a.cmp(&b)));
-                assert_eq!(found[2], reference::sample(1, vocabulary as usize, &wide(logits))[0]);
-                for (place, &token) in order.iter().take(top as usize).enumerate() {
-                    assert_eq!(found[2 + 2 * place], token, "row {row} of {vocabulary}");
-                    assert_eq!(f32::from_bits(found[3 + 2 * place]), logits[token as usize]);
-                }
-                let highest = wide(logits).into_iter().fold(f64::MIN, f64::max);
-                let sum: f64 = logits.iter().map(|&x| libm::exp(f64::from(x) - highest)).sum();
-                assert_near(&[f32::from_bits(found[0])], &[highest + libm::log(sum)], 1e-6, "log of the sum");
-                assert_eq!(f32::from_bits(found[1]), logits[targets[row] as usize]);
-            }
-        }
-    }
-}
-
-#[test]
-fn a_router_chooses_as_its_oracle() {
-    let Some(mut twin) = Twin::new("router") else { return };
-    for (width, hidden, options) in [(4, 0, 1), (36, 0, 7), (64, 4, 2), (36, 12, 31), (128, 1024, 9)] {
-        let (rows, stride) = (5, width + 8);
-        let input = twin.values(rows * stride);
-        let inside = if hidden == 0 { width } else { hidden };
-        let (first, second) = (twin.values(hidden.max(1) * width), twin.values(options * inside));
-        let buffers = [twin.upload(&input), twin.upload(&first), twin.upload(&second)];
-        let decisions = twin.poisoned(2 * (rows + 2));
-        let parameters =
-            s::Router { rows, width4: width / 4, stride4: stride / 4, hidden, options, decisions: 1 };
-        let constants =
-            [("WORKGROUP", f64::from(twin.subgroup())), ("LINEAR", f64::from(u8::from(hidden == 0)))];
-        let bound = [&buffers[0], &buffers[1], &buffers[2], &decisions];
-        twin.run((s::ROUTER, &constants), &bound, &parameters, [rows, 1, 1]);
-        let found = twin.words(&decisions, 2 * (rows + 2));
-        assert!([0, 1, 12, 13].iter().all(|&at| found[at] == POISON));
-        for row in 0..rows as usize {
-            let x = wide(&input[row * stride as usize..][..width as usize]);
-            let (first, second) = (wide(&first), wide(&second));
-            let weights = match hidden {
-                0 => reference::RouterWeights::Linear(&second[..]),
-                hidden => {
-                    reference::RouterWeights::Mlp { hidden: hidden as usize, first: &first, second: &second }
-                }
-            };
-            let wanted = reference::router(1, width as usize, options as usize, &x, weights)[0];
-            assert_eq!(found[2 + 2 * row], wanted, "{width} {hidden} {options}");
-            let probability = f32::from_bits(found[3 + 2 * row]);
-            assert!(probability >= 1.0 / options as f32 - 1e-6 && probability <= 1.0 + 1e-6);
         }
     }
 }

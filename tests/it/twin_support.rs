@@ -127,3 +127,18 @@ pub fn assert_near(found: &[f32], wanted: &[f64], tolerance: f64, what: &str) {
 pub fn wide(values: &[f32]) -> Vec<f64> {
     values.iter().map(|&x| f64::from(x)).collect()
 }
+
+/// Rows without the padding behind them, which must be untouched.
+pub fn inside(found: &[f32], width: u32, stride: u32) -> Vec<f32> {
+    let rows = found.chunks_exact(stride as usize);
+    assert!(
+        rows.clone().all(|row| row[width as usize..].iter().all(|x| x.to_bits() == POISON)),
+        "padding is touched"
+    );
+    rows.flat_map(|row| row[..width as usize].to_vec()).collect()
+}
+
+/// Rows of `width` out of rows of `stride`.
+pub fn dense(values: &[f32], width: u32, stride: u32) -> Vec<f64> {
+    values.chunks_exact(stride as usize).flat_map(|row| wide(&row[..width as usize])).collect()
+}

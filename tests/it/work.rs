@@ -8,7 +8,7 @@ use radialsim::rng::Stream;
 use radialsim::units::Dtype;
 
 /// Variants of `Kernel`; a new one makes [`number`] and [`execute`] incomplete, which the compiler says.
-const KINDS: usize = 13;
+const KINDS: usize = 14;
 
 fn number(kernel: &Kernel) -> usize {
     match kernel {
@@ -25,6 +25,7 @@ fn number(kernel: &Kernel) -> usize {
         Kernel::Gather { .. } => 10,
         Kernel::Scatter { .. } => 11,
         Kernel::Sample { .. } => 12,
+        Kernel::ExpertSum { .. } => 13,
     }
 }
 
@@ -69,6 +70,7 @@ fn draw(kind: usize, random: &mut Stream) -> Kernel {
         10 => Kernel::Gather { rows, width, activations },
         11 => Kernel::Scatter { rows, width, activations },
         12 => Kernel::Sample { rows, vocabulary: width, activations },
+        13 => Kernel::ExpertSum { rows, width, top: columns, activations },
         _ => unreachable!("the match of `number` has {KINDS} arms"),
     }
 }
@@ -87,7 +89,7 @@ fn visible(shape: &mut Attention, random: &mut Stream) -> Vec<Vec<u32>> {
     } else {
         // Some tokens before the chunk left a hole; each token of the chunk sees itself.
         let cached: Vec<u32> = (0..8).filter(|_| random.chance(0.6)).chain(8..8 + rows).collect();
-        causal(&(8..8 + rows).collect::<Vec<_>>(), &cached)
+        causal(&(8..8 + rows).collect::<Vec<_>>(), &cached, None)
     };
     let seen: Vec<Vec<u32>> = seen;
     shape.pairs = seen.iter().map(|row| row.len() as u64).sum();
@@ -183,7 +185,7 @@ fn execute(kernel: &mut Kernel, random: &mut Stream) -> Traffic {
         Kernel::Rope { rows, heads, head_dim, activations } => {
             let input = run.input(rows * heads * head_dim);
             let angles = Angles::new(&run.choice(rows, 50), size(head_dim), 1e4);
-            let out = run.count(|| rope(size(rows), size(heads), size(head_dim), &input.0, &angles));
+            let out = run.count(|| rope(size(rows), size(heads), size(head_dim), &input.0, &angles, false));
             traffic.activation_bytes = run.bytes(&input, activations) + activations.bytes(out.len() as u64);
         }
         Kernel::KvWrite { rows, width, activations, kv } => {
@@ -206,7 +208,8 @@ fn execute(kernel: &mut Kernel, random: &mut Stream) -> Traffic {
             let queries = run.input(shape.rows * u32::from(shape.heads * shape.head_dim));
             let cache = run.input(2 * shape.entries as u32 * u32::from(shape.kv_heads * shape.head_dim));
             let (keys, values) = cache.0.split_at(cache.0.len() / 2);
-            let out = run.count(|| attention(heads, &queries.0, keys, values, &seen));
+            let out = run
+                .count(|| attention(heads, Scores::plain(heads.head_dim), &queries.0, keys, values, &seen));
             traffic.kv_bytes = run.bytes(&cache, shape.kv);
             traffic.activation_bytes =
                 run.bytes(&queries, shape.activations) + shape.activations.bytes(out.len() as u64);
@@ -264,6 +267,13 @@ fn execute(kernel: &mut Kernel, random: &mut Stream) -> Traffic {
             let logits = run.input(rows * vocabulary);
             let out = run.count(|| sample(size(rows), size(vocabulary), &logits.0));
             traffic.activation_bytes = run.bytes(&logits, activations) + index_bytes(out.len() as u32);
+        }
+        Kernel::ExpertSum { rows, width, top, activations } => {
+            let (said, shares) = (run.input(rows * top * width), run.input(rows * top));
+            let out = run.count(|| sum_experts(size(width), &said.0, &shares.0, size(top)));
+            traffic.activation_bytes = run.bytes(&said, activations)
+                + run.bytes(&shares, Dtype::F32)
+                + activations.bytes(out.len() as u64);
         }
     }
     traffic.flops = run.counts.flops;
