@@ -2,8 +2,10 @@
 //! leaves none at a layer leaves no gap either, so that what a query sees is always a run of entries from the first.
 
 use super::device::{Buffer, Gpu};
+use super::plan::Visit;
 use crate::error::{InputError, Result};
 use crate::model::Model;
+use std::cell::RefCell;
 
 /// Entries of all layers; layers split over buffers where one cannot hold them all.
 #[derive(Debug)]
@@ -14,6 +16,10 @@ pub(super) struct Cache {
     /// First entry of each sequence, in every layer.
     bases: Vec<u32>,
     capacities: Vec<u32>,
+    /// Of each layer with a window and each sequence: position of the token that left each entry. A window is so many positions, and
+    /// tokens that pass a layer by leave none there.
+    positions: RefCell<Vec<Vec<u32>>>,
+    windows: Vec<bool>,
 }
 
 impl Cache {
@@ -38,7 +44,9 @@ impl Cache {
             let count = each.min(model.layers - first);
             shards.push((gpu.buffer("the KV cache", layer_bytes * u64::from(count))?, first));
         }
-        Ok(Cache { shards, slots, bases, capacities: capacities.to_vec() })
+        let windows: Vec<bool> = model.layer_kinds().map(|kind| kind.window.is_some()).collect();
+        let positions = RefCell::new(vec![Vec::new(); windows.len() * capacities.len()]);
+        Ok(Cache { shards, slots, bases, capacities: capacities.to_vec(), positions, windows })
     }
 
     /// Where an entry stands: shard, and row of its buffer.
@@ -50,6 +58,26 @@ impl Cache {
         let shard = self.shard(layer);
         let within = u32::from(layer) - self.shards[shard].1;
         (shard, within * self.slots + self.bases[sequence as usize] + entry)
+    }
+
+    /// An entry is that of a token at this position. Noted again, it is the same.
+    pub fn note(&self, layer: u16, sequence: u32, entry: u32, position: u32) {
+        if !self.windows[usize::from(layer)] {
+            return;
+        }
+        let mut all = self.positions.borrow_mut();
+        let known = &mut all[usize::from(layer) * self.capacities.len() + sequence as usize];
+        let entry = entry as usize;
+        known.resize(known.len().max(entry + 1), position);
+        known[entry] = position;
+    }
+
+    /// The first entry that a visit from this position sees: none is further back than a window, its own position included.
+    pub fn first_within(&self, layer: u16, visit: &Visit, position: u32, window: u32) -> u32 {
+        let all = self.positions.borrow();
+        let known = &all[usize::from(layer) * self.capacities.len() + visit.sequence as usize];
+        let before = &known[..known.len().min(visit.entry as usize)];
+        before.partition_point(|&at| u64::from(at) + u64::from(window) <= u64::from(position)) as u32
     }
 
     /// Entries of a layer.

@@ -1,16 +1,20 @@
 //! Runs passes of a model on the device: the same passes that the simulator lowers, with real weights.
 
+use super::angles::Angles;
 use super::cache::Cache;
 use super::device::{Buffer, Gpu};
+use super::fits;
 use super::ops::{Done, Ops, Rows};
+use super::ops_choice::{chosen_words, found_words};
+use super::ops_stream::Look;
 use super::pass::Work;
 use super::plan::{Plan, View};
-use super::pool::{Pool, Precision, check_shapes};
+use super::pool::{ExpertStacks, Pool, Precision, Stack};
 use super::recording::{Recording, Timing};
 use crate::batch::{Batch, Context, Paths, Policy};
 use crate::error::{InputError, Result};
 use crate::lower::{Call, Cause};
-use crate::model::Model;
+use crate::model::{Experts, Input, Model};
 use crate::weights::Checkpoint;
 use bytemuck::{Pod, Zeroable};
 
@@ -88,6 +92,8 @@ pub struct Chosen {
     pub log_sum: f32,
     /// Logit of the wanted token.
     pub target: f32,
+    /// Logits that are infinite or not numbers.
+    pub infinite: u32,
     /// Likeliest tokens with their logits.
     pub top: Vec<(u32, f32)>,
 }
@@ -140,7 +146,11 @@ pub struct Executor {
     pub(super) pool: Pool,
     pub(super) cache: Cache,
     pub(super) buffers: Buffers,
-    lists: Buffer,
+    pub(super) angles: Angles,
+    pub(super) lists: Buffer,
+    /// Whether rows are looked at for numbers that are not finite, and where some were found first.
+    pub(super) looking: bool,
+    pub(super) odd: std::cell::Cell<Option<Look>>,
     /// Bytes of everything else on the device.
     own_bytes: u64,
 }
@@ -149,6 +159,8 @@ pub struct Executor {
 pub(super) struct Recorded {
     pub recording: Recording,
     pub kernels: Vec<Done>,
+    /// Where rows are looked at.
+    looks: Vec<Look>,
 }
 
 /// What lives between kernels.
@@ -157,6 +169,14 @@ pub(super) struct Buffers {
     pub stream: Buffer,
     pub block: Buffer,
     pub normed: Buffer,
+    /// Rows that are normed for the feed-forward branch before attention runs.
+    pub ahead: Buffer,
+    /// Rows of an embedding that is not as wide as the stream.
+    pub projected: Buffer,
+    /// Copies of rows, one for each expert that they take, then what the experts make of them.
+    pub spread: Buffer,
+    pub scores: Buffer,
+    pub shares: Buffer,
     pub qkv: Buffer,
     pub attended: Buffer,
     pub branch: Buffer,
@@ -164,7 +184,8 @@ pub(super) struct Buffers {
     pub narrow: Buffer,
     pub logits: Buffer,
     pub chosen: Buffer,
-    pub angles: Buffer,
+    /// What the sampler finds in parts of rows.
+    pub found: Buffer,
     pub starts: Buffer,
     pub records: Buffer,
 }
@@ -176,23 +197,37 @@ impl Executor {
     /// Shapes that the kernels cannot run, a device without subgroups, and memory that does not suffice.
     pub fn new(gpu: Gpu, checkpoint: &Checkpoint, options: Options) -> Result<Executor> {
         let model = checkpoint.model().clone();
-        check_shapes(&model)?;
+        fits::check_model(&model)?;
         gpu.subgroup()?;
         // What was asked for, as far as the logits of a whole pass fit into a buffer.
         let most = gpu.info().max_binding_bytes.min(gpu.info().max_buffer_bytes);
-        let fits = most / (model.outputs * 4).max(model.ffn * 8).max(1);
+        let fits = most / (model.outputs.max(Widths::of(&model).widest()) * 4).max(1);
         let options = Options { pass_tokens: options.pass_tokens.min(fits as u32).max(1), ..options };
         let pool = Pool::new(&gpu, checkpoint, options.precision)?;
         let buffers = Buffers::new(&gpu, &model, options)?;
+        let angles = Angles::new(&gpu, &model, options.positions, &[])?;
         let own_bytes = gpu.allocated_bytes();
         let cache = Cache::new(&gpu, &model, &[])?;
         let lists = gpu.buffer("lists", 1 << 10)?;
         let formats = (pool.output.dtype(), pool.embedding.dtype());
-        let mut executor = Executor { gpu, model, options, pool, cache, buffers, lists, own_bytes };
+        let mut executor = Executor {
+            gpu,
+            model,
+            options,
+            pool,
+            cache,
+            buffers,
+            angles,
+            lists,
+            looking: false,
+            odd: Default::default(),
+            own_bytes,
+        };
         // The simulator is told what really lies in memory.
         (executor.model.weights, executor.model.embedding_weights) = formats;
         executor.model.activations = super::ops::ACTIVATIONS;
         executor.model.kv = super::ops::ACTIVATIONS;
+        executor.check_sampler()?;
         Ok(executor)
     }
 
@@ -216,6 +251,14 @@ impl Executor {
     /// # Errors
     /// Entries that do not fit.
     pub fn begin(&mut self, capacities: &[u32]) -> Result<()> {
+        self.begin_prompts(capacities, &[])
+    }
+
+    /// The same, with the length of each prompt: some scalings of angles depend on it.
+    pub(super) fn begin_prompts(&mut self, capacities: &[u32], prompts: &[u32]) -> Result<()> {
+        if fits::grows(&self.model) {
+            self.angles = Angles::new(&self.gpu, &self.model, self.options.positions, prompts)?;
+        }
         self.cache = Cache::new(&self.gpu, &self.model, capacities)?;
         Ok(())
     }
@@ -230,27 +273,38 @@ impl Executor {
         self.cache.bytes()
     }
 
-    /// Bytes of weights that a token of a dense route reads: every matrix once.
+    /// Bytes of weights that a token of a dense route reads: every matrix once, of experts those that it takes.
     pub fn weight_bytes_of_a_token(&self) -> u64 {
+        let bytes = |stack: &Stack| stack.shards.iter().map(|shard| shard.buffer.bytes()).sum::<u64>();
+        let of = |stacks: &ExpertStacks, experts: Experts| {
+            let parts = bytes(&stacks.parts.up) + bytes(&stacks.parts.down);
+            bytes(&stacks.router)
+                + (u128::from(parts) * u128::from(experts.per_token) / u128::from(experts.count)) as u64
+        };
         let pool = &self.pool;
-        let layers = [&pool.qkv, &pool.output, &pool.up, &pool.down];
-        layers
-            .iter()
-            .copied()
-            .chain([pool.head()])
-            .flat_map(|stack| &stack.shards)
-            .map(|shard| shard.buffer.bytes())
-            .sum()
+        let dense = pool.dense.as_ref().map_or(0, |parts| bytes(&parts.up) + bytes(&parts.down));
+        let experts =
+            pool.experts.as_ref().zip(self.model.experts).map_or(0, |(stacks, shape)| of(stacks, shape));
+        let projections: u64 = pool.project_in.iter().chain(&pool.project_out).map(bytes).sum();
+        bytes(&pool.qkv) + bytes(&pool.output) + dense + experts + projections + bytes(pool.head())
     }
 
     /// Runs a pass to its end.
     ///
     /// # Errors
     /// Routes that cannot be executed, more tokens than a pass holds, ids outside of the vocabulary, and what the device
-    /// refuses.
+    /// refuses; logits that are not finite, with the layer where such numbers began.
     pub fn run(&mut self, pass: &Pass) -> Result<Outcome> {
-        let begin = std::time::Instant::now();
         self.check(pass)?;
+        let outcome = self.run_once(pass)?;
+        if outcome.chosen.iter().any(Chosen::odd) {
+            return Err(self.not_finite(pass, &outcome.chosen, |exec| exec.run_once(pass).map(drop)));
+        }
+        Ok(outcome)
+    }
+
+    fn run_once(&mut self, pass: &Pass) -> Result<Outcome> {
+        let begin = std::time::Instant::now();
         let plan = Plan::new(&View {
             batch: pass.batch,
             paths: pass.paths,
@@ -264,8 +318,8 @@ impl Executor {
             rows = Work::new(exec, pass, ops).record(&plan)?;
             Ok(())
         })?;
-        let Recorded { recording, kernels } = recorded;
-        let timing = self.submit(&recording, pass.timed)?;
+        let timing = self.submit(&recorded, pass.timed && !self.looking)?;
+        let Recorded { recording, kernels, .. } = recorded;
         let chosen = self.chosen(rows)?;
         let count =
             if pass.oracle.is_some() { pass.tokens.len() * 2 * self.model.layers as usize } else { 0 };
@@ -287,24 +341,30 @@ impl Executor {
             let bytes = ops.lists.len() as u64 * 4;
             if bytes <= self.lists.bytes() {
                 self.gpu.write(&self.lists, 0, &ops.lists);
-                return Ok(Recorded { recording: ops.recording, kernels: ops.done });
+                let looks = ops.looks.unwrap_or_default();
+                return Ok(Recorded { recording: ops.recording, kernels: ops.done, looks });
             }
             drop(ops);
             self.lists = self.gpu.buffer("lists", bytes.next_power_of_two())?;
         }
     }
 
-    pub(super) fn submit(&self, recording: &Recording, timed: bool) -> Result<Timing> {
+    pub(super) fn submit(&self, recorded: &Recorded, timed: bool) -> Result<Timing> {
         if timed {
-            return self.gpu.run_timed(recording);
+            return self.gpu.run_timed(&recorded.recording);
         }
         let begin = std::time::Instant::now();
-        self.gpu.submit(recording)?;
+        self.gpu.submit(&recorded.recording)?;
         self.gpu.wait()?;
+        if let Some(last) = recorded.looks.last() {
+            let lists: Vec<u32> = self.gpu.read(&self.lists, last.note as usize + 1)?;
+            let odd = recorded.looks.iter().find(|look| lists[look.note as usize] != 0);
+            self.odd.set(self.odd.get().or(odd.copied()));
+        }
         Ok(Timing { kernels_ns: Vec::new(), host_s: begin.elapsed().as_secs_f64() })
     }
 
-    fn ops(&self) -> Result<Ops<'_>> {
+    pub(super) fn ops(&self) -> Result<Ops<'_>> {
         Ok(Ops {
             gpu: &self.gpu,
             recording: Recording::default(),
@@ -314,17 +374,19 @@ impl Executor {
             cause: Cause::Embed,
             layer: Call::NO_LAYER,
             subgroup: self.gpu.subgroup()?,
+            looks: self.looking.then(Vec::new),
         })
     }
 
     /// What the head said of `rows` rows.
     pub(super) fn chosen(&self, rows: u32) -> Result<Vec<Chosen>> {
-        let each = 2 + 2 * self.options.top as usize;
+        let each = chosen_words(self.options.top) as usize;
         let words: Vec<u32> = self.gpu.read(&self.buffers.chosen, rows as usize * each)?;
         let row = |words: &[u32]| Chosen {
             log_sum: f32::from_bits(words[0]),
             target: f32::from_bits(words[1]),
-            top: words[2..].chunks_exact(2).map(|pair| (pair[0], f32::from_bits(pair[1]))).collect(),
+            infinite: words[2],
+            top: words[3..].chunks_exact(2).map(|pair| (pair[0], f32::from_bits(pair[1]))).collect(),
         };
         Ok(words.chunks_exact(each).map(row).collect())
     }
@@ -355,6 +417,9 @@ impl Executor {
                 return wrong("position", &last, format!("sequences of at most {most} tokens"));
             }
         }
+        if let Some(oracle) = pass.oracle {
+            fits::check_oracle(&self.model, oracle)?;
+        }
         if pass.oracle.is_some() && pass.policy != Policy::DenseMasked {
             return wrong(
                 "policy",
@@ -378,33 +443,72 @@ impl Executor {
     }
 }
 
+/// Values of a row in the buffers whose widths depend on more than the stream's.
+struct Widths {
+    /// What goes into a branch.
+    wide: u64,
+    /// What a branch makes of it.
+    narrow: u64,
+    /// Copies of a row, one for each expert that it takes, or of the embedding where it is not as wide as the stream.
+    spread: u64,
+    projected: u64,
+    /// Scores and shares of experts.
+    scores: u64,
+    shares: u64,
+}
+
+impl Widths {
+    fn of(model: &Model) -> Widths {
+        let gates = 1 + u64::from(model.gated);
+        let taken = model.experts.map_or(0, |experts| experts.per_token);
+        let expert = model.experts.map_or(0, |experts| experts.per_token * experts.width);
+        let table = if let Input::Tokens { width, .. } = model.input { width } else { 0 };
+        Widths {
+            wide: (model.ffn.max(expert) * gates).max(model.q_dim() + 2 * model.kv_dim()),
+            narrow: model.ffn.max(expert).max(model.q_dim()),
+            spread: taken * model.hidden,
+            projected: if table == model.hidden { 0 } else { table },
+            scores: model.experts.map_or(0, |experts| experts.count),
+            shares: taken,
+        }
+    }
+
+    fn widest(&self) -> u64 {
+        self.wide.max(self.narrow).max(self.spread)
+    }
+}
+
 impl Buffers {
     fn new(gpu: &Gpu, model: &Model, options: Options) -> Result<Buffers> {
         let tokens = u64::from(options.pass_tokens);
         let make = |what: &str, width: u64| gpu.buffer(what, tokens * width * 4);
-        let angles = match &model.rope {
-            Some(rope) => super::angles::table(options.positions, model.head_dim as u32, rope.theta),
-            None => vec![[1.0, 0.0]],
-        };
         // What is never alive together shares memory: inputs and results of attention with those of the feed-forward branch, and
-        // what goes into a branch with what comes out of it.
-        let wide = (model.ffn * (1 + u64::from(model.gated))).max(model.q_dim() + 2 * model.kv_dim());
-        let wide = make("branch inputs", wide)?;
-        let narrow = make("what branches make of them", model.ffn.max(model.q_dim()))?;
+        // what goes into a branch with what comes out of it, unless both branches read the same.
+        let widths = Widths::of(model);
+        let wide = make("branch inputs", widths.wide)?;
+        let narrow = make("what branches make of them", widths.narrow)?;
         let normed = make("normed rows and branch results", model.hidden)?;
+        let parallel = model.placement.parallel();
+        let branch = if parallel { make("branch results", model.hidden)? } else { normed.clone() };
         let heads = u64::from(options.logit_rows.unwrap_or(options.pass_tokens).min(options.pass_tokens));
         Ok(Buffers {
             stream: make("the residual stream", model.hidden)?,
             block: make("gathered rows", model.hidden)?,
-            branch: normed.clone(),
+            branch,
             normed,
+            ahead: make("rows normed ahead", if parallel { model.hidden } else { 0 })?,
             qkv: wide.clone(),
             wide,
             attended: narrow.clone(),
             narrow,
+            projected: make("embeddings of another width", widths.projected)?,
+            spread: make("copies of rows for experts", widths.spread)?,
+            scores: make("scores of experts", widths.scores)?,
+            shares: make("shares of experts", widths.shares)?,
             logits: gpu.buffer("logits", heads * model.outputs * 4)?,
-            chosen: gpu.buffer("chosen tokens", heads * (2 + 2 * u64::from(options.top)) * 4)?,
-            angles: gpu.upload("rotary angles", &angles)?,
+            chosen: gpu.buffer("chosen tokens", heads * u64::from(chosen_words(options.top)) * 4)?,
+            found: gpu
+                .buffer("parts of logits", heads * found_words(model.outputs as u32, options.top) * 4)?,
             starts: make("block inputs", model.hidden)?,
             records: make("residual records", 2 * u64::from(model.layers) * 8)?,
         })

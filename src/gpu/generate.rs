@@ -1,6 +1,7 @@
 //! Text from a model: prompts in, tokens out, several sequences in flight.
 
 use super::executor::{Chosen, Executor, Outcome, Pass};
+use super::fits;
 use super::routing::{self, Routing, Taken};
 use crate::batch::{Batch, Context, Part, Paths, Policy};
 use crate::error::{InputError, Result, demand};
@@ -134,6 +135,10 @@ impl Executor {
     ) -> Result<Generated> {
         let header = settings.routing.header(&self.model.name, self.model.layers)?;
         check(prompts, settings, self.positions())?;
+        fits::check_lengths(&self.model, prompts)?;
+        if let Routing::Oracle(oracle) = &settings.routing {
+            fits::check_oracle(&self.model, oracle)?;
+        }
         if let Some(Sampling { top, temperature, .. }) = settings.sampling {
             let most = self.options.top;
             demand((1..=most).contains(&top), "top-k", top, &format!("1 to {most}"))?;
@@ -146,7 +151,8 @@ impl Executor {
         }
         let mut run = Run::new(prompts, settings, header, self.model.layers)?;
         let room: Vec<u32> = run.going.iter().map(|going| run.room(going)).collect();
-        self.begin(&room)?;
+        let lengths: Vec<u32> = prompts.iter().map(|prompt| prompt.ids.len() as u32).collect();
+        self.begin_prompts(&room, &lengths)?;
         let placed = match &settings.routing {
             Routing::Router(router) => Some(self.place(router)?),
             _ => None,
@@ -408,11 +414,7 @@ impl<'a> Run<'a> {
             going.answer.nll =
                 (self.settings.prompt_logits && counted > 0).then(|| going.nll / counted as f64);
         }
-        let (id, logit) = chosen.top[0];
-        if !logit.is_finite() {
-            let what = "finite logits; the weights lead to numbers that f32 cannot hold";
-            return Err(InputError::expected(what).key(format!("prompt {index}")).found(logit).into());
-        }
+        let (id, _) = chosen.top[0];
         let id = match &self.settings.sampling {
             None => id,
             Some(sampling) => sampling.draw(&chosen.top, &mut going.random),

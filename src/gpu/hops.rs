@@ -5,15 +5,17 @@
 //! recording: kernels look up each row's layer where the router wrote it, and rows that have left are masked out.
 
 use super::device::Buffer;
-use super::executor::{Executor, Outcome, Pass};
+use super::executor::{Chosen, Executor, Outcome, Pass};
 use super::ops::{Done, Ops, Rows};
 use super::pass::Work;
 use super::plan::{Group, Visit};
+use super::pool::Norms;
 use super::recording::Timing;
 use super::shaders as s;
 use crate::batch::{Policy, Visibility};
 use crate::error::{Error, InputError, Result};
 use crate::lower::{Call, Cause};
+use crate::model::Placement;
 use crate::trace::{Route, RouterDevice, Step};
 use safetensors::{Dtype, SafeTensors};
 use std::collections::BTreeMap;
@@ -107,6 +109,7 @@ impl Executor {
     /// Puts a router beside the model.
     pub(super) fn place<'a>(&self, router: &'a RouterMlp) -> Result<Placed<'a>> {
         router.check(self.model.layers, self.model.hidden as u32)?;
+        super::fits::check_router(&self.model, router)?;
         let decisions = u64::from(self.options.pass_tokens) * u64::from(router.most_hops) * 8;
         Ok(Placed {
             router,
@@ -126,12 +129,20 @@ impl Executor {
             return Err(InputError::expected(what).key("policy").found(pass.policy.name()).into());
         }
         let begin = std::time::Instant::now();
-        let (mut outcome, routes) = match placed.router.device {
-            RouterDevice::Gpu => self.run_on_device(pass, placed)?,
-            RouterDevice::Host => self.run_with_host(pass, placed)?,
-        };
+        let (mut outcome, routes) = self.run_routed_once(pass, placed)?;
+        if outcome.chosen.iter().any(Chosen::odd) {
+            let again = |exec: &mut Executor| exec.run_routed_once(pass, placed).map(drop);
+            return Err(self.not_finite(pass, &outcome.chosen, again));
+        }
         outcome.host_s = begin.elapsed().as_secs_f64();
         Ok((outcome, routes))
+    }
+
+    fn run_routed_once(&mut self, pass: &Pass, placed: &Placed) -> Result<(Outcome, Vec<Route>)> {
+        match placed.router.device {
+            RouterDevice::Gpu => self.run_on_device(pass, placed),
+            RouterDevice::Host => self.run_with_host(pass, placed),
+        }
     }
 
     /// The decisions of each hop come back before its kernels are recorded.
@@ -190,24 +201,22 @@ impl Executor {
         work: impl Fn(&mut Work) -> Result<()>,
     ) -> Result<(Vec<Done>, Timing, u32)> {
         let recorded = self.recorded(|exec, ops| work(&mut Work::new(exec, pass, ops)))?;
-        let timing = self.submit(&recorded.recording, false)?;
+        let timing = self.submit(&recorded, false)?;
         Ok((recorded.kernels, timing, recorded.recording.dispatches.len() as u32))
     }
 
     /// All hops are recorded at once; the device finds each row's layer itself.
     fn run_on_device(&mut self, pass: &Pass, placed: &Placed) -> Result<(Outcome, Vec<Route>)> {
         let rows = pass.tokens.len() as u32;
-        let pool = &self.pool;
-        let split =
-            [&pool.qkv, &pool.output, &pool.up, &pool.down].iter().any(|stack| stack.shards.len() > 1);
-        if split || self.cache.shard(self.model.layers as u16 - 1) > 0 {
-            let what = "weights and KV entries of all layers in one buffer each where the device decides; `host` does without";
+        // Products look up where a layer's weights are; the cache must lie in one buffer.
+        if self.cache.shard(self.model.layers as u16 - 1) > 0 {
+            let what = "KV entries of all layers in one buffer where the device decides; `host` does without";
             return Err(InputError::expected(what).key("router.device").found("gpu").into());
         }
         let hops = placed.router.most_hops;
         let (kernels, timing, dispatches) = self.record(pass, |work| {
             work.embed()?;
-            let hop_lists = HopLists::new(work, pass);
+            let hop_lists = HopLists::new(work, pass, hops);
             for hop in 0..hops {
                 work.ops.route(placed, rows, hop * rows, work.exec.stream())?;
                 work.hop(placed, &hop_lists, hop)?;
@@ -259,11 +268,14 @@ struct HopLists {
     layers: u32,
     entries: u32,
     seen: u32,
-    positions: u32,
+    /// Rows of angles.
+    turns: u32,
+    /// Entries that a row sees at most, at a layer.
+    longest: u32,
 }
 
 impl HopLists {
-    fn new(work: &mut Work, pass: &Pass) -> HopLists {
+    fn new(work: &mut Work, pass: &Pass, hops: u32) -> HopLists {
         let rows = pass.tokens.len() as u32;
         let (cache, layers) = (&work.exec.cache, work.exec.model.layers as u16);
         let sequences: Vec<u32> = pass.batch.spans.iter().map(|span| span.sequence).collect();
@@ -275,8 +287,13 @@ impl HopLists {
             sequences.iter().map(at)
         };
         let counts: Vec<u32> = (0..layers).flat_map(seen).collect();
-        let positions: Vec<u32> =
-            sequences.iter().map(|&sequence| pass.contexts[sequence as usize].tokens()).collect();
+        let longest = counts.iter().max().map_or(0, |most| most + hops);
+        let exec = work.exec;
+        let turn = |&sequence: &u32| {
+            let position = pass.contexts[sequence as usize].tokens();
+            exec.angles.row(exec.model.kind(0), sequence, position)
+        };
+        let turns: Vec<u32> = sequences.iter().map(turn).collect();
         let ops = &mut *work.ops;
         let zeros = |ops: &mut Ops, each: u32| ops.list(std::iter::repeat_n(0, (each * rows) as usize));
         HopLists {
@@ -287,7 +304,8 @@ impl HopLists {
             layers: zeros(ops, 1),
             entries: zeros(ops, 1),
             seen: zeros(ops, 4),
-            positions: ops.list(positions),
+            turns: ops.list(turns),
+            longest,
         }
     }
 }
@@ -315,6 +333,8 @@ impl Work<'_, '_, '_> {
         let (exec, model, pool) = (self.exec, &self.exec.model, &self.exec.pool);
         let (hidden, q, kv) = (model.hidden as u32, model.q_dim() as u32, model.kv_dim() as u32);
         let rows = lists.rows;
+        // A row may be anywhere: as many groups as rows.
+        let any = (rows, rows, rows);
         let buffers = &exec.buffers;
         let of = |buffer, stride| Rows { buffer, stride };
         let (stream, normed) = (exec.stream(), of(&buffers.normed, hidden));
@@ -335,26 +355,45 @@ impl Work<'_, '_, '_> {
         )?;
         self.ops.cause = Cause::Attention;
         let qkv = of(&buffers.qkv, q + 2 * kv);
-        self.norm_listed(&pool.attention_norms, lists.layers, rows, stream, normed)?;
-        self.ops.matmul_listed(&pool.qkv, lists.layers, rows, normed, qkv)?;
-        if let Some(rope) = &exec.model.rope {
-            let shape = [rows, (model.heads + model.kv_heads) as u32, model.head_dim as u32];
-            self.ops.rope(&buffers.angles, rope.interleaved, lists.positions, shape, qkv)?;
+        let before = model.placement != Placement::AfterBranch;
+        let layers = (lists.layers, rows, rows);
+        let norm = |work: &mut Self, norms: Option<&Norms>, x, to| match norms {
+            Some(norms) => work.ops.norm(work.normed(norms), layers, x, to),
+            None => Ok(()),
+        };
+        norm(self, pool.attention_norms.as_ref(), stream, Some(normed))?;
+        let into = if before { normed } else { stream };
+        self.ops.matmul_listed(&pool.qkv, lists.layers, any, into, qkv)?;
+        let heads = [model.heads as u32, model.kv_heads as u32];
+        if let Some(norms) = &pool.head_norms {
+            self.ops.head_norm(norms, layers, heads, qkv)?;
+        }
+        if model.rope.is_some() {
+            let shape = [rows, heads[0] + heads[1], model.head_dim as u32];
+            self.ops.rope(self.turned(), lists.turns, shape, qkv)?;
         }
         let cache = exec.cache.buffer(0);
         self.ops.kv_write(rows, 2 * kv, qkv, q, &[(cache.clone(), lists.entries)])?;
         let attended = of(&buffers.attended, q);
         let shape = self.shape(rows, true, 0, 0);
-        self.ops.attention(shape, &[(cache, lists.seen, rows)], qkv, attended)?;
+        let parts = [(cache, lists.seen, rows)];
+        self.ops.attention(shape, self.scored(), lists.longest, &parts, qkv, attended)?;
         let branch = of(&buffers.branch, hidden);
-        self.ops.matmul_listed(&pool.output, lists.layers, rows, attended, branch)?;
-        self.ops.residual_listed(lists.alive, rows, hidden, branch, stream)?;
+        self.ops.matmul_listed(&pool.output, lists.layers, any, attended, branch)?;
+        norm(self, pool.attention_after.as_ref(), branch, None)?;
+        let scale = model.scales.residual;
+        self.ops.residual_add([rows, hidden], scale, branch, stream, Some(lists.alive))?;
+        self.ops.look(rows, hidden, stream)?;
         self.ops.cause = Cause::FeedForward;
-        self.norm_listed(&pool.ffn_norms, lists.layers, rows, stream, normed)?;
-        let (wide, narrow) = (of(&buffers.wide, pool.up.rows), of(&buffers.narrow, model.ffn as u32));
-        self.ops.matmul_listed(&pool.up, lists.layers, rows, normed, wide)?;
-        self.ops.activation(self.activation_kind(), model.gated, rows, model.ffn as u32, wide, narrow)?;
-        self.ops.matmul_listed(&pool.down, lists.layers, rows, narrow, branch)?;
-        self.ops.residual_listed(lists.alive, rows, hidden, branch, stream)
+        norm(self, pool.ffn_norms.as_ref(), stream, Some(normed))?;
+        let parts = pool.dense.as_ref().expect("no layer has experts");
+        let (wide, narrow) = (of(&buffers.wide, parts.up.rows), of(&buffers.narrow, parts.down.width));
+        self.ops.matmul_listed(&parts.up, lists.layers, any, into, wide)?;
+        let kind = self.activation_kind();
+        self.ops.activation(kind, model.gated, rows, parts.down.width, wide, narrow)?;
+        self.ops.matmul_listed(&parts.down, lists.layers, any, narrow, branch)?;
+        norm(self, pool.ffn_after.as_ref(), branch, None)?;
+        self.ops.residual_add([rows, hidden], scale, branch, stream, Some(lists.alive))?;
+        self.ops.look(rows, hidden, stream)
     }
 }

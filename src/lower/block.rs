@@ -5,7 +5,7 @@ use super::graph::{Call, Cause};
 use super::groups::{Group, Scores};
 use super::sink::{Part, Sink, Stretch};
 use crate::kernel::{Attention, Density, GROUP_SLICE, Kernel};
-use crate::model::QkNorm;
+use crate::model::{Experts, Model, Placement, QkNorm};
 
 /// The adapter that FlexiDepth puts in place of a skipped block is its feed-forward part with a width 16 times smaller
 /// (arXiv 2503.23798, section 3).
@@ -20,12 +20,47 @@ struct Rows {
 }
 
 impl Rows {
-    fn of(groups: &[Group], count: impl Fn(&Group) -> u32) -> Rows {
-        groups.iter().map(count).filter(|&rows| rows > 0).fold(Rows::default(), |sum, rows| Rows {
+    fn of<'a>(groups: impl Iterator<Item = &'a Group>, count: impl Fn(&Group) -> u32) -> Rows {
+        groups.map(count).filter(|&rows| rows > 0).fold(Rows::default(), |sum, rows| Rows {
             rows: sum.rows + rows,
             groups: sum.groups + 1,
             slices: sum.slices + rows.div_ceil(GROUP_SLICE),
         })
+    }
+}
+
+/// What the layers of some groups have, as far as kernels depend on it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Layers {
+    /// The kind of all of them, as the model counts kinds; [`Layers::MIXED`] where they differ.
+    kind: u8,
+    /// Whether any rotates queries and keys.
+    rotate: bool,
+    /// Whether any has experts, and whether any has none.
+    experts: [bool; 2],
+}
+
+impl Layers {
+    const MIXED: u8 = u8::MAX;
+
+    fn of<'a>(model: &Model, groups: impl Iterator<Item = &'a Group>) -> Layers {
+        let mut all: Option<Layers> = None;
+        for group in groups {
+            let kind = model.pattern.get(group.layer as usize).copied().unwrap_or(0);
+            let of = &model.kinds[usize::from(kind)];
+            let rotate = model.rope_of(of).is_some();
+            let one = Layers { kind, rotate, experts: [!of.experts, of.experts] };
+            all = Some(all.map_or(one, |all| Layers {
+                kind: if all.kind == one.kind { all.kind } else { Layers::MIXED },
+                rotate: all.rotate || one.rotate,
+                experts: [all.experts[0] || one.experts[0], all.experts[1] || one.experts[1]],
+            }));
+        }
+        all.unwrap_or_default()
+    }
+
+    fn mixed_experts(self) -> bool {
+        self.experts == [true, true]
     }
 }
 
@@ -45,72 +80,113 @@ impl<S: Sink> Emit<'_, S> {
     /// The kernels of a layer for these groups: one group, or all groups of a hop at once.
     pub(super) fn layer(&mut self, groups: &[Group]) {
         self.layer_id = if let [group] = groups { group.layer } else { Call::NO_LAYER };
-        let attention = Rows::of(groups, |group| group.attention);
-        let feed_forward = Rows::of(groups, |group| group.feed_forward);
-        let adapter = Rows::of(groups, |group| group.adapter);
+        let layers = Layers::of(self.model, groups.iter());
+        let attention = Rows::of(groups.iter(), |group| group.attention);
+        let adapter = Rows::of(groups.iter(), |group| group.adapter);
         // Tokens that take both branches stay gathered between them.
-        let together =
-            groups.iter().all(|group| group.block == group.attention && group.block == group.feed_forward);
+        let together = !layers.mixed_experts()
+            && groups.iter().all(|group| group.block == group.attention && group.block == group.feed_forward);
 
-        let project = Rows::of(groups, |group| group.project + group.pending);
+        let project = Rows::of(groups.iter(), |group| group.project + group.pending);
         if project.rows > 0 {
-            self.stretch(self.key(Part::Project, project, together, 0), |emit| emit.project(project));
+            let key = self.key(Part::Project, project, together, 0, layers);
+            self.stretch(key, |emit| emit.project(project, layers));
+        }
+        // Both branches read the stream as it came: what is not gathered for both is normed before attention adds to it.
+        let parallel = self.model.placement.parallel();
+        let ahead = parallel && !together && attention.rows > 0;
+        if ahead {
+            for experts in [false, true] {
+                let rows = self.feeding(groups, experts);
+                if rows.rows > 0 {
+                    let key = self.key(Part::NormAhead, rows, together, 0, layers);
+                    self.stretch(key, |emit| {
+                        emit.gather(rows);
+                        emit.norm_stream(rows, Cause::FeedForward);
+                    });
+                }
+            }
         }
         if attention.rows > 0 {
-            let head = self.key(Part::AttentionHead, attention, together, 0);
-            self.stretch(head, |emit| emit.attention_head(attention));
+            let head = self.key(Part::AttentionHead, attention, together, 0, layers);
+            self.stretch(head, |emit| emit.attention_head(attention, together, layers));
             self.scores(groups);
-            let tail = self.key(Part::AttentionTail, attention, together, 0);
+            let tail = self.key(Part::AttentionTail, attention, together, 0, layers);
             self.stretch(tail, |emit| emit.attention_tail(attention, together));
         }
-        if feed_forward.rows > 0 {
-            let width = self.width(groups, feed_forward);
-            let key = self.key(Part::FeedForward, feed_forward, together, width);
-            self.stretch(key, |emit| emit.feed_forward(feed_forward, together, width));
+        let normed = parallel && attention.rows > 0;
+        for experts in [false, true] {
+            let rows = self.feeding(groups, experts);
+            if rows.rows > 0 {
+                self.feed_forward(groups, experts, rows, together, normed, layers);
+            }
         }
         if adapter.rows > 0 {
             let width = (self.model.ffn / ADAPTER_SHRINK).max(1) as u32;
-            let key = self.key(Part::Adapter, adapter, together, width);
+            let key = self.key(Part::Adapter, adapter, together, width, layers);
             self.stretch(key, |emit| {
                 emit.gather(adapter);
+                emit.norm_stream(adapter, Cause::Adapter);
                 emit.mlp(adapter, width, Density::Dense, Cause::Adapter);
+                emit.add(adapter, Cause::Adapter);
                 emit.scatter(adapter);
             });
         }
         self.layer_id = Call::NO_LAYER;
     }
 
-    fn key(&self, part: Part, rows: Rows, together: bool, width: u32) -> Stretch {
+    fn key(&self, part: Part, rows: Rows, together: bool, width: u32, layers: Layers) -> Stretch {
         let (eager, moved) = (self.eager(), self.moves(rows));
         let Rows { rows, groups, slices } = rows;
-        Stretch { part, eager, moved, together, rows, groups, slices, width }
+        let Layers { kind, rotate, .. } = layers;
+        Stretch { part, eager, moved, together, rotate, kind, rows, groups, slices, width, taken: 0 }
+    }
+
+    /// Rows that take the feed-forward branch of layers with experts, or without.
+    fn feeding(&self, groups: &[Group], experts: bool) -> Rows {
+        let model = self.model;
+        let of = |group: &&Group| model.kind(group.layer.into()).experts == experts;
+        Rows::of(groups.iter().filter(of), |group| group.feed_forward)
     }
 
     /// Up to the scores: what depends on the number of rows alone.
-    fn attention_head(&mut self, rows: Rows) {
+    fn attention_head(&mut self, rows: Rows, together: bool, layers: Layers) {
         let model = self.model;
         let (hidden, q_dim, kv_dim) = (model.hidden as u32, model.q_dim() as u32, model.kv_dim() as u32);
-        let (head_dim, activations) = (model.head_dim as u32, model.activations);
-        let heads = (model.heads + model.kv_heads) as u32;
+        let activations = model.activations;
         let padded = self.pad(rows.rows);
         self.gather(rows);
-        self.norm(rows, hidden, Cause::Attention);
+        self.norm_stream(rows, Cause::Attention);
+        if together && model.placement == Placement::ParallelEach {
+            self.norm_stream(rows, Cause::Attention);
+        }
         self.weights(rows, hidden, q_dim + 2 * kv_dim, Cause::Attention);
-        if model.qk_norm != QkNorm::None {
-            let norm = Kernel::Norm {
-                rows: padded * heads,
-                width: head_dim,
-                groups: 1,
-                layer_norm: false,
-                activations,
-            };
-            self.kernel(norm, Cause::Attention);
-        }
-        if model.rope.is_some() {
-            self.kernel(Kernel::Rope { rows: padded, heads, head_dim, activations }, Cause::Attention);
-        }
+        self.place_heads(rows, [model.heads as u32, model.kv_heads as u32], layers, Cause::Attention);
         let write = Kernel::KvWrite { rows: padded, width: 2 * kv_dim, activations, kv: model.kv };
         self.kernel(write, Cause::Attention);
+    }
+
+    /// Norms and rotations of heads of queries and keys.
+    fn place_heads(&mut self, rows: Rows, [queries, keys]: [u32; 2], layers: Layers, cause: Cause) {
+        let (model, padded) = (self.model, self.pad(rows.rows));
+        let (head_dim, activations, heads) = (model.head_dim as u32, model.activations, queries + keys);
+        let layer_norm = model.norm.layer;
+        let norm =
+            |rows: u32, width: u32, groups| Kernel::Norm { rows, width, groups, layer_norm, activations };
+        match model.qk_norm {
+            QkNorm::None => {}
+            QkNorm::Head | QkNorm::EachHead => {
+                self.kernel(norm(padded * heads, head_dim, rows.groups), cause);
+            }
+            QkNorm::Whole => {
+                for heads in [queries, keys].into_iter().filter(|&heads| heads > 0) {
+                    self.kernel(norm(padded, heads * head_dim, rows.groups), cause);
+                }
+            }
+        }
+        if layers.rotate {
+            self.kernel(Kernel::Rope { rows: padded, heads, head_dim, activations }, cause);
+        }
     }
 
     /// Attention proper: what depends on the contexts.
@@ -147,9 +223,8 @@ impl<S: Sink> Emit<'_, S> {
 
     fn attention_tail(&mut self, rows: Rows, together: bool) {
         let (hidden, q_dim) = (self.model.hidden as u32, self.model.q_dim() as u32);
-        let (padded, activations) = (self.pad(rows.rows), self.model.activations);
         self.weights(rows, q_dim, hidden, Cause::Attention);
-        self.kernel(Kernel::ResidualAdd { rows: padded, width: hidden, activations }, Cause::Attention);
+        self.add(rows, Cause::Attention);
         if !together {
             self.scatter(rows);
         }
@@ -163,47 +238,131 @@ impl<S: Sink> Emit<'_, S> {
         ((width * self.model.ffn as f64).round() as u32).max(1)
     }
 
-    fn feed_forward(&mut self, rows: Rows, together: bool, width: u32) {
-        if !together {
-            self.gather(rows);
-        }
-        self.mlp(rows, width, self.dispatch.density, Cause::FeedForward);
-        self.scatter(rows);
+    /// The feed-forward branch of layers with experts, or without. `normed`: its rows are normed already.
+    fn feed_forward(
+        &mut self,
+        groups: &[Group],
+        experts: bool,
+        rows: Rows,
+        together: bool,
+        normed: bool,
+        layers: Layers,
+    ) {
+        let density = self.dispatch.density;
+        let spread = self.model.experts.filter(|_| experts).map(|experts| {
+            let own = groups.iter().filter(|group| self.model.kind(group.layer.into()).experts);
+            (experts, spread(&experts, own.map(|group| group.feed_forward)))
+        });
+        let width = match &spread {
+            // Rows of several layers take other experts in sum than those of one.
+            Some((_, taken)) => taken.groups,
+            None => self.width(groups, rows),
+        };
+        let part = if experts { Part::Experts } else { Part::FeedForward };
+        let slices = spread.as_ref().map_or(0, |(_, taken)| taken.slices);
+        let key = Stretch { taken: slices, ..self.key(part, rows, together, width, layers) };
+        self.stretch(key, |emit| {
+            if !together {
+                emit.gather(rows);
+            }
+            if !normed {
+                emit.norm_stream(rows, Cause::FeedForward);
+            }
+            match &spread {
+                Some((experts, taken)) => emit.experts(rows, experts, *taken),
+                None => emit.mlp(rows, width, density, Cause::FeedForward),
+            }
+            emit.add(rows, Cause::FeedForward);
+            emit.scatter(rows);
+        });
     }
 
+    /// Two or three products and what is between them.
     fn mlp(&mut self, rows: Rows, width: u32, density: Density, cause: Cause) {
         let (hidden, gated, activations) =
             (self.model.hidden as u32, self.model.gated, self.model.activations);
         let padded = self.pad(rows.rows);
-        self.norm(rows, hidden, cause);
         self.product(rows, hidden, width * (1 + u32::from(gated)), density, cause);
         self.kernel(Kernel::Activation { rows: padded, width, gated, activations }, cause);
         self.product(rows, width, hidden, density, cause);
-        self.kernel(Kernel::ResidualAdd { rows: padded, width: hidden, activations }, cause);
+    }
+
+    /// A choice for each row, its copies, the products of the chosen experts, and their sum.
+    fn experts(&mut self, rows: Rows, experts: &Experts, taken: Rows) {
+        let model = self.model;
+        let (hidden, width, gated) = (model.hidden as u32, experts.width as u32, model.gated);
+        let (weights, activations, density) = (model.weights, model.activations, self.dispatch.density);
+        let (padded, top, cause) = (self.pad(rows.rows), experts.per_token as u32, Cause::FeedForward);
+        let options = experts.count as u32;
+        self.kernel(
+            Kernel::Router { rows: padded, width: hidden, hidden: 0, options, weights, activations },
+            cause,
+        );
+        let copies = padded * top;
+        self.kernel(Kernel::Gather { rows: copies, width: hidden, activations }, cause);
+        let product = |inner, columns| {
+            let Rows { groups, slices, .. } = taken;
+            Kernel::GroupedMatMul {
+                rows: copies,
+                groups,
+                slices,
+                inner,
+                columns,
+                weights,
+                activations,
+                density,
+            }
+        };
+        self.kernel(product(hidden, width * (1 + u32::from(gated))), cause);
+        self.kernel(Kernel::Activation { rows: copies, width, gated, activations }, cause);
+        self.kernel(product(width, hidden), cause);
+        self.kernel(Kernel::ExpertSum { rows: padded, width: hidden, top, activations }, cause);
+        if experts.shared_width > 0 {
+            self.mlp(rows, experts.shared_width as u32, density, cause);
+            self.kernel(Kernel::ResidualAdd { rows: padded, width: hidden, activations }, cause);
+        }
     }
 
     /// K/V of tokens that skip the attention branch, in kernels of their own.
-    fn project(&mut self, rows: Rows) {
+    fn project(&mut self, rows: Rows, layers: Layers) {
         let model = self.model;
         let (hidden, kv_dim, activations) = (model.hidden as u32, model.kv_dim() as u32, model.activations);
         let padded = self.pad(rows.rows);
         if self.moves(rows) {
             self.kernel(Kernel::Gather { rows: padded, width: hidden, activations }, Cause::Kv);
         }
-        self.norm(rows, hidden, Cause::Kv);
+        self.norm_stream(rows, Cause::Kv);
         self.weights(rows, hidden, 2 * kv_dim, Cause::Kv);
-        if model.rope.is_some() {
-            let (heads, head_dim) = (model.kv_heads as u32, model.head_dim as u32);
-            self.kernel(Kernel::Rope { rows: padded, heads, head_dim, activations }, Cause::Kv);
-        }
+        self.place_heads(rows, [0, model.kv_heads as u32], layers, Cause::Kv);
         self.kernel(
             Kernel::KvWrite { rows: padded, width: 2 * kv_dim, activations, kv: model.kv },
             Cause::Kv,
         );
     }
 
-    fn norm(&mut self, rows: Rows, width: u32, cause: Cause) {
-        let layer_norm = self.model.norm.layer;
+    /// The norm before a branch, where the model has one.
+    fn norm_stream(&mut self, rows: Rows, cause: Cause) {
+        if !matches!(self.model.placement, Placement::AfterSum | Placement::AfterBranch) {
+            self.norm(rows, cause);
+        }
+    }
+
+    /// A branch joins the stream, with the norms that stand behind the branch or behind the sum.
+    fn add(&mut self, rows: Rows, cause: Cause) {
+        let (width, activations) = (self.model.hidden as u32, self.model.activations);
+        let placement = self.model.placement;
+        if matches!(placement, Placement::AfterBranch | Placement::Around) && cause != Cause::Adapter {
+            self.norm(rows, cause);
+        }
+        self.kernel(Kernel::ResidualAdd { rows: self.pad(rows.rows), width, activations }, cause);
+        if placement == Placement::AfterSum {
+            self.norm(rows, cause);
+        }
+    }
+
+    /// A norm of rows as wide as the stream.
+    fn norm(&mut self, rows: Rows, cause: Cause) {
+        let (layer_norm, width) = (self.model.norm.layer, self.model.hidden as u32);
         let activations = self.model.activations;
         let norm =
             Kernel::Norm { rows: self.pad(rows.rows), width, groups: rows.groups, layer_norm, activations };
@@ -244,4 +403,17 @@ impl<S: Sink> Emit<'_, S> {
             self.kernel(Kernel::Scatter { rows: self.pad(rows.rows), width, activations }, Cause::Move);
         }
     }
+}
+
+/// Copies of rows, experts that take part, and slices of their rows: each layer's rows take so many experts on average, evenly.
+fn spread(experts: &Experts, rows: impl Iterator<Item = u32>) -> Rows {
+    let of_layer = |rows: u32| {
+        let (all, taken) = (rows * experts.per_token as u32, experts.taken(rows) as u32);
+        Rows { rows: all, groups: taken, slices: taken.max(all.div_ceil(GROUP_SLICE)) }
+    };
+    rows.map(of_layer).fold(Rows::default(), |sum, part| Rows {
+        rows: sum.rows + part.rows,
+        groups: sum.groups + part.groups,
+        slices: sum.slices + part.slices,
+    })
 }

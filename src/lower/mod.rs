@@ -245,7 +245,14 @@ fn head<S: Sink>(emit: &mut Emit<S>, model: &Model, rows: u32) {
             Cause::Head,
         );
     }
-    emit.matmul(rows, hidden, model.outputs as u32, model.embedding_weights, Cause::Head);
+    let width = match model.input {
+        Input::Tokens { width, .. } => width as u32,
+        Input::Patches { .. } => hidden,
+    };
+    if width != hidden {
+        emit.matmul(rows, hidden, width, model.embedding_weights, Cause::Head);
+    }
+    emit.matmul(rows, width, model.outputs as u32, model.embedding_weights, Cause::Head);
     if matches!(model.input, Input::Tokens { .. }) {
         emit.kernel(
             Kernel::Sample { rows: padded, vocabulary: model.outputs as u32, activations },
@@ -258,7 +265,12 @@ fn head<S: Sink>(emit: &mut Emit<S>, model: &Model, rows: u32) {
 /// into a branch or comes out of it, the widest intermediate of a layer with what becomes of it, and the logits. Kernels write
 /// beside what they read, as those of the executor do.
 pub fn activation_bytes(model: &Model, tokens: u64, logits: u64) -> u64 {
-    let widest = (model.q_dim() + 2 * model.kv_dim()).max(model.ffn * (1 + u64::from(model.gated)));
-    let narrow = model.q_dim().max(model.ffn);
-    model.activations.bytes(tokens * (3 * model.hidden + widest + narrow) + logits * model.outputs)
+    let (taken, expert) =
+        model.experts.map_or((0, 0), |experts| (experts.per_token, experts.per_token * experts.width));
+    let ffn = model.ffn.max(expert);
+    let widest = (model.q_dim() + 2 * model.kv_dim()).max(ffn * (1 + u64::from(model.gated)));
+    let narrow = model.q_dim().max(ffn);
+    // Copies of a row for its experts; what goes into a branch while attention runs, where both read the same.
+    let more = taken * model.hidden + if model.placement.parallel() { 2 * model.hidden } else { 0 };
+    model.activations.bytes(tokens * (3 * model.hidden + widest + narrow + more) + logits * model.outputs)
 }

@@ -15,25 +15,33 @@ pub struct Stretch {
     pub moved: bool,
     /// Whether the rows stay gathered from the attention branch to the feed-forward branch.
     pub together: bool,
+    /// Whether a layer rotates queries and keys.
+    pub rotate: bool,
+    /// Kind of the layers, as the model counts kinds; 255 where they differ.
+    pub kind: u8,
     /// Rows that take part.
     pub rows: u32,
     /// Groups that they come in, and slices of these groups.
     pub groups: u32,
     /// Slices of at most [`crate::kernel::GROUP_SLICE`] rows into which the groups fall.
     pub slices: u32,
-    /// Width of a feed-forward part; 0 for others.
+    /// Width of a feed-forward part, or how many experts take part; 0 for others.
     pub width: u32,
+    /// Slices of the rows of experts; 0 for others.
+    pub taken: u32,
 }
 
 impl Hash for Stretch {
-    /// In three words rather than nine, as a pass looks up some stretches at every layer.
+    /// In three words rather than twelve, as a pass looks up some stretches at every layer.
     #[inline]
     fn hash<H: Hasher>(&self, state: &mut H) {
-        let flags =
-            [self.eager, self.moved, self.together].iter().fold(0, |bits, &flag| bits << 1 | u64::from(flag));
-        state.write_u64(u64::from(self.rows) << 32 | (self.part as u64) << 8 | flags);
+        let flags = [self.eager, self.moved, self.together, self.rotate]
+            .iter()
+            .fold(0, |bits, &flag| bits << 1 | u64::from(flag));
+        let kind = u64::from(self.kind);
+        state.write_u64(u64::from(self.rows) << 32 | kind << 16 | (self.part as u64) << 8 | flags);
         state.write_u64(u64::from(self.groups) << 32 | u64::from(self.slices));
-        state.write_u64(self.width.into());
+        state.write_u64(u64::from(self.taken) << 32 | u64::from(self.width));
     }
 }
 
@@ -42,12 +50,16 @@ impl Hash for Stretch {
 pub enum Part {
     /// K and V of tokens that skip the attention branch.
     Project,
+    /// Norm for a feed-forward branch before attention adds to the stream, where both read the same.
+    NormAhead,
     /// Attention branch up to the scores.
     AttentionHead,
     /// Attention branch behind the scores.
     AttentionTail,
     /// Feed-forward branch.
     FeedForward,
+    /// Feed-forward branch of layers with experts.
+    Experts,
     /// Adapter in place of a block.
     Adapter,
 }

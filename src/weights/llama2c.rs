@@ -78,7 +78,8 @@ fn tensors(model: &Model, sequence: u64) -> (HashMap<Name, Place>, u64) {
     let (hidden, q, kv, ffn) = (model.hidden, model.q_dim(), model.kv_dim(), model.ffn);
     let mut add = |name: Name, called: &str, rows: u64, width: u64| {
         let (rows, width) = (rows as usize, width as usize);
-        let place = Place { called: called.into(), file: 0, offset, format: Format::F32, rows, width };
+        let place =
+            Place { called: called.into(), file: 0, offset, format: Format::F32, rows, width, pick: None };
         offset += (rows * width) as u64 * 4;
         tensors.insert(name, place);
     };
@@ -105,7 +106,10 @@ fn tensors(model: &Model, sequence: u64) -> (HashMap<Name, Place>, u64) {
     if !model.tied {
         let (rows, width) = (model.outputs as usize, hidden as usize);
         let called = "wcls".into();
-        tensors.insert(Name::Head, Place { called, file: 0, offset: head, format: Format::F32, rows, width });
+        tensors.insert(
+            Name::Head,
+            Place { called, file: 0, offset: head, format: Format::F32, rows, width, pick: None },
+        );
     }
     (tensors, head + u64::from(!model.tied) * model.outputs * hidden * 4)
 }

@@ -12,8 +12,11 @@ mod folder_words;
 mod gguf;
 mod gguf_keys;
 mod gguf_model;
+mod gguf_rope;
 mod gguf_words;
 mod llama2c;
+mod names;
+mod needed;
 mod split;
 mod tensor;
 mod tokenizer;
@@ -25,7 +28,9 @@ pub use tensor::{Format, Tensor};
 pub use tokenizer::{Asked, Stream, Tokenizer};
 
 use crate::error::{Error, InputError, Result};
-use crate::model::{Model, QkNorm, Rope};
+use crate::model::{Model, Rope};
+use names::Pick;
+use needed::needed;
 use std::collections::HashMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -45,11 +50,17 @@ pub struct Checkpoint {
 pub enum Name {
     Embedding,
     Positions,
+    /// Between the embedding and the stream, where their widths differ.
+    ProjectIn,
+    /// Between the last norm and the head, where theirs do.
+    ProjectOut,
     FinalNorm,
     FinalNormBias,
     /// Absent where the model is tied: the embedding then serves.
     Head,
     Layer(u32, Part),
+    /// Of a layer: of one expert (matrices), or of one head (norms).
+    Each(u32, u32, Part),
 }
 
 /// A tensor of a layer.
@@ -68,9 +79,16 @@ pub enum Part {
     OBias,
     QNorm,
     KNorm,
+    /// Norm behind the attention branch.
+    AttentionAfter,
     FfnNorm,
     FfnNormBias,
+    /// Norm behind the feed-forward branch.
+    FfnAfter,
+    /// Scores of experts.
+    Router,
     Gate,
+    GateBias,
     Up,
     Down,
     UpBias,
@@ -88,6 +106,24 @@ struct Place {
     format: Format,
     rows: usize,
     width: usize,
+    /// Which rows of the file's tensor it is; absent: all.
+    pick: Option<Pick>,
+}
+
+impl Place {
+    /// Values of the file's tensor.
+    fn values(&self) -> u64 {
+        match self.pick {
+            None => (self.rows * self.width) as u64,
+            Some(pick) if self.is_vector() => pick.of as u64,
+            Some(pick) => (pick.of * self.width) as u64,
+        }
+    }
+
+    /// Whether it is a vector, which is kept as one row.
+    fn is_vector(&self) -> bool {
+        self.rows == 1 && self.pick.is_some_and(|pick| pick.count == self.width)
+    }
 }
 
 /// Where the tokenizer comes from.
@@ -178,8 +214,12 @@ impl Checkpoint {
         let place = self.place(name)?;
         let path = &self.files[place.file];
         let mut file = File::open(path).map_err(Error::io(path, "read"))?;
-        let length = place.format.bytes((place.rows * place.width) as u64);
-        let bytes = bytes::at(&mut file, place.offset, length).map_err(Error::io(path, "read"))?;
+        let length = place.format.bytes(place.values());
+        let mut bytes = bytes::at(&mut file, place.offset, length).map_err(Error::io(path, "read"))?;
+        if let Some(pick) = &place.pick {
+            let width = if place.is_vector() { 0 } else { place.width };
+            bytes = pick.of_bytes(&bytes, place.format, width);
+        }
         Ok(Tensor { rows: place.rows, width: place.width, format: place.format, bytes })
     }
 
@@ -246,10 +286,10 @@ impl Checkpoint {
             places.sort_by(|a, b| (a.offset, &a.called).cmp(&(b.offset, &b.called)));
             let mut before = (0, "");
             for place in places {
-                let end = place.offset.saturating_add(place.format.bytes((place.rows * place.width) as u64));
+                let end = place.offset.saturating_add(place.format.bytes(place.values()));
                 let wrong = if end > length {
                     format!("its end within the {length} bytes of the file")
-                } else if place.offset < before.0 {
+                } else if place.offset < before.0 && (place.called != before.1 || place.pick.is_none()) {
                     format!("it behind {}, which ends at byte {}", before.1, before.0)
                 } else {
                     before = (end, &place.called);
@@ -261,45 +301,6 @@ impl Checkpoint {
         }
         Ok(())
     }
-}
-
-/// Every tensor of a model of these shapes: name, rows, width.
-fn needed(model: &Model) -> Vec<(Name, u64, u64)> {
-    use crate::model::Input;
-    let (hidden, q, kv, ffn) = (model.hidden, model.q_dim(), model.kv_dim(), model.ffn);
-    let mut all = Vec::new();
-    if let Input::Tokens { vocabulary, width } = model.input {
-        all.push((Name::Embedding, vocabulary, width));
-    }
-    let mut add = |wanted: bool, name, rows, width| all.extend(wanted.then_some((name, rows, width)));
-    let norm_bias = model.norm.bias;
-    add(model.positions > 0, Name::Positions, model.positions, hidden);
-    add(model.final_norm, Name::FinalNorm, 1, hidden);
-    add(model.final_norm && norm_bias, Name::FinalNormBias, 1, hidden);
-    add(!model.tied, Name::Head, model.outputs, hidden);
-    for layer in 0..model.layers {
-        let mut part = |wanted, part, rows, width| add(wanted, Name::Layer(layer, part), rows, width);
-        part(true, Part::AttentionNorm, 1, hidden);
-        part(norm_bias, Part::AttentionNormBias, 1, hidden);
-        part(true, Part::Q, q, hidden);
-        part(true, Part::K, kv, hidden);
-        part(true, Part::V, kv, hidden);
-        part(true, Part::O, hidden, q);
-        part(model.biases.qkv, Part::QBias, 1, q);
-        part(model.biases.qkv, Part::KBias, 1, kv);
-        part(model.biases.qkv, Part::VBias, 1, kv);
-        part(model.biases.output, Part::OBias, 1, hidden);
-        part(model.qk_norm == QkNorm::Head, Part::QNorm, 1, model.head_dim);
-        part(model.qk_norm == QkNorm::Head, Part::KNorm, 1, model.head_dim);
-        part(true, Part::FfnNorm, 1, hidden);
-        part(norm_bias, Part::FfnNormBias, 1, hidden);
-        part(model.gated, Part::Gate, ffn, hidden);
-        part(true, Part::Up, ffn, hidden);
-        part(true, Part::Down, hidden, ffn);
-        part(model.biases.ffn, Part::UpBias, 1, ffn);
-        part(model.biases.ffn, Part::DownBias, 1, hidden);
-    }
-    all
 }
 
 /// The GGUF file of a folder that holds one model and no `config.json`: of several files of a split model, the first.
