@@ -1,6 +1,7 @@
 //! Keys of GGUF files that change what a model computes and are passed over.
 
 use crate::gguf_support::{Gguf, list, text, typed};
+use radialsim::model::Scaling;
 use radialsim::weights::Checkpoint;
 
 /// What opening a file says.
@@ -27,15 +28,11 @@ fn flag(flag: bool) -> Vec<u8> {
 
 #[test]
 fn keys_that_change_the_arithmetic_are_refused_by_name() {
-    let scaled = || typed(8, &text("linear"));
     for (key, value) in [
-        ("llama.rope.scaling.type", scaled()),
-        ("llama.rope.scaling.factor", float(4.0)),
-        ("llama.rope.scale_linear", float(2.0)),
+        ("llama.rope.scaling.type", typed(8, &text("spiral"))),
         ("llama.rope.scaling.attn_factor", float(1.2)),
         ("llama.rope.dimension_sections", list(5, &[1i32, 1, 2, 0].map(|n| n.to_le_bytes().to_vec()))),
         ("llama.attention.sliding_window", whole(16)),
-        ("llama.attention.scale", float(0.25)),
         ("llama.attention.causal", flag(false)),
         ("llama.attention.clamp_kqv", float(8.0)),
         ("llama.attn_logit_softcapping", float(50.0)),
@@ -55,6 +52,46 @@ fn keys_that_change_the_arithmetic_are_refused_by_name() {
         let said = opened(&Gguf::small().set(key, value)).expect_err(key);
         assert!(said.contains(&format!(".gguf: {key}: found ")), "{said}");
     }
+}
+
+/// Scalings under their new and old keys.
+#[test]
+fn scalings_are_read_and_those_that_lack_something_are_refused() {
+    let kind = |kind: &str| ("llama.rope.scaling.type", typed(8, &text(kind)));
+    let factor = |x| ("llama.rope.scaling.factor", float(x));
+    let original = || ("llama.rope.scaling.original_context_length", whole(32));
+    let yarn = Scaling::Yarn {
+        factor: 4.0,
+        beta_fast: 32.0,
+        beta_slow: 1.0,
+        original: 32,
+        amplitude: 1.0 + 0.1 * libm::log(4.0),
+        truncate: true,
+    };
+    for (keys, wanted) in [
+        (vec![], Scaling::None),
+        (vec![kind("linear")], Scaling::None),
+        (vec![kind("linear"), factor(4.0)], Scaling::Linear { factor: 4.0 }),
+        (vec![factor(4.0)], Scaling::Linear { factor: 4.0 }),
+        (vec![("llama.rope.scale_linear", float(2.0))], Scaling::Linear { factor: 2.0 }),
+        (vec![factor(4.0), ("llama.rope.scale_linear", float(2.0))], Scaling::Linear { factor: 4.0 }),
+        (vec![kind("yarn"), factor(4.0), original()], yarn),
+    ] {
+        let gguf = keys.into_iter().fold(Gguf::small(), |gguf, (key, value)| gguf.set(key, value));
+        let checkpoint = opened(&gguf).expect("a model");
+        assert_eq!(checkpoint.rope().map(|rope| &rope.scaling), Some(&wanted));
+    }
+    for (keys, named) in [
+        (vec![kind("yarn"), factor(4.0)], "llama.rope.scaling.original_context_length"),
+        (vec![kind("none"), factor(4.0)], "llama.rope.scaling.type"),
+        (vec![factor(4.0), ("llama.rope.scaling.attn_factor", float(1.2))], "llama.rope.scaling.attn_factor"),
+    ] {
+        let gguf = keys.into_iter().fold(Gguf::small(), |gguf, (key, value)| gguf.set(key, value));
+        let said = opened(&gguf).map(drop).expect_err(named);
+        assert!(said.contains(named), "{said}");
+    }
+    let scaled = opened(&Gguf::small().set("llama.attention.scale", float(0.25))).expect("a model");
+    assert_eq!(scaled.model().scales.attention, Some(0.25));
 }
 
 /// A scale of attention is neutral where it is 1 over the root of a head's width: here 4, so a half.

@@ -4,9 +4,10 @@ use crate::small_models::Small;
 use radialsim::batch::Policy;
 use radialsim::error::Error;
 use radialsim::gpu::{
-    Executor, Gpu, Options, Oracle, Outcome, Pass, Prompt, Ratio, Recording, Routing, Settings, Watch,
+    Done, Executor, Gpu, Options, Oracle, Outcome, Pass, Prompt, Ratio, Recording, Routing, Settings, Watch,
     shaders,
 };
+use radialsim::kernel::Kernel;
 use radialsim::trace::{KvAction, Route};
 use radialsim::weights::Checkpoint;
 use safetensors::Dtype;
@@ -27,6 +28,8 @@ fn settings(routing: Routing, policy: Policy) -> Settings {
 struct Count {
     kernels: u32,
     dispatches: u32,
+    /// Samplers, which take two dispatches.
+    samplers: u32,
 }
 
 impl Watch for Count {
@@ -37,6 +40,8 @@ impl Watch for Count {
         _: &[(usize, u32, bool)],
     ) -> radialsim::error::Result<()> {
         self.kernels += outcome.kernels.len() as u32;
+        let sampler = |done: &&Done| matches!(done.kernel, Kernel::Sample { .. });
+        self.samplers += outcome.kernels.iter().filter(sampler).count() as u32;
         self.dispatches += outcome.dispatches;
         Ok(())
     }
@@ -92,9 +97,10 @@ fn small_buffers_split_a_model_and_change_nothing() {
             let runs = [runs.next(), runs.next()].map(|run| run.expect("there are two"));
             assert_eq!(runs[0].answers[0].ids, runs[1].answers[0].ids);
             assert_eq!(runs[0].answers[1].ids, runs[1].answers[1].ids);
-            // One dispatch a kernel, but for weights and entries that lie in several buffers.
-            assert_eq!(counts[0].dispatches, counts[0].kernels);
-            assert!(counts[1].dispatches > counts[1].kernels);
+            // One dispatch a kernel, but for the sampler, and for weights and entries that lie in several buffers.
+            let least = counts.each_ref().map(|count| count.kernels + count.samplers);
+            assert_eq!(counts[0].dispatches, least[0]);
+            assert!(counts[1].dispatches > least[1]);
         }
     }
 }
@@ -155,5 +161,42 @@ fn runs_that_cannot_be_are_refused() {
             executor.generate(&[prompt(ids, most)], &settings(routing, policy), &mut ()).expect_err(part);
         assert_eq!(error.exit_code(), 2);
         assert!(error.to_string().contains(part), "no {part:?} in: {error}");
+    }
+}
+
+/// A branch that is no number is not left out, and the error says where such numbers began.
+#[test]
+fn numbers_that_are_not_finite_end_a_run_and_are_placed() {
+    let oracle = Oracle { attention: 0.1, feed_forward: 0.1, ratio: Ratio::OverOutput, always: vec![0] };
+    let pruned = Routing::Fixed(Route::of_layers([0, 2]), KvAction::None);
+    for (array, place) in [
+        ("model.layers.1.mlp.down_proj.weight", "behind the feed-forward branch of layer 1"),
+        ("model.layers.2.self_attn.o_proj.weight", "behind the attention branch of layer 2"),
+        ("model.norm.weight", "in the head"),
+    ] {
+        let mut model = Small::new(false);
+        model.spoil(array);
+        let folder = tempfile::tempdir().expect("a folder");
+        model.write(folder.path(), Dtype::F32, 1);
+        let checkpoint = Checkpoint::open(folder.path()).expect("a valid folder");
+        let Some(gpu) = crate::gpu() else { return };
+        let mut executor = Executor::new(gpu, &checkpoint, Options::default()).expect("a model that fits");
+        for (routing, policy) in [
+            (Routing::dense(3), Policy::Aligned),
+            (Routing::dense(3), Policy::Hop),
+            (Routing::Oracle(oracle.clone()), Policy::DenseMasked),
+        ] {
+            let settings = Settings { timed: false, ..settings(routing, policy) };
+            for _ in 0..2 {
+                let error =
+                    executor.generate(&[prompt(&[1, 2, 3], 2)], &settings, &mut ()).expect_err("no number");
+                assert_eq!(error.exit_code(), 2, "{error}");
+                assert!(error.to_string().contains(place), "{array}: {error}");
+            }
+        }
+        // A route that does not come by is not harmed.
+        let settings = settings(pruned.clone(), Policy::Aligned);
+        let pruned = executor.generate(&[prompt(&[1, 2, 3], 2)], &settings, &mut ());
+        assert_eq!(pruned.is_ok(), array.contains("layers.1"), "{array}");
     }
 }

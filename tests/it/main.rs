@@ -19,6 +19,12 @@ mod cost_support;
 mod engine;
 mod engine_naive;
 mod error_bar;
+#[cfg(feature = "gpu")]
+mod families;
+#[cfg(feature = "gpu")]
+mod family_list;
+#[cfg(feature = "gpu")]
+mod family_models;
 mod fidelity;
 mod fit;
 mod fuzzed;
@@ -90,6 +96,10 @@ mod trace_join;
 #[cfg(feature = "parquet")]
 mod trace_parquet;
 mod trace_support;
+#[cfg(feature = "gpu")]
+mod twin_attention;
+#[cfg(feature = "gpu")]
+mod twin_choices;
 #[cfg(feature = "gpu")]
 mod twin_products;
 #[cfg(feature = "gpu")]

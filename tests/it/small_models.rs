@@ -2,7 +2,7 @@
 //! from the arrays that were written.
 
 use radialsim::gpu::to_f16;
-use radialsim::reference::{self, Activation, Angles, Heads};
+use radialsim::reference::{self, Activation, Angles, Heads, Scores};
 use radialsim::rng::Stream;
 use safetensors::{Dtype, tensor::TensorView};
 use std::collections::BTreeMap;
@@ -76,6 +76,12 @@ impl Small {
             add("lm_head.weight".into(), &[VOCABULARY, HIDDEN], 0.0);
         }
         small
+    }
+
+    /// Puts a number that is none into an array.
+    pub fn spoil(&mut self, name: &str) {
+        let (_, values) = self.arrays.get_mut(name).unwrap_or_else(|| panic!("no {name}"));
+        values[1] = f64::NAN;
     }
 
     pub fn config(&self) -> serde_json::Value {
@@ -206,14 +212,14 @@ impl Small {
             ["q", "k", "v"].map(|part| self.product(&normed, &of(&format!("self_attn.{part}_proj"))));
         if !self.opt {
             let angles = Angles::new(&[position], HEADS.head_dim, 500.0);
-            q = reference::rope(1, heads.heads, HEADS.head_dim, &q, &angles);
-            k = reference::rope(1, heads.kv_heads, HEADS.head_dim, &k, &angles);
+            q = reference::rope(1, heads.heads, HEADS.head_dim, &q, &angles, false);
+            k = reference::rope(1, heads.kv_heads, HEADS.head_dim, &k, &angles, false);
         }
         let [keys, values] = entries;
         keys.extend(k);
         values.extend(v);
         let seen = (0..(keys.len() / (heads.kv_heads * HEADS.head_dim)) as u32).collect();
-        let attended = reference::attention(heads, &q, keys, values, &[seen]);
+        let attended = reference::attention(heads, Scores::plain(HEADS.head_dim), &q, keys, values, &[seen]);
         let branch = self.product(&attended, &of(&format!("self_attn.{}", names[1])));
         reference::residual_add(HIDDEN, x, &branch, None);
         let normed = self.norm(x, &of(names[2]));
