@@ -205,7 +205,7 @@ fn which(layers: u32, config: &Object, dense: Dense) -> Result<Vec<bool>> {
             let first = config.count_or("first_k_dense_replace", 0, ROWS)? as u32;
             let every = match config.get("moe_layer_freq") {
                 Some(serde_json::Value::Array(_)) => {
-                    return Ok(config.flags_of("moe_layer_freq", layers as usize)?);
+                    return config.flags_of("moe_layer_freq", layers as usize);
                 }
                 _ => config.number_or("moe_layer_freq", 1, ROWS)? as u32,
             };

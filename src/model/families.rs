@@ -194,7 +194,7 @@ const LLAMA: Family = Family {
 /// Llama without any bias.
 const BARE: Family = Family { qkv_bias: Flag::No, output_bias: Flag::No, ffn_bias: Flag::No, ..LLAMA };
 /// Every family that is read.
-pub(super) const FAMILIES: [Family; 41] = [
+pub(super) static FAMILIES: [Family; 41] = [
     LLAMA,
     MISTRAL,
     MIXTRAL,

@@ -252,7 +252,11 @@ pub(super) fn remark(model: &mut Model, config: &Object) {
 fn is_neutral(key: &str, value: &Value) -> bool {
     if let Some((_, neutral)) = NEUTRAL.iter().find(|(known, _)| *known == key) {
         let same = |number: f64| neutral.parse::<f64>().is_ok_and(|neutral| neutral == number);
-        return value.is_null() || value.to_string() == *neutral || value.as_f64().is_some_and(same);
+        return match value {
+            Value::Null => true,
+            Value::Bool(flag) => *neutral == if *flag { "true" } else { "false" },
+            _ => value.as_f64().is_some_and(same),
+        };
     }
     match value {
         Value::Null | Value::Bool(false) => true,
