@@ -40,7 +40,9 @@ impl Model {
 
     /// Reads the keys of a `config.json`.
     pub(super) fn from_object(outer: &Object, name: &str) -> Result<Model> {
-        let nested = TEXT.into_iter().find(|key| outer.get(key).is_some());
+        // A part without layers says something else of the text, such as its last token.
+        let has_layers = |part: &Value| part.get("num_hidden_layers").is_some();
+        let nested = TEXT.into_iter().find(|key| outer.get(key).is_some_and(has_layers));
         let inner = nested.map(|key| outer.object(key)).transpose()?.flatten();
         let config = inner.as_ref().unwrap_or(outer);
         let dtype = match dtype(config)? {
