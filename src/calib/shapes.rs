@@ -97,6 +97,9 @@ impl Probe {
                 format!("{inner} {columns}")
             }
             Kernel::Attention(shape) => format!("{} {} {}", shape.heads, shape.kv_heads, shape.head_dim),
+            Kernel::LatentAttention(shape) => {
+                format!("{} {} {} {}", shape.heads, shape.kv_heads, shape.key_dim, shape.value_dim)
+            }
             Kernel::Rope { heads, head_dim, .. } => format!("{heads} {head_dim}"),
             Kernel::Router { width, hidden, options, .. } => format!("{width} {hidden} {options}"),
             Kernel::Sample { vocabulary, .. } => format!("{vocabulary}"),

@@ -21,7 +21,7 @@ pub use device::{Device, Limits};
 use clock::{ClockRange, Clocked, Unclocked};
 use parts::Parts;
 
-use crate::kernel::{Class, Kernel};
+use crate::kernel::{Attention, Class, Kernel, LatentAttention};
 use crate::units::{SimTime, SourceKind};
 
 /// What one kernel call costs.
@@ -164,8 +164,9 @@ impl Device {
                     self.matrix_flops_per_s(activations, weights) * efficiency * self.density_speed(density);
                 self.tiled(groups, slices * crate::kernel::GROUP_SLICE, inner, columns, speed)
             }
-            Kernel::Attention(shape) => {
-                SimTime::at_rate(flops, self.matrix_flops_per_s(shape.activations, shape.kv) * efficiency)
+            Kernel::Attention(Attention { activations, kv, .. })
+            | Kernel::LatentAttention(LatentAttention { activations, kv, .. }) => {
+                SimTime::at_rate(flops, self.matrix_flops_per_s(activations, kv) * efficiency)
             }
             Kernel::Router { weights, activations, .. } => {
                 SimTime::at_rate(flops, self.matrix_flops_per_s(activations, weights) * efficiency)

@@ -3,9 +3,11 @@
 //! This is the centre of the crate. One variant of [`Kernel`] has one work formula (`work`), one price (`cost`), and one
 //! class whose constants a hardware profile gives. Adding a kernel is a guided tour: the compiler asks for each of them.
 
+mod latent;
 mod terms;
 mod work;
 
+pub use latent::LatentAttention;
 pub use terms::{KINDS, MOST_TERMS, Terms, kind, terms};
 pub use work::Traffic;
 
@@ -43,6 +45,8 @@ pub enum Kernel {
     KvWrite { rows: u32, width: u32, activations: Dtype, kv: Dtype },
     /// Attention of `rows` query tokens over the cache.
     Attention(Attention),
+    /// Attention whose keys and values have widths of their own, or are parts of each other.
+    LatentAttention(LatentAttention),
     /// The feed-forward non-linearity on `rows x width`; gated ones read two inputs.
     Activation { rows: u32, width: u32, gated: bool, activations: Dtype },
     /// `rows x width` added to the residual stream, under a mask where the batch is masked.
@@ -154,8 +158,9 @@ impl Kernel {
     pub fn class(&self) -> Class {
         match self {
             Kernel::MatMul { .. } | Kernel::GroupedMatMul { .. } | Kernel::Router { .. } => Class::MatMul,
-            Kernel::Attention(shape) if shape.decode => Class::DecodeAttention,
-            Kernel::Attention(_) => Class::PrefillAttention,
+            Kernel::Attention(Attention { decode: true, .. })
+            | Kernel::LatentAttention(LatentAttention { decode: true, .. }) => Class::DecodeAttention,
+            Kernel::Attention(_) | Kernel::LatentAttention(_) => Class::PrefillAttention,
             Kernel::Embed { .. } | Kernel::Gather { .. } | Kernel::Scatter { .. } => Class::Gather,
             Kernel::Norm { .. }
             | Kernel::Rope { .. }
@@ -179,6 +184,7 @@ impl Kernel {
             Kernel::KvWrite { .. } => "kv_write",
             Kernel::Attention(shape) if shape.decode => "attention_decode",
             Kernel::Attention(_) => "attention_prefill",
+            Kernel::LatentAttention(_) => "latent_attention",
             Kernel::Activation { gated: true, .. } => "gated_activation",
             Kernel::Activation { gated: false, .. } => "activation",
             Kernel::ResidualAdd { .. } => "residual_add",

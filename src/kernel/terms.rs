@@ -42,6 +42,9 @@ pub const KINDS: [(&str, Class, &[&str]); 15] = [
 pub fn kind(kernel: &Kernel) -> (usize, Option<Dtype>) {
     let (name, weights) = match *kernel {
         Kernel::MatMul { weights, .. } | Kernel::GroupedMatMul { weights, .. } => ("matmul", Some(weights)),
+        // As wide as both widths on average.
+        Kernel::LatentAttention(shape) if shape.decode => ("attention_decode", None),
+        Kernel::LatentAttention(_) => ("attention_prefill", None),
         // A value read is a value added.
         Kernel::ExpertSum { .. } => ("residual_add", None),
         _ => (kernel.name(), None),
@@ -63,6 +66,7 @@ pub fn terms(kernel: &Kernel, tile: (u32, u32), units: u64) -> Terms {
             product(rows.div_ceil(tile.0).max(fewest.min(rows)), inner, columns, tile, units)
         }
         Kernel::Attention(shape) => attention(&shape, tile.1),
+        Kernel::LatentAttention(shape) => attention(&shape.as_plain(), tile.1),
         Kernel::Router { rows, width, hidden, options, .. } => {
             let products = match hidden {
                 0 => f64::from(width) * f64::from(options),

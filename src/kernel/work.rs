@@ -29,9 +29,9 @@ const ROPE_FLOPS: u64 = 3;
 /// Flops of SiLU: negate, exponential, add, divide; and of a gate's product (1). Other non-linearities count the same.
 const SILU_FLOPS: u64 = 4;
 /// Flops of one score besides its two products: largest, subtract, exponential, sum.
-const SOFTMAX_FLOPS: u64 = 4;
+pub(super) const SOFTMAX_FLOPS: u64 = 4;
 /// Flops of one value of a query besides its scores: scaled before, divided by the sum of the weights after.
-const QUERY_FLOPS: u64 = 2;
+pub(super) const QUERY_FLOPS: u64 = 2;
 
 impl Density {
     /// Bytes of `count` weights of this format.
@@ -88,6 +88,7 @@ impl Kernel {
                 ..Traffic::default()
             },
             Kernel::Attention(shape) => shape.work(),
+            Kernel::LatentAttention(shape) => shape.work(),
             Kernel::Activation { rows, width, gated, activations } => Traffic {
                 flops: (SILU_FLOPS + u64::from(gated)) * values(rows, width),
                 activation_bytes: (2 + u64::from(gated)) * activations.bytes(values(rows, width)),

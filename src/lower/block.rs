@@ -6,6 +6,7 @@ use super::groups::{Group, Scores};
 use super::sink::{Part, Sink, Stretch};
 use crate::kernel::{Attention, Density, GROUP_SLICE, Kernel};
 use crate::model::{Experts, Model, Placement, QkNorm};
+use crate::units::Dtype;
 
 /// The adapter that FlexiDepth puts in place of a skipped block is its feed-forward part with a width 16 times smaller
 /// (arXiv 2503.23798, section 3).
@@ -13,10 +14,10 @@ const ADAPTER_SHRINK: u64 = 16;
 
 /// The rows of some groups that take one branch together.
 #[derive(Clone, Copy, Debug, Default)]
-struct Rows {
-    rows: u32,
-    groups: u32,
-    slices: u32,
+pub(super) struct Rows {
+    pub rows: u32,
+    pub groups: u32,
+    pub slices: u32,
 }
 
 impl Rows {
@@ -64,6 +65,32 @@ impl Layers {
     }
 }
 
+/// Formats of the matrices of some layers. Where layers of different kinds share a call, all have the model's.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Formats {
+    pub attention: Dtype,
+    ffn: Dtype,
+    shared: Dtype,
+}
+
+impl Formats {
+    fn of(model: &Model, layers: Layers) -> Formats {
+        match model.kinds.get(usize::from(layers.kind)) {
+            Some(kind) => Formats {
+                attention: model.attention_format(kind),
+                ffn: model.ffn_format(kind),
+                shared: model.shared_format(kind),
+            },
+            None => Formats::whole(model),
+        }
+    }
+
+    /// The model's own, whatever the layer.
+    pub fn whole(model: &Model) -> Formats {
+        Formats { attention: model.weights, ffn: model.weights, shared: model.weights }
+    }
+}
+
 impl Group {
     /// Tokens that visit the layer, whatever they run there.
     pub(super) fn visiting(&self) -> u32 {
@@ -81,6 +108,7 @@ impl<S: Sink> Emit<'_, S> {
     pub(super) fn layer(&mut self, groups: &[Group]) {
         self.layer_id = if let [group] = groups { group.layer } else { Call::NO_LAYER };
         let layers = Layers::of(self.model, groups.iter());
+        self.formats = Formats::of(self.model, layers);
         let attention = Rows::of(groups.iter(), |group| group.attention);
         let adapter = Rows::of(groups.iter(), |group| group.adapter);
         // Tokens that take both branches stay gathered between them.
@@ -127,7 +155,7 @@ impl<S: Sink> Emit<'_, S> {
             self.stretch(key, |emit| {
                 emit.gather(adapter);
                 emit.norm_stream(adapter, Cause::Adapter);
-                emit.mlp(adapter, width, Density::Dense, Cause::Adapter);
+                emit.mlp(adapter, width, emit.model.weights, Density::Dense, Cause::Adapter);
                 emit.add(adapter, Cause::Adapter);
                 emit.scatter(adapter);
             });
@@ -159,6 +187,9 @@ impl<S: Sink> Emit<'_, S> {
         self.norm_stream(rows, Cause::Attention);
         if together && model.placement == Placement::ParallelEach {
             self.norm_stream(rows, Cause::Attention);
+        }
+        if let Some(latent) = model.latent {
+            return self.latent_head(rows, latent);
         }
         self.weights(rows, hidden, q_dim + 2 * kv_dim, Cause::Attention);
         self.place_heads(rows, [model.heads as u32, model.kv_heads as u32], layers, Cause::Attention);
@@ -203,7 +234,9 @@ impl<S: Sink> Emit<'_, S> {
                     entries: sum.entries + scores.entries,
                 },
             );
-            if sum.rows > 0 {
+            if let Some(latent) = model.latent.filter(|_| sum.rows > 0) {
+                self.latent_scores(sum, decode, latent);
+            } else if sum.rows > 0 {
                 let attention = Attention {
                     rows: if decode { self.pad(sum.rows) } else { sum.rows },
                     heads: model.heads as u16,
@@ -222,8 +255,8 @@ impl<S: Sink> Emit<'_, S> {
     }
 
     fn attention_tail(&mut self, rows: Rows, together: bool) {
-        let (hidden, q_dim) = (self.model.hidden as u32, self.model.q_dim() as u32);
-        self.weights(rows, q_dim, hidden, Cause::Attention);
+        let (hidden, attended) = (self.model.hidden as u32, self.model.attended_dim() as u32);
+        self.weights(rows, attended, hidden, Cause::Attention);
         self.add(rows, Cause::Attention);
         if !together {
             self.scatter(rows);
@@ -270,7 +303,7 @@ impl<S: Sink> Emit<'_, S> {
             }
             match &spread {
                 Some((experts, taken)) => emit.experts(rows, experts, *taken),
-                None => emit.mlp(rows, width, density, Cause::FeedForward),
+                None => emit.mlp(rows, width, emit.formats.ffn, density, Cause::FeedForward),
             }
             emit.add(rows, Cause::FeedForward);
             emit.scatter(rows);
@@ -278,20 +311,20 @@ impl<S: Sink> Emit<'_, S> {
     }
 
     /// Two or three products and what is between them.
-    fn mlp(&mut self, rows: Rows, width: u32, density: Density, cause: Cause) {
+    fn mlp(&mut self, rows: Rows, width: u32, weights: Dtype, density: Density, cause: Cause) {
         let (hidden, gated, activations) =
             (self.model.hidden as u32, self.model.gated, self.model.activations);
         let padded = self.pad(rows.rows);
-        self.product(rows, hidden, width * (1 + u32::from(gated)), density, cause);
+        self.product(rows, [hidden, width * (1 + u32::from(gated))], weights, density, cause);
         self.kernel(Kernel::Activation { rows: padded, width, gated, activations }, cause);
-        self.product(rows, width, hidden, density, cause);
+        self.product(rows, [width, hidden], weights, density, cause);
     }
 
     /// A choice for each row, its copies, the products of the chosen experts, and their sum.
     fn experts(&mut self, rows: Rows, experts: &Experts, taken: Rows) {
         let model = self.model;
         let (hidden, width, gated) = (model.hidden as u32, experts.width as u32, model.gated);
-        let (weights, activations, density) = (model.weights, model.activations, self.dispatch.density);
+        let (weights, activations, density) = (self.formats.ffn, model.activations, self.dispatch.density);
         let (padded, top, cause) = (self.pad(rows.rows), experts.per_token as u32, Cause::FeedForward);
         let options = experts.count as u32;
         self.kernel(
@@ -318,7 +351,7 @@ impl<S: Sink> Emit<'_, S> {
         self.kernel(product(width, hidden), cause);
         self.kernel(Kernel::ExpertSum { rows: padded, width: hidden, top, activations }, cause);
         if experts.shared_width > 0 {
-            self.mlp(rows, experts.shared_width as u32, density, cause);
+            self.mlp(rows, experts.shared_width as u32, self.formats.shared, density, cause);
             self.kernel(Kernel::ResidualAdd { rows: padded, width: hidden, activations }, cause);
         }
     }
@@ -332,6 +365,9 @@ impl<S: Sink> Emit<'_, S> {
             self.kernel(Kernel::Gather { rows: padded, width: hidden, activations }, Cause::Kv);
         }
         self.norm_stream(rows, Cause::Kv);
+        if let Some(latent) = model.latent {
+            return self.latent_project(rows, latent);
+        }
         self.weights(rows, hidden, 2 * kv_dim, Cause::Kv);
         self.place_heads(rows, [0, model.kv_heads as u32], layers, Cause::Kv);
         self.kernel(
@@ -369,12 +405,19 @@ impl<S: Sink> Emit<'_, S> {
         self.kernel(norm, cause);
     }
 
-    fn weights(&mut self, rows: Rows, inner: u32, columns: u32, cause: Cause) {
-        self.product(rows, inner, columns, self.dispatch.density, cause);
+    pub(super) fn weights(&mut self, rows: Rows, inner: u32, columns: u32, cause: Cause) {
+        self.product(rows, [inner, columns], self.formats.attention, self.dispatch.density, cause);
     }
 
-    fn product(&mut self, rows: Rows, inner: u32, columns: u32, density: Density, cause: Cause) {
-        let (weights, activations) = (self.model.weights, self.model.activations);
+    fn product(
+        &mut self,
+        rows: Rows,
+        [inner, columns]: [u32; 2],
+        weights: Dtype,
+        density: Density,
+        cause: Cause,
+    ) {
+        let activations = self.model.activations;
         let Rows { groups, slices, .. } = rows;
         let rows = self.pad(rows.rows);
         let kernel = if groups == 1 {

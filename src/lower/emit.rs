@@ -1,6 +1,7 @@
 //! Calls strung together: device order, host order, launches, captured graphs, forks and joins.
 
 use super::Dispatch;
+use super::block::Formats;
 use super::graph::{Call, Cause, Node};
 use super::groups::Group;
 use super::sink::{Sink, Stretch};
@@ -31,6 +32,8 @@ pub(super) struct Emit<'a, S: Sink> {
     pub on_device: u32,
     /// Layer that the next kernels belong to.
     pub layer_id: u16,
+    /// Formats of its matrices.
+    pub formats: Formats,
     sink: &'a mut S,
     start: Start,
     /// The last call of the current branch on the device.
@@ -71,6 +74,7 @@ impl<'a, S: Sink> Emit<'a, S> {
             tokens,
             on_device: tokens + batch.waiting,
             layer_id: Call::NO_LAYER,
+            formats: Formats::whole(model),
             sink,
             start,
             last: None,

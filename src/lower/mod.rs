@@ -7,6 +7,7 @@ mod block;
 mod emit;
 mod graph;
 mod groups;
+mod latent;
 mod router;
 mod sink;
 
@@ -67,8 +68,11 @@ pub struct Lowering<'a> {
 impl<'a> Lowering<'a> {
     /// For this model and dispatch.
     pub fn new(model: &'a Model, dispatch: Dispatch) -> Self {
-        let windowed = model.kinds.iter().any(|kind| kind.window.is_some());
-        let window = |kind: &Kind| kind.window.unwrap_or(u32::MAX);
+        // What chooses entries bounds what attention reads, not what is kept.
+        let chosen = model.latent.and_then(|latent| latent.indexer).map(|indexer| indexer.most_entries);
+        let chosen = chosen.map(|most| u32::try_from(most).unwrap_or(u32::MAX));
+        let windowed = chosen.is_some() || model.kinds.iter().any(|kind| kind.window.is_some());
+        let window = |kind: &Kind| kind.window.or(chosen).unwrap_or(u32::MAX);
         let windows = if windowed { model.layer_kinds().map(window).collect() } else { Vec::new() };
         Lowering { model, dispatch, groups: Groups::default(), residency: None, union: Vec::new(), windows }
     }

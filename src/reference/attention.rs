@@ -91,3 +91,52 @@ pub fn causal(queries: &[u32], entries: &[u32], window: Option<u32>) -> Vec<Vec<
     };
     queries.iter().map(|&position| seen(position).map(|(index, _)| index).collect()).collect()
 }
+
+/// Widths of attention whose keys and values differ, or lie in each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LatentHeads {
+    /// Query heads.
+    pub heads: usize,
+    /// Heads of entries.
+    pub kv_heads: usize,
+    /// Width of a query and a key.
+    pub key_dim: usize,
+    /// Width of a value.
+    pub value_dim: usize,
+    /// Whether a value is the first part of its key.
+    pub values_in_keys: bool,
+}
+
+/// Softmax attention over latent entries (DeepSeek-V2, arXiv 2405.04434, section 2.1). `queries`: `rows x heads x key_dim`.
+/// `entries`: `any x kv_heads x key_dim`, each key with its value of `value_dim` behind it unless that lies within. `visible` as in
+/// [`attention`]. Result: `rows x heads x value_dim`.
+pub fn latent_attention<N: Number>(
+    shape: LatentHeads,
+    scale: f64,
+    queries: &[N],
+    entries: &[N],
+    visible: &[Vec<u32>],
+) -> Vec<N> {
+    let LatentHeads { heads, kv_heads, key_dim, value_dim, values_in_keys } = shape;
+    expect(queries, "queries", &[visible.len(), heads, key_dim]);
+    let (width, value_at) = if values_in_keys { (key_dim, 0) } else { (key_dim + value_dim, key_dim) };
+    let scale = N::constant(scale);
+    let mut result = Vec::new();
+    for (index, query) in queries.chunks_exact(key_dim).enumerate() {
+        let (row, head) = (index / heads, index % heads);
+        let entry =
+            |entry: u32| &entries[(entry as usize * kv_heads + head * kv_heads / heads) * width..][..width];
+        let query: Vec<N> = query.iter().map(|&q| q * scale).collect();
+        let scores: Vec<N> = visible[row].iter().map(|&at| dot(&query, &entry(at)[..key_dim])).collect();
+        let highest =
+            scores.iter().fold(N::constant(f64::NEG_INFINITY), |highest, &score| highest.max(score));
+        let weights: Vec<N> = scores.iter().map(|&score| (score - highest).exp()).collect();
+        let total = weights.iter().fold(N::zero(), |total, &weight| total + weight);
+        for value in 0..value_dim {
+            let sum = visible[row].iter().zip(&weights);
+            let sum = sum.fold(N::zero(), |sum, (&at, &weight)| sum + weight * entry(at)[value_at + value]);
+            result.push(sum / total);
+        }
+    }
+    result
+}

@@ -17,7 +17,7 @@ mod rows;
 mod select;
 
 pub use activation::{Activation, activation, gated_activation};
-pub use attention::{Heads, Scores, attention, causal};
+pub use attention::{Heads, LatentHeads, Scores, attention, causal, latent_attention};
 pub use counted::{Counted, Counts};
 pub use experts::{choose_experts, sum_experts};
 pub use matmul::{TwoFour, grouped_matmul, matmul, matmul_two_four};

@@ -1,12 +1,12 @@
 //! Random kernel calls, their larger neighbours, better devices, and peaks: what the laws of prices are tried on.
 
 use radialsim::hw::{Efficiency, Hardware, Kernels};
-use radialsim::kernel::{Attention, Class, Density, Kernel};
+use radialsim::kernel::{Attention, Class, Density, Kernel, LatentAttention};
 use radialsim::rng::Stream;
 use radialsim::units::Dtype;
 
 /// Kinds that [`draw`] knows: one for each variant of `Kernel`.
-pub const KINDS: usize = 13;
+pub const KINDS: usize = 14;
 
 /// A size from 1 to `most`, as often small as large.
 fn size(random: &mut Stream, most: u32) -> u32 {
@@ -62,6 +62,19 @@ pub fn draw(kind: usize, random: &mut Stream) -> Kernel {
         10 => Kernel::Gather { rows, width, activations },
         11 => Kernel::Scatter { rows, width, activations },
         12 => Kernel::ExpertSum { rows, width, top: size(random, 16), activations },
+        13 => Kernel::LatentAttention(LatentAttention {
+            rows,
+            heads: 1 + random.below(128) as u16,
+            kv_heads: 1,
+            key_dim: 576,
+            value_dim: 512,
+            values_in_keys: flag,
+            decode: flag,
+            pairs: u64::from(rows) * (1 + random.below(4096)),
+            entries: 1 + random.below(1 << 16),
+            activations,
+            kv: activations,
+        }),
         _ => Kernel::Sample { rows, vocabulary: 4 * width, activations },
     }
 }
@@ -143,6 +156,32 @@ fn grown(kernel: &mut Kernel, field: usize, grow: impl Fn(u64) -> u64) -> bool {
                 3 => *heads = grow((*heads).into()) as u16,
                 4 => *kv_heads = grow((*kv_heads).into()) as u16,
                 5 => *head_dim = grow((*head_dim).into()) as u16,
+                _ => return false,
+            }
+            return true;
+        }
+        Kernel::LatentAttention(shape) => {
+            let LatentAttention {
+                rows,
+                heads,
+                kv_heads,
+                key_dim,
+                value_dim,
+                values_in_keys: _,
+                decode: _,
+                pairs,
+                entries,
+                activations: _,
+                kv: _,
+            } = shape;
+            match field {
+                0 => *rows = grow((*rows).into()) as u32,
+                1 => *pairs = grow(*pairs),
+                2 => *entries = grow(*entries),
+                3 => *heads = grow((*heads).into()) as u16,
+                4 => *kv_heads = grow((*kv_heads).into()) as u16,
+                5 => *key_dim = grow((*key_dim).into()) as u16,
+                6 => *value_dim = grow((*value_dim).into()) as u16,
                 _ => return false,
             }
             return true;
@@ -236,6 +275,7 @@ pub fn peaks(hardware: &Hardware, kernel: &Kernel) -> (f64, f64) {
         }
         Kernel::Router { weights, activations, .. } => of(weights).max(of(activations)),
         Kernel::Attention(shape) => of(shape.activations).max(of(shape.kv)),
+        Kernel::LatentAttention(shape) => of(shape.activations).max(of(shape.kv)),
         _ => vector,
     };
     let mut kernels = hardware.kernels.clone();

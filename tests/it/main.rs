@@ -44,6 +44,7 @@ mod gpu_failures;
 mod hops;
 mod kv;
 mod lab;
+mod latent;
 mod laws;
 mod layers;
 mod layerskip;

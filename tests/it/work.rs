@@ -2,13 +2,13 @@
 //! numbers, and its operations and distinct elements must be exactly what `Kernel::work` says.
 
 use proptest::prelude::*;
-use radialsim::kernel::{Attention, Density, Kernel, Traffic};
+use radialsim::kernel::{Attention, Density, Kernel, LatentAttention, Traffic};
 use radialsim::reference::*;
 use radialsim::rng::Stream;
 use radialsim::units::Dtype;
 
 /// Variants of `Kernel`; a new one makes [`number`] and [`execute`] incomplete, which the compiler says.
-const KINDS: usize = 14;
+const KINDS: usize = 15;
 
 fn number(kernel: &Kernel) -> usize {
     match kernel {
@@ -26,6 +26,7 @@ fn number(kernel: &Kernel) -> usize {
         Kernel::Scatter { .. } => 11,
         Kernel::Sample { .. } => 12,
         Kernel::ExpertSum { .. } => 13,
+        Kernel::LatentAttention(_) => 14,
     }
 }
 
@@ -71,6 +72,19 @@ fn draw(kind: usize, random: &mut Stream) -> Kernel {
         11 => Kernel::Scatter { rows, width, activations },
         12 => Kernel::Sample { rows, vocabulary: width, activations },
         13 => Kernel::ExpertSum { rows, width, top: columns, activations },
+        14 => Kernel::LatentAttention(LatentAttention {
+            rows,
+            heads: (heads * kv_heads) as u16,
+            kv_heads: kv_heads as u16,
+            key_dim: (width + head_dim) as u16,
+            value_dim: head_dim as u16,
+            values_in_keys: gated,
+            decode,
+            pairs: 0,
+            entries: 0,
+            activations,
+            kv,
+        }),
         _ => unreachable!("the match of `number` has {KINDS} arms"),
     }
 }
@@ -267,6 +281,36 @@ fn execute(kernel: &mut Kernel, random: &mut Stream) -> Traffic {
             let logits = run.input(rows * vocabulary);
             let out = run.count(|| sample(size(rows), size(vocabulary), &logits.0));
             traffic.activation_bytes = run.bytes(&logits, activations) + index_bytes(out.len() as u32);
+        }
+        Kernel::LatentAttention(ref mut shape) => {
+            let mut plain = Attention {
+                rows: shape.rows,
+                heads: shape.heads,
+                kv_heads: shape.kv_heads,
+                head_dim: shape.key_dim,
+                decode: shape.decode,
+                beside: 0,
+                pairs: 0,
+                entries: 0,
+                activations: shape.activations,
+                kv: shape.kv,
+            };
+            let seen = visible(&mut plain, run.random);
+            (shape.pairs, shape.entries) = (plain.pairs, plain.entries);
+            let heads = LatentHeads {
+                heads: shape.heads.into(),
+                kv_heads: shape.kv_heads.into(),
+                key_dim: shape.key_dim.into(),
+                value_dim: shape.value_dim.into(),
+                values_in_keys: shape.values_in_keys,
+            };
+            let queries = run.input(shape.rows * u32::from(shape.heads * shape.key_dim));
+            let width = shape.key_dim + if shape.values_in_keys { 0 } else { shape.value_dim };
+            let entries = run.input(shape.entries as u32 * u32::from(shape.kv_heads * width));
+            let out = run.count(|| latent_attention(heads, 0.5, &queries.0, &entries.0, &seen));
+            traffic.kv_bytes = run.bytes(&entries, shape.kv);
+            traffic.activation_bytes =
+                run.bytes(&queries, shape.activations) + shape.activations.bytes(out.len() as u64);
         }
         Kernel::ExpertSum { rows, width, top, activations } => {
             let (said, shares) = (run.input(rows * top * width), run.input(rows * top));
