@@ -124,6 +124,23 @@ impl fmt::Display for InputError {
     }
 }
 
+/// `: did you mean X?`, where X is the nearest of the known words to the one that was found; empty where none is near.
+///
+/// Near is a Jaro-Winkler similarity of 0.75, which takes a few wrong letters and what is written in short (`max_seqs`), and
+/// leaves words out that share no beginning and few letters.
+pub fn hint<'k>(found: &str, known: impl IntoIterator<Item = &'k str>) -> String {
+    const NEAR: f64 = 0.75;
+    let plain = |word: &str| word.chars().take(100).collect::<String>().to_lowercase();
+    let found = plain(found);
+    let near = known.into_iter().map(|word| (strsim::jaro_winkler(&found, &plain(word)), word));
+    // Of equals the first.
+    let nearest = near.filter(|(near, _)| *near >= NEAR).fold(None::<(f64, &str)>, |best, next| match best {
+        Some(best) if best.0 >= next.0 => Some(best),
+        _ => Some(next),
+    });
+    nearest.map_or(String::new(), |(_, word)| format!(": did you mean {word}?"))
+}
+
 /// An input error unless `holds`.
 pub(crate) fn demand(holds: bool, key: &str, found: impl fmt::Display, expected: &str) -> Result<()> {
     if holds { Ok(()) } else { Err(InputError::expected(expected).key(key).found(found).into()) }

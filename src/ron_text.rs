@@ -1,6 +1,6 @@
 //! Texts in RON that people write, read with errors that name line and key.
 
-use crate::error::{Error, InputError, Result};
+use crate::error::{Error, InputError, Result, hint};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::fs::File;
@@ -54,14 +54,16 @@ fn in_our_words(text: &str, what: &str, error: &ron::error::SpannedError) -> Inp
         Code::MissingStructField { field, .. } => {
             InputError::expected(format!("the key `{field}`, which is missing"))
         }
-        Code::NoSuchStructField { expected, .. } => {
-            InputError::expected(format!("one of {}", expected.join(", "))).found("an unknown key")
+        Code::NoSuchStructField { expected, found: field, .. } => {
+            let near = hint(field, expected.iter().copied());
+            InputError::expected(format!("one of {}{near}", expected.join(", "))).found("an unknown key")
         }
         Code::DuplicateStructField { field, .. } => {
             InputError::expected(format!("the key `{field}` once")).found("it twice")
         }
         Code::NoSuchEnumVariant { expected, found, .. } => {
-            InputError::expected(format!("one of {}", expected.join(", "))).found(found)
+            let near = hint(found, expected.iter().copied());
+            InputError::expected(format!("one of {}{near}", expected.join(", "))).found(found)
         }
         Code::InvalidValueForType { expected, found } => InputError::expected(expected.as_str()).found(found),
         other => {
@@ -102,6 +104,28 @@ pub fn finite(value: &impl Serialize) -> std::result::Result<(), InputError> {
         bad.is_none()
     });
     bad.map_or(Ok(()), Err)
+}
+
+/// A word that a reader does not know, with those that it does.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Unknown<'s> {
+    /// The word.
+    pub found: &'s str,
+    /// Those that could have stood in its place.
+    pub known: Vec<&'s str>,
+    /// Whether it stands for a key rather than a value.
+    pub is_key: bool,
+}
+
+/// Takes apart what serde says of an unknown field or variant: "unknown field `a`, expected one of `b`, `c`".
+pub fn unknown(said: &str) -> Option<Unknown<'_>> {
+    let is_key = said.starts_with("unknown field");
+    if !is_key && !said.starts_with("unknown variant") {
+        return None;
+    }
+    let mut words = said.split('`').skip(1).step_by(2);
+    let found = words.next()?;
+    Some(Unknown { found, known: words.collect(), is_key })
 }
 
 /// Line of a key path, from 1.

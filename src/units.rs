@@ -12,13 +12,15 @@ use std::ops::{Add, AddAssign, Sub};
 pub const PS_PER_S: u64 = 1_000_000_000_000;
 
 /// A point in simulated time, or a length of it: picoseconds since the start of the run (at most 213 days).
+///
+/// A sum that goes beyond becomes [`SimTime::MAX`] and stays there; who runs a clock ends the run when it reads that.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SimTime(u64);
 
 impl SimTime {
     /// The start of the run; also the empty duration.
     pub const ZERO: SimTime = SimTime(0);
-    /// Later than every event.
+    /// Later than every event: what a time that 64 bits cannot count becomes.
     pub const MAX: SimTime = SimTime(u64::MAX);
 
     /// `ps` picoseconds.
@@ -66,6 +68,11 @@ impl SimTime {
         self.0 as f64 / 1e6
     }
 
+    /// `self`, so many times.
+    pub const fn times(self, count: u64) -> SimTime {
+        SimTime(self.0.saturating_mul(count))
+    }
+
     /// `self - other`, or zero where `other` is later.
     pub fn saturating_sub(self, other: SimTime) -> SimTime {
         SimTime(self.0.saturating_sub(other.0))
@@ -75,7 +82,7 @@ impl SimTime {
 impl Add for SimTime {
     type Output = SimTime;
     fn add(self, other: SimTime) -> SimTime {
-        SimTime(self.0.checked_add(other.0).expect("simulated time stays below 213 days"))
+        SimTime(self.0.saturating_add(other.0))
     }
 }
 
@@ -224,15 +231,18 @@ impl Dtype {
         }
     }
 
-    /// Bytes that `count` values take, scales included, rounded up to whole bytes.
+    /// Bytes that `count` values take, scales included, rounded up to whole bytes; at most what 64 bits count.
     pub const fn bytes(self, count: u64) -> u64 {
         let (bits, values) = self.block();
         if values == 1 {
-            return count * (bits / 8);
+            return count.saturating_mul(bits / 8);
         }
         // Whole blocks apart, so that no product overflows where the bytes fit.
         let rest = ((count % values) * bits).div_ceil(values);
-        (count / values * bits + rest).div_ceil(8)
+        match (count / values).checked_mul(bits) {
+            Some(whole) => whole.saturating_add(rest).div_ceil(8),
+            None => u64::MAX,
+        }
     }
 }
 

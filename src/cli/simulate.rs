@@ -89,6 +89,8 @@ pub fn run(args: &Args) -> Result<()> {
         outcomes.push(outcome);
     }
 
+    args.warn(&outcomes);
+
     if let Some(file) = json {
         file.finish(|out| out.write_all(json::render(&outcomes).as_bytes()))?;
     }
@@ -161,6 +163,14 @@ impl Args {
             self.html.iter().map(|path| format!("--html {}", super::quoted(&path.display().to_string()))),
         );
         words.join(" ")
+    }
+
+    /// Says what is probably a mistake.
+    fn warn(&self, outcomes: &[Outcome]) {
+        for note in outcomes.iter().flat_map(Outcome::doubts).filter(|_| !self.quiet) {
+            let (key, value) = (shorten(&note.key), shorten(&note.value));
+            super::say(&format!("warning: {key} = {value} is {}", note.why));
+        }
     }
 
     fn say_what_is_left_out(&self, timelines: &[(String, &Timeline)]) {

@@ -109,7 +109,7 @@ fn write(assembly: &Assembly, out: &Path, plots: &PlotArgs, threads: usize, quie
     if !assembly.study.spec.searches.is_empty() {
         study::csv::answers(&assembly.answers, &out.join("answers.csv"))?;
     }
-    let Report { page, charts, failed, rows } = report?;
+    let Report { page, charts, failed, remarked, rows } = report?;
     let file = |name: &str, bytes: &[u8]| Staged::create(out.join(name))?.finish(|to| to.write_all(bytes));
     for (index, chart) in charts.iter().enumerate() {
         if plots.svg {
@@ -120,6 +120,9 @@ fn write(assembly: &Assembly, out: &Path, plots: &PlotArgs, threads: usize, quie
         }
     }
     file("report.html", page.html().as_bytes())?;
+    if let Some((count, first)) = remarked.filter(|_| !quiet) {
+        super::say(&format!("warning: {count} of {rows} rows have a `remark`; the first: {first}"));
+    }
     match failed {
         Some((count, first)) if count == rows => {
             let expected = format!("a study of which at least one point runs; the first fails with: {first}");

@@ -82,7 +82,10 @@ impl Device {
             .unwrap_or((price.time, price.source));
         let dynamic_pj = price.dynamic_pj.min(self.most_pj(unbound));
         let price = Price { time: unbound, source, dynamic_pj, ..price };
-        self.clocks.map_or(price, |clocks| self.clocked(&clocks, price, &parts))
+        let price = self.clocks.map_or(price, |clocks| self.clocked(&clocks, price, &parts));
+        // What 64 bits do not count ends the run, as a time beyond all others.
+        let counted = price.flops < u64::MAX && price.dram_bytes < u64::MAX;
+        Price { time: if counted { price.time } else { SimTime::MAX }, ..price }
     }
 
     /// The same call at the clock that the limits allow.
@@ -115,11 +118,12 @@ impl Device {
         let class = self.class(kernel.class());
         // Activations that fit the cache stay there between kernels; what exceeds it goes through device memory.
         let spilled = work.activation_bytes.saturating_sub(self.l2_bytes);
-        let dram_bytes = work.weight_bytes + work.kv_bytes + spilled;
+        let kept = work.weight_bytes.saturating_add(work.kv_bytes);
+        let dram_bytes = kept.saturating_add(spilled);
 
         let compute = self.compute_time(kernel, work.flops, class.flops);
         let dram = SimTime::at_rate(dram_bytes, self.dram_bytes_per_s * class.bytes);
-        let l2_bytes = work.weight_bytes + work.kv_bytes + work.activation_bytes;
+        let l2_bytes = kept.saturating_add(work.activation_bytes);
         let l2 = SimTime::at_rate(l2_bytes, self.l2_bytes_per_s * class.bytes);
 
         let memory = dram.max(l2);
@@ -129,7 +133,7 @@ impl Device {
         let time = class.fixed + longer + exposed + sampling;
 
         let (byte_pj, flop_pj) = self.dynamic_pj(kernel, work.flops, dram_bytes);
-        let dynamic_pj = (byte_pj + flop_pj + 0.5) as i64 + sampling_pj;
+        let dynamic_pj = ((byte_pj + flop_pj + 0.5) as i64).saturating_add(sampling_pj);
         let parts = Parts {
             fixed: class.fixed.ps() as f64,
             compute: compute.ps() as f64,

@@ -32,8 +32,8 @@ impl Device {
             let tiles = row_tiles * columns.div_ceil(tile_columns);
             for split in SPLITS {
                 let waves = (tiles * split).div_ceil(self.units);
-                let flops = waves * self.units * 2 * tile_rows * tile_columns * inner.div_ceil(split);
-                best = best.min(flops);
+                let of_tile = 2 * tile_rows * tile_columns * inner.div_ceil(split);
+                best = best.min((waves * self.units).saturating_mul(of_tile));
                 if tiles * split >= self.units {
                     break;
                 }

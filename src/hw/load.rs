@@ -3,7 +3,7 @@
 use super::{
     Clocks, Compute, Efficiency, Hardware, Kernels, Launch, Links, Memory, Power, Sampler, Source, Sourced,
 };
-use crate::error::{InputError, Result};
+use crate::error::{InputError, Result, hint};
 use crate::ron_text;
 use crate::units::SourceKind;
 use std::path::Path;
@@ -96,8 +96,9 @@ impl Hardware {
 
     fn built_in(name: &str) -> Result<Hardware> {
         let Some((stem, text)) = SHIPPED.iter().find(|(stem, _)| *stem == name) else {
-            let names = Hardware::shipped_names().join(", ");
-            let expected = format!("a profile file (.ron) or one of {names}");
+            let names = Hardware::shipped_names();
+            let near = hint(name, names.iter().copied());
+            let expected = format!("a profile file (.ron) or one of {}{near}", names.join(", "));
             return Err(InputError::expected(expected).key("hardware").found(name).into());
         };
         Hardware::parse(text, format!("hw-profiles/{stem}.ron"))
@@ -106,6 +107,11 @@ impl Hardware {
     /// Names of the profiles built into the program.
     pub fn shipped_names() -> Vec<&'static str> {
         SHIPPED.iter().map(|(stem, _)| *stem).filter(|stem| !stem.ends_with(".fitted")).collect()
+    }
+
+    /// Whether a profile of this name is built into the program.
+    pub fn is_shipped(name: &str) -> bool {
+        SHIPPED.iter().any(|(stem, _)| *stem == name)
     }
 
     /// Reads and checks the text of a profile; `file` is named in errors.

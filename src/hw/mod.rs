@@ -6,11 +6,13 @@ mod correction;
 mod load;
 mod measured;
 mod metered;
+mod usual;
 
 pub use correction::{Correction, Corrections, Evidence, Forest, LARGEST_LEAF, MOST_EDGES, Tree, Waves};
 pub use load::Assumption;
 pub use measured::{Measured, MeasuredKernel};
 pub use metered::Metered;
+pub use usual::{doubt, known_keys, usual};
 
 use crate::units::SourceKind;
 use serde::{Deserialize, Serialize};

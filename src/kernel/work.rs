@@ -3,7 +3,7 @@
 use super::{Attention, Density, Kernel};
 use crate::units::Dtype;
 
-/// What one call must do, whatever the device: the numerator of every roofline.
+/// What one call must do, whatever the device: the numerator of every roofline. A count that 64 bits do not hold is `u64::MAX`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Traffic {
     /// Operations; a multiply-add counts as two.
@@ -33,14 +33,26 @@ pub(super) const SOFTMAX_FLOPS: u64 = 4;
 /// Flops of one value of a query besides its scores: scaled before, divided by the sum of the weights after.
 pub(super) const QUERY_FLOPS: u64 = 2;
 
+/// The product of some counts, at most what 64 bits hold.
+fn product<const N: usize>(factors: [u64; N]) -> u64 {
+    factors.into_iter().fold(1, u64::saturating_mul)
+}
+
+/// So many thousandths of a count.
+fn share(count: u64, thousandths: u16) -> u64 {
+    let share = u128::from(count) * u128::from(thousandths) / 1000;
+    // A count that is none stays none.
+    if count == u64::MAX { count } else { share as u64 }
+}
+
 impl Density {
     /// Bytes of `count` weights of this format.
     pub fn bytes(self, weights: Dtype, count: u64) -> u64 {
         match self {
             Density::Dense => weights.bytes(count),
             // Two index bits for each weight kept: NVIDIA Ampere architecture whitepaper, "Fine-grained structured sparsity".
-            Density::TwoFour => weights.bytes(count / 2) + count.div_ceil(8),
-            Density::Effective(thousandths) => weights.bytes(count) * u64::from(thousandths) / 1000,
+            Density::TwoFour => weights.bytes(count / 2).saturating_add(count.div_ceil(8)),
+            Density::Effective(thousandths) => share(weights.bytes(count), thousandths),
         }
     }
 
@@ -48,8 +60,9 @@ impl Density {
     fn flops(self, flops: u64) -> u64 {
         match self {
             Density::Dense => flops,
+            Density::TwoFour if flops == u64::MAX => flops,
             Density::TwoFour => flops / 2,
-            Density::Effective(thousandths) => flops * u64::from(thousandths) / 1000,
+            Density::Effective(thousandths) => share(flops, thousandths),
         }
     }
 }
@@ -105,9 +118,9 @@ impl Kernel {
                     _ => values(width, hidden) + values(hidden, options),
                 };
                 Traffic {
-                    flops: 2 * u64::from(rows) * matrix
-                        + SILU_FLOPS * values(rows, hidden)
-                        + values(rows, options),
+                    flops: product([2, rows.into(), matrix])
+                        .saturating_add(product([SILU_FLOPS, values(rows, hidden)]))
+                        .saturating_add(values(rows, options)),
                     weight_bytes: weights.bytes(matrix),
                     activation_bytes: activations.bytes(values(rows, width)) + 4 * u64::from(rows),
                     ..Traffic::default()
@@ -149,8 +162,8 @@ fn matmul(
 ) -> Traffic {
     let (rows, inner, columns) = (u64::from(rows), u64::from(inner), u64::from(columns));
     Traffic {
-        flops: density.flops(2 * rows * inner * columns),
-        weight_bytes: u64::from(groups) * density.bytes(weights, inner * columns),
+        flops: density.flops(product([2, rows, inner, columns])),
+        weight_bytes: product([groups.into(), density.bytes(weights, inner * columns)]),
         activation_bytes: activations.bytes(rows * (inner + columns)),
         kv_bytes: 0,
     }
@@ -161,10 +174,10 @@ impl Attention {
         let head_dim = u64::from(self.head_dim);
         let heads = u64::from(self.heads);
         Traffic {
-            flops: self.pairs * heads * (4 * head_dim + SOFTMAX_FLOPS)
-                + QUERY_FLOPS * u64::from(self.rows) * heads * head_dim,
-            kv_bytes: self.kv.bytes(self.entries * u64::from(self.kv_heads) * head_dim * 2),
-            activation_bytes: 2 * self.activations.bytes(u64::from(self.rows) * heads * head_dim),
+            flops: product([self.pairs, heads, 4 * head_dim + SOFTMAX_FLOPS])
+                .saturating_add(product([QUERY_FLOPS, self.rows.into(), heads, head_dim])),
+            kv_bytes: self.kv.bytes(product([self.entries, self.kv_heads.into(), head_dim, 2])),
+            activation_bytes: 2 * self.activations.bytes(product([self.rows.into(), heads, head_dim])),
             weight_bytes: 0,
         }
     }

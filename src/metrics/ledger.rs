@@ -50,7 +50,7 @@ pub struct RequestTimes {
     /// How often it lost its place to another request.
     pub preemptions: u32,
     /// Its share, by tokens, of the energy of the passes that it was in; picojoules.
-    pub energy_pj: u64,
+    pub energy_pj: u128,
 }
 
 /// One of the two phases of a request: reading its prompt, or generating.
@@ -284,15 +284,16 @@ impl Ledger {
     }
 
     /// A pass with `prompt` tokens of prompts among its `tokens` took `time` and `energy_pj`: both are split by tokens.
-    pub fn pass(&mut self, prompt: u32, tokens: u32, time: SimTime, energy_pj: u64) {
+    pub fn pass(&mut self, prompt: u32, tokens: u32, time: SimTime, energy_pj: u128) {
         self.passes += 1;
         self.pass_ps += u128::from(time.ps());
         let tokens = u64::from(tokens);
-        let (mut times, mut energies) = (Split::new(time.ps(), tokens), Split::new(energy_pj, tokens));
+        let (mut times, mut energies) =
+            (Split::new(time.ps().into(), tokens), Split::new(energy_pj, tokens));
         let counts = [u64::from(prompt), tokens - u64::from(prompt)];
         for (phase, count) in [&mut self.prefill, &mut self.decode].into_iter().zip(counts) {
-            phase.time_ps += u128::from(times.take(count));
-            phase.energy_pj += u128::from(energies.take(count));
+            phase.time_ps += times.take(count);
+            phase.energy_pj += energies.take(count);
         }
     }
 

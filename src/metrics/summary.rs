@@ -292,12 +292,10 @@ impl Summary {
 
 /// What the requests had is what the server gave: time (Little's law), energy, and who lost a place.
 fn check_requests(ledger: &Ledger) {
-    let sum = |of: &dyn Fn(&RequestTimes) -> u64| -> u128 {
-        ledger.requests.iter().map(|request| u128::from(of(request))).sum()
-    };
+    let sum = |of: &dyn Fn(&RequestTimes) -> u128| -> u128 { ledger.requests.iter().map(of).sum() };
     assert_eq!(
         ledger.waiting_ps + ledger.running_ps,
-        sum(&|request| (request.last - request.arrival).ps()),
+        sum(&|request| (request.last - request.arrival).ps().into()),
         "Little's law: requests in the system, over time = their times in the system"
     );
     assert_eq!(

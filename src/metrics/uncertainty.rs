@@ -89,6 +89,11 @@ impl Figure {
         }
     }
 
+    /// Whether the error of the kernels is known, so that the interval has all of it. Where it is not, no interval says nothing.
+    pub fn is_known(&self) -> bool {
+        self.model.is_some()
+    }
+
     /// Both errors, added: seeds and prices have nothing to do with each other, but an error of a price moves all seeds alike, so
     /// nothing cancels. What is not known adds nothing: see [`Figure::seeds`] and [`Figure::model`].
     pub fn half_width(&self) -> f64 {

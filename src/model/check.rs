@@ -19,6 +19,8 @@ pub(crate) const FFN: u64 = 1 << 22;
 const EXPERT_WIDTHS: u64 = 1 << 24;
 /// Most rows of a table: vocabulary, classes, positions, patches.
 pub(crate) const ROWS: u64 = 1 << 24;
+/// Most parameters beside those that write text.
+pub(super) const BESIDE: u64 = 1 << 46;
 /// Most values of one image patch.
 pub(crate) const PATCH_VALUES: u64 = 1 << 24;
 
@@ -49,6 +51,7 @@ impl Model {
         range("ffn", self.ffn, 1, FFN)?;
         range("outputs", self.outputs, 0, ROWS)?;
         range("positions", self.positions, 0, ROWS)?;
+        range("beside", self.beside, 0, BESIDE)?;
         if !self.heads.is_multiple_of(self.kv_heads) {
             return Err(wrong("kv_heads", self.kv_heads, format!("a divisor of {} heads", self.heads)));
         }

@@ -57,6 +57,32 @@ impl<'a> Canvas<'a> {
         }
     }
 
+    /// Slanted strokes across a line, evenly apart: how far to both sides a value may lie is not known.
+    pub fn hatch(&self, points: &[At], paint: Paint) {
+        /// Pixels between two strokes.
+        const APART: f64 = 7.0;
+        let stroke = |at: At| self.strike(at, paint.strength(0.55));
+        if let [(x, y)] = *points {
+            return [-APART, 0.0, APART].into_iter().for_each(|dx| stroke((x + dx, y)));
+        }
+        let mut left = 0.0;
+        for pair in points.windows(2) {
+            let ((x0, y0), (x1, y1)) = (pair[0], pair[1]);
+            let length = libm::hypot(x1 - x0, y1 - y0);
+            while left <= length && length > 0.0 {
+                let share = left / length;
+                stroke((x0 + share * (x1 - x0), y0 + share * (y1 - y0)));
+                left += APART;
+            }
+            left -= length;
+        }
+    }
+
+    /// One slanted stroke across a place.
+    pub fn strike(&self, (x, y): At, paint: Paint) {
+        self.path(&[(x - 3.0, y + 8.0), (x + 3.0, y - 8.0)], paint.dashed(0), 1.2);
+    }
+
     /// A filled shape.
     pub fn shape(&self, points: &[At], paint: Paint) {
         self.draw(&Polygon::new(points.iter().copied().map(unit).collect::<Vec<_>>(), paint.pack()));

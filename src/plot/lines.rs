@@ -5,7 +5,7 @@ use super::ink::{COLOURS, Paint};
 use super::scale::{Scale, Span, usable};
 use super::sheet::{Axes, EDGE, Sample, Sheet, WIDTH, axis, distinct, gutter, listed};
 use super::text::{are, fit, width};
-use super::{Line, Lines, Panel, Point};
+use super::{Line, Lines, Panel, Point, UNSURE};
 
 const PANELS: usize = 12;
 const NAMES: usize = 16;
@@ -51,6 +51,10 @@ impl Lines {
                 names.iter().enumerate().map(|(at, name)| (Look { at, marked }.sample(), *name)).collect();
             sheet.legend(&entries);
         }
+        let unsure = points().any(|point| point.unsure);
+        if unsure {
+            sheet.legend(&[(Sample::Hatch(Paint::MUTED), UNSURE)]);
+        }
 
         let marks = panels.iter().flat_map(|panel| panel.marks.iter().take(MARKS)).map(|(x, _)| *x);
         let x_span = Span::of(points().map(|point| point.x).chain(marks), self.x.log).near_zero(0.05);
@@ -93,10 +97,14 @@ impl Lines {
                     looks.flat_map(|(line, look)| self.runs(line).map(move |run| (run, look))).collect();
                 runs.iter().for_each(|(run, look)| self.band(&sheet.canvas, run, &x, &y, *look));
                 runs.iter().for_each(|(run, look)| self.line(&sheet.canvas, run, &x, &y, *look));
+                runs.iter().for_each(|(run, look)| self.hatch(&sheet.canvas, run, &x, &y, *look));
             }
             sheet.y = top + high + 26.0;
         }
         sheet.x_label(&self.x);
+        if unsure {
+            sheet.remark("Hatched: the error is not known. It may be larger than any band that is drawn.");
+        }
         self.remarks(sheet, rest, crowded);
     }
 
@@ -146,6 +154,14 @@ impl Lines {
             canvas.disc(only, 2.5, look.paint());
         }
         canvas.path(&self.corners(points), look.paint(), 2.0);
+    }
+
+    /// Strokes across those parts of a line whose error is not known.
+    fn hatch(&self, canvas: &Canvas, run: &[Point], x: &Scale, y: &Scale, look: Look) {
+        for run in run.split(|point| !point.unsure).filter(|run| !run.is_empty()) {
+            let points: Vec<At> = run.iter().map(|point| (x.at(point.x), y.at(point.y))).collect();
+            canvas.hatch(&self.corners(points), look.paint());
+        }
     }
 
     /// The corners of a line through pixels: of a step if values hold, and no more than can be told apart.

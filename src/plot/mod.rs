@@ -62,6 +62,9 @@ pub struct Axis {
     pub log: bool,
 }
 
+/// What legends and tables call a value whose error is not known.
+pub const UNSURE: &str = "error not known";
+
 /// Lines in small pictures with the same axes. At most 12 panels and 16 names of lines are drawn.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Lines {
@@ -106,6 +109,8 @@ pub struct Point {
     pub low: f64,
     /// Upper end of the band.
     pub high: f64,
+    /// Whether the error is not known: the band is not all of it, and no band means nothing. Drawn hatched.
+    pub unsure: bool,
 }
 
 /// Points in groups, and the best of them as a front.
@@ -119,6 +124,8 @@ pub struct Scatter {
     pub groups: Vec<Group>,
     /// Points than which none is better on both axes, drawn as a staircase.
     pub front: Vec<(f64, f64)>,
+    /// Points whose error is not known, drawn with a stroke across.
+    pub unsure: Vec<(f64, f64)>,
     /// Where the best points would lie; without it the front is a plain line.
     pub corner: Option<Corner>,
 }

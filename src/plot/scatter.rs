@@ -5,7 +5,7 @@ use super::ink::Paint;
 use super::scale::{Scale, Span, usable};
 use super::sheet::{Axes, EDGE, Labels, Sample, Sheet, WIDTH, axis, gutter, listed};
 use super::text::are;
-use super::{Corner, Scatter};
+use super::{Corner, Scatter, UNSURE};
 use std::collections::HashSet;
 
 const GROUPS: usize = 16;
@@ -35,6 +35,10 @@ impl Scatter {
         if !front.is_empty() {
             entries.push((Sample::Line(Paint::TEXT), "front: the best known"));
         }
+        if !self.unsure.is_empty() {
+            entries.push((Sample::Struck(Paint::MUTED), UNSURE));
+        }
+        let unsure: HashSet<(u64, u64)> = self.unsure.iter().map(bits).collect();
         sheet.legend(&entries);
         if let Some(corner) = self.corner {
             corner.arrow(&sheet.canvas, (WIDTH - EDGE, sheet.y + 9.0));
@@ -62,6 +66,9 @@ impl Scatter {
                 // Points on the same spot are drawn once: a million of them look like one.
                 if seen.insert((at, (left * 2.0) as i64, (down * 2.0) as i64)) {
                     sheet.canvas.mark((left, down), shape(at), 4.2, Paint::series(at).strength(0.85));
+                    if unsure.contains(&bits(&(*across, *up))) {
+                        sheet.canvas.strike((left, down), Paint::series(at));
+                    }
                 }
             }
         }
@@ -107,6 +114,11 @@ impl Scatter {
         let beyond = |from: &At, to: At| (vec![*from, to], Paint::MUTED.dashed(2));
         vec![(stairs, Paint::TEXT), beyond(upright, (upright.0, worse_y)), beyond(flat, (worse_x, flat.1))]
     }
+}
+
+/// A place that can be looked up.
+fn bits((x, y): &(f64, f64)) -> (u64, u64) {
+    (x.to_bits(), y.to_bits())
 }
 
 /// Shapes come again with the colours from 8 on, shifted by one.

@@ -27,6 +27,10 @@ pub(super) enum Sample {
     Box(Paint),
     /// A box of which only the outline is strong.
     Frame(Paint),
+    /// Strokes across a line.
+    Hatch(Paint),
+    /// A mark with a stroke across it.
+    Struck(Paint),
 }
 
 /// A rectangle with an axis below and one at its left.
@@ -58,7 +62,7 @@ impl Sheet<'_> {
         let mut x = EDGE;
         for (sample, text) in entries {
             let text = fit(text, 260.0, LABEL);
-            let wide = matches!(sample, Sample::Line(_) | Sample::MarkedLine(..));
+            let wide = matches!(sample, Sample::Line(_) | Sample::MarkedLine(..) | Sample::Hatch(_));
             let start = if wide { 40.0 } else { 19.0 };
             let room = start + width(&text, LABEL) + 12.0;
             if x > EDGE && x + room > WIDTH {
@@ -72,6 +76,14 @@ impl Sheet<'_> {
                 Sample::MarkedLine(paint, shape) => {
                     self.canvas.path(&[(x, middle), (x + 34.0, middle)], paint, 2.2);
                     self.canvas.mark((x + 17.0, middle), shape, 4.2, paint);
+                }
+                Sample::Hatch(paint) => {
+                    self.canvas.path(&[(x, middle), (x + 34.0, middle)], paint, 2.2);
+                    self.canvas.hatch(&[(x, middle), (x + 34.0, middle)], paint);
+                }
+                Sample::Struck(paint) => {
+                    self.canvas.mark((x + 6.0, middle), 0, 4.5, paint);
+                    self.canvas.strike((x + 6.0, middle), paint);
                 }
                 Sample::Box(paint) => self.canvas.rect(low, high, paint),
                 Sample::Frame(paint) => {

@@ -1,7 +1,8 @@
 //! The numbers behind a picture, for those who do not see it.
 
 use super::text::{name, number};
-use super::{Arcs, Axis, Body, HeatMap, Lines, Scatter, Tornado, Waterfall};
+use super::{Arcs, Axis, Body, HeatMap, Lines, Scatter, Tornado, UNSURE, Waterfall};
+use std::collections::HashSet;
 
 type Table = (Vec<String>, Vec<Vec<String>>);
 
@@ -31,27 +32,35 @@ fn lines(body: &Lines) -> Table {
         for line in &panel.lines {
             for point in &line.points {
                 let band = |end| if point.low < point.high { number(end) } else { String::new() };
-                let numbers = [number(point.x), number(point.y), band(point.low), band(point.high)];
+                let unsure = if point.unsure { UNSURE } else { "" };
+                let numbers =
+                    [number(point.x), number(point.y), band(point.low), band(point.high), unsure.to_owned()];
                 rows.push([name(&panel.name), name(&line.name)].into_iter().chain(numbers).collect());
             }
         }
         let mark = |(x, text): &(f64, String)| {
-            vec![name(&panel.name), name(text), number(*x), String::new(), String::new(), String::new()]
+            let blank = std::iter::repeat_n(String::new(), 4);
+            [name(&panel.name), name(text), number(*x)].into_iter().chain(blank).collect()
         };
         rows.extend(panel.marks.iter().map(mark));
     }
-    (head(["panel", "line", or(&body.x, "x"), or(&body.y, "y"), "low", "high"]), rows)
+    (head(["panel", "line", or(&body.x, "x"), or(&body.y, "y"), "low", "high", "error"]), rows)
 }
 
 fn scatter(body: &Scatter) -> Table {
+    let bits = |x: f64, y: f64| (x.to_bits(), y.to_bits());
+    let all_unsure: HashSet<_> = body.unsure.iter().map(|(x, y)| bits(*x, *y)).collect();
     let mut rows = Vec::new();
     for group in &body.groups {
         for (x, y, text) in &group.points {
             let front = if body.front.contains(&(*x, *y)) { "yes" } else { "" };
-            rows.push(vec![name(&group.name), name(text), number(*x), number(*y), front.to_owned()]);
+            let unsure = if all_unsure.contains(&bits(*x, *y)) { UNSURE } else { "" };
+            let words = [front, unsure].map(str::to_owned);
+            let cells = [name(&group.name), name(text), number(*x), number(*y)];
+            rows.push(cells.into_iter().chain(words).collect());
         }
     }
-    (head(["group", "point", or(&body.x, "x"), or(&body.y, "y"), "on the front"]), rows)
+    (head(["group", "point", or(&body.x, "x"), or(&body.y, "y"), "on the front", "error"]), rows)
 }
 
 fn waterfall(body: &Waterfall) -> Table {

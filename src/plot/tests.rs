@@ -8,7 +8,7 @@ fn axis(log: bool) -> Axis {
 }
 
 fn point(x: f64, y: f64) -> Point {
-    Point { x, y, low: y * 0.9, high: y * 1.1 }
+    Point { x, y, low: y * 0.9, high: y * 1.1, unsure: x > 2.0 }
 }
 
 /// Every kind of chart from the same few names and values.
@@ -47,6 +47,7 @@ fn charts(names: &[&str], values: &[f64]) -> Vec<Chart> {
             y: axis(log),
             groups: groups.collect(),
             front: pairs.clone(),
+            unsure: pairs.iter().step_by(2).copied().collect(),
             corner,
         }));
     }

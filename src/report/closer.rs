@@ -96,7 +96,7 @@ impl Closer {
                 .rows(name)
                 .map(|row| {
                     let y = of(&row);
-                    Point { x: row.time_s, y, low: y, high: y }
+                    Point { x: row.time_s, y, low: y, high: y, unsure: false }
                 })
                 .collect();
             Panel {

@@ -39,7 +39,9 @@ pub fn hardware(hardware: &Hardware) -> String {
         ("numbers", kinds),
         ("checks", "every number is in its range and has a source".into()),
     ]);
-    head + &sheet.render()
+    let doubts = hardware.doubts(None).into_iter();
+    let doubts = doubts.map(|(key, value, why)| format!("{:<14} {key} = {value} is {why}\n", "doubt"));
+    head + &doubts.collect::<String>() + &sheet.render()
 }
 
 /// The counts of a trace.

@@ -1,9 +1,10 @@
 //! From what a scenario says to what a run needs: models, devices and traces, with a note of everything assumed.
 
 use super::context;
+use super::doubts;
 use super::inputs::{Input, Inputs, KINDS};
-use super::load::with_keys;
-use super::{LimitsSpec, RouterSpec, Routes, SHORT_RUN_TOKENS, Scenario, Sparsity, Variant, Workload};
+use super::set::with_keys;
+use super::{Formats, LimitsSpec, RouterSpec, Routes, SHORT_RUN_TOKENS, Scenario, Sparsity, Variant, Workload};
 use crate::cost::Limits;
 use crate::error::{InputError, Result};
 use crate::hw::Hardware;
@@ -26,11 +27,19 @@ pub struct Note {
     pub value: String,
     /// Why it was assumed.
     pub why: String,
+    /// Whether it is probably a mistake: a number in another unit than its key's.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub doubt: bool,
 }
 
 impl Note {
     pub(super) fn new(key: impl Into<String>, value: impl ToString, why: impl Into<String>) -> Self {
-        Note { key: key.into(), value: value.to_string(), why: why.into() }
+        Note { key: key.into(), value: value.to_string(), why: why.into(), doubt: false }
+    }
+
+    /// Something that is probably a mistake.
+    pub(super) fn doubtful(key: impl Into<String>, value: impl ToString, why: impl Into<String>) -> Self {
+        Note { doubt: true, ..Note::new(key, value, why) }
     }
 }
 
@@ -82,12 +91,24 @@ impl Scenario {
 
     fn shared(&self, inputs: &Inputs, notes: &mut Vec<Note>) -> Result<Shared> {
         let mut model = Model::clone(&*inputs.model(&self.folder, &self.model)?);
-        if let Some(formats) = self.formats {
-            model = model.with_formats(formats.weights, formats.activations, formats.kv);
+        if let Some(Formats { weights, activations, kv }) = self.formats {
+            // Embedding and head follow the activations where these are said.
+            model.embedding_weights = activations.unwrap_or(model.embedding_weights);
+            model.activations = activations.unwrap_or(model.activations);
+            model.weights = weights.unwrap_or(model.weights);
+            model.kv = kv.unwrap_or(model.kv);
         }
         let mut hardware = Hardware::clone(&*inputs.hardware(&self.folder, &self.hardware)?);
+        let mut doubts = Vec::new();
+        if !Hardware::is_shipped(&self.hardware) {
+            doubts.extend(doubts::of_profile(&hardware, None));
+        }
         if !self.overrides.is_empty() {
+            let before = hardware.clone();
             hardware = self.overridden(hardware)?;
+            let set = doubts::of_profile(&hardware, Some(&before));
+            doubts.retain(|known: &Note| set.iter().all(|note| note.key != known.key));
+            doubts.extend(set);
             model = with_keys(&model, self.set_by, "shape.", &self.overrides_of("shape."))?;
         }
         // Files were checked when they were read, so what is wrong now was set.
@@ -98,7 +119,8 @@ impl Scenario {
         for (key, value) in &self.overrides {
             notes.push(Note::new(key, value, self.set_by.why()));
         }
-        hardware.check().map_err(|error| set("hardware.", error))?;
+        hardware.check().map_err(|error| doubts::explained(set("hardware.", error), &doubts))?;
+        notes.splice(0..0, doubts);
         model.check()?;
 
         let read = |path: &PathBuf| inputs.trace(&self.folder, path);
@@ -231,12 +253,17 @@ impl Scenario {
             return Err(InputError::expected(expected).key(key).found("aligned").into());
         }
         let marked = trace.routes.iter().any(|route| route.0.iter().any(|step| step.routed));
-        let limits = variant.limits.unwrap_or(self.limits);
-        let limited = limits.power_w.is_some() || limits.clock_mhz.is_some();
+        let spec = variant.limits.unwrap_or(self.limits);
+        let limited = spec.power_w.is_some() || spec.clock_mhz.is_some();
         if limited && shared.hardware.power.clocks.is_none() {
             let why = "the profile says nothing of other clocks; voltages and memory speeds are those fitted to six other devices";
             notes.push(Note::new("hardware.power.clocks", "a general law", why));
         }
+        let limits: Limits = spec.into();
+        let tiers = variant.tiers.clone().or_else(|| self.tiers.clone());
+        let own = variant.limits.is_some() || variant.tiers.is_some();
+        let of = if own { format!("variants.{}.", variant.name) } else { String::new() };
+        notes.splice(0..0, doubts::of_variant(limits, tiers.as_ref(), &shared.hardware, &of));
         let dispatch = Dispatch {
             policy,
             capture: variant.capture.clone().unwrap_or_else(|| self.dispatch.capture.clone()),
@@ -250,12 +277,12 @@ impl Scenario {
         let setup = Setup {
             model: shared.model.clone(),
             hardware: shared.hardware.clone(),
-            limits: limits.into(),
+            limits,
             clients: shared.clients.clone(),
             sessions: shared.sessions.clone(),
             serving: self.serving,
             dispatch,
-            tiers: variant.tiers.clone().or_else(|| self.tiers.clone()),
+            tiers,
             fidelity: self.fidelity.unwrap_or(if tokens <= SHORT_RUN_TOKENS {
                 Fidelity::Kernel
             } else {

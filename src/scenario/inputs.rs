@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, VecDeque};
 use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Something that was read, and a hash of it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -126,11 +126,11 @@ impl Inputs {
             let known = devices.iter().find(|known| known.1 == limits && known.0 == *hardware);
             known.map(|(_, _, device)| device.clone())
         };
-        if let Some(device) = find(&self.devices.lock().expect("no thread dies with it")) {
+        if let Some(device) = find(&whole(&self.devices)) {
             return Ok(device);
         }
         let device = Device::new(hardware, limits)?;
-        let mut devices = self.devices.lock().expect("no thread dies with it");
+        let mut devices = whole(&self.devices);
         if let Some(device) = find(&devices) {
             return Ok(device);
         }
@@ -144,7 +144,7 @@ impl Inputs {
     /// Everything that was read, by kind and name.
     pub fn read(&self) -> Vec<Input> {
         fn of<T>(kind: &str, kept: &Kept<T>) -> Vec<Input> {
-            let kept = kept.lock().expect("no thread dies with it");
+            let kept = whole(kept);
             let input = |(_, name, digest): &(Arc<T>, String, String)| Input {
                 kind: kind.to_owned(),
                 name: name.clone(),
@@ -174,13 +174,18 @@ impl Input {
     }
 }
 
+/// What is behind a lock. A thread that died with it was reading a file, and had put nothing in yet.
+fn whole<T>(lock: &Mutex<T>) -> MutexGuard<'_, T> {
+    lock.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 fn keep<T>(
     kept: &Kept<T>,
     path: &Path,
     name: &str,
     read: impl FnOnce(&Path) -> Result<(T, String)>,
 ) -> Result<Arc<T>> {
-    let mut kept = kept.lock().expect("no thread dies with it");
+    let mut kept = whole(kept);
     if let Some((value, ..)) = kept.get(path) {
         return Ok(value.clone());
     }

@@ -3,9 +3,11 @@
 
 mod build;
 mod context;
+mod doubts;
 mod inputs;
 mod load;
 mod run;
+mod set;
 
 pub use build::{Built, Note};
 pub use inputs::{Input, Inputs, KINDS, digest};
@@ -34,7 +36,7 @@ pub struct Scenario {
     pub title: String,
     /// A built-in model, or a Hugging Face `config.json` (file or folder).
     pub model: String,
-    /// Number formats; absent: the model's own.
+    /// Number formats; absent, as a whole or one of them: the model's own.
     #[serde(default)]
     pub formats: Option<Formats>,
     /// A shipped device, or a profile file.
@@ -107,16 +109,19 @@ fn one() -> u32 {
     1
 }
 
-/// Number formats of a run.
+/// Number formats of a run; one that is left out is the model's own.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Formats {
     /// Weights of the layers.
-    pub weights: Dtype,
+    #[serde(default)]
+    pub weights: Option<Dtype>,
     /// Activations, embedding and head.
-    pub activations: Dtype,
+    #[serde(default)]
+    pub activations: Option<Dtype>,
     /// KV entries.
-    pub kv: Dtype,
+    #[serde(default)]
+    pub kv: Option<Dtype>,
 }
 
 /// Who arrives, on which routes.

@@ -1,5 +1,6 @@
 //! Runs the variants of a scenario, on as many threads as asked for; the results do not depend on how many.
 
+use super::doubts;
 use super::{Built, Inputs, Note, Scenario};
 use crate::error::{Error, InputError, Result};
 use crate::metrics::{Goodput, Interval, Ledger, Summary};
@@ -72,6 +73,13 @@ pub struct Outcome {
     pub variants: Vec<VariantOutcome>,
     /// Constants and choices without a measured source, each once.
     pub assumed: Vec<Note>,
+}
+
+impl Outcome {
+    /// Numbers that are probably mistakes.
+    pub fn doubts(&self) -> impl Iterator<Item = &Note> {
+        self.assumed.iter().filter(|note| note.doubt)
+    }
 }
 
 /// Hears how far a run is; called from several threads.
@@ -149,7 +157,10 @@ pub fn run_with<O: Observer + Send>(
     let one = |seed: u64, index: usize, built: &Built| -> Result<(Run, Option<O>)> {
         let inner = (seed == scenario.seed).then(|| watch(index, &built.setup));
         let mut observer = Watch { inner, progress };
-        let device = inputs.device(&built.setup.hardware, built.setup.limits)?;
+        let (hardware, limits) = (&built.setup.hardware, built.setup.limits);
+        let device = inputs.device(hardware, limits).map_err(|error| {
+            doubts::explained_error(error, &doubts::of_variant(limits, None, hardware, ""))
+        })?;
         let ledger = sim::run_on(device.clone(), &built.setup, &built.trace, &mut observer)?;
         let mut summary = Summary::new(&ledger, &device, &built.setup.model);
         summary.goodput = Goodput::of(&scenario.slo, &ledger);

@@ -17,7 +17,7 @@ pub struct Sequence<'a> {
     /// When its first token came out.
     pub first: Option<SimTime>,
     /// Its share of the energy of the passes that it was in, picojoules.
-    pub energy_pj: u64,
+    pub energy_pj: u128,
     /// KV blocks that are kept for it.
     pub(super) promised: u64,
     /// Blocks that it held when it was preempted, and one more for each layer.

@@ -13,6 +13,7 @@
 //! `sim` asserts that the engine, event by event, comes to the same time in every explained pass; `tests/it/fidelity.rs`
 //! holds whole runs against each other.
 
+use super::beyond::{Beyond, Within};
 use crate::cost::{Device, FoldHasher, Price, PriceCache};
 use crate::lower::{Call, Cause, Node, Sink, Stretch};
 use crate::metrics::Ledger;
@@ -34,7 +35,7 @@ pub(super) struct PassSums {
     pub link: SimTime,
     /// Of it, what read-backs and the decisions behind them take.
     pub deciding: SimTime,
-    /// Energy of the kernels beyond static power.
+    /// Energy of the kernels beyond static power; at most what 64 bits hold.
     pub dynamic_pj: i64,
     /// Kernel time by cause.
     pub by_cause: [SimTime; Cause::ALL.len()],
@@ -72,6 +73,14 @@ struct Clocks {
     compute: SimTime,
     copy: SimTime,
     link: SimTime,
+}
+
+impl PassSums {
+    /// Refuses a pass of which a sum has become the most that 64 bits hold. No sum of times is more than the length.
+    pub fn within(&self) -> Within<()> {
+        let within = self.length < SimTime::MAX && self.dynamic_pj.unsigned_abs() < i64::MAX as u64;
+        if within { Ok(()) } else { Err(Beyond::Pass) }
+    }
 }
 
 impl Clocks {
@@ -157,7 +166,7 @@ impl ClosedForm {
 
     /// The sums of the pass.
     pub fn end_pass(&mut self) -> PassSums {
-        let before = SimTime::from_ps(self.device.launch().kernel.ps() * self.recorded);
+        let before = self.device.launch().kernel.times(self.recorded);
         self.sums.host += before;
         self.sums.length = self.real.last() + before;
         self.sums.critical_path = self.free.last() + before;
@@ -184,7 +193,7 @@ impl ClosedForm {
         self.launched = false;
         self.sums.host += known.host;
         self.sums.compute += known.device;
-        self.sums.dynamic_pj += known.dynamic_pj;
+        self.sums.dynamic_pj = self.sums.dynamic_pj.saturating_add(known.dynamic_pj);
         self.sums.by_cause.iter_mut().zip(&known.by_cause).for_each(|(sum, &time)| *sum += time);
         self.recorded += known.recorded;
         known.uses += u64::from(self.booking);
@@ -202,7 +211,7 @@ impl ClosedForm {
             }
             stretch.launched = stretch.launched.map(|at| at + time);
             stretch.device += time;
-            stretch.dynamic_pj += price.dynamic_pj;
+            stretch.dynamic_pj = stretch.dynamic_pj.saturating_add(price.dynamic_pj);
             stretch.by_cause[call.cause as usize] += time;
             stretch.kernels.push(booked);
             return;
@@ -210,7 +219,7 @@ impl ClosedForm {
         self.real.kernel(time, launched);
         self.free.kernel(time, launched);
         self.sums.compute += time;
-        self.sums.dynamic_pj += price.dynamic_pj;
+        self.sums.dynamic_pj = self.sums.dynamic_pj.saturating_add(price.dynamic_pj);
         self.sums.by_cause[call.cause as usize] += time;
         if self.booking {
             booked.book(&mut self.booked, 1, self.device.static_and_idle_w().0);
@@ -225,7 +234,7 @@ impl ClosedForm {
         self.free.link = self.free.link.max(free);
         self.fetched.push((self.real.link, free));
         self.sums.link += time;
-        self.sums.dynamic_pj += dynamic_pj as i64;
+        self.sums.dynamic_pj = self.sums.dynamic_pj.saturating_add_unsigned(dynamic_pj);
         if self.booking {
             book(&mut self.booked, bytes, time, dynamic_pj);
         }

@@ -4,6 +4,7 @@
 //! attention (feed-forward) branch that it visits. What the layers really take beyond that is the union (one group a layer,
 //! but part-filled) and the fragmentation (several groups a layer).
 
+use super::beyond::Within;
 use super::closed::{ClosedForm, PassSums};
 use crate::batch::{Batch, Context, Part, Paths, Policy, Visibility};
 use crate::lower::{Cause, Dispatch, Lowering, RouterPlan};
@@ -93,7 +94,10 @@ impl<'a> Explain<'a> {
 
     /// A pass with these sums. A pass of a queue takes part of a step: what it did counts now, what it is held against
     /// when its tokens reach the head.
-    pub fn pass(&mut self, view: &Seen, sums: &PassSums, prices: &mut ClosedForm) {
+    ///
+    /// # Errors
+    /// A pass that dense would be more than can be counted.
+    pub fn pass(&mut self, view: &Seen, sums: &PassSums, prices: &mut ClosedForm) -> Within<()> {
         let routed = Parts::of(sums);
         let gap = ps(sums.length) - routed.busy();
         let routing_gap = ps(sums.deciding).min(gap - ps(view.step.unwrap_or_default()));
@@ -111,13 +115,11 @@ impl<'a> Explain<'a> {
             let paths = view.batch.paths_of(span).iter().copied();
             self.full.push(span.sequence, paths, span.decode, span.logits, Part::WHOLE);
         }
-        if !self.full.spans.is_empty() {
-            self.hold_against(view, prices);
-        }
+        if self.full.spans.is_empty() { Ok(()) } else { self.hold_against(view, prices) }
     }
 
     /// Takes off what the same tokens cost dense, and in one group a layer.
-    fn hold_against(&mut self, view: &Seen, prices: &mut ClosedForm) {
+    fn hold_against(&mut self, view: &Seen, prices: &mut ClosedForm) -> Within<()> {
         let (mut attention_visits, mut ffn_visits) = (0u64, 0.0f64);
         for hop in self.full.paths.iter().flat_map(|&path| &view.paths.get(path).hops) {
             attention_visits += u64::from(hop.modules.attention());
@@ -125,7 +127,9 @@ impl<'a> Explain<'a> {
         }
         prices.begin_pass(view.step.unwrap_or_default(), false);
         self.merged.lower(&self.full, view.contexts, view.paths, prices);
-        let merged = Parts::of(&prices.end_pass());
+        let merged_sums = prices.end_pass();
+        merged_sums.within()?;
+        let merged = Parts::of(&merged_sums);
 
         self.full.paths.fill(0);
         // A dense run has no holes: every earlier token is seen, and nothing waits to be projected.
@@ -135,6 +139,7 @@ impl<'a> Explain<'a> {
         prices.begin_pass(view.step.unwrap_or_default(), false);
         self.dense.lower(&self.full, &self.dense_contexts, &self.dense_path, prices);
         let dense_sums = prices.end_pass();
+        dense_sums.within()?;
         let dense = Parts::of(&dense_sums);
 
         let all = f64::from(self.full.tokens()) * f64::from(self.model.layers);
@@ -148,6 +153,7 @@ impl<'a> Explain<'a> {
         losses.fragmentation -= merged.layers();
         losses.other -= dense.rest;
         losses.launch -= ps(dense_sums.length) - dense.busy();
+        Ok(())
     }
 
     pub fn losses(&self) -> Losses {

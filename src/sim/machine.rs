@@ -134,7 +134,7 @@ impl Machine {
         let mut duration = step;
         if launch.recorded {
             let launches = graph.calls().iter().filter(|call| call.node == Node::Launch).count();
-            duration += SimTime::from_ps(launch.kernel.ps() * launches as u64);
+            duration += launch.kernel.times(launches as u64);
         }
         let begin = plan.push(Task { resource: self.host, duration }, &[]);
         let mut shifted = Vec::new();

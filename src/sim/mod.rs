@@ -4,6 +4,7 @@
 //! becomes a plan of priced tasks, the engine runs it, and everybody in it moves on ([`run`]).
 
 mod arrivals;
+mod beyond;
 mod closed;
 mod explain;
 mod fit;
@@ -25,6 +26,7 @@ use crate::trace::{KvAction, Request, Stats, Trace};
 use crate::units::SimTime;
 use crate::workload::{Clients, Sessions};
 use arrivals::Arrivals;
+use beyond::{Beyond, Within};
 use closed::{ClosedForm, PassSums};
 use explain::{Explain, Seen};
 use machine::Machine;
@@ -71,7 +73,8 @@ pub enum Fidelity {
 ///
 /// # Errors
 /// Before anything is simulated: weights or a single request that cannot fit, a prompt that exceeds the token budget
-/// without chunked prefill, requests without routes, a pool that is not the model's.
+/// without chunked prefill, requests without routes, a pool that is not the model's. Later: time, work or energy beyond what
+/// 64 bits count, with the setting that is most likely at fault.
 pub fn run(setup: &Setup, trace: &Trace, observer: &mut impl Observer) -> Result<Ledger> {
     run_on(Device::new(&setup.hardware, setup.limits)?, setup, trace, observer)
 }
@@ -81,7 +84,7 @@ pub fn run(setup: &Setup, trace: &Trace, observer: &mut impl Observer) -> Result
 /// # Errors
 /// Those of [`run`].
 pub fn run_on(device: Device, setup: &Setup, trace: &Trace, observer: &mut impl Observer) -> Result<Ledger> {
-    Simulation::new(device, setup, trace)?.run(observer)
+    Simulation::new(device, setup, trace)?.run(observer).map_err(|beyond| beyond.error(setup))
 }
 
 struct Simulation<'a> {
@@ -184,15 +187,18 @@ impl<'a> Simulation<'a> {
         })
     }
 
-    fn run(mut self, observer: &mut impl Observer) -> Result<Ledger> {
+    fn run(mut self, observer: &mut impl Observer) -> Within<Ledger> {
         let (mut batch, mut outcome) = (Batch::default(), Outcome::default());
         loop {
             self.arrive();
             if self.scheduler.next_batch(self.machine.now(), &self.paths, &mut batch) {
                 self.hold_kv();
-                let activations = self.pass(&batch, observer);
+                let activations = self.pass(&batch, observer)?;
                 self.settle(&batch, activations, &mut outcome, observer);
             } else if let Some((arrival, _)) = self.arrivals.peek() {
+                if arrival == SimTime::MAX {
+                    return Err(Beyond::Arrival);
+                }
                 self.machine.wait_until(arrival);
                 self.before = SimTime::ZERO;
             } else {
@@ -218,7 +224,7 @@ impl<'a> Simulation<'a> {
     }
 
     /// Lowers, prices and runs one pass. Returns the bytes of activations that it still holds.
-    fn pass(&mut self, batch: &Batch, observer: &mut impl Observer) -> u64 {
+    fn pass(&mut self, batch: &Batch, observer: &mut impl Observer) -> Within<u64> {
         let whole = batch.spans.iter().any(|span| span.part.to == Part::END);
         let step = match (whole, self.overlaps) {
             (false, _) => SimTime::ZERO,
@@ -232,6 +238,9 @@ impl<'a> Simulation<'a> {
             // Before anything runs, since contexts are those before the pass.
             Fidelity::Kernel => self.explain.is_some().then(|| self.sum(batch, step, false)),
         };
+        if let Some((sums, _)) = &sums {
+            sums.within()?;
+        }
         let lowered = match (&sums, self.fidelity) {
             (Some((sums, lowered)), Fidelity::Step) => {
                 self.hold(lowered.activation_bytes);
@@ -240,6 +249,9 @@ impl<'a> Simulation<'a> {
             }
             _ => self.run_kernels(batch, step, observer),
         };
+        if self.machine.now() == SimTime::MAX {
+            return Err(Beyond::Run);
+        }
         let length = self.machine.now() - begin;
         self.before = length - step;
         self.ledger.layer_visits += lowered.layer_visits;
@@ -251,12 +263,15 @@ impl<'a> Simulation<'a> {
             Some((sums, _)) => (u128::from(sums.compute.ps()), i128::from(sums.dynamic_pj)),
             None => (self.ledger.busy_ps - before.0, self.ledger.dynamic_pj - before.1),
         };
+        if dynamic.unsigned_abs() >= u128::from(i64::MAX as u64) {
+            return Err(Beyond::Pass);
+        }
         self.share_out(batch, begin, busy, dynamic);
         if let (Some(explain), Some((sums, _))) = (&mut self.explain, &sums) {
             assert_eq!(sums.length, length, "event by event, a pass takes what its closed form says");
             let step = whole.then_some(step);
             let seen = Seen { batch, contexts: self.scheduler.contexts(), paths: &self.paths, step };
-            explain.pass(&seen, sums, &mut self.closed);
+            explain.pass(&seen, sums, &mut self.closed)?;
         }
         let (waiting, running) = self.scheduler.waiting_and_running();
         let held = self.scheduler.blocks().held();
@@ -275,7 +290,7 @@ impl<'a> Simulation<'a> {
             dynamic_pj: dynamic as i64,
         };
         observer.pass(&info);
-        lowered.activation_bytes
+        Ok(lowered.activation_bytes)
     }
 
     /// The pass in closed form.
@@ -307,7 +322,7 @@ impl<'a> Simulation<'a> {
         let length = self.machine.now() - begin;
         let idle_ps = u128::from(length.ps()) - busy_ps;
         // `as` rounds down to whole picojoules, far below what the constants of power are known to.
-        let energy_pj = self.machine.device().energy_pj(busy_ps, idle_ps, dynamic_pj) as u64;
+        let energy_pj = self.machine.device().energy_pj(busy_ps, idle_ps, dynamic_pj) as u128;
         let mut energies = Split::new(energy_pj, batch.tokens().into());
         let mut prompt = 0;
         for span in &batch.spans {

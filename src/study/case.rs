@@ -1,9 +1,10 @@
 //! One setting of the axes: what is asked of the simulator at once.
 
+use super::guard::guarded;
 use super::objective::{COST, Objective};
-use super::row::{RUNS, Row};
+use super::row::{REMARK, RUNS, Row};
 use super::{Choice, Study};
-use crate::error::{Error, InputError, Result};
+use crate::error::{Error, InputError, Result, hint};
 use crate::report::json;
 use crate::scenario::{self, Input, Inputs, Outcome, Scenario};
 use crate::sim::{Setup, Silent};
@@ -21,6 +22,17 @@ pub struct Case {
 
 /// What a case is known by.
 pub type Id = [u8; 16];
+
+/// What a case came to.
+#[derive(Debug)]
+pub struct Ran {
+    /// A row for each variant, in their order.
+    pub rows: Vec<Row>,
+    /// What was read for it.
+    pub inputs: Vec<Input>,
+    /// Whether a row failed for a file that is missing or broken: when that is mended, it will not.
+    pub again: bool,
+}
 
 impl Case {
     /// The case of these choices, with all variants.
@@ -64,60 +76,74 @@ impl Case {
         Ok(scenario)
     }
 
-    /// Runs it on this thread: a row for each variant, in their order. What is wrong with a setting becomes the text of its rows;
-    /// where one variant fails, the others are run alone.
+    /// Runs it on this thread. Whatever fails becomes the text of its rows: a setting that cannot be, a file that is missing or
+    /// broken, a defect of the program. Where one variant fails, the others are run alone.
     ///
     /// # Errors
-    /// A metric of the study that its rows do not have, and a file that is missing or broken: that is no property of the setting, and
-    /// must not stay in the journal when it is mended.
-    pub fn run(&self, study: &Study, inputs: &Inputs) -> Result<(Vec<Row>, Vec<Input>)> {
-        let scenario = match self.scenario(study) {
-            Ok(scenario) => scenario,
-            Err(error) => return Ok((failed(&study.base, self.variant, &error), Vec::new())),
+    /// A metric of the study that its rows do not have.
+    pub fn run(&self, study: &Study, inputs: &Inputs) -> Result<Ran> {
+        let scenario = match guarded(|| self.scenario(study).map_err(|error| error.to_string())) {
+            Ok(Ok(scenario)) => scenario,
+            Ok(Err(said)) | Err(said) => {
+                let rows = failed(&study.base, self.variant, &said);
+                return Ok(Ran { rows, inputs: Vec::new(), again: false });
+            }
         };
-        let rows = run(study, &scenario, inputs).or_else(|error| match error {
-            Failed::Study(error) => Err(error),
-            Failed::Point(error) if scenario.variants.len() == 1 => Ok(failed(&scenario, None, &error)),
-            Failed::Point(_) => {
+        let mut again = false;
+        let mut settle = |of: &Scenario, ran: std::result::Result<Vec<Row>, Failed>| match ran {
+            Ok(rows) => Ok(rows),
+            Err(Failed::Study(error)) => Err(error),
+            Err(Failed::Point { said, of_file }) => {
+                again |= of_file;
+                Ok(failed(of, None, &said))
+            }
+        };
+        let rows = match run(study, &scenario, inputs) {
+            Err(Failed::Point { .. }) if scenario.variants.len() > 1 => {
                 let alone = |variant: &scenario::Variant| {
                     let alone = Scenario { variants: vec![variant.clone()], ..scenario.clone() };
-                    match run(study, &alone, inputs) {
-                        Ok(rows) => Ok(rows),
-                        Err(Failed::Point(error)) => Ok(failed(&alone, None, &error)),
-                        Err(Failed::Study(error)) => Err(error),
-                    }
+                    settle(&alone, run(study, &alone, inputs))
                 };
-                Ok(scenario.variants.iter().map(alone).collect::<Result<Vec<_>>>()?.concat())
+                scenario.variants.iter().map(alone).collect::<Result<Vec<_>>>()?.concat()
             }
-        })?;
-        Ok((rows, scenario.used(inputs)))
+            ran => settle(&scenario, ran)?,
+        };
+        Ok(Ran { rows, inputs: scenario.used(inputs), again })
     }
 }
 
 /// What went wrong: at a point, which is a row with its error, or with the study, which ends it.
 enum Failed {
-    Point(Error),
+    Point { said: String, of_file: bool },
     Study(Error),
 }
 
-fn failed(scenario: &Scenario, only: Option<usize>, error: &Error) -> Vec<Row> {
+fn failed(scenario: &Scenario, only: Option<usize>, said: &str) -> Vec<Row> {
     let rows =
         scenario.variants.iter().enumerate().filter(|(place, _)| only.is_none_or(|only| only == *place));
-    rows.map(|(_, variant)| Row::failed(&variant.name, &error.to_string())).collect()
+    rows.map(|(_, variant)| Row::failed(&variant.name, said)).collect()
 }
 
 fn run(study: &Study, scenario: &Scenario, inputs: &Inputs) -> std::result::Result<Vec<Row>, Failed> {
-    let watch = |_: usize, _: &Setup| Silent;
-    let (outcome, _) = scenario::run_with(inputs, scenario, 1, &(), watch).map_err(|error| match error {
-        Error::Input(input) if input.file.is_none() => Failed::Point(Error::Input(input)),
-        error => Failed::Study(error),
-    })?;
-    rows(study, scenario, &outcome).map_err(Failed::Study)
+    let work = || {
+        let watch = |_: usize, _: &Setup| Silent;
+        let (outcome, _) = scenario::run_with(inputs, scenario, 1, &(), watch).map_err(|error| {
+            let of_file = match &error {
+                Error::Input(input) => input.file.is_some(),
+                _ => true,
+            };
+            Failed::Point { said: error.to_string(), of_file }
+        })?;
+        rows(study, scenario, &outcome).map_err(Failed::Study)
+    };
+    guarded(work).unwrap_or_else(|said| Err(Failed::Point { said, of_file: false }))
 }
 
 /// The rows of an outcome, with what the study adds to the numbers of the simulator.
 fn rows(study: &Study, scenario: &Scenario, outcome: &Outcome) -> Result<Vec<Row>> {
     let metrics = study.metrics();
+    let doubts = outcome.doubts().map(|note| format!("{} = {} is {}", note.key, note.value, note.why));
+    let remark = doubts.collect::<Vec<_>>().join("; ");
     let objects = json::variants(outcome).into_iter().zip(&outcome.variants);
     let row = |(mut object, variant): (Map<String, Value>, &scenario::VariantOutcome)| {
         object.shift_remove("scenario");
@@ -131,6 +157,9 @@ fn rows(study: &Study, scenario: &Scenario, outcome: &Outcome) -> Result<Vec<Row
         let per_million = |rate: Option<&Value>| Some(price?.per_million(rate?.as_f64()?));
         if let Some(cost) = per_million(object.get("output_tokens_per_s")) {
             object.insert(COST.into(), json!(cost));
+        }
+        if !remark.is_empty() {
+            object.insert(REMARK.into(), remark.as_str().into());
         }
         if variant.runs.len() > 1 {
             let runs: Vec<Value> = variant.runs.iter().map(json::run).collect();
@@ -161,6 +190,9 @@ fn rows(study: &Study, scenario: &Scenario, outcome: &Outcome) -> Result<Vec<Row
             }
         }
         row.0.insert("interval".into(), intervals);
+        let known = |metric: &String| Some((metric.clone(), json!(row.figure(metric)?.is_known())));
+        let known: Map<String, Value> = metrics.iter().filter_map(known).collect();
+        row.0.insert("error_known".into(), known.into());
     }
     if let Some(leaf) = study.grid.leaves().into_iter().find(|leaf| rows[0].number(&leaf.name).is_some()) {
         let expected = "a `name` that is not that of a metric";
@@ -190,7 +222,7 @@ fn unknown(metric: &str, row: &Row) -> Error {
     } else {
         let first = |(path, value): (String, &Value)| value.is_number().then_some(path);
         let known: Vec<String> = row.leaves().into_iter().filter_map(first).collect();
-        format!("one of {}", known.join(", "))
+        format!("one of {}{}", known.join(", "), hint(metric, known.iter().map(String::as_str)))
     };
     InputError::expected(expected).key("metric").found(metric).into()
 }

@@ -1,7 +1,7 @@
 //! A memory on disk: what was computed, by its settings. Lines are only ever added, each by one write, so that a program that dies
 //! at any moment leaves at most one torn line at the end, which the next one cuts off.
 
-use super::case::Id;
+use super::case::{Id, Ran};
 use super::row::Row;
 use super::{Shard, VERSION};
 use crate::error::{Error, InputError, Result};
@@ -30,6 +30,9 @@ struct Head {
 #[derive(Debug, Serialize, Deserialize)]
 struct Entry {
     id: String,
+    /// Whether a row failed for a file that is missing or broken: the next sweep tries the case again.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    again: bool,
     inputs: Vec<Input>,
     rows: Vec<Row>,
 }
@@ -40,6 +43,8 @@ struct Place {
     file: usize,
     offset: u64,
     bytes: u64,
+    /// Whether a later line of the same case is to be taken in place of this one.
+    again: bool,
 }
 
 #[derive(Debug, Default)]
@@ -87,6 +92,7 @@ impl Journal {
         for path in others(folder)?.into_iter().filter(|path| *path != own) {
             add(path, digest, &mut known, &mut files)?;
         }
+        known.places.retain(|_, place| !place.again);
         Ok(Journal { known: Mutex::new(known), files, end: Some(Mutex::new(end)) })
     }
 
@@ -130,7 +136,7 @@ impl Journal {
     /// A file that has changed.
     pub fn get(&self, id: &Id) -> Result<Option<(Vec<Row>, Vec<Input>)>> {
         let place = self.known.lock().expect("no thread dies with it").places.get(id).copied();
-        let Some(Place { file, offset, bytes }) = place else { return Ok(None) };
+        let Some(Place { file, offset, bytes, .. }) = place else { return Ok(None) };
         let (path, file) = &self.files[file];
         let mut text = vec![0; bytes as usize];
         {
@@ -143,20 +149,20 @@ impl Journal {
         Ok(Some((entry.rows, entry.inputs)))
     }
 
-    /// Adds a case. It is on its way to the disk when this returns: a program that is killed then has not lost it.
+    /// Adds a case that ran. It is on its way to the disk when this returns: a program that is killed then has not lost it.
     ///
     /// # Errors
     /// A full disk, and an input that is not the one that earlier cases read under the same name.
-    pub fn add(&self, id: &Id, inputs: &[Input], rows: &[Row]) -> Result<()> {
+    pub fn add(&self, id: &Id, Ran { rows, inputs, again }: &Ran) -> Result<()> {
         let end = self.end.as_ref().expect("only a journal that was opened to write is written");
-        let entry = Entry { id: hex(id), inputs: inputs.to_vec(), rows: rows.to_vec() };
+        let entry = Entry { id: hex(id), again: *again, inputs: inputs.to_vec(), rows: rows.to_vec() };
         let (path, file) = &self.files[0];
         self.known.lock().expect("no thread dies with it").check(inputs, path)?;
         let mut end = end.lock().expect("no thread dies with it");
         let offset = *end;
         let mut file = file.lock().expect("no thread dies with it");
         write(path, &mut file, &mut end, &entry)?;
-        let place = Place { file: 0, offset, bytes: *end - offset };
+        let place = Place { file: 0, offset, bytes: *end - offset, again: false };
         self.known.lock().expect("no thread dies with it").places.insert(*id, place);
         Ok(())
     }
@@ -227,7 +233,11 @@ fn read(path: &Path, file: &mut File, index: usize, digest: &str, known: &mut Kn
             let Ok(entry) = serde_json::from_slice::<Entry>(&line) else { return Ok(offset) };
             let Some(id) = parse(&entry.id) else { return Ok(offset) };
             known.check(&entry.inputs, path)?;
-            known.places.entry(id).or_insert(Place { file: index, offset, bytes });
+            let place = Place { file: index, offset, bytes, again: entry.again };
+            let known = known.places.entry(id).or_insert(place);
+            if known.again {
+                *known = place;
+            }
         }
         offset += bytes;
     }

@@ -1,7 +1,7 @@
 //! Reads a study and checks all that can be checked before anything runs.
 
 use super::{Case, Grid, Plot, Spec, Study, VERSION};
-use crate::error::{Error, InputError, Result};
+use crate::error::{Error, InputError, Result, hint};
 use crate::ron_text;
 use crate::scenario::{Scenario, digest};
 use serde_json::{Value, json};
@@ -89,7 +89,8 @@ impl Study {
                 return Ok(());
             }
             let names: Vec<&str> = leaves.iter().map(|leaf| leaf.name.as_str()).collect();
-            bad(key, name, &format!("the name of an axis: one of {}", names.join(", ")))
+            let near = hint(name, names.iter().copied());
+            bad(key, name, &format!("the name of an axis: one of {}{near}", names.join(", ")))
         };
         const TAKEN: [&str; 7] = ["point", "source", "set", "variant", "failure", "feasible", "version"];
         if let Some(leaf) = leaves
@@ -117,7 +118,7 @@ impl Study {
         // A key that no scenario has would make every point fail; better said now. Values may be wrong at single points.
         let mut scenario = self.base.clone();
         for (key, value) in Case::of(&self.grid.at(0)).settings {
-            scenario.has(&key)?;
+            scenario.has(&key, &value)?;
             // The next key may stand within this value.
             let _ = scenario.set_values(&[(&key, &value)]);
         }

@@ -8,6 +8,9 @@ use serde_json::{Map, Value};
 /// Key of the error of a point that failed.
 pub const FAILURE: &str = "failure";
 
+/// Key of what is probably a mistake in the setting of a point that ran.
+pub(super) const REMARK: &str = "remark";
+
 /// Key of the values of each seed, by metric.
 pub(super) const RUNS: &str = "runs";
 
@@ -26,6 +29,11 @@ impl Row {
     /// Why it failed, if it did.
     pub fn failure(&self) -> Option<&str> {
         self.0.get(FAILURE)?.as_str()
+    }
+
+    /// What is probably a mistake in its setting, if anything is.
+    pub fn remark(&self) -> Option<&str> {
+        self.0.get(REMARK)?.as_str()
     }
 
     /// Name of the variant.

@@ -110,8 +110,8 @@ impl Live<'_> {
         if self.journal.knows(&id) {
             return Ok(());
         }
-        let (rows, inputs) = case.run(self.study, &self.inputs)?;
-        self.journal.add(&id, &inputs, &rows)?;
+        let ran = case.run(self.study, &self.inputs)?;
+        self.journal.add(&id, &ran)?;
         self.computed.fetch_add(1, Ordering::Relaxed);
         Ok(())
     }
@@ -150,7 +150,7 @@ fn missing(count: u64) -> Error {
 /// know is not computed again.
 ///
 /// # Errors
-/// Those of [`Journal::open`] and [`Journal::add`]; metrics that rows do not have. Points that fail are rows.
+/// Those of [`Journal::open`] and [`Journal::add`]; metrics that rows do not have. Points that fail, by whatever fault, are rows.
 ///
 /// # Panics
 /// Where the system starts no threads.

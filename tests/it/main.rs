@@ -16,6 +16,7 @@ mod cli_trace;
 mod clusters;
 mod cost;
 mod cost_support;
+mod edges;
 mod engine;
 mod engine_naive;
 mod error_bar;

@@ -368,3 +368,114 @@ fn merge_says_what_is_missing() {
     assert_eq!(merge(&nowhere), format!("{}: {absent}", nowhere.display()));
     assert!(!out.exists());
 }
+
+/// A file that is broken makes the rows of those points failures, the rest goes on, and a later run tries them again.
+#[test]
+fn a_broken_file_is_a_row_and_is_tried_again() {
+    let folder = folder();
+    let study = changed(
+        folder.path(),
+        &[
+            ("[1, 2, 4]", "[1]"),
+            ("count: 10", "count: 2"),
+            ("[true, false]", "[true]"),
+            ("seeds: 2,", ""),
+            ("axes: [", "axes: [Values(key: \"model\", values: [\"smollm2-135m\", \"config.json\"]),"),
+        ],
+        &[],
+    );
+    let text = fs::read_to_string(&study).unwrap();
+    let search = text.find("    searches").unwrap();
+    fs::write(&study, format!("{})\n", &text[..search])).unwrap();
+    let [out, fresh] = ["out", "fresh"].map(|name| folder.path().join(name));
+    let model = folder.path().join("config.json");
+    let failures = || {
+        let mut table = csv::Reader::from_path(out.join("points.csv")).unwrap();
+        let place = table.headers().unwrap().iter().position(|column| column == "failure").unwrap();
+        table.records().map(|row| row.unwrap()[place].to_owned()).collect::<Vec<_>>()
+    };
+    fs::write(&model, "{").unwrap();
+    sweep(&study, &out, &[]);
+    let said = failures();
+    assert_eq!(said.len(), 8);
+    for (place, said) in said.iter().enumerate() {
+        assert_eq!(said.contains("config.json"), place >= 4, "{place}: {said}");
+    }
+    // As often as it is tried, it costs one line of a point and no more.
+    sweep(&study, &out, &[]);
+    assert_eq!(failures(), said);
+    assert_eq!(cases(&out).len(), 6);
+
+    let small = r#"{"architectures": ["LlamaForCausalLM"], "model_type": "llama", "num_hidden_layers": 2, "hidden_size": 64,
+        "intermediate_size": 128, "num_attention_heads": 4, "num_key_value_heads": 4, "vocab_size": 256, "hidden_act": "silu",
+        "rms_norm_eps": 1e-5, "tie_word_embeddings": true, "max_position_embeddings": 512, "torch_dtype": "bfloat16"}"#;
+    fs::write(&model, small).unwrap();
+    sweep(&study, &out, &[]);
+    assert!(failures().iter().all(String::is_empty), "{:?}", failures());
+    sweep(&study, &fresh, &[]);
+    for name in ["points.csv", "report.html"] {
+        assert!(fs::read(out.join(name)).unwrap() == fs::read(fresh.join(name)).unwrap(), "{name}");
+    }
+    let journal = fs::read(out.join(JOURNAL)).unwrap();
+    sweep(&study, &out, &[]);
+    assert!(fs::read(out.join(JOURNAL)).unwrap() == journal, "and nothing is computed again");
+}
+
+/// A value in another unit is remarked beside the rows that have it.
+#[test]
+fn a_point_in_another_unit_has_a_remark() {
+    let folder = folder();
+    let changes: &[(&str, &str)] = &[
+        ("LogRange(name: \"bandwidth\", key: \"hardware.memory.dram_gb_per_s\", from: 10, to: 5000, count: 10)",
+            "Values(name: \"bandwidth\", key: \"hardware.memory.dram_gb_per_s\", values: [3.35, 335, 3350])"),
+        ("[1, 2, 4]", "[1]"),
+        ("[true, false]", "[true]"),
+        ("dense\", of", "dense\", tolerance: 10.0, of"),
+    ];
+    let study = changed(folder.path(), changes, &[]);
+    let out = folder.path().join("out");
+    let (code, said) = program(&["sweep", study.to_str().unwrap(), "--out", out.to_str().unwrap()]);
+    assert!(code == Some(0) && said.contains("have a `remark`") && said.contains("3.35 TB/s was meant"), "{said}");
+    let mut table = csv::Reader::from_path(out.join("points.csv")).unwrap();
+    let header = table.headers().unwrap().clone();
+    let [at, remark] = ["bandwidth", "remark"]
+        .map(|name| header.iter().position(|column| column == name).unwrap());
+    for row in table.records().map(|row| row.unwrap()) {
+        assert_eq!(row[remark].contains("3.35 TB/s was meant, write 3350"), &row[at] == "3.35", "{row:?}");
+    }
+}
+
+/// A device whose error nobody measured never looks surer than one with a fitted error: it is hatched, named, and marked in tables.
+#[test]
+fn an_unknown_error_is_shown() {
+    let folder = folder();
+    let study = changed(
+        folder.path(),
+        &[
+            ("[1, 2, 4]", "[1]"),
+            ("to: 5000, count: 10", "to: 2000, count: 3"),
+            ("[true, false]", "[true]"),
+            ("seeds: 2,", ""),
+            ("axes: [", "axes: [Values(key: \"hardware\", values: [\"nvidia-h100-sxm\", \"nvidia-h100-pcie\"]),"),
+        ],
+        &[],
+    );
+    let text = fs::read_to_string(&study).unwrap();
+    let search = text.find("    searches").unwrap();
+    fs::write(&study, format!("{})\n", &text[..search])).unwrap();
+    let out = folder.path().join("out");
+    sweep(&study, &out, &["--svg"]);
+    let mut table = csv::Reader::from_path(out.join("points.csv")).unwrap();
+    let header = table.headers().unwrap().clone();
+    let place = |name: &str| header.iter().position(|column| column == name).unwrap_or_else(|| panic!("{name}"));
+    let [hardware, known, model] =
+        ["hardware", "error_known.tpot_s.p50", "interval.tpot_s.p50.model"].map(place);
+    for row in table.records().map(|row| row.unwrap()) {
+        let fitted = &row[hardware] == "nvidia-h100-sxm";
+        assert_eq!((&row[known], row[model].is_empty()), (if fitted { "true" } else { "false" }, !fitted), "{row:?}");
+    }
+    let svg = fs::read_to_string(out.join("plot-01.svg")).unwrap();
+    assert!(svg.contains("error not known") && svg.contains("Hatched: the error is not known"), "legend and remark");
+    let page = fs::read_to_string(out.join("report.html")).unwrap();
+    assert!(page.contains("±\u{a0}?") && page.contains("error not known"));
+}

@@ -45,8 +45,7 @@ pub fn chart(assembly: &Assembly, seen: &Table, plot: &Plot) -> Option<Chart> {
         Plot::Lines { x, y, .. } if study.grid.is_sampled(x) => {
             let (axis, metric) = (axis_place(study, x)?, place(y)?);
             let quantity = Quantity::of(y);
-            let points =
-                |seen: &Seen| Some((seen.at[axis].1?, seen.figures[metric]?.value * quantity.factor));
+            let points = |seen: &Seen| Some((seen.at[axis].1?, seen.figures[metric]?));
             Some(cloud(study, seen, x, &quantity, points))
         }
         Plot::Lines { x, y, log_y } => {
@@ -56,7 +55,7 @@ pub fn chart(assembly: &Assembly, seen: &Table, plot: &Plot) -> Option<Chart> {
             let name = &quantity.name;
             let title = capital(&format!("{name} against {x}"));
             let summary = capital(&format!(
-                "{name} of each variant against {x}. Bands join the confidence over the seeds and the error of the kernels."
+                "{name} of each variant against {x}. Bands join the confidence over the seeds and the error of the kernels; where that is not known, lines are hatched."
             ));
             lines(assembly, seen, x, (quantity.label(), *log_y), (title, summary), &of)
         }
@@ -67,7 +66,7 @@ pub fn chart(assembly: &Assembly, seen: &Table, plot: &Plot) -> Option<Chart> {
             let metric = Quantity::of(of.metric()).name;
             let title = format!("Gain in {metric} over {first}");
             let summary = format!(
-                "By how many percent each variant is better than {first} in {metric}, against {x}; below 0 it is worse."
+                "By how many percent each variant is better than {first} in {metric}, against {x}; below 0 it is worse. Where the error is not known, lines are hatched."
             );
             lines(assembly, seen, x, (format!("gain in {metric}, %"), false), (title, summary), &gain)
         }
@@ -81,20 +80,27 @@ fn axis_place(study: &Study, name: &str) -> Option<usize> {
     study.grid.leaves().iter().position(|leaf| leaf.name == name)
 }
 
-/// A value with the ends of its interval.
-type Ends = (f64, f64, f64);
+/// A value with the ends of its interval, and whether the error of the kernels is missing in it.
+struct Ends {
+    value: f64,
+    low: f64,
+    high: f64,
+    unsure: bool,
+}
 
 /// A figure as a value with its ends.
 fn interval(figure: &Figure, quantity: &Quantity) -> Ends {
     let [value, low, high] = [figure.value, figure.low(), figure.high()].map(|end| end * quantity.factor);
     // No share is more than all.
-    (value, low, if quantity.unit == "%" { high.min(100.0) } else { high })
+    let high = if quantity.unit == "%" { high.min(100.0) } else { high };
+    Ends { value, low, high, unsure: !figure.is_known() }
 }
 
 /// A gain with its error over the seeds and of kernels that err alike.
 fn band(gain: &Gain) -> Ends {
     let half = gain.seeds_percent.unwrap_or(0.0) + gain.shared_percent.unwrap_or(0.0);
-    (gain.percent, gain.percent - half, gain.percent + half)
+    let (low, high) = (gain.percent - half, gain.percent + half);
+    Ends { value: gain.percent, low, high, unsure: gain.shared_percent.is_none() }
 }
 
 /// A line for each variant, a panel for each setting of the axes that do not move with `x`.
@@ -117,7 +123,8 @@ fn lines(
         .collect();
     let mut panels: Vec<(Vec<String>, Panel)> = Vec::new();
     for row in seen.rows.iter().filter(|row| row.on_grid) {
-        let (Some(at), Some((value, low, high))) = (row.at[axis].1, of(row)) else { continue };
+        let (Some(at), Some(ends)) = (row.at[axis].1, of(row)) else { continue };
+        let Ends { value, low, high, unsure } = ends;
         let key: Vec<String> = others.iter().map(|place| row.at[*place].0.clone()).collect();
         let panel = match panels.iter_mut().position(|(known, _)| *known == key) {
             Some(place) => &mut panels[place].1,
@@ -138,7 +145,7 @@ fn lines(
                 panel.lines.last_mut()?
             }
         };
-        line.points.push(Point { x: at, y: value, low, high });
+        line.points.push(Point { x: at, y: value, low, high, unsure });
     }
     for (_, panel) in &mut panels {
         panel.lines.iter_mut().for_each(|line| line.points.sort_by(|a, b| a.x.total_cmp(&b.x)));
@@ -171,18 +178,21 @@ fn cloud(
     seen: &Table,
     x: &str,
     y: &Quantity,
-    of: impl Fn(&Seen) -> Option<(f64, f64)>,
+    of: impl Fn(&Seen) -> Option<(f64, Figure)>,
 ) -> Chart {
+    let place = |row: &Seen| of(row).map(|(x, figure)| (x, figure.value * y.factor, figure.is_known()));
     let group = |variant: &crate::scenario::Variant| Group {
         name: variant.name.clone(),
         points: seen
             .rows
             .iter()
             .filter(|row| row.on_grid && row.variant == variant.name)
-            .filter_map(|row| of(row).map(|(x, y)| (x, y, words(study, row, None))))
+            .filter_map(|row| place(row).map(|(x, y, _)| (x, y, words(study, row, None))))
             .collect(),
     };
     let mut groups: Vec<Group> = study.base.variants.iter().map(group).collect();
+    let drawn = seen.rows.iter().filter(|row| row.on_grid).filter_map(place);
+    let unsure = drawn.filter(|(.., known)| !known).map(|(x, y, _)| (x, y)).collect();
     let drawn = thin(&mut groups, &[]);
     let (xs, ys): (Vec<f64>, Vec<f64>) =
         groups.iter().flat_map(|group| &group.points).map(|(x, y, _)| (*x, *y)).unzip();
@@ -195,6 +205,7 @@ fn cloud(
             x: axis(x, xs),
             y: axis(&y.label(), ys),
             groups,
+            unsure,
             front: Vec::new(),
             corner: None,
         }),
@@ -246,7 +257,7 @@ fn pareto(
     let axis = axis_place(study, by);
     let (across, up) = (Quantity::of(x.metric()), Quantity::of(y.metric()));
     let mut groups: Vec<Group> = Vec::new();
-    let mut all: Vec<(f64, f64)> = Vec::new();
+    let (mut all, mut unsure): (Vec<(f64, f64)>, Vec<(f64, f64)>) = Default::default();
     for row in seen.rows.iter().filter(|row| row.on_grid && row.feasible) {
         let (Some(at), Some(to)) = (row.figures[x_place], row.figures[y_place]) else { continue };
         let name = axis.map_or(&row.variant, |axis| &row.at[axis].0);
@@ -260,6 +271,9 @@ fn pareto(
         let point = (at.value * across.factor, to.value * up.factor);
         group.points.push((point.0, point.1, words(study, row, axis)));
         all.push(point);
+        if !(at.is_known() && to.is_known()) {
+            unsure.push(point);
+        }
     }
     if all.is_empty() {
         return None;
@@ -280,10 +294,11 @@ fn pareto(
     Some(Chart {
         title: capital(&format!("{} against {}, by {by}", up.name, across.name)),
         summary: format!(
-            "Every point that holds what must hold; the line joins those that no other point beats in both.{drawn}"
+            "Every point that holds what must hold; the line joins those that no other point beats in both. A stroke marks those whose error is not known.{drawn}"
         ),
         body: Body::Scatter(Scatter {
             front,
+            unsure,
             x: axis(&across, xs),
             y: axis(&up, ys),
             groups,

@@ -102,9 +102,15 @@ fn best(study: &Study, seen: &SeenTable, place: usize, objective: &Objective) ->
     let at: Vec<String> =
         names.iter().zip(&row.at).map(|(leaf, (label, _))| format!("{} {label}", leaf.name)).collect();
     let half = figure.half_width();
-    let known = if half > 0.0 && figure.model.is_none() { " (over the seeds alone)" } else { "" };
+    let known = match (figure.is_known(), half > 0.0) {
+        (true, _) => "",
+        (false, true) => " over the seeds, with an error of the kernels that is not known,",
+        (false, false) => ", with an error that is not known,",
+    };
     let next = rows.get(1).map_or(String::new(), |(_, other)| {
-        if (other.value - figure.value).abs() > half + other.half_width() {
+        if !(figure.is_known() && other.is_known()) {
+            "; whether the next best is really worse is not known".into()
+        } else if (other.value - figure.value).abs() > half + other.half_width() {
             "; the next best is worse by more than both errors".into()
         } else {
             "; the next best lies within the errors".into()

@@ -4,8 +4,9 @@ mod charts;
 mod findings;
 mod seen;
 
+use super::guard::guarded;
 use super::{Assembly, Study, VERSION};
-use crate::error::Result;
+use crate::error::{InputError, Result};
 use crate::metrics::Figure;
 use crate::page::{Block, Cell, Mark, Page, Section, Table};
 use crate::plot::Chart;
@@ -27,6 +28,8 @@ pub struct Report {
     pub charts: Vec<Chart>,
     /// How many rows failed, and why the first one did.
     pub failed: Option<(u64, String)>,
+    /// How many rows have a remark, and the first one.
+    pub remarked: Option<(u64, String)>,
     /// How many rows there are.
     pub rows: u64,
 }
@@ -56,6 +59,11 @@ pub fn report(assembly: &Assembly, command: &str, threads: usize) -> Result<Repo
                         "{count} rows failed; points.csv says why each did. The first: {first}"
                     ))
                 }))
+                .chain(seen.remarked.iter().map(|(count, first)| {
+                    Block::Text(format!(
+                        "{count} rows have a remark; points.csv has it under `remark`. The first: {first}"
+                    ))
+                }))
                 .chain([Block::Table(points(study, &seen))])
                 .collect(),
         },
@@ -77,6 +85,7 @@ pub fn report(assembly: &Assembly, command: &str, threads: usize) -> Result<Repo
         key: format!("price of {}", price.hardware),
         value: format!("{} USD per hour", price.usd_per_hour),
         why: price.source.clone(),
+        doubt: false,
     }));
     sections.extend(foot(&assumed, &inputs));
     sections.push(Section {
@@ -84,7 +93,7 @@ pub fn report(assembly: &Assembly, command: &str, threads: usize) -> Result<Repo
         blocks: vec![Block::Code(command.into())],
     });
     let page = Page { title: study.spec.title.clone(), lead: study.spec.question.clone(), sections };
-    Ok(Report { page, charts, failed: failed(&seen), rows: seen.count })
+    Ok(Report { page, charts, failed: failed(&seen), remarked: seen.remarked, rows: seen.count })
 }
 
 fn failed(seen: &SeenTable) -> Option<(u64, String)> {
@@ -147,7 +156,7 @@ fn about_points(study: &Study) -> String {
     let first = study.base.variants.first().map_or("", |variant| variant.name.as_str());
     format!(
         "Each figure is a mean over the seeds, plus or minus the half width of its 95 % confidence interval and the error that the \
-         profile's kernels had on measured rows. Gains are against {first:?} at the same setting, better is positive; one that is \
+         profile's kernels had on measured rows; ± ? stands where that is not known. Gains are against {first:?} at the same setting, better is positive; one that is \
          not more than its error, or whose error is not known, is set in italics."
     )
 }
@@ -175,7 +184,10 @@ fn points(study: &Study, seen: &SeenTable) -> Table {
         cells.push(Cell::text(seen.variant.as_str()));
         for (place, objective) in objectives.iter().enumerate() {
             let quantity = Quantity::of(objective.metric());
-            let shown = |figure: Figure| quantity.interval(figure.value, figure.half_width());
+            let shown = |figure: Figure| {
+                let interval = quantity.interval(figure.value, figure.half_width());
+                if figure.is_known() { interval } else { format!("{interval}\u{a0}±\u{a0}?") }
+            };
             cells.push(Cell::number(seen.figures[place].map_or("-".into(), shown)));
             cells.push(
                 seen.gains[place].map_or(Cell::number("-"), |one| gain(one.percent, one.verdict.is_sure())),
@@ -211,17 +223,21 @@ fn closer_look(
         choices.iter().map(|choice| format!("{} = {}", choice.leaf.name, choice.label)).collect();
     let title = "A closer look".to_owned();
     let kept = Inputs::default();
-    let looked =
-        super::Case::of(&choices).scenario(study).and_then(|scenario| Closer::new(&kept, &scenario, threads));
-    match looked {
-        Ok(closer) => {
+    let lead =
+        format!("At one setting: {}.", if words.is_empty() { "the only one".into() } else { words.join(", ") });
+    let looked = guarded(|| -> Result<_> {
+        let scenario = super::Case::of(&choices).scenario(study)?;
+        let closer = Closer::new(&kept, &scenario, threads)?;
+        let mut charts = Vec::new();
+        let section = closer.section(&title, &lead, &mut charts);
+        Ok((section, charts, closer.outcome().assumed.clone()))
+    });
+    match looked.unwrap_or_else(|said| Err(InputError::expected(format!("a setting that runs: {said}")).into())) {
+        Ok((section, drawn, notes)) => {
             inputs.extend(kept.read());
-            assumed.extend(closer.outcome().assumed.iter().cloned());
-            let lead = format!(
-                "At one setting: {}.",
-                if words.is_empty() { "the only one".into() } else { words.join(", ") }
-            );
-            closer.section(&title, &lead, charts)
+            assumed.extend(notes);
+            charts.extend(drawn);
+            section
         }
         Err(error) => {
             let text = format!("The setting {} cannot be run: {error}", words.join(", "));

@@ -37,6 +37,8 @@ pub struct Table {
     pub points: u64,
     pub count: u64,
     pub failed: u64,
+    /// Rows with a remark, and the first one.
+    pub remarked: Option<(u64, String)>,
     pub feasible: u64,
     pub inputs: BTreeSet<Input>,
 }
@@ -50,6 +52,7 @@ impl Table {
             points: assembly.count(),
             count: 0,
             failed: 0,
+            remarked: None,
             feasible: 0,
             inputs: BTreeSet::new(),
         };
@@ -71,6 +74,9 @@ impl Table {
                 table.count += 1;
                 table.failed += u64::from(failure.is_some());
                 table.feasible += u64::from(feasible);
+                if let Some(remark) = row.remark() {
+                    table.remarked.get_or_insert_with(|| (0, remark.to_owned())).0 += 1;
+                }
                 if table.rows.len() == MOST_SEEN {
                     table.left_out += 1;
                     continue;

@@ -3,6 +3,7 @@
 use super::Setting;
 use crate::error::Result;
 use crate::hw::Hardware;
+use crate::study::guard::guarded;
 use crate::study::{Answer, Case, Choice, Objective, Row};
 use serde_json::json;
 
@@ -44,8 +45,12 @@ struct Knob {
 
 /// The numbers as they are at this setting; none where it cannot be built, which its rows say.
 fn knobs(setting: &Setting, case: &Case, step: f64, keys: &[String]) -> Option<Vec<Knob>> {
-    let scenario = case.scenario(setting.study).ok()?;
-    let (built, _) = scenario.build().ok()?;
+    let build = || {
+        let scenario = case.scenario(setting.study).ok()?;
+        let (built, _) = scenario.build().ok()?;
+        Some((scenario, built))
+    };
+    let (scenario, built) = guarded(build).ok()??;
     let hardware = &built.first()?.setup.hardware;
     let all = || hardware.numbers().into_iter().map(|(key, _)| format!("hardware.{key}")).collect();
     let keys: Vec<String> = if keys.is_empty() { all() } else { keys.to_vec() };

@@ -34,13 +34,17 @@ use tokens::plain;
 /// Longest prompt and longest output that may be asked for, in tokens: 2^28. P + G - 1 stays a `u32`.
 pub const MOST_TOKENS: u32 = 1 << 28;
 
+/// Tokens of all requests together: 2^29, whose route numbers take 2 GB in memory.
+const MOST_TOKENS_IN_ALL: u64 = 1 << 29;
+
 /// Gives every request the routes of `method` in a pool of `layers`: P + G - 1 for P prompt and G generated tokens.
 /// Runs that a request brings are replaced. Requests come out by arrival, equal arrivals as given.
 ///
 /// The header names the model `synthetic` and, as its source, the method as written and the seed.
 ///
 /// # Errors
-/// A parameter of the method out of range, or a request without prompt or output tokens or with more than [`MOST_TOKENS`].
+/// A parameter of the method out of range, a request without prompt or output tokens or with more than [`MOST_TOKENS`], or more than
+/// 2^29 tokens in all requests together.
 pub fn generate(method: &Method, layers: u32, mut requests: Vec<Request>, seed: u64) -> Result<Trace> {
     method.check(layers)?;
     check_lengths(&requests)?;
@@ -65,7 +69,10 @@ pub(super) fn check_lengths(requests: &[Request]) -> Result<()> {
             demand((1..=MOST_TOKENS).contains(&tokens), &key, tokens, &what)?;
         }
     }
-    Ok(())
+    let of_one = |request: &Request| u64::from(request.prompt_tokens) + u64::from(request.output_tokens);
+    let all: u64 = requests.iter().map(of_one).sum();
+    let what = format!("at most {MOST_TOKENS_IN_ALL} tokens in all requests together");
+    demand(all <= MOST_TOKENS_IN_ALL, "workload", format!("{all} tokens"), &what)
 }
 
 /// What makes the runs of one request from its own random stream.

@@ -1,0 +1,54 @@
+//! Numbers of a run that are so far from the profile's own that another unit was probably meant.
+
+use super::Note;
+use crate::cost::Limits;
+use crate::error::{Error, InputError};
+use crate::hw::{Hardware, doubt, usual};
+use crate::tier::{Link, Tiers};
+
+/// Numbers of a profile: against those that it had `before` some were set, or else against those of known devices.
+pub(super) fn of_profile(hardware: &Hardware, before: Option<&Hardware>) -> Vec<Note> {
+    let doubts = hardware.doubts(before).into_iter();
+    doubts.map(|(key, value, why)| Note::doubtful(format!("hardware.{key}"), value, why)).collect()
+}
+
+/// Limits and the link of a variant. `of` is what stands before their keys.
+pub(super) fn of_variant(
+    limits: Limits,
+    tiers: Option<&Tiers>,
+    hardware: &Hardware,
+    of: &str,
+) -> Vec<Note> {
+    let power_w = hardware.power.limit_w.value;
+    let clock_mhz = hardware.compute.boost_clock_mhz.value;
+    let link = match tiers.map(|tiers| tiers.link) {
+        Some(Link::Rate { gb_per_s, .. }) => Some(gb_per_s),
+        _ => None,
+    };
+    let numbers = [
+        ("limits.power_w", limits.power_w, Some((power_w, power_w)), "the profile's"),
+        ("limits.clock_mhz", limits.clock_mhz, Some((clock_mhz, clock_mhz)), "the profile's"),
+        ("tiers.link.gb_per_s", link, usual("links.host_gb_per_s"), "what links of known devices have,"),
+    ];
+    let note = |(key, value, usual, whose): (&str, Option<f64>, Option<(f64, f64)>, &str)| {
+        Some(Note::doubtful(format!("{of}{key}"), value?, doubt(key, value?, usual?, whose)?))
+    };
+    numbers.into_iter().filter_map(note).collect()
+}
+
+/// What is wrong with a number, with what is odd about it.
+pub(super) fn explained(mut error: InputError, doubts: &[Note]) -> InputError {
+    let of_it = |note: &&Note| error.key.as_ref().is_some_and(|key| note.key.ends_with(key.as_str()));
+    if let Some(note) = doubts.iter().find(of_it) {
+        error.expected = format!("{}; it is {}", error.expected, note.why);
+    }
+    error
+}
+
+/// The same for an error that may be of another kind.
+pub(super) fn explained_error(error: Error, doubts: &[Note]) -> Error {
+    match error {
+        Error::Input(input) => explained(*input, doubts).into(),
+        other => other,
+    }
+}
