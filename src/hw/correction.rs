@@ -1,6 +1,7 @@
 //! What measured tables add to the constants of a profile: a correction of one operator, small enough to ship, with what
 //! it rests on and how wrong it is.
 
+use super::MOST_PERCENT;
 use crate::error::InputError;
 use crate::units::Dtype;
 use base64::Engine;
@@ -236,7 +237,9 @@ impl Correction {
     fn check(&self) -> Result<(), (&'static str, &'static str)> {
         let evidence = &self.evidence;
         let numbers = [evidence.held_error, evidence.held_bias, evidence.held_p90, evidence.explained];
-        if !numbers.iter().all(|number| number.is_finite()) || evidence.held_error < 0.0 {
+        if !numbers.iter().all(|number| number.is_finite())
+            || !(0.0..=MOST_PERCENT).contains(&evidence.held_error)
+        {
             return Err(("evidence", "finite errors"));
         }
         if !self.range.values().all(|&(least, most)| least.is_finite() && least <= most && most.is_finite()) {

@@ -1,5 +1,6 @@
 //! What the power constants and the step time of a profile rest on: serving runs whose latency and power were measured.
 
+use super::MOST_PERCENT;
 use crate::error::InputError;
 use serde::{Deserialize, Serialize};
 
@@ -35,7 +36,7 @@ impl Metered {
     pub(super) fn check(&self) -> Result<(), InputError> {
         let errors = [self.itl_error, self.joules_error, self.watts_error];
         let biases = [self.itl_bias, self.joules_bias, self.watts_bias];
-        let sound = errors.iter().all(|error| error.is_finite() && *error >= 0.0)
+        let sound = errors.iter().all(|error| (0.0..=MOST_PERCENT).contains(error))
             && biases.iter().all(|bias| bias.is_finite());
         if sound {
             Ok(())

@@ -17,6 +17,9 @@ pub use usual::{doubt, known_keys, usual};
 use crate::units::SourceKind;
 use serde::{Deserialize, Serialize};
 
+/// Largest error in percent that evidence may state: of a price that is off by four orders of magnitude nothing follows.
+const MOST_PERCENT: f64 = 1e6;
+
 /// A number with its source.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

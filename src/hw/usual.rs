@@ -150,11 +150,15 @@ impl Hardware {
     /// and by what factor; none where all are usual.
     pub fn strangest(&self) -> Option<(String, f64, (f64, f64), f64)> {
         let odd = |(key, number): (String, &Sourced)| {
-            let (least, most) = usual(&key)?;
             let last = key.rsplit('.').next().unwrap_or(&key);
-            let more_is_longer = last.ends_with("_us") || last.starts_with("pj_") || last.starts_with("ps_") || last.ends_with("_w");
+            let (least, most) =
+                usual(&key).filter(|_| unit(&key).is_some() || ["flops", "bytes"].contains(&last))?;
+            let more_is_longer = last.ends_with("_us")
+                || last.starts_with("pj_")
+                || last.starts_with("ps_")
+                || last.ends_with("_w");
             let factor = if more_is_longer { number.value / most } else { least / number.value };
-            (factor > 1.0).then_some((key, number.value, (least, most), factor))
+            (number.value > 0.0 && factor > 1.0).then_some((key, number.value, (least, most), factor))
         };
         self.numbers().into_iter().filter_map(odd).max_by(|a, b| a.3.total_cmp(&b.3))
     }

@@ -174,8 +174,12 @@ impl Attention {
         let head_dim = u64::from(self.head_dim);
         let heads = u64::from(self.heads);
         Traffic {
-            flops: product([self.pairs, heads, 4 * head_dim + SOFTMAX_FLOPS])
-                .saturating_add(product([QUERY_FLOPS, self.rows.into(), heads, head_dim])),
+            flops: product([self.pairs, heads, 4 * head_dim + SOFTMAX_FLOPS]).saturating_add(product([
+                QUERY_FLOPS,
+                self.rows.into(),
+                heads,
+                head_dim,
+            ])),
             kv_bytes: self.kv.bytes(product([self.entries, self.kv_heads.into(), head_dim, 2])),
             activation_bytes: 2 * self.activations.bytes(product([self.rows.into(), heads, head_dim])),
             weight_bytes: 0,

@@ -288,8 +288,7 @@ impl Ledger {
         self.passes += 1;
         self.pass_ps += u128::from(time.ps());
         let tokens = u64::from(tokens);
-        let (mut times, mut energies) =
-            (Split::new(time.ps().into(), tokens), Split::new(energy_pj, tokens));
+        let (mut times, mut energies) = (Split::new(time.ps().into(), tokens), Split::new(energy_pj, tokens));
         let counts = [u64::from(prompt), tokens - u64::from(prompt)];
         for (phase, count) in [&mut self.prefill, &mut self.decode].into_iter().zip(counts) {
             phase.time_ps += times.take(count);

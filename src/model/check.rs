@@ -20,7 +20,7 @@ const EXPERT_WIDTHS: u64 = 1 << 24;
 /// Most rows of a table: vocabulary, classes, positions, patches.
 pub(crate) const ROWS: u64 = 1 << 24;
 /// Most parameters beside those that write text.
-pub(super) const BESIDE: u64 = 1 << 46;
+const BESIDE: u64 = 1 << 46;
 /// Most values of one image patch.
 pub(crate) const PATCH_VALUES: u64 = 1 << 24;
 

@@ -4,7 +4,9 @@ use super::context;
 use super::doubts;
 use super::inputs::{Input, Inputs, KINDS};
 use super::set::with_keys;
-use super::{Formats, LimitsSpec, RouterSpec, Routes, SHORT_RUN_TOKENS, Scenario, Sparsity, Variant, Workload};
+use super::{
+    Formats, LimitsSpec, RouterSpec, Routes, SHORT_RUN_TOKENS, Scenario, Sparsity, Variant, Workload,
+};
 use crate::cost::Limits;
 use crate::error::{InputError, Result};
 use crate::hw::Hardware;

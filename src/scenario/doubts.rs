@@ -13,12 +13,7 @@ pub(super) fn of_profile(hardware: &Hardware, before: Option<&Hardware>) -> Vec<
 }
 
 /// Limits and the link of a variant. `of` is what stands before their keys.
-pub(super) fn of_variant(
-    limits: Limits,
-    tiers: Option<&Tiers>,
-    hardware: &Hardware,
-    of: &str,
-) -> Vec<Note> {
+pub(super) fn of_variant(limits: Limits, tiers: Option<&Tiers>, hardware: &Hardware, of: &str) -> Vec<Note> {
     let power_w = hardware.power.limit_w.value;
     let clock_mhz = hardware.compute.boost_clock_mhz.value;
     let link = match tiers.map(|tiers| tiers.link) {
@@ -36,11 +31,13 @@ pub(super) fn of_variant(
     numbers.into_iter().filter_map(note).collect()
 }
 
-/// What is wrong with a number, with what is odd about it.
+/// What is wrong with a number, with what is odd about it or about one that it is held against.
 pub(super) fn explained(mut error: InputError, doubts: &[Note]) -> InputError {
-    let of_it = |note: &&Note| error.key.as_ref().is_some_and(|key| note.key.ends_with(key.as_str()));
-    if let Some(note) = doubts.iter().find(of_it) {
-        error.expected = format!("{}; it is {}", error.expected, note.why);
+    let key = error.key.clone().unwrap_or_default();
+    let own = doubts.iter().find(|note| !key.is_empty() && note.key.ends_with(&key));
+    let other = |note: &&Note| error.expected.contains(note.key.trim_start_matches("hardware."));
+    if let Some(note) = own.or_else(|| doubts.iter().find(other)) {
+        error.expected = format!("{}; {} is {}", error.expected, note.key, note.why);
     }
     error
 }

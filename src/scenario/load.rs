@@ -1,6 +1,7 @@
 //! Reads and checks a scenario.
 
 use super::{Scenario, SetBy};
+use crate::batch::Policy;
 use crate::error::{InputError, Result};
 use crate::ron_text;
 use serde_json::Value;
@@ -11,6 +12,9 @@ const MOST_BYTES: u64 = 1 << 20;
 
 /// Most variants of a scenario.
 const MOST_VARIANTS: usize = 1000;
+
+/// Longest wait of a queue: 11 days.
+const MOST_WAIT_US: f64 = 1e12;
 
 /// Most seeds of a scenario.
 const MOST_SEEDS: u32 = 1000;
@@ -63,6 +67,20 @@ impl Scenario {
         for (key, bound) in self.slo.bounds() {
             if let Some(bound_s) = bound.filter(|bound_s| !(bound_s.is_finite() && *bound_s > 0.0)) {
                 return bad(&format!("slo.{key}"), bound_s.to_string(), "a finite number of seconds above 0");
+            }
+        }
+        let policies =
+            self.variants.iter().filter_map(|variant| variant.policy).chain([self.dispatch.policy]);
+        for policy in policies {
+            if let Policy::Queued { full, wait_us, .. } = policy {
+                let key = |part: &str| format!("dispatch.policy.queued.{part}");
+                if full == 0 {
+                    return bad(&key("full"), "0".into(), "at least 1 token");
+                }
+                if !(0.0..=MOST_WAIT_US).contains(&wait_us) {
+                    let expected = "0 to 1e12 microseconds";
+                    return bad(&key("wait_us"), wait_us.to_string(), expected);
+                }
             }
         }
         let captures = self

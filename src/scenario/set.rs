@@ -30,7 +30,8 @@ impl Scenario {
             Ok((key.to_owned(), value))
         };
         let settings = settings.iter().map(|setting| parsed(setting.as_ref())).collect::<Result<Vec<_>>>()?;
-        let settings: Vec<(&str, &Value)> = settings.iter().map(|(key, value)| (key.as_str(), value)).collect();
+        let settings: Vec<(&str, &Value)> =
+            settings.iter().map(|(key, value)| (key.as_str(), value)).collect();
         self.set_values(&settings)
     }
 
@@ -207,7 +208,11 @@ pub(super) fn with_keys<T: Serialize + DeserializeOwned>(
         let error = match unknown(&error) {
             // A part of the path, or else of the value.
             Some(Unknown { found, known, is_key: true }) if path.split('.').any(|part| part == found) => {
-                return Err(unknown_key(no_such_key(&before, prefix, path, found, &known), &shown(path), found));
+                return Err(unknown_key(
+                    no_such_key(&before, prefix, path, found, &known),
+                    &shown(path),
+                    found,
+                ));
             }
             Some(Unknown { found, known, .. }) => {
                 let list = format!("one of {}{}", known.join(", "), hint(found, known));

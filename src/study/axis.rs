@@ -131,6 +131,8 @@ pub struct Leaf {
     pub keys: Vec<String>,
     /// What it can be.
     pub spread: Spread,
+    /// Whether its values are spaced between two, not listed one by one.
+    pub spaced: bool,
 }
 
 /// What the value of a leaf can be.
@@ -221,7 +223,8 @@ impl Leaf {
             Axis::Zip(_) | Axis::Product(_) | Axis::Random { .. } | Axis::Sobol { .. } => return Ok(None),
         };
         let keys: Vec<String> = std::iter::once(key).chain(also).cloned().collect();
-        Ok(Some(Leaf { name, keys, spread }))
+        let spaced = !matches!(axis, Axis::Values { .. });
+        Ok(Some(Leaf { name, keys, spread, spaced }))
     }
 
     /// How many values it lists; none where it can be any number between two.

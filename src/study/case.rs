@@ -6,7 +6,7 @@ use super::row::{REMARK, RUNS, Row};
 use super::{Choice, Study};
 use crate::error::{Error, InputError, Result, hint};
 use crate::report::json;
-use crate::scenario::{self, Input, Inputs, Outcome, Scenario};
+use crate::scenario::{self, Input, Inputs, Note, Outcome, Scenario};
 use crate::sim::{Setup, Silent};
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
@@ -142,7 +142,11 @@ fn run(study: &Study, scenario: &Scenario, inputs: &Inputs) -> std::result::Resu
 /// The rows of an outcome, with what the study adds to the numbers of the simulator.
 fn rows(study: &Study, scenario: &Scenario, outcome: &Outcome) -> Result<Vec<Row>> {
     let metrics = study.metrics();
-    let doubts = outcome.doubts().map(|note| format!("{} = {} is {}", note.key, note.value, note.why));
+    // Who spaces values from a small one to a large one means both.
+    let spaced =
+        |note: &&Note| study.grid.leaves().iter().any(|leaf| leaf.spaced && leaf.keys.contains(&note.key));
+    let doubts = outcome.doubts().filter(|note| !spaced(note));
+    let doubts = doubts.map(|note| format!("{} = {} is {}", note.key, note.value, note.why));
     let remark = doubts.collect::<Vec<_>>().join("; ");
     let objects = json::variants(outcome).into_iter().zip(&outcome.variants);
     let row = |(mut object, variant): (Map<String, Value>, &scenario::VariantOutcome)| {

@@ -22,7 +22,12 @@ pub(super) fn guarded<T>(work: impl FnOnce() -> T) -> Result<T, String> {
     let done = catch_unwind(AssertUnwindSafe(work));
     INSIDE.set(outside);
     done.map_err(|payload| {
-        let of_payload = || payload.downcast_ref::<String>().cloned().or(payload.downcast_ref::<&str>().map(|&said| said.into()));
+        let of_payload = || {
+            payload
+                .downcast_ref::<String>()
+                .cloned()
+                .or(payload.downcast_ref::<&str>().map(|&said| said.into()))
+        };
         // A panic of a thread that the work had started was printed, and is known by its message alone.
         let said = Some(SAID.take()).filter(|said| !said.is_empty()).or_else(of_payload).unwrap_or_default();
         format!("a defect of the program, which was met at this point alone: {said}")

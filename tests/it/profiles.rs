@@ -318,7 +318,7 @@ fn malformed_profiles_are_refused_by_line() {
         (
             "l2_mb:",
             "l3_mb:",
-            "x.ron:24: memory.l3_mb: found an unknown key, expected one of capacity_gb, runtime_gb, usable_fraction, dram_gb_per_s, l2_mb, l2_gb_per_s, l2_peak_gb_per_s, l2_parts",
+            "x.ron:24: memory.l3_mb: found an unknown key, expected one of capacity_gb, runtime_gb, usable_fraction, dram_gb_per_s, l2_mb, l2_gb_per_s, l2_peak_gb_per_s, l2_parts: did you mean l2_mb?",
         ),
         (
             "source: Assumed(\"default",
@@ -390,7 +390,12 @@ fn names_and_paths_resolve() {
     assert_eq!(Hardware::resolve("nvidia-l4").expect("name").name, "nvidia-l4");
     let said = Hardware::resolve("nvidia-l5").expect_err("unknown").to_string();
     let names = Hardware::shipped_names().join(", ");
-    assert_eq!(said, format!("hardware: found nvidia-l5, expected a profile file (.ron) or one of {names}"));
+    assert_eq!(
+        said,
+        format!(
+            "hardware: found nvidia-l5, expected a profile file (.ron) or one of {names}: did you mean nvidia-l4?"
+        )
+    );
     let folder = tempfile::tempdir().expect("folder");
     let path = folder.path().join("mine.ron");
     let fitted = folder.path().join("mine.fitted.ron");

@@ -426,8 +426,10 @@ fn a_broken_file_is_a_row_and_is_tried_again() {
 fn a_point_in_another_unit_has_a_remark() {
     let folder = folder();
     let changes: &[(&str, &str)] = &[
-        ("LogRange(name: \"bandwidth\", key: \"hardware.memory.dram_gb_per_s\", from: 10, to: 5000, count: 10)",
-            "Values(name: \"bandwidth\", key: \"hardware.memory.dram_gb_per_s\", values: [3.35, 335, 3350])"),
+        (
+            "LogRange(name: \"bandwidth\", key: \"hardware.memory.dram_gb_per_s\", from: 10, to: 5000, count: 10)",
+            "Values(name: \"bandwidth\", key: \"hardware.memory.dram_gb_per_s\", values: [3.35, 335, 3350])",
+        ),
         ("[1, 2, 4]", "[1]"),
         ("[true, false]", "[true]"),
         ("dense\", of", "dense\", tolerance: 10.0, of"),
@@ -435,11 +437,14 @@ fn a_point_in_another_unit_has_a_remark() {
     let study = changed(folder.path(), changes, &[]);
     let out = folder.path().join("out");
     let (code, said) = program(&["sweep", study.to_str().unwrap(), "--out", out.to_str().unwrap()]);
-    assert!(code == Some(0) && said.contains("have a `remark`") && said.contains("3.35 TB/s was meant"), "{said}");
+    assert!(
+        code == Some(0) && said.contains("have a `remark`") && said.contains("3.35 TB/s was meant"),
+        "{said}"
+    );
     let mut table = csv::Reader::from_path(out.join("points.csv")).unwrap();
     let header = table.headers().unwrap().clone();
-    let [at, remark] = ["bandwidth", "remark"]
-        .map(|name| header.iter().position(|column| column == name).unwrap());
+    let [at, remark] =
+        ["bandwidth", "remark"].map(|name| header.iter().position(|column| column == name).unwrap());
     for row in table.records().map(|row| row.unwrap()) {
         assert_eq!(row[remark].contains("3.35 TB/s was meant, write 3350"), &row[at] == "3.35", "{row:?}");
     }
@@ -456,7 +461,10 @@ fn an_unknown_error_is_shown() {
             ("to: 5000, count: 10", "to: 2000, count: 3"),
             ("[true, false]", "[true]"),
             ("seeds: 2,", ""),
-            ("axes: [", "axes: [Values(key: \"hardware\", values: [\"nvidia-h100-sxm\", \"nvidia-h100-pcie\"]),"),
+            (
+                "axes: [",
+                "axes: [Values(key: \"hardware\", values: [\"nvidia-h100-sxm\", \"nvidia-h100-pcie\"]),",
+            ),
         ],
         &[],
     );
@@ -467,15 +475,25 @@ fn an_unknown_error_is_shown() {
     sweep(&study, &out, &["--svg"]);
     let mut table = csv::Reader::from_path(out.join("points.csv")).unwrap();
     let header = table.headers().unwrap().clone();
-    let place = |name: &str| header.iter().position(|column| column == name).unwrap_or_else(|| panic!("{name}"));
-    let [hardware, known, model] =
-        ["hardware", "error_known.tpot_s.p50", "interval.tpot_s.p50.model"].map(place);
+    let place =
+        |name: &str| header.iter().position(|column| column == name).unwrap_or_else(|| panic!("{name}"));
+    let [hardware, variant, known, model] =
+        ["hardware", "variant", "error_known.tpot_s.p50", "interval.tpot_s.p50.model"].map(place);
+    let mut fitted = 0;
     for row in table.records().map(|row| row.unwrap()) {
-        let fitted = &row[hardware] == "nvidia-h100-sxm";
-        assert_eq!((&row[known], row[model].is_empty()), (if fitted { "true" } else { "false" }, !fitted), "{row:?}");
+        assert_eq!(row[known] == *"true", !row[model].is_empty(), "{row:?}");
+        assert!(row[hardware] == *"nvidia-h100-sxm" || row[known] == *"false", "{row:?}");
+        // A host router takes most of the time of the other variant, and has no fitted error.
+        fitted += usize::from(
+            row[hardware] == *"nvidia-h100-sxm" && row[variant] == *"dense" && row[known] == *"true",
+        );
     }
+    assert_eq!(fitted, 3);
     let svg = fs::read_to_string(out.join("plot-01.svg")).unwrap();
-    assert!(svg.contains("error not known") && svg.contains("Hatched: the error is not known"), "legend and remark");
+    assert!(
+        svg.contains("error not known") && svg.contains("Hatched: the error is not known"),
+        "legend and remark"
+    );
     let page = fs::read_to_string(out.join("report.html")).unwrap();
     assert!(page.contains("±\u{a0}?") && page.contains("error not known"));
 }

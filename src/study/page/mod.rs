@@ -223,8 +223,10 @@ fn closer_look(
         choices.iter().map(|choice| format!("{} = {}", choice.leaf.name, choice.label)).collect();
     let title = "A closer look".to_owned();
     let kept = Inputs::default();
-    let lead =
-        format!("At one setting: {}.", if words.is_empty() { "the only one".into() } else { words.join(", ") });
+    let lead = format!(
+        "At one setting: {}.",
+        if words.is_empty() { "the only one".into() } else { words.join(", ") }
+    );
     let looked = guarded(|| -> Result<_> {
         let scenario = super::Case::of(&choices).scenario(study)?;
         let closer = Closer::new(&kept, &scenario, threads)?;
@@ -232,7 +234,9 @@ fn closer_look(
         let section = closer.section(&title, &lead, &mut charts);
         Ok((section, charts, closer.outcome().assumed.clone()))
     });
-    match looked.unwrap_or_else(|said| Err(InputError::expected(format!("a setting that runs: {said}")).into())) {
+    match looked
+        .unwrap_or_else(|said| Err(InputError::expected(format!("a setting that runs: {said}")).into()))
+    {
         Ok((section, drawn, notes)) => {
             inputs.extend(kept.read());
             assumed.extend(notes);
