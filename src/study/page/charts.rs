@@ -257,7 +257,8 @@ fn pareto(
     let axis = axis_place(study, by);
     let (across, up) = (Quantity::of(x.metric()), Quantity::of(y.metric()));
     let mut groups: Vec<Group> = Vec::new();
-    let (mut all, mut unsure): (Vec<(f64, f64)>, Vec<(f64, f64)>) = Default::default();
+    let mut all: Vec<(f64, f64)> = Vec::new();
+    let mut unsure: Vec<(f64, f64)> = Vec::new();
     for row in seen.rows.iter().filter(|row| row.on_grid && row.feasible) {
         let (Some(at), Some(to)) = (row.figures[x_place], row.figures[y_place]) else { continue };
         let name = axis.map_or(&row.variant, |axis| &row.at[axis].0);
