@@ -115,8 +115,10 @@ fn non_linearities() {
                         reference::gated_activation(oracle, &gate, &dense(&shifted, width, from))
                     }
                 };
-                // The error function is off by 1.5e-7, times half the value and the other input.
-                let tolerance = if kind == 3 { 1e-5 } else { 1e-6 };
+                // The error function is off by 1.5e-7, times half the value and the other input, both up to 9.
+                let scale = wanted.iter().fold(1e-3, |scale: f64, x| scale.max(x.abs()));
+                let tolerance = if kind == 3 { 0.5 * 1.5e-7 * 81.0 / scale } else { 1e-6 };
+                let tolerance = f64::max(tolerance, 1e-6);
                 assert_near(&found, &wanted, tolerance, shader.name);
             }
         }

@@ -51,7 +51,10 @@ fn broken_keys_are_named() {
     refused(&small().set("llama.block_count", whole(70_000)), &["llama.block_count", "65535"]);
     refused(&small().set("llama.embedding_length", whole(1 << 31)), &["llama.embedding_length"]);
     refused(&small().set("llama.attention.head_count_kv", whole(3)), &["head_count_kv"]);
-    refused(&small().set("llama.rope.scaling.type", typed(8, &text("yarn"))), &["rope.scaling.type", "yarn"]);
+    refused(
+        &small().set("llama.rope.scaling.type", typed(8, &text("spiral"))),
+        &["rope.scaling.type", "spiral"],
+    );
     refused(
         &small().set("llama.rope.freq_base", typed(6, &f32::NAN.to_le_bytes())),
         &["freq_base", "above 0"],
