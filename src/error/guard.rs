@@ -22,7 +22,14 @@ pub(crate) fn guarded<T>(work: impl FnOnce() -> T) -> Result<T, String> {
     let outside = INSIDE.replace(true);
     let done = catch_unwind(AssertUnwindSafe(work));
     INSIDE.set(outside);
-    done.map_err(|_| SAID.take())
+    done.map_err(|payload| {
+        let of_payload = || {
+            let text = payload.downcast_ref::<String>().cloned();
+            text.or_else(|| payload.downcast_ref::<&str>().map(|&said| said.into()))
+        };
+        // A panic of a thread that the work had started was printed, and is known by its message alone.
+        Some(SAID.take()).filter(|said| !said.is_empty()).or_else(of_payload).unwrap_or_default()
+    })
 }
 
 /// From the first call on, panics inside a border are noted rather than printed; all others go where they went before.

@@ -1,66 +1,11 @@
 //! A border around one point: a defect of the program that a point meets ends the point and not the study.
 
-use std::cell::{Cell, RefCell};
-use std::panic::{AssertUnwindSafe, catch_unwind, set_hook, take_hook};
-use std::sync::Once;
-
-thread_local! {
-    /// Whether this thread is at work inside the border.
-    static INSIDE: Cell<bool> = const { Cell::new(false) };
-    /// What the last panic of this thread said, with its place.
-    static SAID: RefCell<String> = const { RefCell::new(String::new()) };
-}
-
-/// Does some work. A panic in it becomes a text with its message and place, and is not printed.
+/// Does some work. A panic in it becomes a text with its message and place, and is not printed. What the work shares with other
+/// points is behind locks that are whole whenever they are free.
 ///
 /// # Errors
 /// That text.
 pub(super) fn guarded<T>(work: impl FnOnce() -> T) -> Result<T, String> {
-    hear();
-    let outside = INSIDE.replace(true);
-    // What the work shares with other points is behind locks that are whole whenever they are free.
-    let done = catch_unwind(AssertUnwindSafe(work));
-    INSIDE.set(outside);
-    done.map_err(|payload| {
-        let of_payload = || {
-            payload
-                .downcast_ref::<String>()
-                .cloned()
-                .or(payload.downcast_ref::<&str>().map(|&said| said.into()))
-        };
-        // A panic of a thread that the work had started was printed, and is known by its message alone.
-        let said = Some(SAID.take()).filter(|said| !said.is_empty()).or_else(of_payload).unwrap_or_default();
-        format!("a defect of the program, which was met at this point alone: {said}")
-    })
-}
-
-/// From the first call on, panics inside the border are noted rather than printed; all others go where they went before.
-fn hear() {
-    static ONCE: Once = Once::new();
-    ONCE.call_once(|| {
-        let before = take_hook();
-        set_hook(Box::new(move |panic| {
-            if INSIDE.get() {
-                let said = panic.to_string().split_whitespace().collect::<Vec<_>>().join(" ");
-                SAID.set(said);
-            } else {
-                before(panic);
-            }
-        }));
-    });
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_panic_becomes_its_message() {
-        assert_eq!(guarded(|| 7), Ok(7));
-        let said = guarded(|| -> u8 { panic!("boom\nof {}", 3) }).unwrap_err();
-        assert!(said.contains("boom of 3") && said.contains("src/study/guard.rs:"), "{said}");
-        assert_eq!(guarded(|| 8), Ok(8), "and the next one is as before");
-        let inner = guarded(|| guarded(|| -> u8 { panic!("inner") })).expect("the inner border holds");
-        assert!(inner.unwrap_err().contains("inner"));
-    }
+    let point = |said| format!("a defect of the program, which was met at this point alone: {said}");
+    crate::error::guarded(work).map_err(point)
 }
