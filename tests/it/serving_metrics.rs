@@ -394,9 +394,6 @@ fn bounds_and_seeds_that_cannot_be_are_refused() {
         std::fs::read_to_string(path).unwrap().replace("seed: 3,", "slo: (e2e_s: inf),\n    seed: 3,");
     std::fs::write(path, infinite).unwrap();
     let message = refused(&[]);
-    assert!(
-        message.contains("slo.e2e_s: found inf, expected a finite number of seconds above 0"),
-        "{message}"
-    );
+    assert!(message.contains("slo.e2e_s: found inf, expected a finite number"), "{message}");
     assert!(message.contains("small.ron:"), "{message}");
 }
