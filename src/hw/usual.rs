@@ -219,7 +219,7 @@ mod tests {
         for (name, _) in shipped() {
             let hardware = Hardware::shipped(name).expect("it is shipped");
             assert_eq!(hardware.doubts(None), [], "{name}");
-            assert!(hardware.strangest().is_none_or(|(.., factor)| factor < 10.0), "{name}");
+            assert!(hardware.strangest().is_none_or(|(.., factor)| factor < DOUBTED), "{name}");
         }
         assert_eq!(shipped().len(), Hardware::shipped_names().len() - 1);
     }
