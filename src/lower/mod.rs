@@ -60,7 +60,7 @@ pub struct Lowering<'a> {
     dispatch: Dispatch,
     groups: Groups,
     residency: Option<Residency>,
-    union: Vec<(bool, f64)>,
+    union: Vec<(bool, f64, u32)>,
     /// Tokens that each layer attends to at most; empty where every layer attends to all.
     windows: Vec<u32>,
 }
@@ -126,15 +126,16 @@ impl<'a> Lowering<'a> {
     /// Bytes of the layers' weights that the pass needs, each layer counted once.
     fn union_bytes(&mut self) -> u64 {
         self.union.clear();
-        self.union.resize(self.model.layers as usize, (false, 0.0));
+        self.union.resize(self.model.layers as usize, (false, 0.0, 0));
         for group in &self.groups.groups {
-            let (attention, width) = &mut self.union[group.layer as usize];
+            let (attention, width, rows) = &mut self.union[group.layer as usize];
             *attention |= group.attention > 0;
             *width = width.max(group.width(self.dispatch.nested_width));
+            *rows += group.feed_forward;
         }
-        let bytes = |(&(attention, width), kind): (&(bool, f64), &Kind)| {
+        let bytes = |(&(attention, width, rows), kind): (&(bool, f64, u32), &Kind)| {
             u64::from(attention) * self.model.attention_weight_bytes(kind)
-                + (width * self.model.ffn_weight_bytes(kind) as f64) as u64
+                + (width * self.model.ffn_read_bytes(kind, rows) as f64) as u64
         };
         self.union.iter().zip(self.model.layer_kinds()).map(bytes).sum()
     }

@@ -227,6 +227,15 @@ impl Model {
         self.over_layers(self.layers, |kind| self.attention_weight_bytes(kind) + self.ffn_weight_bytes(kind))
     }
 
+    /// Bytes of a layer's feed-forward weights that `rows` tokens read: all, but of experts those that they are expected to take.
+    pub fn ffn_read_bytes(&self, kind: &Kind, rows: u32) -> u64 {
+        let Some(experts) = self.experts.filter(|_| kind.experts) else { return self.ffn_weight_bytes(kind) };
+        let [matrix, shared, rest] = self.ffn_values(kind);
+        self.ffn_format(kind).bytes(matrix / experts.count * experts.taken(rows))
+            + self.shared_format(kind).bytes(shared)
+            + self.activations.bytes(rest)
+    }
+
     /// Bytes of a layer's norms.
     pub fn norm_weight_bytes(&self) -> u64 {
         self.activations.bytes(self.norm_params())
