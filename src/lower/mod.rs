@@ -63,6 +63,8 @@ pub struct Lowering<'a> {
     union: Vec<(bool, f64, u32)>,
     /// Tokens that each layer attends to at most; empty where every layer attends to all.
     windows: Vec<u32>,
+    /// Bytes of each layer's attention and feed-forward weights; of the latter none where they depend on who takes experts.
+    bytes: Vec<(u64, Option<u64>)>,
 }
 
 impl<'a> Lowering<'a> {
@@ -74,7 +76,10 @@ impl<'a> Lowering<'a> {
         let windowed = chosen.is_some() || model.kinds.iter().any(|kind| kind.window.is_some());
         let window = |kind: &Kind| kind.window.or(chosen).unwrap_or(u32::MAX);
         let windows = if windowed { model.layer_kinds().map(window).collect() } else { Vec::new() };
-        Lowering { model, dispatch, groups: Groups::default(), residency: None, union: Vec::new(), windows }
+        let ffn = |kind: &Kind| (!kind.experts).then(|| model.ffn_weight_bytes(kind));
+        let bytes = model.layer_kinds().map(|kind| (model.attention_weight_bytes(kind), ffn(kind))).collect();
+        let (groups, union) = (Groups::default(), Vec::new());
+        Lowering { model, dispatch, groups, residency: None, union, windows, bytes }
     }
 
     /// With layers that come when they are needed.
@@ -133,11 +138,14 @@ impl<'a> Lowering<'a> {
             *width = width.max(group.width(self.dispatch.nested_width));
             *rows += group.feed_forward;
         }
-        let bytes = |(&(attention, width, rows), kind): (&(bool, f64, u32), &Kind)| {
-            u64::from(attention) * self.model.attention_weight_bytes(kind)
-                + (width * self.model.ffn_read_bytes(kind, rows) as f64) as u64
-        };
-        self.union.iter().zip(self.model.layer_kinds()).map(bytes).sum()
+        let mut sum = 0;
+        for (layer, (&(attention, width, rows), &(attention_bytes, ffn_bytes))) in
+            (0..).zip(self.union.iter().zip(&self.bytes))
+        {
+            let ffn = ffn_bytes.unwrap_or_else(|| self.model.ffn_read_bytes(self.model.kind(layer), rows));
+            sum += u64::from(attention) * attention_bytes + (width * ffn as f64) as u64;
+        }
+        sum
     }
 
     fn emit<S: Sink>(&mut self, view: &View, align: Align, sink: &mut S) {
