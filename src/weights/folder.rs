@@ -3,6 +3,7 @@
 
 use super::{Checkpoint, Format, Name, Place, Words, bytes, folder_words, names};
 use crate::error::{Error, InputError, Result};
+use crate::json_text;
 use crate::model::{Input, Model};
 use safetensors::tensor::{Dtype, Metadata};
 use serde_json::Value;
@@ -22,7 +23,7 @@ pub fn open(folder: &Path) -> Result<Checkpoint> {
         return Err(wrong("architectures", "a language model, which reads and writes tokens"));
     }
     let text = std::fs::read(&config).map_err(Error::io(&config, "read"))?;
-    let keys: Value = serde_json::from_slice(&text).map_err(|error| wrong("config", &error.to_string()))?;
+    let keys: Value = json_text::from_slice(&text, "a JSON object").map_err(|error| error.file(&config))?;
     let files = files(folder)?;
     let tensors = tensors(&files, &model)?;
     let words = Words::Folder(folder.to_owned(), folder_words::end_ids(folder, &keys)?);
