@@ -83,7 +83,8 @@ pub fn folder(name: &str) -> PathBuf {
 pub fn check(path: &Path) {
     let Some(checkpoint) = accepted(Checkpoint::open(path)) else { return };
     check_model(checkpoint.model());
-    assert!(checkpoint.epsilon() > 0.0 && checkpoint.epsilon().is_finite());
+    let epsilon = checkpoint.model().norm.epsilon();
+    assert!(epsilon > 0.0 && epsilon.is_finite());
     let last = checkpoint.model().layers - 1;
     for name in [Name::Embedding, Name::FinalNorm, Name::Layer(0, Part::Q), Name::Layer(last, Part::Down)] {
         let Ok((format, rows, width)) = checkpoint.shape(name) else { continue };

@@ -7,7 +7,7 @@ mod mixtures;
 use super::experts::ExpertKeys;
 use super::json::Object;
 use super::window::{Every, Rotates, Window};
-use super::{Norm, Placement, QkNorm};
+use super::{Model, Norm, Placement, QkNorm};
 use crate::error::Result;
 use dense::*;
 use mixtures::*;
@@ -101,7 +101,6 @@ pub(super) struct Family {
     /// The non-linearity where no key names one.
     pub activation: &'static str,
     pub norm: Norm,
-    pub norm_bias: Option<Flag>,
     pub placement: Placement,
     /// Whether the two branches run side by side, and how their norms stand then.
     pub parallel: (Flag, Placement),
@@ -129,6 +128,8 @@ pub(super) struct Family {
     pub latent: bool,
     /// Keys whose other values are refused: they stand for arithmetic that is not modelled.
     pub only: &'static [(&'static str, bool)],
+    /// Reads what stands under keys of the family's own, after all else but rotations and windows.
+    pub own: Option<fn(&mut Model, &Object) -> Result<()>>,
     /// What reports say of every model of the family, since it is not modelled: execution is refused.
     pub remark: &'static str,
 }
@@ -169,7 +170,6 @@ const LLAMA: Family = Family {
     gated: true,
     activation: "silu",
     norm: Norm::RMS,
-    norm_bias: None,
     placement: Placement::Before,
     parallel: (Flag::No, Placement::Parallel),
     qkv_bias: Flag::Key("attention_bias", false),
@@ -189,6 +189,7 @@ const LLAMA: Family = Family {
     experts: None,
     latent: false,
     only: &[],
+    own: None,
     remark: "",
 };
 /// Llama without any bias.

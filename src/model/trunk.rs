@@ -58,8 +58,8 @@ pub(super) fn read(model: &mut Model, config: &Object, family: &Family) -> Resul
         Some(keys) => experts::read(model, config, keys)?,
         None => Vec::new(),
     };
-    if family.types.contains(&"falcon") {
-        falcon(model, config)?;
+    if let Some(own) = family.own {
+        own(model, config)?;
     }
     rope_config::read(model, config, family)?;
     window::set_kinds(model, config, family, &experts)?;
@@ -135,9 +135,6 @@ fn read_activation(model: &mut Model, config: &Object, family: &Family) -> Resul
 
 fn read_norms(model: &mut Model, config: &Object, family: &Family) -> Result<()> {
     model.norm = family.norm;
-    if let Some(flag) = family.norm_bias {
-        model.norm.bias = flag.read(config)?;
-    }
     if !family.keys.epsilon.is_empty() {
         let epsilon = config.positive_or(family.keys.epsilon, model.norm.epsilon())?;
         model.norm = Norm { epsilon_1e12: whole(epsilon * 1e12), ..model.norm };
@@ -148,11 +145,6 @@ fn read_norms(model: &mut Model, config: &Object, family: &Family) -> Result<()>
         (flag, kind) if flag.read(config)? => kind,
         _ => QkNorm::None,
     };
-    if family.types.contains(&"opt") {
-        let before = config.flag("do_layer_norm_before", true)?;
-        model.placement = if before { Placement::Before } else { Placement::AfterSum };
-        model.final_norm = before && !config.flag("_remove_final_layer_norm", false)?;
-    }
     Ok(())
 }
 
@@ -188,9 +180,17 @@ fn scales(model: &Model, config: &Object, family: &Family) -> Result<Scales> {
     Ok(scales)
 }
 
+/// OPT: norms stand behind the sums in its 350M model, which then has none before the head (`OPTDecoder`).
+pub(super) fn opt(model: &mut Model, config: &Object) -> Result<()> {
+    let before = config.flag("do_layer_norm_before", true)?;
+    model.placement = if before { Placement::Before } else { Placement::AfterSum };
+    model.final_norm = before && !config.flag("_remove_final_layer_norm", false)?;
+    Ok(())
+}
+
 /// Falcon: one key-value head for all queries unless it is the newer architecture, and norms that follow from three keys
 /// (`FalconDecoderLayer`).
-fn falcon(model: &mut Model, config: &Object) -> Result<()> {
+pub(super) fn falcon(model: &mut Model, config: &Object) -> Result<()> {
     let newer = config.flag("new_decoder_architecture", false)?;
     let one = config.flag("multi_query", true)?;
     let heads_key = config.first_of(&["num_kv_heads", "n_head_kv"]);

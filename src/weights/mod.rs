@@ -160,19 +160,9 @@ impl Checkpoint {
         &self.model
     }
 
-    /// What norms add to the mean square before its root.
-    pub fn epsilon(&self) -> f64 {
-        self.model.norm.epsilon()
-    }
-
     /// Its rotary embedding; `None` where it has none.
     pub fn rope(&self) -> Option<&Rope> {
         self.model.rope.as_ref()
-    }
-
-    /// Row of the position embeddings that position 0 takes.
-    pub fn position_offset(&self) -> u32 {
-        self.model.position_offset as u32
     }
 
     /// The files it is read from.

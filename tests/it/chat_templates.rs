@@ -110,7 +110,8 @@ fn a_model_without_a_template_says_so() {
 }
 
 /// Template, prompt, and what transformers 5.24 makes of both: `render_jinja_template` of `utils/chat_template_utils.py` with one
-/// message of the user, `add_generation_prompt=True`, and the special tokens `<s>` and `</s>`.
+/// message of the user, `add_generation_prompt=True`, and the special tokens `<s>` and `</s>`. The last one, Python's forms of lists and
+/// dicts, was worked by hand.
 const RENDERED: [(&str, &str, &str); 15] = [
     (
         "{{ bos_token }}{% for m in messages %}{{ '<|' + m['role'] + '|>' }}{{ m['content'].strip() }}{{ eos_token }}{% endfor %}{% if add_generation_prompt %}<|a|>{% endif %}",

@@ -208,9 +208,9 @@ pub const OPT: Family = Family {
     positions: Some(2),
     ffn: Ffn::Needed,
     only: &[("layer_norm_elementwise_affine", true)],
+    own: Some(crate::model::trunk::opt),
     ..GPT2
 };
-/// Its heads, norms and biases stand under keys of its own: `trunk::falcon` reads them.
 pub const FALCON: Family = Family {
     types: &["falcon", "RefinedWeb", "RefinedWebModel"],
     architectures: &["FalconForCausalLM", "RWForCausalLM"],
@@ -230,6 +230,7 @@ pub const FALCON: Family = Family {
     ffn_bias: Flag::Key("bias", false),
     tied: true,
     only: &[("alibi", false)],
+    own: Some(crate::model::trunk::falcon),
     ..LLAMA
 };
 pub const COHERE: Family = Family {
