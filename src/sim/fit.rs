@@ -115,12 +115,12 @@ impl SetAside {
 
     /// All of it.
     pub(super) fn bytes(&self) -> u64 {
-        self.activations + self.runtime
+        self.activations.saturating_add(self.runtime)
     }
 
     /// What is left for KV entries.
     pub(super) fn kv_capacity(&self, weights: u64, capacity: u64) -> Result<u64> {
-        let needed = weights + self.bytes();
+        let needed = weights.saturating_add(self.bytes());
         capacity.checked_sub(needed).filter(|&left| left > 0).ok_or_else(|| {
             let what = format!(
                 "at most {capacity} bytes of usable memory for weights ({weights}), activations ({}) and the process ({}); {} are short",
