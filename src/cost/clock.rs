@@ -29,8 +29,11 @@ const CORE_SHARE_OF_A_BYTE: f64 = 0.68;
 /// Clock at which the core moves as many bytes as device memory gives. Fitted with [`LAW`].
 const MEMORY_KNEE: f64 = 0.66;
 
-/// Clocks that are tried under a power cap: this many steps between the lowest and the highest.
+/// Clocks that are tried for one call under a power cap: this many steps between the lowest and the highest.
 const STEPS: u32 = 1 << 10;
+
+/// MHz between the clocks that a pass can run at: NVIDIA's lie that far apart (`nvidia-smi -q -d SUPPORTED_CLOCKS`).
+const STEP_MHZ: f64 = 15.0;
 
 /// The clocks that a device chooses among under its limits.
 #[derive(Clone, Copy, Debug)]
@@ -38,6 +41,10 @@ pub(super) struct ClockRange {
     law: Law,
     /// The highest, which a lock may lower.
     highest: f64,
+    /// The one that a whole pass runs at, where it was chosen.
+    chosen: Option<f64>,
+    /// Of the boost clock, one step.
+    step: f64,
     cap_w: Option<f64>,
     idle_w: f64,
     static_w: f64,
@@ -79,7 +86,27 @@ impl ClockRange {
             }
         };
         let (idle_w, static_w) = (hw.power.idle_w.value, hw.power.static_w.value);
-        ClockRange { law, highest: lock.unwrap_or(1.0), cap_w, idle_w, static_w, source }
+        let (highest, step) = (lock.unwrap_or(1.0), STEP_MHZ / boost);
+        ClockRange { law, highest, chosen: None, step, cap_w, idle_w, static_w, source }
+    }
+
+    /// This clock for every call.
+    pub(super) fn at_clock(self, clock: f64) -> Self {
+        ClockRange { chosen: Some(clock), ..self }
+    }
+
+    /// The cap.
+    pub(super) fn cap_w(&self) -> Option<f64> {
+        self.cap_w
+    }
+
+    /// The clocks that a pass can run at, rising: in steps down from the highest, and the lowest.
+    pub(super) fn steps(&self) -> Vec<f64> {
+        let lowest = self.law.lowest.min(self.highest);
+        let steps = ((self.highest - lowest) / self.step).ceil().min(f64::from(STEPS)) as u32;
+        let step = (self.highest - lowest) / f64::from(steps.max(1));
+        let below = (1..=steps).rev().map(|index| (self.highest - f64::from(index) * step).max(lowest));
+        below.chain([self.highest]).collect()
     }
 
     /// The lowest clock, and what the device draws there while a kernel runs, before what it does.
@@ -92,10 +119,13 @@ impl ClockRange {
         self.highest
     }
 
-    /// The highest clock whose draw is within the cap, or the lowest where none is; `stretch` is the time at a clock over that at the boost
+    /// The clock that was chosen, or else the highest whose draw is within the cap, or the lowest where none is; `stretch` is the time at a clock over that at the boost
     /// clock. The draw rises with the clock, so that halving finds it.
     pub(super) fn choose(&self, kernel: Unclocked, stretch: impl Fn(f64) -> f64) -> Clocked {
         let at = |clock| self.at(clock, kernel, &stretch);
+        if let Some(clock) = self.chosen {
+            return at(clock);
+        }
         let fastest = at(self.highest);
         let Some(cap) = self.cap_w else { return fastest };
         if fastest.time == 0 && fastest.dynamic_pj > 0 {

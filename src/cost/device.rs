@@ -226,6 +226,21 @@ impl Device {
         self.units
     }
 
+    /// The power cap.
+    pub(crate) fn cap_w(&self) -> Option<f64> {
+        self.clocks.and_then(|clocks| clocks.cap_w())
+    }
+
+    /// Under a power cap, the clocks that a pass can run at, rising, as shares of the boost clock; else none.
+    pub(crate) fn clocks_under_cap(&self) -> Vec<f64> {
+        self.clocks.filter(|clocks| clocks.cap_w().is_some()).map_or(Vec::new(), |clocks| clocks.steps())
+    }
+
+    /// The same device with every call at this clock, whatever it draws.
+    pub(crate) fn at_clock(&self, clock: f64) -> Self {
+        Device { clocks: self.clocks.map(|clocks| clocks.at_clock(clock)), ..self.clone() }
+    }
+
     /// What it costs to start things.
     pub fn launch(&self) -> LaunchTimes {
         self.launch
@@ -246,6 +261,12 @@ impl Device {
     /// kernels add.
     pub fn energy_pj(&self, busy_ps: u128, idle_ps: u128, dynamic_pj: i128) -> f64 {
         self.static_w * busy_ps as f64 + self.idle_w * idle_ps as f64 + dynamic_pj as f64
+    }
+
+    /// Mean watts of a pass of this length, in which kernels run for `busy`.
+    pub(crate) fn mean_w(&self, length: SimTime, busy: SimTime, dynamic_pj: i64) -> f64 {
+        let idle = length.ps().saturating_sub(busy.ps());
+        self.energy_pj(busy.ps().into(), idle.into(), dynamic_pj.into()) / length.ps().max(1) as f64
     }
 
     /// Time of reading `bytes` of device memory at its peak.

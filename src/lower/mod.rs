@@ -92,6 +92,11 @@ impl<'a> Lowering<'a> {
         self.residency.as_ref()
     }
 
+    /// Other layers are on the device: those before a pass that was only tried.
+    pub(crate) fn set_residency(&mut self, residency: Option<Residency>) {
+        self.residency = residency;
+    }
+
     /// Gives `sink` the calls of `batch`. `contexts` are those before the pass.
     pub fn lower<S: Sink>(
         &mut self,

@@ -161,6 +161,8 @@ pub struct Ledger {
     pub dynamic_pj: i128,
     /// Watts at the hottest kernel.
     pub peak_w: f64,
+    /// Most watts that a pass draws, on average over it.
+    pub hottest_pass_w: f64,
     /// Passes.
     pub passes: u64,
     /// Time with a pass in flight.
@@ -287,6 +289,7 @@ impl Ledger {
     pub fn pass(&mut self, prompt: u32, tokens: u32, time: SimTime, energy_pj: u128) {
         self.passes += 1;
         self.pass_ps += u128::from(time.ps());
+        self.hottest_pass_w = self.hottest_pass_w.max(energy_pj as f64 / time.ps().max(1) as f64);
         let tokens = u64::from(tokens);
         let (mut times, mut energies) = (Split::new(time.ps().into(), tokens), Split::new(energy_pj, tokens));
         let counts = [u64::from(prompt), tokens - u64::from(prompt)];

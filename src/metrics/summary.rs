@@ -44,6 +44,8 @@ pub struct Power {
     pub mean: f64,
     /// At the hottest kernel.
     pub peak: f64,
+    /// Over the hottest pass, on average: what a power cap bounds.
+    pub hottest_pass: f64,
 }
 
 /// Work done.
@@ -233,7 +235,11 @@ impl Summary {
             e2e_s: spread(&|request| Some(seconds(request.arrival, request.last))),
             energy_j,
             energy_per_output_token_j: ratio(energy_j, output as f64),
-            power_w: Power { mean: ratio(energy_j, makespan_s), peak: ledger.peak_w },
+            power_w: Power {
+                mean: ratio(energy_j, makespan_s),
+                peak: ledger.peak_w,
+                hottest_pass: ledger.hottest_pass_w,
+            },
             memory_bytes: MemoryBytes {
                 weights: ledger.memory.weights,
                 kv_peak: ledger.memory.kv_peak,

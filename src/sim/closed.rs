@@ -173,6 +173,11 @@ impl ClosedForm {
         self.sums
     }
 
+    /// The device and its prices.
+    pub fn prices(&mut self) -> (&Device, &mut PriceCache) {
+        (&self.device, &mut self.prices)
+    }
+
     /// Adds everything that was booked to `ledger`.
     pub fn book(&mut self, ledger: &mut Ledger) {
         for known in self.known.iter_mut().flatten() {

@@ -5,7 +5,8 @@
 //! but part-filled) and the fragmentation (several groups a layer).
 
 use super::beyond::Within;
-use super::closed::{ClosedForm, PassSums};
+use super::closed::PassSums;
+use super::governor::{At, Governor};
 use crate::batch::{Batch, Context, Part, Paths, Policy, Visibility};
 use crate::lower::{Cause, Dispatch, Lowering, RouterPlan};
 use crate::metrics::Losses;
@@ -21,6 +22,9 @@ pub(super) struct Explain<'a> {
     merged: Lowering<'a>,
     full: Batch,
     dense_contexts: Vec<Context>,
+    /// Clocks of the passes that are held against the run's.
+    dense_clock: At,
+    merged_clock: At,
     losses: Losses,
 }
 
@@ -75,7 +79,7 @@ impl Parts {
 }
 
 impl<'a> Explain<'a> {
-    pub fn new(model: &'a Model, dispatch: &Dispatch) -> Self {
+    pub fn new(model: &'a Model, dispatch: &Dispatch, clock: At) -> Self {
         let header = Header::dense(&model.name, model.layers);
         let mut routes = RouteTable::default();
         routes.intern(Route::dense(model.layers));
@@ -88,6 +92,8 @@ impl<'a> Explain<'a> {
             merged: Lowering::new(model, aligned),
             full: Batch::default(),
             dense_contexts: Vec::new(),
+            dense_clock: clock,
+            merged_clock: clock,
             losses: Losses::default(),
         }
     }
@@ -97,7 +103,7 @@ impl<'a> Explain<'a> {
     ///
     /// # Errors
     /// A pass that dense would be more than can be counted.
-    pub fn pass(&mut self, view: &Seen, sums: &PassSums, prices: &mut ClosedForm) -> Within<()> {
+    pub fn pass(&mut self, view: &Seen, sums: &PassSums, prices: &mut Governor) -> Within<()> {
         let routed = Parts::of(sums);
         let gap = ps(sums.length) - routed.busy();
         let routing_gap = ps(sums.deciding).min(gap - ps(view.step.unwrap_or_default()));
@@ -119,26 +125,32 @@ impl<'a> Explain<'a> {
     }
 
     /// Takes off what the same tokens cost dense, and in one group a layer.
-    fn hold_against(&mut self, view: &Seen, prices: &mut ClosedForm) -> Within<()> {
+    fn hold_against(&mut self, view: &Seen, prices: &mut Governor) -> Within<()> {
         let (mut attention_visits, mut ffn_visits) = (0u64, 0.0f64);
         for hop in self.full.paths.iter().flat_map(|&path| &view.paths.get(path).hops) {
             attention_visits += u64::from(hop.modules.attention());
             ffn_visits += if hop.modules.feed_forward() { f64::from(hop.width) } else { 0.0 };
         }
-        prices.begin_pass(view.step.unwrap_or_default(), false);
-        self.merged.lower(&self.full, view.contexts, view.paths, prices);
-        let merged_sums = prices.end_pass();
+        let Explain { merged, dense, full, dense_contexts, dense_path, .. } = self;
+        let step = view.step.unwrap_or_default();
+        let (merged_sums, _) = prices.sum(&mut self.merged_clock, false, |form, booking| {
+            form.begin_pass(step, booking);
+            let lowered = merged.lower(full, view.contexts, view.paths, form);
+            (form.end_pass(), lowered)
+        });
         merged_sums.within()?;
         let merged = Parts::of(&merged_sums);
 
-        self.full.paths.fill(0);
+        full.paths.fill(0);
         // A dense run has no holes: every earlier token is seen, and nothing waits to be projected.
-        self.dense_contexts.clear();
+        dense_contexts.clear();
         let dense_context = |context: &Context| Context::dense(context.tokens(), self.model.layers);
-        self.dense_contexts.extend(view.contexts.iter().map(dense_context));
-        prices.begin_pass(view.step.unwrap_or_default(), false);
-        self.dense.lower(&self.full, &self.dense_contexts, &self.dense_path, prices);
-        let dense_sums = prices.end_pass();
+        dense_contexts.extend(view.contexts.iter().map(dense_context));
+        let (dense_sums, _) = prices.sum(&mut self.dense_clock, false, |form, booking| {
+            form.begin_pass(step, booking);
+            let lowered = dense.lower(full, dense_contexts, dense_path, form);
+            (form.end_pass(), lowered)
+        });
         dense_sums.within()?;
         let dense = Parts::of(&dense_sums);
 

@@ -27,7 +27,6 @@ pub(super) struct Machine {
     /// What `step` fidelity runs: whole passes.
     pass: ResourceId,
     summed: PassSums,
-    prices: PriceCache,
     pub graphed: Graphed,
 }
 
@@ -48,7 +47,6 @@ impl Machine {
             link,
             pass,
             summed: PassSums::default(),
-            prices: PriceCache::default(),
             graphed: Graphed::default(),
         }
     }
@@ -101,11 +99,11 @@ impl Machine {
 
     /// Where a call runs, for how long, and its price if it is a kernel.
     #[inline]
-    fn task(&mut self, node: &Node) -> (Task, Option<Price>) {
+    fn task(&self, node: &Node, (device, prices): (&Device, &mut PriceCache)) -> (Task, Option<Price>) {
         let launch = self.device.launch();
         match *node {
             Node::Kernel { ref kernel, captured } => {
-                let price = self.prices.price(&self.device, kernel);
+                let price = prices.price(device, kernel);
                 let duration = if captured { price.time + launch.graph_gap } else { price.time };
                 (Task { resource: self.compute, duration }, Some(price))
             }
@@ -125,8 +123,14 @@ impl Machine {
         }
     }
 
-    /// Prices the graph and makes its plan. `step`, the host's own work for a scheduler step, comes first.
-    pub fn price(&mut self, graphed: &mut Graphed, step: SimTime, ledger: &mut Ledger) {
+    /// Prices the graph, at the clock of its pass, and makes its plan. `step`, the host's own work for a scheduler step, comes first.
+    pub fn price(
+        &self,
+        graphed: &mut Graphed,
+        (device, cache): (&Device, &mut PriceCache),
+        step: SimTime,
+        ledger: &mut Ledger,
+    ) {
         let Graphed { graph, prices, plan } = graphed;
         plan.clear();
         prices.clear();
@@ -139,7 +143,7 @@ impl Machine {
         let begin = plan.push(Task { resource: self.host, duration }, &[]);
         let mut shifted = Vec::new();
         for (index, call) in graph.calls().iter().enumerate() {
-            let (task, price) = self.task(&call.node);
+            let (task, price) = self.task(&call.node, (device, &mut *cache));
             if let Some(price) = &price {
                 ledger.plan(price, 1);
             }

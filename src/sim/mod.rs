@@ -8,6 +8,7 @@ mod beyond;
 mod closed;
 mod explain;
 mod fit;
+mod governor;
 mod machine;
 mod observe;
 
@@ -27,8 +28,9 @@ use crate::units::SimTime;
 use crate::workload::{Clients, Sessions};
 use arrivals::Arrivals;
 use beyond::{Beyond, Within};
-use closed::{ClosedForm, PassSums};
+use closed::PassSums;
 use explain::{Explain, Seen};
+use governor::{At, Governor};
 use machine::Machine;
 use serde::{Deserialize, Serialize};
 
@@ -99,7 +101,9 @@ struct Simulation<'a> {
     kv_bytes: u64,
     lowering: Lowering<'a>,
     machine: Machine,
-    closed: ClosedForm,
+    governor: Governor,
+    /// The clock of the pass.
+    clock: At,
     fidelity: Fidelity,
     step: SimTime,
     /// Whether the host forms a pass while the one before runs, and how long that one ran once it was formed.
@@ -156,6 +160,7 @@ impl<'a> Simulation<'a> {
             ..Ledger::default()
         };
         let policy = setup.dispatch.policy;
+        let governor = Governor::new(device.clone());
         Ok(Simulation {
             trace,
             paths,
@@ -174,8 +179,10 @@ impl<'a> Simulation<'a> {
             branch_bytes: model.branch_weight_bytes(),
             kv_bytes: 0,
             lowering: Lowering::new(model, setup.dispatch.clone()).streaming(residency),
-            explain: (setup.explain && setup.tiers.is_none()).then(|| Explain::new(model, &setup.dispatch)),
-            closed: ClosedForm::new(device.clone()),
+            explain: (setup.explain && setup.tiers.is_none())
+                .then(|| Explain::new(model, &setup.dispatch, governor.highest())),
+            clock: governor.highest(),
+            governor,
             fidelity: setup.fidelity,
             step: device.launch().step,
             overlaps: serving.async_scheduling,
@@ -236,7 +243,9 @@ impl<'a> Simulation<'a> {
         let sums = match self.fidelity {
             Fidelity::Step => Some(self.sum(batch, step, true)),
             // Before anything runs, since contexts are those before the pass.
-            Fidelity::Kernel => self.explain.is_some().then(|| self.sum(batch, step, false)),
+            Fidelity::Kernel => {
+                (self.explain.is_some() || self.governor.chooses()).then(|| self.sum(batch, step, false))
+            }
         };
         if let Some((sums, _)) = &sums {
             sums.within()?;
@@ -271,7 +280,7 @@ impl<'a> Simulation<'a> {
             assert_eq!(sums.length, length, "event by event, a pass takes what its closed form says");
             let step = whole.then_some(step);
             let seen = Seen { batch, contexts: self.scheduler.contexts(), paths: &self.paths, step };
-            explain.pass(&seen, sums, &mut self.closed)?;
+            explain.pass(&seen, sums, &mut self.governor)?;
         }
         let (waiting, running) = self.scheduler.waiting_and_running();
         let held = self.scheduler.blocks().held();
@@ -293,11 +302,19 @@ impl<'a> Simulation<'a> {
         Ok(lowered.activation_bytes)
     }
 
-    /// The pass in closed form.
+    /// The pass in closed form. What is resident afterwards is what the pass leaves where it is booked, else what was before.
     fn sum(&mut self, batch: &Batch, step: SimTime, booking: bool) -> (PassSums, Lowered) {
-        self.closed.begin_pass(step, booking);
-        let lowered = self.lowering.lower(batch, self.scheduler.contexts(), &self.paths, &mut self.closed);
-        (self.closed.end_pass(), lowered)
+        let Simulation { lowering, scheduler, paths, governor, clock, .. } = self;
+        let again = governor.chooses() || !booking;
+        let before = again.then(|| lowering.residency().cloned()).flatten();
+        governor.sum(clock, booking, |form, booking| {
+            form.begin_pass(step, booking);
+            let lowered = lowering.lower(batch, scheduler.contexts(), paths, form);
+            if !booking && before.is_some() {
+                lowering.set_residency(before.clone());
+            }
+            (form.end_pass(), lowered)
+        })
     }
 
     /// The pass event by event.
@@ -306,7 +323,7 @@ impl<'a> Simulation<'a> {
         graphed.graph.clear();
         let lowered = self.lowering.lower(batch, self.scheduler.contexts(), &self.paths, &mut graphed.graph);
         self.hold(lowered.activation_bytes);
-        self.machine.price(&mut graphed, step, &mut self.ledger);
+        self.machine.price(&mut graphed, self.governor.prices(self.clock), step, &mut self.ledger);
         self.machine.graphed = self.machine.run(graphed, &mut self.ledger, observer);
         lowered
     }
@@ -387,7 +404,7 @@ impl<'a> Simulation<'a> {
         self.scheduler.forget_prefixes();
         self.hold_kv();
         let ledger = &mut self.ledger;
-        self.closed.book(ledger);
+        self.governor.book(ledger);
         assert_eq!(
             self.memory.held(),
             ledger.memory.weights,

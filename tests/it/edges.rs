@@ -212,7 +212,8 @@ fn every_number_gives_an_answer_or_an_error() {
             let now = scenario.number(key, &hardware).and_then(|number| number.as_f64());
             let all_take = always();
             // Of those that all take, each round of keys takes two, and all of them over a few keys or runs.
-            let some = (0..2).map(|at| all_take[(place * 2 + at).wrapping_add(seed as usize) % all_take.len()].clone());
+            let some = (0..2)
+                .map(|at| all_take[(place * 2 + at).wrapping_add(seed as usize) % all_take.len()].clone());
             let random: Vec<Value> = (0..rounds).map(|_| drawn(&mut stream, now)).collect();
             for value in some.chain(random) {
                 match outcome(&scenario, &inputs, key, &value) {
