@@ -14,6 +14,7 @@
 //! one; `first` is there because two runs may follow each other like that. Metadata keys: `router-trace.header`,
 //! `router-trace.routes`, `router-trace.requests`.
 
+mod footer;
 mod read;
 mod source;
 mod write;

@@ -204,6 +204,22 @@ fn a_page_that_claims_two_gigabytes_is_refused_before_they_are_reserved() {
     assert!(message.contains("the most is 67108864"), "{message}");
 }
 
+/// The `parquet` crate reserves memory for as many fields of a group as a footer says.
+#[test]
+fn a_schema_that_claims_a_billion_fields_is_refused_before_they_are_reserved() {
+    let mut bytes = File::default().bytes();
+    // The schema's root: its name of one letter, then field 5, the number of its children, zigzag: twice four.
+    let root = [0x48, 1, b't', 0x15, 8];
+    let at = bytes.windows(root.len()).position(|part| part == root).expect("the schema's root");
+    // Twice a billion, seven bits a byte.
+    bytes.splice(at + 4..at + 5, [0x80, 0xa8, 0xd6, 0xb9, 0x07]);
+    let end = bytes.len() - 8;
+    let footer = u32::from_le_bytes(bytes[end..end + 4].try_into().unwrap()) + 4;
+    bytes[end..end + 4].copy_from_slice(&footer.to_le_bytes());
+    let said = read(&bytes).expect_err("refused");
+    assert!(said.contains("schema: found 1000000000 fields, 5 elements"), "{said}");
+}
+
 #[test]
 fn every_single_byte_may_be_damaged() {
     // A small file, so that the pages and the structure of the footer are most of it.

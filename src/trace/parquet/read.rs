@@ -176,7 +176,7 @@ impl Rows {
     }
 }
 
-/// The length of a file whose footer is within it and not too long.
+/// The length of a file whose footer is within it, not too long, and has a schema that holds together.
 fn footer_fits(file: &mut File) -> std::io::Result<Result<u64>> {
     let length = file.seek(SeekFrom::End(0))?;
     let bad = |found: String, what: &str| Ok(Err(InputError::expected(what).found(found).into()));
@@ -196,7 +196,10 @@ fn footer_fits(file: &mut File) -> std::io::Result<Result<u64>> {
             &format!("at most {FOOTER_BYTES}, within the file"),
         );
     }
-    Ok(Ok(length))
+    file.seek(SeekFrom::End(-8 - footer as i64))?;
+    let mut bytes = vec![0; footer as usize];
+    file.read_exact(&mut bytes)?;
+    Ok(super::footer::check(&bytes).map(|()| length))
 }
 
 /// Reads the text under one metadata key; errors name the key.
