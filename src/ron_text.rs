@@ -1,4 +1,4 @@
-//! Texts in RON that people write, read with errors that name line and key.
+//! Texts that people write, most of them in RON, read with errors that name line and key.
 
 use crate::error::{Error, InputError, Result, hint};
 use serde::Serialize;

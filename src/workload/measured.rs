@@ -2,9 +2,12 @@
 
 use super::MOST_REQUESTS;
 use crate::error::{Error, InputError, Result};
+use crate::{json_text, ron_text};
 use serde::Deserialize;
 use std::path::Path;
 
+/// What a file is, for errors.
+const WHAT: &str = "a file of a measured run";
 /// Larger files are refused.
 const MOST_BYTES: u64 = 1 << 30;
 /// Clocks whose times lie further apart than this began at different times: seconds since 1970 beside seconds since the machine began.
@@ -47,13 +50,13 @@ pub struct Tick {
 /// A line that is no such request, with what is wrong.
 pub fn measured(path: &Path) -> Result<Vec<Measured>> {
     let mut out: Vec<Measured> = Vec::new();
-    for (line, text) in (1..).zip(text(path)?.lines()).filter(|(_, text)| !text.trim().is_empty()) {
+    for (line, text) in
+        (1..).zip(ron_text::read(path, WHAT, MOST_BYTES)?.lines()).filter(|(_, text)| !text.trim().is_empty())
+    {
         let wrong = |what: String| Error::from(InputError::expected(what).line(line).file(path));
-        let request: Measured = serde_json::from_str(text).map_err(|error| {
-            let message = error.to_string();
-            let cause = message.split(" at line ").next().unwrap_or_default();
-            wrong(format!("a request with its times in seconds and its tokens ({cause})"))
-        })?;
+        let what = "a request with its times in seconds and its tokens";
+        let request: Measured =
+            json_text::from_slice(text.as_bytes(), what).map_err(|error| error.line(line).file(path))?;
         let Measured { arrival_time, queued_ts, scheduled_ts, first_token_ts, last_token_ts, .. } = request;
         let rising =
             queued_ts <= scheduled_ts && scheduled_ts < first_token_ts && first_token_ts <= last_token_ts;
@@ -85,7 +88,7 @@ pub fn measured(path: &Path) -> Result<Vec<Measured>> {
 /// # Errors
 /// A file that is no such series, with what is wrong.
 pub fn ticks(path: &Path) -> Result<Vec<Tick>> {
-    let text = text(path)?;
+    let text = ron_text::read(path, WHAT, MOST_BYTES)?;
     let mut reader = csv::Reader::from_reader(text.as_bytes());
     let ticks = reader.deserialize().collect::<std::result::Result<Vec<Tick>, _>>().map_err(|error| {
         let line = error.position().map_or(1, csv::Position::line);
@@ -100,12 +103,4 @@ pub fn ticks(path: &Path) -> Result<Vec<Tick>> {
             Err(wrong.file(path).into())
         }
     }
-}
-
-fn text(path: &Path) -> Result<String> {
-    let size = std::fs::metadata(path).map_err(Error::io(path, "read"))?.len();
-    if size > MOST_BYTES {
-        return Err(InputError::expected("a file of at most 1 GiB").found(size).file(path).into());
-    }
-    std::fs::read_to_string(path).map_err(Error::io(path, "read"))
 }

@@ -317,3 +317,37 @@ fn inspect_says_what_files_hold() {
         assert!(shown.lines().all(|line| line.chars().count() <= 120), "{arguments:?}:\n{shown}");
     }
 }
+
+/// Some editors put a byte order mark before what people write: scenarios, profiles, studies, methods.
+#[test]
+fn a_byte_order_mark_is_passed_over() {
+    let folder = folder();
+    let path = |name: &str| folder.path().join(name).to_string_lossy().into_owned();
+    let scenario = small(folder.path(), "one", "(name: \"dense\", routes: Method(Dense))");
+    let scenario = std::fs::read_to_string(scenario).unwrap();
+    let profile = std::fs::read_to_string("hw-profiles/nvidia-h100-sxm.ron").unwrap();
+    let study =
+        "(title: \"one\", question: \"?\", scenario: \"small.ron\", objectives: [Least(\"tpot_s.p50\")])";
+    let method = "EarlyExit(exits: Each([(5, 0.5), (30, 0.5)]), kv: copy_state)";
+    let run = |mark: &str| {
+        for (name, text) in
+            [("small.ron", &*scenario), ("hw.ron", &*profile), ("study.ron", study), ("method.ron", method)]
+        {
+            std::fs::write(path(name), format!("{mark}{text}")).unwrap();
+        }
+        let out = |arguments: &[&str]| {
+            let out = radialsim(arguments);
+            assert_eq!(out.status.code(), Some(0), "{mark:?} {arguments:?}: {}", text(&out.stderr));
+            text(&out.stdout)
+        };
+        let (trace, points) = (path("trace.jsonl"), path(if mark.is_empty() { "plain" } else { "marked" }));
+        let synth = "--layers 30 --requests 2 --prompt Fixed(9) --output Fixed(2) --arrivals Closed --seed 1";
+        let synth: Vec<&str> = synth.split(' ').collect();
+        out(&[&["trace", "synth"], &*synth, &[&path("method.ron"), &trace]].concat());
+        out(&["sweep", &path("study.ron"), "--out", &points, "--quiet"]);
+        let hardware = format!("hardware=\"{}\"", path("hw.ron"));
+        let run = out(&["simulate", &path("small.ron"), "--quiet", "--set", &hardware]);
+        (run, std::fs::read(&trace).unwrap())
+    };
+    assert_eq!(run("\u{feff}"), run(""));
+}

@@ -12,7 +12,7 @@ use radialsim::sched::{Admission, PrefixCaching, Serving};
 use radialsim::sim::{self, Setup, Silent};
 use radialsim::trace::Trace;
 use radialsim::units::SimTime;
-use radialsim::workload::{Measured, measured, ticks};
+use radialsim::workload::{Measured, Tick, measured, ticks};
 use std::fmt::Write as _;
 use std::path::Path;
 
@@ -185,23 +185,34 @@ fn measured_runs_that_are_none_are_refused_with_line_and_key() {
         (String::new(), "at least one request"),
         (
             line(7.0, 8.0) + "{}\n",
-            ":2: expected a request with its times in seconds and its tokens (missing field `input_toks`",
+            "expected a request with its times in seconds and its tokens (missing field `input_toks`",
         ),
         (line(7.0, 3.0), ":1: expected queued_ts"),
         (line(7.0, 8.0).replace("\"input_toks\": 5", "\"input_toks\": 0"), "at least one token"),
         (line(7.0, 8.0).replace("1787267980.5", "7.25"), "arrive before they are queued"),
-        ("nonsense\n".into(), ":1: expected"),
+        ("nonsense\n".into(), ":1: found onsense, expected a request"),
+        (line(7.0, 8.0) + &line(7.0, 8.0).replace("7.5", "NaN"), ":2: scheduled_ts: found "),
+        (line(7.0, 8.0).replace("9.0", "-Infinity"), "invalid type: string \"-Infinity\", expected f64"),
     ] {
         write(&text);
         let error = measured(&path).expect_err(&text).to_string();
         assert!(error.contains(say) && error.contains("requests.jsonl"), "{text:?}: {error}");
     }
+    // Behind a byte order mark, and with what Python writes for numbers that nobody needs here.
+    write(&format!("\u{feff}{}", line(7.0, 8.0).replace("\"more\": 1", "\"more\": [NaN, -Infinity]")));
+    assert_eq!(measured(&path).expect("a request"), requests[..1]);
+    std::fs::write(&path, b"\xff\n").expect("written");
+    assert!(measured(&path).expect_err("no text").to_string().contains("found other bytes, expected UTF-8"));
     write("t,running,waiting,more\n1.0,2,3,4\n2.0,x,3,4\n");
     assert!(ticks(&path).expect_err("no number").to_string().contains("requests.jsonl:3:"));
     write("t,running,waiting\n1.0,-2,3\n");
     assert!(ticks(&path).is_err());
-    write("t,running,waiting,more\n1.0,2,3,4\n");
-    assert_eq!(ticks(&path).expect("a series").len(), 1);
+    write("t,running,waiting\n1.0,2,3\n2.0,NaN,3\n");
+    assert!(ticks(&path).expect_err("no number").to_string().contains("requests.jsonl:3:"));
+    for mark in ["", "\u{feff}"] {
+        write(&format!("{mark}t,running,waiting,more\n1.0,2,3,NaN\n"));
+        assert_eq!(ticks(&path).expect("a series"), [Tick { t: 1.0, running: 2.0, waiting: 3.0 }]);
+    }
     for text in ["tpot=2", "tpot.mean", "tpot.p95=1", "speed.mean=2", "tpot.mean=-1", "tpot.mean=x"] {
         assert!(text.parse::<Gate>().is_err(), "{text}");
     }
