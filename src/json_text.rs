@@ -5,9 +5,13 @@
 //! value by its name, and who does not need the key passes over it. The inside of strings is never touched.
 
 use crate::error::InputError;
-use serde::de::DeserializeOwned;
+use serde::de::{Deserialize, DeserializeOwned, Deserializer, MapAccess, Visitor};
 use std::borrow::Cow;
+use std::collections::HashSet;
+use std::fmt;
+use std::hash::Hash;
 use std::io::{BufRead, Read};
+use std::marker::PhantomData;
 
 /// The byte order mark of UTF-8.
 const MARK: &[u8] = b"\xef\xbb\xbf";
@@ -66,6 +70,43 @@ pub fn standard(text: &[u8]) -> Cow<'_, [u8]> {
     filter.take(text, &mut out);
     filter.end(&mut out);
     Cow::Owned(out)
+}
+
+/// An object as the list of its entries, in the order of the text. A map would keep the last of those that have the same key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entries<T>(pub Vec<(String, T)>);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Entries<T> {
+    fn deserialize<D: Deserializer<'de>>(text: D) -> Result<Self, D::Error> {
+        struct Object<T>(PhantomData<T>);
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for Object<T> {
+            type Value = Entries<T>;
+            fn expecting(&self, to: &mut fmt::Formatter) -> fmt::Result {
+                to.write_str("an object")
+            }
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Entries<T>, A::Error> {
+                let mut entries = Vec::new();
+                while let Some(entry) = map.next_entry()? {
+                    entries.push(entry);
+                }
+                Ok(Entries(entries))
+            }
+        }
+        text.deserialize_map(Object(PhantomData))
+    }
+}
+
+impl<T> Entries<T> {
+    /// A key that is there more than once.
+    pub fn repeated(&self) -> Option<&str> {
+        repeated(self.0.iter().map(|(key, _)| key.as_str()))
+    }
+}
+
+/// The first of `items` that is there already.
+pub fn repeated<T: Copy + Eq + Hash>(items: impl IntoIterator<Item = T>) -> Option<T> {
+    let mut seen = HashSet::new();
+    items.into_iter().find(|&item| !seen.insert(item))
 }
 
 /// A stream of JSON, read as [`standard`] says, without the byte order mark. Holds one piece of the source at a time.
@@ -242,6 +283,16 @@ mod tests {
         assert_eq!(error.to_string(), said);
         let error = from_slice::<Value>(b"{\"a\": ", "a JSON object").unwrap_err();
         assert_eq!((error.line, error.found.as_deref()), (Some(1), Some("the end of the line")));
+    }
+
+    #[test]
+    fn entries_keep_keys_that_are_there_twice() {
+        let read = |text: &str| from_slice::<Entries<u32>>(text.as_bytes(), "an object of numbers");
+        let entries = read(r#"{"b": 1, "a": 2, "b": 3}"#).unwrap();
+        assert_eq!(entries.0, [("b".to_owned(), 1), ("a".to_owned(), 2), ("b".to_owned(), 3)]);
+        assert_eq!(entries.repeated(), Some("b"));
+        assert_eq!(read(r#"{"b": 1, "a": 1}"#).unwrap().repeated(), None);
+        assert!(read("[1]").is_err());
     }
 
     /// A value written as Python writes it, with words where the value has them.

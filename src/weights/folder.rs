@@ -3,9 +3,11 @@
 
 use super::{Checkpoint, Format, Name, Place, Words, bytes, folder_words, names};
 use crate::error::{Error, InputError, Result};
-use crate::json_text;
+use crate::json_text::{self, Entries};
 use crate::model::{Input, Model};
 use safetensors::tensor::{Dtype, Metadata};
+use serde::Deserialize;
+use serde::de::IgnoredAny;
 use serde_json::Value;
 use std::collections::HashMap;
 use std::fs::File;
@@ -13,6 +15,12 @@ use std::path::{Path, PathBuf};
 
 /// Most bytes of a safetensors header (safetensors, MAX_HEADER_SIZE).
 const MOST_HEADER: u64 = 100_000_000;
+
+/// What the index of several files says: which file each tensor is in.
+#[derive(Deserialize)]
+struct Index {
+    weight_map: Entries<Value>,
+}
 
 /// Opens a folder.
 pub fn open(folder: &Path) -> Result<Checkpoint> {
@@ -39,10 +47,12 @@ fn files(folder: &Path) -> Result<Vec<PathBuf>> {
     let mut names = Vec::new();
     if index.exists() {
         let text = std::fs::read(&index).map_err(Error::io(&index, "read"))?;
-        let parsed: Value =
-            serde_json::from_slice(&text).map_err(|error| wrong(&index, "index", &error.to_string()))?;
-        let map = parsed.get("weight_map").and_then(Value::as_object);
-        for file in map.ok_or_else(|| wrong(&index, "weight_map", "an object"))?.values() {
+        let Index { weight_map } =
+            json_text::from_slice(&text, "an index with a weight_map").map_err(|error| error.file(&index))?;
+        if let Some(twice) = weight_map.repeated() {
+            return Err(wrong(&index, twice, "each tensor once"));
+        }
+        for (_, file) in &weight_map.0 {
             // A name, not a path: an index must not reach out of its folder.
             let name = file.as_str().filter(|name| !name.contains(['/', '\\']) && !name.starts_with('.'));
             names.push(
@@ -77,6 +87,12 @@ fn tensors(files: &[PathBuf], model: &Model) -> Result<HashMap<Name, Place>> {
         let header = bytes::at(&mut reader, 0, 8 + length).map_err(Error::io(path, "read"))?;
         let facts: Metadata = serde_json::from_slice(&header[8..])
             .map_err(|error| bad(format!("a safetensors header ({error})")))?;
+        // The library keeps the last of those that have the same name.
+        let listed: Entries<IgnoredAny> =
+            serde_json::from_slice(&header[8..]).map_err(|error| bad(error.to_string()))?;
+        if let Some(twice) = listed.repeated() {
+            return Err(InputError::expected("each tensor once").key(twice).file(path).into());
+        }
         for (called, info) in facts.tensors() {
             let wrong = |what: &str| -> Error { InputError::expected(what).key(&called).file(path).into() };
             if names::beside(&called, model) {

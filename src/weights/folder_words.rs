@@ -1,11 +1,12 @@
 //! The tokenizer, the chat templates and the ends of a generation in a folder as Hugging Face keeps models.
 
 use super::chat::{Chat, Template};
+use super::once;
 use super::split::Split;
 use super::tokenizer::Tokenizer;
 use super::vocabulary::{CONTROL, Kind, NORMAL, Vocabulary};
 use crate::error::{Error, InputError, Result};
-use crate::json_text;
+use crate::json_text::{self, Entries};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -85,7 +86,7 @@ fn json(path: &Path) -> Result<Option<Value>> {
 }
 
 /// A file of text; `None` where there is none.
-fn text(path: &Path) -> Result<Option<String>> {
+pub(super) fn text(path: &Path) -> Result<Option<String>> {
     match std::fs::metadata(path) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(Error::io(path, "read")(error)),
@@ -188,24 +189,34 @@ fn templates_of(path: &Path, keys: &Value) -> Result<Vec<Template>> {
     }
 }
 
+/// The tokens that a file lists with their ids, in its order; none where there is no such file.
+fn ids(path: &Path) -> Result<Vec<(String, u64)>> {
+    let Some(text) = text(path)? else { return Ok(Vec::new()) };
+    let listed: Entries<Value> = json_text::from_slice(text.as_bytes(), "tokens with their ids")
+        .map_err(|error| error.key("vocabulary").file(path))?;
+    let one = |(token, id): (String, Value)| match id.as_u64().filter(|&id| id < MOST_TOKENS) {
+        Some(id) => Ok((token, id)),
+        None => {
+            let what = "an id of at most 24 bits";
+            Err(InputError::expected(what).key(token).found(id).file(path).into())
+        }
+    };
+    listed.0.into_iter().map(one).collect()
+}
+
 /// A vocabulary kept as `vocab.json` and `merges.txt`, cut as its class of transformers cuts.
 fn listed(folder: &Path, end: &[u32], chat: Chat) -> Result<Vocabulary> {
-    let (path, vocab) = read(folder, "vocab.json")?;
+    let path = folder.join("vocab.json");
     let (config_path, config) = read(folder, "tokenizer_config.json")?;
     let wrong = |key: &str, what: &str| InputError::expected(what).key(key).file(&path);
-    let mut words: BTreeMap<u64, (String, i128)> = BTreeMap::new();
-    let Some(listed) = vocab.as_object() else {
-        return Err(wrong("vocabulary", "tokens with their ids").into());
-    };
-    let (_, later) = read(folder, "added_tokens.json")?;
-    let later = later.as_object().into_iter().flatten().map(|entry| (entry, CONTROL));
-    for ((token, id), kind) in listed.iter().map(|entry| (entry, NORMAL)).chain(later) {
-        let id = id.as_u64().filter(|&id| id < MOST_TOKENS);
-        words.insert(id.ok_or_else(|| wrong(token, "an id of at most 24 bits"))?, (token.clone(), kind));
-    }
-    for (id, token) in added(&config_path, &config)? {
-        words.insert(id.into(), (token.content, CONTROL));
-    }
+    let mut all: Vec<(String, u64, i128)> = Vec::new();
+    all.extend(ids(&path)?.into_iter().map(|(token, id)| (token, id, NORMAL)));
+    all.extend(ids(&folder.join("added_tokens.json"))?.into_iter().map(|(token, id)| (token, id, CONTROL)));
+    let later = added(&config_path, &config)?.into_iter();
+    all.extend(later.map(|(id, token)| (token.content, id.into(), CONTROL)));
+    once::check(all.iter().map(|(token, id, _)| (token.as_str(), *id))).map_err(|error| error.file(&path))?;
+    let words: BTreeMap<u64, (String, i128)> =
+        all.into_iter().map(|(token, id, kind)| (id, (token, kind))).collect();
     let special: Vec<&String> = chat.tokens.values().collect();
     let count = words.keys().next_back().map_or(0, |last| last + 1);
     // A list has a place for each id, used or not; files leave few unused.
@@ -221,7 +232,8 @@ fn listed(folder: &Path, end: &[u32], chat: Chat) -> Result<Vocabulary> {
     let (split, compose) = class(folder, &config_path, &config)?;
     let file = folder.join("merges.txt");
     let merges = text(&file)?.unwrap_or_default();
-    let merges = merges.lines().filter(|line| !line.starts_with("#version") && !line.is_empty());
+    let merges = merges.trim_start_matches('\u{feff}').lines();
+    let merges = merges.filter(|line| !line.starts_with("#version") && !line.is_empty());
     let bos = chat.tokens.get("bos_token").and_then(|bos| tokens.iter().position(|token| token == bos));
     let begin = if config.get("add_bos_token") == Some(&Value::Bool(true)) { bos } else { None };
     Ok(Vocabulary {

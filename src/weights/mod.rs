@@ -17,6 +17,7 @@ mod gguf_words;
 mod llama2c;
 mod names;
 mod needed;
+mod once;
 mod split;
 mod tensor;
 mod tokenizer;

@@ -2,7 +2,9 @@
 
 use super::chat::{Chat, Date};
 use super::vocabulary::{ADDED, BYTE, CONTROL, Kind, NORMAL, UNKNOWN, Vocabulary};
+use super::{folder_words, once};
 use crate::error::{Error, InputError, Result};
+use crate::json_text;
 use std::collections::HashMap;
 use std::path::Path;
 use tokenizers::decoders::{self, DecoderWrapper};
@@ -29,6 +31,9 @@ pub struct Tokenizer {
     exact: bool,
     end: Vec<u32>,
     chat: Chat,
+    /// Tokens with the text of an earlier one, and that one.
+    same: HashMap<u32, u32>,
+    remarks: Vec<String>,
 }
 
 /// A prompt as its model wants to be asked.
@@ -38,7 +43,7 @@ pub struct Asked {
     pub text: String,
     /// Its tokens.
     pub ids: Vec<u32>,
-    /// What a reader may not expect: no template, a date that stands in.
+    /// What a reader may not expect: no template, a date that stands in, a text that two tokens have.
     pub remarks: Vec<String>,
 }
 
@@ -53,7 +58,21 @@ impl Tokenizer {
         let wrong = |error: tokenizers::Error| -> Error {
             InputError::expected(format!("a tokenizer.json ({error})")).key("tokenizer").file(path).into()
         };
-        let mut inner = guarded(|| tokenizers::Tokenizer::from_file(path)).map_err(wrong)?;
+        let text = folder_words::text(path)?.unwrap_or_default();
+        let own = once::of_file(text.as_bytes(), path)?;
+        let text = json_text::without_mark(text.as_bytes());
+        let mut inner = guarded(|| tokenizers::Tokenizer::from_bytes(text)).map_err(wrong)?;
+        let held = |inner: &tokenizers::Tokenizer, content: &str, id: u64, list: &str| {
+            let found = inner.token_to_id(content);
+            if content.is_empty() || found.map(u64::from) == Some(id) {
+                return Ok(());
+            }
+            let what = format!("{content:?} under the id {id} of {list}");
+            let found = found.map_or_else(|| "none".to_owned(), |id| id.to_string());
+            Err(Error::from(InputError::expected(what).key("added_tokens").found(found).file(path)))
+        };
+        // The library numbers them on behind the vocabulary, whatever the file says.
+        own.iter().try_for_each(|token| held(&inner, &token.content, token.id, "added_tokens"))?;
         if let ModelWrapper::BPE(bpe) = inner.get_model()
             && let Some(dropout) = bpe.dropout.filter(|dropout| *dropout > 0.0)
         {
@@ -70,12 +89,7 @@ impl Tokenizer {
             } else if !known {
                 inner.add_tokens(std::slice::from_ref(token));
             }
-            let found = inner.token_to_id(&token.content);
-            if found != Some(*id) {
-                let what = format!("{:?} under the id {id} of added_tokens_decoder", token.content);
-                let found = found.map_or_else(|| "none".to_owned(), |id| id.to_string());
-                return Err(InputError::expected(what).key("added_tokens").found(found).file(path).into());
-            }
+            held(&inner, &token.content, u64::from(*id), "added_tokens_decoder")?;
         }
         for token in
             chat.tokens.values().filter(|token| inner.token_to_id(token).is_some()).collect::<Vec<_>>()
@@ -95,6 +109,8 @@ impl Tokenizer {
             exact: false,
             end,
             chat,
+            same: HashMap::new(),
+            remarks: Vec::new(),
         })
     }
 
@@ -103,11 +119,14 @@ impl Tokenizer {
         let wrong = |error: tokenizers::Error| -> Error {
             InputError::expected(format!("a usable vocabulary ({error})")).key("tokenizer").into()
         };
-        let mut vocabulary = HashMap::new();
+        let (mut vocabulary, mut same) = (HashMap::new(), HashMap::new());
         for (id, token) in (0u32..).zip(&words.tokens) {
-            // Unused tokens may share a name; the first keeps it.
-            vocabulary.entry(token.clone()).or_insert(id);
+            let first = *vocabulary.entry(token.clone()).or_insert(id);
+            if first != id {
+                same.insert(id, first);
+            }
         }
+        let remarks = words.shared(&same).into_iter().collect();
         let merges = match &words.kind {
             Kind::Bytes { merges, .. } => listed_merges(merges, &vocabulary)?,
             Kind::Scores { scores, .. } => scored_merges(words, scores, &vocabulary),
@@ -168,6 +187,8 @@ impl Tokenizer {
             exact: matches!(words.kind, Kind::Bytes { compose: false, .. }),
             end,
             chat: words.chat.clone(),
+            same,
+            remarks,
         })
     }
 
@@ -217,8 +238,9 @@ impl Tokenizer {
     /// # Errors
     /// A template that cannot be rendered or refuses the prompt, and text that the vocabulary cannot express.
     pub fn ask(&self, prompt: &str, today: Date) -> Result<Asked> {
-        let Some((text, remarks)) = self.chat.render(prompt, today)? else {
-            let remarks = vec!["the model has no chat template: the prompt is taken as it is".to_owned()];
+        let Some((text, mut remarks)) = self.chat.render(prompt, today)? else {
+            let none = "the model has no chat template: the prompt is taken as it is";
+            let remarks = [&[none.to_owned()], &*self.remarks].concat();
             return Ok(Asked { text: prompt.to_owned(), ids: self.encode(prompt)?, remarks });
         };
         // A template writes the tokens around a chat itself.
@@ -226,6 +248,7 @@ impl Tokenizer {
         if let Some(begin) = self.begin.filter(|begin| self.begin_chats && ids.first() != Some(begin)) {
             ids.insert(0, begin);
         }
+        remarks.extend_from_slice(&self.remarks);
         Ok(Asked { text, ids, remarks })
     }
 
@@ -234,7 +257,8 @@ impl Tokenizer {
     /// # Errors
     /// Ids outside of the vocabulary.
     pub fn decode(&self, ids: &[u32]) -> Result<String> {
-        guarded(|| self.inner.decode(ids, false)).map_err(|error| {
+        let ids: Vec<u32> = ids.iter().map(|id| *self.same.get(id).unwrap_or(id)).collect();
+        guarded(|| self.inner.decode(&ids, false)).map_err(|error| {
             InputError::expected(format!("ids of the vocabulary ({error})")).key("ids").into()
         })
     }

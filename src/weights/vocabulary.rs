@@ -4,6 +4,7 @@ use super::bytes;
 use super::chat::Chat;
 use super::split::Split;
 use crate::error::{Error, InputError, Result};
+use std::collections::HashMap;
 use std::fs::File;
 use std::path::Path;
 
@@ -15,6 +16,8 @@ pub const UNKNOWN: i128 = 2;
 pub const CONTROL: i128 = 3;
 /// A token that was added to a finished vocabulary.
 pub const ADDED: i128 = 4;
+/// A token that is not used.
+pub const UNUSED: i128 = 5;
 /// A byte, written as `<0x0A>`.
 pub const BYTE: i128 = 6;
 
@@ -49,6 +52,20 @@ pub enum Kind {
     Bytes { merges: Vec<String>, split: &'static Split, compose: bool },
     /// Pairs of characters, merged by the score of the result.
     Scores { scores: Vec<f64>, prefix_space: bool },
+}
+
+impl Vocabulary {
+    /// What to say of tokens with the text of an earlier one, by id with that one. Files of real models have some (the QAT files of
+    /// Gemma 4 for `//` and `#`: llama.cpp, issue 25739), and both say the same, but only one of them can come out of text.
+    pub fn shared(&self, same: &HashMap<u32, u32>) -> Option<String> {
+        let said = |id: u32| !self.tokens[id as usize].is_empty() && self.kinds[id as usize] != UNUSED;
+        let shared = || same.iter().filter(|&(&id, _)| said(id));
+        let (id, first) = shared().min()?;
+        let (count, token) = (shared().count(), &self.tokens[*id as usize]);
+        Some(format!(
+            "tokens with the text of an earlier one: {count}, as {token:?} of the ids {first} and {id}; text becomes the earlier"
+        ))
+    }
 }
 
 /// What ends a generation of llama2.c (run.c: either of both tokens).

@@ -273,6 +273,48 @@ fn the_configuration_beside_a_tokenizer_is_followed() {
     refused(json!({ "added_tokens_decoder": { "x": { "content": "<new>" } } }), "added_tokens_decoder");
 }
 
+/// The library keeps the last of two words and some one of two ids, and numbers added tokens on behind the vocabulary.
+#[test]
+fn a_tokenizer_says_one_id_for_each_word() {
+    let opened = |text: &str| {
+        let folder = tempfile::tempdir().expect("a folder");
+        Small::new(false).write(folder.path(), Dtype::F32, 1);
+        std::fs::write(folder.path().join("tokenizer.json"), text).expect("a writable folder");
+        Checkpoint::open(folder.path()).and_then(|checkpoint| checkpoint.tokenizer())
+    };
+    let whole = bytes(false).to_string();
+    let with = |from: &str, to: &str| {
+        assert!(whole.contains(from), "{from}");
+        whole.replacen(from, to, 1)
+    };
+    let refused = |text: &str, part: &str| {
+        let said = opened(text).map(drop).expect_err(part).to_string();
+        assert!(said.contains("tokenizer.json:") && said.contains(part), "no {part:?} in: {said}");
+    };
+    let h = 4 + u32::from(b'h');
+    refused(&with("\"vocab\":{", "\"vocab\":{\"h\":300,"), &format!("\"h\": found the ids 300 and {h}"));
+    let both = format!("\"vocab\":{{\"hh\":{h},");
+    refused(&with("\"vocab\":{", &both), &format!("id {h}: found the words \"hh\" and \"h\""));
+    let added = |id: u32, content: &str| {
+        let token = json!({ "id": id, "content": content, "single_word": false, "lstrip": false, "rstrip": false,
+            "normalized": false, "special": true });
+        with("\"added_tokens\":[", &format!("\"added_tokens\":[{token},"))
+    };
+    refused(&added(h, "<new>"), &format!("id {h}: found the words \"h\" and \"<new>\""));
+    refused(&added(300, "h"), &format!("\"h\": found the ids {h} and 300"));
+    refused(
+        &added(300, "<new>"),
+        "added_tokens: found 260, expected \"<new>\" under the id 300 of added_tokens",
+    );
+    assert_eq!(opened(&added(260, "<new>")).expect("a tokenizer").encode("h<new>").expect("ids"), [h, 260]);
+    let list = json!({ "type": "Unigram", "unk_id": 0, "vocab": [["a", 0.0], ["b", -1.0], ["a", -2.0]] });
+    let unigram = json!({ "version": "1.0", "added_tokens": [], "model": list });
+    refused(&unigram.to_string(), "\"a\": found the ids 0 and 2");
+    refused("{\"version\": 1", "tokenizer: found the end of the line, expected a tokenizer.json");
+    let marked = opened(&format!("\u{feff}{whole}")).expect("a tokenizer");
+    assert_eq!(marked.encode("h").expect("ids"), [h]);
+}
+
 #[test]
 fn ends_of_a_generation_come_from_every_place_that_says_one() {
     let ends = |files: &[(&str, Value)]| {

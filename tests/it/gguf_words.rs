@@ -442,6 +442,44 @@ fn a_vocabulary_with_its_merges_is_read_as_its_class_reads_it() {
     refused(&[vocab.clone(), merges.clone(), class("RobertaTokenizer")], "RobertaTokenizer");
     refused(&[vocab.clone(), merges.clone()], "tokenizer_class: found none");
     refused(&[("tokenizer.model", "x".into())], "save_pretrained");
-    refused(&[("vocab.json", "[]".into()), merges, class("GPT2Tokenizer")], "vocab.json");
+    refused(&[("vocab.json", "[]".into()), merges.clone(), class("GPT2Tokenizer")], "vocab.json");
+    // A map would keep one of two words or ids.
+    let twice = |entry: &str| ("vocab.json", vocab.1.replacen('{', &format!("{{{entry},"), 1));
+    let with = |entry: &str| [twice(entry), merges.clone(), class("GPT2Tokenizer")];
+    refused(&with("\"a\":300"), "vocab.json: \"a\": found the ids 300 and 97, expected one id for each word");
+    refused(
+        &with("\"<new>\":97"),
+        "id 97: found the words \"<new>\" and \"a\", expected one word for each id",
+    );
+    refused(&with("\"x\":-1"), "vocab.json: x: found -1, expected an id");
+    let added = |text: &str| {
+        [vocab.clone(), merges.clone(), class("GPT2Tokenizer"), ("added_tokens.json", text.to_owned())]
+    };
+    refused(&added("{\"<new>\":97}"), "id 97: found the words \"a\" and \"<new>\"");
+    refused(&added("{\"<new>\":258,\"<new>\":259}"), "\"<new>\": found the ids 258 and 259");
+    let config_adds = json!({ "tokenizer_class": "GPT2Tokenizer", "added_tokens_decoder": { "5": { "content": "<new>" } } });
+    refused(&[vocab.clone(), merges.clone(), config(config_adds)], "id 5: found the words");
+    // What several files say alike is no harm, nor are byte order marks.
+    let mut alike = added("\u{feff}{\"</s>\":257,\"<new>\":258}");
+    alike[0].1.insert(0, '\u{feff}');
+    alike[1].1.insert(0, '\u{feff}');
+    assert_eq!(encode(&alike, " a</s><new>"), [256, 257, 258]);
     refused(&[], "tokenizer.json");
+}
+
+/// As in published GGUF files: a prompt gets the first of two tokens with one text, a model may say either, and the report says so.
+#[test]
+fn tokens_that_share_a_text_are_said_alike_and_remarked() {
+    let words = |more: &[&str], kinds: &[(u32, i32)]| tokenizer(&byte_words("gpt-2", &[], more, kinds));
+    let today = Date::parse("2025-03-09").expect("a day");
+    let remarks = |words: &Tokenizer| words.ask("a", today).expect("ids").remarks;
+    let some = words(&["a", "\u{120}", "a"], &[]);
+    assert_eq!(some.encode("aa").expect("ids"), [97, 97]);
+    assert_eq!(some.decode(&[97, 256, 257, 258]).expect("a text"), "aa a");
+    let said =
+        "tokens with the text of an earlier one: 3, as \"a\" of the ids 97 and 256; text becomes the earlier";
+    assert_eq!(remarks(&some)[1..], [said.to_owned()]);
+    // Those that are not used are no one's concern.
+    assert_eq!(remarks(&words(&["a", "x"], &[(256, 5), (257, 5)])).len(), 1);
+    assert_eq!(remarks(&words(&["<new>"], &[])).len(), 1);
 }

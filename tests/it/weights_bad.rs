@@ -216,6 +216,48 @@ fn folders_that_do_not_fit_together_are_refused() {
         },
         "once",
     );
+    // Maps of the libraries that read these keep the last of two.
+    check(
+        &|folder, _| {
+            let index = folder.join("model.safetensors.index.json");
+            let text = std::fs::read_to_string(&index).expect("a file");
+            let twice = text.replacen('{', "{\"weight_map\": {\"x\": \"a\"}, ", 1);
+            std::fs::write(&index, twice).expect("a writable folder");
+        },
+        "duplicate field `weight_map`",
+    );
+    check(
+        &|folder, _| {
+            let index = folder.join("model.safetensors.index.json");
+            let text = std::fs::read_to_string(&index).expect("a file");
+            let entry = "\"model.norm.weight\":\"model-0.safetensors\",";
+            std::fs::write(&index, text.replacen(":{", &format!(":{{{entry}"), 1))
+                .expect("a writable folder");
+        },
+        "index.json: model.norm.weight: expected each tensor once",
+    );
+    check(
+        &|folder, _| {
+            let file = folder.join("model-0.safetensors");
+            let bytes = std::fs::read(&file).expect("a file");
+            let (length, rest) = bytes.split_first_chunk().expect("a length");
+            let (header, data) = rest.split_at(u64::from_le_bytes(*length) as usize);
+            let header = std::str::from_utf8(header).expect("JSON").trim_end();
+            // The same entry twice, which reads as once.
+            let end = header.find('}').expect("an entry") + 1;
+            let twice = format!("{{{},{}", &header[1..end], &header[1..]);
+            let bytes = [&(twice.len() as u64).to_le_bytes(), twice.as_bytes(), data].concat();
+            std::fs::write(&file, bytes).expect("a writable folder");
+        },
+        "expected each tensor once",
+    );
+    // An index behind a byte order mark is an index.
+    let folder = tempfile::tempdir().expect("a folder");
+    small.write(folder.path(), Dtype::F32, 2);
+    let index = folder.path().join("model.safetensors.index.json");
+    let text = std::fs::read_to_string(&index).expect("a file");
+    std::fs::write(&index, format!("\u{feff}{text}")).expect("a writable folder");
+    Checkpoint::open(folder.path()).expect("a model");
     let nothing = tempfile::tempdir().expect("a folder");
     assert!(said(nothing.path()).is_some_and(|said| said.contains("0 .gguf files")));
     assert!(matches!(Checkpoint::open(PathBuf::from("no such model")), Err(Error::Io { .. })));
