@@ -155,6 +155,7 @@ impl Scenario {
             }
         };
         context::check(&requests, &model, &self.serving, notes)?;
+        context::remark_outputs(&requests, &self.serving, notes);
         Ok(Shared { model, hardware, recorded, requests, clients, sessions })
     }
 

@@ -5,6 +5,7 @@ use crate::error::{InputError, Result};
 use crate::model::{Input, Model};
 use crate::sched::{BeyondContext, Serving};
 use crate::trace::Request;
+use crate::workload::OutputsAgain;
 
 /// Most tokens of a sequence: what the server says, else what the model's positions allow; `None`: nobody says.
 ///
@@ -90,6 +91,17 @@ pub(super) fn check(
         model.name
     );
     Err(InputError::expected(what).key(format!("request {}", first.id)).found(found).into())
+}
+
+/// Says how much of the prompts may be outputs of earlier turns. vLLM and SGLang keep those too; here the server keeps blocks of prompts.
+pub(super) fn remark_outputs(requests: &[Request], serving: &Serving, notes: &mut Vec<Note>) {
+    let Some(block) = serving.prefix_block() else { return };
+    let OutputsAgain { requests: count, tokens } = OutputsAgain::count(requests, block);
+    if count > 0 {
+        let value = format!("up to {tokens} prompt tokens of {count} requests");
+        let why = "in blocks that outputs of earlier requests may have filled: engines keep those too, here they are computed again";
+        notes.push(Note::new("serving.prefix_caching", value, why));
+    }
 }
 
 /// What the model's files say and nothing here models, and what is assumed of it.

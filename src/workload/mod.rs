@@ -11,6 +11,7 @@ mod file;
 mod lengths;
 mod measured;
 mod options;
+mod outputs;
 mod sessions;
 mod spec;
 mod synthetic;
@@ -21,6 +22,7 @@ pub use file::{BAILIAN_BLOCK, Format, MOONCAKE_BLOCK, Reading, TimeUnit, Told, r
 pub use lengths::{Length, Lengths};
 pub use measured::{Measured, Tick, measured, ticks};
 pub use options::Options;
+pub use outputs::OutputsAgain;
 pub use sessions::{Link, Pause, SessionSpec, Sessions};
 pub use spec::FileSpec;
 pub use synthetic::{PriorityShare, RequestsSpec, requests};

@@ -302,8 +302,7 @@ pub(super) fn share_prefixes(load: &mut Load, block: u32) -> Result<()> {
         }
     }
     load.prefix_block = Some(block);
-    let why = "prompt tokens of a hash; a turn begins with the prompt and the output of the turn before (outputs are computed again in \
-        the prompt of the next turn: the server keeps blocks of prompts)";
+    let why = "prompt tokens of a hash; a turn begins with the prompt and the output of the turn before";
     load.remarks.push(Remark::new("block_tokens", block, why));
     if shortened > 0 {
         let why = "turns have shorter prompts than the turn before, and share nothing with it";

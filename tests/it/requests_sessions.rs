@@ -169,7 +169,49 @@ fn turns_share_what_was_said_before() {
     };
     assert_eq!(cached(&[]), 0);
     // The second turn finds five blocks of prompt, the third seven of the second's prompt.
-    assert_eq!(cached(&["serving.prefix_caching={\"block_tokens\":8}".into()]), 8 * (5 + 7));
+    let caching = ["serving.prefix_caching={\"block_tokens\":8}".to_owned()];
+    assert_eq!(cached(&caching), 8 * (5 + 7));
+    // Whole blocks behind those of the prompt before, as far as the output reaches: 40 to 48 of 49 tokens, 56 to 64 of 69.
+    let said = |set: &[String]| {
+        let (_, notes) = Scenario::load(&path, set).unwrap().build().unwrap();
+        let ours = notes
+            .into_iter()
+            .filter(|note| note.key == "serving.prefix_caching" && note.why.contains("outputs"));
+        ours.map(|note| note.value).collect::<Vec<_>>()
+    };
+    assert_eq!(said(&caching), ["up to 16 prompt tokens of 2 requests"]);
+    assert_eq!(said(&[]), [""; 0]);
+}
+
+/// Recorded hashes say what is equal: what may be an earlier output, that no earlier prompt has and that the prompt has room for.
+#[test]
+fn outputs_in_later_prompts_are_counted() {
+    let again = |rows: &[(u32, u32, &[u64])]| {
+        let line = |(at, (prompt, output, hashes)): (usize, &(u32, u32, &[u64]))| {
+            format!(
+                "{{\"timestamp\": {}, \"input_length\": {prompt}, \"output_length\": {output}, \"hash_ids\": {hashes:?}}}\n",
+                at * 1000
+            )
+        };
+        let text: String = rows.iter().enumerate().map(line).collect();
+        let (_folder, path) = file("m.jsonl", text.as_bytes());
+        let load = read(&path, &reading(Some(Format::Mooncake))).unwrap();
+        assert_eq!(load.prefix_block, Some(512));
+        let OutputsAgain { requests, tokens } = OutputsAgain::count(&load.requests, 512);
+        (requests, tokens)
+    };
+    let first = (1030, 1100, &[1, 2, 3][..]);
+    // 1030 + 1100 tokens are four whole blocks, of which two were prompt.
+    let next = (2200, 5, &[1, 2, 4, 5, 6][..]);
+    assert_eq!(again(&[first, next]), (1, 1024));
+    // A third prompt finds them in the second, and one that branches off finds less new.
+    assert_eq!(again(&[first, next, next]), (1, 1024));
+    assert_eq!(again(&[first, next, (2200, 5, &[1, 2, 4, 7, 8])]), (2, 1536));
+    // No room for the output, another beginning, an output that fills no block, and the order of arrival.
+    assert_eq!(again(&[first, (2100, 5, &[1, 2, 4, 5, 6])]), (0, 0));
+    assert_eq!(again(&[first, (2200, 5, &[9, 10, 11, 12, 13])]), (0, 0));
+    assert_eq!(again(&[(1030, 300, &[1, 2, 3]), next]), (0, 0));
+    assert_eq!(again(&[next, first]), (0, 0));
 }
 
 #[test]
