@@ -5,7 +5,7 @@ use radialsim::error::Result;
 use radialsim::hw::Hardware;
 use radialsim::model::Model;
 use radialsim::report::inspect;
-use radialsim::scenario::Scenario;
+use radialsim::scenario::{Scenario, token_count};
 use radialsim::trace::{Stats, open};
 use radialsim::workload::{Format, Reading, TimeUnit};
 use std::path::PathBuf;
@@ -71,19 +71,25 @@ pub struct Reads {
     /// Characters that make a token, for files of texts.
     #[arg(long, value_name = "N")]
     characters_per_token: Option<f64>,
+    /// Tokenizer for files of texts: a folder with one, or its tokenizer.json.
+    #[arg(long, value_name = "FOLDER")]
+    tokenizer: Option<PathBuf>,
 }
 
 impl Reads {
-    fn reading(&self) -> Reading {
-        Reading {
+    fn reading(&self) -> Result<Reading> {
+        let tokenizer = self.tokenizer.as_ref();
+        let tokenizer = tokenizer.map(|path| token_count(path, &path.to_string_lossy())).transpose()?;
+        Ok(Reading {
             format: self.format,
             skip_empty: self.skip_empty,
             time_unit: self.time_unit,
             time_column: self.time_column.clone(),
             block_tokens: self.block_tokens,
             characters_per_token: self.characters_per_token,
+            tokenizer,
             without_arrivals: false,
-        }
+        })
     }
 }
 
@@ -98,7 +104,7 @@ pub fn run(what: &What) -> Result<()> {
             inspect::trace(reader.header(), &stats, reader.routes())
         }
         What::Requests { file, reading } => {
-            inspect::requests(&radialsim::workload::read(file, &reading.reading())?)
+            inspect::requests(&radialsim::workload::read(file, &reading.reading()?)?)
         }
         What::Scenario { file, settings } => {
             let scenario = Scenario::load(file, settings)?;

@@ -4,6 +4,7 @@ use super::context;
 use super::doubts;
 use super::inputs::{Input, Inputs, KINDS};
 use super::set::with_keys;
+use super::words::{self, token_count};
 use super::{
     Formats, LimitsSpec, RouterSpec, Routes, SHORT_RUN_TOKENS, Scenario, Sparsity, Variant, Workload,
 };
@@ -18,7 +19,7 @@ use crate::trace::synth::{Keep, Method, generate};
 use crate::trace::{Header, Order, Request, Router, RouterKind, Stats, Trace, draw_routes, stretch};
 use crate::workload::{Clients, Load, Sessions};
 use serde_json::Value;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Something that a result rests on and nobody measured.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, serde::Serialize)]
@@ -130,6 +131,9 @@ impl Scenario {
         let recorded = recorded.map(|trace| lay_over(&trace, &model, notes)).transpose()?;
         if let Some(file) = &self.workload.file {
             inputs.requests(&self.folder, &file.path)?;
+            if let Some(tokenizer) = &file.tokenizer {
+                inputs.requests(&self.folder, &words::file(&self.folder, tokenizer))?;
+            }
         }
         context::remark(&model, notes);
         let mut load = self.load_requests(notes)?;
@@ -182,17 +186,17 @@ impl Scenario {
     pub fn used(&self, inputs: &Inputs) -> Vec<Input> {
         let Workload { trace, file, .. } = &self.workload;
         let path = |path: &PathBuf| path.to_string_lossy().into_owned();
+        let [hardware, model, traces, requests] = KINDS;
+        let tokenizer = file.as_ref().and_then(|file| file.tokenizer.as_ref());
         let names = [
-            Some(self.hardware.clone()),
-            Some(self.model.clone()),
-            trace.as_ref().map(path),
-            file.as_ref().map(|file| path(&file.path)),
+            (hardware, Some(self.hardware.clone())),
+            (model, Some(self.model.clone())),
+            (traces, trace.as_ref().map(path)),
+            (requests, file.as_ref().map(|file| path(&file.path))),
+            (requests, tokenizer.map(|name| path(&words::file(&self.folder, name)))),
         ];
         let is_used = |input: &Input| {
-            KINDS
-                .iter()
-                .zip(&names)
-                .any(|(kind, name)| *kind == input.kind && name.as_ref() == Some(&input.name))
+            names.iter().any(|(kind, name)| *kind == input.kind && name.as_ref() == Some(&input.name))
         };
         inputs.read().into_iter().filter(is_used).collect()
     }
@@ -201,7 +205,13 @@ impl Scenario {
     fn load_requests(&self, notes: &mut Vec<Note>) -> Result<Option<(&'static str, Load)>> {
         let (key, load) = match (&self.workload.requests, &self.workload.file) {
             (Some(drawn), None) => ("workload.requests", drawn.load(self.seed)?),
-            (None, Some(file)) => ("workload.file", file.load(&self.folder, self.seed)?),
+            (None, Some(file)) => {
+                let name = |path: &Path| path.to_string_lossy().into_owned();
+                let tokenizer = file.tokenizer.as_ref();
+                let tokenizer =
+                    tokenizer.map(|path| token_count(&self.folder.join(path), &name(path))).transpose();
+                ("workload.file", file.load_with(&self.folder, self.seed, tokenizer?)?)
+            }
             (None, None) => return Ok(None),
             (Some(_), Some(_)) => {
                 return Err(InputError::expected("requests or a file").key("workload").found("both").into());

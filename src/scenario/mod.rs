@@ -8,10 +8,12 @@ mod inputs;
 mod load;
 mod run;
 mod set;
+mod words;
 
 pub use build::{Built, Note};
 pub use inputs::{Input, Inputs, KINDS, digest};
 pub use run::{LEVEL, Outcome, Progress, Run, VariantOutcome, run, run_with};
+pub use words::token_count;
 
 use crate::batch::{Policy, Visibility};
 use crate::metrics::Slo;

@@ -192,6 +192,22 @@ impl Tokenizer {
         })
     }
 
+    /// The tokenizer of a folder as Hugging Face keeps models, of which no other file is read.
+    ///
+    /// # Errors
+    /// None found, or a broken one.
+    pub fn in_folder(folder: &Path) -> Result<Tokenizer> {
+        folder_words::tokenizer(folder, &[])
+    }
+
+    /// How many tokens a text has, without what the model puts around it.
+    ///
+    /// # Errors
+    /// Text that the vocabulary cannot express.
+    pub fn count(&self, text: &str) -> Result<u64> {
+        self.plain(text, false).map(|ids| ids.len() as u64)
+    }
+
     /// Tokens of a text. Special tokens that are written out in it become their ids; what the model puts before and behind every
     /// text is put there, once: a text that begins with it already gets no second one.
     ///

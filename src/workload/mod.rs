@@ -6,6 +6,7 @@ use crate::trace::Request;
 use std::collections::BTreeMap;
 
 mod arrivals;
+mod count;
 mod facts;
 mod file;
 mod lengths;
@@ -17,6 +18,7 @@ mod spec;
 mod synthetic;
 
 pub use arrivals::{Arrivals, Clients, Think};
+pub use count::TokenCount;
 pub use facts::{Facts, LengthFacts};
 pub use file::{BAILIAN_BLOCK, Format, MOONCAKE_BLOCK, Reading, TimeUnit, Told, read};
 pub use lengths::{Length, Lengths};

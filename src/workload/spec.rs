@@ -4,7 +4,7 @@ use super::arrivals::Times;
 use super::file::{Format, Reading, TimeUnit, read};
 use super::sessions::{SessionSpec, begin_together, forget_missing, share_prefixes};
 use super::synthetic::prioritize;
-use super::{Arrivals, Load, Options, PriorityShare, Remark};
+use super::{Arrivals, Load, Options, PriorityShare, Remark, TokenCount};
 use crate::error::{InputError, Result};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
@@ -30,6 +30,10 @@ pub struct FileSpec {
     /// [`Reading::characters_per_token`].
     #[serde(default)]
     pub characters_per_token: Option<f64>,
+    /// A tokenizer for [`Reading::tokenizer`]: a folder with one, or its `tokenizer.json`; relative paths start from the folder of the
+    /// scenario.
+    #[serde(default)]
+    pub tokenizer: Option<PathBuf>,
     /// [`Reading::skip_empty`].
     #[serde(default)]
     pub skip_empty: bool,
@@ -79,6 +83,7 @@ impl FileSpec {
             time_column: None,
             block_tokens: None,
             characters_per_token: None,
+            tokenizer: None,
             skip_empty: false,
             sessions: None,
             arrivals: None,
@@ -92,7 +97,7 @@ impl FileSpec {
         }
     }
 
-    fn reading(&self) -> Reading {
+    fn reading(&self, tokenizer: Option<TokenCount>) -> Reading {
         Reading {
             format: self.format,
             skip_empty: self.skip_empty,
@@ -100,6 +105,7 @@ impl FileSpec {
             time_column: self.time_column.clone(),
             block_tokens: self.block_tokens,
             characters_per_token: self.characters_per_token,
+            tokenizer,
             without_arrivals: self.arrivals.is_some(),
         }
     }
@@ -120,7 +126,19 @@ impl FileSpec {
     /// # Errors
     /// The first mistake in the file, and an option that is wrong or leaves no request.
     pub fn load(&self, folder: &Path, seed: u64) -> Result<Load> {
-        let mut load = read(folder.join(&self.path), &self.reading())?;
+        self.load_with(folder, seed, None)
+    }
+
+    /// The same, with the tokenizer that [`FileSpec::tokenizer`] names, where it names one.
+    ///
+    /// # Errors
+    /// Those of [`FileSpec::load`].
+    pub fn load_with(&self, folder: &Path, seed: u64, tokenizer: Option<TokenCount>) -> Result<Load> {
+        if let Some(named) = self.tokenizer.as_ref().filter(|_| tokenizer.is_none()) {
+            let what = "no tokenizer, as none was read";
+            return Err(InputError::expected(what).key("tokenizer").found(named.display()).into());
+        }
+        let mut load = read(folder.join(&self.path), &self.reading(tokenizer))?;
         let follow = load.turns.values().any(|link| link.follows);
         let sessions = self.sessions.or(follow.then(SessionSpec::default));
         if let Some(arrivals) = &self.arrivals {

@@ -313,6 +313,50 @@ fn texts_need_a_number_of_characters_for_a_token() {
     assert_eq!((error.line, error.key.as_deref()), (Some(3), Some("conversations[1].value")));
 }
 
+/// A tokenizer of words counts the same texts; it and characters exclude each other.
+#[test]
+fn a_tokenizer_counts_the_tokens_of_texts() {
+    let text = "{\"conversations\":[{\"from\":\"human\",\"value\":\"a b, c\"},{\"from\":\"gpt\",\"value\":\"b\"},\
+        {\"from\":\"human\",\"value\":\"c c\"},{\"from\":\"gpt\",\"value\":\"a b\"}]}\n";
+    let (folder, path) = file("s.jsonl", text.as_bytes());
+    let count = TokenCount::new("words", |text| Ok(text.split(' ').count() as u64));
+    let by_words = Reading { tokenizer: Some(count.clone()), ..Reading::default() };
+    let load = read(&path, &by_words).unwrap();
+    assert_eq!(rows(&load), [(0, 3, 1), (0, 6, 2)]);
+    assert_eq!(remark(&load, "tokenizer").unwrap().0, "words");
+    let both = Reading { characters_per_token: Some(4.0), ..by_words.clone() };
+    assert_eq!(refused("s.jsonl", text, &both).key.as_deref(), Some("characters_per_token"));
+    assert_eq!(refused("x", "isl,osl\n1,2\n", &by_words).key.as_deref(), Some("tokenizer"));
+
+    let tokenizer = r#"{"version": "1.0", "added_tokens": [], "pre_tokenizer": {"type": "Whitespace"},
+        "model": {"type": "WordLevel", "vocab": {"?": 0, "a": 1, "b": 2, "c": 3, ",": 4}, "unk_token": "?"}}"#;
+    std::fs::create_dir(folder.path().join("words")).unwrap();
+    std::fs::write(folder.path().join("words/tokenizer.json"), tokenizer).unwrap();
+    for name in ["words", "words/tokenizer.json"] {
+        let keys = format!("file: (path: \"s.jsonl\", tokenizer: {name:?})");
+        let path = super::requests_scenario::scenario(folder.path(), &keys, "Method(Dense)");
+        let scenario = radialsim::scenario::Scenario::load(&path, &[]).unwrap();
+        let inputs = radialsim::scenario::Inputs::default();
+        let built = scenario.build_with(&inputs);
+        if cfg!(not(feature = "gpu")) {
+            assert!(built.map(drop).unwrap_err().to_string().contains("feature gpu"));
+            continue;
+        }
+        let (built, notes) = built.unwrap();
+        let lengths: Vec<_> = built[0]
+            .trace
+            .requests
+            .iter()
+            .map(|request| (request.prompt_tokens, request.output_tokens))
+            .collect();
+        assert_eq!(lengths, [(4, 1), (7, 2)]);
+        let said = notes.iter().find(|note| note.key == "workload.file.tokenizer").expect("a remark");
+        assert_eq!(said.value, name);
+        let used: Vec<_> = scenario.used(&inputs).into_iter().map(|input| input.name).collect();
+        assert!(used.contains(&"words/tokenizer.json".to_owned()), "{used:?}");
+    }
+}
+
 /// LLMServingSim's token ids are hashed where a size of blocks is said.
 #[test]
 fn token_ids_become_hashes() {

@@ -15,7 +15,7 @@ mod table;
 mod time;
 mod vllm;
 
-use super::Load;
+use super::{Load, TokenCount};
 use crate::error::{InputError, Result};
 use crate::trace::lines::Input;
 pub use blocks::{BAILIAN_BLOCK, MOONCAKE_BLOCK};
@@ -90,6 +90,8 @@ pub struct Reading {
     pub block_tokens: Option<u32>,
     /// Characters (Unicode scalar values) that make a token, where it has texts and no token counts; a part of a token counts whole.
     pub characters_per_token: Option<f64>,
+    /// Counts the tokens of its texts, in place of `characters_per_token`.
+    pub tokenizer: Option<TokenCount>,
     /// Passes over its arrivals: they will be replaced.
     pub without_arrivals: bool,
 }
@@ -98,14 +100,16 @@ impl Reading {
     /// Refuses what would have no effect on a file of this format.
     fn must_count(&self, format: Format) -> Result<()> {
         let lengths = matches!(format, Format::Lengths | Format::Vllm);
+        let texts = "texts (sharegpt)";
         let unused = [
             (self.time_unit.is_some() && format == Format::Trace, "time_unit", "arrivals in an unknown unit"),
             (self.time_column.is_some() && !lengths, "time_column", "lengths, under any names"),
             (
                 self.characters_per_token.is_some() && format != Format::Sharegpt,
                 "characters_per_token",
-                "texts (sharegpt)",
+                texts,
             ),
+            (self.tokenizer.is_some() && format != Format::Sharegpt, "tokenizer", texts),
         ];
         match unused.into_iter().find(|(unused, ..)| *unused) {
             None => Ok(()),
