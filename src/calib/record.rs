@@ -1,8 +1,9 @@
 //! Raw rows of a calibration as they are kept: one JSON object a line, the environment first.
 
 use super::Probe;
-use crate::error::{Error, InputError, Result};
+use crate::error::{InputError, Result};
 use crate::kernel::Kernel;
+use crate::ron_text;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::path::Path;
@@ -145,11 +146,7 @@ impl Records {
     /// # Errors
     /// A line that is no such object.
     pub fn read(path: &Path) -> Result<Records> {
-        let size = std::fs::metadata(path).map_err(Error::io(path, "read"))?.len();
-        if size > MOST_BYTES {
-            return Err(InputError::expected("records of at most 64 MiB").found(size).file(path).into());
-        }
-        let text = std::fs::read_to_string(path).map_err(Error::io(path, "read"))?;
+        let text = ron_text::read(path, "records", MOST_BYTES)?;
         let wrong = |line: u64, error: serde_json::Error| {
             InputError::expected(format!("a line of `radialsim calibrate` ({error})")).file(path).line(line)
         };

@@ -8,6 +8,7 @@ use radialsim::gpu::{
     Executor, Form, Generated, Gpu, Options, Oracle, Outcome, Pass, Prompt, Ratio, Residual, RouterMlp,
     Routing, Sampling, Settings, Watch,
 };
+use radialsim::json_text;
 use radialsim::lower::{Call, Node};
 use radialsim::report::timeline::{self, Timeline};
 use radialsim::report::{Staged, execution, residuals};
@@ -173,27 +174,31 @@ impl Args {
         if let Some(text) = &self.prompt {
             let words = words()?;
             if self.raw {
-                return Ok((vec![Prompt { ids: words.encode(text)?, most }], Vec::new()));
+                let prompt = Prompt { ids: words.encode(text)?, most };
+                return Ok((vec![prompt], words.remarks().to_vec()));
             }
             let asked = words.ask(text, Date::parse(&self.date)?)?;
             return Ok((vec![Prompt { ids: asked.ids, most }], asked.remarks));
         }
         let path = self.prompts.as_ref().expect("clap asks for one of both");
         let file = std::fs::File::open(path).map_err(Error::io(path, "read"))?;
-        let mut prompts = Vec::new();
+        let (mut prompts, mut remarks) = (Vec::new(), Vec::new());
         for (number, line) in (1..).zip(BufReader::new(file).lines()) {
             let wrong = |key: &str, what: &str| InputError::expected(what).key(key).file(path).line(number);
             let line = line.map_err(Error::io(path, "read"))?;
             if line.trim().is_empty() {
                 continue;
             }
-            let line: serde_json::Value = serde_json::from_str(&line)
-                .map_err(|error| wrong("line", &format!("an object of JSON ({error})")))?;
+            let line: serde_json::Value = json_text::from_slice(line.as_bytes(), "an object of JSON")
+                .map_err(|error| error.file(path).line(number))?;
             let ids = match (line.get("prompt_ids"), line.get("text").map(serde_json::Value::as_str)) {
                 (Some(ids), _) => {
                     serde_json::from_value(ids.clone()).map_err(|_| wrong("prompt_ids", "a list of ids"))?
                 }
-                (None, Some(Some(text))) => words()?.encode(text)?,
+                (None, Some(Some(text))) => {
+                    remarks = words()?.remarks().to_vec();
+                    words()?.encode(text)?
+                }
                 _ => return Err(wrong("text", "`text`, or `prompt_ids`").into()),
             };
             prompts.push(Prompt { ids, most });
@@ -201,7 +206,7 @@ impl Args {
         if prompts.is_empty() {
             return Err(InputError::expected("at least one line").file(path).into());
         }
-        Ok((prompts, Vec::new()))
+        Ok((prompts, remarks))
     }
 
     /// All prompts, so many at a time.

@@ -17,7 +17,8 @@ use crate::error::{Error, InputError, Result};
 use crate::lower::{Call, Cause};
 use crate::model::Placement;
 use crate::trace::{Route, RouterDevice, Step};
-use safetensors::{Dtype, SafeTensors};
+use crate::weights::named_once;
+use safetensors::{Dtype, SafeTensorError, SafeTensors};
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -54,8 +55,10 @@ impl RouterMlp {
     pub fn read(path: &Path, most_hops: u32, device: RouterDevice) -> Result<RouterMlp> {
         let bytes = std::fs::read(path).map_err(Error::io(path, "read"))?;
         let wrong = |key: &str, what: String| Error::from(InputError::expected(what).key(key).file(path));
-        let tensors = SafeTensors::deserialize(&bytes)
-            .map_err(|error| wrong("header", format!("a safetensors file ({error})")))?;
+        let bad = |error: SafeTensorError| wrong("header", format!("a safetensors file ({error})"));
+        let (length, _) = SafeTensors::read_metadata(&bytes).map_err(bad)?;
+        named_once(&bytes[8..8 + length]).map_err(|error| error.file(path))?;
+        let tensors = SafeTensors::deserialize(&bytes).map_err(bad)?;
         let read = |name: &str| -> Result<Option<(Vec<usize>, Vec<f32>)>> {
             let Ok(tensor) = tensors.tensor(name) else { return Ok(None) };
             if tensor.dtype() != Dtype::F32 || tensor.shape().len() != 2 {

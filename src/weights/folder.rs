@@ -1,13 +1,12 @@
 //! A folder as Hugging Face keeps models: `config.json`, one or several safetensors files, `tokenizer.json`.
 //! Tensor names: `names`.
 
-use super::{Checkpoint, Format, Name, Place, Words, bytes, folder_words, names};
+use super::{Checkpoint, Format, Name, Place, Words, bytes, folder_words, names, once};
 use crate::error::{Error, InputError, Result};
 use crate::json_text::{self, Entries};
 use crate::model::{Input, Model};
 use safetensors::tensor::{Dtype, Metadata};
 use serde::Deserialize;
-use serde::de::IgnoredAny;
 use serde_json::Value;
 use std::collections::HashMap;
 use std::fs::File;
@@ -87,12 +86,7 @@ fn tensors(files: &[PathBuf], model: &Model) -> Result<HashMap<Name, Place>> {
         let header = bytes::at(&mut reader, 0, 8 + length).map_err(Error::io(path, "read"))?;
         let facts: Metadata = serde_json::from_slice(&header[8..])
             .map_err(|error| bad(format!("a safetensors header ({error})")))?;
-        // The library keeps the last of those that have the same name.
-        let listed: Entries<IgnoredAny> =
-            serde_json::from_slice(&header[8..]).map_err(|error| bad(error.to_string()))?;
-        if let Some(twice) = listed.repeated() {
-            return Err(InputError::expected("each tensor once").key(twice).file(path).into());
-        }
+        once::tensors(&header[8..]).map_err(|error| error.file(path))?;
         for (called, info) in facts.tensors() {
             let wrong = |what: &str| -> Error { InputError::expected(what).key(&called).file(path).into() };
             if names::beside(&called, model) {

@@ -24,6 +24,7 @@ mod tokenizer;
 mod vocabulary;
 
 pub use chat::Date;
+pub(crate) use once::tensors as named_once;
 pub(crate) use tensor::f16 as half;
 pub use tensor::{Format, Tensor};
 pub use tokenizer::{Asked, Stream, Tokenizer};

@@ -1,5 +1,5 @@
-//! Vocabularies in which each word has one id and each id one word. A map would keep one of two, and the text that a model reads or
-//! writes would silently be another.
+//! Names that a file may give once: a map would keep one of two, and a model would silently have other weights, or read and write
+//! other text.
 
 use crate::error::{InputError, Result};
 use crate::json_text::{self, Entries};
@@ -26,6 +26,18 @@ pub fn check<'a>(words: impl IntoIterator<Item = (&'a str, u64)>) -> std::result
         }
     }
     Ok(())
+}
+
+/// Refuses a safetensors header that names a tensor twice, of which the library would keep the last.
+///
+/// # Errors
+/// The name, and a text that is no header.
+pub fn tensors(header: &[u8]) -> std::result::Result<(), InputError> {
+    let listed: Entries<IgnoredAny> = json_text::from_slice(header, "a safetensors header")?;
+    match listed.repeated() {
+        Some(name) => Err(InputError::expected("each tensor once").key(name)),
+        None => Ok(()),
+    }
 }
 
 /// What a `tokenizer.json` says of words and ids.

@@ -279,6 +279,11 @@ impl Tokenizer {
         })
     }
 
+    /// What to know of the vocabulary where text becomes tokens by it.
+    pub fn remarks(&self) -> &[String] {
+        &self.remarks
+    }
+
     /// Ids that end a generation.
     pub fn end_ids(&self) -> &[u32] {
         &self.end

@@ -248,8 +248,10 @@ fn records_are_files_that_say_what_is_wrong_with_them() {
     let folder = folder();
     let path = folder.path().join("records.jsonl");
     let whole = records(0.01);
-    std::fs::write(&path, whole.text()).expect("a file");
-    assert_eq!(Records::read(&path).expect("records"), whole);
+    for mark in ["", "\u{feff}"] {
+        std::fs::write(&path, format!("{mark}{}", whole.text())).expect("a file");
+        assert_eq!(Records::read(&path).expect("records"), whole);
+    }
     let broken = [
         ("", "records.jsonl:1: expected a line of `radialsim calibrate`"),
         ("{}\n", "records.jsonl:1: expected a line of `radialsim calibrate`"),

@@ -123,12 +123,16 @@ fn wrong_arguments_and_files_are_refused_before_anything_runs() {
     let prompts = at("prompts.jsonl");
     std::fs::write(at("bad.jsonl"), "{\"prompt_ids\":[1]}\n{\"prompt\":1}\n").expect("a writable folder");
     std::fs::write(at("worse.jsonl"), "{\"prompt_ids\":[-1]}\n").expect("a writable folder");
-    let cases: [(&[&str], i32, &str); 10] = [
+    // The first line is one, behind its mark and with a number that nobody needs.
+    std::fs::write(at("marked.jsonl"), "\u{feff}{\"prompt_ids\":[1],\"x\":NaN}\n{\"prompt_ids\":x}\n")
+        .expect("a writable folder");
+    let cases: [(&[&str], i32, &str); 11] = [
         (&[], 2, ""),
         (&["--prompt", "x", "--prompts", &prompts], 2, ""),
         (&["--prompt", "x"], 2, "a tokenizer for text"),
         (&["--prompts", &at("bad.jsonl")], 2, "bad.jsonl:2"),
         (&["--prompts", &at("worse.jsonl")], 2, "prompt_ids"),
+        (&["--prompts", &at("marked.jsonl")], 2, "marked.jsonl:2: prompt_ids: found x}"),
         (&["--prompts", &at("none.jsonl")], 2, "none.jsonl"),
         (&["--prompts", &prompts, "--route", "0 zero"], 2, "zero"),
         (&["--prompts", &prompts, "--oracle", "0.1,0.1", "--always", "3"], 2, "layers below 3"),

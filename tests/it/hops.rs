@@ -141,3 +141,22 @@ fn a_router_sends_tokens_where_a_naive_walk_goes() {
         assert!(again > 0 && back > 0 && out > 0, "the routes are of every kind: {again} {back} {out}");
     }
 }
+
+/// The library would keep the last of two matrices with one name.
+#[test]
+fn a_router_names_each_matrix_once() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("router.safetensors");
+    let said = |entries: &[&str]| {
+        let header = format!("{{{}}}", entries.join(","));
+        let data = [1.0f32, 2.0, 3.0, 4.0].map(f32::to_le_bytes).concat();
+        let bytes = [&(header.len() as u64).to_le_bytes(), header.as_bytes(), &data].concat();
+        std::fs::write(&path, bytes).expect("a writable folder");
+        RouterMlp::read(&path, 4, RouterDevice::Host).map_err(|error| error.to_string())
+    };
+    let of =
+        |shape: &str| format!("\"second\":{{\"dtype\":\"F32\",\"shape\":{shape},\"data_offsets\":[0,16]}}");
+    assert_eq!(said(&[&of("[2,2]")]).expect("a router").second, [1.0, 2.0, 3.0, 4.0]);
+    let twice = said(&[&of("[4,1]"), &of("[2,2]")]).expect_err("a refusal");
+    assert!(twice.ends_with("router.safetensors: second: expected each tensor once"), "{twice}");
+}
