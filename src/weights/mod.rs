@@ -33,7 +33,7 @@ use crate::error::{Error, InputError, Result};
 use crate::model::{Model, Rope};
 use names::Pick;
 use needed::needed;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
@@ -260,7 +260,7 @@ impl Checkpoint {
                 return Err(wrong.file(&self.files[place.file]).into());
             }
         }
-        let known: Vec<Name> = needed(&self.model).into_iter().map(|(name, ..)| name).collect();
+        let known: HashSet<Name> = needed(&self.model).map(|(name, ..)| name).collect();
         // A bias that the shapes do not know would be left out in silence.
         let unknown = self.tensors.iter().find(|(name, _)| !known.contains(name));
         if let Some((name, place)) = unknown {

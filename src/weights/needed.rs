@@ -3,8 +3,8 @@
 use super::{Name, Part};
 use crate::model::{Input, Model, Placement, QkNorm};
 
-/// Every tensor of a model: name, rows, width.
-pub(super) fn needed(model: &Model) -> Vec<(Name, u64, u64)> {
+/// Every tensor of a model: name, rows, width. Layer by layer as they are asked for: a config may name more layers and experts than any file has.
+pub(super) fn needed(model: &Model) -> impl Iterator<Item = (Name, u64, u64)> {
     let hidden = model.hidden;
     let mut all = Vec::new();
     let mut add = |wanted: bool, name, rows, width| all.extend(wanted.then_some((name, rows, width)));
@@ -17,10 +17,7 @@ pub(super) fn needed(model: &Model) -> Vec<(Name, u64, u64)> {
     add(model.positions > 0, Name::Positions, model.positions, hidden);
     add(model.final_norm && model.norm.weight, Name::FinalNorm, 1, hidden);
     add(model.final_norm && model.norm.bias, Name::FinalNormBias, 1, hidden);
-    for layer in 0..model.layers {
-        all.extend(of_layer(model, layer));
-    }
-    all
+    all.into_iter().chain((0..model.layers).flat_map(|layer| of_layer(model, layer)))
 }
 
 fn of_layer(model: &Model, layer: u32) -> Vec<(Name, u64, u64)> {

@@ -186,6 +186,19 @@ fn layers_that_a_short_file_cannot_hold_are_not_listed() {
     assert!(said.contains("n_layers: found 65535, expected as many as the 28 bytes"), "{said}");
 }
 
+/// All tensors were listed before the first was looked for: 11 MB of memory for a config of 428 bytes, and without end for a larger one.
+#[cfg(feature = "gpu")]
+#[test]
+fn experts_that_no_file_holds_are_not_listed() {
+    let folder = readers::weights::folder("a config of many experts");
+    let config = r#"{"architectures":["MixtralForCausalLM"],"model_type":"mixtral","num_hidden_layers":60000,"hidden_size":8,
+        "num_attention_heads":2,"num_key_value_heads":1,"intermediate_size":8,"vocab_size":8,"num_experts_per_tok":2,
+        "num_local_experts":4000,"max_position_embeddings":64}"#;
+    std::fs::write(folder.join("config.json"), config).expect("a file");
+    let said = refusal(&folder);
+    assert!(said.contains("a tensor for"), "{said}");
+}
+
 /// The library panics on a table of characters that is none.
 #[cfg(feature = "gpu")]
 #[test]
