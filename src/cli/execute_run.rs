@@ -6,7 +6,7 @@ use radialsim::batch::Policy;
 use radialsim::error::{Error, InputError, Result};
 use radialsim::gpu::{
     Executor, Form, Generated, Gpu, Options, Oracle, Outcome, Pass, Prompt, Ratio, Residual, RouterMlp,
-    Routing, Sampling, Settings, Watch,
+    Routing, Sampling, Settings, Skips, Watch,
 };
 use radialsim::json_text;
 use radialsim::lower::{Call, Node};
@@ -14,7 +14,7 @@ use radialsim::report::timeline::{self, Timeline};
 use radialsim::report::{Staged, execution, residuals};
 use radialsim::trace::{self, KvAction, Route, RouterDevice, Trace};
 use radialsim::units::SimTime;
-use radialsim::weights::{Checkpoint, Date, Format, Stream, Tokenizer};
+use radialsim::weights::{Checkpoint, Date, Format, SkipRouter, Stream, Tokenizer};
 use std::io::{BufRead, BufReader};
 use std::time::Instant;
 
@@ -52,6 +52,7 @@ pub fn run(args: &Args) -> Result<()> {
     let policy = args.policy.unwrap_or(match routing {
         Routing::Oracle(_) => Policy::DenseMasked,
         Routing::Router(_) => Policy::Grouped,
+        Routing::Skips(ref skips) if skips.device == RouterDevice::Gpu => Policy::DenseMasked,
         _ => Policy::Aligned,
     });
     let end_ids = tokenizer.as_ref().map_or(checkpoint.end_ids(), Tokenizer::end_ids).to_vec();
@@ -128,6 +129,9 @@ impl Args {
         if let Some(path) = &self.router {
             let device =
                 if self.router_device == Device::Host { RouterDevice::Host } else { RouterDevice::Gpu };
+            if let Some(router) = SkipRouter::read(path)? {
+                return Ok(Routing::Skips(Box::new(Skips { router, device })));
+            }
             return Ok(Routing::Router(Box::new(RouterMlp::read(path, self.hops, device)?)));
         }
         if let Some(steps) = &self.route {

@@ -2,7 +2,9 @@
 
 use super::executor::{Chosen, Executor, Outcome, Pass};
 use super::fits;
+use super::hops::Placed;
 use super::routing::{self, Routing, Taken};
+use super::skips::PlacedSkips;
 use crate::batch::{Batch, Context, Part, Paths, Policy};
 use crate::error::{InputError, Result, demand};
 use crate::rng::Stream;
@@ -60,6 +62,12 @@ pub struct Settings {
     pub prompt_logits: bool,
     /// Whether every kernel is timed.
     pub timed: bool,
+}
+
+/// A router on the device.
+enum Decider<'a> {
+    Hops(Placed<'a>),
+    Skips(PlacedSkips<'a>),
 }
 
 /// What came of a prompt.
@@ -154,14 +162,18 @@ impl Executor {
         let lengths: Vec<u32> = prompts.iter().map(|prompt| prompt.ids.len() as u32).collect();
         self.begin_prompts(&room, &lengths)?;
         let placed = match &settings.routing {
-            Routing::Router(router) => Some(self.place(router)?),
+            Routing::Router(router) => Some(Decider::Hops(self.place(router)?)),
+            Routing::Skips(skips) => Some(Decider::Skips(self.place_skips(skips)?)),
             _ => None,
         };
         while run.form(self.pass_tokens()) {
             let outcome = match &placed {
                 None => self.run(&run.pass())?,
                 Some(placed) => {
-                    let (outcome, routes) = self.run_routed(&run.pass(), placed)?;
+                    let (outcome, routes) = match placed {
+                        Decider::Hops(placed) => self.run_routed(&run.pass(), placed)?,
+                        Decider::Skips(placed) => self.run_skipping(&run.pass(), placed)?,
+                    };
                     run.routed(routes);
                     outcome
                 }
@@ -244,7 +256,7 @@ impl<'a> Run<'a> {
             Routing::Fixed(route, _) => {
                 routes.intern(route.clone());
             }
-            Routing::Router(_) => {}
+            Routing::Router(_) | Routing::Skips(_) => {}
             Routing::Oracle(_) => {
                 routes.intern(crate::trace::Route::dense(layers));
             }
@@ -298,6 +310,7 @@ impl<'a> Run<'a> {
         let each = match &self.settings.routing {
             // A router may choose one layer at every hop.
             Routing::Router(router) => router.most_hops,
+            Routing::Skips(_) => 1,
             _ => self.paths.most_at_a_layer() as u32,
         };
         // The last token that is generated is never fed.

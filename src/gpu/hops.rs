@@ -198,7 +198,7 @@ impl Executor {
     }
 
     /// Records some kernels and runs them.
-    fn record(
+    pub(super) fn record(
         &mut self,
         pass: &Pass,
         work: impl Fn(&mut Work) -> Result<()>,
@@ -241,21 +241,21 @@ impl Executor {
 
 /// Recordings of a pass, added up.
 #[derive(Default)]
-struct Sum {
+pub(super) struct Sum {
     kernels: Vec<Done>,
     host_s: f64,
     dispatches: u32,
 }
 
 impl Sum {
-    fn add(&mut self, (kernels, timing, dispatches): (Vec<Done>, Timing, u32)) {
+    pub fn add(&mut self, (kernels, timing, dispatches): (Vec<Done>, Timing, u32)) {
         let first = self.dispatches;
         self.kernels.extend(kernels.into_iter().map(|done| Done { first: done.first + first, ..done }));
         self.host_s += timing.host_s;
         self.dispatches += dispatches;
     }
 
-    fn outcome(self, chosen: Vec<super::executor::Chosen>) -> Outcome {
+    pub fn outcome(self, chosen: Vec<super::executor::Chosen>) -> Outcome {
         let timing = Timing { kernels_ns: Vec::new(), host_s: self.host_s };
         let (kernels, dispatches, host_s) = (self.kernels, self.dispatches, self.host_s);
         Outcome { chosen, records: Vec::new(), kernels, timing, dispatches, host_s }

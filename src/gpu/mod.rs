@@ -30,6 +30,7 @@ mod rig_check;
 mod routing;
 mod self_check;
 pub mod shaders;
+mod skips;
 
 pub use adapter::{AdapterInfo, adapters};
 pub use device::{Buffer, Gpu};
@@ -44,3 +45,4 @@ pub use recording::{Binding, Dispatch, Recording, Timing};
 pub use residuals::Residual;
 pub use rig::Rig;
 pub use routing::Routing;
+pub use skips::Skips;

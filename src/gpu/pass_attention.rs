@@ -72,7 +72,7 @@ impl<'a> Work<'a, '_, '_> {
         self.scores(&visits, true, qkv, attended)?;
         let branch = Rows { buffer: &exec.buffers.branch, stride: hidden };
         self.ops.matmul(&pool.output, 0..hidden, &segments, attended, branch)?;
-        let mask = groups[0].masks.as_ref().map(|[attention, _]| attention.as_slice());
+        let mask = groups[0].masks.as_ref().map(|masks| masks.of(0));
         let norms = [pool.attention_after.as_ref(), pool.attention_norms.as_ref()];
         self.add(&segments, branch, x, mask, norms, 0)?;
         match taken.moved {

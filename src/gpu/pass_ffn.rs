@@ -4,7 +4,7 @@ use super::executor::Ratio;
 use super::ops::{Rows, Segment};
 use super::ops_choice::Choice;
 use super::pass::{Taken, Work, rows_of, segments};
-use super::plan::Group;
+use super::plan::{Group, Mask};
 use super::pool::{ExpertStacks, Norms};
 use super::shaders as s;
 use crate::error::Result;
@@ -67,7 +67,7 @@ impl<'a> Work<'a, '_, '_> {
             }
             _ => self.dense(&segments, normed, branch)?,
         }
-        let mask = taking[0].masks.as_ref().map(|[_, feed_forward]| feed_forward.as_slice());
+        let mask = taking[0].masks.as_ref().map(|masks| masks.of(1));
         let norms = [exec.pool.ffn_after.as_ref(), exec.pool.ffn_norms.as_ref()];
         self.add(&segments, branch, x, mask, norms, 1)?;
         if let Some(indices) = taken.moved {
@@ -141,7 +141,7 @@ impl<'a> Work<'a, '_, '_> {
         segments: &[Segment],
         branch: Rows<'a>,
         x: Rows<'a>,
-        mask: Option<&[u32]>,
+        mask: Option<Mask>,
         norms: [Option<&'a Norms>; 2],
         half: u32,
     ) -> Result<()> {
@@ -151,7 +151,7 @@ impl<'a> Work<'a, '_, '_> {
             self.norm_in_place(norms, segments, branch, None)?;
         }
         // A mask that takes every row is none.
-        let mask = mask.filter(|mask| mask.contains(&0));
+        let mask = mask.filter(|mask| !matches!(mask, Mask::Known(rows) if !rows.contains(&0)));
         let scale = exec.model.scales.residual;
         if let Some(oracle) = self.pass.oracle {
             let layer = u32::from(self.ops.layer);
@@ -172,11 +172,18 @@ impl<'a> Work<'a, '_, '_> {
             let (starts, records) = (&buffers.starts, &buffers.records);
             self.ops.residual_oracle(parameters, branch.buffer, x.buffer, starts, records)?;
         } else {
-            let at = mask.map(|mask| self.ops.list(mask.iter().copied()));
+            let at = mask.map(|mask| match mask {
+                Mask::Known(rows) => self.ops.list(rows.iter().copied()),
+                Mask::Decided(at) => at,
+            });
             self.ops.residual_add([rows, width], scale, branch, x, at)?;
         }
         if let Some(norms) = sum.filter(|_| exec.model.placement == Placement::AfterSum) {
-            self.norm_in_place(norms, segments, x, mask)?;
+            let known = mask.map(|mask| match mask {
+                Mask::Known(rows) => rows,
+                Mask::Decided(_) => unreachable!("norms behind sums are refused where the device decides"),
+            });
+            self.norm_in_place(norms, segments, x, known)?;
         }
         self.ops.look(rows, width, x)
     }

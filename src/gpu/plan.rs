@@ -30,7 +30,33 @@ pub(super) struct Group {
     /// Tokens that leave an entry although they skip the attention branch.
     pub project: Vec<Visit>,
     /// Where the whole pass runs a branch: which rows it counts for.
-    pub masks: Option<[Vec<u32>; 2]>,
+    pub masks: Option<Masks>,
+}
+
+/// For each row whether it takes attention, and whether it takes the feed-forward branch: 1 or 0.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Masks {
+    /// As is known before.
+    Known([Vec<u32>; 2]),
+    /// As the device decides: where in the lists it will stand.
+    Decided([u32; 2]),
+}
+
+/// One of two masks.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Mask<'a> {
+    Known(&'a [u32]),
+    Decided(u32),
+}
+
+impl Masks {
+    /// That of attention, or of the feed-forward branch.
+    pub fn of(&self, branch: usize) -> Mask<'_> {
+        match self {
+            Masks::Known(masks) => Mask::Known(&masks[branch]),
+            Masks::Decided(masks) => Mask::Decided(masks[branch]),
+        }
+    }
 }
 
 impl Group {
@@ -188,5 +214,5 @@ fn mask(view: &View, group: &mut Group) {
     if !group.feed_forward.is_empty() {
         group.feed_forward = (0..tokens).collect();
     }
-    group.masks = Some(masks);
+    group.masks = Some(Masks::Known(masks));
 }

@@ -2,11 +2,13 @@
 
 use super::executor::{Oracle, Ratio, Record};
 use super::hops::RouterMlp;
+use super::skips::Skips;
 use crate::error::{InputError, Result};
 use crate::trace::{
     Granularity, Header, KvAction, Modules, Order, Route, RouteTable, Router, RouterKind, RouterWhen, Step,
     Trace,
 };
+use crate::weights::SkipKv;
 use serde_json::json;
 
 /// Who decides which layers a token takes.
@@ -18,6 +20,8 @@ pub enum Routing {
     Replay(Box<Trace>),
     /// A router names each token's next layer, hop by hop.
     Router(Box<RouterMlp>),
+    /// A router decides before each layer which of its branches a token takes.
+    Skips(Box<Skips>),
     /// Every branch is computed; those that add little are left out.
     Oracle(Oracle),
 }
@@ -56,6 +60,21 @@ impl Routing {
                 let (when, kind) = (Some(RouterWhen::PerHop), RouterKind::Mlp);
                 let router = Router { when, hidden, device: mlp.device, ..Router::free(kind) };
                 Header { order: Order::Any, reuse: true, router, max_hops: Some(mlp.most_hops), ..dense }
+            }
+            Routing::Skips(skips) => {
+                let weights = &skips.router;
+                let (when, kind) = (Some(RouterWhen::PerLayer), RouterKind::Mlp);
+                let mut router =
+                    Router { when, hidden: Some(weights.hidden), device: skips.device, ..Router::free(kind) };
+                let candidates = &weights.described.candidates;
+                let decided =
+                    (0..layers).filter(|&layer| candidates.get(layer as usize) != Some(&[false; 2]));
+                router.extra.insert("routed_layers".into(), json!(decided.collect::<Vec<u32>>()));
+                let kv = match weights.described.kv {
+                    SkipKv::ProjectOnly => KvAction::ProjectOnly,
+                    SkipKv::None => KvAction::None,
+                };
+                Header { kv, router, granularity: Granularity::Token, ..dense }
             }
             Routing::Oracle(oracle) => {
                 let mut router = Router::free(RouterKind::OracleThreshold);

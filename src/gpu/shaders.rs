@@ -67,6 +67,7 @@ pub const ROUTER: Shader = shader!("router");
 pub const SAMPLE: Shader = shader!("sample", "logits");
 pub const SAMPLE_PARTS: Shader = shader!("sample_parts", "logits");
 pub const SCATTER_ROWS: Shader = shader!("scatter_rows");
+pub const SKIP_ROUTER: Shader = shader!("skip_router");
 
 parameters!(
     /// Of `matvec_*` and `matmul_tiles`.
@@ -130,6 +131,13 @@ parameters!(
 parameters!(
     /// Of `router`.
     Router { rows: u32, width4: u32, stride4: u32, hidden: u32, options: u32, decisions: u32 }
+);
+parameters!(
+    /// Of `skip_router`.
+    SkipRouter {
+        rows: u32, width4: u32, stride4: u32, hidden: u32, vectors: u32, second: u32, biases: u32, scores: u32, masks: u32, candidates: u32,
+        epsilon: f32,
+    }
 );
 parameters!(
     /// Of `head_norm`.
@@ -199,5 +207,6 @@ pub fn all() -> Vec<Described> {
         (SAMPLE, Sample::members()),
         (SAMPLE_PARTS, Sample::members()),
         (SCATTER_ROWS, MoveRows::members()),
+        (SKIP_ROUTER, SkipRouter::members()),
     ]
 }

@@ -1,6 +1,6 @@
 //! Choices: the router's and the sampler's.
 
-use super::{Activation, Number, activation, expect, matmul};
+use super::{Activation, Number, activation, expect, matmul, rms_norm};
 
 /// Weights of a router.
 #[derive(Clone, Copy, Debug)]
@@ -34,6 +34,39 @@ pub fn router<N: Number>(
         }
     };
     sample(rows, options, &logits)
+}
+
+/// Weights of a skip router before one layer.
+#[derive(Clone, Copy, Debug)]
+pub struct SkipWeights<'a, N> {
+    /// `hidden x width`.
+    pub first: &'a [N],
+    /// `hidden`.
+    pub vector: &'a [N],
+    /// `2 x hidden`.
+    pub second: &'a [N],
+    /// 2.
+    pub biases: &'a [N],
+}
+
+/// Scores of both branches of a layer for each row: `second silu(first n + vector) + biases` with `n` the row over its root mean square.
+/// `input`: `rows x width`. Result: `rows x 2`.
+pub fn skip_scores<N: Number>(
+    rows: usize,
+    width: usize,
+    input: &[N],
+    weights: SkipWeights<N>,
+    epsilon: f64,
+) -> Vec<N> {
+    let SkipWeights { first, vector, second, biases } = weights;
+    let hidden = vector.len();
+    expect(biases, "biases", &[2]);
+    let normed = rms_norm(rows, width, input, &vec![N::constant(1.0); width], epsilon);
+    let plus = |values: Vec<N>, what: &[N]| -> Vec<N> {
+        values.into_iter().zip(what.iter().cycle()).map(|(value, &more)| value + more).collect()
+    };
+    let inside = activation(Activation::Silu, &plus(matmul(rows, width, hidden, &normed, first), vector));
+    plus(matmul(rows, hidden, 2, &inside, second), biases)
 }
 
 /// Greedy sampling: the index of the largest logit, the first among equals. `logits`: `rows x vocabulary`.

@@ -18,6 +18,7 @@ mod llama2c;
 mod names;
 mod needed;
 mod once;
+mod skip_router;
 mod split;
 mod tensor;
 mod tokenizer;
@@ -25,6 +26,7 @@ mod vocabulary;
 
 pub use chat::Date;
 pub(crate) use once::tensors as named_once;
+pub use skip_router::{SkipDescription, SkipKv, SkipRouter};
 pub(crate) use tensor::f16 as half;
 pub use tensor::{Format, Tensor};
 pub use tokenizer::{Asked, Stream, Tokenizer};

@@ -83,6 +83,8 @@ mod shaders;
 #[cfg(feature = "gpu")]
 mod shapes;
 #[cfg(feature = "gpu")]
+mod skips;
+#[cfg(feature = "gpu")]
 mod small_models;
 mod stretch;
 mod sweep;
@@ -98,6 +100,8 @@ mod trace_join;
 #[cfg(feature = "parquet")]
 mod trace_parquet;
 mod trace_support;
+#[cfg(feature = "train")]
+mod train;
 #[cfg(feature = "gpu")]
 mod twin_attention;
 #[cfg(feature = "gpu")]

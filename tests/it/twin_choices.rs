@@ -174,6 +174,62 @@ fn experts_are_chosen_and_summed_as_in_the_oracle() {
 }
 
 #[test]
+fn a_skip_router_decides_as_its_oracle() {
+    let Some(mut twin) = Twin::new("skip_router") else { return };
+    for (width, hidden, layers, layer) in [(4, 4, 1, 0), (36, 12, 3, 2), (576, 64, 5, 1), (128, 1024, 2, 1)] {
+        let (rows, stride) = (7, width + 8);
+        let input = twin.values(rows * stride);
+        let (first, rest) = (twin.values(hidden * width), twin.values(layers * (3 * hidden + 2)));
+        let [vectors, second] = [layer * hidden, layers * hidden + layer * 2 * hidden];
+        let biases = layers * hidden * 3 + 2 * layer;
+        let of = |from: u32, count: u32| wide(&rest[from as usize..][..count as usize]);
+        let (vector, both, bias) = (of(vectors, hidden), of(second, 2 * hidden), of(biases, 2));
+        let weights =
+            reference::SkipWeights { first: &wide(&first), vector: &vector, second: &both, biases: &bias };
+        for candidates in 0..4 {
+            let buffers = [twin.upload(&input), twin.upload(&first), twin.upload(&rest)];
+            let (scores, lists) = (twin.poisoned(2 * (rows + 2)), twin.poisoned(2 * rows + 2));
+            let parameters = s::SkipRouter {
+                rows,
+                width4: width / 4,
+                stride4: stride / 4,
+                hidden,
+                vectors,
+                second,
+                biases,
+                scores: 1,
+                masks: 1,
+                candidates,
+                epsilon: 1e-6,
+            };
+            let constants = [("WORKGROUP", f64::from(twin.subgroup()))];
+            let bound = [&buffers[0], &buffers[1], &buffers[2], &scores, &lists];
+            twin.run((s::SKIP_ROUTER, &constants), &bound, &parameters, [rows, 1, 1]);
+            let (found, masks) = (twin.words(&scores, 2 * (rows + 2)), twin.words(&lists, 2 * rows + 2));
+            assert!([0, 1, 16, 17].iter().all(|&at| found[at] == POISON));
+            assert!([0, 15].iter().all(|&at| masks[at] == POISON));
+            for row in 0..rows as usize {
+                let x = wide(&input[row * stride as usize..][..width as usize]);
+                let wanted = reference::skip_scores(1, width as usize, &x, weights, 1e-6);
+                let said = [2 + 2 * row, 3 + 2 * row].map(|at| f32::from_bits(found[at]));
+                assert_near(&said, &wanted, 1e-4, "skip_router");
+                let mut other = wanted.clone();
+                other[0] += 1e-2 * (1.0 + other[0].abs());
+                assert!(!near(&said, &other, 1e-4), "a wrong score goes unnoticed");
+                for branch in 0..2 {
+                    let out = wanted[branch] < 0.0 && candidates >> branch & 1 == 1;
+                    let mask = masks[1 + branch * rows as usize + row];
+                    assert!(
+                        wanted[branch].abs() < 1e-3 || mask == u32::from(!out),
+                        "{candidates} {row} {branch}"
+                    );
+                }
+            }
+        }
+    }
+}
+
+#[test]
 fn a_router_chooses_as_its_oracle() {
     let Some(mut twin) = Twin::new("router") else { return };
     for (width, hidden, options) in
