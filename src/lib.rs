@@ -28,6 +28,8 @@ pub mod sim;
 pub mod study;
 pub mod tier;
 pub mod trace;
+#[cfg(feature = "train")]
+pub mod train;
 pub mod units;
 #[cfg(feature = "gpu")]
 pub mod validate;

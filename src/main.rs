@@ -26,6 +26,8 @@ fn main() -> ExitCode {
         Command::Sweep(args) => cli::sweep::run(&args),
         Command::Merge(args) => cli::sweep::merge(&args),
         Command::Trace(what) => cli::trace::run(&what),
+        #[cfg(feature = "train")]
+        Command::Train(what) => cli::train::run(&what),
         Command::Validate(what) => cli::validate::run(&what),
     };
     cli::end(done)

@@ -9,6 +9,8 @@ mod progress;
 pub mod simulate;
 pub mod sweep;
 pub mod trace;
+#[cfg(feature = "train")]
+pub mod train;
 pub mod validate;
 
 use radialsim::error::{Error, Result};
@@ -48,6 +50,10 @@ pub enum Command {
     /// Looks at, converts and makes router traces.
     #[command(subcommand)]
     Trace(trace::What),
+    /// Trains routers for a model, and says what they are worth.
+    #[cfg(feature = "train")]
+    #[command(subcommand)]
+    Train(train::What),
     /// Holds simulations against what was measured.
     #[command(subcommand)]
     Validate(validate::What),

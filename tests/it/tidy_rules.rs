@@ -15,7 +15,7 @@ pub const FLOORS: [&[&str]; 11] = [
     &["sim", "gpu"],
     &["scenario", "meter"],
     &["report"],
-    &["validate", "study"],
+    &["study", "train", "validate"],
     &["cli"],
 ];
 

@@ -1,0 +1,307 @@
+//! `radialsim train`: routers for a model, and what they are worth.
+
+use super::{print, say};
+use radialsim::error::{InputError, Result};
+use radialsim::report::Staged;
+use radialsim::train::{
+    Choice, Device, Distilled, Effects, Measured, Network, Quality, Recipe, Routing, SkipRouter, Step, Texts,
+    distill, measure, prune, read_texts, sample,
+};
+use radialsim::weights::{Checkpoint, SkipKv, Tokenizer};
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+/// What to do.
+#[derive(Debug, clap::Subcommand)]
+pub enum What {
+    /// Trains a router that leaves out branches of a model, token by token.
+    Skip(Box<SkipArgs>),
+    /// Measures routers beside static depth: perplexity, and divergence from the model.
+    Measure(MeasureArgs),
+    /// Lets a model write text, sampled at temperature 1.
+    Text(TextArgs),
+}
+
+/// Model and texts.
+#[derive(Debug, clap::Args)]
+pub struct Given {
+    /// The model: a Hugging Face folder, a GGUF file, a llama2.c file.
+    #[arg(long, value_name = "MODEL")]
+    pub weights: PathBuf,
+    /// Texts: `.txt` whole, `.jsonl` by the key `text`.
+    #[arg(long, value_name = "FILE", required = true, num_args = 1..)]
+    pub text: Vec<PathBuf>,
+    /// Tokens of a sequence.
+    #[arg(long, value_name = "N", default_value_t = 192, value_parser = clap::value_parser!(u32).range(2..=65536))]
+    pub length: u32,
+    /// Seed of all that is drawn.
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+    /// No remarks.
+    #[arg(long, short)]
+    pub quiet: bool,
+}
+
+/// What to train.
+#[derive(Debug, clap::Args)]
+pub struct SkipArgs {
+    #[command(flatten)]
+    pub given: Given,
+    /// Writes the router here.
+    #[arg(long, value_name = "FILE.safetensors")]
+    pub out: PathBuf,
+    /// Mean depth that is wanted, in layers.
+    #[arg(long, value_name = "LAYERS")]
+    pub depth: f64,
+    /// Steps through the whole model.
+    #[arg(long, value_name = "N", default_value_t = 36)]
+    pub steps: u32,
+    /// Writes a row for each step here.
+    #[arg(long, value_name = "FILE.csv")]
+    pub curve: Option<PathBuf>,
+    /// What a token that leaves attention out leaves in the KV cache: project_only or none.
+    #[arg(long, default_value = "project_only", value_parser = kv)]
+    pub kv: SkipKv,
+    /// Gives labels to other tokens: a control, of which nothing can be learned about a token.
+    #[arg(long)]
+    pub shuffled_labels: bool,
+}
+
+/// What to measure.
+#[derive(Debug, clap::Args)]
+pub struct MeasureArgs {
+    #[command(flatten)]
+    pub given: Given,
+    /// Routers.
+    #[arg(long, value_name = "FILE.safetensors", num_args = 1..)]
+    pub router: Vec<PathBuf>,
+    /// Static depth beside them: so many layers left out at most, the least harmful first.
+    #[arg(long, value_name = "LAYERS", default_value_t = 0)]
+    pub pruned: u32,
+    /// Texts by which static depth finds the least harmful layers.
+    #[arg(long, value_name = "FILE", num_args = 1.., required_unless_present = "router")]
+    pub pruned_by: Vec<PathBuf>,
+    /// Most tokens that are measured.
+    #[arg(long, value_name = "N", default_value_t = 20_000)]
+    pub tokens: usize,
+    /// Also each router with its decisions given to other tokens, and one that was not trained.
+    #[arg(long)]
+    pub controls: bool,
+    /// Writes all rows here.
+    #[arg(long, value_name = "FILE.csv")]
+    pub csv: Option<PathBuf>,
+}
+
+/// What to write.
+#[derive(Debug, clap::Args)]
+pub struct TextArgs {
+    /// The model.
+    #[arg(long, value_name = "MODEL")]
+    pub weights: PathBuf,
+    /// Writes a JSON object with a `text` for each sequence here.
+    #[arg(long, value_name = "FILE.jsonl")]
+    pub out: PathBuf,
+    /// Sequences.
+    #[arg(long, value_name = "N", default_value_t = 64)]
+    pub sequences: usize,
+    /// Tokens of a sequence.
+    #[arg(long, value_name = "N", default_value_t = 256)]
+    pub length: usize,
+    /// Seed.
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+    /// No remarks.
+    #[arg(long, short)]
+    pub quiet: bool,
+}
+
+fn kv(text: &str) -> std::result::Result<SkipKv, String> {
+    match text {
+        "project_only" => Ok(SkipKv::ProjectOnly),
+        "none" => Ok(SkipKv::None),
+        _ => Err("expected project_only or none".to_owned()),
+    }
+}
+
+/// Trains, measures or writes.
+pub fn run(what: &What) -> Result<()> {
+    match what {
+        What::Skip(args) => skip(args),
+        What::Measure(args) => measured(args),
+        What::Text(args) => text(args),
+    }
+}
+
+fn opened(weights: &Path) -> Result<(Network, Tokenizer)> {
+    let checkpoint = Checkpoint::open(weights)?;
+    let tokenizer = checkpoint.tokenizer()?;
+    Ok((Network::read(&checkpoint, &Device::flex())?, tokenizer))
+}
+
+impl Given {
+    fn read(&self) -> Result<(Network, Tokenizer, Texts)> {
+        let (network, tokenizer) = opened(&self.weights)?;
+        let texts = read_texts(&self.text, &tokenizer, self.length as usize)?;
+        Ok((network, tokenizer, texts))
+    }
+
+    fn say(&self, text: &str) {
+        if !self.quiet {
+            say(text);
+        }
+    }
+}
+
+fn skip(args: &SkipArgs) -> Result<()> {
+    let begin = Instant::now();
+    let (network, _, texts) = args.given.read()?;
+    let layers = f64::from(network.model().layers);
+    if !(args.depth > 0.0 && args.depth < layers) {
+        let what = format!("a depth above 0 and below the model's {layers} layers");
+        return Err(InputError::expected(what).key("--depth").found(args.depth).into());
+    }
+    let recipe = Recipe {
+        steps: args.steps,
+        kv: args.kv,
+        shuffled_labels: args.shuffled_labels,
+        ..Recipe::new(args.depth, args.given.seed)
+    };
+    let out = Staged::create(&args.out)?;
+    drop(out);
+    let texts = texts.mixed(args.given.seed);
+    let labelled = texts.some(recipe.labelled);
+    args.given.say(&format!("{} tokens to train on, {} of them labelled", texts.tokens(), labelled.tokens()));
+    let effects = Effects::measure(&network, &labelled, recipe.kv, |_| ());
+    args.given.say(&format!(
+        "effects of {} branches measured after {:.0} s",
+        2.0 * layers,
+        begin.elapsed().as_secs_f64()
+    ));
+    let mut began = [0.0; 2];
+    let mut curve = vec!["stage,step,loss,kl,depth,price".to_owned()];
+    let trained = distill(&network, &texts, &effects, &recipe, |step| {
+        let Step { stage, step, of, loss, kl, depth, price } = *step;
+        if step == 0 {
+            began[stage as usize - 1] = begin.elapsed().as_secs_f64();
+        }
+        curve.push(format!("{stage},{step},{loss},{kl},{depth},{price}"));
+        if stage == 2 || (step + 1) % 100 == 0 {
+            let spent = begin.elapsed().as_secs_f64();
+            let left = (spent - began[stage as usize - 1]) / f64::from(step + 1) * f64::from(of - step - 1);
+            args.given.say(&format!(
+                "stage {stage}, step {} of {of}: loss {loss:.4}, KL {kl:.4}, depth {depth:.2}, price {price:.3}; {left:.0} s left",
+                step + 1
+            ));
+        }
+    });
+    trained.write(&network.model().name, recipe.kv, &args.out)?;
+    if let Some(path) = &args.curve {
+        Staged::create(path)?.finish(|out| writeln!(out, "{}", curve.join("\n")))?;
+    }
+    Ok(())
+}
+
+fn measured(args: &MeasureArgs) -> Result<()> {
+    let (network, tokenizer, texts) = args.given.read()?;
+    let texts = texts.some(args.tokens.div_ceil(texts.length));
+    let mut networks: Vec<(String, Choice)> = vec![("dense".into(), Choice::As(Routing::Dense))];
+    let pruned = if args.pruned > 0 {
+        let by = read_texts(&args.pruned_by, &tokenizer, texts.length)?.some(4);
+        prune(&network, &by, args.pruned, |count, kl| {
+            args.given.say(&format!("static depth without {count} layers: KL {kl:.4} where it was chosen"));
+        })
+    } else {
+        Vec::new()
+    };
+    for (count, out) in pruned.iter().enumerate() {
+        networks.push((format!("static, {} left out", count + 1), Choice::As(Routing::Static(out))));
+    }
+    let mut routers = Vec::new();
+    for path in &args.router {
+        routers.push((path, Distilled::read(path, &network)?));
+    }
+    let untrained: Vec<SkipRouter> = routers
+        .iter()
+        .map(|(_, (trained, _))| {
+            let model = network.model();
+            SkipRouter::new(
+                model.layers,
+                model.hidden,
+                trained.router.hidden(),
+                args.given.seed,
+                network.device(),
+            )
+            .fixed()
+        })
+        .collect();
+    let fixed: Vec<SkipRouter> = routers.iter().map(|(_, (trained, _))| trained.router.fixed()).collect();
+    let kept = routers.first().map_or(SkipKv::ProjectOnly, |(_, (_, kv))| *kv);
+    if let Some((path, _)) = routers.iter().find(|(_, (_, kv))| *kv != kept) {
+        let what = "routers that leave the same in the KV cache";
+        return Err(InputError::expected(what).key("--router").found(path.display()).into());
+    }
+    for (((path, (trained, _)), router), untrained) in routers.iter().zip(&fixed).zip(&untrained) {
+        let name = path.file_stem().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
+        let routing = Routing::Router(router, &trained.candidates);
+        networks.push((name.clone(), Choice::As(routing.clone())));
+        if args.controls {
+            networks.push((format!("{name}, shuffled"), Choice::Shuffled(routing, args.given.seed)));
+            networks.push((
+                format!("{name}, untrained"),
+                Choice::As(Routing::Router(untrained, &trained.candidates)),
+            ));
+        }
+    }
+    let choices: Vec<Choice> = networks.iter().map(|(_, choice)| choice.clone()).collect();
+    let all = measure(&network, &texts, kept, &choices);
+    let mut lines = vec![format!(
+        "{} sequences of {} tokens; intervals: 90 %, by drawing sequences\n{:<32} {:>6} {:>24} {:>24}",
+        texts.sequences.len(),
+        texts.length,
+        "network",
+        "depth",
+        "perplexity",
+        "KL, nats"
+    )];
+    let mut rows =
+        vec!["network,depth,perplexity,perplexity_low,perplexity_high,kl,kl_low,kl_high".to_owned()];
+    for ((name, _), measured) in networks.iter().zip(&all) {
+        let depth = measured.iter().map(|row| row.depth).sum::<f64>() / measured.len() as f64;
+        let perplexity = Quality::perplexity(measured, args.given.seed);
+        let kl = Quality::of(measured, |row: &Measured| row.kl, args.given.seed);
+        let shown = |q: &Quality| format!("{:.3} ({:.3} to {:.3})", q.mean, q.interval[0], q.interval[1]);
+        lines.push(format!("{name:<32} {depth:>6.2} {:>24} {:>24}", shown(&perplexity), shown(&kl)));
+        let values = |q: &Quality| format!("{},{},{}", q.mean, q.interval[0], q.interval[1]);
+        rows.push(format!("{name:?},{depth},{},{}", values(&perplexity), values(&kl)));
+    }
+    if let Some(path) = &args.csv {
+        Staged::create(path)?.finish(|out| writeln!(out, "{}", rows.join("\n")))?;
+    }
+    print(&format!("{}\n", lines.join("\n")))
+}
+
+fn text(args: &TextArgs) -> Result<()> {
+    let (network, tokenizer) = opened(&args.weights)?;
+    let begin = tokenizer.encode("")?;
+    let begin = match begin.first().or(tokenizer.end_ids().first()) {
+        Some(&begin) => begin,
+        None => {
+            return Err(InputError::expected("a tokenizer with a token that begins or ends texts")
+                .key("weights")
+                .into());
+        }
+    };
+    let out = Staged::create(&args.out)?;
+    let start = Instant::now();
+    let all = sample(&network, begin, args.sequences, args.length, args.seed, |done| {
+        if !args.quiet && done % 32 == 0 {
+            let rate = (done * args.sequences) as f64 / start.elapsed().as_secs_f64();
+            say(&format!("{done} of {} tokens each, {rate:.0} tokens a second", args.length));
+        }
+    });
+    let mut lines = Vec::new();
+    for tokens in all {
+        lines.push(serde_json::json!({ "text": tokenizer.decode(&tokens[1..])? }).to_string());
+    }
+    out.finish(|out| writeln!(out, "{}", lines.join("\n")))
+}

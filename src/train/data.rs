@@ -1,0 +1,106 @@
+//! Texts to train on and to measure with, as sequences of equal length.
+
+use crate::error::{Error, InputError, Result};
+use crate::rng::Stream;
+use crate::weights::Tokenizer;
+use std::path::Path;
+
+/// Sequences of equal length.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Texts {
+    /// Tokens of a sequence.
+    pub length: usize,
+    /// The sequences, in the order of the files.
+    pub sequences: Vec<Vec<u32>>,
+}
+
+/// Bytes that are cut into tokens at once; a cut falls at the end of a line.
+const PIECE: usize = 1 << 16;
+
+/// Reads texts: `.txt` files whole, `.jsonl` files by their key `text`, each line a text of its own. A text is cut into sequences of `length` tokens; what is
+/// left at its end is left out.
+///
+/// # Errors
+/// A file that cannot be read, a line without a text, and files without a whole sequence.
+pub fn read_texts(paths: &[impl AsRef<Path>], tokenizer: &Tokenizer, length: usize) -> Result<Texts> {
+    let mut sequences = Vec::new();
+    for path in paths {
+        let path = path.as_ref();
+        let text = std::fs::read_to_string(path).map_err(Error::io(path, "read"))?;
+        let texts = match path.extension().and_then(|ending| ending.to_str()) {
+            Some("jsonl") => lines(&text, path)?,
+            _ => vec![text],
+        };
+        for text in texts {
+            let tokens = cut(&text, tokenizer).map_err(|error| error.in_file(path))?;
+            sequences.extend(tokens.chunks_exact(length).map(<[u32]>::to_vec));
+        }
+    }
+    if sequences.is_empty() {
+        let what = format!("texts with at least {length} tokens in one of them");
+        return Err(InputError::expected(what).key("text").found("none").into());
+    }
+    Ok(Texts { length, sequences })
+}
+
+impl Texts {
+    /// Tokens in all.
+    pub fn tokens(&self) -> usize {
+        self.length * self.sequences.len()
+    }
+
+    /// So many sequences, spread evenly over all of them.
+    #[must_use]
+    pub fn some(&self, count: usize) -> Texts {
+        let count = count.min(self.sequences.len());
+        let at = |index: usize| self.sequences[index * self.sequences.len() / count].clone();
+        Texts { length: self.length, sequences: (0..count).map(at).collect() }
+    }
+
+    /// The sequences in another order.
+    #[must_use]
+    pub fn mixed(mut self, seed: u64) -> Texts {
+        let random = &mut Stream::new(seed, "order of texts");
+        for last in (1..self.sequences.len()).rev() {
+            self.sequences.swap(last, random.below(last as u64 + 1) as usize);
+        }
+        self
+    }
+
+    /// Batch number `index` of so many sequences, from the start again after the last.
+    pub(super) fn batch(&self, index: usize, rows: usize) -> Vec<&[u32]> {
+        let at = |row: usize| &self.sequences[(index * rows + row) % self.sequences.len()][..];
+        (0..rows).map(at).collect()
+    }
+
+    /// All batches of at most so many sequences.
+    pub(super) fn batches(&self, rows: usize) -> impl Iterator<Item = Vec<&[u32]>> {
+        self.sequences.chunks(rows).map(|rows| rows.iter().map(Vec::as_slice).collect())
+    }
+}
+
+fn cut(text: &str, tokenizer: &Tokenizer) -> Result<Vec<u32>> {
+    let (mut tokens, mut rest) = (Vec::new(), text);
+    while !rest.is_empty() {
+        let most =
+            (0..=PIECE.min(rest.len())).rev().find(|&at| rest.is_char_boundary(at)).unwrap_or(rest.len());
+        let end = if most == rest.len() { most } else { rest[..most].rfind('\n').map_or(most, |at| at + 1) };
+        tokens.extend(tokenizer.encode(&rest[..end])?);
+        rest = &rest[end..];
+    }
+    Ok(tokens)
+}
+
+fn lines(text: &str, path: &Path) -> Result<Vec<String>> {
+    #[derive(serde::Deserialize)]
+    struct Line {
+        text: String,
+    }
+    let read = |(index, line): (usize, &str)| {
+        serde_json::from_str::<Line>(line).map(|line| line.text).map_err(|_| {
+            let wrong = InputError::expected("an object with a text under the key `text`").key("text");
+            wrong.file(path).line(index as u64 + 1).into()
+        })
+    };
+    text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()).map(read).collect()
+}

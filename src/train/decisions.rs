@@ -1,0 +1,125 @@
+//! Who decides what a token leaves out, and what was decided.
+
+use super::network::{Frame, Gates, Network};
+use super::skip::SkipRouter;
+use crate::rng::Stream;
+use crate::weights::SkipKv;
+use burn::tensor::{Tensor, TensorData};
+
+/// Who decides.
+#[derive(Clone, Debug)]
+pub enum Routing<'a> {
+    /// Every token takes every branch.
+    Dense,
+    /// Every token leaves out the same branches.
+    Static(&'a [[bool; 2]]),
+    /// A router, before each layer, among these branches.
+    Router(&'a SkipRouter, &'a [[bool; 2]]),
+    /// What was decided before.
+    Given(&'a Decisions),
+}
+
+/// Which branches each token takes: 1 or 0, for each layer and branch B x T.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Decisions {
+    rows: usize,
+    tokens: usize,
+    /// `[layer][branch][row * tokens + token]`.
+    taken: Vec<[Vec<f32>; 2]>,
+}
+
+impl Decisions {
+    /// Mean number of layers that a token runs, a branch counting one half.
+    pub fn mean_depth(&self) -> f64 {
+        let sum: f64 = self.taken.iter().flatten().flatten().map(|&taken| f64::from(taken)).sum();
+        sum / 2.0 / (self.rows * self.tokens) as f64
+    }
+
+    /// The same over the tokens of one sequence.
+    pub(super) fn depth_of(&self, row: usize) -> f64 {
+        let own = row * self.tokens..(row + 1) * self.tokens;
+        let all = self.taken.iter().flatten().flat_map(|branch| &branch[own.clone()]);
+        all.map(|&taken| f64::from(taken)).sum::<f64>() / 2.0 / self.tokens as f64
+    }
+
+    /// Whether a token takes a branch.
+    pub fn takes(&self, layer: usize, branch: usize, row: usize, token: usize) -> bool {
+        self.taken[layer][branch][row * self.tokens + token] > 0.5
+    }
+
+    /// The same decisions given to other tokens: for each branch as many tokens leave it out, but others.
+    #[must_use]
+    pub fn shuffled(&self, seed: u64) -> Decisions {
+        let random = &mut Stream::new(seed, "shuffled decisions");
+        let mut other = self.clone();
+        for branch in other.taken.iter_mut().flatten() {
+            // Fisher and Yates.
+            for last in (1..branch.len()).rev() {
+                branch.swap(last, random.below(last as u64 + 1) as usize);
+            }
+        }
+        other
+    }
+}
+
+/// Logits of sequences under a routing, B x T x V, and what was decided.
+pub(super) fn forward(
+    network: &Network,
+    frame: &Frame,
+    tokens: &[&[u32]],
+    routing: &Routing,
+    kv: SkipKv,
+) -> (Tensor<3>, Decisions) {
+    let (stream, decisions) = through(network, frame, tokens, routing, kv);
+    (network.logits(stream), decisions)
+}
+
+/// The stream behind the last layer.
+pub(super) fn through(
+    network: &Network,
+    frame: &Frame,
+    tokens: &[&[u32]],
+    routing: &Routing,
+    kv: SkipKv,
+) -> (Tensor<3>, Decisions) {
+    let (rows, length, layers) = (tokens.len(), tokens[0].len(), network.model().layers);
+    let mut decisions = Decisions { rows, tokens: length, taken: Vec::new() };
+    let mut stream = network.embed(tokens);
+    for layer in 0..layers {
+        let [attention, feed_forward] = decide(routing, layer, &stream, (rows, length));
+        let all = attention.iter().chain(&feed_forward).all(|&taken| taken > 0.5);
+        let gate = |values: &Vec<f32>| {
+            Tensor::<3>::from_data(TensorData::new(values.clone(), [rows, length, 1]), network.device())
+        };
+        let gates = (!all).then(|| Gates { attention: gate(&attention), feed_forward: gate(&feed_forward) });
+        stream = network.layer(layer, frame, stream, gates.as_ref(), kv);
+        decisions.taken.push([attention, feed_forward]);
+    }
+    (stream, decisions)
+}
+
+fn decide(
+    routing: &Routing,
+    layer: u32,
+    stream: &Tensor<3>,
+    (rows, tokens): (usize, usize),
+) -> [Vec<f32>; 2] {
+    let at = layer as usize;
+    let count = rows * tokens;
+    match routing {
+        Routing::Dense => [vec![1.0; count], vec![1.0; count]],
+        Routing::Static(left_out) => left_out[at].map(|out| vec![if out { 0.0 } else { 1.0 }; count]),
+        Routing::Given(decisions) => decisions.taken[at].clone(),
+        Routing::Router(_, candidates) if candidates[at] == [false; 2] => {
+            [vec![1.0; count], vec![1.0; count]]
+        }
+        Routing::Router(router, candidates) => {
+            let scores: Vec<f32> = router.scores(layer, stream.clone()).into_data().iter::<f32>().collect();
+            [0, 1].map(|branch| {
+                let scores = scores.iter().skip(branch).step_by(2);
+                let taken = |&score: &f32| !candidates[at][branch] || score >= 0.0 || score.is_nan();
+                scores.map(|score| if taken(score) { 1.0 } else { 0.0 }).collect()
+            })
+        }
+    }
+}

@@ -1,0 +1,119 @@
+//! What a network is worth on texts: perplexity, and the divergence of its predictions from the teacher's.
+
+use super::data::Texts;
+use super::decisions::{Decisions, Routing, forward, through};
+use super::network::Network;
+use crate::rng::Stream;
+use crate::weights::SkipKv;
+use burn::tensor::activation::log_softmax;
+use burn::tensor::{Int, Tensor, TensorData};
+
+/// Sequences that are computed together.
+const ROWS: usize = 4;
+
+/// Times that sequences are drawn anew for an interval (Efron and Tibshirani, An Introduction to the Bootstrap, 1993, section 13.3: at least 1,000 for
+/// percentiles).
+const DRAWS: usize = 2000;
+
+/// Sums over one sequence.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Measured {
+    /// Negative log-likelihood, nats, of all tokens but the first.
+    pub nll: f64,
+    /// KL divergence of the teacher's predictions from these, nats, at the same tokens.
+    pub kl: f64,
+    /// Mean depth.
+    pub depth: f64,
+    /// Predictions.
+    pub count: f64,
+}
+
+/// A mean with an interval.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Quality {
+    /// Over all sequences.
+    pub mean: f64,
+    /// Ends of the interval that holds 90 % of the means of as many sequences drawn with replacement.
+    pub interval: [f64; 2],
+}
+
+/// Runs the teacher dense and, over the same texts, the network under each of some routings: for each routing one `Measured` a sequence.
+/// `decide` gives the decisions that routings are made of where they depend on the texts.
+pub fn measure(network: &Network, texts: &Texts, kv: SkipKv, networks: &[Choice]) -> Vec<Vec<Measured>> {
+    let frame = network.frame(texts.length);
+    let mut all = vec![Vec::new(); networks.len()];
+    for (index, batch) in texts.batches(ROWS).enumerate() {
+        let teacher = forward(network, &frame, &batch, &Routing::Dense, kv).0;
+        for (choice, all) in networks.iter().zip(&mut all) {
+            let (logits, decisions) = match choice {
+                Choice::As(routing) => forward(network, &frame, &batch, routing, kv),
+                Choice::Shuffled(routing, seed) => {
+                    let (_, decisions) = through(network, &frame, &batch, routing, kv);
+                    let shuffled = decisions.shuffled(seed.wrapping_add(index as u64));
+                    forward(network, &frame, &batch, &Routing::Given(&shuffled), kv)
+                }
+            };
+            all.extend(of_batch(&batch, teacher.clone(), logits, &decisions));
+        }
+    }
+    all
+}
+
+/// What is measured.
+#[derive(Clone, Debug)]
+pub enum Choice<'a> {
+    /// A routing.
+    As(Routing<'a>),
+    /// Its decisions, given to other tokens of the same batch.
+    Shuffled(Routing<'a>, u64),
+}
+
+/// Negative log-likelihoods and divergences of a batch, one of each for each prediction: `[row][token]`.
+pub(super) fn divergences(teacher: Tensor<3>, logits: Tensor<3>) -> Tensor<2> {
+    let (teacher, student) = (log_softmax(teacher, 2), log_softmax(logits, 2));
+    (teacher.clone().exp() * (teacher - student)).sum_dim(2).squeeze_dim(2)
+}
+
+fn of_batch(batch: &[&[u32]], teacher: Tensor<3>, logits: Tensor<3>, decisions: &Decisions) -> Vec<Measured> {
+    let [rows, tokens, words] = logits.dims();
+    let upto = |x: Tensor<3>| x.slice([0..rows, 0..tokens - 1, 0..words]);
+    let (teacher, logits) = (upto(teacher), upto(logits));
+    let wanted: Vec<i64> = batch.iter().flat_map(|row| row[1..].iter().map(|&id| i64::from(id))).collect();
+    let wanted =
+        Tensor::<3, Int>::from_data(TensorData::new(wanted, [rows, tokens - 1, 1]), &logits.device());
+    let nll = -log_softmax(logits.clone(), 2).gather(2, wanted).sum_dim(1);
+    let kl = divergences(teacher, logits).sum_dim(1);
+    let values = |data: TensorData| data.iter::<f32>().map(f64::from).collect::<Vec<_>>();
+    let (nll, kl) = (values(nll.into_data()), values(kl.into_data()));
+    let row = |row: usize| Measured {
+        nll: nll[row],
+        kl: kl[row],
+        depth: decisions.depth_of(row),
+        count: (tokens - 1) as f64,
+    };
+    (0..rows).map(row).collect()
+}
+
+impl Quality {
+    /// Of a sum over sequences divided by their predictions.
+    pub fn of(all: &[Measured], value: impl Fn(&Measured) -> f64, seed: u64) -> Quality {
+        let mean = |rows: &mut dyn Iterator<Item = &Measured>| {
+            let (sum, count) =
+                rows.fold((0.0, 0.0), |(sum, count), row| (sum + value(row), count + row.count));
+            sum / count
+        };
+        let random = &mut Stream::new(seed, "bootstrap");
+        let mut means: Vec<f64> = (0..DRAWS)
+            .map(|_| mean(&mut (0..all.len()).map(|_| &all[random.below(all.len() as u64) as usize])))
+            .collect();
+        means.sort_unstable_by(f64::total_cmp);
+        let interval = [means[DRAWS / 20], means[DRAWS - 1 - DRAWS / 20]];
+        Quality { mean: mean(&mut all.iter()), interval }
+    }
+
+    /// Perplexity.
+    pub fn perplexity(all: &[Measured], seed: u64) -> Quality {
+        let Quality { mean, interval } = Quality::of(all, |row| row.nll, seed);
+        Quality { mean: libm::exp(mean), interval: interval.map(libm::exp) }
+    }
+}

@@ -1,0 +1,158 @@
+//! Training: the differentiable network against the executor, and what a router learns on a small model.
+
+use crate::skips::{router, run};
+use crate::small_models::{LAYERS, Small};
+use radialsim::batch::Policy;
+use radialsim::gpu::{Executor, Options, Prompt, Routing, Skips};
+use radialsim::rng::Stream;
+use radialsim::trace::{RouterDevice, Step};
+use radialsim::train::{Choice, Device, Distilled, Effects, Network, Recipe, Texts, distill, measure};
+use radialsim::weights::{Checkpoint, SkipKv};
+use safetensors::Dtype;
+use tempfile::TempDir;
+
+fn small() -> (TempDir, Checkpoint) {
+    let folder = tempfile::tempdir().expect("a folder");
+    Small::new(false).write(folder.path(), Dtype::F32, 1);
+    let checkpoint = Checkpoint::open(folder.path()).expect("a valid folder");
+    (folder, checkpoint)
+}
+
+fn texts(sequences: usize, seed: u64) -> Texts {
+    let mut random = Stream::new(seed, "texts");
+    let sequence = |_| (0..12).map(|_| random.below(97) as u32).collect();
+    Texts { length: 12, sequences: (0..sequences).map(sequence).collect() }
+}
+
+/// Likelihoods and decisions of the trainer are the executor's, dense and routed, decided by host and by device.
+#[test]
+fn what_is_trained_is_what_runs() {
+    let (folder, checkpoint) = small();
+    let network = Network::read(&checkpoint, &Device::flex()).expect("a Llama");
+    let Some(gpu) = crate::gpu() else { return };
+    let mut executor =
+        Executor::new(gpu, &checkpoint, Options { positions: 40, ..Options::default() }).expect("fits");
+    let texts = texts(5, 1);
+    let prompts: Vec<Prompt> =
+        texts.sequences.iter().map(|ids| Prompt { ids: ids.clone(), most: 1 }).collect();
+    let dense = run(&mut executor, &prompts, Routing::dense(LAYERS as u32), Policy::Aligned);
+    let said =
+        measure(&network, &texts, SkipKv::ProjectOnly, &[Choice::As(radialsim::train::Routing::Dense)]);
+    for (answer, measured) in dense.answers.iter().zip(&said[0]) {
+        let (nll, trained) = (answer.nll.expect("asked for"), measured.nll / measured.count);
+        assert!((nll - trained).abs() < 1e-4 * nll, "{nll} {trained}");
+        assert!(measured.kl.abs() < 1e-6 && measured.depth == LAYERS as f64);
+    }
+    let path = folder.path().join("router.safetensors");
+    let mut left_out = 0;
+    for seed in 0..4 {
+        for (kv, device, policy) in [
+            (SkipKv::ProjectOnly, RouterDevice::Gpu, Policy::DenseMasked),
+            (SkipKv::ProjectOnly, RouterDevice::Host, Policy::Aligned),
+            (SkipKv::None, RouterDevice::Host, Policy::Aligned),
+        ] {
+            let weights = router(seed, kv);
+            std::fs::write(&path, weights.bytes()).expect("a file");
+            let (trained, read) = Distilled::read(&path, &network).expect("a router");
+            assert_eq!(read, kv);
+            let skips = Skips { router: weights, device };
+            let ran = run(&mut executor, &prompts, Routing::Skips(Box::new(skips)), policy);
+            let fixed = trained.router.fixed();
+            let routing = radialsim::train::Routing::Router(&fixed, &trained.candidates);
+            let said = measure(&network, &texts, kv, &[Choice::As(routing)]);
+            for (row, (answer, measured)) in ran.answers.iter().zip(&said[0]).enumerate() {
+                let (nll, trained) = (answer.nll.expect("asked for"), measured.nll / measured.count);
+                assert!((nll - trained).abs() < 1e-4 * nll, "{seed} {kv:?} {device:?}: {nll} {trained}");
+                // The last token is not fed, but it is part of the sequence that was measured.
+                let routes = ran.trace.requests[row].runs.iter().flat_map(|run| run.routes.iter());
+                let half = |step: &Step| {
+                    u32::from(step.modules.attention()) + u32::from(step.modules.feed_forward())
+                };
+                let halves = |id| ran.trace.routes.get(id).0.iter().map(half).sum::<u32>();
+                let depth = routes.map(halves).sum::<u32>() as f64 / 2.0 / 12.0;
+                assert!(
+                    (depth - measured.depth).abs() < 1e-9,
+                    "{seed} {kv:?} {device:?}: {depth} {}",
+                    measured.depth
+                );
+                left_out += usize::from(depth < LAYERS as f64);
+            }
+        }
+    }
+    assert!(left_out > 30, "{left_out}");
+}
+
+/// The same seed gives the same bytes; each stage lowers its loss; the depth is the one that was asked for.
+#[test]
+fn a_router_is_trained_to_a_depth_and_by_its_seed_alone() {
+    let (folder, checkpoint) = small();
+    let network = Network::read(&checkpoint, &Device::flex()).expect("a Llama");
+    let texts = texts(24, 2);
+    let recipe = Recipe {
+        candidates: 2.0,
+        hidden: 8,
+        first_steps: 60,
+        steps: 12,
+        ..Recipe::new(LAYERS as f64 - 0.75, 1)
+    };
+    let effects = Effects::measure(&network, &texts.some(8), recipe.kv, |_| ());
+    let mut files = Vec::new();
+    for seed in [1, 1, 2] {
+        let mut steps = Vec::new();
+        let recipe = Recipe { seed, ..recipe.clone() };
+        let trained = distill(&network, &texts, &effects, &recipe, |step| steps.push(*step));
+        let path = folder.path().join("trained.safetensors");
+        trained.write("small", recipe.kv, &path).expect("written");
+        files.push(std::fs::read(&path).expect("a file"));
+        let first: Vec<f64> = steps.iter().filter(|step| step.stage == 1).map(|step| step.loss).collect();
+        assert!(first[first.len() - 1] < 0.8 * first[0], "{first:?}");
+        let fixed = trained.router.fixed();
+        let routing = radialsim::train::Routing::Router(&fixed, &trained.candidates);
+        let said = measure(&network, &texts.some(8), recipe.kv, &[Choice::As(routing)]);
+        let depth = said[0].iter().map(|row| row.depth).sum::<f64>() / said[0].len() as f64;
+        assert!((depth - recipe.depth).abs() < 0.15, "{depth}");
+    }
+    assert!(files[0] == files[1] && files[0] != files[2]);
+}
+
+/// Arithmetic that is not differentiated here, routers of other shapes, and files that are none are refused by name.
+#[test]
+fn what_cannot_be_trained_is_refused() {
+    let opt = tempfile::tempdir().expect("a folder");
+    Small::new(true).write(opt.path(), Dtype::F32, 1);
+    let checkpoint = Checkpoint::open(opt.path()).expect("a valid folder");
+    let said = Network::read(&checkpoint, &Device::flex()).expect_err("refused").to_string();
+    assert!(said.contains("norm: expected RMS norms with weights"), "{said}");
+
+    let (folder, checkpoint) = small();
+    let network = Network::read(&checkpoint, &Device::flex()).expect("a Llama");
+    let path = folder.path().join("router.safetensors");
+    let good = router(1, SkipKv::None);
+    let mut wide = good.clone();
+    wide.width += 4;
+    wide.first.extend(vec![0.0; 4 * wide.hidden as usize]);
+    let mut odd = good.clone();
+    odd.second[3] = f32::NAN;
+    let mut few = good.clone();
+    few.described.candidates.pop();
+    let mut other = good.clone();
+    other.described.kind = "radial".into();
+    for (router, said) in [
+        (
+            &wide,
+            "router: found one for 3 layers and a stream of 28, expected a router for 3 layers and a stream of 24",
+        ),
+        (&odd, "second: expected finite weights"),
+        (&few, "__metadata__.radial.candidates: expected 3, one for each layer"),
+        (&other, "__metadata__.radial.kind: expected skip"),
+    ] {
+        std::fs::write(&path, router.bytes()).expect("a file");
+        let found = Distilled::read(&path, &network).expect_err("refused").to_string();
+        assert!(found.contains(said) && found.contains("router.safetensors"), "{found}");
+    }
+    std::fs::write(&path, &good.bytes()[..100]).expect("a file");
+    let found = Distilled::read(&path, &network).expect_err("refused").to_string();
+    assert!(found.contains("header: expected a safetensors file"), "{found}");
+    std::fs::write(&path, good.bytes()).expect("a file");
+    Distilled::read(&path, &network).expect("a whole router is read");
+}
