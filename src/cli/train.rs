@@ -1,7 +1,7 @@
 //! `radialsim train`: routers for a model, and what they are worth.
 
 use super::{print, say};
-use radialsim::error::{InputError, Result};
+use radialsim::error::{Error, InputError, Result};
 use radialsim::report::Staged;
 use radialsim::train::{
     Choice, Device, Distilled, Effects, Measured, Network, Quality, Recipe, Routing, SkipRouter, Step, Texts,
@@ -169,19 +169,27 @@ fn skip(args: &SkipArgs) -> Result<()> {
     let out = Staged::create(&args.out)?;
     drop(out);
     let texts = texts.mixed(args.given.seed);
-    let labelled = texts.some(recipe.labelled);
-    args.given.say(&format!("{} tokens to train on, {} of them labelled", texts.tokens(), labelled.tokens()));
-    let effects = Effects::measure(&network, &labelled, recipe.kv, |_| ());
-    args.given.say(&format!(
-        "effects of {} branches measured after {:.0} s",
-        2.0 * layers,
-        begin.elapsed().as_secs_f64()
-    ));
+    args.given.say(&format!("{} tokens to train on", texts.tokens()));
+    let effects = || {
+        let labelled = texts.some(recipe.labelled);
+        let effects = Effects::measure(&network, &labelled, recipe.kv, |_| ());
+        let (branches, tokens) = (2.0 * layers, labelled.tokens());
+        let spent = begin.elapsed().as_secs_f64();
+        args.given
+            .say(&format!("effects of {branches} branches measured on {tokens} tokens after {spent:.0} s"));
+        effects
+    };
+    let mut kept = args.out.clone().into_os_string();
+    kept.push(".checkpoint");
+    let kept = PathBuf::from(kept);
+    if kept.exists() {
+        args.given.say(&format!("goes on from {}", kept.display()));
+    }
     let mut began = [0.0; 2];
     let mut curve = vec!["stage,step,loss,kl,depth,price".to_owned()];
-    let trained = distill(&network, &texts, &effects, &recipe, |step| {
+    let trained = distill(&network, &texts, &recipe, effects, Some(&kept), |step| {
         let Step { stage, step, of, loss, kl, depth, price } = *step;
-        if step == 0 {
+        if began[stage as usize - 1] == 0.0 {
             began[stage as usize - 1] = begin.elapsed().as_secs_f64();
         }
         curve.push(format!("{stage},{step},{loss},{kl},{depth},{price}"));
@@ -193,8 +201,15 @@ fn skip(args: &SkipArgs) -> Result<()> {
                 step + 1
             ));
         }
-    });
+    })?;
     trained.write(&network.model().name, recipe.kv, &args.out)?;
+    // What it was trained to is there; from where it could have gone on is of no more use.
+    match std::fs::remove_file(&kept) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            return Err(Error::io(&kept, "remove")(error));
+        }
+        _ => {}
+    }
     if let Some(path) = &args.curve {
         Staged::create(path)?.finish(|out| writeln!(out, "{}", curve.join("\n")))?;
     }

@@ -14,6 +14,7 @@
 //!
 //! At the end one number is added to all scores, so that the mean depth on some of the training texts is the one that is wanted.
 
+use super::checkpoint::{self, Checkpoint};
 use super::data::Texts;
 use super::decisions::{Routing, through};
 use super::effects::Effects;
@@ -122,9 +123,7 @@ impl Distilled {
     /// # Errors
     /// A file that cannot be written.
     pub fn write(&self, model: &str, kv: SkipKv, path: &Path) -> Result<()> {
-        let candidates = self.candidates.clone();
-        let described = SkipDescription { kind: "skip".into(), model: model.into(), kv, candidates };
-        let bytes = self.router.weights(described).bytes();
+        let bytes = self.router.weights(described(model, kv, &self.candidates)).bytes();
         Staged::create(path)?.finish(|out| out.write_all(&bytes))
     }
 
@@ -148,22 +147,48 @@ const MOST_SCORE: f32 = 4.0;
 /// By which the price changes a step, for each block that the depth is off.
 const PRICE_RATE: f64 = 0.1;
 
-/// Trains a router on these texts with these measured effects.
+/// Steps of the second stage between checkpoints.
+const KEPT_STEPS: u32 = 10;
+
+/// Trains a router on these texts. `effects` measures what single branches do, on some of them. With `keep`, every tenth step of the second stage is
+/// kept in that file, and a training that was stopped goes on from there, to the same bytes; the file stays.
+///
+/// # Errors
+/// A checkpoint of another training, and whatever the system refuses.
 pub fn distill(
     network: &Network,
     texts: &Texts,
-    effects: &Effects,
     recipe: &Recipe,
+    effects: impl FnOnce() -> Effects,
+    keep: Option<&Path>,
     mut done: impl FnMut(&Step),
-) -> Distilled {
+) -> Result<Distilled> {
     let model = network.model();
-    let wanted = 2.0 * (f64::from(model.layers) - recipe.depth);
-    let candidates = effects.cheapest((wanted * recipe.candidates).ceil() as usize);
-    let router = SkipRouter::new(model.layers, model.hidden, recipe.hidden, recipe.seed, network.device());
-    let router = first_stage(router, effects, &candidates, wanted, recipe, &mut done);
-    let router = second_stage(network, router, texts, &candidates, recipe, &mut done);
+    let training = checkpoint::name(&model.name, texts, recipe);
+    let kept = match keep {
+        Some(path) => Checkpoint::read(&training, path, optimiser(recipe), network.device())?,
+        None => None,
+    };
+    let start = kept.unwrap_or_else(|| {
+        let effects = effects();
+        let wanted = 2.0 * (f64::from(model.layers) - recipe.depth);
+        let candidates = effects.cheapest((wanted * recipe.candidates).ceil() as usize);
+        let router =
+            SkipRouter::new(model.layers, model.hidden, recipe.hidden, recipe.seed, network.device());
+        let router = first_stage(router, &effects, &candidates, wanted, recipe, &mut done);
+        Checkpoint { router, candidates, optimiser: optimiser(recipe), step: 0, price: recipe.price }
+    });
+    let keep = |now: &Checkpoint| match keep {
+        Some(path) => now.write(&training, &described(&model.name, recipe.kv, &now.candidates), path),
+        None => Ok(()),
+    };
+    let Checkpoint { router, candidates, .. } = second_stage(network, start, texts, recipe, keep, &mut done)?;
     let router = at_depth(network, &router, &texts.some(8), &candidates, recipe);
-    Distilled { router, candidates }
+    Ok(Distilled { router, candidates })
+}
+
+fn described(model: &str, kv: SkipKv, candidates: &[[bool; 2]]) -> SkipDescription {
+    SkipDescription { kind: "skip".into(), model: model.into(), kv, candidates: candidates.to_vec() }
 }
 
 fn optimiser(recipe: &Recipe) -> ModuleOptimizer {
@@ -237,37 +262,41 @@ fn first_stage(
 
 fn second_stage(
     network: &Network,
-    mut router: SkipRouter,
+    mut now: Checkpoint,
     texts: &Texts,
-    candidates: &[[bool; 2]],
     recipe: &Recipe,
+    keep: impl Fn(&Checkpoint) -> Result<()>,
     done: &mut impl FnMut(&Step),
-) -> SkipRouter {
+) -> Result<Checkpoint> {
     let layers = f64::from(network.model().layers);
     let constant = network.constant();
     let frame = network.frame(texts.length);
-    let random = &mut Stream::new(recipe.seed, "gates");
-    let mut optimiser = optimiser(recipe);
-    let mut price = recipe.price;
-    for step in 0..recipe.steps {
+    for step in now.step..recipe.steps {
+        // Each step draws from a stream of its own, so that it draws the same after a stop.
+        let random = &mut Stream::new(recipe.seed, &format!("gates {step}"));
         let batch = texts.batch(step as usize, recipe.rows);
         let teacher = through(network, &frame, &batch, &Routing::Dense, recipe.kv).0;
         let teacher = network.logits(teacher).autodiff();
-        let (logits, left_out) = soft(&constant, &router, &frame, &batch, candidates, recipe, random);
+        let (logits, left_out) =
+            soft(&constant, &now.router, &frame, &batch, &now.candidates, recipe, random);
         let kl = divergences(teacher, logits).mean();
         let crowding = (left_out.clone() * left_out.clone()).mean() * recipe.crowding;
         let blocks = left_out.mean();
         let left_blocks = f64::from(blocks.clone().into_scalar::<f32>());
-        let depth = layers - left_blocks;
+        let (depth, price) = (layers - left_blocks, now.price);
         let kl_value = f64::from(kl.clone().into_scalar::<f32>());
         let loss = kl + crowding - blocks * price;
         let value = f64::from(loss.clone().into_scalar::<f32>()) + price * (layers - recipe.depth);
-        let gradients = GradientsParams::from_grads(loss.backward(), &router);
-        router = optimiser.step(recipe.rate * falling(step, recipe.steps), router, gradients);
-        price = (price * libm::exp(PRICE_RATE * (depth - recipe.depth))).clamp(1e-3, 10.0);
+        let gradients = GradientsParams::from_grads(loss.backward(), &now.router);
+        now.router = now.optimiser.step(recipe.rate * falling(step, recipe.steps), now.router, gradients);
+        now.price = (price * libm::exp(PRICE_RATE * (depth - recipe.depth))).clamp(1e-3, 10.0);
+        now.step = step + 1;
+        if now.step % KEPT_STEPS == 0 {
+            keep(&now)?;
+        }
         done(&Step { stage: 2, step, of: recipe.steps, loss: value, kl: kl_value, depth, price });
     }
-    router
+    Ok(now)
 }
 
 /// Logits with gates that are differentiable, and the blocks that each token leaves out, B x T.

@@ -3,6 +3,7 @@
 //! Derivatives, products and the optimiser are burn's; the same code runs on the processor and on a GPU. What a trained router computes is
 //! in [`SkipRouter`], what is minimised in [`distill`].
 
+mod checkpoint;
 mod data;
 mod decisions;
 mod distill;

@@ -93,10 +93,17 @@ impl SkipRouter {
     /// # Errors
     /// A file that cannot be read, a description or tensors that do not fit together, and weights that are not finite.
     pub fn read(path: &Path) -> Result<Option<SkipRouter>> {
-        let bytes = std::fs::read(path).map_err(Error::io(path, "read"))?;
+        SkipRouter::parse(&std::fs::read(path).map_err(Error::io(path, "read"))?, path)
+    }
+
+    /// The same of bytes that came from a file.
+    ///
+    /// # Errors
+    /// Those of [`SkipRouter::read`].
+    pub(crate) fn parse(bytes: &[u8], path: &Path) -> Result<Option<SkipRouter>> {
         let wrong = |key: &str, what: &str| Error::from(InputError::expected(what).key(key).file(path));
         let no_file = |error| wrong("header", &format!("a safetensors file ({error})"));
-        let (length, header) = SafeTensors::read_metadata(&bytes).map_err(no_file)?;
+        let (length, header) = SafeTensors::read_metadata(bytes).map_err(no_file)?;
         super::once::tensors(&bytes[8..8 + length]).map_err(|error| error.file(path))?;
         let Some(text) = header.metadata().as_ref().and_then(|all| all.get("radial")) else {
             return Ok(None);
@@ -107,7 +114,7 @@ impl SkipRouter {
         if described.kind != "skip" {
             return Err(wrong("__metadata__.radial.kind", "skip"));
         }
-        let tensors = SafeTensors::deserialize(&bytes).map_err(no_file)?;
+        let tensors = SafeTensors::deserialize(bytes).map_err(no_file)?;
         if let Some(name) =
             tensors.names().into_iter().find(|name| !["first", "vectors", "second", "biases"].contains(name))
         {

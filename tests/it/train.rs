@@ -5,8 +5,8 @@ use crate::small_models::{LAYERS, Small};
 use radialsim::batch::Policy;
 use radialsim::gpu::{Executor, Options, Prompt, Routing, Skips};
 use radialsim::rng::Stream;
-use radialsim::trace::{RouterDevice, Step};
-use radialsim::train::{Choice, Device, Distilled, Effects, Network, Recipe, Texts, distill, measure};
+use radialsim::trace::{self, RouterDevice};
+use radialsim::train::{Choice, Device, Distilled, Effects, Network, Recipe, Step, Texts, distill, measure};
 use radialsim::weights::{Checkpoint, SkipKv};
 use safetensors::Dtype;
 use tempfile::TempDir;
@@ -65,7 +65,7 @@ fn what_is_trained_is_what_runs() {
                 assert!((nll - trained).abs() < 1e-4 * nll, "{seed} {kv:?} {device:?}: {nll} {trained}");
                 // The last token is not fed, but it is part of the sequence that was measured.
                 let routes = ran.trace.requests[row].runs.iter().flat_map(|run| run.routes.iter());
-                let half = |step: &Step| {
+                let half = |step: &trace::Step| {
                     u32::from(step.modules.attention()) + u32::from(step.modules.feed_forward())
                 };
                 let halves = |id| ran.trace.routes.get(id).0.iter().map(half).sum::<u32>();
@@ -95,12 +95,13 @@ fn a_router_is_trained_to_a_depth_and_by_its_seed_alone() {
         steps: 12,
         ..Recipe::new(LAYERS as f64 - 0.75, 1)
     };
-    let effects = Effects::measure(&network, &texts.some(8), recipe.kv, |_| ());
+    let effects = || Effects::measure(&network, &texts.some(8), recipe.kv, |_| ());
     let mut files = Vec::new();
     for seed in [1, 1, 2] {
         let mut steps = Vec::new();
         let recipe = Recipe { seed, ..recipe.clone() };
-        let trained = distill(&network, &texts, &effects, &recipe, |step| steps.push(*step));
+        let trained =
+            distill(&network, &texts, &recipe, effects, None, |step| steps.push(*step)).expect("trained");
         let path = folder.path().join("trained.safetensors");
         trained.write("small", recipe.kv, &path).expect("written");
         files.push(std::fs::read(&path).expect("a file"));
@@ -155,4 +156,48 @@ fn what_cannot_be_trained_is_refused() {
     assert!(found.contains("header: expected a safetensors file"), "{found}");
     std::fs::write(&path, good.bytes()).expect("a file");
     Distilled::read(&path, &network).expect("a whole router is read");
+}
+
+/// A training that was stopped goes on from its last checkpoint to the same bytes, and one of other texts or another recipe is refused.
+#[test]
+fn a_training_that_was_stopped_comes_to_the_same_bytes() {
+    let (folder, checkpoint) = small();
+    let network = Network::read(&checkpoint, &Device::flex()).expect("a Llama");
+    let texts = texts(24, 3);
+    let recipe = Recipe {
+        candidates: 2.0,
+        hidden: 8,
+        first_steps: 20,
+        steps: 25,
+        ..Recipe::new(LAYERS as f64 - 0.5, 4)
+    };
+    let effects = || Effects::measure(&network, &texts.some(4), recipe.kv, |_| ());
+    let file = folder.path().join("router.safetensors");
+    let bytes = |trained: &Distilled| {
+        trained.write("small", recipe.kv, &file).expect("written");
+        std::fs::read(&file).expect("a file")
+    };
+    let whole = distill(&network, &texts, &recipe, effects, None, |_| ()).expect("trained");
+    let kept = folder.path().join("kept");
+    let stopped = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        let stop = |step: &Step| assert!(step.stage == 1 || step.step < 16, "stopped here");
+        distill(&network, &texts, &recipe, effects, Some(&kept), stop)
+    }));
+    assert!(stopped.is_err() && kept.exists());
+    let mut first = None;
+    let none = || -> Effects { panic!("effects are measured again") };
+    let again =
+        distill(&network, &texts, &recipe, none, Some(&kept), |step| first = first.or(Some(step.step)));
+    assert_eq!(first, Some(10));
+    assert!(bytes(&whole) == bytes(&again.expect("trained")));
+    let other = Recipe { seed: 5, ..recipe.clone() };
+    let said =
+        distill(&network, &texts, &other, effects, Some(&kept), |_| ()).expect_err("refused").to_string();
+    assert!(said.contains("training: found another, expected a checkpoint of this training"), "{said}");
+    let whole = std::fs::read(&kept).expect("a file");
+    for length in [0, 10, whole.len() / 2] {
+        std::fs::write(&kept, &whole[..length]).expect("a file");
+        let said = distill(&network, &texts, &recipe, effects, Some(&kept), |_| ()).expect_err("refused");
+        assert!(said.to_string().contains("kept"), "{said}");
+    }
 }
