@@ -291,7 +291,7 @@ fn second_stage(
         now.router = now.optimiser.step(recipe.rate * falling(step, recipe.steps), now.router, gradients);
         now.price = (price * libm::exp(PRICE_RATE * (depth - recipe.depth))).clamp(1e-3, 10.0);
         now.step = step + 1;
-        if now.step % KEPT_STEPS == 0 {
+        if now.step.is_multiple_of(KEPT_STEPS) {
             keep(&now)?;
         }
         done(&Step { stage: 2, step, of: recipe.steps, loss: value, kl: kl_value, depth, price });
