@@ -123,6 +123,9 @@ fn kv(text: &str) -> std::result::Result<SkipKv, String> {
     }
 }
 
+/// Sequences by which static depth finds the least harmful layers; each layer that is left out takes as many passes over them as half the layers.
+const PRUNED_BY: usize = 4;
+
 /// Trains, measures or writes.
 pub fn run(what: &What) -> Result<()> {
     match what {
@@ -221,15 +224,19 @@ fn measured(args: &MeasureArgs) -> Result<()> {
     let texts = texts.some(args.tokens.div_ceil(texts.length));
     let mut networks: Vec<(String, Choice)> = vec![("dense".into(), Choice::As(Routing::Dense))];
     let pruned = if args.pruned > 0 {
-        let by = read_texts(&args.pruned_by, &tokenizer, texts.length)?.some(4);
-        prune(&network, &by, args.pruned, |count, kl| {
-            args.given.say(&format!("static depth without {count} layers: KL {kl:.4} where it was chosen"));
+        let by = read_texts(&args.pruned_by, &tokenizer, texts.length)?.some(PRUNED_BY);
+        prune(&network, &by, args.pruned, |pruned| {
+            let layers: Vec<String> = pruned.layers().map(|layer| layer.to_string()).collect();
+            let (layers, kl) = (layers.join(" "), pruned.kl);
+            args.given
+                .say(&format!("static depth without layers {layers}: KL {kl:.4} where they were chosen"));
         })
     } else {
         Vec::new()
     };
-    for (count, out) in pruned.iter().enumerate() {
-        networks.push((format!("static, {} left out", count + 1), Choice::As(Routing::Static(out))));
+    for pruned in &pruned {
+        let count = pruned.layers().count();
+        networks.push((format!("static, {count} left out"), Choice::As(Routing::Static(&pruned.out))));
     }
     let mut routers = Vec::new();
     for path in &args.router {

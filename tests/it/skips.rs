@@ -80,3 +80,26 @@ fn both_ways_take_the_same_routes_and_say_what_their_replay_says() {
     }
     assert!(changed > 20, "leaving out changes what is said: {changed} of 36");
 }
+
+/// The router that ships is one for SmolLM2-135M, and the trace that ships is what it decided: only branches that it may leave out are left out.
+#[test]
+fn the_router_that_ships_fits_its_trace() {
+    let path = std::path::Path::new("examples/routers/smollm2-skip-27.safetensors");
+    let router = SkipRouter::read(path).expect("a whole file").expect("a router");
+    router.check(30, 576).expect("for SmolLM2-135M");
+    let trace = radialsim::trace::read(std::path::Path::new("examples/traces/smollm2-trained-27.jsonl"))
+        .expect("a trace");
+    let mut left_out = 0;
+    for route in trace.routes.iter() {
+        for (layer, candidates) in router.described.candidates.iter().enumerate() {
+            let step = route.0.iter().find(|step| step.layer as usize == layer);
+            let taken =
+                step.map_or([false; 2], |step| [step.modules.attention(), step.modules.feed_forward()]);
+            for branch in 0..2 {
+                assert!(taken[branch] || candidates[branch], "{layer} {branch}");
+                left_out += u32::from(!taken[branch]);
+            }
+        }
+    }
+    assert!(left_out > 0);
+}

@@ -6,7 +6,9 @@ use radialsim::batch::Policy;
 use radialsim::gpu::{Executor, Options, Prompt, Routing, Skips};
 use radialsim::rng::Stream;
 use radialsim::trace::{self, RouterDevice};
-use radialsim::train::{Choice, Device, Distilled, Effects, Network, Recipe, Step, Texts, distill, measure};
+use radialsim::train::{
+    Choice, Device, Distilled, Effects, Network, Recipe, Step, Texts, distill, measure, prune,
+};
 use radialsim::weights::{Checkpoint, SkipKv};
 use safetensors::Dtype;
 use tempfile::TempDir;
@@ -199,5 +201,43 @@ fn a_training_that_was_stopped_comes_to_the_same_bytes() {
         std::fs::write(&kept, &whole[..length]).expect("a file");
         let said = distill(&network, &texts, &recipe, effects, Some(&kept), |_| ()).expect_err("refused");
         assert!(said.to_string().contains("kept"), "{said}");
+    }
+}
+
+/// Layers are left out in the order that trying all of them, from the first layer on, gives.
+#[test]
+fn static_depth_leaves_out_what_a_naive_search_does() {
+    let (_folder, checkpoint) = small();
+    let network = Network::read(&checkpoint, &Device::flex()).expect("a Llama");
+    let texts = texts(6, 7);
+    let frame = network.frame(texts.length);
+    let rows: Vec<&[u32]> = texts.sequences.iter().map(Vec::as_slice).collect();
+    let shares = |out: &[usize]| -> Vec<Vec<f64>> {
+        let mut stream = network.embed(&rows);
+        for layer in (0..LAYERS).filter(|layer| !out.contains(layer)) {
+            stream = network.layer(layer as u32, &frame, stream, None, SkipKv::ProjectOnly);
+        }
+        let logits: Vec<f64> = network.logits(stream).into_data().iter::<f64>().collect();
+        let share = |row: &[f64]| {
+            let all: f64 = row.iter().map(|logit| logit.exp()).sum();
+            row.iter().map(|logit| logit.exp() / all).collect()
+        };
+        logits.chunks_exact(97).map(share).collect()
+    };
+    let whole = shares(&[]);
+    let kl = |out: &[usize]| {
+        let of = |(p, q): (&Vec<f64>, Vec<f64>)| p.iter().zip(q).map(|(p, q)| p * (p / q).ln()).sum::<f64>();
+        whole.iter().zip(shares(out)).map(of).sum::<f64>() / whole.len() as f64
+    };
+    let mut out = Vec::new();
+    for pruned in prune(&network, &texts, 2, |_| ()) {
+        let with = |layer: usize| [&out[..], &[layer]].concat();
+        let left = (0..LAYERS).filter(|layer| !out.contains(layer));
+        let best = left.min_by(|&a, &b| kl(&with(a)).total_cmp(&kl(&with(b)))).expect("some are left");
+        out.push(best);
+        assert!((pruned.kl - kl(&out)).abs() < 1e-5, "{} {}", pruned.kl, kl(&out));
+        let mut sorted = out.clone();
+        sorted.sort_unstable();
+        assert_eq!(pruned.layers().collect::<Vec<_>>(), sorted);
     }
 }
