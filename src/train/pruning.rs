@@ -83,9 +83,9 @@ fn through(
     mut stream: Tensor<3>,
     mut each: impl FnMut(Tensor<3>),
 ) -> Tensor<3> {
-    for layer in from..out.len() {
-        if !out[layer][0] {
-            stream = network.layer(layer as u32, frame, stream, None, SkipKv::ProjectOnly);
+    for (layer, branches) in (0..).zip(out).skip(from) {
+        if *branches != [true; 2] {
+            stream = network.layer(layer, frame, stream, None, SkipKv::ProjectOnly);
         }
         each(stream.clone());
     }
