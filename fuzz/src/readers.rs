@@ -40,6 +40,8 @@ pub const ALL: &[(&str, Reader)] = &[
     ("words", weights::words),
     #[cfg(feature = "gpu")]
     ("template", weights::template),
+    #[cfg(feature = "gpu")]
+    ("router", weights::router),
 ];
 
 /// Feeds `bytes` to the reader of this name.

@@ -2,7 +2,7 @@
 //! itself says what a file means.
 
 use super::{accepted, check_model, file};
-use radialsim::weights::{Checkpoint, Date, Name, Part, Tokenizer};
+use radialsim::weights::{Checkpoint, Date, Name, Part, SkipRouter, Tokenizer};
 use std::path::{Path, PathBuf};
 
 /// Words of the small models.
@@ -121,6 +121,16 @@ pub fn safetensors(bytes: &[u8]) {
     let whole = if bytes.starts_with(b"{") { container(bytes, header().1) } else { bytes.to_vec() };
     file(&folder, "model.safetensors", &whole);
     check(&folder);
+}
+
+/// The file of a skip router; what was read comes back equal when it is written and read again.
+pub fn router(bytes: &[u8]) {
+    let folder = super::folder("router", &[]);
+    let path = file(&folder, "router.safetensors", bytes);
+    let Some(Some(read)) = accepted(SkipRouter::read(&path)) else { return };
+    let again = file(&folder, "again.safetensors", &read.bytes());
+    assert!(SkipRouter::read(&again).expect("what was written can be read").as_ref() == Some(&read));
+    let _ = accepted(read.check(30, 576).map_err(|error| error.in_file("router")));
 }
 
 /// A GGUF file.

@@ -5,7 +5,7 @@ use radialsim::error::{Error, InputError, Result};
 use radialsim::report::Staged;
 use radialsim::train::{
     Choice, Device, Distilled, Effects, Measured, Network, Quality, Recipe, Routing, SkipRouter, Step, Texts,
-    distill, measure, prune, read_texts, sample,
+    Unit, distill, measure, prune, read_texts, sample,
 };
 use radialsim::weights::{Checkpoint, SkipKv, Tokenizer};
 use std::path::{Path, PathBuf};
@@ -78,6 +78,9 @@ pub struct MeasureArgs {
     /// Static depth beside them: so many layers left out at most, the least harmful first.
     #[arg(long, value_name = "LAYERS", default_value_t = 0)]
     pub pruned: u32,
+    /// Leaves out single branches in place of whole layers, twice as many of them.
+    #[arg(long, requires = "pruned_by")]
+    pub pruned_branches: bool,
     /// Texts by which static depth finds the least harmful layers.
     #[arg(long, value_name = "FILE", num_args = 1.., required_unless_present = "router")]
     pub pruned_by: Vec<PathBuf>,
@@ -225,17 +228,19 @@ fn measured(args: &MeasureArgs) -> Result<()> {
     let mut networks: Vec<(String, Choice)> = vec![("dense".into(), Choice::As(Routing::Dense))];
     let pruned = if args.pruned > 0 {
         let by = read_texts(&args.pruned_by, &tokenizer, texts.length)?.some(PRUNED_BY);
-        prune(&network, &by, args.pruned, |pruned| {
-            let layers: Vec<String> = pruned.layers().map(|layer| layer.to_string()).collect();
-            let (layers, kl) = (layers.join(" "), pruned.kl);
+        let (unit, most) = match args.pruned_branches {
+            true => (Unit::Branches, 2 * args.pruned),
+            false => (Unit::Layers, args.pruned),
+        };
+        prune(&network, &by, unit, most, |pruned| {
             args.given
-                .say(&format!("static depth without layers {layers}: KL {kl:.4} where they were chosen"));
+                .say(&format!("static depth without {pruned}: KL {:.4} where it was chosen", pruned.kl));
         })
     } else {
         Vec::new()
     };
     for pruned in &pruned {
-        let count = pruned.layers().count();
+        let count = pruned.count();
         networks.push((format!("static, {count} left out"), Choice::As(Routing::Static(&pruned.out))));
     }
     let mut routers = Vec::new();

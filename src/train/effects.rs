@@ -5,7 +5,7 @@ use super::decisions::{Routing, forward};
 use super::measure::divergences;
 use super::network::{Gates, Network};
 use crate::weights::SkipKv;
-use burn::tensor::{Tensor, TensorData};
+use burn::tensor::Tensor;
 
 /// KL divergence from the teacher, nats, at each token where one branch is left out by all tokens, and the stream that entered its layer.
 #[derive(Clone, Debug)]
@@ -26,16 +26,12 @@ impl Effects {
         for batch in texts.batches(4) {
             let teacher = forward(network, &frame, &batch, &Routing::Dense, kv).0;
             let (rows, tokens) = (batch.len(), texts.length);
-            let gate = |taken: f32| -> Tensor<3> {
-                let values = TensorData::new(vec![taken; rows * tokens], [rows, tokens, 1]);
-                Tensor::from_data(values, network.device())
-            };
             let mut stream = network.embed(&batch);
             for (layer, effects) in (0..).zip(&mut effects) {
                 let width = stream.dims()[2];
                 states[layer as usize].push(stream.clone().reshape([rows * tokens, width]));
-                for (effect, [attention, feed_forward]) in effects.iter_mut().zip([[0.0, 1.0], [1.0, 0.0]]) {
-                    let gates = Gates { attention: gate(attention), feed_forward: gate(feed_forward) };
+                for (effect, out) in effects.iter_mut().zip([[true, false], [false, true]]) {
+                    let gates = Gates::equal(out, &stream);
                     let without = network.layer(layer, &frame, stream.clone(), Some(&gates), kv);
                     let later = |stream, later| network.layer(later, &frame, stream, None, kv);
                     let without = (layer + 1..layers).fold(without, later);

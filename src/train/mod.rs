@@ -20,7 +20,7 @@ pub use distill::{Distilled, Recipe, Step, distill};
 pub use effects::Effects;
 pub use measure::{Choice, Measured, Quality, measure};
 pub use network::{Frame, Gates, Network};
-pub use pruning::{Pruned, prune};
+pub use pruning::{Pruned, Unit, prune};
 pub use sample::sample;
 pub use skip::SkipRouter;
 

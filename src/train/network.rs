@@ -65,6 +65,15 @@ pub struct Gates {
     pub feed_forward: Tensor<3>,
 }
 
+impl Gates {
+    /// All tokens of a stream, B x T x D, leave out the same.
+    pub fn equal(out: [bool; 2], stream: &Tensor<3>) -> Gates {
+        let [rows, tokens, _] = stream.dims();
+        let gate = |out: bool| Tensor::full([rows, tokens, 1], f64::from(u8::from(!out)), &stream.device());
+        Gates { attention: gate(out[0]), feed_forward: gate(out[1]) }
+    }
+}
+
 impl Network {
     /// Reads a model onto a device.
     ///

@@ -1,13 +1,13 @@
-//! Static depth: whole layers left out by every token, the least harmful first (SLEB, Song et al., arXiv 2402.09025, with the divergence from the whole
+//! Static depth: layers or branches left out by every token, the least harmful first (for layers: SLEB, Song et al., arXiv 2402.09025, with the divergence from the whole
 //! model in place of perplexity).
 
 use super::data::Texts;
 use super::measure::divergences;
-use super::network::{Frame, Network};
+use super::network::{Frame, Gates, Network};
 use crate::weights::SkipKv;
 use burn::tensor::Tensor;
 
-/// Layers left out, for each layer attention and feed-forward branch, and the divergence on the texts by which they were chosen.
+/// What is left out, for each layer attention and feed-forward branch, and the divergence on the texts by which they were chosen.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Pruned {
     /// Which.
@@ -16,10 +16,46 @@ pub struct Pruned {
     pub kl: f64,
 }
 
+/// What is left out at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unit {
+    /// Whole layers.
+    Layers,
+    /// Branches, each on its own.
+    Branches,
+}
+
+impl Unit {
+    /// What can be left out of a layer of which some is.
+    fn of(self, out: [bool; 2]) -> Vec<[bool; 2]> {
+        match self {
+            Unit::Layers if out == [false; 2] => vec![[true; 2]],
+            Unit::Layers => Vec::new(),
+            Unit::Branches => {
+                let more = [[true, out[1]], [out[0], true]];
+                more.into_iter().filter(|&more| more != out).collect()
+            }
+        }
+    }
+}
+
 impl Pruned {
-    /// The layers that are left out.
-    pub fn layers(&self) -> impl Iterator<Item = usize> {
-        (0..self.out.len()).filter(|&layer| self.out[layer] == [true; 2])
+    /// Layers left out, a branch counting one half.
+    pub fn count(&self) -> f64 {
+        self.out.iter().flatten().filter(|&&out| out).count() as f64 / 2.0
+    }
+}
+
+/// As steps of a route are written that are not taken: `3` a layer, `3a` its attention, `3f` its feed-forward branch.
+impl std::fmt::Display for Pruned {
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        let names = self.out.iter().enumerate().filter_map(|(layer, out)| match out {
+            [true, true] => Some(layer.to_string()),
+            [true, false] => Some(format!("{layer}a")),
+            [false, true] => Some(format!("{layer}f")),
+            [false, false] => None,
+        });
+        f.write_str(&names.collect::<Vec<_>>().join(" "))
     }
 }
 
@@ -31,9 +67,15 @@ struct Way {
     entering: Vec<Tensor<3>>,
 }
 
-/// Leaves out one layer after the other, each time the one whose absence changes the predictions on these texts least: for each number of layers
+/// Leaves out one unit after the other, each time the one whose absence changes the predictions on these texts least: for each number of units
 /// left out from 1 to `most`. `done` hears of each.
-pub fn prune(network: &Network, texts: &Texts, most: u32, mut done: impl FnMut(&Pruned)) -> Vec<Pruned> {
+pub fn prune(
+    network: &Network,
+    texts: &Texts,
+    unit: Unit,
+    most: u32,
+    mut done: impl FnMut(&Pruned),
+) -> Vec<Pruned> {
     let frame = network.frame(texts.length);
     let layers = network.model().layers as usize;
     let (mut out, mut all) = (vec![[false; 2]; layers], Vec::new());
@@ -46,25 +88,27 @@ pub fn prune(network: &Network, texts: &Texts, most: u32, mut done: impl FnMut(&
     };
     let mut ways: Vec<Way> = texts.batches(4).map(begin).collect();
     for _ in 0..most {
-        let mut best = (f64::INFINITY, 0);
-        for layer in (0..layers).filter(|&layer| !out[layer][0]) {
+        let mut best = (f64::INFINITY, 0, [false; 2]);
+        let tried =
+            (0..layers).flat_map(|layer| unit.of(out[layer]).into_iter().map(move |out| (layer, out)));
+        for (layer, without) in tried {
             let kl = |way: &Way| {
-                let last = through(network, &frame, &out, layer + 1, way.entering[layer].clone(), drop);
+                let first = one(network, &frame, without, layer as u32, way.entering[layer].clone());
+                let last = through(network, &frame, &out, layer + 1, first, drop);
                 let mean: f32 = divergences(way.teacher.clone(), network.logits(last)).mean().into_scalar();
                 f64::from(mean) * way.share
             };
             let kl = ways.iter().map(kl).sum();
             if kl < best.0 {
-                best = (kl, layer);
+                best = (kl, layer, without);
             }
         }
-        let (kl, layer) = best;
-        out[layer] = [true; 2];
+        let (kl, layer, without) = best;
+        out[layer] = without;
         for way in &mut ways {
             let stream = way.entering[layer].clone();
             way.entering.truncate(layer + 1);
-            way.entering.push(stream.clone());
-            through(network, &frame, &out, layer + 1, stream, |stream| way.entering.push(stream));
+            through(network, &frame, &out, layer, stream, |stream| way.entering.push(stream));
             way.entering.truncate(layers);
         }
         let pruned = Pruned { out: out.clone(), kl };
@@ -83,11 +127,21 @@ fn through(
     mut stream: Tensor<3>,
     mut each: impl FnMut(Tensor<3>),
 ) -> Tensor<3> {
-    for (layer, branches) in (0..).zip(out).skip(from) {
-        if *branches != [true; 2] {
-            stream = network.layer(layer, frame, stream, None, SkipKv::ProjectOnly);
-        }
+    for (layer, out) in (0..).zip(out).skip(from) {
+        stream = one(network, frame, *out, layer, stream);
         each(stream.clone());
     }
     stream
+}
+
+/// The stream behind a layer of which this is left out.
+fn one(network: &Network, frame: &Frame, out: [bool; 2], layer: u32, stream: Tensor<3>) -> Tensor<3> {
+    match out {
+        [true, true] => stream,
+        [false, false] => network.layer(layer, frame, stream, None, SkipKv::ProjectOnly),
+        some => {
+            let gates = Gates::equal(some, &stream);
+            network.layer(layer, frame, stream, Some(&gates), SkipKv::ProjectOnly)
+        }
+    }
 }

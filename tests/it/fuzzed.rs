@@ -91,6 +91,7 @@ replayed! {
     #[cfg(feature = "gpu")] vocabulary
     #[cfg(feature = "gpu")] words
     #[cfg(feature = "gpu")] template
+    #[cfg(feature = "gpu")] router
 }
 
 #[test]

@@ -7,7 +7,7 @@ use radialsim::gpu::{Executor, Options, Prompt, Routing, Skips};
 use radialsim::rng::Stream;
 use radialsim::trace::{self, RouterDevice};
 use radialsim::train::{
-    Choice, Device, Distilled, Effects, Network, Recipe, Step, Texts, distill, measure, prune,
+    Choice, Device, Distilled, Effects, Gates, Network, Recipe, Step, Texts, Unit, distill, measure, prune,
 };
 use radialsim::weights::{Checkpoint, SkipKv};
 use safetensors::Dtype;
@@ -204,7 +204,7 @@ fn a_training_that_was_stopped_comes_to_the_same_bytes() {
     }
 }
 
-/// Layers are left out in the order that trying all of them, from the first layer on, gives.
+/// Layers, or branches, are left out in the order that trying all of them, from the first layer on, gives.
 #[test]
 fn static_depth_leaves_out_what_a_naive_search_does() {
     let (_folder, checkpoint) = small();
@@ -212,10 +212,11 @@ fn static_depth_leaves_out_what_a_naive_search_does() {
     let texts = texts(6, 7);
     let frame = network.frame(texts.length);
     let rows: Vec<&[u32]> = texts.sequences.iter().map(Vec::as_slice).collect();
-    let shares = |out: &[usize]| -> Vec<Vec<f64>> {
+    let shares = |out: &[[bool; 2]]| -> Vec<Vec<f64>> {
         let mut stream = network.embed(&rows);
-        for layer in (0..LAYERS).filter(|layer| !out.contains(layer)) {
-            stream = network.layer(layer as u32, &frame, stream, None, SkipKv::ProjectOnly);
+        for (layer, out) in (0..).zip(out) {
+            let gates = Gates::equal(*out, &stream);
+            stream = network.layer(layer, &frame, stream, Some(&gates), SkipKv::ProjectOnly);
         }
         let logits: Vec<f64> = network.logits(stream).into_data().iter::<f64>().collect();
         let share = |row: &[f64]| {
@@ -224,20 +225,29 @@ fn static_depth_leaves_out_what_a_naive_search_does() {
         };
         logits.chunks_exact(97).map(share).collect()
     };
-    let whole = shares(&[]);
-    let kl = |out: &[usize]| {
+    let whole = shares(&[[false; 2]; LAYERS]);
+    let kl = |out: &[[bool; 2]]| {
         let of = |(p, q): (&Vec<f64>, Vec<f64>)| p.iter().zip(q).map(|(p, q)| p * (p / q).ln()).sum::<f64>();
         whole.iter().zip(shares(out)).map(of).sum::<f64>() / whole.len() as f64
     };
-    let mut out = Vec::new();
-    for pruned in prune(&network, &texts, 2, |_| ()) {
-        let with = |layer: usize| [&out[..], &[layer]].concat();
-        let left = (0..LAYERS).filter(|layer| !out.contains(layer));
-        let best = left.min_by(|&a, &b| kl(&with(a)).total_cmp(&kl(&with(b)))).expect("some are left");
-        out.push(best);
-        assert!((pruned.kl - kl(&out)).abs() < 1e-5, "{} {}", pruned.kl, kl(&out));
-        let mut sorted = out.clone();
-        sorted.sort_unstable();
-        assert_eq!(pruned.layers().collect::<Vec<_>>(), sorted);
+    for (unit, most) in [(Unit::Layers, 2), (Unit::Branches, 4)] {
+        let mut out = vec![[false; 2]; LAYERS];
+        for pruned in prune(&network, &texts, unit, most, |_| ()) {
+            let mut tried = Vec::new();
+            for layer in 0..LAYERS {
+                for branches in [[true, true], [true, false], [false, true]] {
+                    let whole = branches == [true; 2];
+                    let new = (0..2).all(|branch| !branches[branch] || !out[layer][branch]);
+                    if whole == (unit == Unit::Layers) && new {
+                        let mut with = out.clone();
+                        (0..2).for_each(|branch| with[layer][branch] |= branches[branch]);
+                        tried.push(with);
+                    }
+                }
+            }
+            out = tried.into_iter().min_by(|a, b| kl(a).total_cmp(&kl(b))).expect("some are left");
+            assert_eq!(pruned.out, out);
+            assert!((pruned.kl - kl(&out)).abs() < 1e-5, "{} {}", pruned.kl, kl(&out));
+        }
     }
 }
