@@ -85,8 +85,8 @@ pub struct MeasureArgs {
     #[arg(long, value_name = "FILE", num_args = 1.., required_unless_present = "router")]
     pub pruned_by: Vec<PathBuf>,
     /// Most tokens that are measured.
-    #[arg(long, value_name = "N", default_value_t = 20_000)]
-    pub tokens: usize,
+    #[arg(long, value_name = "N", default_value_t = 20_000, value_parser = clap::value_parser!(u32).range(1..))]
+    pub tokens: u32,
     /// Also each router with its decisions given to other tokens, and one that was not trained.
     #[arg(long)]
     pub controls: bool,
@@ -105,11 +105,11 @@ pub struct TextArgs {
     #[arg(long, value_name = "FILE.jsonl")]
     pub out: PathBuf,
     /// Sequences.
-    #[arg(long, value_name = "N", default_value_t = 64)]
-    pub sequences: usize,
+    #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=65536))]
+    pub sequences: u32,
     /// Tokens of a sequence.
-    #[arg(long, value_name = "N", default_value_t = 256)]
-    pub length: usize,
+    #[arg(long, value_name = "N", default_value_t = 256, value_parser = clap::value_parser!(u32).range(2..=65536))]
+    pub length: u32,
     /// Seed.
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
@@ -172,8 +172,9 @@ fn skip(args: &SkipArgs) -> Result<()> {
         shuffled_labels: args.shuffled_labels,
         ..Recipe::new(args.depth, args.given.seed)
     };
-    let out = Staged::create(&args.out)?;
-    drop(out);
+    // What cannot be written is refused before anything is computed.
+    drop(Staged::create(&args.out)?);
+    let curve_file = args.curve.as_ref().map(Staged::create).transpose()?;
     let texts = texts.mixed(args.given.seed);
     args.given.say(&format!("{} tokens to train on", texts.tokens()));
     let effects = || {
@@ -216,16 +217,21 @@ fn skip(args: &SkipArgs) -> Result<()> {
         }
         _ => {}
     }
-    if let Some(path) = &args.curve {
-        Staged::create(path)?.finish(|out| writeln!(out, "{}", curve.join("\n")))?;
+    if let Some(file) = curve_file {
+        file.finish(|out| writeln!(out, "{}", curve.join("\n")))?;
     }
     Ok(())
 }
 
 fn measured(args: &MeasureArgs) -> Result<()> {
     let (network, tokenizer, texts) = args.given.read()?;
-    let texts = texts.some(args.tokens.div_ceil(texts.length));
+    let texts = texts.some((args.tokens as usize).div_ceil(texts.length));
     let mut networks: Vec<(String, Choice)> = vec![("dense".into(), Choice::As(Routing::Dense))];
+    let layers = network.model().layers;
+    if args.pruned >= layers {
+        let what = format!("fewer than the model's {layers} layers");
+        return Err(InputError::expected(what).key("--pruned").found(args.pruned).into());
+    }
     let pruned = if args.pruned > 0 {
         let by = read_texts(&args.pruned_by, &tokenizer, texts.length)?.some(PRUNED_BY);
         let (unit, most) = match args.pruned_branches {
@@ -319,10 +325,10 @@ fn text(args: &TextArgs) -> Result<()> {
         }
     };
     let out = Staged::create(&args.out)?;
-    let start = Instant::now();
-    let all = sample(&network, begin, args.sequences, args.length, args.seed, |done| {
+    let (start, sequences) = (Instant::now(), args.sequences as usize);
+    let all = sample(&network, begin, sequences, args.length as usize, args.seed, |done| {
         if !args.quiet && done % 32 == 0 {
-            let rate = (done * args.sequences) as f64 / start.elapsed().as_secs_f64();
+            let rate = (done * sequences) as f64 / start.elapsed().as_secs_f64();
             say(&format!("{done} of {} tokens each, {rate:.0} tokens a second", args.length));
         }
     });

@@ -15,7 +15,7 @@ use crate::error::{InputError, Result};
 use crate::lower::Cause;
 use crate::model::Placement;
 use crate::trace::{Modules, Route, RouterDevice, Step};
-use crate::weights::{SkipKv, SkipRouter};
+use crate::weights::{SkipKv, SkipRouter, takes};
 
 /// A skip router, and who waits for it.
 #[derive(Clone, Debug, PartialEq)]
@@ -49,7 +49,7 @@ impl Skips {
     /// What scores mean.
     fn taken(&self, layer: u32, scores: [f32; 2]) -> Taken {
         let candidates = self.router.described.candidates[layer as usize];
-        [0, 1].map(|branch| !candidates[branch] || scores[branch] >= 0.0 || scores[branch].is_nan())
+        [0, 1].map(|branch| takes(candidates[branch], scores[branch]))
     }
 }
 

@@ -14,6 +14,9 @@ pub struct Texts {
     pub sequences: Vec<Vec<u32>>,
 }
 
+/// Sequences that are computed together where nothing else is asked for.
+const ROWS: usize = 4;
+
 /// Bytes that are cut into tokens at once; a cut falls at the end of a line.
 const PIECE: usize = 1 << 16;
 
@@ -61,9 +64,7 @@ impl Texts {
     #[must_use]
     pub fn mixed(mut self, seed: u64) -> Texts {
         let random = &mut Stream::new(seed, "order of texts");
-        for last in (1..self.sequences.len()).rev() {
-            self.sequences.swap(last, random.below(last as u64 + 1) as usize);
-        }
+        random.shuffle(&mut self.sequences);
         self
     }
 
@@ -73,9 +74,9 @@ impl Texts {
         (0..rows).map(at).collect()
     }
 
-    /// All batches of at most so many sequences.
-    pub(super) fn batches(&self, rows: usize) -> impl Iterator<Item = Vec<&[u32]>> {
-        self.sequences.chunks(rows).map(|rows| rows.iter().map(Vec::as_slice).collect())
+    /// All sequences, in batches that are computed together.
+    pub(super) fn batches(&self) -> impl Iterator<Item = Vec<&[u32]>> {
+        self.sequences.chunks(ROWS).map(|rows| rows.iter().map(Vec::as_slice).collect())
     }
 }
 

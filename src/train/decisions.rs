@@ -3,8 +3,9 @@
 use super::network::{Frame, Gates, Network};
 use super::skip::SkipRouter;
 use crate::rng::Stream;
-use crate::weights::SkipKv;
+use crate::weights::{SkipKv, takes};
 use burn::tensor::{Tensor, TensorData};
+use std::ops::Range;
 
 /// Who decides.
 #[derive(Clone, Debug)]
@@ -31,15 +32,17 @@ pub struct Decisions {
 impl Decisions {
     /// Mean number of layers that a token runs, a branch counting one half.
     pub fn mean_depth(&self) -> f64 {
-        let sum: f64 = self.taken.iter().flatten().flatten().map(|&taken| f64::from(taken)).sum();
-        sum / 2.0 / (self.rows * self.tokens) as f64
+        self.depth(0..self.rows * self.tokens)
     }
 
     /// The same over the tokens of one sequence.
     pub(super) fn depth_of(&self, row: usize) -> f64 {
-        let own = row * self.tokens..(row + 1) * self.tokens;
-        let all = self.taken.iter().flatten().flat_map(|branch| &branch[own.clone()]);
-        all.map(|&taken| f64::from(taken)).sum::<f64>() / 2.0 / self.tokens as f64
+        self.depth(row * self.tokens..(row + 1) * self.tokens)
+    }
+
+    fn depth(&self, tokens: Range<usize>) -> f64 {
+        let all = self.taken.iter().flatten().flat_map(|branch| &branch[tokens.clone()]);
+        all.map(|&taken| f64::from(taken)).sum::<f64>() / 2.0 / tokens.len() as f64
     }
 
     /// Whether a token takes a branch.
@@ -53,10 +56,7 @@ impl Decisions {
         let random = &mut Stream::new(seed, "shuffled decisions");
         let mut other = self.clone();
         for branch in other.taken.iter_mut().flatten() {
-            // Fisher and Yates.
-            for last in (1..branch.len()).rev() {
-                branch.swap(last, random.below(last as u64 + 1) as usize);
-            }
+            random.shuffle(branch);
         }
         other
     }
@@ -117,7 +117,7 @@ fn decide(
             let scores: Vec<f32> = router.scores(layer, stream.clone()).into_data().iter::<f32>().collect();
             [0, 1].map(|branch| {
                 let scores = scores.iter().skip(branch).step_by(2);
-                let taken = |&score: &f32| !candidates[at][branch] || score >= 0.0 || score.is_nan();
+                let taken = |&score: &f32| takes(candidates[at][branch], score);
                 scores.map(|score| if taken(score) { 1.0 } else { 0.0 }).collect()
             })
         }

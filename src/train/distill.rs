@@ -351,7 +351,7 @@ fn at_depth(
     recipe: &Recipe,
 ) -> SkipRouter {
     let frame = network.frame(texts.length);
-    let batches: Vec<Vec<&[u32]>> = texts.batches(4).collect();
+    let batches: Vec<Vec<&[u32]>> = texts.batches().collect();
     let depth = |shift: f64| {
         let shifted = router.shifted(shift).fixed();
         let of = |batch: &Vec<&[u32]>| {

@@ -23,7 +23,7 @@ impl Effects {
         let layers = network.model().layers;
         let mut effects = vec![[Vec::new(), Vec::new()]; layers as usize];
         let mut states: Vec<Vec<Tensor<2>>> = vec![Vec::new(); layers as usize];
-        for batch in texts.batches(4) {
+        for batch in texts.batches() {
             let teacher = forward(network, &frame, &batch, &Routing::Dense, kv).0;
             let (rows, tokens) = (batch.len(), texts.length);
             let mut stream = network.embed(&batch);

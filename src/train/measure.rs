@@ -8,9 +8,6 @@ use crate::weights::SkipKv;
 use burn::tensor::activation::log_softmax;
 use burn::tensor::{Int, Tensor, TensorData};
 
-/// Sequences that are computed together.
-const ROWS: usize = 4;
-
 /// Times that sequences are drawn anew for an interval (Efron and Tibshirani, An Introduction to the Bootstrap, 1993, section 13.3: at least 1,000 for
 /// percentiles).
 const DRAWS: usize = 2000;
@@ -38,14 +35,14 @@ pub struct Quality {
 }
 
 /// Runs the teacher dense and, over the same texts, the network under each of some routings: for each routing one `Measured` a sequence.
-/// `decide` gives the decisions that routings are made of where they depend on the texts.
 pub fn measure(network: &Network, texts: &Texts, kv: SkipKv, networks: &[Choice]) -> Vec<Vec<Measured>> {
     let frame = network.frame(texts.length);
     let mut all = vec![Vec::new(); networks.len()];
-    for (index, batch) in texts.batches(ROWS).enumerate() {
-        let teacher = forward(network, &frame, &batch, &Routing::Dense, kv).0;
+    for (index, batch) in texts.batches().enumerate() {
+        let (teacher, dense) = forward(network, &frame, &batch, &Routing::Dense, kv);
         for (choice, all) in networks.iter().zip(&mut all) {
             let (logits, decisions) = match choice {
+                Choice::As(Routing::Dense) => (teacher.clone(), dense.clone()),
                 Choice::As(routing) => forward(network, &frame, &batch, routing, kv),
                 Choice::Shuffled(routing, seed) => {
                     let (_, decisions) = through(network, &frame, &batch, routing, kv);
@@ -68,7 +65,7 @@ pub enum Choice<'a> {
     Shuffled(Routing<'a>, u64),
 }
 
-/// Negative log-likelihoods and divergences of a batch, one of each for each prediction: `[row][token]`.
+/// KL divergence of the teacher's predictions from these, nats: B x T, of logits B x T x V.
 pub(super) fn divergences(teacher: Tensor<3>, logits: Tensor<3>) -> Tensor<2> {
     let (teacher, student) = (log_softmax(teacher, 2), log_softmax(logits, 2));
     (teacher.clone().exp() * (teacher - student)).sum_dim(2).squeeze_dim(2)

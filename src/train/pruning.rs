@@ -86,7 +86,7 @@ pub fn prune(
         let share = batch.len() as f64 / texts.sequences.len() as f64;
         Way { share, teacher: network.logits(last), entering }
     };
-    let mut ways: Vec<Way> = texts.batches(4).map(begin).collect();
+    let mut ways: Vec<Way> = texts.batches().map(begin).collect();
     for _ in 0..most {
         let mut best = (f64::INFINITY, 0, [false; 2]);
         let tried =

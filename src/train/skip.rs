@@ -21,7 +21,8 @@ pub struct SkipRouter {
 }
 
 impl SkipRouter {
-    /// One that is drawn at random: `first` with a spread of one over the root of the width, the rest zero.
+    /// One that is drawn at random: `first` with a spread of one over the root of the width, `second` with a tenth of one over the root of the
+    /// hidden width, the rest zero.
     pub fn new(layers: u32, width: u64, hidden: u32, seed: u64, device: &Device) -> SkipRouter {
         let random = &mut Stream::new(seed, "skip router");
         let (layers, width, hidden) = (layers as usize, width as usize, hidden as usize);

@@ -26,6 +26,7 @@ mod vocabulary;
 
 pub use chat::Date;
 pub(crate) use once::tensors as named_once;
+pub(crate) use skip_router::takes;
 pub use skip_router::{SkipDescription, SkipKv, SkipRouter};
 pub(crate) use tensor::f16 as half;
 pub use tensor::{Format, Tensor};

@@ -61,6 +61,11 @@ pub enum SkipKv {
     None,
 }
 
+/// Whether a token takes a branch: one that may not be left out, or whose score is not below zero; NaN is never routed around.
+pub(crate) fn takes(candidate: bool, score: f32) -> bool {
+    !candidate || score >= 0.0 || score.is_nan()
+}
+
 impl SkipRouter {
     /// Added to the mean square of a state before the root.
     pub const EPSILON: f64 = 1e-6;
@@ -135,6 +140,9 @@ impl SkipRouter {
         let (first, vectors, second, biases) =
             (read("first", 2)?, read("vectors", 2)?, read("second", 3)?, read("biases", 2)?);
         let (hidden, width, layers) = (first.0[0], first.0[1], biases.0[0]);
+        if hidden == 0 || width == 0 || layers == 0 {
+            return Err(wrong("first", "at least one layer, one hidden value and a stream of one value"));
+        }
         for (name, found, expected) in [
             ("vectors", &vectors.0, vec![layers, hidden]),
             ("second", &second.0, vec![layers, 2, hidden]),

@@ -153,6 +153,11 @@ fn what_cannot_be_trained_is_refused() {
         let found = Distilled::read(&path, &network).expect_err("refused").to_string();
         assert!(found.contains(said) && found.contains("router.safetensors"), "{found}");
     }
+    let mut empty = good.clone();
+    (empty.hidden, empty.first, empty.vectors, empty.second) = (0, vec![], vec![], vec![]);
+    std::fs::write(&path, empty.bytes()).expect("a file");
+    let found = Distilled::read(&path, &network).expect_err("refused").to_string();
+    assert!(found.contains("first: expected at least one layer"), "{found}");
     std::fs::write(&path, &good.bytes()[..100]).expect("a file");
     let found = Distilled::read(&path, &network).expect_err("refused").to_string();
     assert!(found.contains("header: expected a safetensors file"), "{found}");
