@@ -18,6 +18,7 @@ pub mod metrics;
 pub mod model;
 pub mod page;
 pub mod plot;
+pub mod quality;
 pub mod reference;
 pub mod report;
 pub mod rng;

@@ -2,10 +2,11 @@
 
 use super::{print, say};
 use radialsim::error::{Error, InputError, Result};
+use radialsim::quality::{Row, Table, Texts, read_texts};
 use radialsim::report::Staged;
 use radialsim::train::{
-    Choice, Device, Distilled, Effects, Measured, Network, Quality, Recipe, Routing, SkipRouter, Step, Texts,
-    Unit, distill, measure, prune, read_texts, sample,
+    Choice, Device, Distilled, Effects, Network, Recipe, Routing, SkipRouter, Step, Unit, distill, measure,
+    prune, sample,
 };
 use radialsim::weights::{Checkpoint, SkipKv, Tokenizer};
 use std::path::{Path, PathBuf};
@@ -287,30 +288,14 @@ fn measured(args: &MeasureArgs) -> Result<()> {
     }
     let choices: Vec<Choice> = networks.iter().map(|(_, choice)| choice.clone()).collect();
     let all = measure(&network, &texts, kept, &choices);
-    let mut lines = vec![format!(
-        "{} sequences of {} tokens; intervals: 90 %, by drawing sequences\n{:<32} {:>6} {:>24} {:>24}",
-        texts.sequences.len(),
-        texts.length,
-        "network",
-        "depth",
-        "perplexity",
-        "KL, nats"
-    )];
-    let mut rows =
-        vec!["network,depth,perplexity,perplexity_low,perplexity_high,kl,kl_low,kl_high".to_owned()];
-    for ((name, _), measured) in networks.iter().zip(&all) {
-        let depth = measured.iter().map(|row| row.depth).sum::<f64>() / measured.len() as f64;
-        let perplexity = Quality::perplexity(measured, args.given.seed);
-        let kl = Quality::of(measured, |row: &Measured| row.kl, args.given.seed);
-        let shown = |q: &Quality| format!("{:.3} ({:.3} to {:.3})", q.mean, q.interval[0], q.interval[1]);
-        lines.push(format!("{name:<32} {depth:>6.2} {:>24} {:>24}", shown(&perplexity), shown(&kl)));
-        let values = |q: &Quality| format!("{},{},{}", q.mean, q.interval[0], q.interval[1]);
-        rows.push(format!("{name:?},{depth},{},{}", values(&perplexity), values(&kl)));
-    }
+    let row = |((name, _), measured): (&(String, _), &Vec<_>)| Row::of(name, measured, args.given.seed);
+    let table = Table::new(networks.iter().zip(&all).map(row).collect());
     if let Some(path) = &args.csv {
-        Staged::create(path)?.finish(|out| writeln!(out, "{}", rows.join("\n")))?;
+        Staged::create(path)?.finish(|out| table.write(out))?;
     }
-    print(&format!("{}\n", lines.join("\n")))
+    let (sequences, length) = (texts.sequences.len(), texts.length);
+    let about = format!("{sequences} sequences of {length} tokens; intervals: 90 %, by drawing sequences");
+    print(&format!("{about}\n{}\n", table.words()))
 }
 
 fn text(args: &TextArgs) -> Result<()> {

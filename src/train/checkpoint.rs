@@ -1,9 +1,9 @@
 //! What a training goes on from after it was stopped: one file, replaced as a whole, so that there is always one that can be read.
 
-use super::data::Texts;
 use super::distill::Recipe;
 use super::skip::SkipRouter;
 use crate::error::{Error, InputError, Result};
+use crate::quality::Texts;
 use crate::report::Staged;
 use crate::weights::{SkipDescription, SkipRouter as Weights};
 use burn::optim::ModuleOptimizer;

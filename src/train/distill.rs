@@ -15,13 +15,13 @@
 //! At the end one number is added to all scores, so that the mean depth on some of the training texts is the one that is wanted.
 
 use super::checkpoint::{self, Checkpoint};
-use super::data::Texts;
 use super::decisions::{Routing, through};
 use super::effects::Effects;
 use super::measure::divergences;
 use super::network::{Frame, Gates, Network};
 use super::skip::SkipRouter;
 use crate::error::{InputError, Result};
+use crate::quality::Texts;
 use crate::report::Staged;
 use crate::rng::Stream;
 use crate::weights::{SkipDescription, SkipKv, SkipRouter as Weights};

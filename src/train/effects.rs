@@ -1,9 +1,9 @@
 //! What leaving out one branch alone does to the predictions of each token.
 
-use super::data::Texts;
 use super::decisions::{Routing, forward};
 use super::measure::divergences;
 use super::network::{Gates, Network};
+use crate::quality::Texts;
 use crate::weights::SkipKv;
 use burn::tensor::Tensor;
 

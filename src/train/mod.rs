@@ -4,7 +4,6 @@
 //! in [`SkipRouter`], what is minimised in [`distill`].
 
 mod checkpoint;
-mod data;
 mod decisions;
 mod distill;
 mod effects;
@@ -14,11 +13,10 @@ mod pruning;
 mod sample;
 mod skip;
 
-pub use data::{Texts, read_texts};
 pub use decisions::{Decisions, Routing};
 pub use distill::{Distilled, Recipe, Step, distill};
 pub use effects::Effects;
-pub use measure::{Choice, Measured, Quality, measure};
+pub use measure::{Choice, measure};
 pub use network::{Frame, Gates, Network};
 pub use pruning::{Pruned, Unit, prune};
 pub use sample::sample;

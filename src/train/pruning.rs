@@ -1,9 +1,9 @@
 //! Static depth: layers or branches left out by every token, the least harmful first (for layers: SLEB, Song et al., arXiv 2402.09025, with the divergence from the whole
 //! model in place of perplexity).
 
-use super::data::Texts;
 use super::measure::divergences;
 use super::network::{Frame, Gates, Network};
+use crate::quality::Texts;
 use crate::weights::SkipKv;
 use burn::tensor::Tensor;
 

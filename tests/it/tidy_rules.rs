@@ -10,7 +10,7 @@ pub const FLOORS: [&[&str]; 11] = [
     &["json_text", "ron_text", "kernel", "reference", "plot", "page"],
     &["model", "hw", "trace"],
     &["batch", "engine", "cost", "workload", "tier", "weights"],
-    &["lower", "sched", "calib"],
+    &["lower", "sched", "calib", "quality"],
     &["metrics"],
     &["sim", "gpu"],
     &["scenario", "meter"],

@@ -4,10 +4,11 @@ use crate::skips::{router, run};
 use crate::small_models::{LAYERS, Small};
 use radialsim::batch::Policy;
 use radialsim::gpu::{Executor, Options, Prompt, Routing, Skips};
+use radialsim::quality::Texts;
 use radialsim::rng::Stream;
 use radialsim::trace::{self, RouterDevice};
 use radialsim::train::{
-    Choice, Device, Distilled, Effects, Gates, Network, Recipe, Step, Texts, Unit, distill, measure, prune,
+    Choice, Device, Distilled, Effects, Gates, Network, Recipe, Step, Unit, distill, measure, prune,
 };
 use radialsim::weights::{Checkpoint, SkipKv};
 use safetensors::Dtype;

@@ -1,4 +1,4 @@
-//! Texts to train on and to measure with, as sequences of equal length.
+//! Texts to measure with and to train on, as sequences of equal length.
 
 use crate::error::{Error, InputError, Result};
 use crate::rng::Stream;
@@ -69,13 +69,13 @@ impl Texts {
     }
 
     /// Batch number `index` of so many sequences, from the start again after the last.
-    pub(super) fn batch(&self, index: usize, rows: usize) -> Vec<&[u32]> {
+    pub fn batch(&self, index: usize, rows: usize) -> Vec<&[u32]> {
         let at = |row: usize| &self.sequences[(index * rows + row) % self.sequences.len()][..];
         (0..rows).map(at).collect()
     }
 
     /// All sequences, in batches that are computed together.
-    pub(super) fn batches(&self) -> impl Iterator<Item = Vec<&[u32]>> {
+    pub fn batches(&self) -> impl Iterator<Item = Vec<&[u32]>> {
         self.sequences.chunks(ROWS).map(|rows| rows.iter().map(Vec::as_slice).collect())
     }
 }
