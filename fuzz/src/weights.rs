@@ -2,7 +2,7 @@
 //! itself says what a file means.
 
 use super::{accepted, check_model, file};
-use radialsim::weights::{Checkpoint, Date, Name, Part, SkipRouter, Tokenizer};
+use radialsim::weights::{AnyRouter, Checkpoint, Date, Name, Part, Tokenizer};
 use std::path::{Path, PathBuf};
 
 /// Words of the small models.
@@ -123,14 +123,18 @@ pub fn safetensors(bytes: &[u8]) {
     check(&folder);
 }
 
-/// The file of a skip router; what was read comes back equal when it is written and read again.
+/// The file of a router; what was read comes back equal when it is written and read again.
 pub fn router(bytes: &[u8]) {
     let folder = super::folder("router", &[]);
     let path = file(&folder, "router.safetensors", bytes);
-    let Some(Some(read)) = accepted(SkipRouter::read(&path)) else { return };
-    let again = file(&folder, "again.safetensors", &read.bytes());
-    assert!(SkipRouter::read(&again).expect("what was written can be read").as_ref() == Some(&read));
-    let _ = accepted(read.check(30, 576).map_err(|error| error.in_file("router")));
+    let Some(Some(read)) = accepted(AnyRouter::read(&path)) else { return };
+    let (bytes, fits) = match &read {
+        AnyRouter::Skip(router) => (router.bytes(), router.check(30, 576)),
+        AnyRouter::Radial(router) => (router.bytes(), router.check(30, 576)),
+    };
+    let again = file(&folder, "again.safetensors", &bytes);
+    assert!(AnyRouter::read(&again).expect("what was written can be read").as_ref() == Some(&read));
+    let _ = accepted(fits.map_err(|error| error.in_file("router")));
 }
 
 /// A GGUF file.

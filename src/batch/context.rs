@@ -1,20 +1,7 @@
 //! What the next token of a sequence can attend to, by layer, and what the sequence holds in the KV cache.
 
 use super::{Left, Path};
-use serde::{Deserialize, Serialize};
-
-/// Which entries attention sees in a unified cache; other caches are `same_layer` by nature.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Visibility {
-    /// Entries appended at this layer.
-    #[default]
-    SameLayer,
-    /// The newest entry of each token.
-    OnePerToken,
-    /// All entries of all layers.
-    AllEntries,
-}
+use crate::model::Visibility;
 
 /// Entries of one sequence.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

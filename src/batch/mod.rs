@@ -7,7 +7,8 @@ mod context;
 mod lanes;
 mod path;
 
-pub use context::{Context, Visibility};
+pub use crate::model::Visibility;
+pub use context::Context;
 pub use lanes::{AtLayer, LaneSums};
 pub use path::{Entries, Hop, Left, Path, Paths, Skip};
 

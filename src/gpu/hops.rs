@@ -17,8 +17,7 @@ use crate::error::{Error, InputError, Result};
 use crate::lower::{Call, Cause};
 use crate::model::Placement;
 use crate::trace::{Route, RouterDevice, Step};
-use crate::weights::named_once;
-use safetensors::{Dtype, SafeTensorError, SafeTensors};
+use crate::weights::RouterFile;
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -54,25 +53,14 @@ impl RouterMlp {
     /// A file that is none, and tensors of other names or formats.
     pub fn read(path: &Path, most_hops: u32, device: RouterDevice) -> Result<RouterMlp> {
         let bytes = std::fs::read(path).map_err(Error::io(path, "read"))?;
-        let wrong = |key: &str, what: String| Error::from(InputError::expected(what).key(key).file(path));
-        let bad = |error: SafeTensorError| wrong("header", format!("a safetensors file ({error})"));
-        let (length, _) = SafeTensors::read_metadata(&bytes).map_err(bad)?;
-        named_once(&bytes[8..8 + length]).map_err(|error| error.file(path))?;
-        let tensors = SafeTensors::deserialize(&bytes).map_err(bad)?;
-        let read = |name: &str| -> Result<Option<(Vec<usize>, Vec<f32>)>> {
-            let Ok(tensor) = tensors.tensor(name) else { return Ok(None) };
-            if tensor.dtype() != Dtype::F32 || tensor.shape().len() != 2 {
-                return Err(wrong(name, "a matrix in F32".into()));
-            }
-            let value = |bytes: &[u8]| f32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
-            Ok(Some((tensor.shape().to_vec(), tensor.data().chunks_exact(4).map(value).collect())))
-        };
-        if let Some(name) = tensors.names().into_iter().find(|name| !["first", "second"].contains(name)) {
-            return Err(wrong(name, "only `first` and `second`".into()));
+        let file = RouterFile::open(&bytes, path)?;
+        if file.described.is_some() {
+            return Err(file.wrong("__metadata__.radial", "no description in the file of a plain MLP"));
         }
-        let (_, second) = read("second")?.ok_or_else(|| wrong("second", "a matrix in F32".into()))?;
-        let (shape, first) = read("first")?.unwrap_or((vec![0, 0], Vec::new()));
-        Ok(RouterMlp { hidden: shape[0] as u32, first, second, most_hops, device })
+        file.only(&["first", "second"])?;
+        let (_, second) = file.tensor::<2>("second")?;
+        let ([hidden, _], first) = file.find::<2>("first")?.unwrap_or_default();
+        Ok(RouterMlp { hidden: file.size(hidden)?, first, second, most_hops, device })
     }
 
     /// Whether it fits a pool of `layers` over a stream of `width`.

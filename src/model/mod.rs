@@ -18,6 +18,7 @@ mod json;
 mod latent;
 mod rope;
 mod rope_config;
+mod routed;
 mod size;
 mod trunk;
 mod vision;
@@ -29,6 +30,7 @@ pub use builtin::builtin_names;
 pub use experts::{Experts, Gating};
 pub use latent::{Indexer, Latent};
 pub use rope::{Rope, Scaling};
+pub use routed::{Described, RadialDescription, RadialKv, SkipDescription, SkipKv, Visibility};
 
 use crate::units::Dtype;
 use serde::{Deserialize, Serialize};

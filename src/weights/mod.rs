@@ -18,6 +18,8 @@ mod llama2c;
 mod names;
 mod needed;
 mod once;
+mod radial_router;
+mod router_file;
 mod skip_router;
 mod split;
 mod tensor;
@@ -25,12 +27,16 @@ mod tokenizer;
 mod vocabulary;
 
 pub use chat::Date;
-pub(crate) use once::tensors as named_once;
+pub use radial_router::RadialRouter;
+pub use router_file::AnyRouter;
+pub(crate) use router_file::RouterFile;
+pub use skip_router::SkipRouter;
 pub(crate) use skip_router::takes;
-pub use skip_router::{SkipDescription, SkipKv, SkipRouter};
 pub(crate) use tensor::f16 as half;
 pub use tensor::{Format, Tensor};
 pub use tokenizer::{Asked, Stream, Tokenizer};
+
+pub use crate::model::{Described, RadialDescription, RadialKv, SkipDescription, SkipKv};
 
 use crate::error::{Error, InputError, Result};
 use crate::model::{Model, Rope};

@@ -73,6 +73,8 @@ mod requests_written;
 mod route_ids;
 #[cfg(feature = "gpu")]
 mod routed;
+#[cfg(feature = "gpu")]
+mod router_files;
 mod searches;
 mod series;
 mod served;

@@ -1,0 +1,134 @@
+//! What a trained network says of its router: the section `radial` of its `config.json`, and the same JSON in the router's own file.
+
+use crate::error::InputError;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+/// What a router's description says, by its kind.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Described {
+    /// Before each layer, which of its branches a token takes.
+    Skip(SkipDescription),
+    /// At each hop, which layer a token visits next.
+    Radial(RadialDescription),
+}
+
+/// What a skip router says beside its weights.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SkipDescription {
+    /// Always `skip`.
+    pub kind: String,
+    /// The model that it was trained for.
+    pub model: String,
+    /// What a token that leaves attention out leaves in the KV cache.
+    pub kv: SkipKv,
+    /// For each layer whether attention and whether the feed-forward branch may be left out; where neither may, nothing is decided.
+    pub candidates: Vec<[bool; 2]>,
+}
+
+/// What a token that leaves attention out leaves in the KV cache.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SkipKv {
+    /// Its key and value all the same.
+    #[default]
+    ProjectOnly,
+    /// Nothing.
+    None,
+}
+
+/// What a radial router says beside its weights.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RadialDescription {
+    /// Always `radial`.
+    pub kind: String,
+    /// The model that it was trained for.
+    pub model: String,
+    /// Most layers that a token visits, 1 to [`RadialDescription::MOST_HOPS`].
+    pub hops: u32,
+    /// Layers that a token visits before it may leave, at most `hops`.
+    pub least_hops: u32,
+    /// Whether what a block adds is multiplied with the probability that the router gave the block.
+    pub weighted: bool,
+    /// What a visit leaves in the KV cache.
+    pub kv: RadialKv,
+    /// What a visit sees of it.
+    pub visible: Visibility,
+}
+
+/// What a visit leaves in the KV cache of a radial network.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RadialKv {
+    /// One entry of a cache that all layers share.
+    #[default]
+    Unified,
+}
+
+/// Which entries attention sees in a unified cache; other caches are `same_layer` by nature.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Visibility {
+    /// Entries appended at this layer.
+    #[default]
+    SameLayer,
+    /// The newest entry of each token.
+    OnePerToken,
+    /// All entries of all layers.
+    AllEntries,
+}
+
+impl RadialDescription {
+    /// Most hops of a token: every hop of a prompt's tokens has its own room in the KV cache.
+    pub const MOST_HOPS: u32 = 1024;
+
+    /// Bounds of its numbers.
+    fn check(&self) -> Result<(), InputError> {
+        let wrong =
+            |key: &str, found: u32, what: String| Err(InputError::expected(what).key(key).found(found));
+        if !(1..=Self::MOST_HOPS).contains(&self.hops) {
+            return wrong("hops", self.hops, format!("1 to {}", Self::MOST_HOPS));
+        }
+        if self.least_hops > self.hops {
+            return wrong("least_hops", self.least_hops, format!("at most hops, which is {}", self.hops));
+        }
+        Ok(())
+    }
+}
+
+impl Described {
+    /// Reads one from JSON.
+    ///
+    /// # Errors
+    /// Another kind, keys that are missing or unknown, and numbers out of their bounds. The key is named as it is inside the description.
+    pub fn of(value: &Value) -> Result<Described, InputError> {
+        let kind = value.get("kind").and_then(Value::as_str);
+        let no = |keys: &str, error: serde_json::Error| InputError::expected(format!("{keys} ({error})"));
+        match kind {
+            Some("skip") => {
+                let read = SkipDescription::deserialize(value);
+                Ok(Described::Skip(read.map_err(|error| no("kind, model, kv and candidates", error))?))
+            }
+            Some("radial") => {
+                let keys = "kind, model, hops, least_hops, weighted, kv and visible";
+                let read = RadialDescription::deserialize(value).map_err(|error| no(keys, error))?;
+                read.check()?;
+                Ok(Described::Radial(read))
+            }
+            _ => {
+                let found = value.get("kind").map_or("none".into(), Value::to_string);
+                Err(InputError::expected("skip or radial").key("kind").found(found))
+            }
+        }
+    }
+
+    /// Its kind, as it stands in the description.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Described::Skip(_) => "skip",
+            Described::Radial(_) => "radial",
+        }
+    }
+}

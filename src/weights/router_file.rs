@@ -1,0 +1,172 @@
+//! What files of routers have in common: safetensors with a few tensors in F32, and a description under the key `radial` of their metadata.
+
+use super::{RadialRouter, SkipRouter};
+use crate::error::{Error, InputError, Result};
+use crate::json_text::{self, Entries};
+use crate::model::Described;
+use safetensors::SafeTensors;
+use safetensors::tensor::{Dtype, TensorView};
+use serde::Serialize;
+use serde_json::Value;
+use std::collections::HashMap;
+use std::path::Path;
+
+/// Where the description stands in the metadata.
+const KEY: &str = "radial";
+
+/// A router's file that was opened.
+pub(crate) struct RouterFile<'a> {
+    tensors: SafeTensors<'a>,
+    /// What it says of itself; `None`: it has no description.
+    pub described: Option<Described>,
+    path: &'a Path,
+}
+
+/// A tensor: its shape, and its values row after row.
+pub(crate) type Values<const RANK: usize> = ([usize; RANK], Vec<f32>);
+
+impl<'a> RouterFile<'a> {
+    /// Opens the bytes of a file.
+    ///
+    /// # Errors
+    /// What is no safetensors file, names a tensor twice, or has a description that says what cannot be.
+    pub fn open(bytes: &'a [u8], path: &'a Path) -> Result<RouterFile<'a>> {
+        let wrong = |key: &str, what: String| Error::from(InputError::expected(what).key(key).file(path));
+        let no_file = |error| wrong("header", format!("a safetensors file ({error})"));
+        let (length, header) = SafeTensors::read_metadata(bytes).map_err(no_file)?;
+        super::once::tensors(&bytes[8..8 + length]).map_err(|error| error.file(path))?;
+        let tensors = SafeTensors::deserialize(bytes).map_err(no_file)?;
+        let text = header.metadata().as_ref().and_then(|all| all.get(KEY));
+        let described = text.map(|text| describe(text)).transpose().map_err(|error| {
+            let key = error.key.iter().fold(format!("__metadata__.{KEY}"), |key, part| key + "." + part);
+            error.key(key).file(path)
+        })?;
+        Ok(RouterFile { tensors, described, path })
+    }
+
+    /// An error of this file.
+    pub fn wrong(&self, key: &str, what: impl Into<String>) -> Error {
+        InputError::expected(what).key(key).file(self.path).into()
+    }
+
+    /// No tensor has another name.
+    pub fn only(&self, names: &[&str]) -> Result<()> {
+        match self.tensors.names().into_iter().find(|name| !names.contains(name)) {
+            Some(other) => Err(self.wrong(other, format!("only {}", names.join(", ")))),
+            None => Ok(()),
+        }
+    }
+
+    /// The tensor of this name, `None` where there is none.
+    pub fn find<const RANK: usize>(&self, name: &str) -> Result<Option<Values<RANK>>> {
+        let Ok(tensor) = self.tensors.tensor(name) else { return Ok(None) };
+        let shape = <[usize; RANK]>::try_from(tensor.shape()).ok();
+        let shape = shape.filter(|_| tensor.dtype() == Dtype::F32);
+        let shape = shape.ok_or_else(|| self.wrong(name, format!("values in F32 with {RANK} dimensions")))?;
+        let value = |bytes: &[u8]| f32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
+        let values: Vec<f32> = tensor.data().chunks_exact(4).map(value).collect();
+        if values.iter().any(|value| !value.is_finite()) {
+            return Err(self.wrong(name, "finite weights"));
+        }
+        Ok(Some((shape, values)))
+    }
+
+    /// The tensor of this name.
+    pub fn tensor<const RANK: usize>(&self, name: &str) -> Result<Values<RANK>> {
+        self.find(name)?.ok_or_else(|| self.wrong(name, "a tensor of this name"))
+    }
+
+    /// Each shape is what the others ask for.
+    pub fn shapes(&self, all: &[(&str, &[usize], &[usize])]) -> Result<()> {
+        let Some((name, found, expected)) = all.iter().find(|(_, found, expected)| found != expected) else {
+            return Ok(());
+        };
+        let what = InputError::expected(format!("a shape of {expected:?}, as the others have"));
+        Err(what.key(*name).found(format!("{found:?}")).file(self.path).into())
+    }
+
+    /// A size of the first tensor.
+    pub fn size(&self, value: usize) -> Result<u32> {
+        u32::try_from(value).map_err(|_| self.wrong("first", "shapes below 2^32"))
+    }
+}
+
+/// A router with a description of itself.
+#[derive(Clone, Debug, PartialEq)]
+pub enum AnyRouter {
+    /// Decides before each layer.
+    Skip(SkipRouter),
+    /// Decides hop by hop.
+    Radial(RadialRouter),
+}
+
+impl AnyRouter {
+    /// Reads one of any kind; `None` where the file has no key `radial` in its metadata.
+    ///
+    /// # Errors
+    /// Those of [`SkipRouter::read`] and [`RadialRouter::read`].
+    pub fn read(path: &Path) -> Result<Option<AnyRouter>> {
+        let bytes = std::fs::read(path).map_err(Error::io(path, "read"))?;
+        let file = RouterFile::open(&bytes, path)?;
+        Ok(match &file.described {
+            None => None,
+            Some(Described::Skip(described)) => {
+                Some(AnyRouter::Skip(SkipRouter::of(&file, described.clone())?))
+            }
+            Some(Described::Radial(described)) => {
+                Some(AnyRouter::Radial(RadialRouter::of(&file, described.clone())?))
+            }
+        })
+    }
+
+    /// What it says of itself.
+    pub fn described(&self) -> Described {
+        match self {
+            AnyRouter::Skip(router) => Described::Skip(router.described.clone()),
+            AnyRouter::Radial(router) => Described::Radial(router.described.clone()),
+        }
+    }
+}
+
+/// A description as text.
+fn describe(text: &str) -> std::result::Result<Described, InputError> {
+    let keys: Entries<Value> = json_text::from_slice(text.as_bytes(), "a description in JSON")?;
+    if let Some(twice) = keys.repeated() {
+        return Err(InputError::expected("each key once").key(twice));
+    }
+    Described::of(&Value::Object(keys.0.into_iter().collect()))
+}
+
+/// The bytes of a file with these tensors: name, shape, values.
+///
+/// # Panics
+/// Values whose number is not what the shape says.
+pub(crate) fn bytes(parts: &[(&str, &[u32], &[f32])], described: &impl Serialize) -> Vec<u8> {
+    let raw: Vec<(&str, Vec<usize>, Vec<u8>)> = parts
+        .iter()
+        .map(|(name, shape, values)| {
+            let bytes = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+            (*name, shape.iter().map(|&size| size as usize).collect(), bytes)
+        })
+        .collect();
+    let view = |shape: &[usize], bytes| {
+        TensorView::new(Dtype::F32, shape.to_vec(), bytes).expect("as many values as the shape says")
+    };
+    let views = raw.iter().map(|(name, shape, bytes)| (*name, view(shape, bytes)));
+    let text = serde_json::to_string(described).expect("a description is JSON");
+    let metadata = HashMap::from([(KEY.to_owned(), text)]);
+    safetensors::serialize(views, Some(metadata)).expect("tensors with different names")
+}
+
+/// Whether a router for `(layers, width of the stream)` fits a model.
+///
+/// # Errors
+/// Other shapes.
+pub(crate) fn check(router: (u32, u32), layers: u32, width: u64) -> Result<()> {
+    if (router.0, u64::from(router.1)) == (layers, width) {
+        return Ok(());
+    }
+    let what = format!("a router for {layers} layers and a stream of {width}");
+    let found = format!("one for {} layers and a stream of {}", router.0, router.1);
+    Err(InputError::expected(what).key("router").found(found).into())
+}
