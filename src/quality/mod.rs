@@ -11,4 +11,4 @@ mod texts;
 pub use bootstrap::{Measured, Quality};
 pub use table::{Row, Table};
 #[cfg(feature = "gpu")]
-pub use texts::{Texts, read_texts};
+pub use texts::{Texts, read_strings, read_texts};

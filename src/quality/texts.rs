@@ -28,14 +28,8 @@ const PIECE: usize = 1 << 16;
 pub fn read_texts(paths: &[impl AsRef<Path>], tokenizer: &Tokenizer, length: usize) -> Result<Texts> {
     let mut sequences = Vec::new();
     for path in paths {
-        let path = path.as_ref();
-        let text = std::fs::read_to_string(path).map_err(Error::io(path, "read"))?;
-        let texts = match path.extension().and_then(|ending| ending.to_str()) {
-            Some("jsonl") => lines(&text, path)?,
-            _ => vec![text],
-        };
-        for text in texts {
-            let tokens = cut(&text, tokenizer).map_err(|error| error.in_file(path))?;
+        for text in read_strings(path.as_ref())? {
+            let tokens = cut(&text, tokenizer).map_err(|error| error.in_file(path.as_ref()))?;
             sequences.extend(tokens.chunks_exact(length).map(<[u32]>::to_vec));
         }
     }
@@ -44,6 +38,18 @@ pub fn read_texts(paths: &[impl AsRef<Path>], tokenizer: &Tokenizer, length: usi
         return Err(InputError::expected(what).key("text").found("none").into());
     }
     Ok(Texts { length, sequences })
+}
+
+/// The texts of a file, as [`read_texts`] finds them.
+///
+/// # Errors
+/// A file that cannot be read, and a line without a text.
+pub fn read_strings(path: &Path) -> Result<Vec<String>> {
+    let text = std::fs::read_to_string(path).map_err(Error::io(path, "read"))?;
+    match path.extension().and_then(|ending| ending.to_str()) {
+        Some("jsonl") => lines(&text, path),
+        _ => Ok(vec![text]),
+    }
 }
 
 impl Texts {

@@ -1,44 +1,31 @@
 //! What a training goes on from after it was stopped: one file, replaced as a whole, so that there is always one that can be read.
+//!
+//! Its first line is JSON; files of weights and the optimiser's state follow, byte by byte.
 
-use super::distill::Recipe;
-use super::skip::SkipRouter;
 use crate::error::{Error, InputError, Result};
 use crate::quality::Texts;
 use crate::report::Staged;
-use crate::weights::{SkipDescription, SkipRouter as Weights};
-use burn::optim::ModuleOptimizer;
-use burn::tensor::{Bytes, Device};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
+use std::fmt::Debug;
 use std::io::Read;
 use std::path::Path;
 
-/// Where the second stage stands.
-pub(super) struct Checkpoint {
-    pub router: SkipRouter,
-    pub candidates: Vec<[bool; 2]>,
-    pub optimiser: ModuleOptimizer,
-    /// The next step.
-    pub step: u32,
-    pub price: f64,
-}
-
-/// The first line of the file; the router's file and the optimiser's state follow.
+/// The first line of the file.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Head {
+struct Head<S> {
     /// What is trained, on what, how: only the same training may go on.
     training: String,
-    step: u32,
-    /// The price's bits.
-    price: u64,
-    candidates: Vec<[bool; 2]>,
-    /// Bytes of the router's file.
-    router: usize,
+    /// Where it stands.
+    state: S,
+    /// Bytes of each part behind this line.
+    parts: Vec<usize>,
 }
 
 /// A name of the training of this recipe on these texts.
-pub(super) fn name(model: &str, texts: &Texts, recipe: &Recipe) -> String {
+pub(super) fn name(model: &str, texts: &Texts, recipe: &impl Debug) -> String {
     let mut hash = Sha256::new();
     hash.update(format!("{model} {recipe:?} {}", texts.length));
     for token in texts.sequences.iter().flatten() {
@@ -47,70 +34,53 @@ pub(super) fn name(model: &str, texts: &Texts, recipe: &Recipe) -> String {
     hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-impl Checkpoint {
-    /// Writes it in the place of the one before.
-    ///
-    /// # Errors
-    /// Whatever the system refuses.
-    pub fn write(&self, training: &str, description: &SkipDescription, path: &Path) -> Result<()> {
-        let router = self.router.weights(description.clone()).bytes();
-        let optimiser = self.optimiser.into_bytes().map_err(|error| broken(path, &error.to_string()))?;
-        let head = Head {
-            training: training.into(),
-            step: self.step,
-            price: self.price.to_bits(),
-            candidates: self.candidates.clone(),
-            router: router.len(),
-        };
-        let head = serde_json::to_string(&head).expect("a head is JSON");
-        Staged::create(path)?.finish(|out| {
-            writeln!(out, "{head}")?;
-            out.write_all(&router)?;
-            out.write_all(&optimiser)
-        })
-    }
-
-    /// Reads one, if there is one; `optimiser` is one without a state.
-    ///
-    /// # Errors
-    /// A file that is none, and one of another training.
-    pub fn read(
-        training: &str,
-        path: &Path,
-        optimiser: ModuleOptimizer,
-        device: &Device,
-    ) -> Result<Option<Checkpoint>> {
-        let mut bytes = Vec::new();
-        match std::fs::File::open(path) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            file => {
-                file.and_then(|mut file| file.read_to_end(&mut bytes)).map_err(Error::io(path, "read"))?
-            }
-        };
-        let end = bytes.iter().position(|&byte| byte == b'\n').unwrap_or(0);
-        let (head, rest) = (&bytes[..end], bytes.get(end + 1..).unwrap_or_default());
-        let head: Head = serde_json::from_slice(head).map_err(|error| broken(path, &error.to_string()))?;
-        if head.training != training {
-            let what = "a checkpoint of this training: remove it, or name another --out";
-            return Err(InputError::expected(what).key("training").found("another").file(path).into());
-        }
-        let Some((router, state)) = rest.split_at_checked(head.router) else {
-            return Err(broken(path, "it ends within the router"));
-        };
-        let weights = Weights::parse(router, path)?.ok_or_else(|| broken(path, "no router"))?;
-        let state = Bytes::from_bytes_vec(state.to_vec());
-        let optimiser = optimiser.from_bytes(state).map_err(|error| broken(path, &error.to_string()))?;
-        Ok(Some(Checkpoint {
-            router: SkipRouter::with(&weights, device),
-            candidates: head.candidates,
-            optimiser,
-            step: head.step,
-            price: f64::from_bits(head.price),
-        }))
-    }
+/// Writes a checkpoint in the place of the one before.
+///
+/// # Errors
+/// Whatever the system refuses.
+pub(super) fn write<S: Serialize>(path: &Path, training: &str, state: S, parts: &[&[u8]]) -> Result<()> {
+    let head =
+        Head { training: training.into(), state, parts: parts.iter().map(|part| part.len()).collect() };
+    let head = serde_json::to_string(&head).expect("a head is JSON");
+    Staged::create(path)?.finish(|out| {
+        writeln!(out, "{head}")?;
+        parts.iter().try_for_each(|part| out.write_all(part))
+    })
 }
 
-fn broken(path: &Path, what: &str) -> Error {
+/// Reads one of `N` parts, if there is one.
+///
+/// # Errors
+/// A file that is none, and one of another training.
+pub(super) fn read<S: DeserializeOwned, const N: usize>(
+    path: &Path,
+    training: &str,
+) -> Result<Option<(S, [Vec<u8>; N])>> {
+    let mut bytes = Vec::new();
+    match std::fs::File::open(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        file => file.and_then(|mut file| file.read_to_end(&mut bytes)).map_err(Error::io(path, "read"))?,
+    };
+    let end = bytes.iter().position(|&byte| byte == b'\n').unwrap_or(0);
+    let (head, mut rest) = (&bytes[..end], bytes.get(end + 1..).unwrap_or_default());
+    let head: Head<S> = serde_json::from_slice(head).map_err(|error| broken(path, &error.to_string()))?;
+    if head.training != training {
+        let what = "a checkpoint of this training: remove it, or name another --out";
+        return Err(InputError::expected(what).key("training").found("another").file(path).into());
+    }
+    let mut parts = Vec::new();
+    for length in head.parts {
+        let (part, behind) =
+            rest.split_at_checked(length).ok_or_else(|| broken(path, "it ends within a part"))?;
+        parts.push(part.to_vec());
+        rest = behind;
+    }
+    let parts = parts.try_into().map_err(|_| broken(path, &format!("other than {N} parts")))?;
+    Ok(Some((head.state, parts)))
+}
+
+/// A checkpoint that cannot be read.
+pub(super) fn broken(path: &Path, what: &str) -> Error {
     let what = format!("a whole checkpoint of a training ({what})");
     InputError::expected(what).key("checkpoint").file(path).into()
 }

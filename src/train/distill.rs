@@ -14,7 +14,7 @@
 //!
 //! At the end one number is added to all scores, so that the mean depth on some of the training texts is the one that is wanted.
 
-use super::checkpoint::{self, Checkpoint};
+use super::checkpoint;
 use super::decisions::{Routing, through};
 use super::effects::Effects;
 use super::measure::divergences;
@@ -28,7 +28,7 @@ use crate::weights::{SkipDescription, SkipKv, SkipRouter as Weights};
 use burn::grad_clipping::GradientClippingConfig;
 use burn::optim::{AdamWConfig, GradientsParams, ModuleOptimizer};
 use burn::tensor::activation::sigmoid;
-use burn::tensor::{Int, Tensor, TensorData};
+use burn::tensor::{Bytes, Int, Tensor, TensorData};
 use std::path::Path;
 
 /// How a router is trained.
@@ -166,7 +166,7 @@ pub fn distill(
     let model = network.model();
     let training = checkpoint::name(&model.name, texts, recipe);
     let kept = match keep {
-        Some(path) => Checkpoint::read(&training, path, optimiser(recipe), network.device())?,
+        Some(path) => Standing::read(&training, path, recipe, network)?,
         None => None,
     };
     let start = kept.unwrap_or_else(|| {
@@ -176,15 +176,48 @@ pub fn distill(
         let router =
             SkipRouter::new(model.layers, model.hidden, recipe.hidden, recipe.seed, network.device());
         let router = first_stage(router, &effects, &candidates, wanted, recipe, &mut done);
-        Checkpoint { router, candidates, optimiser: optimiser(recipe), step: 0, price: recipe.price }
+        Standing { router, candidates, optimiser: optimiser(recipe), step: 0, price: recipe.price }
     });
-    let keep = |now: &Checkpoint| match keep {
-        Some(path) => now.write(&training, &described(&model.name, recipe.kv, &now.candidates), path),
+    let keep = |now: &Standing| match keep {
+        Some(path) => now.write(&training, path, &model.name, recipe.kv),
         None => Ok(()),
     };
-    let Checkpoint { router, candidates, .. } = second_stage(network, start, texts, recipe, keep, &mut done)?;
+    let Standing { router, candidates, .. } = second_stage(network, start, texts, recipe, keep, &mut done)?;
     let router = at_depth(network, &router, &texts.some(8), &candidates, recipe);
     Ok(Distilled { router, candidates })
+}
+
+/// Where the second stage stands.
+struct Standing {
+    router: SkipRouter,
+    candidates: Vec<[bool; 2]>,
+    optimiser: ModuleOptimizer,
+    /// The next step.
+    step: u32,
+    price: f64,
+}
+
+impl Standing {
+    fn write(&self, training: &str, path: &Path, model: &str, kv: SkipKv) -> Result<()> {
+        let router = self.router.weights(described(model, kv, &self.candidates)).bytes();
+        let optimiser =
+            self.optimiser.into_bytes().map_err(|error| checkpoint::broken(path, &error.to_string()))?;
+        checkpoint::write(path, training, (self.step, self.price.to_bits()), &[&router, &optimiser])
+    }
+
+    fn read(training: &str, path: &Path, recipe: &Recipe, network: &Network) -> Result<Option<Standing>> {
+        let Some(((step, price), [router, state])) = checkpoint::read::<(u32, u64), 2>(path, training)?
+        else {
+            return Ok(None);
+        };
+        let weights = Weights::parse(&router, path)?.ok_or_else(|| checkpoint::broken(path, "no router"))?;
+        let optimiser = optimiser(recipe)
+            .from_bytes(Bytes::from_bytes_vec(state))
+            .map_err(|error| checkpoint::broken(path, &error.to_string()))?;
+        let router = SkipRouter::with(&weights, network.device());
+        let candidates = weights.described.candidates;
+        Ok(Some(Standing { router, candidates, optimiser, step, price: f64::from_bits(price) }))
+    }
 }
 
 fn described(model: &str, kv: SkipKv, candidates: &[[bool; 2]]) -> SkipDescription {
@@ -262,12 +295,12 @@ fn first_stage(
 
 fn second_stage(
     network: &Network,
-    mut now: Checkpoint,
+    mut now: Standing,
     texts: &Texts,
     recipe: &Recipe,
-    keep: impl Fn(&Checkpoint) -> Result<()>,
+    keep: impl Fn(&Standing) -> Result<()>,
     done: &mut impl FnMut(&Step),
-) -> Result<Checkpoint> {
+) -> Result<Standing> {
     let layers = f64::from(network.model().layers);
     let constant = network.constant();
     let frame = network.frame(texts.length);

@@ -47,12 +47,8 @@ pub(super) fn divergences(teacher: Tensor<3>, logits: Tensor<3>) -> Tensor<2> {
 fn of_batch(batch: &[&[u32]], teacher: Tensor<3>, logits: Tensor<3>, decisions: &Decisions) -> Vec<Measured> {
     let [rows, tokens, words] = logits.dims();
     let upto = |x: Tensor<3>| x.slice([0..rows, 0..tokens - 1, 0..words]);
-    let (teacher, logits) = (upto(teacher), upto(logits));
-    let wanted: Vec<i64> = batch.iter().flat_map(|row| row[1..].iter().map(|&id| i64::from(id))).collect();
-    let wanted =
-        Tensor::<3, Int>::from_data(TensorData::new(wanted, [rows, tokens - 1, 1]), &logits.device());
-    let nll = -log_softmax(logits.clone(), 2).gather(2, wanted).sum_dim(1);
-    let kl = divergences(teacher, logits).sum_dim(1);
+    let nll = likelihoods(batch, logits.clone()).sum_dim(1);
+    let kl = divergences(upto(teacher), upto(logits)).sum_dim(1);
     let values = |data: TensorData| data.iter::<f32>().map(f64::from).collect::<Vec<_>>();
     let (nll, kl) = (values(nll.into_data()), values(kl.into_data()));
     let row = |row: usize| Measured {
@@ -62,4 +58,14 @@ fn of_batch(batch: &[&[u32]], teacher: Tensor<3>, logits: Tensor<3>, decisions: 
         count: (tokens - 1) as f64,
     };
     (0..rows).map(row).collect()
+}
+
+/// Negative log-likelihood, nats, of all tokens but the first of each sequence, B x (T - 1), by logits B x T x V.
+pub(super) fn likelihoods(batch: &[&[u32]], logits: Tensor<3>) -> Tensor<2> {
+    let [rows, tokens, words] = logits.dims();
+    let wanted: Vec<i64> = batch.iter().flat_map(|row| row[1..].iter().map(|&id| i64::from(id))).collect();
+    let device = logits.device().without_autodiff();
+    let wanted = Tensor::<3, Int>::from_data(TensorData::new(wanted, [rows, tokens - 1, 1]), &device);
+    let logits = logits.slice([0..rows, 0..tokens - 1, 0..words]);
+    -log_softmax(logits, 2).gather(2, wanted).squeeze_dim::<2>(2)
 }

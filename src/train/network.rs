@@ -8,6 +8,10 @@ use crate::weights::{Checkpoint, Name, Part, SkipKv};
 use burn::tensor::activation::{gelu, gelu_approximate, relu, silu, softmax};
 use burn::tensor::{Bool, Device, Int, Tensor, TensorData};
 
+mod hops;
+
+pub use hops::{Newest, Seen};
+
 /// The weights of a model on a training device.
 #[derive(Clone, Debug)]
 pub struct Network {
@@ -83,17 +87,30 @@ impl Network {
         let model = checkpoint.model().clone();
         check(&model)?;
         let device = device.clone().without_autodiff();
-        let matrix = |name: Name| -> Result<Tensor<2>> {
-            let tensor = checkpoint.tensor(name)?;
-            Ok(Tensor::from_data(TensorData::new(tensor.to_f32(), [tensor.rows, tensor.width]), &device))
-        };
-        let vector = |name: Name| -> Result<Option<Tensor<1>>> {
+        Network::of(&model, &device, |name| {
             if !checkpoint.has(name) {
                 return Ok(None);
             }
-            let values = checkpoint.tensor(name)?.to_f32();
-            let count = values.len();
-            Ok(Some(Tensor::from_data(TensorData::new(values, [count]), &device)))
+            let tensor = checkpoint.tensor(name)?;
+            Ok(Some(Tensor::from_data(
+                TensorData::new(tensor.to_f32(), [tensor.rows, tensor.width]),
+                &device,
+            )))
+        })
+    }
+
+    /// The network of these weights: `source` gives each as files keep it, outputs x inputs, a vector as one row; `None` where there is none.
+    ///
+    /// # Errors
+    /// Weights that are missing, and whatever `source` refuses.
+    pub(super) fn of(
+        model: &Model,
+        device: &Device,
+        source: impl Fn(Name) -> Result<Option<Tensor<2>>>,
+    ) -> Result<Network> {
+        let matrix = |name: Name| source(name)?.ok_or_else(|| wrong("weights", "all matrices"));
+        let vector = |name: Name| -> Result<Option<Tensor<1>>> {
+            Ok(source(name)?.map(|row| row.squeeze_dim::<1>(0)))
         };
         let norm = |name: Name| -> Result<Tensor<1>> {
             let values = vector(name)?.ok_or_else(|| wrong("norm", "weights of every norm"))?;
@@ -126,7 +143,7 @@ impl Network {
         let head = if model.tied { embedding.clone() } else { matrix(Name::Head)? }.transpose();
         let final_norm = model.final_norm.then(|| norm(Name::FinalNorm)).transpose()?;
         let layers = (0..model.layers).map(layer).collect::<Result<_>>()?;
-        Ok(Network { model, device, embedding, layers, final_norm, head })
+        Ok(Network { model: model.clone(), device: device.clone(), embedding, layers, final_norm, head })
     }
 
     /// Its shapes.
@@ -291,7 +308,6 @@ impl Network {
         let [rows, tokens, _] = x.dims();
         let model = &self.model;
         let (heads, groups, width) = (model.heads as usize, model.kv_heads as usize, model.head_dim as usize);
-        let each = heads / groups;
         let split = |x: Tensor<3>, count: usize| x.reshape([rows, tokens, count, width]).swap_dims(1, 2);
         let normed = |x: Tensor<4>, norm: &Option<Tensor<1>>| match norm {
             Some(norm) => self.normed(x, norm),
@@ -308,7 +324,22 @@ impl Network {
             }
             *past = Some((k.clone(), v.clone()));
         }
-        let seen = k.dims()[2];
+        let attended = self.attend(frame, q, k, v, present);
+        weights.output.of(attended)
+    }
+
+    /// What queries, B x heads x T x W, find at keys and values, B x groups x entries x W: B x T x heads W.
+    pub(super) fn attend(
+        &self,
+        frame: &Frame,
+        q: Tensor<4>,
+        k: Tensor<4>,
+        v: Tensor<4>,
+        present: Option<&Tensor<3>>,
+    ) -> Tensor<3> {
+        let [rows, heads, tokens, width] = q.dims();
+        let [_, groups, seen, _] = k.dims();
+        let (model, each) = (&self.model, heads / groups);
         // Query heads that share a key head stand one below the other.
         let q = q.reshape([rows, groups, each * tokens, width]);
         let scores = q.matmul(k.swap_dims(2, 3)) * model.attention_scale();
@@ -334,7 +365,7 @@ impl Network {
         }
         let shares = softmax(scores, 3).reshape([rows, groups, each * tokens, seen]);
         let attended = shares.matmul(v).reshape([rows, heads, tokens, width]);
-        weights.output.of(attended.swap_dims(1, 2).reshape([rows, tokens, heads * width]))
+        attended.swap_dims(1, 2).reshape([rows, tokens, heads * width])
     }
 
     /// Queries or keys, B x heads x T x W, turned by their positions.
@@ -379,12 +410,15 @@ impl Linear {
     fn of(&self, x: Tensor<3>) -> Tensor<3> {
         let [rows, tokens, width] = x.dims();
         let [_, outputs] = self.matrix.dims();
-        let y = x.reshape([rows * tokens, width]).matmul(self.matrix.clone());
-        let y = match &self.bias {
+        self.rows(x.reshape([rows * tokens, width])).reshape([rows, tokens, outputs])
+    }
+
+    fn rows(&self, x: Tensor<2>) -> Tensor<2> {
+        let y = x.matmul(self.matrix.clone());
+        match &self.bias {
             Some(bias) => y + bias.clone().unsqueeze(),
             None => y,
-        };
-        y.reshape([rows, tokens, outputs])
+        }
     }
 }
 

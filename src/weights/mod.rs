@@ -25,6 +25,8 @@ mod split;
 mod tensor;
 mod tokenizer;
 mod vocabulary;
+#[cfg(feature = "train")]
+mod written;
 
 pub use chat::Date;
 pub use radial_router::RadialRouter;
@@ -35,12 +37,17 @@ pub(crate) use skip_router::takes;
 pub(crate) use tensor::f16 as half;
 pub use tensor::{Format, Tensor};
 pub use tokenizer::{Asked, Stream, Tokenizer};
+#[cfg(feature = "train")]
+pub(crate) use written::llama as write_llama;
 
 pub use crate::model::{Described, RadialDescription, RadialKv, SkipDescription, SkipKv};
 
 use crate::error::{Error, InputError, Result};
 use crate::model::{Model, Rope};
 use names::Pick;
+#[cfg(feature = "train")]
+pub(crate) use needed::needed;
+#[cfg(not(feature = "train"))]
 use needed::needed;
 use std::collections::{HashMap, HashSet};
 use std::fs::File;

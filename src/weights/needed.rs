@@ -4,7 +4,7 @@ use super::{Name, Part};
 use crate::model::{Input, Model, Placement, QkNorm};
 
 /// Every tensor of a model: name, rows, width. Layer by layer as they are asked for: a config may name more layers and experts than any file has.
-pub(super) fn needed(model: &Model) -> impl Iterator<Item = (Name, u64, u64)> {
+pub(crate) fn needed(model: &Model) -> impl Iterator<Item = (Name, u64, u64)> {
     let hidden = model.hidden;
     let mut all = Vec::new();
     let mut add = |wanted: bool, name, rows, width| all.extend(wanted.then_some((name, rows, width)));

@@ -200,6 +200,11 @@ impl Tokenizer {
         folder_words::tokenizer(folder, &[])
     }
 
+    /// Tokens that it knows, added ones included.
+    pub fn words(&self) -> u32 {
+        self.inner.get_vocab_size(true) as u32
+    }
+
     /// How many tokens a text has, without what the model puts around it.
     ///
     /// # Errors

@@ -1,8 +1,10 @@
 //! `radialsim train`: routers for a model, and what they are worth.
 
+mod scratch;
+
 use super::{print, say};
 use radialsim::error::{Error, InputError, Result};
-use radialsim::quality::{Row, Table, Texts, read_texts};
+use radialsim::quality::{Row, Table, Texts, read_strings, read_texts};
 use radialsim::report::Staged;
 use radialsim::train::{
     Choice, Device, Distilled, Effects, Network, Recipe, Routing, SkipRouter, Step, Unit, distill, measure,
@@ -19,6 +21,10 @@ pub enum What {
     Skip(Box<SkipArgs>),
     /// Measures routers beside static depth: perplexity, and divergence from the model.
     Measure(MeasureArgs),
+    /// Trains a network from nothing: a pool of layers and who sends tokens through it.
+    Scratch(Box<scratch::ScratchArgs>),
+    /// Makes words of texts, for networks from nothing.
+    Words(scratch::WordsArgs),
     /// Lets a model write text, sampled at temperature 1.
     Text(TextArgs),
 }
@@ -135,8 +141,31 @@ pub fn run(what: &What) -> Result<()> {
     match what {
         What::Skip(args) => skip(args),
         What::Measure(args) => measured(args),
+        What::Scratch(args) => scratch::check(args).and_then(|()| scratch::run(args)),
+        What::Words(args) => scratch::words(args),
         What::Text(args) => text(args),
     }
+}
+
+fn remove(path: &Path) -> Result<()> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(Error::io(path, "remove")(error)),
+        _ => Ok(()),
+    }
+}
+
+fn say_unless(quiet: bool, text: &str) {
+    if !quiet {
+        say(text);
+    }
+}
+
+fn read_text_files(paths: &[PathBuf]) -> Result<Vec<String>> {
+    let mut all = Vec::new();
+    for path in paths {
+        all.extend(read_strings(path)?);
+    }
+    Ok(all)
 }
 
 fn opened(weights: &Path) -> Result<(Network, Tokenizer)> {
@@ -153,9 +182,7 @@ impl Given {
     }
 
     fn say(&self, text: &str) {
-        if !self.quiet {
-            say(text);
-        }
+        say_unless(self.quiet, text);
     }
 }
 
@@ -212,12 +239,7 @@ fn skip(args: &SkipArgs) -> Result<()> {
     })?;
     trained.write(&network.model().name, recipe.kv, &args.out)?;
     // What it was trained to is there; from where it could have gone on is of no more use.
-    match std::fs::remove_file(&kept) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            return Err(Error::io(&kept, "remove")(error));
-        }
-        _ => {}
-    }
+    remove(&kept)?;
     if let Some(file) = curve_file {
         file.finish(|out| writeln!(out, "{}", curve.join("\n")))?;
     }

@@ -1,0 +1,148 @@
+//! A network as a folder: its shapes as `config.json`, weights, words.
+
+use super::scratch::Trained;
+use crate::error::{Error, InputError, Result};
+use crate::model::Model;
+use crate::weights::write_llama;
+use serde_json::{Value, json};
+use std::path::{Path, PathBuf};
+use tempfile::TempDir;
+use tokenizers::models::bpe::{BPE, BpeTrainer};
+use tokenizers::pre_tokenizers::byte_level::ByteLevel;
+use tokenizers::{AddedToken, DecoderWrapper, NormalizerWrapper, PostProcessorWrapper, TokenizerBuilder};
+
+/// Shapes of a network: a Llama whose head is its embedding.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shape {
+    /// Layers of the pool.
+    pub layers: u32,
+    /// Width of the stream.
+    pub width: u32,
+    /// Heads.
+    pub heads: u32,
+    /// Width of the feed-forward part.
+    pub feed_forward: u32,
+    /// Words.
+    pub words: u32,
+    /// Most tokens of a sequence.
+    pub context: u32,
+}
+
+impl Shape {
+    /// Its `config.json`.
+    pub fn config(&self) -> Value {
+        json!({
+            "architectures": ["LlamaForCausalLM"],
+            "model_type": "llama",
+            "hidden_size": self.width,
+            "intermediate_size": self.feed_forward,
+            "num_hidden_layers": self.layers,
+            "num_attention_heads": self.heads,
+            "num_key_value_heads": self.heads,
+            "hidden_act": "silu",
+            "max_position_embeddings": self.context,
+            "rms_norm_eps": 1e-5,
+            "rope_theta": 10000.0,
+            "tie_word_embeddings": true,
+            "vocab_size": self.words,
+            "bos_token_id": 0,
+            "eos_token_id": 0,
+            "torch_dtype": "float32"
+        })
+    }
+}
+
+/// A folder that gets its name when it is whole.
+#[derive(Debug)]
+pub struct Folder {
+    inside: TempDir,
+    name: PathBuf,
+}
+
+impl Folder {
+    /// A new folder, beside the place where it will stand.
+    ///
+    /// # Errors
+    /// A name that is taken, and whatever the system refuses.
+    pub fn create(name: &Path) -> Result<Folder> {
+        if name.exists() {
+            let what = "the name of a folder that is not there yet";
+            return Err(InputError::expected(what).key("--out").found(name.display()).into());
+        }
+        let parent = match name.parent() {
+            Some(parent) if parent != Path::new("") => parent,
+            _ => Path::new("."),
+        };
+        let inside = tempfile::Builder::new()
+            .prefix(".radialsim-")
+            .tempdir_in(parent)
+            .map_err(Error::io(parent, "make a folder in"))?;
+        Ok(Folder { inside, name: name.to_owned() })
+    }
+
+    /// Where its files are written.
+    pub fn path(&self) -> &Path {
+        self.inside.path()
+    }
+
+    /// The shapes that a `config.json` says, which stays in the folder.
+    ///
+    /// # Errors
+    /// Shapes that fit no model.
+    pub fn model(&self, config: &Value) -> Result<Model> {
+        let path = self.path().join("config.json");
+        std::fs::write(&path, config.to_string()).map_err(Error::io(&path, "write"))?;
+        let mut model = Model::from_config(&path)?;
+        model.name =
+            self.name.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
+        Ok(model)
+    }
+
+    /// Writes weights, and words from another folder.
+    ///
+    /// # Errors
+    /// Whatever the system refuses.
+    pub fn write(&self, model: &Model, config: &Value, trained: &Trained, words: &Path) -> Result<()> {
+        write_llama(self.path(), config, &trained.parameters.values(model))?;
+        let from = words.join("tokenizer.json");
+        std::fs::copy(&from, self.path().join("tokenizer.json")).map_err(Error::io(&from, "copy"))?;
+        Ok(())
+    }
+
+    /// Gives it its name.
+    ///
+    /// # Errors
+    /// Whatever the system refuses.
+    pub fn finish(self) -> Result<()> {
+        let path = self.inside.keep();
+        std::fs::rename(&path, &self.name).map_err(Error::io(&self.name, "write"))
+    }
+}
+
+/// Words made of bytes, trained on texts by merging the pairs that are most frequent (BPE: Sennrich et al., arXiv 1508.07909): a
+/// `tokenizer.json`. Word 0 ends a text.
+///
+/// # Errors
+/// Texts of which no words can be made.
+pub fn train_words(texts: &[String], words: u32) -> Result<String> {
+    let wrong = |error: tokenizers::Error| -> Error {
+        InputError::expected(format!("texts to make words of ({error})")).key("--text").into()
+    };
+    let mut tokenizer = TokenizerBuilder::new()
+        .with_model(BPE::default())
+        .with_normalizer(None::<NormalizerWrapper>)
+        .with_pre_tokenizer(Some(ByteLevel::new(false, true, true)))
+        .with_post_processor(None::<PostProcessorWrapper>)
+        .with_decoder(Some(DecoderWrapper::ByteLevel(ByteLevel::default())))
+        .build()
+        .map_err(wrong)?;
+    let mut trainer = BpeTrainer::builder()
+        .vocab_size(words as usize)
+        .initial_alphabet(ByteLevel::alphabet().into_iter().collect())
+        .special_tokens(vec![AddedToken::from("<|end|>", true)])
+        .show_progress(false)
+        .build();
+    let lines = texts.iter().flat_map(|text| text.split_inclusive('\n'));
+    tokenizer.train(&mut trainer, lines).map_err(wrong)?;
+    tokenizer.to_string(true).map_err(wrong)
+}

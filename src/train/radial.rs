@@ -1,0 +1,157 @@
+//! The radial router: at each hop it looks at a token's state and at the layer it comes from, and names the layer of the pool that the token visits next,
+//! or the exit.
+
+use super::network::root_normed;
+use super::parameters::refilled;
+use crate::rng::Stream;
+use burn::module::{Module, Param, ParamId};
+use burn::tensor::activation::silu;
+use burn::tensor::{Device, Int, Tensor, TensorData};
+
+/// A radial router whose scores can be differentiated:
+///
+/// ```text
+/// n      = x / sqrt(mean(x^2) + 1e-6)
+/// scores = second silu(first n + vectors[before]) + biases[before]
+/// ```
+///
+/// with `before` the layer that the token comes from, or P where it comes from the embedding. Options are the P layers and, last, the exit.
+#[derive(Module, Debug)]
+pub struct RadialRouter {
+    /// D x hidden.
+    first: Param<Tensor<2>>,
+    /// (P + 1) x hidden.
+    vectors: Param<Tensor<2>>,
+    /// hidden x (P + 1).
+    second: Param<Tensor<2>>,
+    /// (P + 1) x (P + 1).
+    biases: Param<Tensor<2>>,
+}
+
+/// Numbers of the parameters, so that an optimiser's state finds them again in another process; those of a network's weights begin at 100.
+const IDS: [u64; 4] = [11, 12, 13, 14];
+
+/// What a router prefers before it has learned anything.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Begin {
+    /// The layer behind the one that a token comes from, and the exit behind the last: the sequential network.
+    Identity,
+    /// Any layer, by a random projection of the token's state: near states go near ways.
+    Random,
+    /// At hop h one of the layers from h P / H on up to those of the next hop, by a random projection.
+    Staged {
+        /// H.
+        hops: u32,
+    },
+}
+
+/// By how much a preferred option stands above the others, in scores: enough that noise of unit spread does not turn it over.
+const PREFERRED: f32 = 8.0;
+
+impl RadialRouter {
+    /// A router for a pool of `layers` over a stream of `width` values.
+    pub fn new(
+        layers: u32,
+        width: u64,
+        hidden: u32,
+        begin: Begin,
+        seed: u64,
+        device: &Device,
+    ) -> RadialRouter {
+        let random = &mut Stream::new(seed, "radial router");
+        let (options, width, hidden) = (layers as usize + 1, width as usize, hidden as usize);
+        let mut drawn = |count: usize, spread: f64| -> Vec<f32> {
+            (0..count).map(|_| (spread * random.normal()) as f32).collect()
+        };
+        let first = drawn(width * hidden, 1.0 / libm::sqrt(width as f64));
+        let vectors = drawn(options * hidden, 0.5);
+        // A hidden value has a root mean square of about a half: scores have a spread of one.
+        let spread = if begin == Begin::Identity { 0.0 } else { 2.0 / libm::sqrt(hidden as f64) };
+        let second = drawn(hidden * options, spread);
+        let mut biases = vec![0.0; options * options];
+        let exit = options - 1;
+        for before in 0..options {
+            let row = &mut biases[before * options..(before + 1) * options];
+            match begin {
+                Begin::Identity => row[if before == exit { 0 } else { before + 1 }] = PREFERRED,
+                Begin::Random => row[exit] = -PREFERRED,
+                Begin::Staged { hops } => {
+                    let stage = |layer: usize| layer * hops as usize / exit;
+                    let next = if before == exit { 0 } else { stage(before) + 1 };
+                    row[exit] = -PREFERRED;
+                    (0..exit).filter(|&layer| stage(layer) == next).for_each(|layer| row[layer] = PREFERRED);
+                }
+            }
+        }
+        let parts = [
+            (first, [width, hidden]),
+            (vectors, [options, hidden]),
+            (second, [hidden, options]),
+            (biases, [options, options]),
+        ];
+        RadialRouter::of(parts, device)
+    }
+
+    fn of(parts: [(Vec<f32>, [usize; 2]); 4], device: &Device) -> RadialRouter {
+        let device = device.clone().autodiff();
+        let mut ids = IDS.into_iter();
+        let [first, vectors, second, biases] = parts.map(|(values, shape)| {
+            let tensor = Tensor::<2>::from_data(TensorData::new(values, shape), &device).require_grad();
+            Param::initialized(ParamId::from(ids.next().expect("four of each")), tensor)
+        });
+        RadialRouter { first, vectors, second, biases }
+    }
+
+    /// Layers of the pool.
+    pub fn layers(&self) -> u32 {
+        self.biases.dims()[0] as u32 - 1
+    }
+
+    /// Scores of rows of a stream, N x D, that come from these layers: N x (P + 1).
+    pub fn scores(&self, stream: Tensor<2>, before: &[u32]) -> Tensor<2> {
+        let n = root_normed(stream, 1e-6);
+        let ids: Vec<i64> = before.iter().map(|&layer| i64::from(layer)).collect();
+        let device = self.biases.val().device().without_autodiff();
+        let ids = Tensor::<1, Int>::from_data(TensorData::new(ids, [before.len()]), &device);
+        let inside = silu(n.matmul(self.first.val()) + self.vectors.val().select(0, ids.clone()));
+        inside.matmul(self.second.val()) + self.biases.val().select(0, ids)
+    }
+
+    fn parts(&self) -> [&Param<Tensor<2>>; 4] {
+        [&self.first, &self.vectors, &self.second, &self.biases]
+    }
+
+    /// Values in all.
+    pub fn count(&self) -> usize {
+        self.parts().iter().map(|part| part.dims().iter().product::<usize>()).sum()
+    }
+
+    /// The values of each part, as they stand here.
+    pub(super) fn values(&self) -> [Vec<f32>; 4] {
+        self.parts().map(|part| part.val().inner().into_data().iter::<f32>().collect())
+    }
+
+    /// The same router with these values, one part behind the other.
+    #[must_use]
+    pub(super) fn filled(&self, values: &[f32]) -> RadialRouter {
+        let mut rest = values;
+        let [first, vectors, second, biases] = self.parts().map(|part| {
+            let (own, behind) = rest.split_at(part.dims().iter().product());
+            rest = behind;
+            refilled(part, own)
+        });
+        RadialRouter { first, vectors, second, biases }
+    }
+
+    /// The same router for decisions alone, without a memory of how they came about.
+    #[must_use]
+    pub fn fixed(&self) -> RadialRouter {
+        let fixed = |param: &Param<Tensor<2>>| Param::initialized(param.id, param.val().inner());
+        RadialRouter {
+            first: fixed(&self.first),
+            vectors: fixed(&self.vectors),
+            second: fixed(&self.second),
+            biases: fixed(&self.biases),
+        }
+    }
+}

@@ -1,0 +1,314 @@
+//! Trains a network from nothing: the weights of a pool of layers, together with the router that sends tokens through it.
+//!
+//! Minimised is the mean negative log-likelihood of the next token, plus `balance` times the balance of the router's choices
+//! ([`Chosen`](super::walk)), plus a price for each hop where a depth is wanted. Choices are explored: options are drawn with the router's
+//! probabilities, whose derivative stands in for that of the choice; when the network runs, the highest option is taken.
+
+use super::checkpoint;
+use super::measure::likelihoods;
+use super::network::Network;
+use super::parameters::Parameters;
+use super::radial::{Begin, RadialRouter};
+use super::walk::{Rules, Walk, Walked, tread};
+use crate::error::Result;
+use crate::model::Model;
+use crate::quality::{Measured, Texts};
+use burn::grad_clipping::GradientClippingConfig;
+use burn::module::Module;
+use burn::optim::{AdamWConfig, GradientsParams, ModuleOptimizer};
+use burn::tensor::{Bytes, Device};
+use std::path::Path;
+
+/// Who sends tokens through the pool.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Way {
+    /// Nobody: all tokens take all layers in order.
+    InOrder,
+    /// A draw for each word and hop.
+    Hashed {
+        /// Whether hop h has a part of the pool for itself.
+        staged: bool,
+    },
+    /// A router that is trained too.
+    Routed(Begin),
+    /// A router as it was drawn, which is not trained: what a trained one is worth beside it.
+    Fixed(Begin),
+}
+
+/// How a network is trained.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ScratchRecipe {
+    /// Who sends tokens.
+    pub way: Way,
+    /// Hops.
+    pub rules: Rules,
+    /// Width of the router's hidden layer.
+    pub hidden: u32,
+    /// Steps.
+    pub steps: u32,
+    /// Sequences of a step.
+    pub rows: usize,
+    /// Highest learning rate: it rises to that over a twentieth of the steps and falls to a tenth of it as half a cosine.
+    pub rate: f64,
+    /// Weight decay (AdamW).
+    pub decay: f64,
+    /// Largest length of a weight's gradient.
+    pub clip: f32,
+    /// Price of unequal use of the layers.
+    pub balance: f64,
+    /// Mean depth that is wanted; absent: no price.
+    pub depth: Option<f64>,
+    /// Evaluations in a row that are no better than the best before which training ends; 0: it never ends early.
+    pub patience: u32,
+    /// Steps from evaluation to evaluation.
+    pub every: u32,
+    /// For all that is drawn.
+    pub seed: u64,
+}
+
+/// What happened at a step.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ScratchStep {
+    /// From 0.
+    pub step: u32,
+    /// Mean negative log-likelihood of the step's tokens, nats.
+    pub nll: f64,
+    /// What is minimised.
+    pub loss: f64,
+    /// Mean number of layers that a token visits.
+    pub depth: f64,
+    /// Mean entropy of the router's choices, nats.
+    pub entropy: Option<f64>,
+    /// Visits of each layer.
+    pub loads: Vec<u64>,
+    /// Learning rate.
+    pub rate: f64,
+    /// Mean negative log-likelihood of the texts that are held out, where they were evaluated.
+    pub held_out: Option<f64>,
+}
+
+/// A trained network.
+#[derive(Module, Debug)]
+pub struct Trained {
+    /// Its weights.
+    pub parameters: Parameters,
+    /// Its router.
+    pub router: Option<RadialRouter>,
+}
+
+/// By which the price of a hop changes a step, for each hop that the depth is off, and its first value, nats.
+const PRICE: (f64, f64) = (0.1, 0.01);
+
+/// Steps between checkpoints.
+const KEPT_STEPS: u32 = 50;
+
+struct Standing {
+    trained: Trained,
+    optimiser: ModuleOptimizer,
+    step: u32,
+    price: f64,
+    /// Least loss on the texts held out, and evaluations since.
+    best: (f64, u32),
+}
+
+/// Trains a network of the shapes of `model`. With `keep`, every 50th step is kept in that file, and a training that was stopped goes on from there to the same bytes.
+///
+/// # Errors
+/// Shapes that cannot be trained, a checkpoint of another training, and whatever the system refuses.
+pub fn scratch(
+    model: &Model,
+    texts: &Texts,
+    held_out: &Texts,
+    recipe: &ScratchRecipe,
+    device: &Device,
+    keep: Option<&Path>,
+    mut done: impl FnMut(&ScratchStep),
+) -> Result<Trained> {
+    let training = checkpoint::name(&format!("{model:?}"), texts, recipe);
+    let mut now = begin(model, recipe, device);
+    if let Some(path) = keep {
+        now.go_on(path, &training)?;
+    }
+    let frame = now.trained.parameters.network(model, true)?.frame(texts.length);
+    let routed = now.trained.router.is_some();
+    for step in now.step..recipe.steps {
+        if recipe.patience > 0 && now.best.1 >= recipe.patience {
+            break;
+        }
+        let batch = texts.batch(step as usize, recipe.rows);
+        let network = now.trained.parameters.network(model, false)?;
+        let fixed = now.trained.router.as_ref().map(RadialRouter::fixed);
+        let draw = recipe.seed.wrapping_mul(1 << 32).wrapping_add(step.into());
+        let walk = match (recipe.way, &now.trained.router, &fixed) {
+            (Way::Routed(_), Some(router), _) => Walk::Explored(router, draw),
+            (_, _, Some(fixed)) => Walk::Routed(fixed),
+            (way, ..) => unrouted(way, recipe.seed),
+        };
+        let trodden = tread(&network, &frame, &batch, &walk, &recipe.rules);
+        let nll = likelihoods(&batch, trodden.logits).mean();
+        let value = f64::from(nll.clone().into_scalar::<f32>());
+        let mut loss = nll;
+        if let Some(chosen) = &trodden.chosen {
+            loss = loss + chosen.balance.clone() * recipe.balance;
+            if recipe.depth.is_some() {
+                loss = loss + chosen.depth.clone() * now.price;
+            }
+        }
+        let total = f64::from(loss.clone().into_scalar::<f32>());
+        let rate = recipe.rate * rate(step, recipe.steps);
+        let gradients = GradientsParams::from_grads(loss.backward(), &now.trained);
+        now.trained = now.optimiser.step(rate, now.trained, gradients);
+        let depths = trodden.walked.depths();
+        let depth = depths.iter().map(|&depth| f64::from(depth)).sum::<f64>() / depths.len() as f64;
+        if let Some(wanted) = recipe.depth {
+            now.price = (now.price + PRICE.0 * PRICE.1 * (depth - wanted)).clamp(-1.0, 1.0);
+        }
+        now.step = step + 1;
+        let last = now.step == recipe.steps;
+        let evaluated = (now.step.is_multiple_of(recipe.every) || last)
+            .then(|| -> Result<f64> {
+                let measured = evaluate(model, &now.trained, held_out, recipe)?.0;
+                let (nll, count) =
+                    measured.iter().fold((0.0, 0.0), |(n, c), row| (n + row.nll, c + row.count));
+                Ok(nll / count)
+            })
+            .transpose()?;
+        if let Some(nll) = evaluated {
+            now.best = if nll < now.best.0 { (nll, 0) } else { (now.best.0, now.best.1 + 1) };
+        }
+        if let Some(path) = keep
+            && now.step.is_multiple_of(KEPT_STEPS)
+        {
+            now.write(path, &training, model)?;
+        }
+        done(&ScratchStep {
+            step,
+            nll: value,
+            loss: total,
+            depth,
+            entropy: trodden.chosen.as_ref().filter(|_| routed).map(|chosen| chosen.entropy),
+            loads: trodden.walked.loads(model.layers),
+            rate,
+            held_out: evaluated,
+        });
+    }
+    Ok(now.trained)
+}
+
+/// Runs a network over texts as it will run: what each sequence cost, and where its tokens went.
+///
+/// # Errors
+/// Shapes that cannot be trained.
+pub fn evaluate(
+    model: &Model,
+    trained: &Trained,
+    texts: &Texts,
+    recipe: &ScratchRecipe,
+) -> Result<(Vec<Measured>, Vec<Walked>)> {
+    let network = trained.parameters.network(model, true)?;
+    let router = trained.router.as_ref().map(RadialRouter::fixed);
+    let walk = match &router {
+        Some(router) => Walk::Routed(router),
+        None => unrouted(recipe.way, recipe.seed),
+    };
+    Ok(along(&network, texts, &walk, &recipe.rules))
+}
+
+/// The same of any walk.
+pub fn along(network: &Network, texts: &Texts, walk: &Walk, rules: &Rules) -> (Vec<Measured>, Vec<Walked>) {
+    let frame = network.frame(texts.length);
+    let (mut all, mut walks) = (Vec::new(), Vec::new());
+    for batch in texts.batches() {
+        let trodden = tread(network, &frame, &batch, walk, rules);
+        let nll: Vec<f32> =
+            likelihoods(&batch, trodden.logits).sum_dim(1).into_data().iter::<f32>().collect();
+        let depths = trodden.walked.depths();
+        all.extend(nll.iter().zip(depths.chunks_exact(texts.length)).map(|(&nll, depths)| Measured {
+            nll: f64::from(nll),
+            kl: f64::NAN,
+            depth: depths.iter().map(|&depth| f64::from(depth)).sum::<f64>() / depths.len() as f64,
+            count: (texts.length - 1) as f64,
+        }));
+        walks.push(trodden.walked);
+    }
+    (all, walks)
+}
+
+fn unrouted(way: Way, seed: u64) -> Walk<'static> {
+    match way {
+        Way::Hashed { staged } => Walk::Hashed { seed, staged },
+        _ => Walk::InOrder,
+    }
+}
+
+/// The share of the highest learning rate at a step.
+fn rate(step: u32, of: u32) -> f64 {
+    let warm = f64::from(of / 20 + 1);
+    let done = f64::from(step) / f64::from(of);
+    (f64::from(step + 1) / warm).min(1.0) * (0.55 + 0.45 * libm::cos(std::f64::consts::PI * done))
+}
+
+fn begin(model: &Model, recipe: &ScratchRecipe, device: &Device) -> Standing {
+    let router = match recipe.way {
+        Way::Routed(begin) | Way::Fixed(begin) => {
+            Some(RadialRouter::new(model.layers, model.hidden, recipe.hidden, begin, recipe.seed, device))
+        }
+        _ => None,
+    };
+    let parameters = Parameters::new(model, recipe.rules.hops, recipe.seed, device);
+    let optimiser = AdamWConfig::new()
+        .with_weight_decay(recipe.decay as f32)
+        .with_beta_2(0.98)
+        .with_grad_clipping(Some(GradientClippingConfig::Norm(recipe.clip)))
+        .init();
+    Standing {
+        trained: Trained { parameters, router },
+        optimiser,
+        step: 0,
+        price: PRICE.1,
+        best: (f64::INFINITY, 0),
+    }
+}
+
+impl Standing {
+    fn write(&self, path: &Path, training: &str, model: &Model) -> Result<()> {
+        let broken = |error: &dyn std::fmt::Display| checkpoint::broken(path, &error.to_string());
+        let optimiser = self.optimiser.into_bytes().map_err(|error| broken(&error))?;
+        let state = (self.step, self.price.to_bits(), self.best.0.to_bits(), self.best.1);
+        let weights = bytes(self.trained.parameters.values(model).into_iter().map(|(_, _, values)| values));
+        let router = bytes(self.trained.router.iter().flat_map(RadialRouter::values));
+        checkpoint::write(path, training, state, &[&weights, &router, &optimiser])
+    }
+
+    fn go_on(&mut self, path: &Path, training: &str) -> Result<()> {
+        let Some((state, [weights, router, optimiser])) =
+            checkpoint::read::<(u32, u64, u64, u32), 3>(path, training)?
+        else {
+            return Ok(());
+        };
+        let broken = |what: &str| checkpoint::broken(path, what);
+        let size = |count: usize| count * size_of::<f32>();
+        let routers = self.trained.router.as_ref().map_or(0, RadialRouter::count);
+        if weights.len() != size(self.trained.parameters.count()) || router.len() != size(routers) {
+            return Err(broken("weights of other shapes"));
+        }
+        self.trained.parameters = self.trained.parameters.filled(&floats(&weights));
+        self.trained.router =
+            self.trained.router.take().map(|router_now| router_now.filled(&floats(&router)));
+        let standing = std::mem::replace(&mut self.optimiser, AdamWConfig::new().init());
+        self.optimiser = standing
+            .from_bytes(Bytes::from_bytes_vec(optimiser))
+            .map_err(|error| broken(&error.to_string()))?;
+        let (step, price, best, since) = state;
+        (self.step, self.price, self.best) = (step, f64::from_bits(price), (f64::from_bits(best), since));
+        Ok(())
+    }
+}
+
+fn bytes(values: impl Iterator<Item = Vec<f32>>) -> Vec<u8> {
+    values.flatten().flat_map(f32::to_le_bytes).collect()
+}
+
+fn floats(bytes: &[u8]) -> Vec<f32> {
+    bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect()
+}

@@ -1,0 +1,258 @@
+//! Ways through a pool, hop by hop: who says which layer a token visits, and what was decided.
+
+use super::network::{Frame, Network, Newest, Seen};
+use super::radial::RadialRouter;
+use crate::rng::Stream;
+use burn::tensor::activation::{log_softmax, softmax};
+use burn::tensor::{Int, Tensor, TensorData};
+
+/// How many hops there are, and what else holds for all tokens.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Rules {
+    /// Most layers that a token visits.
+    pub hops: u32,
+    /// Layers that it visits at least.
+    pub least_hops: u32,
+    /// Whether branches are multiplied by the probability of the layer that was chosen.
+    pub weighted: bool,
+}
+
+/// Who says where a token goes.
+#[derive(Clone, Debug)]
+pub enum Walk<'a> {
+    /// The layers of the pool in order, from the first again behind the last.
+    InOrder,
+    /// A layer drawn for each word and hop, once for all; with `staged`, among the layers of the hop's stage.
+    Hashed {
+        /// Seed of the draw.
+        seed: u64,
+        /// Whether hop h has the layers from h P / H on.
+        staged: bool,
+    },
+    /// The option that a router scores highest.
+    Routed(&'a RadialRouter),
+    /// An option drawn with the router's probabilities, to find out what others are worth; a derivative of the router's probabilities stands
+    /// in for that of the choice.
+    Explored(&'a RadialRouter, u64),
+    /// What was decided before.
+    Given(&'a Walked),
+}
+
+/// Which layer each token visited at each hop: `[hop][row * tokens + token]`; `None` once it has left.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Walked(pub Vec<Vec<Option<u32>>>);
+
+impl Walked {
+    /// Layers that each token visited.
+    pub fn depths(&self) -> Vec<u32> {
+        let tokens = self.0.first().map_or(0, Vec::len);
+        let depth = |token: usize| self.0.iter().filter(|hop| hop[token].is_some()).count() as u32;
+        (0..tokens).map(depth).collect()
+    }
+
+    /// Visits of each layer of a pool.
+    pub fn loads(&self, layers: u32) -> Vec<u64> {
+        let mut loads = vec![0; layers as usize];
+        self.0.iter().flatten().flatten().for_each(|&layer| loads[layer as usize] += 1);
+        loads
+    }
+}
+
+/// What a walk leaves.
+pub(super) struct Trodden {
+    /// Logits, B x T x V.
+    pub logits: Tensor<3>,
+    /// Where each token went.
+    pub walked: Walked,
+    /// What is known of a router's choices, in an exploring walk.
+    pub chosen: Option<Chosen>,
+}
+
+/// Sums over a router's choices that can be differentiated.
+pub(super) struct Chosen {
+    /// Over options: mean probability times share of the choices, times the number of options; 1 where all are used alike (Switch Transformer,
+    /// Fedus et al., arXiv 2101.03961, equation 4).
+    pub balance: Tensor<1>,
+    /// Mean number of hops that a token makes.
+    pub depth: Tensor<1>,
+    /// Mean entropy of a choice, nats.
+    pub entropy: f64,
+}
+
+/// Runs tokens through a network along a walk.
+pub(super) fn tread(
+    network: &Network,
+    frame: &Frame,
+    batch: &[&[u32]],
+    walk: &Walk,
+    rules: &Rules,
+) -> Trodden {
+    let (rows, tokens, layers) = (batch.len(), batch[0].len(), network.model().layers);
+    let count = rows * tokens;
+    let mut stream = network.embed(batch);
+    let mut newest = Newest::default();
+    let mut before = vec![layers; count];
+    let mut walked = Walked::default();
+    let mut sums = Sums::new(count);
+    for hop in 0..rules.hops {
+        let alive: Vec<bool> = match walked.0.last() {
+            Some(last) => last.iter().map(Option::is_some).collect(),
+            None => vec![true; count],
+        };
+        let mut weights = None;
+        let at: Vec<Option<u32>> = match walk {
+            Walk::InOrder => vec![Some(hop % layers); count],
+            Walk::Given(walked) => walked.0[hop as usize].clone(),
+            Walk::Hashed { seed, staged } => {
+                let words = batch.iter().flat_map(|row| row.iter());
+                words
+                    .map(|&word| Some(hashed(*seed, word, hop, layers, staged.then_some(rules.hops))))
+                    .collect()
+            }
+            Walk::Routed(router) | Walk::Explored(router, _) => {
+                let width = stream.dims()[2];
+                let scores = router.scores(stream.clone().reshape([count, width]), &before);
+                let scores = allowed(scores, hop >= rules.least_hops);
+                let drawn = match walk {
+                    Walk::Explored(_, seed) => Some(Stream::new(*seed, &format!("hop {hop}"))),
+                    _ => None,
+                };
+                let explored = drawn.is_some();
+                let choices = choose(&scores, drawn);
+                let at: Vec<Option<u32>> = choices
+                    .iter()
+                    .zip(&alive)
+                    .map(|(&choice, &alive)| (alive && choice < layers).then_some(choice))
+                    .collect();
+                if explored || rules.weighted {
+                    let share = softmax(scores.clone(), 1);
+                    let picked = picked(&share, &choices);
+                    weights = Some(if rules.weighted {
+                        picked.clone()
+                    } else {
+                        picked.clone() + (picked.detach().neg() + 1.0)
+                    });
+                    if explored {
+                        sums.add(&scores, share, &choices, &alive, layers);
+                    }
+                }
+                at
+            }
+        };
+        for (before, layer) in before.iter_mut().zip(&at) {
+            if let Some(layer) = layer {
+                *before = *layer;
+            }
+        }
+        stream = network.hop(frame, stream, &at, weights, Seen::Newest, &mut newest);
+        walked.0.push(at);
+    }
+    let chosen = sums.chosen(layers);
+    Trodden { logits: network.logits(stream), walked, chosen }
+}
+
+/// The layer of a word at a hop.
+fn hashed(seed: u64, word: u32, hop: u32, layers: u32, staged: Option<u32>) -> u32 {
+    let drawn = Stream::new(seed, &format!("hash {word} {hop}")).below(u64::from(layers)) as u32;
+    match staged {
+        None => drawn,
+        Some(hops) => {
+            let (from, to) = (hop * layers / hops, ((hop + 1) * layers / hops).max(hop * layers / hops + 1));
+            from + drawn % (to - from)
+        }
+    }
+}
+
+/// Scores among which the exit is, or is not.
+fn allowed(scores: Tensor<2>, exit: bool) -> Tensor<2> {
+    if exit {
+        return scores;
+    }
+    let [count, options] = scores.dims();
+    let layers = scores.slice([0..count, 0..options - 1]);
+    layers
+}
+
+/// The highest option of each row, or one that is drawn by the softmax of the scores (by adding Gumbel noise: Maddison et al., arXiv 1611.00712).
+fn choose(scores: &Tensor<2>, drawn: Option<Stream>) -> Vec<u32> {
+    let options = scores.dims()[1];
+    let mut values: Vec<f32> = scores.clone().detach().into_data().iter::<f32>().collect();
+    if let Some(mut random) = drawn {
+        for value in &mut values {
+            let u = random.uniform().clamp(1e-12, 1.0 - 1e-12);
+            *value -= libm::log(-libm::log(u)) as f32;
+        }
+    }
+    let highest = |row: &[f32]| {
+        (1..row.len()).fold(0, |best, option| if row[option] > row[best] { option } else { best }) as u32
+    };
+    values.chunks_exact(options).map(highest).collect()
+}
+
+/// The value of each row at its choice: N x 1.
+fn picked(x: &Tensor<2>, choices: &[u32]) -> Tensor<2> {
+    let ids: Vec<i64> = choices.iter().map(|&choice| i64::from(choice)).collect();
+    let device = x.device().without_autodiff();
+    let ids = Tensor::<2, Int>::from_data(TensorData::new(ids, [choices.len(), 1]), &device);
+    x.clone().gather(1, ids)
+}
+
+/// Sums over the hops of an exploring walk.
+struct Sums {
+    tokens: usize,
+    /// Probability of each layer, summed over choices: 1 x P.
+    shares: Option<Tensor<2>>,
+    /// Probability that a token stays, summed over choices among which the exit was.
+    stays: Option<Tensor<1>>,
+    /// Hops that nobody could leave, and choices so far.
+    sure: f64,
+    counts: Vec<u64>,
+    choices: u64,
+    entropy: f64,
+}
+
+impl Sums {
+    fn new(tokens: usize) -> Sums {
+        Sums { tokens, shares: None, stays: None, sure: 0.0, counts: Vec::new(), choices: 0, entropy: 0.0 }
+    }
+
+    fn add(&mut self, scores: &Tensor<2>, share: Tensor<2>, choices: &[u32], alive: &[bool], layers: u32) {
+        let [count, options] = share.dims();
+        self.counts.resize(layers as usize, 0);
+        for (&choice, _) in choices.iter().zip(alive).filter(|(_, alive)| **alive) {
+            self.choices += 1;
+            if choice < layers {
+                self.counts[choice as usize] += 1;
+            }
+        }
+        let living: Vec<f32> = alive.iter().map(|&alive| f32::from(u8::from(alive))).collect();
+        let living = Tensor::<2>::from_data(TensorData::new(living, [count, 1]), &share.device());
+        let entropy = (share.clone() * log_softmax(scores.clone(), 1)).sum_dim(1) * living.clone();
+        self.entropy -= f64::from(entropy.sum().into_scalar::<f32>());
+        let share = share * living.clone();
+        if options > layers as usize {
+            let exit = share.clone().slice([0..count, layers as usize..options]);
+            let stays = (living - exit).sum();
+            self.stays = Some(self.stays.take().map_or(stays.clone(), |sum| sum + stays));
+        } else {
+            self.sure += alive.iter().filter(|alive| **alive).count() as f64;
+        }
+        let sum = share.slice([0..count, 0..layers as usize]).sum_dim(0);
+        self.shares = Some(self.shares.take().map_or(sum.clone(), |all| all + sum));
+    }
+
+    fn chosen(self, layers: u32) -> Option<Chosen> {
+        let shares = self.shares?;
+        let visits = self.counts.iter().sum::<u64>().max(1) as f32;
+        let used: Vec<f32> = self.counts.iter().map(|&count| count as f32 / visits).collect();
+        let used = Tensor::<2>::from_data(TensorData::new(used, [1, layers as usize]), &shares.device());
+        let total = f64::from(shares.clone().sum().into_scalar::<f32>()).max(1e-9);
+        let balance = (shares.clone() * used).sum() * (f64::from(layers) / total);
+        let tokens = self.tokens as f64;
+        let depth = match self.stays {
+            Some(stays) => (stays + self.sure) / tokens,
+            None => Tensor::<1>::from_data([(self.sure / tokens) as f32], &shares.device()),
+        };
+        Some(Chosen { balance, depth, entropy: self.entropy / self.choices.max(1) as f64 })
+    }
+}
