@@ -1,8 +1,8 @@
 //! Trains a network from nothing: the weights of a pool of layers, together with the router that sends tokens through it.
 //!
 //! Minimised is the mean negative log-likelihood of the next token, plus `balance` times the balance of the router's choices
-//! ([`Chosen`](super::walk)), plus a price for each hop where a depth is wanted. Choices are explored: options are drawn with the router's
-//! probabilities, whose derivative stands in for that of the choice; when the network runs, the highest option is taken.
+//! ([`Chosen`](super::walk)), plus a price for each hop where a depth is wanted. Noise on the router's scores explores other choices; the
+//! derivative of the chosen option's probability stands in for that of the choice (straight-through estimator, Bengio et al., arXiv 1308.3432).
 
 use super::checkpoint;
 use super::measure::likelihoods;
@@ -54,6 +54,8 @@ pub struct ScratchRecipe {
     pub decay: f64,
     /// Largest length of a weight's gradient.
     pub clip: f32,
+    /// Spread of the noise on the router's scores at the first step; it falls evenly to nothing.
+    pub noise: f64,
     /// Price of unequal use of the layers.
     pub balance: f64,
     /// Mean depth that is wanted; absent: no price.
@@ -140,7 +142,11 @@ pub fn scratch(
         let fixed = now.trained.router.as_ref().map(RadialRouter::fixed);
         let draw = recipe.seed.wrapping_mul(1 << 32).wrapping_add(step.into());
         let walk = match (recipe.way, &now.trained.router, &fixed) {
-            (Way::Routed(_), Some(router), _) => Walk::Explored(router, draw),
+            (Way::Routed(_), Some(router), _) => Walk::Explored {
+                router,
+                noise: recipe.noise * (1.0 - f64::from(step) / f64::from(recipe.steps)),
+                seed: draw,
+            },
             (_, _, Some(fixed)) => Walk::Routed(fixed),
             (way, ..) => unrouted(way, recipe.seed),
         };

@@ -31,9 +31,16 @@ pub enum Walk<'a> {
     },
     /// The option that a router scores highest.
     Routed(&'a RadialRouter),
-    /// An option drawn with the router's probabilities, to find out what others are worth; a derivative of the router's probabilities stands
+    /// The option that is highest with some noise added, to find out what others are worth; the derivative of its probability stands
     /// in for that of the choice.
-    Explored(&'a RadialRouter, u64),
+    Explored {
+        /// The router.
+        router: &'a RadialRouter,
+        /// Spread of the noise, in scores: 1 draws each option with its probability, 0 takes the highest.
+        noise: f64,
+        /// Seed of the noise.
+        seed: u64,
+    },
     /// What was decided before.
     Given(&'a Walked),
 }
@@ -109,12 +116,14 @@ pub(super) fn tread(
                     .map(|&word| Some(hashed(*seed, word, hop, layers, staged.then_some(rules.hops))))
                     .collect()
             }
-            Walk::Routed(router) | Walk::Explored(router, _) => {
+            Walk::Routed(router) | Walk::Explored { router, .. } => {
                 let width = stream.dims()[2];
                 let scores = router.scores(stream.clone().reshape([count, width]), &before);
                 let scores = allowed(scores, hop >= rules.least_hops);
                 let drawn = match walk {
-                    Walk::Explored(_, seed) => Some(Stream::new(*seed, &format!("hop {hop}"))),
+                    Walk::Explored { noise, seed, .. } => {
+                        Some((*noise, Stream::new(*seed, &format!("hop {hop}"))))
+                    }
                     _ => None,
                 };
                 let explored = drawn.is_some();
@@ -169,18 +178,17 @@ fn allowed(scores: Tensor<2>, exit: bool) -> Tensor<2> {
         return scores;
     }
     let [count, options] = scores.dims();
-    let layers = scores.slice([0..count, 0..options - 1]);
-    layers
+    scores.slice([0..count, 0..options - 1])
 }
 
-/// The highest option of each row, or one that is drawn by the softmax of the scores (by adding Gumbel noise: Maddison et al., arXiv 1611.00712).
-fn choose(scores: &Tensor<2>, drawn: Option<Stream>) -> Vec<u32> {
+/// The highest option of each row, with Gumbel noise added (Maddison et al., arXiv 1611.00712) or without.
+fn choose(scores: &Tensor<2>, drawn: Option<(f64, Stream)>) -> Vec<u32> {
     let options = scores.dims()[1];
     let mut values: Vec<f32> = scores.clone().detach().into_data().iter::<f32>().collect();
-    if let Some(mut random) = drawn {
+    if let Some((noise, mut random)) = drawn.filter(|(noise, _)| *noise > 0.0) {
         for value in &mut values {
             let u = random.uniform().clamp(1e-12, 1.0 - 1e-12);
-            *value -= libm::log(-libm::log(u)) as f32;
+            *value -= (noise * libm::log(-libm::log(u))) as f32;
         }
     }
     let highest = |row: &[f32]| {

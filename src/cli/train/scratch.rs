@@ -42,6 +42,8 @@ pub enum Routes {
     StagedRouter,
     /// A router as it was drawn.
     FixedRouter,
+    /// The same, with a part of the pool for each hop.
+    StagedFixedRouter,
 }
 
 /// What to train.
@@ -80,6 +82,9 @@ pub struct ScratchArgs {
     /// Multiplies what a layer adds by the router's probability of it.
     #[arg(long)]
     pub weighted: bool,
+    /// Spread of the noise on the router's scores at the first step; it falls evenly to nothing.
+    #[arg(long, value_name = "SPREAD", default_value_t = 0.1)]
+    pub noise: f64,
     /// Price of unequal use of the layers, nats.
     #[arg(long, value_name = "NATS", default_value_t = 0.01)]
     pub balance: f64,
@@ -144,6 +149,7 @@ impl ScratchArgs {
             Routes::Router => Way::Routed(Begin::Random),
             Routes::StagedRouter => Way::Routed(Begin::Staged { hops: self.hops }),
             Routes::FixedRouter => Way::Fixed(Begin::Random),
+            Routes::StagedFixedRouter => Way::Fixed(Begin::Staged { hops: self.hops }),
         };
         let least_hops = self.least_hops.unwrap_or(self.hops).min(self.hops);
         ScratchRecipe {
@@ -155,6 +161,7 @@ impl ScratchArgs {
             rate: self.rate,
             decay: 0.1,
             clip: 1.0,
+            noise: self.noise,
             balance: self.balance,
             depth: self.depth,
             patience: self.patience,
@@ -284,6 +291,9 @@ pub fn check(args: &ScratchArgs) -> Result<()> {
     }
     if !(0.0..=100.0).contains(&args.balance) {
         return wrong("--balance", args.balance, "0 to 100");
+    }
+    if !(0.0..=100.0).contains(&args.noise) {
+        return wrong("--noise", args.noise, "0 to 100");
     }
     if let Some(depth) = args.depth
         && !(depth >= 1.0 && depth <= f64::from(args.hops))
