@@ -1,9 +1,11 @@
 //! A network as a folder: its shapes as `config.json`, weights, words.
 
-use super::scratch::Trained;
+use super::radial::RadialRouter;
+use super::scratch::{ScratchRecipe, Trained, Way};
 use crate::error::{Error, InputError, Result};
-use crate::model::Model;
+use crate::model::{Model, RadialDescription, RadialKv, Visibility};
 use crate::weights::write_llama;
+use burn::tensor::Device;
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use tempfile::TempDir;
@@ -98,12 +100,47 @@ impl Folder {
         Ok(model)
     }
 
-    /// Writes weights, and words from another folder.
+    /// Writes weights, words from another folder, and who sends tokens: where they do not just take all layers in order, as the section
+    /// `radial` of `config.json` and, where it is a router, as `router.safetensors`.
     ///
     /// # Errors
     /// Whatever the system refuses.
-    pub fn write(&self, model: &Model, config: &Value, trained: &Trained, words: &Path) -> Result<()> {
-        write_llama(self.path(), config, &trained.parameters.values(model))?;
+    pub fn write(
+        &self,
+        model: &Model,
+        config: &Value,
+        trained: &Trained,
+        recipe: &ScratchRecipe,
+        words: &Path,
+    ) -> Result<()> {
+        let mut config = config.clone();
+        let rules = recipe.rules;
+        let router = match (recipe.way, &trained.router) {
+            (_, Some(router)) => Some(router.clone()),
+            (Way::InOrder, None) if rules.hops != model.layers => {
+                Some(RadialRouter::in_order(model.layers, model.hidden, &Device::flex()))
+            }
+            _ => None,
+        };
+        if let Some(router) = router {
+            let described = RadialDescription {
+                kind: "radial".into(),
+                model: model.name.clone(),
+                hops: rules.hops,
+                least_hops: rules.least_hops,
+                weighted: rules.weighted,
+                kv: RadialKv::Unified,
+                visible: Visibility::OnePerToken,
+            };
+            config["radial"] = json!(described);
+            let bytes = router.weights(described).bytes();
+            let path = self.path().join("router.safetensors");
+            std::fs::write(&path, bytes).map_err(Error::io(&path, "write"))?;
+        } else if let Way::Hashed { staged } = recipe.way {
+            config["radial"] =
+                json!({ "kind": "hash", "seed": recipe.seed, "hops": rules.hops, "staged": staged });
+        }
+        write_llama(self.path(), &config, &trained.parameters.values(model))?;
         let from = words.join("tokenizer.json");
         std::fs::copy(&from, self.path().join("tokenizer.json")).map_err(Error::io(&from, "copy"))?;
         Ok(())

@@ -3,7 +3,11 @@
 
 use super::network::root_normed;
 use super::parameters::refilled;
+use super::skip::transposed;
+use super::walk::stage;
+use crate::model::RadialDescription;
 use crate::rng::Stream;
+use crate::weights::RadialRouter as Weights;
 use burn::module::{Module, Param, ParamId};
 use burn::tensor::activation::silu;
 use burn::tensor::{Device, Int, Tensor, TensorData};
@@ -38,7 +42,7 @@ pub enum Begin {
     Identity,
     /// Any layer, by a random projection of the token's state: near states go near ways.
     Random,
-    /// At hop h one of the layers from h P / H on up to those of the next hop, by a random projection.
+    /// At hop h one of the layers from h P / H on up to those of the next hop, by a random projection; of a pool with a layer for each hop at least.
     Staged {
         /// H.
         hops: u32,
@@ -76,10 +80,15 @@ impl RadialRouter {
                 Begin::Identity => row[if before == exit { 0 } else { before + 1 }] = PREFERRED,
                 Begin::Random => row[exit] = -PREFERRED,
                 Begin::Staged { hops } => {
-                    let stage = |layer: usize| layer * hops as usize / exit;
-                    let next = if before == exit { 0 } else { stage(before) + 1 };
                     row[exit] = -PREFERRED;
-                    (0..exit).filter(|&layer| stage(layer) == next).for_each(|layer| row[layer] = PREFERRED);
+                    let of = |hop: u32| stage(hop, hops, layers);
+                    let next = match before == exit {
+                        true => 0,
+                        false => (0..hops).find(|&hop| of(hop).contains(&(before as u32))).unwrap_or(0) + 1,
+                    };
+                    if next < hops {
+                        of(next).for_each(|layer| row[layer as usize] = PREFERRED);
+                    }
                 }
             }
         }
@@ -109,12 +118,52 @@ impl RadialRouter {
 
     /// Scores of rows of a stream, N x D, that come from these layers: N x (P + 1).
     pub fn scores(&self, stream: Tensor<2>, before: &[u32]) -> Tensor<2> {
-        let n = root_normed(stream, 1e-6);
+        let n = root_normed(stream, Weights::EPSILON);
         let ids: Vec<i64> = before.iter().map(|&layer| i64::from(layer)).collect();
         let device = self.biases.val().device().without_autodiff();
         let ids = Tensor::<1, Int>::from_data(TensorData::new(ids, [before.len()]), &device);
         let inside = silu(n.matmul(self.first.val()) + self.vectors.val().select(0, ids.clone()));
         inside.matmul(self.second.val()) + self.biases.val().select(0, ids)
+    }
+
+    /// The router that sends all tokens through the layers in order, from the first again behind the last.
+    pub fn in_order(layers: u32, width: u64, device: &Device) -> RadialRouter {
+        let router = RadialRouter::new(layers, width, 4, Begin::Identity, 0, device);
+        let [first, vectors, second, mut biases] = router.values();
+        let (options, last) = (layers as usize + 1, layers as usize - 1);
+        biases[last * options + last + 1] = 0.0;
+        biases[last * options] = PREFERRED;
+        router.filled(&[first, vectors, second, biases].concat())
+    }
+
+    /// Its weights as files keep them, in their rows.
+    pub(super) fn weights(&self, described: RadialDescription) -> Weights {
+        let [first, vectors, second, biases] = self.values();
+        let [width, hidden] = self.first.dims();
+        let options = self.layers() as usize + 1;
+        Weights {
+            described,
+            layers: self.layers(),
+            width: width as u32,
+            hidden: hidden as u32,
+            first: transposed(&first, width, hidden),
+            vectors,
+            second: transposed(&second, hidden, options),
+            biases,
+        }
+    }
+
+    /// The router with these weights.
+    pub fn with(weights: &Weights, device: &Device) -> RadialRouter {
+        let [options, width, hidden] =
+            [weights.layers + 1, weights.width, weights.hidden].map(|size| size as usize);
+        let parts = [
+            (transposed(&weights.first, hidden, width), [width, hidden]),
+            (weights.vectors.clone(), [options, hidden]),
+            (transposed(&weights.second, options, hidden), [hidden, options]),
+            (weights.biases.clone(), [options, options]),
+        ];
+        RadialRouter::of(parts, device)
     }
 
     fn parts(&self) -> [&Param<Tensor<2>>; 4] {

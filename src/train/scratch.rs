@@ -16,7 +16,7 @@ use crate::quality::{Measured, Texts};
 use burn::grad_clipping::GradientClippingConfig;
 use burn::module::Module;
 use burn::optim::{AdamWConfig, GradientsParams, ModuleOptimizer};
-use burn::tensor::{Bytes, Device};
+use burn::tensor::{Bytes, Device, Gradients};
 use std::path::Path;
 
 /// Who sends tokens through the pool.
@@ -50,7 +50,9 @@ pub struct ScratchRecipe {
     pub rows: usize,
     /// Highest learning rate: it rises to that over a twentieth of the steps and falls to a tenth of it as half a cosine.
     pub rate: f64,
-    /// Weight decay (AdamW).
+    /// By what the router's learning rate is multiplied: ways that change faster than layers learn are of no use to them.
+    pub router_rate: f64,
+    /// Weight decay (AdamW), of all but the router.
     pub decay: f64,
     /// Largest length of a weight's gradient.
     pub clip: f32,
@@ -98,15 +100,16 @@ pub struct Trained {
     pub router: Option<RadialRouter>,
 }
 
-/// By which the price of a hop changes a step, for each hop that the depth is off, and its first value, nats.
-const PRICE: (f64, f64) = (0.1, 0.01);
+/// By which the price of a hop changes a step, nats, for each hop that the depth is off.
+const PRICE_RATE: f64 = 0.003;
 
 /// Steps between checkpoints.
 const KEPT_STEPS: u32 = 50;
 
 struct Standing {
     trained: Trained,
-    optimiser: ModuleOptimizer,
+    /// Of the weights, and of the router.
+    optimisers: [ModuleOptimizer; 2],
     step: u32,
     price: f64,
     /// Least loss on the texts held out, and evaluations since.
@@ -162,12 +165,11 @@ pub fn scratch(
         }
         let total = f64::from(loss.clone().into_scalar::<f32>());
         let rate = recipe.rate * rate(step, recipe.steps);
-        let gradients = GradientsParams::from_grads(loss.backward(), &now.trained);
-        now.trained = now.optimiser.step(rate, now.trained, gradients);
+        now = now.stepped(loss.backward(), rate, recipe);
         let depths = trodden.walked.depths();
         let depth = depths.iter().map(|&depth| f64::from(depth)).sum::<f64>() / depths.len() as f64;
         if let Some(wanted) = recipe.depth {
-            now.price = (now.price + PRICE.0 * PRICE.1 * (depth - wanted)).clamp(-1.0, 1.0);
+            now.price = (now.price + PRICE_RATE * (depth - wanted)).clamp(-1.0, 1.0);
         }
         now.step = step + 1;
         let last = now.step == recipe.steps;
@@ -262,49 +264,68 @@ fn begin(model: &Model, recipe: &ScratchRecipe, device: &Device) -> Standing {
         _ => None,
     };
     let parameters = Parameters::new(model, recipe.rules.hops, recipe.seed, device);
-    let optimiser = AdamWConfig::new()
-        .with_weight_decay(recipe.decay as f32)
-        .with_beta_2(0.98)
-        .with_grad_clipping(Some(GradientClippingConfig::Norm(recipe.clip)))
-        .init();
+    let optimiser = |decay: f64| {
+        AdamWConfig::new()
+            .with_weight_decay(decay as f32)
+            .with_beta_2(0.98)
+            .with_grad_clipping(Some(GradientClippingConfig::Norm(recipe.clip)))
+            .init()
+    };
     Standing {
         trained: Trained { parameters, router },
-        optimiser,
+        optimisers: [optimiser(recipe.decay), optimiser(0.0)],
         step: 0,
-        price: PRICE.1,
+        price: 0.0,
         best: (f64::INFINITY, 0),
     }
 }
 
 impl Standing {
+    fn stepped(mut self, mut gradients: Gradients, rate: f64, recipe: &ScratchRecipe) -> Standing {
+        let Trained { parameters, router } = self.trained;
+        let own = GradientsParams::from_module(&mut gradients, &parameters);
+        let parameters = self.optimisers[0].step(rate, parameters, own);
+        let router = match (router, recipe.way) {
+            (Some(router), Way::Routed(_)) => {
+                let own = GradientsParams::from_module(&mut gradients, &router);
+                Some(self.optimisers[1].step(rate * recipe.router_rate, router, own))
+            }
+            (router, _) => router,
+        };
+        self.trained = Trained { parameters, router };
+        self
+    }
+
     fn write(&self, path: &Path, training: &str, model: &Model) -> Result<()> {
         let broken = |error: &dyn std::fmt::Display| checkpoint::broken(path, &error.to_string());
-        let optimiser = self.optimiser.into_bytes().map_err(|error| broken(&error))?;
+        let [own, routers] = &self.optimisers;
+        let own = own.into_bytes().map_err(|error| broken(&error))?;
+        let routers = routers.into_bytes().map_err(|error| broken(&error))?;
         let state = (self.step, self.price.to_bits(), self.best.0.to_bits(), self.best.1);
         let weights = bytes(self.trained.parameters.values(model).into_iter().map(|(_, _, values)| values));
         let router = bytes(self.trained.router.iter().flat_map(RadialRouter::values));
-        checkpoint::write(path, training, state, &[&weights, &router, &optimiser])
+        checkpoint::write(path, training, state, &[&weights, &router, &own, &routers])
     }
 
     fn go_on(&mut self, path: &Path, training: &str) -> Result<()> {
-        let Some((state, [weights, router, optimiser])) =
-            checkpoint::read::<(u32, u64, u64, u32), 3>(path, training)?
+        let Some((state, [weights, router, own, routers])) =
+            checkpoint::read::<(u32, u64, u64, u32), 4>(path, training)?
         else {
             return Ok(());
         };
         let broken = |what: &str| checkpoint::broken(path, what);
         let size = |count: usize| count * size_of::<f32>();
-        let routers = self.trained.router.as_ref().map_or(0, RadialRouter::count);
-        if weights.len() != size(self.trained.parameters.count()) || router.len() != size(routers) {
+        let count = self.trained.router.as_ref().map_or(0, RadialRouter::count);
+        if weights.len() != size(self.trained.parameters.count()) || router.len() != size(count) {
             return Err(broken("weights of other shapes"));
         }
         self.trained.parameters = self.trained.parameters.filled(&floats(&weights));
-        self.trained.router =
-            self.trained.router.take().map(|router_now| router_now.filled(&floats(&router)));
-        let standing = std::mem::replace(&mut self.optimiser, AdamWConfig::new().init());
-        self.optimiser = standing
-            .from_bytes(Bytes::from_bytes_vec(optimiser))
-            .map_err(|error| broken(&error.to_string()))?;
+        self.trained.router = self.trained.router.take().map(|begun| begun.filled(&floats(&router)));
+        for (optimiser, bytes) in self.optimisers.iter_mut().zip([own, routers]) {
+            let empty = std::mem::replace(optimiser, AdamWConfig::new().init());
+            let state = Bytes::from_bytes_vec(bytes);
+            *optimiser = empty.from_bytes(state).map_err(|error| broken(&error.to_string()))?;
+        }
         let (step, price, best, since) = state;
         (self.step, self.price, self.best) = (step, f64::from_bits(price), (f64::from_bits(best), since));
         Ok(())

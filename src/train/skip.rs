@@ -144,6 +144,7 @@ impl SkipRouter {
     }
 }
 
-fn transposed(values: &[f32], rows: usize, columns: usize) -> Vec<f32> {
+/// A matrix the other way round.
+pub(super) fn transposed(values: &[f32], rows: usize, columns: usize) -> Vec<f32> {
     (0..columns * rows).map(|at| values[(at % rows) * columns + at / rows]).collect()
 }

@@ -5,6 +5,7 @@ use super::radial::RadialRouter;
 use crate::rng::Stream;
 use burn::tensor::activation::{log_softmax, softmax};
 use burn::tensor::{Int, Tensor, TensorData};
+use std::ops::Range;
 
 /// How many hops there are, and what else holds for all tokens.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -162,14 +163,15 @@ pub(super) fn tread(
 
 /// The layer of a word at a hop.
 fn hashed(seed: u64, word: u32, hop: u32, layers: u32, staged: Option<u32>) -> u32 {
-    let drawn = Stream::new(seed, &format!("hash {word} {hop}")).below(u64::from(layers)) as u32;
-    match staged {
-        None => drawn,
-        Some(hops) => {
-            let (from, to) = (hop * layers / hops, ((hop + 1) * layers / hops).max(hop * layers / hops + 1));
-            from + drawn % (to - from)
-        }
-    }
+    let mut random = Stream::new(seed, &format!("hash {word} {hop}"));
+    let among = staged.map_or(0..layers, |hops| stage(hop, hops, layers));
+    among.start + random.below(u64::from(among.end - among.start)) as u32
+}
+
+/// The part of a pool that a hop has for itself where the pool has one for each.
+pub(super) fn stage(hop: u32, hops: u32, layers: u32) -> Range<u32> {
+    let border = |hop: u32| (u64::from(hop) * u64::from(layers) / u64::from(hops)) as u32;
+    border(hop)..border(hop + 1).max(border(hop) + 1)
 }
 
 /// Scores among which the exit is, or is not.

@@ -75,6 +75,8 @@ mod route_ids;
 mod routed;
 #[cfg(feature = "gpu")]
 mod router_files;
+#[cfg(feature = "train")]
+mod scratch;
 mod searches;
 mod series;
 mod served;

@@ -140,7 +140,7 @@ fn what_cannot_be_trained_is_refused() {
     let mut few = good.clone();
     few.described.candidates.pop();
     let mut other = good.clone();
-    other.described.kind = "radial".into();
+    other.described.kind = "hash".into();
     for (router, said) in [
         (
             &wide,
@@ -148,7 +148,7 @@ fn what_cannot_be_trained_is_refused() {
         ),
         (&odd, "second: expected finite weights"),
         (&few, "__metadata__.radial.candidates: expected 3, one for each layer"),
-        (&other, "__metadata__.radial.kind: expected skip"),
+        (&other, "__metadata__.radial.kind: found \"hash\", expected skip or radial"),
     ] {
         std::fs::write(&path, router.bytes()).expect("a file");
         let found = Distilled::read(&path, &network).expect_err("refused").to_string();

@@ -112,6 +112,9 @@ pub struct ScratchArgs {
     /// Highest learning rate.
     #[arg(long, value_name = "RATE", default_value_t = 3e-3)]
     pub rate: f64,
+    /// By what the router's learning rate is multiplied.
+    #[arg(long, value_name = "FACTOR", default_value_t = 0.1)]
+    pub router_rate: f64,
     /// Steps from evaluation to evaluation.
     #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
     pub every: u32,
@@ -159,6 +162,7 @@ impl ScratchArgs {
             steps: self.steps,
             rows: self.rows as usize,
             rate: self.rate,
+            router_rate: self.router_rate,
             decay: 0.1,
             clip: 1.0,
             noise: self.noise,
@@ -221,7 +225,7 @@ pub fn run(args: &ScratchArgs) -> Result<()> {
         visits.push(format!("{name}: {}", visited(&walked, model.layers)));
     }
     let table = Table::new(rows);
-    folder.write(&model, &config, &trained, &args.words)?;
+    folder.write(&model, &config, &trained, &recipe, &args.words)?;
     folder.finish()?;
     if let Some(file) = curve_file {
         file.finish(|out| writeln!(out, "{}", curve.join("\n")))?;
@@ -288,6 +292,15 @@ pub fn check(args: &ScratchArgs) -> Result<()> {
     };
     if !(args.rate > 0.0 && args.rate <= 1.0) {
         return wrong("--rate", args.rate, "a learning rate above 0, at most 1");
+    }
+    if !(args.router_rate >= 0.0 && args.router_rate <= 10.0) {
+        return wrong("--router-rate", args.router_rate, "0 to 10");
+    }
+    if args.layers < args.hops
+        && [Routes::StagedHash, Routes::StagedRouter, Routes::StagedFixedRouter].contains(&args.routes)
+    {
+        let what = "a pool with a layer for each hop at least, where each hop has a part of it";
+        return wrong("--layers", args.layers.into(), what);
     }
     if !(0.0..=100.0).contains(&args.balance) {
         return wrong("--balance", args.balance, "0 to 100");
