@@ -313,7 +313,7 @@ pub fn check(args: &ScratchArgs) -> Result<()> {
     {
         return wrong("--depth", depth, "1 to the number of hops");
     }
-    if args.width % args.heads != 0 || (args.width / args.heads) % 4 != 0 {
+    if !args.width.is_multiple_of(args.heads) || !(args.width / args.heads).is_multiple_of(4) {
         let what = "a number of heads that cuts the width into multiples of 4";
         return wrong("--heads", args.heads.into(), what);
     }
