@@ -3,7 +3,7 @@
 use super::radial::RadialRouter;
 use super::scratch::{ScratchRecipe, Trained, Way};
 use crate::error::{Error, InputError, Result};
-use crate::model::{Model, RadialDescription, RadialKv, Visibility};
+use crate::model::{Model, RadialDescription, RadialKv, SkipDescription, SkipKv, Visibility};
 use crate::weights::write_llama;
 use burn::tensor::Device;
 use serde_json::{Value, json};
@@ -133,9 +133,17 @@ impl Folder {
                 visible: Visibility::OnePerToken,
             };
             config["radial"] = json!(described);
-            let bytes = router.weights(described).bytes();
-            let path = self.path().join("router.safetensors");
-            std::fs::write(&path, bytes).map_err(Error::io(&path, "write"))?;
+            self.router(&router.weights(described).bytes())?;
+        } else if let Some(depths) = &trained.depths {
+            let candidates = (0..model.layers).map(|layer| [layer % 2 == 1; 2]).collect();
+            let described = SkipDescription {
+                kind: "skip".into(),
+                model: model.name.clone(),
+                kv: SkipKv::None,
+                candidates,
+            };
+            config["radial"] = json!(described);
+            self.router(&depths.whole().weights(described).bytes())?;
         } else if let Way::Hashed { staged } = recipe.way {
             config["radial"] =
                 json!({ "kind": "hash", "seed": recipe.seed, "hops": rules.hops, "staged": staged });
@@ -144,6 +152,11 @@ impl Folder {
         let from = words.join("tokenizer.json");
         std::fs::copy(&from, self.path().join("tokenizer.json")).map_err(Error::io(&from, "copy"))?;
         Ok(())
+    }
+
+    fn router(&self, bytes: &[u8]) -> Result<()> {
+        let path = self.path().join("router.safetensors");
+        std::fs::write(&path, bytes).map_err(Error::io(&path, "write"))
     }
 
     /// Gives it its name.

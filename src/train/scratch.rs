@@ -9,6 +9,7 @@ use super::measure::likelihoods;
 use super::network::Network;
 use super::parameters::Parameters;
 use super::radial::{Begin, RadialRouter};
+use super::skip::SkipRouter;
 use super::walk::{Rules, Walk, Walked, tread};
 use crate::error::Result;
 use crate::model::Model;
@@ -33,6 +34,9 @@ pub enum Way {
     Routed(Begin),
     /// A router as it was drawn, which is not trained: what a trained one is worth beside it.
     Fixed(Begin),
+    /// All layers in order, each second one by this share of the tokens only (Mixture-of-Depths). As it runs, a token's own score says whether it
+    /// takes the layer.
+    Depths(f64),
 }
 
 /// How a network is trained.
@@ -98,10 +102,15 @@ pub struct Trained {
     pub parameters: Parameters,
     /// Its router.
     pub router: Option<RadialRouter>,
+    /// The router of a Mixture-of-Depths.
+    pub depths: Option<SkipRouter>,
 }
 
 /// By which the price of a hop changes a step, nats, for each hop that the depth is off.
 const PRICE_RATE: f64 = 0.003;
+
+/// Weight of the loss by which the sign of a score comes to say whether a token takes a layer (the paper names none).
+const MEMBERSHIP: f64 = 0.1;
 
 /// Steps between checkpoints.
 const KEPT_STEPS: u32 = 50;
@@ -142,7 +151,10 @@ pub fn scratch(
         }
         let batch = texts.batch(step as usize, recipe.rows);
         let network = now.trained.parameters.network(model, false)?;
-        let fixed = now.trained.router.as_ref().map(RadialRouter::fixed);
+        let fixed = match recipe.way {
+            Way::Fixed(_) => now.trained.router.as_ref().map(RadialRouter::fixed),
+            _ => None,
+        };
         let draw = recipe.seed.wrapping_mul(1 << 32).wrapping_add(step.into());
         let walk = match (recipe.way, &now.trained.router, &fixed) {
             (Way::Routed(_), Some(router), _) => Walk::Explored {
@@ -151,6 +163,10 @@ pub fn scratch(
                 seed: draw,
             },
             (_, _, Some(fixed)) => Walk::Routed(fixed),
+            (Way::Depths(capacity), ..) => {
+                let router = now.trained.depths.as_ref().expect("it was begun with one");
+                Walk::Depths { router, capacity: Some(capacity) }
+            }
             (way, ..) => unrouted(way, recipe.seed),
         };
         let trodden = tread(&network, &frame, &batch, &walk, &recipe.rules);
@@ -162,6 +178,9 @@ pub fn scratch(
             if recipe.depth.is_some() {
                 loss = loss + chosen.depth.clone() * now.price;
             }
+        }
+        if let Some(membership) = &trodden.membership {
+            loss = loss + membership.clone() * MEMBERSHIP;
         }
         let total = f64::from(loss.clone().into_scalar::<f32>());
         let rate = recipe.rate * rate(step, recipe.steps);
@@ -215,9 +234,11 @@ pub fn evaluate(
 ) -> Result<(Vec<Measured>, Vec<Walked>)> {
     let network = trained.parameters.network(model, true)?;
     let router = trained.router.as_ref().map(RadialRouter::fixed);
-    let walk = match &router {
-        Some(router) => Walk::Routed(router),
-        None => unrouted(recipe.way, recipe.seed),
+    let depths = trained.depths.as_ref().map(SkipRouter::fixed);
+    let walk = match (&router, &depths) {
+        (Some(router), _) => Walk::Routed(router),
+        (_, Some(router)) => Walk::Depths { router, capacity: None },
+        _ => unrouted(recipe.way, recipe.seed),
     };
     Ok(along(&network, texts, &walk, &recipe.rules))
 }
@@ -263,6 +284,8 @@ fn begin(model: &Model, recipe: &ScratchRecipe, device: &Device) -> Standing {
         }
         _ => None,
     };
+    let depths = matches!(recipe.way, Way::Depths(_))
+        .then(|| SkipRouter::new(model.layers, model.hidden, recipe.hidden, recipe.seed, device));
     let parameters = Parameters::new(model, recipe.rules.hops, recipe.seed, device);
     let optimiser = |decay: f64| {
         AdamWConfig::new()
@@ -272,7 +295,7 @@ fn begin(model: &Model, recipe: &ScratchRecipe, device: &Device) -> Standing {
             .init()
     };
     Standing {
-        trained: Trained { parameters, router },
+        trained: Trained { parameters, router, depths },
         optimisers: [optimiser(recipe.decay), optimiser(0.0)],
         step: 0,
         price: 0.0,
@@ -282,7 +305,7 @@ fn begin(model: &Model, recipe: &ScratchRecipe, device: &Device) -> Standing {
 
 impl Standing {
     fn stepped(mut self, mut gradients: Gradients, rate: f64, recipe: &ScratchRecipe) -> Standing {
-        let Trained { parameters, router } = self.trained;
+        let Trained { parameters, router, depths } = self.trained;
         let own = GradientsParams::from_module(&mut gradients, &parameters);
         let parameters = self.optimisers[0].step(rate, parameters, own);
         let router = match (router, recipe.way) {
@@ -292,7 +315,11 @@ impl Standing {
             }
             (router, _) => router,
         };
-        self.trained = Trained { parameters, router };
+        let depths = depths.map(|router| {
+            let own = GradientsParams::from_module(&mut gradients, &router);
+            self.optimisers[1].step(rate, router, own)
+        });
+        self.trained = Trained { parameters, router, depths };
         self
     }
 
@@ -303,7 +330,9 @@ impl Standing {
         let routers = routers.into_bytes().map_err(|error| broken(&error))?;
         let state = (self.step, self.price.to_bits(), self.best.0.to_bits(), self.best.1);
         let weights = bytes(self.trained.parameters.values(model).into_iter().map(|(_, _, values)| values));
-        let router = bytes(self.trained.router.iter().flat_map(RadialRouter::values));
+        let router = self.trained.router.iter().flat_map(RadialRouter::values);
+        let depths = self.trained.depths.iter().flat_map(SkipRouter::values);
+        let router = bytes(router.chain(depths));
         checkpoint::write(path, training, state, &[&weights, &router, &own, &routers])
     }
 
@@ -315,7 +344,9 @@ impl Standing {
         };
         let broken = |what: &str| checkpoint::broken(path, what);
         let size = |count: usize| count * size_of::<f32>();
-        let count = self.trained.router.as_ref().map_or(0, RadialRouter::count);
+        let Trained { router: radial, depths, .. } = &self.trained;
+        let count = radial.as_ref().map_or(0, RadialRouter::count)
+            + depths.as_ref().map_or(0, |depths| depths.values().iter().map(Vec::len).sum());
         if weights.len() != size(self.trained.parameters.count()) || router.len() != size(count) {
             return Err(broken("weights of other shapes"));
         }

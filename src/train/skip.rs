@@ -112,6 +112,39 @@ impl SkipRouter {
         }
     }
 
+    /// The values of each part, as they stand here.
+    pub(super) fn values(&self) -> [Vec<f32>; 4] {
+        let values = |data: TensorData| -> Vec<f32> { data.iter::<f32>().collect() };
+        [
+            values(self.first.val().into_data()),
+            values(self.vectors.val().into_data()),
+            values(self.second.val().into_data()),
+            values(self.biases.val().into_data()),
+        ]
+    }
+
+    /// A router of the same sizes with these values, one part behind the other.
+    #[must_use]
+    pub(super) fn filled(&self, values: &[f32]) -> SkipRouter {
+        let mut rest = values;
+        let parts = self.values().map(|part| {
+            let (own, behind) = rest.split_at(part.len());
+            rest = behind;
+            own.to_vec()
+        });
+        let [layers, width, hidden] = [self.layers(), self.width(), self.hidden()].map(|size| size as usize);
+        SkipRouter::of(parts, layers, width, hidden, &self.device())
+    }
+
+    /// The same router with one score for both branches of a layer, the first.
+    #[must_use]
+    pub(super) fn whole(&self) -> SkipRouter {
+        let [first, vectors, mut second, mut biases] = self.values();
+        second.chunks_exact_mut(2).for_each(|scores| scores[1] = scores[0]);
+        biases.chunks_exact_mut(2).for_each(|scores| scores[1] = scores[0]);
+        self.filled(&[first, vectors, second, biases].concat())
+    }
+
     /// Its weights as files keep them, in their rows.
     pub(super) fn weights(&self, described: SkipDescription) -> Weights {
         let values = |data: TensorData| -> Vec<f32> { data.iter::<f32>().collect() };

@@ -2,8 +2,10 @@
 
 use super::network::{Frame, Network, Newest, Seen};
 use super::radial::RadialRouter;
+use super::skip::SkipRouter;
 use crate::rng::Stream;
-use burn::tensor::activation::{log_softmax, softmax};
+use crate::weights::takes;
+use burn::tensor::activation::{log_softmax, sigmoid, softmax, softplus};
 use burn::tensor::{Int, Tensor, TensorData};
 use std::ops::Range;
 
@@ -42,6 +44,15 @@ pub enum Walk<'a> {
         /// Seed of the noise.
         seed: u64,
     },
+    /// All layers in order; before each second one, a router scores the tokens, and some leave it out (Mixture-of-Depths, Raposo et al., arXiv
+    /// 2404.02258).
+    Depths {
+        /// Whose first score counts.
+        router: &'a SkipRouter,
+        /// The share of each sequence's tokens that takes the layer, the best first, as in training; absent: those whose score is not below zero,
+        /// which needs no later token.
+        capacity: Option<f64>,
+    },
     /// What was decided before.
     Given(&'a Walked),
 }
@@ -74,6 +85,8 @@ pub(super) struct Trodden {
     pub walked: Walked,
     /// What is known of a router's choices, in an exploring walk.
     pub chosen: Option<Chosen>,
+    /// Mean cross-entropy, nats, of whether a token was among those that took a layer, by its score: what makes the score's sign say it.
+    pub membership: Option<Tensor<1>>,
 }
 
 /// Sums over a router's choices that can be differentiated.
@@ -102,6 +115,7 @@ pub(super) fn tread(
     let mut before = vec![layers; count];
     let mut walked = Walked::default();
     let mut sums = Sums::new(count);
+    let (mut memberships, mut seen) = (Vec::new(), Seen::Newest);
     for hop in 0..rules.hops {
         let alive: Vec<bool> = match walked.0.last() {
             Some(last) => last.iter().map(Option::is_some).collect(),
@@ -111,6 +125,19 @@ pub(super) fn tread(
         let at: Vec<Option<u32>> = match walk {
             Walk::InOrder => vec![Some(hop % layers); count],
             Walk::Given(walked) => walked.0[hop as usize].clone(),
+            Walk::Depths { .. } if hop % 2 == 0 => vec![Some(hop); count],
+            Walk::Depths { router, capacity } => {
+                seen = Seen::Present;
+                let scores = router.scores(hop, stream.clone()).slice([0..rows, 0..tokens, 0..1]);
+                let scores = scores.reshape([count, 1]);
+                let taken = among(&scores, tokens, *capacity);
+                if capacity.is_some() {
+                    let share = sigmoid(scores.clone());
+                    weights = Some(share.clone() + (share.detach().neg() + 1.0));
+                    memberships.push(membership(scores, &taken));
+                }
+                taken.iter().map(|&taken| taken.then_some(hop)).collect()
+            }
             Walk::Hashed { seed, staged } => {
                 let words = batch.iter().flat_map(|row| row.iter());
                 words
@@ -154,11 +181,35 @@ pub(super) fn tread(
                 *before = *layer;
             }
         }
-        stream = network.hop(frame, stream, &at, weights, Seen::Newest, &mut newest);
+        stream = network.hop(frame, stream, &at, weights, seen, &mut newest);
         walked.0.push(at);
     }
     let chosen = sums.chosen(layers);
-    Trodden { logits: network.logits(stream), walked, chosen }
+    let count = memberships.len() as f64;
+    let membership = memberships.into_iter().reduce(|sum, one| sum + one).map(|sum| sum / count);
+    Trodden { logits: network.logits(stream), walked, chosen, membership }
+}
+
+/// Which tokens take a layer: the best of each sequence by their scores, N x 1, or those whose score is not below zero.
+fn among(scores: &Tensor<2>, tokens: usize, capacity: Option<f64>) -> Vec<bool> {
+    let values: Vec<f32> = scores.clone().detach().into_data().iter::<f32>().collect();
+    let Some(capacity) = capacity else { return values.iter().map(|&score| takes(true, score)).collect() };
+    let most = ((capacity * tokens as f64).round() as usize).clamp(1, tokens);
+    let best = |row: &[f32]| {
+        let mut order: Vec<usize> = (0..tokens).collect();
+        order.sort_by(|&a, &b| row[b].total_cmp(&row[a]).then(a.cmp(&b)));
+        let mut taken = vec![false; tokens];
+        order[..most].iter().for_each(|&token| taken[token] = true);
+        taken
+    };
+    values.chunks_exact(tokens).flat_map(best).collect()
+}
+
+/// Mean cross-entropy of being among those that take a layer, by scores N x 1 as log-odds.
+fn membership(scores: Tensor<2>, taken: &[bool]) -> Tensor<1> {
+    let among: Vec<f32> = taken.iter().map(|&taken| f32::from(u8::from(taken))).collect();
+    let among = Tensor::<2>::from_data(TensorData::new(among, [taken.len(), 1]), &scores.device());
+    (softplus(scores.clone(), 1.0) - scores * among).mean()
 }
 
 /// The layer of a word at a hop.

@@ -213,9 +213,12 @@ fn networks_learn_and_layers_stay_alive() {
         Way::Routed(Begin::Random),
         Way::Routed(Begin::Staged { hops: 2 }),
         Way::Fixed(Begin::Random),
+        Way::Depths(0.5),
     ];
     for way in ways {
-        let recipe = recipe(way);
+        let depths = matches!(way, Way::Depths(_));
+        let hops = if depths { 4 } else { 2 };
+        let recipe = ScratchRecipe { rules: rules(hops, hops), ..recipe(way) };
         let mut steps: Vec<ScratchStep> = Vec::new();
         let trained = scratch(&model, &train, &held_out, &recipe, &Device::flex(), None, |step| {
             steps.push(step.clone());
@@ -233,7 +236,14 @@ fn networks_learn_and_layers_stay_alive() {
         for walk in &walked {
             loads.iter_mut().zip(walk.loads(4)).for_each(|(sum, load)| *sum += load);
         }
-        assert_eq!(loads.iter().sum::<u64>(), 2 * 16 * 12);
+        // Two hops; or two whole layers and, as the scores have learned to say, about half of two more.
+        let (visits, tokens) = (loads.iter().sum::<u64>(), 16 * 12);
+        if depths {
+            assert!(loads[0] == tokens && loads[2] == tokens, "{loads:?}");
+            assert!((visits as f64 / tokens as f64 - 3.0).abs() < 0.4, "{loads:?}");
+        } else {
+            assert_eq!(visits, 2 * tokens);
+        }
         if way != Way::InOrder {
             assert!(loads.iter().all(|&load| load > 0), "{way:?}: {loads:?}");
         }

@@ -44,6 +44,8 @@ pub enum Routes {
     FixedRouter,
     /// The same, with a part of the pool for each hop.
     StagedFixedRouter,
+    /// All layers in order, each second one by a share of the tokens only, which a router chooses (Mixture-of-Depths).
+    Depths,
 }
 
 /// What to train.
@@ -73,6 +75,9 @@ pub struct ScratchArgs {
     /// Most layers that a token visits.
     #[arg(long, value_name = "N", default_value_t = 6, value_parser = clap::value_parser!(u32).range(1..=1024))]
     pub hops: u32,
+    /// Share of the tokens that takes each second layer, with --routes depths.
+    #[arg(long, value_name = "SHARE", default_value_t = 0.125)]
+    pub capacity: f64,
     /// Layers that a token visits before it may leave; absent: all hops.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub least_hops: Option<u32>,
@@ -152,6 +157,7 @@ impl ScratchArgs {
             Routes::Router => Way::Routed(Begin::Random),
             Routes::StagedRouter => Way::Routed(Begin::Staged { hops: self.hops }),
             Routes::FixedRouter => Way::Fixed(Begin::Random),
+            Routes::Depths => Way::Depths(self.capacity),
             Routes::StagedFixedRouter => Way::Fixed(Begin::Staged { hops: self.hops }),
         };
         let least_hops = self.least_hops.unwrap_or(self.hops).min(self.hops);
@@ -295,6 +301,12 @@ pub fn check(args: &ScratchArgs) -> Result<()> {
     }
     if !(args.router_rate >= 0.0 && args.router_rate <= 10.0) {
         return wrong("--router-rate", args.router_rate, "0 to 10");
+    }
+    if !(args.capacity > 0.0 && args.capacity <= 1.0) {
+        return wrong("--capacity", args.capacity, "above 0, at most 1");
+    }
+    if args.routes == Routes::Depths && args.layers != args.hops {
+        return wrong("--hops", args.hops.into(), "as many hops as layers with --routes depths");
     }
     if args.layers < args.hops
         && [Routes::StagedHash, Routes::StagedRouter, Routes::StagedFixedRouter].contains(&args.routes)
