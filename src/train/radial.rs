@@ -30,10 +30,12 @@ pub struct RadialRouter {
     second: Param<Tensor<2>>,
     /// (P + 1) x (P + 1).
     biases: Param<Tensor<2>>,
+    /// V x hidden.
+    words: Option<Param<Tensor<2>>>,
 }
 
 /// Numbers of the parameters, so that an optimiser's state finds them again in another process; those of a network's weights begin at 100.
-const IDS: [u64; 4] = [11, 12, 13, 14];
+const IDS: [u64; 5] = [11, 12, 13, 14, 15];
 
 /// What a router prefers before it has learned anything.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -46,6 +48,11 @@ pub enum Begin {
     Staged {
         /// H.
         hops: u32,
+    },
+    /// Any layer, by the token's word and the layer it comes from: a hash of both, from which learning sets out.
+    Words {
+        /// V.
+        words: u32,
     },
 }
 
@@ -67,8 +74,16 @@ impl RadialRouter {
         let mut drawn = |count: usize, spread: f64| -> Vec<f32> {
             (0..count).map(|_| (spread * random.normal()) as f32).collect()
         };
-        let first = drawn(width * hidden, 1.0 / libm::sqrt(width as f64));
-        let vectors = drawn(options * hidden, 0.5);
+        let (state, place) = match begin {
+            Begin::Words { .. } => (0.1, 1.0),
+            _ => (1.0, 0.5),
+        };
+        let first = drawn(width * hidden, state / libm::sqrt(width as f64));
+        let vectors = drawn(options * hidden, place);
+        let words = match begin {
+            Begin::Words { words } => Some((drawn(words as usize * hidden, 1.0), [words as usize, hidden])),
+            _ => None,
+        };
         // A hidden value has a root mean square of about a half: scores have a spread of one.
         let spread = if begin == Begin::Identity { 0.0 } else { 2.0 / libm::sqrt(hidden as f64) };
         let second = drawn(hidden * options, spread);
@@ -78,7 +93,7 @@ impl RadialRouter {
             let row = &mut biases[before * options..(before + 1) * options];
             match begin {
                 Begin::Identity => row[if before == exit { 0 } else { before + 1 }] = PREFERRED,
-                Begin::Random => row[exit] = -PREFERRED,
+                Begin::Random | Begin::Words { .. } => row[exit] = -PREFERRED,
                 Begin::Staged { hops } => {
                     row[exit] = -PREFERRED;
                     let of = |hop: u32| stage(hop, hops, layers);
@@ -98,17 +113,22 @@ impl RadialRouter {
             (second, [hidden, options]),
             (biases, [options, options]),
         ];
-        RadialRouter::of(parts, device)
+        RadialRouter::of(parts, words, device)
     }
 
-    fn of(parts: [(Vec<f32>, [usize; 2]); 4], device: &Device) -> RadialRouter {
+    fn of(
+        parts: [(Vec<f32>, [usize; 2]); 4],
+        words: Option<(Vec<f32>, [usize; 2])>,
+        device: &Device,
+    ) -> RadialRouter {
         let device = device.clone().autodiff();
         let mut ids = IDS.into_iter();
-        let [first, vectors, second, biases] = parts.map(|(values, shape)| {
+        let mut param = |(values, shape): (Vec<f32>, [usize; 2])| {
             let tensor = Tensor::<2>::from_data(TensorData::new(values, shape), &device).require_grad();
-            Param::initialized(ParamId::from(ids.next().expect("four of each")), tensor)
-        });
-        RadialRouter { first, vectors, second, biases }
+            Param::initialized(ParamId::from(ids.next().expect("five of each")), tensor)
+        };
+        let [first, vectors, second, biases] = parts.map(&mut param);
+        RadialRouter { first, vectors, second, biases, words: words.map(param) }
     }
 
     /// Layers of the pool.
@@ -116,20 +136,28 @@ impl RadialRouter {
         self.biases.dims()[0] as u32 - 1
     }
 
-    /// Scores of rows of a stream, N x D, that come from these layers: N x (P + 1).
-    pub fn scores(&self, stream: Tensor<2>, before: &[u32]) -> Tensor<2> {
+    /// Scores of rows of a stream, N x D, of these words, that come from these layers: N x (P + 1).
+    pub fn scores(&self, stream: Tensor<2>, before: &[u32], words: &[u32]) -> Tensor<2> {
         let n = root_normed(stream, Weights::EPSILON);
-        let ids: Vec<i64> = before.iter().map(|&layer| i64::from(layer)).collect();
         let device = self.biases.val().device().without_autodiff();
-        let ids = Tensor::<1, Int>::from_data(TensorData::new(ids, [before.len()]), &device);
-        let inside = silu(n.matmul(self.first.val()) + self.vectors.val().select(0, ids.clone()));
+        let list = |ids: &[u32]| {
+            let ids: Vec<i64> = ids.iter().map(|&id| i64::from(id)).collect();
+            let count = ids.len();
+            Tensor::<1, Int>::from_data(TensorData::new(ids, [count]), &device)
+        };
+        let ids = list(before);
+        let inside = n.matmul(self.first.val()) + self.vectors.val().select(0, ids.clone());
+        let inside = silu(match &self.words {
+            Some(vectors) => inside + vectors.val().select(0, list(words)),
+            None => inside,
+        });
         inside.matmul(self.second.val()) + self.biases.val().select(0, ids)
     }
 
     /// The router that sends all tokens through the layers in order, from the first again behind the last.
     pub fn in_order(layers: u32, width: u64, device: &Device) -> RadialRouter {
         let router = RadialRouter::new(layers, width, 4, Begin::Identity, 0, device);
-        let [first, vectors, second, mut biases] = router.values();
+        let [first, vectors, second, mut biases] = router.parts().map(values_of);
         let (options, last) = (layers as usize + 1, layers as usize - 1);
         biases[last * options + last + 1] = 0.0;
         biases[last * options] = PREFERRED;
@@ -138,7 +166,7 @@ impl RadialRouter {
 
     /// Its weights as files keep them, in their rows.
     pub(super) fn weights(&self, described: RadialDescription) -> Weights {
-        let [first, vectors, second, biases] = self.values();
+        let [first, vectors, second, biases] = self.parts().map(values_of);
         let [width, hidden] = self.first.dims();
         let options = self.layers() as usize + 1;
         Weights {
@@ -163,33 +191,38 @@ impl RadialRouter {
             (transposed(&weights.second, options, hidden), [hidden, options]),
             (weights.biases.clone(), [options, options]),
         ];
-        RadialRouter::of(parts, device)
+        RadialRouter::of(parts, None, device)
     }
 
     fn parts(&self) -> [&Param<Tensor<2>>; 4] {
         [&self.first, &self.vectors, &self.second, &self.biases]
     }
 
-    /// Values in all.
-    pub fn count(&self) -> usize {
-        self.parts().iter().map(|part| part.dims().iter().product::<usize>()).sum()
+    fn all(&self) -> impl Iterator<Item = &Param<Tensor<2>>> {
+        self.parts().into_iter().chain(&self.words)
     }
 
-    /// The values of each part, as they stand here.
-    pub(super) fn values(&self) -> [Vec<f32>; 4] {
-        self.parts().map(|part| part.val().inner().into_data().iter::<f32>().collect())
+    /// Values in all.
+    pub fn count(&self) -> usize {
+        self.all().map(|part| part.dims().iter().product::<usize>()).sum()
+    }
+
+    /// The values of all parts, as they stand here.
+    pub(super) fn values(&self) -> Vec<f32> {
+        self.all().flat_map(values_of).collect()
     }
 
     /// The same router with these values, one part behind the other.
     #[must_use]
     pub(super) fn filled(&self, values: &[f32]) -> RadialRouter {
         let mut rest = values;
-        let [first, vectors, second, biases] = self.parts().map(|part| {
+        let mut fill = |part: &Param<Tensor<2>>| {
             let (own, behind) = rest.split_at(part.dims().iter().product());
             rest = behind;
             refilled(part, own)
-        });
-        RadialRouter { first, vectors, second, biases }
+        };
+        let [first, vectors, second, biases] = self.parts().map(&mut fill);
+        RadialRouter { first, vectors, second, biases, words: self.words.as_ref().map(fill) }
     }
 
     /// The same router for decisions alone, without a memory of how they came about.
@@ -201,6 +234,11 @@ impl RadialRouter {
             vectors: fixed(&self.vectors),
             second: fixed(&self.second),
             biases: fixed(&self.biases),
+            words: self.words.as_ref().map(fixed),
         }
     }
+}
+
+fn values_of(part: &Param<Tensor<2>>) -> Vec<f32> {
+    part.val().inner().into_data().iter::<f32>().collect()
 }

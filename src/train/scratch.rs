@@ -330,7 +330,7 @@ impl Standing {
         let routers = routers.into_bytes().map_err(|error| broken(&error))?;
         let state = (self.step, self.price.to_bits(), self.best.0.to_bits(), self.best.1);
         let weights = bytes(self.trained.parameters.values(model).into_iter().map(|(_, _, values)| values));
-        let router = self.trained.router.iter().flat_map(RadialRouter::values);
+        let router = self.trained.router.iter().map(RadialRouter::values);
         let depths = self.trained.depths.iter().flat_map(SkipRouter::values);
         let router = bytes(router.chain(depths));
         checkpoint::write(path, training, state, &[&weights, &router, &own, &routers])

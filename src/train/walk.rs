@@ -110,6 +110,7 @@ pub(super) fn tread(
 ) -> Trodden {
     let (rows, tokens, layers) = (batch.len(), batch[0].len(), network.model().layers);
     let count = rows * tokens;
+    let words: Vec<u32> = batch.iter().flat_map(|row| row.iter().copied()).collect();
     let mut stream = network.embed(batch);
     let mut newest = Newest::default();
     let mut before = vec![layers; count];
@@ -138,15 +139,13 @@ pub(super) fn tread(
                 }
                 taken.iter().map(|&taken| taken.then_some(hop)).collect()
             }
-            Walk::Hashed { seed, staged } => {
-                let words = batch.iter().flat_map(|row| row.iter());
-                words
-                    .map(|&word| Some(hashed(*seed, word, hop, layers, staged.then_some(rules.hops))))
-                    .collect()
-            }
+            Walk::Hashed { seed, staged } => words
+                .iter()
+                .map(|&word| Some(hashed(*seed, word, hop, layers, staged.then_some(rules.hops))))
+                .collect(),
             Walk::Routed(router) | Walk::Explored { router, .. } => {
                 let width = stream.dims()[2];
-                let scores = router.scores(stream.clone().reshape([count, width]), &before);
+                let scores = router.scores(stream.clone().reshape([count, width]), &before, &words);
                 let scores = allowed(scores, hop >= rules.least_hops);
                 let drawn = match walk {
                     Walk::Explored { noise, seed, .. } => {

@@ -40,8 +40,12 @@ pub enum Routes {
     Router,
     /// The same, which begins with a part of the pool for each hop.
     StagedRouter,
+    /// The same, which sees a token's word too and begins as a hash of word and layer.
+    WordRouter,
     /// A router as it was drawn.
     FixedRouter,
+    /// A word router as it was drawn.
+    FixedWordRouter,
     /// The same, with a part of the pool for each hop.
     StagedFixedRouter,
     /// All layers in order, each second one by a share of the tokens only, which a router chooses (Mixture-of-Depths).
@@ -149,13 +153,15 @@ pub fn words(args: &WordsArgs) -> Result<()> {
 }
 
 impl ScratchArgs {
-    fn recipe(&self) -> ScratchRecipe {
+    fn recipe(&self, words: u32) -> ScratchRecipe {
         let way = match self.routes {
             Routes::InOrder => Way::InOrder,
             Routes::Hash => Way::Hashed { staged: false },
             Routes::StagedHash => Way::Hashed { staged: true },
             Routes::Router => Way::Routed(Begin::Random),
             Routes::StagedRouter => Way::Routed(Begin::Staged { hops: self.hops }),
+            Routes::WordRouter => Way::Routed(Begin::Words { words }),
+            Routes::FixedWordRouter => Way::Fixed(Begin::Words { words }),
             Routes::FixedRouter => Way::Fixed(Begin::Random),
             Routes::Depths => Way::Depths(self.capacity),
             Routes::StagedFixedRouter => Way::Fixed(Begin::Staged { hops: self.hops }),
@@ -201,7 +207,7 @@ pub fn run(args: &ScratchArgs) -> Result<()> {
     };
     let config = shape.config();
     let model = folder.model(&config)?;
-    let recipe = args.recipe();
+    let recipe = args.recipe(shape.words);
     let trained_on = u64::from(recipe.steps) * recipe.rows as u64 * u64::from(args.length);
     say(&format!(
         "{} parameters; {trained_on} tokens to train on, {} of them different",
