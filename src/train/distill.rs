@@ -232,7 +232,7 @@ fn optimiser(recipe: &Recipe) -> ModuleOptimizer {
 }
 
 /// Half a cosine from 1 to 0.
-fn falling(step: u32, of: u32) -> f64 {
+pub(super) fn falling(step: u32, of: u32) -> f64 {
     0.5 * (1.0 + libm::cos(std::f64::consts::PI * f64::from(step) / f64::from(of)))
 }
 

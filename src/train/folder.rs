@@ -2,8 +2,10 @@
 
 use super::radial::RadialRouter;
 use super::scratch::{ScratchRecipe, Trained, Way};
+use super::walk::Rules;
 use crate::error::{Error, InputError, Result};
 use crate::model::{Model, RadialDescription, RadialKv, SkipDescription, SkipKv, Visibility};
+use crate::report::Staged;
 use crate::weights::write_llama;
 use burn::tensor::Device;
 use serde_json::{Value, json};
@@ -123,15 +125,7 @@ impl Folder {
             _ => None,
         };
         if let Some(router) = router {
-            let described = RadialDescription {
-                kind: "radial".into(),
-                model: model.name.clone(),
-                hops: rules.hops,
-                least_hops: rules.least_hops,
-                weighted: rules.weighted,
-                kv: RadialKv::Unified,
-                visible: Visibility::OnePerToken,
-            };
+            let described = described(&model.name, &rules);
             config["radial"] = json!(described);
             self.router(&router.weights(described).bytes())?;
         } else if let Some(depths) = &trained.depths {
@@ -167,6 +161,28 @@ impl Folder {
         let path = self.inside.keep();
         std::fs::rename(&path, &self.name).map_err(Error::io(&self.name, "write"))
     }
+}
+
+/// What a radial router's file says beside its weights.
+fn described(model: &str, rules: &Rules) -> RadialDescription {
+    RadialDescription {
+        kind: "radial".into(),
+        model: model.into(),
+        hops: rules.hops,
+        least_hops: rules.least_hops,
+        weighted: rules.weighted,
+        kv: RadialKv::Unified,
+        visible: Visibility::OnePerToken,
+    }
+}
+
+/// Writes a radial router for a model of this name as a file of its own.
+///
+/// # Errors
+/// Whatever the system refuses.
+pub fn write_router(router: &RadialRouter, model: &str, rules: &Rules, path: &Path) -> Result<()> {
+    let bytes = router.weights(described(model, rules)).bytes();
+    Staged::create(path)?.finish(|out| out.write_all(&bytes))
 }
 
 /// Words made of bytes, trained on texts by merging the pairs that are most frequent (BPE: Sennrich et al., arXiv 1508.07909): a

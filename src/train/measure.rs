@@ -1,7 +1,8 @@
 //! What a network is worth on texts: perplexity, and the divergence of its predictions from the teacher's.
 
-use super::decisions::{Decisions, Routing, forward, through};
+use super::decisions::{Routing, forward, through};
 use super::network::Network;
+use super::walk::{Rules, Walk, tread};
 use crate::quality::{Measured, Texts};
 use crate::weights::SkipKv;
 use burn::tensor::activation::log_softmax;
@@ -15,6 +16,16 @@ pub fn measure(network: &Network, texts: &Texts, kv: SkipKv, networks: &[Choice]
         let (teacher, dense) = forward(network, &frame, &batch, &Routing::Dense, kv);
         for (choice, all) in networks.iter().zip(&mut all) {
             let (logits, decisions) = match choice {
+                Choice::Along(walk, rules) => {
+                    let trodden = tread(network, &frame, &batch, walk, rules);
+                    let depths = trodden.walked.depths();
+                    let depth = |row: usize| {
+                        let own = &depths[row * texts.length..(row + 1) * texts.length];
+                        own.iter().map(|&depth| f64::from(depth)).sum::<f64>() / own.len() as f64
+                    };
+                    all.extend(of_batch(&batch, teacher.clone(), trodden.logits, depth));
+                    continue;
+                }
                 Choice::As(Routing::Dense) => (teacher.clone(), dense.clone()),
                 Choice::As(routing) => forward(network, &frame, &batch, routing, kv),
                 Choice::Shuffled(routing, seed) => {
@@ -23,7 +34,7 @@ pub fn measure(network: &Network, texts: &Texts, kv: SkipKv, networks: &[Choice]
                     forward(network, &frame, &batch, &Routing::Given(&shuffled), kv)
                 }
             };
-            all.extend(of_batch(&batch, teacher.clone(), logits, &decisions));
+            all.extend(of_batch(&batch, teacher.clone(), logits, |row| decisions.depth_of(row)));
         }
     }
     all
@@ -36,6 +47,8 @@ pub enum Choice<'a> {
     As(Routing<'a>),
     /// Its decisions, given to other tokens of the same batch.
     Shuffled(Routing<'a>, u64),
+    /// A way through the pool.
+    Along(Walk<'a>, Rules),
 }
 
 /// KL divergence of the teacher's predictions from these, nats: B x T, of logits B x T x V.
@@ -44,19 +57,20 @@ pub(super) fn divergences(teacher: Tensor<3>, logits: Tensor<3>) -> Tensor<2> {
     (teacher.clone().exp() * (teacher - student)).sum_dim(2).squeeze_dim(2)
 }
 
-fn of_batch(batch: &[&[u32]], teacher: Tensor<3>, logits: Tensor<3>, decisions: &Decisions) -> Vec<Measured> {
+fn of_batch(
+    batch: &[&[u32]],
+    teacher: Tensor<3>,
+    logits: Tensor<3>,
+    depth: impl Fn(usize) -> f64,
+) -> Vec<Measured> {
     let [rows, tokens, words] = logits.dims();
     let upto = |x: Tensor<3>| x.slice([0..rows, 0..tokens - 1, 0..words]);
     let nll = likelihoods(batch, logits.clone()).sum_dim(1);
     let kl = divergences(upto(teacher), upto(logits)).sum_dim(1);
     let values = |data: TensorData| data.iter::<f32>().map(f64::from).collect::<Vec<_>>();
     let (nll, kl) = (values(nll.into_data()), values(kl.into_data()));
-    let row = |row: usize| Measured {
-        nll: nll[row],
-        kl: kl[row],
-        depth: decisions.depth_of(row),
-        count: (tokens - 1) as f64,
-    };
+    let row =
+        |row: usize| Measured { nll: nll[row], kl: kl[row], depth: depth(row), count: (tokens - 1) as f64 };
     (0..rows).map(row).collect()
 }
 

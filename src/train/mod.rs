@@ -15,13 +15,14 @@ mod pruning;
 mod radial;
 mod sample;
 mod scratch;
+mod send;
 mod skip;
 mod walk;
 
 pub use decisions::{Decisions, Routing};
 pub use distill::{Distilled, Recipe, Step, distill};
 pub use effects::Effects;
-pub use folder::{Folder, Shape, train_words};
+pub use folder::{Folder, Shape, train_words, write_router};
 pub use measure::{Choice, measure};
 pub use network::{Frame, Gates, Network, Newest, Seen};
 pub use parameters::Parameters;
@@ -29,6 +30,7 @@ pub use pruning::{Pruned, Unit, prune};
 pub use radial::{Begin, RadialRouter};
 pub use sample::sample;
 pub use scratch::{ScratchRecipe, ScratchStep, Trained, Way, along, evaluate, scratch};
+pub use send::{SendRecipe, send};
 pub use skip::SkipRouter;
 pub use walk::{Rules, Walk, Walked};
 

@@ -154,6 +154,15 @@ impl RadialRouter {
         inside.matmul(self.second.val()) + self.biases.val().select(0, ids)
     }
 
+    /// The same router with the scores of the exit higher by `by`: tokens leave earlier.
+    #[must_use]
+    pub fn leaving(&self, by: f64) -> RadialRouter {
+        let mut biases = values_of(&self.biases);
+        let options = self.layers() as usize + 1;
+        biases.iter_mut().skip(options - 1).step_by(options).for_each(|score| *score += by as f32);
+        RadialRouter { biases: refilled(&self.biases, &biases), ..self.clone() }
+    }
+
     /// The router that sends all tokens through the layers in order, from the first again behind the last.
     pub fn in_order(layers: u32, width: u64, device: &Device) -> RadialRouter {
         let router = RadialRouter::new(layers, width, 4, Begin::Identity, 0, device);

@@ -5,8 +5,8 @@ use radialsim::model::{Model, RadialDescription, RadialKv, Visibility};
 use radialsim::quality::Texts;
 use radialsim::rng::Stream;
 use radialsim::train::{
-    Begin, Choice, Device, Folder, Network, RadialRouter, Routing, Rules, ScratchRecipe, ScratchStep, Shape,
-    Walk, Way, along, evaluate, measure, scratch,
+    Begin, Choice, Device, Folder, Network, RadialRouter, Routing, Rules, ScratchRecipe, ScratchStep,
+    SendRecipe, Shape, Walk, Way, along, evaluate, measure, scratch, send, write_router,
 };
 use radialsim::weights::{Checkpoint, SkipKv};
 use safetensors::Dtype;
@@ -295,4 +295,38 @@ fn a_stop_changes_no_weight() {
     assert!(values(&run(&other, None).expect("trained"), &model) != whole);
     let refused = run(&other, Some(&keep)).map(drop).expect_err("another training");
     assert!(refused.to_string().contains("checkpoint of this training"), "{refused}");
+}
+
+/// A radial router for a frozen model sets out from the model itself, comes to the depth that is wanted, and is written and read again.
+#[test]
+fn a_frozen_model_is_sent_through_its_layers() {
+    let network = small();
+    let (texts, layers) = (texts(24, 2), LAYERS as u32);
+    let recipe = SendRecipe {
+        depth: 2.25,
+        rules: rules(layers, 1),
+        hidden: 8,
+        steps: 12,
+        rows: 4,
+        rate: 1e-2,
+        noise: 1.0,
+        clip: 0.5,
+        seed: 1,
+    };
+    let mut steps = Vec::new();
+    let router =
+        send(&network, &texts, &SendRecipe { noise: 0.0, ..recipe.clone() }, |step| steps.push(*step));
+    assert!(steps[0].kl.abs() < 1e-6 && steps[0].depth == f64::from(layers), "{:?}", steps[0]);
+    assert_eq!(steps.len(), 12);
+    let fixed = router.fixed();
+    let choice = Choice::Along(Walk::Routed(&fixed), recipe.rules);
+    let all = measure(&network, &texts.some(8), SkipKv::ProjectOnly, &[choice]);
+    let depth = all[0].iter().map(|row| row.depth).sum::<f64>() / all[0].len() as f64;
+    assert!((depth - recipe.depth).abs() < 0.2, "{depth}");
+    let path = tempfile::tempdir().expect("a folder").keep().join("router.safetensors");
+    write_router(&router, "small", &recipe.rules, &path).expect("written");
+    let read = radialsim::weights::RadialRouter::read(&path).expect("readable").expect("a router");
+    let again = RadialRouter::with(&read, network.device()).fixed();
+    let choice = Choice::Along(Walk::Routed(&again), recipe.rules);
+    assert_eq!(measure(&network, &texts.some(8), SkipKv::ProjectOnly, &[choice]), all);
 }

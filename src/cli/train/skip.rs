@@ -1,0 +1,88 @@
+//! `radialsim train skip`: a router that leaves out branches.
+
+use super::{Course, Given, remove};
+use radialsim::error::{InputError, Result};
+use radialsim::report::Staged;
+use radialsim::train::{Effects, Recipe, distill};
+use radialsim::weights::SkipKv;
+use std::path::PathBuf;
+use std::time::Instant;
+
+/// What to train.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    pub given: Given,
+    /// Writes the router here.
+    #[arg(long, value_name = "FILE.safetensors")]
+    pub out: PathBuf,
+    /// Mean depth that is wanted, in layers.
+    #[arg(long, value_name = "LAYERS")]
+    pub depth: f64,
+    /// Steps through the whole model.
+    #[arg(long, value_name = "N", default_value_t = 36)]
+    pub steps: u32,
+    /// Writes a row for each step here.
+    #[arg(long, value_name = "FILE.csv")]
+    pub curve: Option<PathBuf>,
+    /// What a token that leaves attention out leaves in the KV cache: project_only or none.
+    #[arg(long, default_value = "project_only", value_parser = kv)]
+    pub kv: SkipKv,
+    /// Gives labels to other tokens: a control, of which nothing can be learned about a token.
+    #[arg(long)]
+    pub shuffled_labels: bool,
+}
+
+fn kv(text: &str) -> std::result::Result<SkipKv, String> {
+    match text {
+        "project_only" => Ok(SkipKv::ProjectOnly),
+        "none" => Ok(SkipKv::None),
+        _ => Err("expected project_only or none".to_owned()),
+    }
+}
+
+/// Trains.
+pub fn run(args: &Args) -> Result<()> {
+    let begin = Instant::now();
+    let (network, _, texts) = args.given.read()?;
+    let layers = f64::from(network.model().layers);
+    if !(args.depth > 0.0 && args.depth < layers) {
+        let what = format!("a depth above 0 and below the model's {layers} layers");
+        return Err(InputError::expected(what).key("--depth").found(args.depth).into());
+    }
+    let recipe = Recipe {
+        steps: args.steps,
+        kv: args.kv,
+        shuffled_labels: args.shuffled_labels,
+        ..Recipe::new(args.depth, args.given.seed)
+    };
+    // What cannot be written is refused before anything is computed.
+    drop(Staged::create(&args.out)?);
+    let curve_file = args.curve.as_ref().map(Staged::create).transpose()?;
+    let texts = texts.mixed(args.given.seed);
+    args.given.say(&format!("{} tokens to train on", texts.tokens()));
+    let effects = || {
+        let labelled = texts.some(recipe.labelled);
+        let effects = Effects::measure(&network, &labelled, recipe.kv, |_| ());
+        let (branches, tokens) = (2.0 * layers, labelled.tokens());
+        let spent = begin.elapsed().as_secs_f64();
+        args.given
+            .say(&format!("effects of {branches} branches measured on {tokens} tokens after {spent:.0} s"));
+        effects
+    };
+    let mut kept = args.out.clone().into_os_string();
+    kept.push(".checkpoint");
+    let kept = PathBuf::from(kept);
+    if kept.exists() {
+        args.given.say(&format!("goes on from {}", kept.display()));
+    }
+    let mut course = Course::new(args.given.quiet);
+    let trained = distill(&network, &texts, &recipe, effects, Some(&kept), |step| course.hear(step))?;
+    trained.write(&network.model().name, recipe.kv, &args.out)?;
+    // What it was trained to is there; from where it could have gone on is of no more use.
+    remove(&kept)?;
+    if let Some(file) = curve_file {
+        file.finish(|out| writeln!(out, "{}", course.rows.join("\n")))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,109 @@
+//! Trains a radial router for a frozen model: its layers are the pool, and the router sets out from their order, which gives the model itself.
+//!
+//! Minimised is
+//!
+//! ```text
+//! KL(model, routed) + price (hops - wanted hops)
+//! ```
+//!
+//! with the router's choices explored as in [`scratch`](super::scratch()) and a price that follows the depth. At the end one number is added to the
+//! scores of the exit, so that the mean depth on some of the training texts is the one that is wanted.
+
+use super::decisions::{Routing, through};
+use super::distill::{Step, falling};
+use super::measure::divergences;
+use super::network::Network;
+use super::radial::{Begin, RadialRouter};
+use super::scratch::along;
+use super::walk::{Rules, Walk, tread};
+use crate::quality::Texts;
+use crate::weights::SkipKv;
+use burn::grad_clipping::GradientClippingConfig;
+use burn::optim::{AdamWConfig, GradientsParams};
+
+/// How a radial router is trained.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SendRecipe {
+    /// Mean depth that is wanted, in layers.
+    pub depth: f64,
+    /// Hops.
+    pub rules: Rules,
+    /// Width of the router's hidden layer.
+    pub hidden: u32,
+    /// Steps.
+    pub steps: u32,
+    /// Sequences of a step.
+    pub rows: usize,
+    /// Highest learning rate; it falls to nothing as half a cosine.
+    pub rate: f64,
+    /// Spread of the noise on scores.
+    pub noise: f64,
+    /// Largest length of a gradient.
+    pub clip: f32,
+    /// For all that is drawn.
+    pub seed: u64,
+}
+
+/// First price of a hop, nats, and by which share it changes a step for each hop that the depth is off.
+const PRICE: (f64, f64) = (0.05, 0.1);
+
+/// Trains a router on these texts.
+pub fn send(
+    network: &Network,
+    texts: &Texts,
+    recipe: &SendRecipe,
+    mut done: impl FnMut(&Step),
+) -> RadialRouter {
+    let model = network.model();
+    let mut router = RadialRouter::new(
+        model.layers,
+        model.hidden,
+        recipe.hidden,
+        Begin::Identity,
+        recipe.seed,
+        network.device(),
+    );
+    let mut optimiser = AdamWConfig::new()
+        .with_weight_decay(0.0)
+        .with_grad_clipping(Some(GradientClippingConfig::Norm(recipe.clip)))
+        .init();
+    let (constant, frame, mut price) = (network.constant(), network.frame(texts.length), PRICE.0);
+    for step in 0..recipe.steps {
+        let batch = texts.batch(step as usize, recipe.rows);
+        let teacher = through(network, &frame, &batch, &Routing::Dense, SkipKv::ProjectOnly).0;
+        let teacher = network.logits(teacher).autodiff();
+        let seed = recipe.seed.wrapping_mul(1 << 32).wrapping_add(step.into());
+        let walk = Walk::Explored { router: &router, noise: recipe.noise, seed };
+        let trodden = tread(&constant, &frame, &batch, &walk, &recipe.rules);
+        let kl = divergences(teacher, trodden.logits).mean();
+        let chosen = trodden.chosen.expect("choices are explored");
+        let depths = trodden.walked.depths();
+        let depth = depths.iter().map(|&depth| f64::from(depth)).sum::<f64>() / depths.len() as f64;
+        let kl_value = f64::from(kl.clone().into_scalar::<f32>());
+        let loss = kl + chosen.depth * price;
+        let value = f64::from(loss.clone().into_scalar::<f32>()) - price * recipe.depth;
+        let gradients = GradientsParams::from_grads(loss.backward(), &router);
+        router = optimiser.step(recipe.rate * falling(step, recipe.steps), router, gradients);
+        done(&Step { stage: 2, step, of: recipe.steps, loss: value, kl: kl_value, depth, price });
+        price = (price * libm::exp(PRICE.1 * (depth - recipe.depth))).clamp(1e-3, 10.0);
+    }
+    at_depth(network, &router, &texts.some(8), recipe)
+}
+
+fn at_depth(network: &Network, router: &RadialRouter, texts: &Texts, recipe: &SendRecipe) -> RadialRouter {
+    let depth = |by: f64| {
+        let shifted = router.leaving(by).fixed();
+        let (measured, _) = along(network, texts, &Walk::Routed(&shifted), &recipe.rules);
+        measured.iter().map(|row| row.depth).sum::<f64>() / measured.len() as f64
+    };
+    let (mut low, mut high) = (-16.0, 16.0);
+    for _ in 0..10 {
+        let middle = 0.5 * (low + high);
+        if depth(middle) > recipe.depth {
+            low = middle;
+        } else {
+            high = middle;
+        }
+    }
+    router.leaving(0.5 * (low + high))
+}
