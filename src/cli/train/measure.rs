@@ -46,8 +46,8 @@ enum Judged {
     /// With one of random weights beside it.
     Skip {
         name: String,
-        trained: SkipRouter,
-        untrained: SkipRouter,
+        trained: Box<SkipRouter>,
+        untrained: Box<SkipRouter>,
         candidates: Vec<[bool; 2]>,
         kv: SkipKv,
     },
@@ -76,7 +76,8 @@ impl Judged {
         let (Distilled { router, candidates }, kv) = Distilled::read(path, network)?;
         let hidden = router.hidden();
         let untrained = SkipRouter::new(model.layers, model.hidden, hidden, seed, network.device()).fixed();
-        Ok(Judged::Skip { name, trained: router.fixed(), untrained, candidates, kv })
+        let [trained, untrained] = [router.fixed(), untrained].map(Box::new);
+        Ok(Judged::Skip { name, trained, untrained, candidates, kv })
     }
 
     /// What a token that leaves attention out leaves in the KV cache, where it can.
