@@ -70,7 +70,7 @@ impl Judged {
                 least_hops: described.least_hops,
                 weighted: described.weighted,
             };
-            let router = RadialRouter::with(&weights, network.device()).fixed();
+            let router = Box::new(RadialRouter::with(&weights, network.device()).fixed());
             return Ok(Judged::Radial { name, router, rules });
         }
         let (Distilled { router, candidates }, kv) = Distilled::read(path, network)?;
