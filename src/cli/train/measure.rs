@@ -53,7 +53,7 @@ enum Judged {
     },
     Radial {
         name: String,
-        router: RadialRouter,
+        router: Box<RadialRouter>,
         rules: Rules,
     },
 }
