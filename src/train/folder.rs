@@ -103,7 +103,8 @@ impl Folder {
     }
 
     /// Writes weights, words from another folder, and who sends tokens: where they do not just take all layers in order, as the section
-    /// `radial` of `config.json` and, where it is a router, as `router.safetensors`.
+    /// `radial` of `config.json` and, where it is a router, as `router.safetensors`. Ways by a hash and routers that see words have kinds of their own
+    /// there, which nothing runs yet.
     ///
     /// # Errors
     /// Whatever the system refuses.
@@ -124,7 +125,18 @@ impl Folder {
             }
             _ => None,
         };
-        if let Some(router) = router {
+        if let Some(router) = router.as_ref().filter(|router| router.sees_words()) {
+            // No reader knows this kind, so that none runs the network without its words.
+            config["radial"] = json!({
+                "kind": "words",
+                "hops": rules.hops,
+                "least_hops": rules.least_hops,
+                "weighted": rules.weighted,
+            });
+            let bytes = router.values().iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<u8>>();
+            let path = self.path().join("router.f32");
+            std::fs::write(&path, bytes).map_err(Error::io(&path, "write"))?;
+        } else if let Some(router) = router {
             let described = described(&model.name, &rules);
             config["radial"] = json!(described);
             self.router(&router.weights(described).bytes())?;

@@ -19,7 +19,8 @@ use burn::tensor::{Device, Int, Tensor, TensorData};
 /// scores = second silu(first n + vectors[before]) + biases[before]
 /// ```
 ///
-/// with `before` the layer that the token comes from, or P where it comes from the embedding. Options are the P layers and, last, the exit.
+/// with `before` the layer that the token comes from, or P where it comes from the embedding. Options are the P layers and, last, the exit. A router
+/// that sees words has one more vector for each word, added before the SiLU.
 #[derive(Module, Debug)]
 pub struct RadialRouter {
     /// D x hidden.
@@ -201,6 +202,11 @@ impl RadialRouter {
             (weights.biases.clone(), [options, options]),
         ];
         RadialRouter::of(parts, None, device)
+    }
+
+    /// Whether it sees words, which files of routers cannot say.
+    pub(super) fn sees_words(&self) -> bool {
+        self.words.is_some()
     }
 
     fn parts(&self) -> [&Param<Tensor<2>>; 4] {
