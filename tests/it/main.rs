@@ -13,6 +13,8 @@ mod cli;
 mod cli_execute;
 mod cli_json;
 mod cli_trace;
+#[cfg(feature = "train")]
+mod cli_train;
 mod clusters;
 mod cost;
 mod cost_support;

@@ -1,5 +1,6 @@
 //! `radialsim train`: routers and networks, and what they are worth.
 
+mod curve;
 mod measure;
 mod radial;
 mod scratch;
@@ -9,10 +10,9 @@ mod text;
 use super::{print, say};
 use radialsim::error::{Error, Result};
 use radialsim::quality::{Texts, read_strings, read_texts};
-use radialsim::train::{Device, Network, Step};
+use radialsim::train::{Device, Network};
 use radialsim::weights::{Checkpoint, Tokenizer};
 use std::path::{Path, PathBuf};
-use std::time::Instant;
 
 /// What to do.
 #[derive(Debug, clap::Subcommand)]
@@ -99,36 +99,5 @@ impl Given {
 
     fn say(&self, text: &str) {
         say_unless(self.quiet, text);
-    }
-}
-
-/// The rows of a curve, and what is said of a training while it runs.
-struct Course {
-    began: [Option<(u32, Instant)>; 2],
-    rows: Vec<String>,
-    quiet: bool,
-}
-
-impl Course {
-    fn new(quiet: bool) -> Course {
-        let rows = vec!["stage,step,loss,kl,depth,price".to_owned()];
-        Course { began: [None; 2], rows, quiet }
-    }
-
-    fn hear(&mut self, step: &Step) {
-        let Step { stage, step, of, loss, kl, depth, price } = *step;
-        let (first, since) = *self.began[stage as usize - 1].get_or_insert((step, Instant::now()));
-        self.rows.push(format!("{stage},{step},{loss},{kl},{depth},{price}"));
-        if stage == 2 || (step + 1) % 100 == 0 {
-            let each = since.elapsed().as_secs_f64() / f64::from(step - first).max(1.0);
-            let left = each * f64::from(of - step - 1);
-            say_unless(
-                self.quiet,
-                &format!(
-                    "stage {stage}, step {} of {of}: loss {loss:.4}, KL {kl:.4}, depth {depth:.2}, price {price:.3}; {left:.0} s left",
-                    step + 1
-                ),
-            );
-        }
     }
 }

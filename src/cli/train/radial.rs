@@ -1,6 +1,7 @@
 //! `radialsim train radial`: a router that sends the tokens of a frozen model through its layers.
 
-use super::{Course, Given};
+use super::Given;
+use super::curve::Course;
 use radialsim::error::{InputError, Result};
 use radialsim::report::Staged;
 use radialsim::train::{Rules, SendRecipe, send, write_router};
@@ -26,9 +27,9 @@ pub struct Args {
     /// Steps through the whole model.
     #[arg(long, value_name = "N", default_value_t = 36)]
     pub steps: u32,
-    /// Writes a row for each step here.
-    #[arg(long, value_name = "FILE.csv")]
-    pub curve: Option<PathBuf>,
+    /// Writes the course of the training: a row for each step as `.csv`, a picture as `.svg`.
+    #[arg(long, value_name = "FILE", num_args = 1..)]
+    pub curve: Vec<PathBuf>,
 }
 
 /// Trains.
@@ -54,12 +55,8 @@ pub fn run(args: &Args) -> Result<()> {
     };
     // What cannot be written is refused before anything is computed.
     drop(Staged::create(&args.out)?);
-    let curve_file = args.curve.as_ref().map(Staged::create).transpose()?;
-    let mut course = Course::new(args.given.quiet);
+    let mut course = Course::open(&args.curve, args.given.quiet)?;
     let router = send(&network, &texts.mixed(args.given.seed), &recipe, |step| course.hear(step));
     write_router(&router, &network.model().name, &rules, &args.out)?;
-    if let Some(file) = curve_file {
-        file.finish(|out| writeln!(out, "{}", course.rows.join("\n")))?;
-    }
-    Ok(())
+    course.finish()
 }

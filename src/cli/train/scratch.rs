@@ -1,5 +1,6 @@
 //! `radialsim train scratch` and `radialsim train words`: networks from nothing.
 
+use super::curve::Curve;
 use super::{read_text_files, say_unless};
 use crate::cli::print;
 use radialsim::error::{InputError, Result};
@@ -133,9 +134,9 @@ pub struct ScratchArgs {
     /// Seed of all that is drawn.
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
-    /// Writes a row for each step here.
-    #[arg(long, value_name = "FILE.csv")]
-    pub curve: Option<PathBuf>,
+    /// Writes the course of the training: a row for each step as `.csv`, a picture as `.svg`.
+    #[arg(long, value_name = "FILE", num_args = 1..)]
+    pub curve: Vec<PathBuf>,
     /// Writes what was measured at the end here.
     #[arg(long, value_name = "FILE.csv")]
     pub csv: Option<PathBuf>,
@@ -196,7 +197,7 @@ pub fn run(args: &ScratchArgs) -> Result<()> {
     let texts = read_texts(&args.text, &tokenizer, length)?.mixed(args.seed);
     let held_out = read_texts(&args.held_out, &tokenizer, length)?;
     let test = if args.test.is_empty() { None } else { Some(read_texts(&args.test, &tokenizer, length)?) };
-    let curve_file = args.curve.as_ref().map(Staged::create).transpose()?;
+    let mut curve = Curve::open(&args.curve, HEADER)?;
     let shape = Shape {
         layers: args.layers,
         width: args.width,
@@ -217,10 +218,12 @@ pub fn run(args: &ScratchArgs) -> Result<()> {
     let mut kept = args.out.clone().into_os_string();
     kept.push(".checkpoint");
     let kept = PathBuf::from(kept);
-    let (mut curve, mut first) = (vec![HEADER.to_owned()], None);
+    let mut first = None;
     let trained =
         scratch(&model, &texts, &held_out.some(32), &recipe, &Device::flex(), Some(&kept), |step| {
-            curve.push(row(step));
+            let held_out = step.held_out.map(|nll| ("held out", nll));
+            let values = [("trained on", step.nll)].into_iter().chain(held_out).collect::<Vec<_>>();
+            curve.push(row(step), step.step, &values);
             let spent = begin.elapsed().as_secs_f64();
             let (from, at) = *first.get_or_insert((step.step, spent));
             if step.held_out.is_some() || step.step % 20 == 19 {
@@ -239,9 +242,7 @@ pub fn run(args: &ScratchArgs) -> Result<()> {
     let table = Table::new(rows);
     folder.write(&model, &config, &trained, &recipe, &args.words)?;
     folder.finish()?;
-    if let Some(file) = curve_file {
-        file.finish(|out| writeln!(out, "{}", curve.join("\n")))?;
-    }
+    curve.finish(&format!("Training of {}", model.name))?;
     if let Some(path) = &args.csv {
         Staged::create(path)?.finish(|out| table.write(out))?;
     }

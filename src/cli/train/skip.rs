@@ -1,6 +1,7 @@
 //! `radialsim train skip`: a router that leaves out branches.
 
-use super::{Course, Given, remove};
+use super::curve::Course;
+use super::{Given, remove};
 use radialsim::error::{InputError, Result};
 use radialsim::report::Staged;
 use radialsim::train::{Effects, Recipe, distill};
@@ -22,9 +23,9 @@ pub struct Args {
     /// Steps through the whole model.
     #[arg(long, value_name = "N", default_value_t = 36)]
     pub steps: u32,
-    /// Writes a row for each step here.
-    #[arg(long, value_name = "FILE.csv")]
-    pub curve: Option<PathBuf>,
+    /// Writes the course of the training: a row for each step as `.csv`, a picture as `.svg`.
+    #[arg(long, value_name = "FILE", num_args = 1..)]
+    pub curve: Vec<PathBuf>,
     /// What a token that leaves attention out leaves in the KV cache: project_only or none.
     #[arg(long, default_value = "project_only", value_parser = kv)]
     pub kv: SkipKv,
@@ -58,7 +59,7 @@ pub fn run(args: &Args) -> Result<()> {
     };
     // What cannot be written is refused before anything is computed.
     drop(Staged::create(&args.out)?);
-    let curve_file = args.curve.as_ref().map(Staged::create).transpose()?;
+    let mut course = Course::open(&args.curve, args.given.quiet)?;
     let texts = texts.mixed(args.given.seed);
     args.given.say(&format!("{} tokens to train on", texts.tokens()));
     let effects = || {
@@ -76,13 +77,9 @@ pub fn run(args: &Args) -> Result<()> {
     if kept.exists() {
         args.given.say(&format!("goes on from {}", kept.display()));
     }
-    let mut course = Course::new(args.given.quiet);
     let trained = distill(&network, &texts, &recipe, effects, Some(&kept), |step| course.hear(step))?;
     trained.write(&network.model().name, recipe.kv, &args.out)?;
     // What it was trained to is there; from where it could have gone on is of no more use.
     remove(&kept)?;
-    if let Some(file) = curve_file {
-        file.finish(|out| writeln!(out, "{}", course.rows.join("\n")))?;
-    }
-    Ok(())
+    course.finish()
 }
