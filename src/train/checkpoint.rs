@@ -84,3 +84,13 @@ pub(super) fn broken(path: &Path, what: &str) -> Error {
     let what = format!("a whole checkpoint of a training ({what})");
     InputError::expected(what).key("checkpoint").file(path).into()
 }
+
+/// Values as bytes of a part.
+pub(super) fn bytes(values: impl Iterator<Item = Vec<f32>>) -> Vec<u8> {
+    values.flatten().flat_map(f32::to_le_bytes).collect()
+}
+
+/// Values of the bytes of a part.
+pub(super) fn floats(bytes: &[u8]) -> Vec<f32> {
+    bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect()
+}

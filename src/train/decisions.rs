@@ -114,7 +114,9 @@ fn decide(
             [vec![1.0; count], vec![1.0; count]]
         }
         Routing::Router(router, candidates) => {
-            let scores: Vec<f32> = router.scores(layer, stream.clone()).into_data().iter::<f32>().collect();
+            // A decision has no derivative.
+            let stream = if stream.is_autodiff() { stream.clone().inner() } else { stream.clone() };
+            let scores: Vec<f32> = router.scores(layer, stream).into_data().iter::<f32>().collect();
             [0, 1].map(|branch| {
                 let scores = scores.iter().skip(branch).step_by(2);
                 let taken = |&score: &f32| takes(candidates[at][branch], score);

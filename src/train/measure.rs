@@ -27,6 +27,7 @@ pub fn measure(network: &Network, texts: &Texts, kv: SkipKv, networks: &[Choice]
                     continue;
                 }
                 Choice::As(Routing::Dense) => (teacher.clone(), dense.clone()),
+                Choice::Tuned(tuned, routing) => forward(tuned, &frame, &batch, routing, kv),
                 Choice::As(routing) => forward(network, &frame, &batch, routing, kv),
                 Choice::Shuffled(routing, seed) => {
                     let (_, decisions) = through(network, &frame, &batch, routing, kv);
@@ -47,6 +48,8 @@ pub enum Choice<'a> {
     As(Routing<'a>),
     /// Its decisions, given to other tokens of the same batch.
     Shuffled(Routing<'a>, u64),
+    /// A routing through layers that were tuned for it.
+    Tuned(&'a Network, Routing<'a>),
     /// A way through the pool.
     Along(Walk<'a>, Rules),
 }

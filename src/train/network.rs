@@ -9,8 +9,10 @@ use burn::tensor::activation::{gelu, gelu_approximate, relu, silu, softmax};
 use burn::tensor::{Bool, Device, Int, Tensor, TensorData};
 
 mod hops;
+mod low_rank;
 
 pub use hops::{Newest, Seen};
+pub use low_rank::Additions;
 
 /// The weights of a model on a training device.
 #[derive(Clone, Debug)]
@@ -45,6 +47,8 @@ struct Layer {
 struct Linear {
     matrix: Tensor<2>,
     bias: Option<Tensor<1>>,
+    /// An addition of low rank: inputs x rank, rank x outputs.
+    low: Option<(Tensor<2>, Tensor<2>)>,
 }
 
 /// What positions and visibility are for sequences of one length.
@@ -119,7 +123,7 @@ impl Network {
         let layer = |layer: u32| -> Result<Layer> {
             let linear = |part, bias| -> Result<Linear> {
                 let matrix = matrix(Name::Layer(layer, part))?.transpose();
-                Ok(Linear { matrix, bias: vector(Name::Layer(layer, bias))? })
+                Ok(Linear { matrix, bias: vector(Name::Layer(layer, bias))?, low: None })
             };
             let head_norm = |part| -> Result<Option<Tensor<1>>> {
                 let has = model.qk_norm != QkNorm::None;
@@ -163,6 +167,7 @@ impl Network {
         let linear = |linear: &Linear| Linear {
             matrix: matrix(&linear.matrix),
             bias: linear.bias.as_ref().map(vector),
+            low: linear.low.as_ref().map(|(down, up)| (matrix(down), matrix(up))),
         };
         let layer = |layer: &Layer| Layer {
             attention_norm: vector(&layer.attention_norm),
@@ -414,7 +419,11 @@ impl Linear {
     }
 
     fn rows(&self, x: Tensor<2>) -> Tensor<2> {
-        let y = x.matmul(self.matrix.clone());
+        let y = x.clone().matmul(self.matrix.clone());
+        let y = match &self.low {
+            Some((down, up)) => y + x.matmul(down.clone()).matmul(up.clone()),
+            None => y,
+        };
         match &self.bias {
             Some(bias) => y + bias.clone().unsqueeze(),
             None => y,

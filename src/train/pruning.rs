@@ -3,6 +3,7 @@
 
 use super::measure::divergences;
 use super::network::{Frame, Gates, Network};
+use crate::error::{InputError, Result};
 use crate::quality::Texts;
 use crate::weights::SkipKv;
 use burn::tensor::Tensor;
@@ -57,6 +58,26 @@ impl std::fmt::Display for Pruned {
         });
         f.write_str(&names.collect::<Vec<_>>().join(" "))
     }
+}
+
+/// What is left out, of a list in that form, with commas or spaces between.
+///
+/// # Errors
+/// What is no layer of the model.
+pub fn left_out(text: &str, layers: u32) -> Result<Vec<[bool; 2]>> {
+    let mut out = vec![[false; 2]; layers as usize];
+    for step in text.split([',', ' ']).filter(|step| !step.is_empty()) {
+        let (layer, branches) = match step.strip_suffix('a') {
+            Some(layer) => (layer, [true, false]),
+            None => step.strip_suffix('f').map_or((step, [true; 2]), |layer| (layer, [false, true])),
+        };
+        let known = layer.parse().ok().and_then(|layer: usize| out.get_mut(layer)).ok_or_else(|| {
+            let what = format!("layers below {layers}, with `a` or `f` for a branch: 5,16a");
+            InputError::expected(what).key("--left-out").found(step)
+        })?;
+        known.iter_mut().zip(branches).for_each(|(out, branch)| *out |= branch);
+    }
+    Ok(out)
 }
 
 /// Some sequences on their way through the layers that are left.

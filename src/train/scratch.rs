@@ -329,10 +329,11 @@ impl Standing {
         let own = own.into_bytes().map_err(|error| broken(&error))?;
         let routers = routers.into_bytes().map_err(|error| broken(&error))?;
         let state = (self.step, self.price.to_bits(), self.best.0.to_bits(), self.best.1);
-        let weights = bytes(self.trained.parameters.values(model).into_iter().map(|(_, _, values)| values));
+        let weights =
+            checkpoint::bytes(self.trained.parameters.values(model).into_iter().map(|(_, _, values)| values));
         let router = self.trained.router.iter().map(RadialRouter::values);
         let depths = self.trained.depths.iter().flat_map(SkipRouter::values);
-        let router = bytes(router.chain(depths));
+        let router = checkpoint::bytes(router.chain(depths));
         checkpoint::write(path, training, state, &[&weights, &router, &own, &routers])
     }
 
@@ -350,8 +351,9 @@ impl Standing {
         if weights.len() != size(self.trained.parameters.count()) || router.len() != size(count) {
             return Err(broken("weights of other shapes"));
         }
-        self.trained.parameters = self.trained.parameters.filled(&floats(&weights));
-        self.trained.router = self.trained.router.take().map(|begun| begun.filled(&floats(&router)));
+        self.trained.parameters = self.trained.parameters.filled(&checkpoint::floats(&weights));
+        self.trained.router =
+            self.trained.router.take().map(|begun| begun.filled(&checkpoint::floats(&router)));
         for (optimiser, bytes) in self.optimisers.iter_mut().zip([own, routers]) {
             let empty = std::mem::replace(optimiser, AdamWConfig::new().init());
             let state = Bytes::from_bytes_vec(bytes);
@@ -361,12 +363,4 @@ impl Standing {
         (self.step, self.price, self.best) = (step, f64::from_bits(price), (f64::from_bits(best), since));
         Ok(())
     }
-}
-
-fn bytes(values: impl Iterator<Item = Vec<f32>>) -> Vec<u8> {
-    values.flatten().flat_map(f32::to_le_bytes).collect()
-}
-
-fn floats(bytes: &[u8]) -> Vec<f32> {
-    bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect()
 }

@@ -18,6 +18,8 @@ mod llama2c;
 mod names;
 mod needed;
 mod once;
+#[cfg(feature = "train")]
+mod peft;
 mod radial_router;
 mod router_file;
 mod skip_router;
@@ -29,6 +31,8 @@ mod vocabulary;
 mod written;
 
 pub use chat::Date;
+#[cfg(feature = "train")]
+pub(crate) use peft::PeftFolder;
 pub use radial_router::RadialRouter;
 pub use router_file::AnyRouter;
 pub(crate) use router_file::RouterFile;

@@ -45,20 +45,25 @@ fn called(name: Name) -> (String, bool) {
         Name::Head => ("lm_head.weight".into(), false),
         Name::FinalNorm => ("model.norm.weight".into(), true),
         Name::Layer(layer, part) => {
-            let (part, vector) = match part {
-                Part::AttentionNorm => ("input_layernorm", true),
-                Part::FfnNorm => ("post_attention_layernorm", true),
-                Part::Q => ("self_attn.q_proj", false),
-                Part::K => ("self_attn.k_proj", false),
-                Part::V => ("self_attn.v_proj", false),
-                Part::O => ("self_attn.o_proj", false),
-                Part::Gate => ("mlp.gate_proj", false),
-                Part::Up => ("mlp.up_proj", false),
-                Part::Down => ("mlp.down_proj", false),
-                other => panic!("a Llama has no {other:?}"),
-            };
+            let (part, vector) = layer_part(part);
             (of_layer(layer, part), vector)
         }
+        other => panic!("a Llama has no {other:?}"),
+    }
+}
+
+/// The name of a part within its layer, and whether it is a vector.
+pub(super) fn layer_part(part: Part) -> (&'static str, bool) {
+    match part {
+        Part::AttentionNorm => ("input_layernorm", true),
+        Part::FfnNorm => ("post_attention_layernorm", true),
+        Part::Q => ("self_attn.q_proj", false),
+        Part::K => ("self_attn.k_proj", false),
+        Part::V => ("self_attn.v_proj", false),
+        Part::O => ("self_attn.o_proj", false),
+        Part::Gate => ("mlp.gate_proj", false),
+        Part::Up => ("mlp.up_proj", false),
+        Part::Down => ("mlp.down_proj", false),
         other => panic!("a Llama has no {other:?}"),
     }
 }

@@ -8,7 +8,8 @@ use radialsim::quality::Texts;
 use radialsim::rng::Stream;
 use radialsim::trace::{self, RouterDevice};
 use radialsim::train::{
-    Choice, Device, Distilled, Effects, Gates, Network, Recipe, Step, Unit, distill, measure, prune,
+    Additions, Choice, Device, Distilled, Effects, Gates, Network, Recipe, Step, TuneRecipe, Unit, distill,
+    left_out, measure, prune, tune,
 };
 use radialsim::weights::{Checkpoint, SkipKv};
 use safetensors::Dtype;
@@ -256,4 +257,62 @@ fn static_depth_leaves_out_what_a_naive_search_does() {
             assert!((pruned.kl - kl(&out)).abs() < 1e-5, "{} {}", pruned.kl, kl(&out));
         }
     }
+}
+
+/// Tuned layers come nearer to the whole model under a router and under static depth; additions that add nothing change nothing; a folder gives back
+/// what was written; a stop changes no value.
+#[test]
+fn layers_are_tuned_for_what_is_left_out() {
+    let (folder, checkpoint) = small();
+    let network = Network::read(&checkpoint, &Device::flex()).expect("a Llama");
+    let (train, held_out) = (texts(24, 2), texts(8, 3));
+    let out = left_out("1 2a", LAYERS as u32).expect("layers");
+    assert_eq!(out, [[false; 2], [true; 2], [true, false]]);
+    let weights = router(3, SkipKv::None);
+    let path = folder.path().join("router.safetensors");
+    std::fs::write(&path, weights.bytes()).expect("a file");
+    let (trained, _) = Distilled::read(&path, &network).expect("a router");
+    let fixed = trained.router.fixed();
+    let routings = [
+        (radialsim::train::Routing::Static(&out), SkipKv::ProjectOnly),
+        (radialsim::train::Routing::Router(&fixed, &trained.candidates), SkipKv::None),
+    ];
+    for (index, (routing, kv)) in routings.iter().enumerate() {
+        let recipe = TuneRecipe { rank: 2, steps: 40, rows: 8, rate: 1e-2, clip: 1.0, kv: *kv, seed: 1 };
+        let kl = |network: &Network, tuned: &Network| {
+            let all = measure(network, &held_out, *kv, &[Choice::Tuned(tuned, routing.clone())]);
+            all[0].iter().map(|row| row.kl).sum::<f64>()
+        };
+        let nothing = network.added(&Additions::new(&network, 2, 1).fixed());
+        let before = kl(&network, &network);
+        assert_eq!(kl(&network, &nothing), before);
+        let additions = tune(&network, &train, routing, "test", &recipe, None, |_| ()).expect("tuned");
+        let tuned = network.added(&additions.fixed());
+        let after = kl(&network, &tuned);
+        assert!(after < 0.9 * before, "{index}: {before} {after}");
+        let written = folder.path().join(format!("additions-{index}"));
+        std::fs::create_dir(&written).expect("a folder");
+        additions.write(&network, 2, &written).expect("written");
+        let read = network.added(&Additions::read(&network, &written).expect("read").fixed());
+        assert_eq!(kl(&network, &read), after);
+        let keep = folder.path().join(format!("additions-{index}.checkpoint"));
+        let stopped = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            let stop = |step: &Step| assert!(step.step < 25, "stopped");
+            tune(&network, &train, routing, "test", &recipe, Some(&keep), stop).map(drop)
+        }));
+        assert!(stopped.is_err() && keep.exists());
+        let mut first = None;
+        let again = tune(&network, &train, routing, "test", &recipe, Some(&keep), |step| {
+            first.get_or_insert(step.step);
+        });
+        assert_eq!(first, Some(20));
+        assert_eq!(kl(&network, &network.added(&again.expect("tuned").fixed())), after);
+        let config = written.join("adapter_config.json");
+        let text = std::fs::read_to_string(&config).expect("a config").replace("\"none\"", "\"all\"");
+        std::fs::write(&config, text).expect("written");
+        let refused = Additions::read(&network, &written).map(drop).expect_err("biases").to_string();
+        assert!(refused.contains("bias: expected \"none\""), "{refused}");
+    }
+    let refused = left_out("3", LAYERS as u32).expect_err("no such layer").to_string();
+    assert!(refused.contains("--left-out: found 3, expected layers below 3"), "{refused}");
 }

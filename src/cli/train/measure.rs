@@ -5,7 +5,8 @@ use radialsim::error::{Error, InputError, Result};
 use radialsim::quality::{Row, Table, read_texts};
 use radialsim::report::Staged;
 use radialsim::train::{
-    Choice, Distilled, Network, RadialRouter, Routing, Rules, SkipRouter, Unit, Walk, measure, prune,
+    Additions, Choice, Distilled, Network, RadialRouter, Routing, Rules, SkipRouter, Unit, Walk, left_out,
+    measure, prune,
 };
 use radialsim::weights::{AnyRouter, SkipKv};
 use std::path::{Path, PathBuf};
@@ -25,8 +26,14 @@ pub struct Args {
     #[arg(long, requires = "pruned_by")]
     pub pruned_branches: bool,
     /// Texts by which static depth finds the least harmful layers.
-    #[arg(long, value_name = "FILE", num_args = 1.., required_unless_present = "router")]
+    #[arg(long, value_name = "FILE", num_args = 1.., required_unless_present_any = ["router", "left_out"])]
     pub pruned_by: Vec<PathBuf>,
+    /// Static depth that is named: layers and branches that every token leaves out, as 5,16a,17f.
+    #[arg(long, value_name = "LAYERS", num_args = 1..)]
+    pub left_out: Vec<String>,
+    /// A folder of `train tune`: each skip router and each static depth also with its additions.
+    #[arg(long, value_name = "FOLDER")]
+    pub tuned: Option<PathBuf>,
     /// Most tokens that are measured.
     #[arg(long, value_name = "N", default_value_t = 20_000, value_parser = clap::value_parser!(u32).range(1..))]
     pub tokens: u32,
@@ -143,6 +150,25 @@ pub fn run(args: &Args) -> Result<()> {
     }
     for router in &routers {
         router.list(&mut networks, args.controls, args.given.seed);
+    }
+    let named = args.left_out.iter().map(|list| left_out(list, layers)).collect::<Result<Vec<_>>>()?;
+    for (list, out) in args.left_out.iter().zip(&named) {
+        networks.push((format!("static, without {list}"), Choice::As(Routing::Static(out))));
+    }
+    let tuned = match &args.tuned {
+        Some(folder) => Some(network.added(&Additions::read(&network, folder)?.fixed())),
+        None => None,
+    };
+    if let Some(tuned) = &tuned {
+        let mut more = Vec::new();
+        for (name, choice) in &networks {
+            match choice {
+                Choice::As(Routing::Dense) => {}
+                Choice::As(routing) => more.push((format!("{name}, tuned"), routing.clone())),
+                _ => {}
+            }
+        }
+        networks.extend(more.into_iter().map(|(name, routing)| (name, Choice::Tuned(tuned, routing))));
     }
     let choices: Vec<Choice> = networks.iter().map(|(_, choice)| choice.clone()).collect();
     let all = measure(&network, &texts, kept, &choices);

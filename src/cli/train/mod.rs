@@ -6,6 +6,7 @@ mod radial;
 mod scratch;
 mod skip;
 mod text;
+mod tune;
 
 use super::{print, say};
 use radialsim::error::{Error, Result};
@@ -21,6 +22,8 @@ pub enum What {
     Skip(Box<skip::Args>),
     /// Trains a router that sends the tokens of a model through its layers, hop by hop, in any order.
     Radial(Box<radial::Args>),
+    /// Tunes a model's layers for a router, or for layers that are left out.
+    Tune(Box<tune::Args>),
     /// Measures routers beside static depth: perplexity, and divergence from the model.
     Measure(measure::Args),
     /// Trains a network from nothing: a pool of layers and who sends tokens through it.
@@ -56,6 +59,7 @@ pub fn run(what: &What) -> Result<()> {
     match what {
         What::Skip(args) => skip::run(args),
         What::Radial(args) => radial::run(args),
+        What::Tune(args) => tune::run(args),
         What::Measure(args) => measure::run(args),
         What::Scratch(args) => scratch::check(args).and_then(|()| scratch::run(args)),
         What::Words(args) => scratch::words(args),

@@ -1,0 +1,79 @@
+//! `radialsim train tune`: layers that come nearer to the whole model where branches are left out.
+
+use super::Given;
+use super::curve::Course;
+use super::remove;
+use radialsim::error::{InputError, Result};
+use radialsim::train::{Distilled, Folder, Routing, TuneRecipe, left_out, tune};
+use radialsim::weights::SkipKv;
+use std::path::PathBuf;
+
+/// What to tune.
+#[derive(Debug, clap::Args)]
+#[command(group = clap::ArgGroup::new("who").required(true).args(["router", "left_out"]))]
+pub struct Args {
+    #[command(flatten)]
+    pub given: Given,
+    /// A skip router, which stays as it is.
+    #[arg(long, value_name = "FILE.safetensors")]
+    pub router: Option<PathBuf>,
+    /// Layers and branches that every token leaves out: 5,16a,17f.
+    #[arg(long, value_name = "LAYERS")]
+    pub left_out: Option<String>,
+    /// Makes this folder, with the additions as the peft library keeps them.
+    #[arg(long, value_name = "FOLDER")]
+    pub out: PathBuf,
+    /// Rank of the additions.
+    #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=1024))]
+    pub rank: u32,
+    /// Steps through the whole model.
+    #[arg(long, value_name = "N", default_value_t = 60)]
+    pub steps: u32,
+    /// Highest learning rate.
+    #[arg(long, value_name = "RATE", default_value_t = 1e-3)]
+    pub rate: f64,
+    /// Writes the course of the training: a row for each step as `.csv`, a picture as `.svg`.
+    #[arg(long, value_name = "FILE", num_args = 1..)]
+    pub curve: Vec<PathBuf>,
+}
+
+/// Tunes.
+pub fn run(args: &Args) -> Result<()> {
+    if !(args.rate > 0.0 && args.rate <= 1.0) {
+        let what = "a learning rate above 0, at most 1";
+        return Err(InputError::expected(what).key("--rate").found(args.rate).into());
+    }
+    let folder = Folder::create(&args.out)?;
+    let mut course = Course::open(&args.curve, args.given.quiet)?;
+    let (network, _, texts) = args.given.read()?;
+    let router = args.router.as_ref().map(|path| Distilled::read(path, &network)).transpose()?;
+    let router = router.map(|(trained, kv)| (trained.router.fixed(), trained.candidates, kv));
+    let out = match &args.left_out {
+        Some(list) => left_out(list, network.model().layers)?,
+        None => Vec::new(),
+    };
+    let (routing, kv) = match &router {
+        Some((router, candidates, kv)) => (Routing::Router(router, candidates), *kv),
+        None => (Routing::Static(&out), SkipKv::ProjectOnly),
+    };
+    let recipe = TuneRecipe {
+        rank: args.rank,
+        steps: args.steps,
+        rows: 4,
+        rate: args.rate,
+        clip: 1.0,
+        kv,
+        seed: args.given.seed,
+    };
+    let routed = format!("{:?} {:?}", args.router, args.left_out);
+    let mut kept = args.out.clone().into_os_string();
+    kept.push(".checkpoint");
+    let kept = PathBuf::from(kept);
+    let texts = texts.mixed(args.given.seed);
+    let additions =
+        tune(&network, &texts, &routing, &routed, &recipe, Some(&kept), |step| course.hear(step))?;
+    additions.write(&network, args.rank, folder.path())?;
+    folder.finish()?;
+    remove(&kept)?;
+    course.finish()
+}
