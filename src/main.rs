@@ -24,6 +24,7 @@ fn main() -> ExitCode {
         Command::Inspect(what) => cli::inspect::run(&what),
         Command::Predict(args) => cli::predict::run(&args),
         Command::Sweep(args) => cli::sweep::run(&args),
+        Command::Frontier(args) => cli::frontier::run(&args),
         Command::Merge(args) => cli::sweep::merge(&args),
         Command::Trace(what) => cli::trace::run(&what),
         #[cfg(feature = "train")]

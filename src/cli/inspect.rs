@@ -126,7 +126,8 @@ fn unit(name: &str) -> std::result::Result<TimeUnit, String> {
     one_of(&TimeUnit::ALL, name)
 }
 
-fn one_of<T: Copy>(all: &[(T, &str)], name: &str) -> std::result::Result<T, String> {
+/// One of some names.
+pub fn one_of<T: Copy>(all: &[(T, &str)], name: &str) -> std::result::Result<T, String> {
     let known = all.iter().find(|(_, known)| *known == name);
     known.map(|(value, _)| *value).ok_or_else(|| {
         let names: Vec<&str> = all.iter().map(|(_, name)| *name).collect();

@@ -3,6 +3,7 @@
 pub mod calibrate;
 pub mod execute;
 pub mod fit;
+pub mod frontier;
 pub mod inspect;
 pub mod predict;
 mod progress;
@@ -36,6 +37,8 @@ pub enum Command {
     Sweep(sweep::Args),
     /// Joins the shards of a study into its tables and its report.
     Merge(sweep::MergeArgs),
+    /// Holds what networks are worth against what they cost: a study whose variants have measured qualities.
+    Frontier(frontier::Args),
     /// Fits a profile to tables of measured operators.
     Fit(fit::Args),
     /// Measures the GPU of this machine and fits a profile to it.

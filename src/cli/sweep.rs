@@ -51,7 +51,7 @@ pub struct MergeArgs {
 
 /// Pictures beside the report, which has them all.
 #[derive(Debug, clap::Args)]
-struct PlotArgs {
+pub struct PlotArgs {
     /// Writes each plot of the report as an SVG file, too.
     #[arg(long)]
     svg: bool,
@@ -94,7 +94,7 @@ fn command(study: &Study) -> String {
     format!("radialsim sweep {} --out DIR", super::quoted(&study.name()))
 }
 
-/// The tables, the report and its plots. Says how many rows failed, and why the first one did; a study of which all did is wrong.
+/// The tables, the report and its plots.
 fn write(assembly: &Assembly, out: &Path, plots: &PlotArgs, threads: usize, quiet: bool) -> Result<()> {
     assembly.columns()?;
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("threads can be started");
@@ -109,27 +109,37 @@ fn write(assembly: &Assembly, out: &Path, plots: &PlotArgs, threads: usize, quie
     if !assembly.study.spec.searches.is_empty() {
         study::csv::answers(&assembly.answers, &out.join("answers.csv"))?;
     }
-    let Report { page, charts, failed, remarked, rows } = report?;
+    let report = report?;
+    picture_files(&report.charts, out, "plot", plots)?;
+    let page = report.page.html();
+    Staged::create(out.join("report.html"))?.finish(|to| to.write_all(page.as_bytes()))?;
+    failures(assembly.study, &report, quiet)
+}
+
+/// Writes pictures beside a report, as far as they are wanted.
+pub fn picture_files(charts: &[Chart], out: &Path, name: &str, plots: &PlotArgs) -> Result<()> {
     let file = |name: &str, bytes: &[u8]| Staged::create(out.join(name))?.finish(|to| to.write_all(bytes));
     for (index, chart) in charts.iter().enumerate() {
         if plots.svg {
-            file(&format!("plot-{:02}.svg", index + 1), chart.svg(Ink::Paper).as_bytes())?;
+            file(&format!("{name}-{:02}.svg", index + 1), chart.svg(Ink::Paper).as_bytes())?;
         }
         if plots.png {
-            file(&format!("plot-{:02}.png", index + 1), &png(chart)?)?;
+            file(&format!("{name}-{:02}.png", index + 1), &png(chart)?)?;
         }
     }
-    file("report.html", page.html().as_bytes())?;
-    if let Some((count, first)) = remarked.filter(|_| !quiet) {
+    Ok(())
+}
+
+/// Says how many rows failed, and why the first one did; a study of which all did is wrong.
+pub fn failures(study: &Study, report: &Report, quiet: bool) -> Result<()> {
+    let Report { failed, remarked, rows, .. } = report;
+    if let Some((count, first)) = remarked.as_ref().filter(|_| !quiet) {
         super::say(&format!("warning: {count} of {rows} rows have a `remark`; the first: {first}"));
     }
     match failed {
         Some((count, first)) if count == rows => {
             let expected = format!("a study of which at least one point runs; the first fails with: {first}");
-            Err(InputError::expected(expected)
-                .found(format!("{count} failed"))
-                .file(&assembly.study.path)
-                .into())
+            Err(InputError::expected(expected).found(format!("{count} failed")).file(&study.path).into())
         }
         Some((count, first)) if !quiet => {
             super::say(&format!(

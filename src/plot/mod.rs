@@ -5,6 +5,7 @@
 
 mod arcs;
 mod canvas;
+mod fronts;
 mod heat;
 mod ink;
 mod lines;
@@ -43,6 +44,8 @@ pub enum Body {
     Lines(Lines),
     /// Points on two axes.
     Scatter(Scatter),
+    /// Points with error bars on two axes, in one panel or several, each with its front.
+    Fronts(Fronts),
     /// How a total becomes another, step by step.
     Waterfall(Waterfall),
     /// A table of shares as darker and lighter cells.
@@ -130,10 +133,55 @@ pub struct Scatter {
     pub corner: Option<Corner>,
 }
 
+/// Points that are sure to a degree, in small pictures with a common axis upward; each has its own axis across. At most 12 panels, 16 names of
+/// points and 4 names of lines are drawn.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Fronts {
+    /// The axis across.
+    pub x: Axis,
+    /// The axis upward.
+    pub y: Axis,
+    /// The small pictures.
+    pub panels: Vec<FrontPanel>,
+    /// Where the best points would lie.
+    pub corner: Corner,
+}
+
+/// One of these small pictures.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct FrontPanel {
+    /// Stands above it.
+    pub name: String,
+    /// Points of the same name look the same in all panels.
+    pub spots: Vec<Spot>,
+    /// Names of lines, with the points that they join.
+    pub lines: Vec<(String, Vec<(f64, f64)>)>,
+    /// Points than which none is better on both axes, drawn as a staircase.
+    pub front: Vec<(f64, f64)>,
+}
+
+/// A point and how sure it is on each axis.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Spot {
+    /// Stands in the legend.
+    pub name: String,
+    /// Place across.
+    pub x: f64,
+    /// Place upward.
+    pub y: f64,
+    /// Ends of its interval across; equal where there is none.
+    pub x_ends: [f64; 2],
+    /// Ends of its interval upward.
+    pub y_ends: [f64; 2],
+    /// Whether an error is not known: the bars are not all of it. Drawn with a stroke across.
+    pub unsure: bool,
+}
+
 /// A corner of a picture, as the direction in which points get better.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Corner {
     /// Less of both is better.
+    #[default]
     LowerLeft,
     /// More across and less upward is better.
     LowerRight,
@@ -216,6 +264,7 @@ impl Chart {
             match &self.body {
                 Body::Lines(body) => body.draw(&mut sheet),
                 Body::Scatter(body) => body.draw(&mut sheet),
+                Body::Fronts(body) => body.draw(&mut sheet),
                 Body::Waterfall(body) => body.draw(&mut sheet),
                 Body::HeatMap(body) => body.draw(&mut sheet),
                 Body::Arcs(body) => body.draw(&mut sheet),

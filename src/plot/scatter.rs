@@ -55,7 +55,11 @@ impl Scatter {
         let place = |(across, up): At| (x.at(across), y.at(up));
         let front: Vec<At> = front.into_iter().map(place).collect();
         let mut labels = Labels::default();
-        for (piece, paint) in self.staircase(&front, &x, &y) {
+        let stairs = match self.corner {
+            Some(corner) => corner.staircase(&front, &x, &y),
+            None => vec![(front.clone(), Paint::TEXT)],
+        };
+        for (piece, paint) in stairs {
             sheet.canvas.path(&piece, paint, 1.6);
             labels.keep_line(&piece);
         }
@@ -96,12 +100,23 @@ impl Scatter {
             sheet.remark(&format!("{} left out: {}.", are(rest.len(), "more group"), listed(&names)));
         }
     }
+}
 
+/// A place that can be looked up.
+fn bits((x, y): &(f64, f64)) -> (u64, u64) {
+    (x.to_bits(), y.to_bits())
+}
+
+/// Shapes come again with the colours from 8 on, shifted by one.
+pub(super) fn shape(at: usize) -> usize {
+    at + at / 8
+}
+
+impl Corner {
     /// The border of what is reached, piece by piece: between two points of the front, the worse of both in each direction.
-    fn staircase(&self, front: &[At], x: &Scale, y: &Scale) -> Vec<(Vec<At>, Paint)> {
+    pub(super) fn staircase(self, front: &[At], x: &Scale, y: &Scale) -> Vec<(Vec<At>, Paint)> {
         let (Some(first), Some(last)) = (front.first(), front.last()) else { return Vec::new() };
-        let Some(corner) = self.corner else { return vec![(front.to_vec(), Paint::TEXT)] };
-        let (leftward, downward) = corner.better();
+        let (leftward, downward) = self.better();
         let level = |a: &At, b: &At| if leftward { (b.0, a.1) } else { (a.0, b.1) };
         let mut stairs = vec![*first];
         for pair in front.windows(2) {
@@ -114,19 +129,7 @@ impl Scatter {
         let beyond = |from: &At, to: At| (vec![*from, to], Paint::MUTED.dashed(2));
         vec![(stairs, Paint::TEXT), beyond(upright, (upright.0, worse_y)), beyond(flat, (worse_x, flat.1))]
     }
-}
 
-/// A place that can be looked up.
-fn bits((x, y): &(f64, f64)) -> (u64, u64) {
-    (x.to_bits(), y.to_bits())
-}
-
-/// Shapes come again with the colours from 8 on, shifted by one.
-fn shape(at: usize) -> usize {
-    at + at / 8
-}
-
-impl Corner {
     /// Whether better is to the left, and whether it is below.
     fn better(self) -> (bool, bool) {
         match self {
@@ -138,7 +141,7 @@ impl Corner {
     }
 
     /// `better`, with an arrow that points there; ends at the right at a place.
-    fn arrow(self, canvas: &Canvas, (right, middle): At) {
+    pub(super) fn arrow(self, canvas: &Canvas, (right, middle): At) {
         let (leftward, downward) = self.better();
         let (dx, dy) = (if leftward { -1.0 } else { 1.0 }, if downward { 1.0 } else { -1.0 });
         let centre = (right - 8.0, middle);

@@ -1,7 +1,7 @@
 //! The numbers behind a picture, for those who do not see it.
 
 use super::text::{name, number};
-use super::{Arcs, Axis, Body, HeatMap, Lines, Scatter, Tornado, UNSURE, Waterfall};
+use super::{Arcs, Axis, Body, Fronts, HeatMap, Lines, Scatter, Tornado, UNSURE, Waterfall};
 use std::collections::HashSet;
 
 type Table = (Vec<String>, Vec<Vec<String>>);
@@ -11,6 +11,7 @@ pub(super) fn of(body: &Body) -> Table {
     match body {
         Body::Lines(body) => lines(body),
         Body::Scatter(body) => scatter(body),
+        Body::Fronts(body) => fronts(body),
         Body::Waterfall(body) => waterfall(body),
         Body::HeatMap(body) => heat(body),
         Body::Arcs(body) => arcs(body),
@@ -61,6 +62,28 @@ fn scatter(body: &Scatter) -> Table {
         }
     }
     (head(["group", "point", or(&body.x, "x"), or(&body.y, "y"), "on the front", "error"]), rows)
+}
+
+fn fronts(body: &Fronts) -> Table {
+    let mut rows = Vec::new();
+    for panel in &body.panels {
+        for spot in &panel.spots {
+            let ends = |[low, high]: [f64; 2]| match low < high {
+                true => [low, high].map(number),
+                false => Default::default(),
+            };
+            let front = if panel.front.contains(&(spot.x, spot.y)) { "yes" } else { "" };
+            let unsure = if spot.unsure { UNSURE } else { "" };
+            let ([x_low, x_high], [y_low, y_high]) = (ends(spot.x_ends), ends(spot.y_ends));
+            let numbers = [number(spot.x), x_low, x_high, number(spot.y), y_low, y_high];
+            let words = [front, unsure].map(str::to_owned);
+            rows.push(
+                [name(&panel.name), name(&spot.name)].into_iter().chain(numbers).chain(words).collect(),
+            );
+        }
+    }
+    let (x, y) = (or(&body.x, "x"), or(&body.y, "y"));
+    (head(["panel", "point", x, "low", "high", y, "low", "high", "on the front", "error"]), rows)
 }
 
 fn waterfall(body: &Waterfall) -> Table {

@@ -9,6 +9,6 @@ mod table;
 mod texts;
 
 pub use bootstrap::{Measured, Quality};
-pub use table::{Row, Table};
+pub use table::{MOST_BYTES, Row, Table};
 #[cfg(feature = "gpu")]
 pub use texts::{Texts, read_strings, read_texts};

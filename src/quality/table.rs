@@ -1,7 +1,8 @@
 //! The table of networks: written by whoever measures, read by studies.
 
 use super::{Measured, Quality};
-use crate::error::{Error, InputError, Result, hint};
+use crate::error::{InputError, Result, hint};
+use crate::ron_text;
 use std::collections::HashMap;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -11,7 +12,7 @@ const COLUMNS: [&str; 8] =
     ["network", "depth", "perplexity", "perplexity_low", "perplexity_high", "kl", "kl_low", "kl_high"];
 
 /// Larger files are refused: a row is some hundred bytes.
-const MOST_BYTES: u64 = 1 << 24;
+pub const MOST_BYTES: u64 = 1 << 24;
 
 /// What a network is worth.
 #[derive(Clone, Debug, PartialEq)]
@@ -93,15 +94,17 @@ impl Table {
     /// Reads one.
     ///
     /// # Errors
-    /// A file that cannot be read, columns that are missing or twice there, names that are twice there, and numbers that cannot be.
+    /// A file that cannot be read, and those of [`Table::parse`].
     pub fn read(path: &Path) -> Result<Table> {
-        let bytes = std::fs::metadata(path).map_err(Error::io(path, "read"))?.len();
-        if bytes > MOST_BYTES {
-            let expected = format!("a table of at most {MOST_BYTES} bytes");
-            return Err(InputError::expected(expected).found(format!("{bytes} bytes")).file(path).into());
-        }
-        let text = std::fs::read_to_string(path).map_err(Error::io(path, "read"))?;
-        let rows = parse(&text).map_err(|error| error.file(path))?;
+        Table::parse(&ron_text::read(path, "a table of networks", MOST_BYTES)?, path)
+    }
+
+    /// Of the text of a file.
+    ///
+    /// # Errors
+    /// Columns that are missing or twice there, names that are twice there, and numbers that cannot be; all name the file.
+    pub fn parse(text: &str, path: &Path) -> Result<Table> {
+        let rows = parse(text).map_err(|error| error.file(path))?;
         Ok(Table { rows, path: path.to_owned() })
     }
 
@@ -121,7 +124,7 @@ impl Table {
 
 /// The rows of a file.
 fn parse(text: &str) -> std::result::Result<Vec<Row>, InputError> {
-    let mut reader = csv::Reader::from_reader(text.trim_start_matches('\u{feff}').as_bytes());
+    let mut reader = csv::Reader::from_reader(text.as_bytes());
     let header = reader.headers().map_err(malformed)?.clone();
     let place = |name: &&str| {
         let mut places = header.iter().enumerate().filter(|(_, known)| known.trim() == *name);

@@ -43,6 +43,16 @@ impl Case {
         Case { settings: settings.collect(), variant: None }
     }
 
+    /// For each axis what reports call its value here, and the number where it is one.
+    pub fn labels(&self, study: &Study) -> Vec<(String, Option<f64>)> {
+        let label = |leaf: &super::Leaf| {
+            let set = self.settings.iter().find(|(key, _)| *key == leaf.keys[0]);
+            let choice = leaf.with(set.map_or(Value::Null, |(_, value)| value.clone()));
+            (choice.label, choice.value.as_f64())
+        };
+        study.grid.leaves().into_iter().map(label).collect()
+    }
+
     /// The same with one key more, or with another value of it.
     pub fn with(mut self, key: &str, value: Value) -> Case {
         self.settings.retain(|(known, _)| known != key);

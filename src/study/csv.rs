@@ -1,9 +1,10 @@
 //! Points and answers as CSV.
 
-use super::{Answer, Assembly};
+use super::{Answer, Assembly, Comparison, Found, Frontier, Setting};
 use crate::error::{Error, Result};
+use crate::metrics::Figure;
 use crate::report::Staged;
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::collections::HashMap;
 use std::path::Path;
 
@@ -51,4 +52,80 @@ pub(super) fn text(value: &Value) -> String {
         Value::String(text) => text.clone(),
         other => other.to_string(),
     }
+}
+
+/// Writes a row for each setting and variant of a frontier: its quality, its costs, whether it is on their fronts, and how it compares with each
+/// family.
+///
+/// # Errors
+/// What the system refuses.
+pub fn frontier(frontier: &Frontier, path: &Path) -> Result<()> {
+    let study = frontier.study;
+    let objectives = &study.spec.objectives;
+    let mut header: Vec<String> = study.grid.leaves().iter().map(|leaf| leaf.name.clone()).collect();
+    let of_network = ["variant", "network", "depth"];
+    let of_quality =
+        ["perplexity", "perplexity_low", "perplexity_high", "kl", "kl_low", "kl_high", "failure", "feasible"];
+    header.extend(of_network.into_iter().chain(of_quality).map(str::to_owned));
+    for objective in objectives {
+        let metric = objective.metric();
+        let parts = ["", ".low", ".high", ".error_known", ".on_front"];
+        header.extend(parts.map(|part| format!("{metric}{part}")));
+    }
+    for family in &study.spec.families {
+        for objective in objectives {
+            let parts = ["percent", "shared_percent", "opposed_percent", "verdict"];
+            let about = |part| format!("gain_over.{}.{}.{part}", family.name, objective.metric());
+            header.extend(parts.map(about));
+        }
+    }
+    Staged::create(path)?.finish(|out| {
+        let mut csv = csv::Writer::from_writer(out);
+        csv.write_record(&header)?;
+        for setting in &frontier.settings {
+            for variant in 0..setting.spots.len() {
+                csv.write_record(frontier_row(frontier, setting, variant))?;
+            }
+        }
+        csv.flush()
+    })
+}
+
+fn frontier_row(frontier: &Frontier, setting: &Setting, variant: usize) -> Vec<String> {
+    let study = frontier.study;
+    let (network, spot) = (&frontier.networks[variant], &setting.spots[variant]);
+    let optional = |value: Option<f64>| value.map_or(String::new(), |value| value.to_string());
+    let mut cells: Vec<String> = setting.at.iter().map(|(label, _)| label.clone()).collect();
+    cells.extend([
+        study.base.variants[variant].name.clone(),
+        network.network.clone(),
+        network.depth.to_string(),
+    ]);
+    for quality in [network.perplexity, network.kl] {
+        let [low, high] = quality.interval.map_or([None; 2], |ends| ends.map(Some));
+        cells.extend([Some(quality.mean), low, high].map(optional));
+    }
+    cells.extend([spot.failure.clone().unwrap_or_default(), spot.feasible.to_string()]);
+    for (cost, on_front) in spot.costs.iter().zip(&spot.on_front) {
+        let of = |value: fn(&Figure) -> f64| optional(cost.as_ref().map(value));
+        let known = cost.map_or(String::new(), |cost| cost.is_known().to_string());
+        let ends = [of(|cost| cost.value), of(Figure::low), of(Figure::high), known];
+        cells.extend(ends.into_iter().chain([on_front.to_string()]));
+    }
+    for family in 0..study.spec.families.len() {
+        for objective in 0..study.spec.objectives.len() {
+            let is =
+                |one: &&Comparison| (one.variant, one.family, one.objective) == (variant, family, objective);
+            cells.extend(match setting.comparisons.iter().find(is).map(|one| one.found) {
+                Some(Found::Gain { percent, shared, opposed, verdict }) => {
+                    [optional(Some(percent)), optional(shared), optional(opposed), text(&json!(verdict))]
+                }
+                Some(Found::Beyond(beyond)) => {
+                    [String::new(), String::new(), String::new(), beyond.word().to_owned()]
+                }
+                None => Default::default(),
+            });
+        }
+    }
+    cells
 }

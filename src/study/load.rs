@@ -79,6 +79,7 @@ impl Study {
         spec.constraints.iter().try_for_each(|constraint| constraint.check())?;
         spec.prices.iter().try_for_each(|price| price.check())?;
         spec.searches.iter().try_for_each(|search| search.check(self))?;
+        self.check_worth()?;
         let mut names = HashSet::new();
         if let Some(twice) = self.base.variants.iter().find(|variant| !names.insert(&variant.name)) {
             return bad("variants, name", &twice.name, "names that differ: rows are known by them");

@@ -10,6 +10,7 @@ mod assembly;
 mod axis;
 mod case;
 pub mod csv;
+mod frontier;
 mod grid;
 mod guard;
 mod journal;
@@ -21,18 +22,21 @@ pub mod parquet;
 mod row;
 mod search;
 mod sweep;
+mod worth;
 
 pub use answer::Answer;
 pub use assembly::{Assembly, Point, Source};
 pub use axis::{Axis, Choice, Leaf};
 pub use case::{Case, Ran};
+pub use frontier::{Beyond, Comparison, Found, Frontier, Setting, Spot};
 pub use grid::Grid;
 pub use journal::Journal;
-pub use objective::{Constraint, Decision, Objective, Price};
+pub use objective::{Constraint, Decision, Objective, Price, front};
 pub use page::{Report, report};
 pub use row::Row;
 pub use search::Search;
 pub use sweep::{Asker, Done, Shard, Watch, merge, sweep};
+pub use worth::{Family, Measure, Worth};
 
 use crate::scenario::Scenario;
 use serde::{Deserialize, Serialize};
@@ -73,6 +77,12 @@ pub struct Spec {
     /// Pictures of the report; absent: what the axes suggest.
     #[serde(default)]
     pub plots: Vec<Plot>,
+    /// What the network of each variant is worth, as it was measured: for [`Frontier`]. Rows do not depend on it.
+    #[serde(default)]
+    pub quality: Vec<Worth>,
+    /// Networks between which others are placed by their quality: for [`Frontier`].
+    #[serde(default)]
+    pub families: Vec<Family>,
     /// Names of axes with the values at which the report looks closer; axes that are not named: their first value.
     #[serde(default)]
     pub detail: BTreeMap<String, Value>,

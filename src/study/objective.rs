@@ -32,6 +32,22 @@ impl Objective {
     }
 }
 
+/// The points that no other one beats in one objective without losing in the other, by the first.
+pub fn front(points: &[(f64, f64)], x: &Objective, y: &Objective) -> Vec<(f64, f64)> {
+    let mut sorted = points.to_vec();
+    let order = |objective: &Objective, a: f64, b: f64| {
+        if objective.less_is_better() { a.total_cmp(&b) } else { b.total_cmp(&a) }
+    };
+    sorted.sort_by(|a, b| order(x, a.0, b.0).then(order(y, a.1, b.1)));
+    let mut front: Vec<(f64, f64)> = Vec::new();
+    for point in sorted {
+        if front.last().is_none_or(|last| y.prefers(point.1, last.1)) {
+            front.push(point);
+        }
+    }
+    front
+}
+
 /// What must hold for a point to be of use.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -30,6 +30,7 @@ mod family_list;
 mod family_models;
 mod fidelity;
 mod fit;
+mod frontier;
 mod fuzzed;
 #[cfg(feature = "gpu")]
 mod gguf_blocks;
@@ -62,6 +63,7 @@ mod oracles;
 mod page_browser;
 mod prefixes;
 mod profiles;
+mod quality;
 mod queued;
 mod queueing;
 mod queueing_whole;

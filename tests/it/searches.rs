@@ -226,6 +226,9 @@ fn every_example_study_loads() {
     for entry in std::fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
         let name = path.file_name().unwrap().to_string_lossy().into_owned();
+        if !name.ends_with(".ron") {
+            continue;
+        }
         if name.ends_with(".scenario.ron") {
             Scenario::load(&path, &[]).unwrap_or_else(|error| panic!("{error}"));
         } else {
@@ -242,7 +245,8 @@ fn every_example_study_runs() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/studies");
     for entry in std::fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
-        if path.to_string_lossy().ends_with(".scenario.ron") {
+        let name = path.to_string_lossy().into_owned();
+        if name.ends_with(".scenario.ron") || !name.ends_with(".ron") {
             continue;
         }
         let mut study = Study::load(&path).unwrap();

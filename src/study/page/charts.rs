@@ -5,7 +5,7 @@ use super::seen::{Seen, Table};
 use crate::metrics::{Figure, Gain};
 use crate::plot::{Axis, Body, Chart, Corner, Group, Line, Lines, Panel, Point, Scatter};
 use crate::report::quantity::Quantity;
-use crate::study::{Assembly, Objective, Plot, Study};
+use crate::study::{Assembly, Objective, Plot, Study, front};
 
 /// From this ratio of the largest to the smallest value on, an axis is logarithmic.
 const WIDE: f64 = 10.0;
@@ -166,7 +166,7 @@ fn lines(
 }
 
 /// Whether values spread over so much that equal ratios should be equally far apart.
-fn is_wide(values: impl Iterator<Item = f64>) -> bool {
+pub fn is_wide(values: impl Iterator<Item = f64>) -> bool {
     let (low, high) =
         values.fold((f64::MAX, f64::MIN), |(low, high), value| (low.min(value), high.max(value)));
     low > 0.0 && high / low >= WIDE
@@ -306,20 +306,4 @@ fn pareto(
             corner: Some(corner),
         }),
     })
-}
-
-/// The points that no other one beats in one objective without losing in the other, by the first.
-pub fn front(points: &[(f64, f64)], x: &Objective, y: &Objective) -> Vec<(f64, f64)> {
-    let mut sorted = points.to_vec();
-    let order = |objective: &Objective, a: f64, b: f64| {
-        if objective.less_is_better() { a.total_cmp(&b) } else { b.total_cmp(&a) }
-    };
-    sorted.sort_by(|a, b| order(x, a.0, b.0).then(order(y, a.1, b.1)));
-    let mut front: Vec<(f64, f64)> = Vec::new();
-    for point in sorted {
-        if front.last().is_none_or(|last| y.prefers(point.1, last.1)) {
-            front.push(point);
-        }
-    }
-    front
 }

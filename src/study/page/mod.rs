@@ -13,6 +13,8 @@ use crate::plot::Chart;
 use crate::report::closer::{Closer, figure, foot, gain};
 use crate::report::quantity::Quantity;
 use crate::scenario::{Input, Inputs, Note};
+pub(super) use charts::is_wide;
+pub(super) use findings::capital;
 use seen::{Seen, Table as SeenTable};
 use std::collections::BTreeSet;
 

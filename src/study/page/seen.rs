@@ -4,7 +4,6 @@ use crate::error::Result;
 use crate::metrics::{Figure, Gain};
 use crate::scenario::Input;
 use crate::study::{Assembly, Row, Source};
-use serde_json::Value;
 use std::collections::BTreeSet;
 
 /// Rows that a page draws from; a study of more shows these in its pictures.
@@ -57,17 +56,9 @@ impl Table {
             inputs: BTreeSet::new(),
         };
         let metrics = study.shown();
-        let leaves = study.grid.leaves();
         assembly.points(|point| {
             table.inputs.extend(point.inputs.iter().cloned());
-            let at: Vec<(String, Option<f64>)> = leaves
-                .iter()
-                .map(|leaf| {
-                    let set = point.case.settings.iter().find(|(key, _)| *key == leaf.keys[0]);
-                    let choice = leaf.with(set.map_or(Value::Null, |(_, value)| value.clone()));
-                    (choice.label, choice.value.as_f64())
-                })
-                .collect();
+            let at = point.case.labels(study);
             for (place, row) in point.rows.iter().enumerate() {
                 let failure = row.failure().map(str::to_owned);
                 let feasible = study.is_feasible(row);
