@@ -6,7 +6,8 @@ use std::path::PathBuf;
 
 /// What to run, and where the results go.
 #[derive(Debug, clap::Args)]
-#[command(group = clap::ArgGroup::new("what").required(true).args(["prompt", "prompts"]))]
+#[command(group = clap::ArgGroup::new("what").required(true).args(["prompt", "prompts", "perplexity"]))]
+#[command(group = clap::ArgGroup::new("drawn").multiple(true).args(["top_k", "perplexity"]))]
 pub struct Args {
     /// A Hugging Face folder, a .gguf file, or a llama2.c .bin file.
     #[arg(long, value_name = "PATH")]
@@ -23,6 +24,30 @@ pub struct Args {
     /// Runs all prompts of a file: lines of JSON with `text` (template applied already) or `prompt_ids`.
     #[arg(long, value_name = "FILE.jsonl")]
     pub prompts: Option<PathBuf>,
+    /// Measures how well the model predicts these texts under its routing, and how far its predictions lie from those of every layer for every
+    /// token: `.txt` whole, `.jsonl` by the key `text`, `.parquet` by the column `text`.
+    #[arg(
+        long,
+        value_name = "FILE",
+        num_args = 1..,
+        conflicts_with_all = ["replay", "json", "timeline", "residuals", "residual_plot", "top_k", "trace"]
+    )]
+    pub perplexity: Vec<PathBuf>,
+    /// Tokens of a sequence of --perplexity.
+    #[arg(long, value_name = "N", default_value_t = 192, requires = "perplexity", value_parser = clap::value_parser!(u32).range(2..=65536))]
+    pub length: u32,
+    /// Most tokens that --perplexity measures, spread over the texts.
+    #[arg(long, value_name = "N", default_value_t = 20_000, requires = "perplexity", value_parser = clap::value_parser!(u32).range(1..))]
+    pub tokens: u32,
+    /// The model whose predictions those of --perplexity are held against, with every layer for every token. Absent: this one.
+    #[arg(long, value_name = "PATH", requires = "perplexity")]
+    pub teacher: Option<PathBuf>,
+    /// What tables call the network of --perplexity. Absent: what is said of its routing.
+    #[arg(long, value_name = "NAME", requires = "perplexity")]
+    pub name: Option<String>,
+    /// Writes the rows of --perplexity here, as `train measure` does.
+    #[arg(long, value_name = "FILE.csv", requires = "perplexity")]
+    pub csv: Option<PathBuf>,
     /// Most tokens to generate for each prompt.
     #[arg(long, value_name = "N", default_value_t = 128, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub max_tokens: u32,
@@ -32,8 +57,8 @@ pub struct Args {
     /// Divides logits before a draw.
     #[arg(long, value_name = "T", default_value_t = 1.0, requires = "top_k")]
     pub temperature: f64,
-    /// Seed of the draws.
-    #[arg(long, value_name = "N", default_value_t = 0, requires = "top_k")]
+    /// Seed of the draws of --top-k, and of the sequences that intervals of --perplexity are drawn from.
+    #[arg(long, value_name = "N", default_value_t = 0, requires = "drawn")]
     pub seed: u64,
     /// Prompts in flight at once.
     #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=4096))]

@@ -18,8 +18,14 @@ use radialsim::weights::{Checkpoint, Date, Format, SkipRouter, Stream, Tokenizer
 use std::io::{BufRead, BufReader};
 use std::time::Instant;
 
+#[path = "execute_perplexity.rs"]
+mod perplexity;
+
 /// Runs.
 pub fn run(args: &Args) -> Result<()> {
+    if !args.perplexity.is_empty() {
+        return perplexity::run(args);
+    }
     args.check_files()?;
     let checkpoint = Checkpoint::open(&args.weights)?;
     let tokenizer = checkpoint.tokenizer();
@@ -49,12 +55,7 @@ pub fn run(args: &Args) -> Result<()> {
         let mib = executor.gpu().allocated_bytes() >> 20;
         say(&format!("{} on {name}: {mib} MiB in {s:.1} s", checkpoint.model().name));
     }
-    let policy = args.policy.unwrap_or(match routing {
-        Routing::Oracle(_) => Policy::DenseMasked,
-        Routing::Router(_) => Policy::Grouped,
-        Routing::Skips(ref skips) if skips.device == RouterDevice::Gpu => Policy::DenseMasked,
-        _ => Policy::Aligned,
-    });
+    let policy = args.policy_for(&routing);
     let end_ids = tokenizer.as_ref().map_or(checkpoint.end_ids(), Tokenizer::end_ids).to_vec();
     let sampling = args.top_k.map(|top| Sampling { top, temperature: args.temperature, seed: args.seed });
     let settings = Settings {
@@ -96,6 +97,16 @@ pub fn run(args: &Args) -> Result<()> {
 }
 
 impl Args {
+    /// How tokens share the device: as asked for, or as suits the routing.
+    fn policy_for(&self, routing: &Routing) -> Policy {
+        self.policy.unwrap_or(match routing {
+            Routing::Oracle(_) => Policy::DenseMasked,
+            Routing::Router(_) => Policy::Grouped,
+            Routing::Skips(skips) if skips.device == RouterDevice::Gpu => Policy::DenseMasked,
+            _ => Policy::Aligned,
+        })
+    }
+
     fn ratio(&self) -> Ratio {
         if self.ratio == Over::Input { Ratio::OverInput } else { Ratio::OverOutput }
     }

@@ -217,6 +217,22 @@ impl Gpu {
         self.mapped(&staging, bytes)
     }
 
+    /// Copies bytes from an offset of one buffer to an offset of another, behind whatever was submitted; all three multiples of 4.
+    ///
+    /// # Errors
+    /// What went wrong before.
+    pub(super) fn copy(
+        &self,
+        from: &Buffer,
+        to: &Buffer,
+        (start, end, bytes): (u64, u64, u64),
+    ) -> Result<()> {
+        let mut encoder = self.device.create_command_encoder(&Default::default());
+        encoder.copy_buffer_to_buffer(&from.raw, start, &to.raw, end, bytes);
+        self.queue.submit([encoder.finish()]);
+        self.check()
+    }
+
     /// A buffer that the host can map.
     pub(super) fn staging(&self, bytes: u64) -> wgpu::Buffer {
         self.device.create_buffer(&wgpu::BufferDescriptor {

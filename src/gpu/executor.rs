@@ -17,6 +17,7 @@ use crate::lower::{Call, Cause};
 use crate::model::{Experts, Input, Model};
 use crate::weights::Checkpoint;
 use bytemuck::{Pod, Zeroable};
+use std::rc::Rc;
 
 /// How a model is run.
 #[derive(Clone, Copy, Debug)]
@@ -140,7 +141,7 @@ pub struct Outcome {
 /// A model on a device.
 #[derive(Debug)]
 pub struct Executor {
-    pub(super) gpu: Gpu,
+    pub(super) gpu: Rc<Gpu>,
     pub(super) model: Model,
     pub(super) options: Options,
     pub(super) pool: Pool,
@@ -191,11 +192,12 @@ pub(super) struct Buffers {
 }
 
 impl Executor {
-    /// Puts a model on a device.
+    /// Puts a model on a device, which it may share with another model.
     ///
     /// # Errors
     /// Shapes that the kernels cannot run, a device without subgroups, and memory that does not suffice.
-    pub fn new(gpu: Gpu, checkpoint: &Checkpoint, options: Options) -> Result<Executor> {
+    pub fn new(gpu: impl Into<Rc<Gpu>>, checkpoint: &Checkpoint, options: Options) -> Result<Executor> {
+        let gpu = gpu.into();
         let model = checkpoint.model().clone();
         fits::check_model(&model)?;
         gpu.subgroup()?;
@@ -242,7 +244,7 @@ impl Executor {
     }
 
     /// The device.
-    pub fn gpu(&self) -> &Gpu {
+    pub fn gpu(&self) -> &Rc<Gpu> {
         &self.gpu
     }
 

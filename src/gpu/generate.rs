@@ -97,6 +97,13 @@ pub trait Watch {
     fn pass(&mut self, _pass: &Pass, _outcome: &Outcome, _rows: &[(usize, u32, bool)]) -> Result<()> {
         Ok(())
     }
+    /// The logits of a pass are on the device, in the order of `rows`: prompt and position of each.
+    ///
+    /// # Errors
+    /// Whatever shall end the run.
+    fn logits(&mut self, _executor: &Executor, _rows: &[(usize, usize)], _outcome: &Outcome) -> Result<()> {
+        Ok(())
+    }
 }
 
 /// Looks at nothing.
@@ -178,6 +185,7 @@ impl Executor {
                     outcome
                 }
             };
+            watch.logits(self, &run.heads, &outcome)?;
             run.take(&outcome, self.model.layers, watch)?;
         }
         let adapter = self.gpu.info().name.clone();

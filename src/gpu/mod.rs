@@ -6,6 +6,7 @@ mod cache;
 pub mod calibrate;
 mod choice;
 mod device;
+mod divergence;
 mod energy;
 mod executor;
 mod fits;
@@ -34,6 +35,7 @@ mod skips;
 
 pub use adapter::{AdapterInfo, adapters};
 pub use device::{Buffer, Gpu};
+pub use divergence::Worth;
 pub use executor::{Chosen, Executor, Options, Oracle, Outcome, Pass, Ratio, Record};
 pub use generate::{Answer, Generated, Prompt, Sampling, Settings, Watch};
 pub use hops::RouterMlp;

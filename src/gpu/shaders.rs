@@ -39,6 +39,7 @@ macro_rules! parameters {
 pub const ACTIVATION: Shader = shader!("activation", "bent");
 pub const ATTENTION_DECODE: Shader = shader!("attention_decode");
 pub const ATTENTION_PREFILL: Shader = shader!("attention_prefill");
+pub const DIVERGENCE: Shader = shader!("divergence");
 pub const EMBED_ROWS: Shader = shader!("embed_rows", "packed");
 pub const EXPERT_CHOICE: Shader = shader!("expert_choice");
 pub const EXPERT_SUM: Shader = shader!("expert_sum");
@@ -129,6 +130,12 @@ parameters!(
     }
 );
 parameters!(
+    /// Of `divergence`.
+    Divergence {
+        rows: u32, vocabulary: u32, rows_at: u32, scale: f32, cap: f32, teacher_scale: f32, teacher_cap: f32,
+    }
+);
+parameters!(
     /// Of `router`.
     Router { rows: u32, width4: u32, stride4: u32, hidden: u32, options: u32, decisions: u32 }
 );
@@ -179,6 +186,7 @@ pub fn all() -> Vec<Described> {
         (ACTIVATION, Activation::members()),
         (ATTENTION_DECODE, Attention::members()),
         (ATTENTION_PREFILL, Attention::members()),
+        (DIVERGENCE, Divergence::members()),
         (EMBED_ROWS, EmbedRows::members()),
         (EXPERT_CHOICE, ExpertChoice::members()),
         (EXPERT_SUM, ExpertSum::members()),

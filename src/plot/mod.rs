@@ -5,7 +5,6 @@
 
 mod arcs;
 mod canvas;
-mod fronts;
 mod heat;
 mod ink;
 mod lines;
@@ -14,6 +13,7 @@ mod png;
 mod scale;
 mod scatter;
 mod sheet;
+mod spots;
 mod table;
 mod text;
 mod tornado;
@@ -44,8 +44,8 @@ pub enum Body {
     Lines(Lines),
     /// Points on two axes.
     Scatter(Scatter),
-    /// Points with error bars on two axes, in one panel or several, each with its front.
-    Fronts(Fronts),
+    /// Points with error bars on two axes, in one panel or several.
+    Spots(Spots),
     /// How a total becomes another, step by step.
     Waterfall(Waterfall),
     /// A table of shares as darker and lighter cells.
@@ -133,23 +133,23 @@ pub struct Scatter {
     pub corner: Option<Corner>,
 }
 
-/// Points that are sure to a degree, in small pictures with a common axis upward; each has its own axis across. At most 12 panels, 16 names of
+/// Points with error bars in small pictures with a common axis upward; each has its own axis across. At most 12 panels, 16 names of
 /// points and 4 names of lines are drawn.
 #[derive(Debug, Clone, PartialEq, Default)]
-pub struct Fronts {
+pub struct Spots {
     /// The axis across.
     pub x: Axis,
     /// The axis upward.
     pub y: Axis,
     /// The small pictures.
-    pub panels: Vec<FrontPanel>,
-    /// Where the best points would lie.
-    pub corner: Corner,
+    pub panels: Vec<SpotPanel>,
+    /// Where the best points would lie; without it no panel has a front.
+    pub corner: Option<Corner>,
 }
 
 /// One of these small pictures.
 #[derive(Debug, Clone, PartialEq, Default)]
-pub struct FrontPanel {
+pub struct SpotPanel {
     /// Stands above it.
     pub name: String,
     /// Points of the same name look the same in all panels.
@@ -178,10 +178,9 @@ pub struct Spot {
 }
 
 /// A corner of a picture, as the direction in which points get better.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Corner {
     /// Less of both is better.
-    #[default]
     LowerLeft,
     /// More across and less upward is better.
     LowerRight,
@@ -264,7 +263,7 @@ impl Chart {
             match &self.body {
                 Body::Lines(body) => body.draw(&mut sheet),
                 Body::Scatter(body) => body.draw(&mut sheet),
-                Body::Fronts(body) => body.draw(&mut sheet),
+                Body::Spots(body) => body.draw(&mut sheet),
                 Body::Waterfall(body) => body.draw(&mut sheet),
                 Body::HeatMap(body) => body.draw(&mut sheet),
                 Body::Arcs(body) => body.draw(&mut sheet),

@@ -1,7 +1,7 @@
 //! The numbers behind a picture, for those who do not see it.
 
 use super::text::{name, number};
-use super::{Arcs, Axis, Body, Fronts, HeatMap, Lines, Scatter, Tornado, UNSURE, Waterfall};
+use super::{Arcs, Axis, Body, HeatMap, Lines, Scatter, Spots, Tornado, UNSURE, Waterfall};
 use std::collections::HashSet;
 
 type Table = (Vec<String>, Vec<Vec<String>>);
@@ -11,7 +11,7 @@ pub(super) fn of(body: &Body) -> Table {
     match body {
         Body::Lines(body) => lines(body),
         Body::Scatter(body) => scatter(body),
-        Body::Fronts(body) => fronts(body),
+        Body::Spots(body) => spots(body),
         Body::Waterfall(body) => waterfall(body),
         Body::HeatMap(body) => heat(body),
         Body::Arcs(body) => arcs(body),
@@ -64,7 +64,7 @@ fn scatter(body: &Scatter) -> Table {
     (head(["group", "point", or(&body.x, "x"), or(&body.y, "y"), "on the front", "error"]), rows)
 }
 
-fn fronts(body: &Fronts) -> Table {
+fn spots(body: &Spots) -> Table {
     let mut rows = Vec::new();
     for panel in &body.panels {
         for spot in &panel.spots {

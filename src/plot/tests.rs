@@ -58,18 +58,13 @@ fn charts(names: &[&str], values: &[f64]) -> Vec<Chart> {
             y_ends: [*y, *y],
             unsure: at % 2 == 0,
         };
-        let panels = names.iter().map(|name| FrontPanel {
+        let panels = names.iter().map(|name| SpotPanel {
             name: name.clone(),
             spots: pairs.iter().enumerate().map(spot).collect(),
             lines: names.iter().map(|name| (name.clone(), pairs.clone())).collect(),
             front: pairs.clone(),
         });
-        bodies.push(Body::Fronts(Fronts {
-            x: axis(log),
-            y: axis(log),
-            panels: panels.collect(),
-            corner: corner.unwrap_or_default(),
-        }));
+        bodies.push(Body::Spots(Spots { x: axis(log), y: axis(log), panels: panels.collect(), corner }));
     }
     let bars = Bars { name: name.clone(), bars: values.iter().map(|value| (name.clone(), *value)).collect() };
     bodies.push(Body::Waterfall(Waterfall { unit: name.clone(), groups: vec![bars; names.len()] }));
@@ -160,7 +155,7 @@ fn too_much_is_left_out_and_said() {
         let few = match &chart.body {
             Body::Lines(body) => body.panels.len() < 2,
             Body::Scatter(body) => body.groups.len() < 2,
-            Body::Fronts(body) => body.panels.len() < 2,
+            Body::Spots(body) => body.panels.len() < 2,
             Body::Arcs(body) => body.nodes.len() < 2,
             Body::HeatMap(body) => body.rows.len() < 2 && body.rows[0].1.len() < 129,
             Body::Tornado(body) => body.bars.len() < 21,

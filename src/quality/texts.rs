@@ -20,11 +20,11 @@ const ROWS: usize = 4;
 /// Bytes that are cut into tokens at once; a cut falls at the end of a line.
 const PIECE: usize = 1 << 16;
 
-/// Reads texts: `.txt` files whole, `.jsonl` files by their key `text`, each line a text of its own. A text is cut into sequences of `length` tokens; what is
-/// left at its end is left out.
+/// Reads texts: `.jsonl` files by their key `text` and `.parquet` files by their column `text`, each line or row a text of its own; all other files
+/// whole. A text is cut into sequences of `length` tokens; what is left at its end is left out.
 ///
 /// # Errors
-/// A file that cannot be read, a line without a text, and files without a whole sequence.
+/// A file that cannot be read, a line or row without a text, and files without a whole sequence.
 pub fn read_texts(paths: &[impl AsRef<Path>], tokenizer: &Tokenizer, length: usize) -> Result<Texts> {
     let mut sequences = Vec::new();
     for path in paths {
@@ -45,10 +45,11 @@ pub fn read_texts(paths: &[impl AsRef<Path>], tokenizer: &Tokenizer, length: usi
 /// # Errors
 /// A file that cannot be read, and a line without a text.
 pub fn read_strings(path: &Path) -> Result<Vec<String>> {
-    let text = std::fs::read_to_string(path).map_err(Error::io(path, "read"))?;
+    let whole = || std::fs::read_to_string(path).map_err(Error::io(path, "read"));
     match path.extension().and_then(|ending| ending.to_str()) {
-        Some("jsonl") => lines(&text, path),
-        _ => Ok(vec![text]),
+        Some("jsonl") => lines(&whole()?, path),
+        Some("parquet") => rows(path),
+        _ => Ok(vec![whole()?]),
     }
 }
 
@@ -110,4 +111,42 @@ fn lines(text: &str, path: &Path) -> Result<Vec<String>> {
         })
     };
     text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()).map(read).collect()
+}
+
+/// The texts of a Parquet file.
+#[cfg(feature = "parquet")]
+fn rows(path: &Path) -> Result<Vec<String>> {
+    use parquet::file::reader::{FileReader, SerializedFileReader};
+    use parquet::record::Field;
+    let wrong = |what: String| InputError::expected(what).file(path);
+    let unreadable = |error| wrong(format!("a Parquet file ({error})"));
+    let file = std::fs::File::open(path).map_err(Error::io(path, "open"))?;
+    let reader = SerializedFileReader::new(file).map_err(unreadable)?;
+    let schema = reader.metadata().file_metadata().schema();
+    let Some(column) = schema.get_fields().iter().find(|field| field.name() == "text") else {
+        let names: Vec<&str> = schema.get_fields().iter().map(|field| field.name()).collect();
+        return Err(wrong("a column `text`".into()).key("text").found(names.join(", ")).into());
+    };
+    // Of the other columns nothing is read.
+    let alone =
+        parquet::schema::types::Type::group_type_builder(schema.name()).with_fields(vec![column.clone()]);
+    let alone = alone.build().map_err(unreadable)?;
+    let mut texts = Vec::new();
+    for (at, row) in reader.get_row_iter(Some(alone)).map_err(unreadable)?.enumerate() {
+        let row = row.map_err(unreadable)?;
+        match row.get_column_iter().next() {
+            Some((_, Field::Str(text))) => texts.push(text.clone()),
+            found => {
+                let found = found.map_or("nothing".to_owned(), |(_, field)| field.to_string());
+                let what = wrong("a text".into()).key(format!("text, row {}", at + 1));
+                return Err(what.found(found).into());
+            }
+        }
+    }
+    Ok(texts)
+}
+
+#[cfg(not(feature = "parquet"))]
+fn rows(path: &Path) -> Result<Vec<String>> {
+    Err(InputError::expected("a program built with the feature parquet").file(path).into())
 }

@@ -83,3 +83,19 @@ pub fn sample<N: Number>(rows: usize, vocabulary: usize, logits: &[N]) -> Vec<u3
     };
     logits.chunks_exact(vocabulary).map(largest).collect()
 }
+
+/// KL divergence of each row of `own` from that of the teacher: the sum of p_t (log p_t - log p). Both are logits, `rows x vocabulary`; `sums` are the
+/// logarithms of the sums of their exponentials, the teacher's first.
+pub fn divergence<N: Number>(vocabulary: usize, teacher: &[N], own: &[N], sums: &[[N; 2]]) -> Vec<N> {
+    let rows = sums.len();
+    expect(teacher, "teacher", &[rows, vocabulary]);
+    expect(own, "own", &[rows, vocabulary]);
+    let row = |(row, &[teacher_sum, own_sum]): (usize, &[N; 2])| {
+        let words = row * vocabulary..(row + 1) * vocabulary;
+        teacher[words.clone()].iter().zip(&own[words]).fold(N::zero(), |sum, (&teacher, &own)| {
+            let log = teacher - teacher_sum;
+            sum + log.exp() * (log - (own - own_sum))
+        })
+    };
+    sums.iter().enumerate().map(row).collect()
+}

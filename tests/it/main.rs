@@ -61,6 +61,8 @@ mod models;
 mod operators;
 mod oracles;
 mod page_browser;
+#[cfg(feature = "gpu")]
+mod perplexity;
 mod prefixes;
 mod profiles;
 mod quality;

@@ -152,6 +152,11 @@ fn small_results_by_hand() {
     // A quarter turn of the pair (1, 2) by cos 0 and sin 1.
     assert_eq!(rope(1, 1, 2, &[1.0, 2.0], &Angles { cos: vec![0.0], sin: vec![1.0] }, false), [-2.0, 1.0]);
     assert_eq!(sample(2, 3, &[1.0, 4.0, 4.0, -1.0, -2.0, -3.0]), [1, 0]);
+    // A fair coin by one that falls 3 of 4 times: (ln(2/3) + ln(2)) / 2; of itself nothing.
+    let coins = [0.25f64.ln(), 0.75f64.ln(), 0.0, 0.0];
+    let fair = [0.5f64.ln(), 0.5f64.ln(), 0.0, 0.0];
+    let found = divergence(2, &fair, &coins, &[[0.0; 2], [2.0f64.ln(); 2]]);
+    assert!(close(found[0], ((2.0f64 / 3.0).ln() + 2.0f64.ln()) / 2.0) && found[1] == 0.0);
     assert_eq!(embed_rows(2, &[1.0, 2.0, 3.0, 4.0], &[1, 1, 0]), [3.0, 4.0, 3.0, 4.0, 1.0, 2.0]);
     let mut cache = vec![0.0; 6];
     kv_write(2, &[1.0, 2.0, 3.0, 4.0], &[2, 0], &mut cache);

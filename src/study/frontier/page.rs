@@ -3,7 +3,7 @@
 use super::{Found, Frontier, Setting, words};
 use crate::metrics::{Figure, Verdict};
 use crate::page::{Block, Cell, Mark, Page, Section, Table};
-use crate::plot::{Axis, Body, Chart, Corner, FrontPanel, Fronts, Spot as Dot};
+use crate::plot::{Axis, Body, Chart, Corner, Spot as Dot, SpotPanel, Spots};
 use crate::quality::Quality;
 use crate::report::closer::{figure, foot};
 use crate::report::quantity::{Quantity, number};
@@ -238,14 +238,14 @@ fn chart(frontier: &Frontier, objective: usize) -> Option<Chart> {
             (family.name.clone(), members.map(place).collect())
         };
         let on_front = drawn.iter().filter(|(variant, _)| setting.spots[*variant].on_front[objective]);
-        FrontPanel {
+        SpotPanel {
             name: title(frontier, setting),
             lines: study.spec.families.iter().map(line).collect(),
             front: on_front.map(place).collect(),
             spots: drawn.into_iter().map(|(_, mark)| mark).collect(),
         }
     };
-    let panels: Vec<FrontPanel> = frontier.settings.iter().map(panel).collect();
+    let panels: Vec<SpotPanel> = frontier.settings.iter().map(panel).collect();
     let spots = || panels.iter().flat_map(|panel| &panel.spots);
     spots().next()?;
     // Each panel has its own axis across, so that one alone says how far apart its values are.
@@ -255,10 +255,10 @@ fn chart(frontier: &Frontier, objective: usize) -> Option<Chart> {
         title: capital(&format!("{label} against {}", quantity.name)),
         summary: "Bars are intervals in both directions; a stroke marks what has an error that is not known. The staircase joins the networks that no other one beats in both."
             .into(),
-        body: Body::Fronts(Fronts {
+        body: Body::Spots(Spots {
             x: Axis { label: quantity.label(), log: wide },
             y: Axis { label: label.into(), log: is_wide(spots().map(|spot| spot.y)) },
-            corner: if wanted.less_is_better() { Corner::LowerLeft } else { Corner::LowerRight },
+            corner: Some(if wanted.less_is_better() { Corner::LowerLeft } else { Corner::LowerRight }),
             panels,
         }),
     })

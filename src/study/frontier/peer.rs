@@ -52,6 +52,16 @@ pub enum Beyond {
     Absent,
 }
 
+impl Found {
+    /// Whether a gain is more than its error; none where there is no gain.
+    pub fn verdict(&self) -> Option<Verdict> {
+        match self {
+            Found::Gain { verdict, .. } => Some(*verdict),
+            Found::Beyond(_) => None,
+        }
+    }
+}
+
 impl Beyond {
     /// As tables say it.
     pub fn word(self) -> &'static str {

@@ -105,28 +105,38 @@ fn sentence(frontier: &Frontier, place: &str, variant: usize, family: usize, all
             ),
         }
     };
+    let verdicts: Vec<Option<Verdict>> = all.iter().map(|(_, found)| found.verdict()).collect();
+    // Findings of which the same is known are said to be so once.
+    let alike = all.len() > 1 && verdicts.iter().all(|verdict| *verdict == verdicts[0]);
     let said = |(step, found): &Said| match *found {
         Found::Beyond(beyond) => format!("{}{step}", outside(beyond)),
         Found::Gain { percent, verdict, .. } => {
-            let sure = match verdict {
-                Verdict::Yes => "",
-                Verdict::IfShared => " (more than the errors that the two do not share)",
-                Verdict::No => " (within the error)",
-                Verdict::Unknown => " (error not known)",
-            };
+            let sure = if alike { String::new() } else { bracketed("", verdict) };
             format!("is {}{step}{sure}", than(percent, objective, &family.name))
         }
     };
-    // Findings that say the same are said once, with all the places that they hold for.
     let all_beyond = match all.first() {
         Some((_, Found::Beyond(beyond))) => all.iter().all(|(_, found)| *found == Found::Beyond(*beyond)),
         _ => false,
     };
     let findings = if all_beyond { said(&(String::new(), all[0].1)) } else { list(all, said, &family.name) };
+    let sure = verdicts[0].filter(|_| alike).map_or(String::new(), |verdict| bracketed("all ", verdict));
+    let findings = findings + &sure;
     let head = if place.is_empty() { String::new() } else { format!("{place}, ") };
     let text = format!("{head}at {quality}, {name} {findings}.");
     let mut letters = text.chars();
     letters.next().map_or(String::new(), |first| first.to_uppercase().chain(letters).collect())
+}
+
+/// How sure a finding is, or all of several; nothing where it is.
+fn bracketed(which: &str, verdict: Verdict) -> String {
+    let words = match verdict {
+        Verdict::Yes => return String::new(),
+        Verdict::IfShared => "more than the errors that the two do not share",
+        Verdict::No => "within the error",
+        Verdict::Unknown => "of an error that is not known",
+    };
+    format!(" ({which}{words})")
 }
 
 /// Findings one after the other; whom the network is held against is said once.

@@ -1,4 +1,4 @@
-//! Points with error bars in small pictures, each with its front. They share the axis upward; across, each has its own.
+//! Points with error bars in small pictures. They share the axis upward; across, each has its own.
 
 use super::canvas::{At, Canvas, LABEL};
 use super::ink::Paint;
@@ -6,14 +6,14 @@ use super::scale::{Scale, Span, usable};
 use super::scatter::shape;
 use super::sheet::{Axes, EDGE, Sample, Sheet, WIDTH, axis, distinct, gutter, listed};
 use super::text::{are, fit};
-use super::{FrontPanel, Fronts, Spot, UNSURE};
+use super::{Spot, SpotPanel, Spots, UNSURE};
 
 const PANELS: usize = 12;
 const NAMES: usize = 16;
 /// Lines are told apart by dashes, of which there are so many kinds.
 const LINES: usize = 4;
 
-impl Fronts {
+impl Spots {
     pub(super) fn draw(&self, sheet: &mut Sheet) {
         let panels = &self.panels[..self.panels.len().min(PANELS)];
         let spots = || panels.iter().flat_map(|panel| &panel.spots);
@@ -22,7 +22,7 @@ impl Fronts {
         let all_lines = distinct(panels.iter().flat_map(|panel| &panel.lines).map(|(name, _)| name.as_str()));
         let (lines, more_lines) = all_lines.split_at(all_lines.len().min(LINES));
         let place_of = |spot: &Spot| names.iter().position(|name| *name == spot.name);
-        let drawn = |panel: &FrontPanel| -> Vec<(usize, Spot)> {
+        let drawn = |panel: &SpotPanel| -> Vec<(usize, Spot)> {
             let usable = panel.spots.iter().filter(|spot| self.usable((spot.x, spot.y)));
             usable.filter_map(|spot| Some((place_of(spot)?, spot.clone()))).collect()
         };
@@ -43,7 +43,9 @@ impl Fronts {
             entries.push((Sample::Struck(Paint::MUTED), UNSURE));
         }
         sheet.legend(&entries);
-        self.corner.arrow(&sheet.canvas, (WIDTH - EDGE, sheet.y + 9.0));
+        if let Some(corner) = self.corner {
+            corner.arrow(&sheet.canvas, (WIDTH - EDGE, sheet.y + 9.0));
+        }
         sheet.y_label(&self.y);
 
         let ends = |value: f64, ends: [f64; 2]| [value, ends[0], ends[1]];
@@ -51,7 +53,7 @@ impl Fronts {
         let y_span = Span::of(ups, self.y.log).near_zero(0.6).padded();
         let columns = panels.len().min(2);
         let high = if panels.len() == 1 { 290.0 } else { 170.0 };
-        let y_ticks = y_span.ticks(if panels.len() == 1 { 6 } else { 4 });
+        let y_ticks = y_span.ticks(if panels.len() == 1 { 6 } else { 5 });
         let (left, between) = (gutter(&y_ticks), 24.0);
         let wide = (WIDTH - left - EDGE - 6.0 - between * (columns - 1) as f64) / columns as f64;
         for pair in panels.chunks(columns) {
@@ -74,7 +76,8 @@ impl Fronts {
                     }
                 }
                 let front = self.places(&panel.front, &x, &y);
-                for (piece, paint) in self.corner.staircase(&front, &x, &y) {
+                let stairs = self.corner.map_or_else(Vec::new, |corner| corner.staircase(&front, &x, &y));
+                for (piece, paint) in stairs {
                     sheet.canvas.path(&piece, paint, 1.6);
                 }
                 spots.iter().for_each(|(at, spot)| bars(&sheet.canvas, spot, Paint::series(*at), &x, &y));
