@@ -1,14 +1,17 @@
 //! `radialsim inspect`: files in plain words.
 
 use super::print;
-use radialsim::error::Result;
+use radialsim::error::{InputError, Result};
 use radialsim::hw::Hardware;
 use radialsim::model::Model;
-use radialsim::report::inspect;
+use radialsim::plot::Ink;
+use radialsim::report::contributions::{self, Profile};
+use radialsim::report::{Staged, inspect};
 use radialsim::scenario::{Scenario, token_count};
 use radialsim::trace::{Stats, open};
 use radialsim::workload::{Format, Reading, TimeUnit};
-use std::path::PathBuf;
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
 
 /// What to look at.
 #[derive(Debug, clap::Subcommand)]
@@ -44,6 +47,18 @@ pub enum What {
         /// Sets a key anew, as in simulate.
         #[arg(long = "set", value_name = "KEY=VALUE")]
         settings: Vec<String>,
+    },
+    /// What layers add to the residual stream, over several models: quantiles, and trends against depth and size.
+    Residuals {
+        /// A model's name, its parameters (135M, 1.3B or a number), and the table that `execute --residuals` wrote of it.
+        #[arg(value_name = "NAME:PARAMETERS=FILE.csv", required = true, value_parser = profiled)]
+        models: Vec<Profiled>,
+        /// Writes the quantiles of every layer here.
+        #[arg(long, value_name = "FILE.csv")]
+        csv: Option<PathBuf>,
+        /// Writes pictures to PREFIX-layers.svg, PREFIX-depth.svg and PREFIX-size.svg.
+        #[arg(long, value_name = "PREFIX")]
+        svg: Option<PathBuf>,
     },
     /// The GPUs of this machine.
     Gpu,
@@ -111,9 +126,54 @@ pub fn run(what: &What) -> Result<()> {
             let (built, notes) = scenario.build()?;
             inspect::scenario(&scenario, &built, &notes)
         }
+        What::Residuals { models, csv, svg } => residuals(models, csv.as_deref(), svg.as_deref())?,
         What::Gpu => gpus()?,
     };
     print(&text)
+}
+
+/// The profile of a model: its name, its parameters, its file.
+#[derive(Clone, Debug)]
+pub struct Profiled {
+    name: String,
+    parameters: f64,
+    file: PathBuf,
+}
+
+fn profiled(text: &str) -> std::result::Result<Profiled, String> {
+    let parts = text.split_once('=').and_then(|(model, file)| Some((model.rsplit_once(':')?, file)));
+    let Some(((name, count), file)) = parts.filter(|((name, _), file)| !name.is_empty() && !file.is_empty())
+    else {
+        return Err("expected NAME:PARAMETERS=FILE.csv, such as SmolLM2:135M=smollm2.csv".into());
+    };
+    const UNITS: [(char, f64); 3] = [('k', 1e3), ('M', 1e6), ('B', 1e9)];
+    let unit = UNITS.into_iter().find(|(letter, _)| count.ends_with(*letter));
+    let (digits, unit) = unit.map_or((count, 1.0), |(_, unit)| (&count[..count.len() - 1], unit));
+    let parameters = digits.parse().ok().map(|number: f64| number * unit);
+    let parameters = parameters.filter(|number| number.is_finite() && *number > 0.0);
+    let parameters = parameters.ok_or("expected a number of parameters above 0, such as 135M or 1.3B")?;
+    Ok(Profiled { name: name.to_owned(), parameters, file: file.into() })
+}
+
+/// Residual profiles of several models beside each other.
+fn residuals(models: &[Profiled], csv: Option<&Path>, svg: Option<&Path>) -> Result<String> {
+    let read = |model: &Profiled| Profile::read(&model.name, model.parameters, &model.file);
+    let profiles = models.iter().map(read).collect::<Result<Vec<_>>>()?;
+    let mut names = HashSet::new();
+    if let Some(twice) = profiles.iter().find(|profile| !names.insert(&profile.name)) {
+        return Err(InputError::expected("names that differ").key("NAME").found(&twice.name).into());
+    }
+    if let Some(path) = csv {
+        Staged::create(path)?.finish(|out| contributions::write(out, &profiles))?;
+    }
+    if let Some(prefix) = svg {
+        for (name, chart) in contributions::charts(&profiles) {
+            let mut path = prefix.as_os_str().to_owned();
+            path.push(format!("-{name}.svg"));
+            Staged::create(path)?.finish(|out| out.write_all(chart.svg(Ink::Paper).as_bytes()))?;
+        }
+    }
+    Ok(contributions::words(&profiles))
 }
 
 /// A format by its name.

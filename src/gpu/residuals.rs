@@ -22,6 +22,10 @@ pub struct Residual {
     pub block: f32,
     /// Cosine between the block's input and its output.
     pub cosine: f32,
+    /// What attention, the feed-forward branch and the block add, over the stream with it.
+    pub over_output: [f32; 3],
+    /// The same over the stream before it.
+    pub over_input: [f32; 3],
 }
 
 impl Residual {
@@ -33,6 +37,8 @@ impl Residual {
         records: &[Record],
         ratio: Ratio,
     ) -> Vec<Residual> {
+        // Lengths, of squares.
+        let share = |what: [f32; 3], over: [f32; 3]| std::array::from_fn(|at| (what[at] / over[at]).sqrt());
         let layer = |(layer, pair): (u32, &[Record])| {
             let (first, last) = (pair[0], pair[1]);
             // Squared length of the stream behind the block.
@@ -47,6 +53,14 @@ impl Residual {
                 feed_forward: last.ratio,
                 block: (last.added / under).sqrt(),
                 cosine: last.along / (last.start * output).sqrt(),
+                over_output: share(
+                    [first.branch, last.branch, last.added],
+                    [first.output, last.output, output],
+                ),
+                over_input: share(
+                    [first.branch, last.branch, last.added],
+                    [first.input, last.input, last.start],
+                ),
             }
         };
         (0..).zip(records.chunks_exact(2)).map(layer).collect()

@@ -2,6 +2,7 @@
 
 mod adapter;
 pub mod closer;
+pub mod contributions;
 mod errors;
 #[cfg(feature = "gpu")]
 pub mod execution;

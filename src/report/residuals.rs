@@ -1,12 +1,10 @@
 //! The residual profile of a run: a table of every token and layer, and a picture of medians and quantiles by layer.
 
+use super::contributions::{Spread, quantile, sorted, spread};
 use crate::error::shorten;
 use crate::gpu::Residual;
 use plotters::prelude::*;
 use std::io::{self, Write};
-
-/// Quantiles of the picture and of the summary.
-const QUANTILES: [f64; 5] = [0.05, 0.25, 0.5, 0.75, 0.95];
 
 /// Writes a row for each token and layer.
 ///
@@ -23,19 +21,21 @@ pub fn write(out: &mut dyn Write, residuals: &[Residual]) -> io::Result<()> {
         "ffn_ratio",
         "block_ratio",
         "cosine",
+        "attn_over_output",
+        "ffn_over_output",
+        "block_over_output",
+        "attn_over_input",
+        "ffn_over_input",
+        "block_over_input",
     ])?;
     for residual in residuals {
         let phase = if residual.in_prompt { "prompt" } else { "decode" };
-        rows.write_record([
-            &residual.prompt.to_string(),
-            &residual.position.to_string(),
-            phase,
-            &residual.layer.to_string(),
-            &residual.attention.to_string(),
-            &residual.feed_forward.to_string(),
-            &residual.block.to_string(),
-            &residual.cosine.to_string(),
-        ])?;
+        let head = [residual.prompt.to_string(), residual.position.to_string(), phase.to_owned()];
+        let Residual { attention, feed_forward, block, cosine, .. } = *residual;
+        let shares = [attention, feed_forward, block, cosine].into_iter();
+        let shares = shares.chain(residual.over_output).chain(residual.over_input);
+        let numbers = shares.map(|share| share.to_string());
+        rows.write_record(head.into_iter().chain([residual.layer.to_string()]).chain(numbers))?;
     }
     rows.flush()
 }
@@ -55,32 +55,14 @@ pub fn medians(residuals: &[Residual]) -> [f64; 4] {
     PANELS.map(|(_, of)| quantile(&sorted(residuals.iter().map(of)), 0.5))
 }
 
-fn sorted(values: impl Iterator<Item = f32>) -> Vec<f64> {
-    let mut values: Vec<f64> = values.map(f64::from).collect();
-    values.sort_by(f64::total_cmp);
-    values
-}
-
-/// The value below which this share lies, between two neighbours in proportion (Hyndman and Fan, type 7). 0 of nothing.
-fn quantile(sorted: &[f64], share: f64) -> f64 {
-    let Some(last) = sorted.len().checked_sub(1) else { return 0.0 };
-    let at = share * last as f64;
-    let (below, above) = (sorted[at.floor() as usize], sorted[at.ceil() as usize]);
-    below + (above - below) * at.fract()
-}
-
-/// Quantiles of each layer: `layers x QUANTILES`.
-fn by_layer(residuals: &[Residual], of: fn(&Residual) -> f32) -> Vec<[f64; 5]> {
+/// Quantiles of each layer.
+fn by_layer(residuals: &[Residual], of: fn(&Residual) -> f32) -> Vec<Spread> {
     let layers = residuals.iter().map(|residual| residual.layer + 1).max().unwrap_or(0);
     let mut values = vec![Vec::new(); layers as usize];
     for residual in residuals {
         values[residual.layer as usize].push(of(residual));
     }
-    let quantiles = |values: Vec<f32>| {
-        let values = sorted(values.into_iter());
-        QUANTILES.map(|share| quantile(&values, share))
-    };
-    values.into_iter().map(quantiles).collect()
+    values.into_iter().map(|values| spread(values.into_iter())).collect()
 }
 
 /// An SVG with four panels: median, quartiles, and the middle nine tenths of each layer.

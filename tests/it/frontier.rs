@@ -169,7 +169,7 @@ fn nothing_is_extrapolated() {
 #[test]
 fn an_unknown_error_is_not_sure() {
     let devices = "\"nvidia-h100-sxm\", \"nvidia-rtx-4090\"";
-    for change in [("skips,21,25,23.75,26.25", "skips,21,25,,"), (devices, "\"amd-mi300x\", \"nvidia-t4\"")] {
+    for change in [("skips,21,25,23.75,26.25", "skips,21,25,,"), (devices, "\"amd-mi300x\", \"amd-mi210\"")] {
         let changes = [change];
         asked(&changes, Measure::Perplexity, |frontier| {
             for comparison in frontier.settings.iter().flat_map(|setting| &setting.comparisons) {

@@ -16,6 +16,7 @@ mod cli_trace;
 #[cfg(feature = "train")]
 mod cli_train;
 mod clusters;
+mod contributions;
 mod cost;
 mod cost_support;
 mod edges;

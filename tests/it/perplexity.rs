@@ -217,7 +217,8 @@ fn a_divergence_is_its_oracle_s() {
             twin.run((s::DIVERGENCE, &constants), &buffers, &parameters, [rows, 1, 1]);
             let words = twin.words(&found, rows + 1);
             assert_eq!(words[rows as usize], crate::twin_support::POISON, "no row beyond the last");
-            assert_near(&twin.floats(&found, rows), &wanted, 1e-5, "divergence");
+            // The logarithms of the sums are rounded to single precision.
+            assert_near(&twin.floats(&found, rows), &wanted, 1e-4, "divergence");
         }
     }
 }
@@ -281,9 +282,11 @@ fn texts_of_any_kind_give_the_same_rows() {
     // Of fewer tokens fewer sequences: one, of which no interval follows.
     assert_eq!(rows(&at("t.txt"), &["--tokens", "8"])[0].perplexity.interval, None);
     // By a router's file name, and against itself as another teacher.
-    std::fs::write(at("r.safetensors"), router(1, SkipKv::ProjectOnly).bytes()).unwrap();
+    let aside = tempfile::tempdir().expect("a folder");
+    let file = aside.path().join("r.safetensors");
+    std::fs::write(&file, router(1, SkipKv::ProjectOnly).bytes()).unwrap();
     let path = folder.path().to_string_lossy().into_owned();
-    let skips = rows(&at("t.txt"), &["--router", &at("r.safetensors"), "--teacher", &path]);
+    let skips = rows(&at("t.txt"), &["--router", &file.to_string_lossy(), "--teacher", &path]);
     assert_eq!(skips[1].network, "r");
     assert_eq!(skips[0].perplexity, dense[0].perplexity);
 }
