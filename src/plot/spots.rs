@@ -50,7 +50,7 @@ impl Spots {
 
         let ends = |value: f64, ends: [f64; 2]| [value, ends[0], ends[1]];
         let ups = spots().filter(|spot| place_of(spot).is_some()).flat_map(|spot| ends(spot.y, spot.y_ends));
-        let y_span = Span::of(ups, self.y.log).near_zero(0.6).padded();
+        let y_span = Span::of(ups, self.y.log).near_zero(0.3).padded();
         let columns = panels.len().min(2);
         let high = if panels.len() == 1 { 290.0 } else { 170.0 };
         let y_ticks = y_span.ticks(if panels.len() == 1 { 6 } else { 5 });

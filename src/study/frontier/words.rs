@@ -3,6 +3,7 @@
 use super::{Beyond, Comparison, Found, Frontier, Setting};
 use crate::metrics::Verdict;
 use crate::report::quantity::{Quantity, number};
+use crate::study::page::capital;
 use crate::study::{Leaf, Measure};
 
 /// Sentences at the head of a page, at most; the table has all.
@@ -123,16 +124,14 @@ fn sentence(frontier: &Frontier, place: &str, variant: usize, family: usize, all
     let sure = verdicts[0].filter(|_| alike).map_or(String::new(), |verdict| bracketed("all ", verdict));
     let findings = findings + &sure;
     let head = if place.is_empty() { String::new() } else { format!("{place}, ") };
-    let text = format!("{head}at {quality}, {name} {findings}.");
-    let mut letters = text.chars();
-    letters.next().map_or(String::new(), |first| first.to_uppercase().chain(letters).collect())
+    capital(&format!("{head}at {quality}, {name} {findings}."))
 }
 
 /// How sure a finding is, or all of several; nothing where it is.
 fn bracketed(which: &str, verdict: Verdict) -> String {
     let words = match verdict {
         Verdict::Yes => return String::new(),
-        Verdict::IfShared => "more than the errors that the two do not share",
+        Verdict::IfShared => "if what both share is off alike",
         Verdict::No => "within the error",
         Verdict::Unknown => "of an error that is not known",
     };
