@@ -224,6 +224,7 @@ mod with_gpu {
         let settings = Settings {
             routing: Routing::dense(model.layers),
             policy: Policy::Aligned,
+            visibility: Default::default(),
             sampling: None,
             end_ids: Vec::new(),
             prompt_logits: false,
@@ -266,6 +267,7 @@ mod with_gpu {
                 let settings = Settings {
                     routing: Routing::Router(Box::new(router)),
                     policy: Policy::Grouped,
+                    visibility: Default::default(),
                     sampling: None,
                     end_ids: Vec::new(),
                     prompt_logits: false,

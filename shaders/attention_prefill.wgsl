@@ -1,6 +1,7 @@
 // Softmax attention of up to eight query rows of one sequence, for one head: a subgroup for all of them, so that each key and
 // each value is loaded once. Row i sees the entries from its own first up to its own count.
 override WORKGROUP: u32 = 8;   // the subgroup's size
+override LISTED: bool = false; // whether entries are named one by one, each with a bit for each row that sees it
 override CAPPED: bool = false; // whether scores have an upper and lower bound
 
 struct Params {
@@ -10,7 +11,7 @@ struct Params {
     kv4: u32,            // key values of an entry / 4; its values follow
     query_stride4: u32,
     output_stride4: u32,
-    rows_at: u32,        // where in lists the tiles stand: eight rows, first entry, eight counts, eight firsts
+    rows_at: u32,        // where in lists the tiles stand: eight rows, first entry or list of entries, eight counts, eight firsts
     scale: f32,
     count: u32,          // tiles
     cap: f32,            // a score s becomes cap tanh(s / cap)
@@ -47,6 +48,18 @@ fn capped(scores: vec4<f32>) -> vec4<f32> {
     return scores;
 }
 
+fn entry_at(first: u32, entry: u32) -> u32 {
+    if (LISTED) { return lists[first + 2u * entry]; }
+    return first + entry;
+}
+
+// Which of four rows, from this bit on, see an entry.
+fn named(first: u32, entry: u32, bit: u32) -> vec4<bool> {
+    if (!LISTED) { return vec4<bool>(true); }
+    let bits = vec4<u32>(lists[first + 2u * entry + 1u]) >> (vec4<u32>(0u, 1u, 2u, 3u) + bit);
+    return (bits & vec4<u32>(1u)) == vec4<u32>(1u);
+}
+
 fn row_of(tile: u32, index: u32) -> u32 { return lists[tile + index]; }
 
 @compute @workgroup_size(WORKGROUP)
@@ -73,7 +86,8 @@ fn main(
     var sums_low = mat4x4<f32>();
     var sums_high = mat4x4<f32>();
     for (var base = min(min(before.x, before.y), min(before.z, before.w)); base < most; base += size) {
-        let mine = (first + min(base + lane, most - 1u)) * 2u * p.kv4 + key;
+        let here = min(base + lane, most - 1u);
+        let mine = entry_at(first, here) * 2u * p.kv4 + key;
         var score = Rows();
         for (var k = 0u; k < p.head4; k += 8u) {
             score.low += vec4<f32>(
@@ -86,8 +100,8 @@ fn main(
             );
         }
         let entry = vec4<u32>(base + lane);
-        let sees_low = (entry < low) & (entry >= from_low);
-        let sees_high = (entry < high) & (entry >= from_high);
+        let sees_low = (entry < low) & (entry >= from_low) & named(first, here, 0u);
+        let sees_high = (entry < high) & (entry >= from_high) & named(first, here, 4u);
         score.low = select(vec4<f32>(-3.4e38), capped(score.low), sees_low);
         score.high = select(vec4<f32>(-3.4e38), capped(score.high), sees_high);
         let above = Rows(max(highest.low, subgroupMax(score.low)), max(highest.high, subgroupMax(score.high)));
@@ -104,7 +118,7 @@ fn main(
         for (var j = 0u; j < min(size, most - base); j++) {
             let a = subgroupShuffle(weight_low, j);
             let b = subgroupShuffle(weight_high, j);
-            let v = cache[(first + base + j) * 2u * p.kv4 + p.kv4 + key + min(d, p.head4 - 1u)];
+            let v = cache[entry_at(first, base + j) * 2u * p.kv4 + p.kv4 + key + min(d, p.head4 - 1u)];
             sums_low += mat4x4<f32>(a.x * v, a.y * v, a.z * v, a.w * v);
             sums_high += mat4x4<f32>(b.x * v, b.y * v, b.z * v, b.w * v);
         }

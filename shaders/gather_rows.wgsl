@@ -6,7 +6,7 @@ struct Params {
     width4: u32,
     from_stride4: u32,
     to_stride4: u32,
-    indices: u32,    // where in lists the indices stand
+    indices: u32,    // where in lists the indices stand; 0xffffffff there: none, the row of the block stays as it is
 }
 var<immediate> p: Params;
 
@@ -17,5 +17,7 @@ var<immediate> p: Params;
 @compute @workgroup_size(WORKGROUP)
 fn main(@builtin(global_invocation_id) id: vec3<u32>) {
     if (id.x >= p.width4 || id.y >= p.rows) { return; }
-    block[id.y * p.to_stride4 + id.x] = stream[lists[p.indices + id.y] * p.from_stride4 + id.x];
+    let row = lists[p.indices + id.y];
+    if (row == 0xffffffffu) { return; }
+    block[id.y * p.to_stride4 + id.x] = stream[row * p.from_stride4 + id.x];
 }

@@ -7,6 +7,8 @@ use crate::model::Visibility;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Context {
     tokens: u32,
+    /// Tokens among them that left no entry.
+    empty: u32,
     all: u32,
     /// Entries at each layer beyond `all`; empty while every layer holds the same.
     differences: Vec<i32>,
@@ -66,7 +68,7 @@ impl Context {
                 u64::try_from(i64::from(self.all) + i64::from(difference))
                     .expect("a layer holds no negative entries")
             }
-            Visibility::OnePerToken => u64::from(self.tokens),
+            Visibility::OnePerToken => u64::from(self.tokens - self.empty),
             Visibility::AllEntries => self.total,
         }
     }
@@ -79,6 +81,7 @@ impl Context {
     /// `times` tokens at new positions took `path`.
     pub fn advance(&mut self, path: &Path, times: u32, layers: u32) {
         self.tokens += times;
+        self.empty += if path.visible.total == 0 { times } else { 0 };
         self.revisit(path, times, layers);
     }
 
@@ -92,12 +95,14 @@ impl Context {
 
     /// A token that took `path` at the newest position is taken back: a draft that was not accepted.
     pub fn retract(&mut self, path: &Path, layers: u32) {
+        self.empty = self.empty.saturating_sub(u32::from(path.visible.total == 0));
         self.add(path, -1, layers);
     }
 
     /// The sequence now has this many positions: a round of drafts is settled.
     pub fn set_tokens(&mut self, tokens: u32) {
         self.tokens = tokens;
+        self.empty = self.empty.min(tokens);
     }
 
     /// `times` below zero: taken back.

@@ -1,7 +1,7 @@
 //! `radialsim execute`: a real model on the GPU of this machine, layer by layer as its routes say.
 
 use clap::ValueEnum;
-use radialsim::batch::Policy;
+use radialsim::batch::{Policy, Visibility};
 use std::path::PathBuf;
 
 /// What to run, and where the results go.
@@ -91,9 +91,12 @@ pub struct Args {
     /// One route for all tokens, in the form of a trace: "0 1 2 5f 7".
     #[arg(long, value_name = "STEPS")]
     pub route: Option<String>,
-    /// What --route leaves in the KV cache of layers it skips: none or `project_only`.
+    /// What --route leaves in the KV cache of layers it skips: an action of the trace format.
     #[arg(long, value_name = "ACTION", default_value = "project_only", requires = "route")]
     pub kv: String,
+    /// What attention sees in a unified cache: `same_layer`, `one_per_token` or `all_entries`.
+    #[arg(long, value_name = "WHICH", value_parser = visibility, default_value = "same_layer")]
+    pub visibility: Visibility,
     /// How tokens share the device: aligned, `dense_masked`, hop or grouped. Absent: `dense_masked` with an oracle, aligned else.
     #[arg(long, value_name = "POLICY", value_parser = policy)]
     pub policy: Option<Policy>,
@@ -164,6 +167,12 @@ fn thresholds(text: &str) -> Result<(f64, f64), String> {
     let number = |text: &str| text.trim().parse().ok().filter(|x: &f64| (0.0..=1e6).contains(x));
     let pair = text.split_once(',').and_then(|(a, b)| Some((number(a)?, number(b)?)));
     pair.ok_or_else(|| "expected two numbers of at least 0, with a comma between: 0.125,0.21".into())
+}
+
+/// What attention sees.
+fn visibility(text: &str) -> Result<Visibility, String> {
+    let known = Visibility::ALL.into_iter().find(|visibility| visibility.name() == text);
+    known.ok_or_else(|| format!("expected one of {}", Visibility::ALL.map(Visibility::name).join(", ")))
 }
 
 /// A dispatch policy that runs on a device.

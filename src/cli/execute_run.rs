@@ -61,6 +61,7 @@ pub fn run(args: &Args) -> Result<()> {
     let settings = Settings {
         routing,
         policy,
+        visibility: args.visibility,
         end_ids,
         prompt_logits: json.is_some(),
         sampling,

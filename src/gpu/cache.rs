@@ -20,33 +20,73 @@ pub(super) struct Cache {
     /// tokens that pass a layer by leave none there.
     positions: RefCell<Vec<Vec<u32>>>,
     windows: Vec<bool>,
+    /// Whether one area holds the entries of all layers.
+    unified: bool,
+}
+
+/// What a cache has room for.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Room<'a> {
+    /// Entries of each sequence: of a layer, or of all layers where one area holds them.
+    pub capacities: &'a [u32],
+    pub unified: bool,
+    /// Rows behind all entries for keys and values that no later token sees.
+    pub scratch: u32,
 }
 
 impl Cache {
     /// Room for so many entries a layer of each sequence.
     pub fn new(gpu: &Gpu, model: &Model, capacities: &[u32]) -> Result<Cache> {
+        Cache::with_room(gpu, model, Room { capacities, unified: false, scratch: 0 })
+    }
+
+    /// Room for so many entries.
+    ///
+    /// # Errors
+    /// Entries that do not fit.
+    pub fn with_room(gpu: &Gpu, model: &Model, room: Room) -> Result<Cache> {
+        let Room { capacities, unified, scratch } = room;
         let mut slots = 0u32;
         let mut bases = Vec::new();
         for &capacity in capacities {
             bases.push(slots);
             slots = slots.saturating_add(capacity);
         }
-        let layer_bytes = u64::from(slots.max(1)) * model.kv_dim() * 2 * 4;
+        let row_bytes = model.kv_dim() * 2 * 4;
+        let layer_bytes = u64::from(slots.max(1)) * row_bytes;
         let most = gpu.info().max_binding_bytes.min(gpu.info().max_buffer_bytes);
         if layer_bytes > most {
             let what =
                 format!("sequences whose KV entries of a layer take at most the {most} bytes of a buffer");
             return Err(InputError::expected(what).key("KV cache").found(layer_bytes).into());
         }
-        let each = (most / layer_bytes).clamp(1, model.layers.into()) as u32;
+        let layers = if unified { 1 } else { model.layers };
+        let more = u64::from(scratch) * row_bytes;
+        let each = (most.saturating_sub(more) / layer_bytes).clamp(1, layers.into()) as u32;
         let mut shards = Vec::new();
-        for first in (0..model.layers).step_by(each as usize) {
-            let count = each.min(model.layers - first);
-            shards.push((gpu.buffer("the KV cache", layer_bytes * u64::from(count))?, first));
+        for first in (0..layers).step_by(each as usize) {
+            let count = each.min(layers - first);
+            shards.push((gpu.buffer("the KV cache", layer_bytes * u64::from(count) + more)?, first));
         }
         let windows: Vec<bool> = model.layer_kinds().map(|kind| kind.window.is_some()).collect();
         let positions = RefCell::new(vec![Vec::new(); windows.len() * capacities.len()]);
-        Ok(Cache { shards, slots, bases, capacities: capacities.to_vec(), positions, windows })
+        Ok(Cache { shards, slots, bases, capacities: capacities.to_vec(), positions, windows, unified })
+    }
+
+    /// Whether one area holds the entries of all layers.
+    pub fn unified(&self) -> bool {
+        self.unified
+    }
+
+    /// The row for keys and values of a row of the pass that no later token sees, where there is one buffer.
+    pub fn scratch(&self, row: u32) -> u32 {
+        let layers = if self.unified { 1 } else { self.windows.len() as u32 };
+        layers * self.slots.max(1) + row
+    }
+
+    /// Whether one buffer holds all entries.
+    pub fn is_one(&self) -> bool {
+        self.shards.len() <= 1
     }
 
     /// Where an entry stands: shard, and row of its buffer.
@@ -55,6 +95,7 @@ impl Cache {
             entry < self.capacities[sequence as usize],
             "entry {entry} of sequence {sequence} is beyond its room"
         );
+        let layer = if self.unified { 0 } else { layer };
         let shard = self.shard(layer);
         let within = u32::from(layer) - self.shards[shard].1;
         (shard, within * self.slots + self.bases[sequence as usize] + entry)

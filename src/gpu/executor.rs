@@ -1,9 +1,10 @@
 //! Runs passes of a model on the device: the same passes that the simulator lowers, with real weights.
 
 use super::angles::Angles;
-use super::cache::Cache;
+use super::cache::{Cache, Room};
 use super::device::{Buffer, Gpu};
 use super::fits;
+use super::ledger::{Ledger, Listing};
 use super::ops::{Done, Ops, Rows};
 use super::ops_choice::{chosen_words, found_words};
 use super::ops_stream::Look;
@@ -11,7 +12,8 @@ use super::pass::Work;
 use super::plan::{Plan, View};
 use super::pool::{ExpertStacks, Pool, Precision, Stack};
 use super::recording::{Recording, Timing};
-use crate::batch::{Batch, Context, Paths, Policy};
+use super::states::States;
+use crate::batch::{Batch, Context, Paths, Policy, Visibility};
 use crate::error::{InputError, Result};
 use crate::lower::{Call, Cause};
 use crate::model::{Experts, Input, Model};
@@ -78,6 +80,10 @@ pub struct Pass<'a> {
     pub monotone: bool,
     /// What each sequence holds before the pass.
     pub contexts: &'a [Context],
+    /// Position of the first token of each span.
+    pub starts: &'a [u32],
+    /// What attention sees in a unified cache.
+    pub visibility: Visibility,
     /// Who runs together.
     pub policy: Policy,
     /// Decides on the device what of the routes counts.
@@ -146,6 +152,10 @@ pub struct Executor {
     pub(super) options: Options,
     pub(super) pool: Pool,
     pub(super) cache: Cache,
+    /// What the cache holds, where entries are listed.
+    pub(super) ledger: Option<Ledger>,
+    /// States that wait to be projected or to be gone on from.
+    pub(super) states: States,
     pub(super) buffers: Buffers,
     pub(super) angles: Angles,
     pub(super) lists: Buffer,
@@ -211,6 +221,7 @@ impl Executor {
         let own_bytes = gpu.allocated_bytes();
         let cache = Cache::new(&gpu, &model, &[])?;
         let lists = gpu.buffer("lists", 1 << 10)?;
+        let states = States::new(&gpu)?;
         let formats = (pool.output.dtype(), pool.embedding.dtype());
         let mut executor = Executor {
             gpu,
@@ -218,6 +229,8 @@ impl Executor {
             options,
             pool,
             cache,
+            ledger: None,
+            states,
             buffers,
             angles,
             lists,
@@ -262,12 +275,30 @@ impl Executor {
             self.angles = Angles::new(&self.gpu, &self.model, self.options.positions, prompts)?;
         }
         self.cache = Cache::new(&self.gpu, &self.model, capacities)?;
+        self.ledger = None;
+        Ok(())
+    }
+
+    /// The same for sequences whose entries are listed.
+    ///
+    /// # Errors
+    /// Entries that do not fit one buffer.
+    pub(super) fn begin_listed(&mut self, capacities: &[u32], listing: Listing) -> Result<()> {
+        let unified = listing.visibility != Visibility::SameLayer;
+        let scratch = if listing.scratch { self.options.pass_tokens } else { 0 };
+        self.cache = Cache::with_room(&self.gpu, &self.model, Room { capacities, unified, scratch })?;
+        if !self.cache.is_one() {
+            let what = "KV entries of all layers in one buffer, where tokens see entries of other layers or entries that come later";
+            return Err(InputError::expected(what).key("KV cache").found("several buffers").into());
+        }
+        self.ledger = Some(Ledger::new(listing, self.model.layers));
         Ok(())
     }
 
     /// Bytes on the device: weights, activations, KV cache, lists.
     pub fn held_bytes(&self) -> u64 {
-        self.own_bytes + self.cache.bytes() + self.lists.bytes()
+        let states = if self.ledger.is_some() { self.states.bytes() } else { 0 };
+        self.own_bytes + self.cache.bytes() + self.lists.bytes() + states
     }
 
     /// Bytes of the KV cache.
@@ -298,23 +329,32 @@ impl Executor {
     /// refuses; logits that are not finite, with the layer where such numbers began.
     pub fn run(&mut self, pass: &Pass) -> Result<Outcome> {
         self.check(pass)?;
-        let outcome = self.run_once(pass)?;
+        let (outcome, ledger) = self.run_once(pass)?;
         if outcome.chosen.iter().any(Chosen::odd) {
             return Err(self.not_finite(pass, &outcome.chosen, |exec| exec.run_once(pass).map(drop)));
         }
+        self.ledger = ledger;
         Ok(outcome)
     }
 
-    fn run_once(&mut self, pass: &Pass) -> Result<Outcome> {
+    /// Returns the ledger as it is behind the pass, too.
+    fn run_once(&mut self, pass: &Pass) -> Result<(Outcome, Option<Ledger>)> {
         let begin = std::time::Instant::now();
-        let plan = Plan::new(&View {
+        let mut ledger = self.ledger.clone();
+        let view = View {
             batch: pass.batch,
             paths: pass.paths,
             contexts: pass.contexts,
+            starts: pass.starts,
             policy: pass.policy,
             monotone: pass.monotone,
-            layers: self.model.layers,
-        })?;
+            model: &self.model,
+            cache: &self.cache,
+        };
+        let plan = Plan::new(&view, ledger.as_mut())?;
+        if let Some(ledger) = &ledger {
+            self.states.make_room(&self.gpu, &self.model, ledger.places(), plan.waiting())?;
+        }
         let mut rows = 0;
         let recorded = self.recorded(|exec, ops| {
             rows = Work::new(exec, pass, ops).record(&plan)?;
@@ -328,7 +368,7 @@ impl Executor {
         let records = self.gpu.read(&self.buffers.records, count)?;
         let dispatches = recording.dispatches.len() as u32;
         let host_s = begin.elapsed().as_secs_f64();
-        Ok(Outcome { chosen, records, kernels, timing, dispatches, host_s })
+        Ok((Outcome { chosen, records, kernels, timing, dispatches, host_s }, ledger))
     }
 
     /// Records kernels and puts what they look up on the device.
@@ -411,9 +451,8 @@ impl Executor {
         {
             return wrong("token", token, format!("an id below {}", self.model.outputs));
         }
-        let end = |context: &Context| context.tokens();
-        for span in &pass.batch.spans {
-            let last = end(&pass.contexts[span.sequence as usize]) + span.tokens;
+        for (span, start) in pass.batch.spans.iter().zip(pass.starts) {
+            let last = start + span.tokens;
             let most = self.positions();
             if last > most {
                 return wrong("position", &last, format!("sequences of at most {most} tokens"));
@@ -421,6 +460,10 @@ impl Executor {
         }
         if let Some(oracle) = pass.oracle {
             fits::check_oracle(&self.model, oracle)?;
+        }
+        if pass.policy == Policy::Aligned && !pass.monotone {
+            let what = "hop, grouped or dense_masked, as these routes do not ascend through the pool";
+            return wrong("policy", &pass.policy.name(), what.into());
         }
         if pass.oracle.is_some() && pass.policy != Policy::DenseMasked {
             return wrong(

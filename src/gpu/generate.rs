@@ -3,12 +3,14 @@
 use super::executor::{Chosen, Executor, Outcome, Pass};
 use super::fits;
 use super::hops::Placed;
-use super::routing::{self, Routing, Taken};
+use super::ledger::Listing;
+use super::routing::{self, Fill, Routing, Taken};
 use super::skips::PlacedSkips;
-use crate::batch::{Batch, Context, Part, Paths, Policy};
+use crate::batch::{Batch, Context, Left, Part, Path, Paths, Policy, Visibility};
 use crate::error::{InputError, Result, demand};
 use crate::rng::Stream;
-use crate::trace::{Header, Order, RouteTable, Trace};
+use crate::trace::{Header, KvAction, Order, Role, RouteTable, Trace};
+use std::collections::VecDeque;
 
 /// What to generate.
 #[derive(Clone, Debug)]
@@ -54,6 +56,8 @@ pub struct Settings {
     pub routing: Routing,
     /// Who runs together.
     pub policy: Policy,
+    /// What attention sees in a unified cache.
+    pub visibility: Visibility,
     /// How tokens are drawn; absent: the likeliest is taken.
     pub sampling: Option<Sampling>,
     /// Tokens that end a generation; they are part of it.
@@ -126,6 +130,11 @@ struct Going {
     fed: usize,
     done: bool,
     routes: Vec<u32>,
+    /// `recompute` runs to come, and those that are over.
+    fills: VecDeque<Fill>,
+    filled: Vec<Fill>,
+    /// Tokens of the next of them that have passed.
+    refed: usize,
     nll: f64,
     answer: Answer,
     random: Stream,
@@ -134,6 +143,11 @@ struct Going {
 impl Going {
     fn in_prompt(&self) -> bool {
         self.fed < self.prompt
+    }
+
+    /// What must be filled before the next token.
+    fn fill(&self) -> Option<&Fill> {
+        self.fills.front().filter(|fill| fill.due as usize <= self.fed)
     }
 }
 
@@ -167,7 +181,13 @@ impl Executor {
         let mut run = Run::new(prompts, settings, header, self.model.layers)?;
         let room: Vec<u32> = run.going.iter().map(|going| run.room(going)).collect();
         let lengths: Vec<u32> = prompts.iter().map(|prompt| prompt.ids.len() as u32).collect();
-        self.begin_prompts(&room, &lengths)?;
+        match run.listing() {
+            None => self.begin_prompts(&room, &lengths)?,
+            Some(listing) => {
+                self.begin_prompts(&[], &lengths)?;
+                self.begin_listed(&room, listing)?;
+            }
+        }
         let placed = match &settings.routing {
             Routing::Router(router) => Some(Decider::Hops(self.place(router)?)),
             Routing::Skips(skips) => Some(Decider::Skips(self.place_skips(skips)?)),
@@ -228,6 +248,9 @@ fn check(prompts: &[Prompt], settings: &Settings, positions: u32) -> Result<()> 
                         ),
                     );
                 }
+                Some(request) if request.runs.is_empty() => {
+                    return wrong(tokens, format!("routes for the tokens of request {}", request.id));
+                }
                 Some(_) => {}
             }
         }
@@ -247,6 +270,8 @@ struct Run<'a> {
     going: Vec<Going>,
     contexts: Vec<Context>,
     batch: Batch,
+    /// Position of the first token of each span.
+    starts: Vec<u32>,
     tokens: Vec<u32>,
     targets: Vec<u32>,
     /// Prompt and position of each row, and whether it is of the prompt.
@@ -259,7 +284,7 @@ struct Run<'a> {
 impl<'a> Run<'a> {
     fn new(prompts: &[Prompt], settings: &'a Settings, header: Header, layers: u32) -> Result<Self> {
         let mut routes = RouteTable::default();
-        let mut known = Vec::new();
+        let (mut known, mut fills) = (Vec::new(), Vec::new());
         match &settings.routing {
             Routing::Fixed(route, _) => {
                 routes.intern(route.clone());
@@ -273,12 +298,15 @@ impl<'a> Run<'a> {
                     routes.push(route.clone());
                 }
                 let of = |request: &crate::trace::Request| {
-                    request.runs.iter().flat_map(|run| run.routes.iter()).collect()
+                    let plain = request.runs.iter().filter(|run| run.role == Role::Plain);
+                    plain.flat_map(|run| run.routes.iter()).collect()
                 };
                 known = trace.requests.iter().map(of).collect();
+                fills = trace.requests.iter().map(Fill::of).collect();
             }
         }
-        let paths = Paths::new(&header, &routes, false);
+        let again = fills.iter().any(|fills: &Vec<Fill>| !fills.is_empty());
+        let paths = Paths::new(&header, &routes, again);
         let seed = settings.sampling.map_or(0, |sampling| sampling.seed);
         let going = prompts.iter().enumerate().map(|(index, prompt)| Going {
             ids: prompt.ids.clone(),
@@ -287,6 +315,9 @@ impl<'a> Run<'a> {
             fed: 0,
             done: false,
             routes: Vec::new(),
+            fills: fills.get(index).cloned().unwrap_or_default().into(),
+            filled: Vec::new(),
+            refed: 0,
             nll: 0.0,
             answer: Answer::default(),
             random: Stream::new(seed, &format!("prompt {index}")),
@@ -305,12 +336,80 @@ impl<'a> Run<'a> {
             going: going.collect(),
             contexts,
             batch: Batch::default(),
+            starts: Vec::new(),
             tokens: Vec::new(),
             targets: Vec::new(),
             rows: Vec::new(),
             heads: Vec::new(),
             layers,
         })
+        .and_then(Run::checked)
+    }
+
+    /// Whether the cache is of the kind that the visibility is of.
+    fn checked(self) -> Result<Self> {
+        let wrong = |key: &str, found: String, what: &str| {
+            Err(InputError::expected(what).key(key).found(found).into())
+        };
+        if self.settings.visibility == Visibility::SameLayer {
+            return Ok(self);
+        }
+        let kv = self.header.kv;
+        if kv != KvAction::Unified {
+            let what = "`same_layer`, or the KV action `unified`";
+            return wrong("visibility", format!("{} with {kv}", self.settings.visibility.name()), what);
+        }
+        let odd = |path: &Path| {
+            let attends = |left| matches!(left, Left::Entry | Left::Nothing);
+            !path.skips.is_empty()
+                || path.stored != path.visible
+                || path.hops.iter().any(|hop| !attends(hop.left))
+        };
+        if self.fills() || self.all_paths().any(odd) {
+            let what = "steps that leave their own entry or none, and no `recompute` runs";
+            return wrong("visibility", self.settings.visibility.name().into(), what);
+        }
+        Ok(self)
+    }
+
+    /// Whether layers that tokens left open are filled later.
+    fn fills(&self) -> bool {
+        self.going.iter().any(|going| !going.fills.is_empty())
+    }
+
+    /// The paths of all routes that are known before.
+    fn all_paths(&self) -> impl Iterator<Item = &Path> {
+        let roles = if self.fills() { &[Role::Plain, Role::Recompute][..] } else { &[Role::Plain] };
+        let count = match self.settings.routing {
+            // The dense path alone, whatever is taken.
+            Routing::Oracle(_) => 1,
+            _ => self.routes.len() as u32,
+        };
+        (0..count)
+            .flat_map(move |route| roles.iter().map(move |&role| Paths::index(route, role)))
+            .map(|index| self.paths.get(index))
+    }
+
+    /// How entries are listed, where they are no runs one behind the other.
+    fn listing(&self) -> Option<Listing> {
+        let visibility = self.settings.visibility;
+        let scratch = self
+            .all_paths()
+            .any(|path| path.hops.iter().any(|hop| hop.modules.attention() && hop.left != Left::Entry));
+        let listed = |path: &Path| path.copies || path.stored != path.visible;
+        if visibility == Visibility::SameLayer && !scratch && !self.fills() && !self.all_paths().any(listed) {
+            return None;
+        }
+        let again = |going: &Going| {
+            let mut again = vec![false; going.prompt + going.most as usize];
+            for fill in &going.fills {
+                again[fill.start as usize..][..fill.routes.len()].fill(true);
+            }
+            again
+        };
+        let again = self.going.iter().map(again).collect();
+        let scratch = scratch || self.settings.policy == Policy::DenseMasked;
+        Some(Listing { visibility, again, scratch })
     }
 
     /// Most entries that a sequence can leave in a layer.
@@ -319,14 +418,30 @@ impl<'a> Run<'a> {
             // A router may choose one layer at every hop.
             Routing::Router(router) => router.most_hops,
             Routing::Skips(_) => 1,
-            _ => self.paths.most_at_a_layer() as u32,
+            _ if self.settings.visibility == Visibility::SameLayer => self.paths.most_at_a_layer() as u32,
+            _ => self.all_paths().map(|path| path.stored.total).max().unwrap_or(0).max(1),
         };
+        let again: usize = going.fills.iter().map(|fill| fill.routes.len()).sum();
         // The last token that is generated is never fed.
-        (going.prompt as u32 + going.most - 1).saturating_mul(each)
+        (going.prompt as u32 + going.most - 1 + again as u32).saturating_mul(each)
     }
 
     fn monotone(&self) -> bool {
         self.header.order == Order::Monotone && !self.header.reuse
+    }
+
+    /// Whether what a token sees of its predecessors is there when the tokens of a prompt run side by side.
+    fn side_by_side(&self) -> bool {
+        let in_hops = matches!(self.settings.policy, Policy::Hop | Policy::Grouped);
+        match self.settings.visibility {
+            Visibility::SameLayer => self.monotone(),
+            // Hop by hop, if each hop leaves an entry.
+            Visibility::OnePerToken => {
+                let leaves = |path: &Path| path.hops.iter().all(|hop| hop.left == Left::Entry);
+                in_hops && self.all_paths().all(leaves)
+            }
+            Visibility::AllEntries => false,
+        }
     }
 
     fn path(&self, prompt: usize, position: usize) -> u32 {
@@ -340,21 +455,50 @@ impl<'a> Run<'a> {
         self.targets.clear();
         self.rows.clear();
         self.heads.clear();
+        self.starts.clear();
+        let together = self.side_by_side();
         let mut left = most as usize;
-        for in_prompt in [false, true] {
+        for late in [false, true] {
             for index in 0..self.going.len() {
                 let going = &self.going[index];
-                if going.done || going.in_prompt() != in_prompt || left == 0 {
+                let fill = going.fill().map(|fill| fill.routes.len() - going.refed);
+                if (going.done && fill.is_none())
+                    || (going.in_prompt() || fill.is_some()) != late
+                    || left == 0
+                {
                     continue;
                 }
                 // A token may need what its predecessors leave at a later hop, where routes come again or go back.
-                let whole = if in_prompt && self.monotone() { going.prompt - going.fed } else { 1 };
+                let whole = match fill {
+                    _ if !late || !together => 1,
+                    Some(tokens) => tokens,
+                    None => {
+                        let next = going.fills.front().map_or(usize::MAX, |fill| fill.due as usize);
+                        going.prompt.min(next) - going.fed
+                    }
+                };
                 let count = whole.min(left);
                 left -= count;
-                self.add(index, count, in_prompt && self.monotone());
+                match fill {
+                    Some(_) => self.refill(index, count),
+                    None => self.add(index, count, late && together),
+                }
             }
         }
         !self.rows.is_empty()
+    }
+
+    /// The next tokens of a `recompute` run pass once more.
+    fn refill(&mut self, index: usize, count: usize) {
+        let going = &self.going[index];
+        let fill = going.fill().expect("one is due");
+        let routes = fill.routes[going.refed..][..count].iter();
+        let paths: Vec<u32> = routes.map(|&route| Paths::index(route, Role::Recompute)).collect();
+        let from = fill.start as usize + going.refed;
+        self.starts.push(from as u32);
+        self.tokens.extend(&going.ids[from..from + count]);
+        self.rows.extend((from..from + count).map(|at| (index, at as u32, at < going.prompt)));
+        self.batch.push(index as u32, paths, false, 0, Part::WHOLE);
     }
 
     fn add(&mut self, index: usize, count: usize, prefill: bool) {
@@ -369,6 +513,7 @@ impl<'a> Run<'a> {
             self.targets.push(next);
             self.heads.push((index, position));
         }
+        self.starts.push(from as u32);
         self.tokens.extend(&going.ids[from..to]);
         self.rows.extend((from..to).map(|position| (index, position as u32, position < going.prompt)));
         let logits = logits.count() as u32;
@@ -382,8 +527,13 @@ impl<'a> Run<'a> {
             tokens: &self.tokens,
             targets: &self.targets,
             paths: &self.paths,
-            monotone: self.monotone(),
+            // What lies at other layers keeps to no order of the pool. A generated token does.
+            monotone: self.monotone()
+                && (self.settings.visibility == Visibility::SameLayer
+                    || self.settings.policy == Policy::Aligned),
             contexts: &self.contexts,
+            starts: &self.starts,
+            visibility: self.settings.visibility,
             policy: self.settings.policy,
             oracle,
             timed: self.settings.timed,
@@ -411,9 +561,19 @@ impl<'a> Run<'a> {
                 None => self.batch.paths[row],
             };
             let path = self.paths.get(self.batch.paths[row]);
+            let going = &mut self.going[index];
+            if Paths::is_again(self.batch.paths[row]) {
+                self.contexts[index].revisit(path, 1, self.layers);
+                going.refed += 1;
+                if going.fill().is_some_and(|fill| fill.routes.len() == going.refed) {
+                    going.refed = 0;
+                    going.filled.extend(going.fills.pop_front());
+                }
+                continue;
+            }
             self.contexts[index].advance(path, 1, self.layers);
-            self.going[index].routes.push(route);
-            self.going[index].fed += 1;
+            going.routes.push(route);
+            going.fed += 1;
         }
         let heads = std::mem::take(&mut self.heads);
         for (&(index, position), chosen) in heads.iter().zip(&outcome.chosen) {
@@ -454,6 +614,7 @@ impl<'a> Run<'a> {
             prompt_tokens: going.prompt as u32,
             output_tokens: going.answer.ids.len() as u32,
             routes: going.routes.clone(),
+            fills: going.filled.clone(),
         };
         let requests: Vec<Taken> = self.going.iter().map(taken).collect();
         let trace = routing::trace(self.header, self.routes, &requests, adapter);

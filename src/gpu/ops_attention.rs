@@ -23,6 +23,8 @@ pub(super) struct Scored {
     pub scale: f64,
     /// Then a score s becomes `cap tanh(s / cap)`.
     pub cap: Option<f64>,
+    /// Whether entries are named one by one.
+    pub listed: bool,
 }
 
 impl Ops<'_> {
@@ -94,7 +96,9 @@ impl Ops<'_> {
         let turns =
             u64::from(longest.div_ceil(self.subgroup)) * u64::from(head4.div_ceil(8) + self.subgroup + 5);
         self.check_turns("attention", turns)?;
-        let constants = [self.one_subgroup()[0], ("CAPPED", f64::from(u8::from(scores.cap.is_some())))];
+        let flag = |is: bool| f64::from(u8::from(is));
+        let (capped, listed) = (("CAPPED", flag(scores.cap.is_some())), ("LISTED", flag(scores.listed)));
+        let constants = [self.one_subgroup()[0], capped, listed];
         let pipeline = self.gpu.pipeline(shader, &constants)?;
         for (cache, rows_at, count) in parts {
             let parameters = s::Attention {

@@ -81,6 +81,31 @@ impl Ops<'_> {
         Ok(())
     }
 
+    /// Rows of several blocks by index into one: each index stands in one of the lists, in the others [`u32::MAX`].
+    pub fn gather_parts(&mut self, parts: &[(Vec<u32>, Rows)], width: u32, block: Rows) -> Result<()> {
+        let first = self.recording.dispatches.len();
+        let mut rows = 0;
+        for (indices, from) in parts {
+            rows = indices.len() as u32;
+            if indices.iter().any(|&index| index != u32::MAX) {
+                self.move_rows(s::GATHER_ROWS, indices, width, *from, block)?;
+            }
+        }
+        self.label(Kernel::Gather { rows, width, activations: ACTIVATIONS }, first);
+        Ok(())
+    }
+
+    /// Copies rows from one block to another: pairs of source and target, by way of a third. Not a kernel of the simulator's.
+    pub fn copy_rows(&mut self, pairs: &[[u32; 2]], width: u32, blocks: [Rows; 2], by: Rows) -> Result<()> {
+        if pairs.is_empty() {
+            return Ok(());
+        }
+        let [from, to] = [0, 1].map(|side| pairs.iter().map(|pair| pair[side]).collect::<Vec<u32>>());
+        self.move_rows(s::GATHER_ROWS, &from, width, blocks[0], by)?;
+        self.move_rows(s::SCATTER_ROWS, &to, width, by, blocks[1])?;
+        Ok(())
+    }
+
     fn move_rows(
         &mut self,
         shader: Shader,

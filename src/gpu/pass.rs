@@ -32,8 +32,7 @@ pub(super) struct Taken<'a> {
 impl<'a, 'b, 'c> Work<'a, 'b, 'c> {
     pub fn new(exec: &'a Executor, pass: &'b Pass<'b>, ops: &'c mut Ops<'a>) -> Self {
         let mut positions = Vec::new();
-        for span in &pass.batch.spans {
-            let first = pass.contexts[span.sequence as usize].tokens();
+        for (span, &first) in pass.batch.spans.iter().zip(pass.starts) {
             positions.extend(first..first + span.tokens);
         }
         Work { exec, pass, ops, positions }
@@ -42,9 +41,11 @@ impl<'a, 'b, 'c> Work<'a, 'b, 'c> {
     /// Records the pass; returns how many rows reach the head.
     pub fn record(mut self, plan: &Plan) -> Result<u32> {
         self.embed()?;
+        self.go_on(&plan.back)?;
         for bundle in &plan.bundles {
             self.layer(bundle)?;
         }
+        self.keep(&plan.keep)?;
         self.head()
     }
 
@@ -87,6 +88,8 @@ impl<'a, 'b, 'c> Work<'a, 'b, 'c> {
         let together = !mixed && groups.iter().all(Group::together);
         let attends = groups.iter().any(|group| !group.attention.is_empty());
         let feeds = |group: &&Group| !group.feed_forward.is_empty();
+        let keep: Vec<[u32; 2]> = groups.iter().flat_map(|group| group.keep.iter().copied()).collect();
+        self.keep(&keep)?;
         self.project(groups)?;
         let mut kept = None;
         let mut normed = Vec::new();

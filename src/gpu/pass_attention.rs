@@ -1,5 +1,6 @@
 //! The attention branch of a pass.
 
+use super::ledger::State;
 use super::ops::{ACTIVATIONS, Rows};
 use super::ops_attention::{Scored, Turned};
 use super::pass::{Taken, Work, segments};
@@ -12,27 +13,67 @@ use crate::model::Placement;
 /// A row of a call, with its layer and its visit.
 type Row = (u32, u16, Visit);
 
+/// Keys and values of a row, and the entry that they become.
+#[derive(Clone, Copy, Debug)]
+struct Written {
+    layer: u16,
+    sequence: u32,
+    position: u32,
+    entry: u32,
+    leaves: bool,
+    /// Whether the entry is named by its row of the cache.
+    listed: bool,
+}
+
 impl<'a> Work<'a, '_, '_> {
-    /// K and V of tokens that skip the attention branch.
+    /// K and V of tokens that skip the attention branch, and of earlier ones whose states wait for it.
     pub(super) fn project(&mut self, groups: &[Group]) -> Result<()> {
-        let taking: Vec<&Group> = groups.iter().filter(|group| !group.project.is_empty()).collect();
+        let count = |group: &Group| group.project.len() + group.waiting.len();
+        let taking: Vec<&Group> = groups.iter().filter(|group| count(group) > 0).collect();
         if taking.is_empty() {
             return Ok(());
         }
         self.ops.cause = Cause::Kv;
-        let visits: Vec<(u16, Visit)> =
-            taking.iter().flat_map(|group| group.project.iter().map(|visit| (group.layer, *visit))).collect();
-        let segments = segments(&taking, |group| group.project.len());
-        let indices = visits.iter().map(|(_, visit)| visit.row).collect();
-        let x = self.gather(taking.len(), indices)?.x;
-        let model = &self.exec.model;
+        let (mut written, mut states) = (Vec::new(), Vec::new());
+        for group in &taking {
+            for visit in &group.project {
+                written.push(self.written(group, visit));
+                states.push(State::Row(visit.row, 0));
+            }
+            for waiting in &group.waiting {
+                let (entry, position) = (waiting.entry.at, waiting.entry.position);
+                let (layer, sequence) = (group.layer, waiting.sequence);
+                written.push(Written { layer, sequence, position, entry, leaves: true, listed: true });
+                states.push(waiting.state);
+            }
+        }
+        let segments = segments(&taking, count);
+        let (exec, model, hidden) = (self.exec, &self.exec.model, self.hidden());
         let (q_dim, kv_dim) = (model.q_dim() as u32, model.kv_dim() as u32);
-        let to = self.normed_rows();
+        // States of earlier tokens are nowhere side by side, and may be more than a pass has rows.
+        let (x, to, kv) = if taking.iter().any(|group| !group.waiting.is_empty()) {
+            let to = Rows { buffer: &exec.states.normed, stride: hidden };
+            (self.gather_states(&states)?, to, &exec.states.keys_values)
+        } else {
+            let rows = taking.iter().flat_map(|group| group.project.iter().map(|visit| visit.row));
+            (self.gather(taking.len(), rows.collect())?.x, self.normed_rows(), &exec.buffers.qkv)
+        };
         let normed = self.norm_before(self.exec.pool.attention_norms.as_ref(), &segments, x, to)?;
-        let kv = Rows { buffer: &self.exec.buffers.qkv, stride: 2 * kv_dim };
+        let kv = Rows { buffer: kv, stride: 2 * kv_dim };
         self.ops.matmul(&self.exec.pool.qkv, q_dim..q_dim + 2 * kv_dim, &segments, normed, kv)?;
-        self.place_heads(&visits, [0, model.kv_heads as u32], segments.len() as u32, kv)?;
-        self.kv_write(&visits, kv, 0)
+        self.place_heads(&written, [0, model.kv_heads as u32], segments.len() as u32, kv)?;
+        self.kv_write(&written, kv, 0)
+    }
+
+    fn written(&self, group: &Group, visit: &Visit) -> Written {
+        Written {
+            layer: group.layer,
+            sequence: visit.sequence,
+            position: self.positions[visit.row as usize],
+            entry: visit.entry,
+            leaves: visit.leaves,
+            listed: group.listed,
+        }
     }
 
     /// Returns the rows that stay gathered for the feed-forward branch.
@@ -65,11 +106,20 @@ impl<'a> Work<'a, '_, '_> {
         let qkv = Rows { buffer: &exec.buffers.qkv, stride: q_dim + 2 * kv_dim };
         self.ops.matmul(&pool.qkv, 0..q_dim + 2 * kv_dim, &segments, normed, qkv)?;
         let heads = [model.heads as u32, model.kv_heads as u32];
-        self.place_heads(&visits, heads, segments.len() as u32, qkv)?;
-        self.kv_write(&visits, qkv, q_dim)?;
+        let written: Vec<Written> = taking
+            .iter()
+            .flat_map(|group| group.attention.iter().map(|visit| self.written(group, visit)))
+            .collect();
+        self.place_heads(&written, heads, segments.len() as u32, qkv)?;
+        self.kv_write(&written, qkv, q_dim)?;
         let attended = Rows { buffer: &exec.buffers.attended, stride: q_dim };
-        self.scores(&visits, false, qkv, attended)?;
-        self.scores(&visits, true, qkv, attended)?;
+        for decode in [false, true] {
+            if taking[0].listed {
+                self.listed_scores(&taking, decode, qkv, attended)?;
+            } else {
+                self.scores(&visits, decode, qkv, attended)?;
+            }
+        }
         let branch = Rows { buffer: &exec.buffers.branch, stride: hidden };
         self.ops.matmul(&pool.output, 0..hidden, &segments, attended, branch)?;
         let mask = groups[0].masks.as_ref().map(|masks| masks.of(0));
@@ -87,27 +137,19 @@ impl<'a> Work<'a, '_, '_> {
     }
 
     /// Norms and rotations of `[queries, keys]` heads, which stand at the begin of each row.
-    fn place_heads(
-        &mut self,
-        visits: &[(u16, Visit)],
-        heads: [u32; 2],
-        groups: u32,
-        values: Rows,
-    ) -> Result<()> {
-        let (exec, rows) = (self.exec, visits.len() as u32);
+    fn place_heads(&mut self, written: &[Written], heads: [u32; 2], groups: u32, values: Rows) -> Result<()> {
+        let (exec, rows) = (self.exec, written.len() as u32);
         if let Some(norms) = &exec.pool.head_norms {
-            let layers = self.ops.list(visits.iter().map(|(layer, _)| u32::from(*layer)));
+            let layers = self.ops.list(written.iter().map(|row| u32::from(row.layer)));
             self.ops.head_norm(norms, (layers, rows, groups), heads, values)?;
         }
         let model = &exec.model;
         let kind = |layer: u16| model.kind(layer.into());
-        if visits.iter().all(|(layer, _)| model.rope_of(kind(*layer)).is_none()) {
+        if written.iter().all(|row| model.rope_of(kind(row.layer)).is_none()) {
             return Ok(());
         }
-        let row = |(layer, visit): &(u16, Visit)| {
-            exec.angles.row(kind(*layer), visit.sequence, self.positions[visit.row as usize])
-        };
-        let turns: Vec<u32> = visits.iter().map(row).collect();
+        let turn = |row: &Written| exec.angles.row(kind(row.layer), row.sequence, row.position);
+        let turns: Vec<u32> = written.iter().map(turn).collect();
         let at = self.ops.list(turns);
         let shape = [rows, heads[0] + heads[1], model.head_dim as u32];
         self.ops.rope(self.turned(), at, shape, values)
@@ -120,7 +162,7 @@ impl<'a> Work<'a, '_, '_> {
 
     pub(super) fn scored(&self) -> Scored {
         let model = &self.exec.model;
-        Scored { scale: model.attention_scale(), cap: model.scales.attention_cap }
+        Scored { scale: model.attention_scale(), cap: model.scales.attention_cap, listed: false }
     }
 
     /// An attention call of the model.
@@ -140,26 +182,30 @@ impl<'a> Work<'a, '_, '_> {
         }
     }
 
-    fn kv_write(&mut self, visits: &[(u16, Visit)], from: Rows, column: u32) -> Result<()> {
+    fn kv_write(&mut self, written: &[Written], from: Rows, column: u32) -> Result<()> {
         let cache = &self.exec.cache;
-        for (layer, visit) in visits.iter().filter(|(_, visit)| visit.leaves) {
-            cache.note(*layer, visit.sequence, visit.entry, self.positions[visit.row as usize]);
+        for row in written.iter().filter(|row| row.leaves && !row.listed) {
+            cache.note(row.layer, row.sequence, row.entry, row.position);
         }
-        let mut shards: Vec<usize> = visits.iter().map(|(layer, _)| cache.shard(*layer)).collect();
+        let place = |row: &Written| match row.listed {
+            true => (0, row.entry),
+            false => cache.at(row.layer, row.sequence, row.entry),
+        };
+        let places: Vec<(usize, u32)> = written.iter().map(place).collect();
+        let mut shards: Vec<usize> = places.iter().map(|(shard, _)| *shard).collect();
         shards.sort_unstable();
         shards.dedup();
         let mut parts = Vec::new();
         for shard in shards {
             // Rows of other buffers, and those that leave nothing, are passed over.
-            let entry = |(layer, visit): &(u16, Visit)| {
-                let (at, row) = cache.at(*layer, visit.sequence, visit.entry);
-                if at == shard && visit.leaves { row } else { u32::MAX }
+            let entry = |(row, (at, entry)): (&Written, &(usize, u32))| {
+                if *at == shard && row.leaves { *entry } else { u32::MAX }
             };
-            let entries: Vec<u32> = visits.iter().map(entry).collect();
+            let entries: Vec<u32> = written.iter().zip(&places).map(entry).collect();
             parts.push((cache.buffer(shard), self.ops.list(entries)));
         }
         let width = 2 * self.exec.model.kv_dim() as u32;
-        self.ops.kv_write(visits.len() as u32, width, from, column, &parts)
+        self.ops.kv_write(written.len() as u32, width, from, column, &parts)
     }
 
     /// The first entry that a visit sees: with a window, the first of a position within it.

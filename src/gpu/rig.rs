@@ -350,7 +350,7 @@ impl Rig {
         }
         let at = ops.list(numbers);
         let rows = |buffer| Rows { buffer, stride: q_dim };
-        let scored = Scored { scale: 1.0 / f64::from(shape.head_dim).sqrt(), cap: None };
+        let scored = Scored { scale: 1.0 / f64::from(shape.head_dim).sqrt(), cap: None, listed: false };
         let parts = [(self.words.clone(), at, count)];
         ops.attention(shape, scored, layout.entries, &parts, rows(&self.input), rows(&self.output))
     }

@@ -5,8 +5,8 @@ use super::hops::RouterMlp;
 use super::skips::Skips;
 use crate::error::{InputError, Result};
 use crate::trace::{
-    Granularity, Header, KvAction, Modules, Order, Route, RouteTable, Router, RouterKind, RouterWhen, Step,
-    Trace,
+    Granularity, Header, KvAction, Modules, Order, Phase, Role, Route, RouteTable, Router, RouterKind,
+    RouterWhen, Run, Step, Trace,
 };
 use crate::weights::SkipKv;
 use serde_json::json;
@@ -52,6 +52,13 @@ impl Routing {
                 if trace.header.layers != layers {
                     let what = format!("a trace of a pool of {layers} layers, as the model has");
                     return Err(InputError::expected(what).key("layers").found(trace.header.layers).into());
+                }
+                let runs = || trace.requests.iter().flat_map(|request| &request.runs);
+                for (role, name) in [(Role::Draft, "draft"), (Role::Verify, "verify")] {
+                    if runs().any(|run| run.role == role) {
+                        let what = "tokens that are certain, and `recompute` runs";
+                        return Err(InputError::expected(what).key("role").found(name).into());
+                    }
                 }
                 trace.header.clone()
             }
@@ -113,13 +120,43 @@ pub(super) fn taken(records: &[Record]) -> Route {
 
 /// The routes that the tokens of one request took.
 #[derive(Clone, Debug, Default)]
-pub struct Taken {
+pub(super) struct Taken {
     /// Tokens of the prompt.
     pub prompt_tokens: u32,
     /// Tokens generated.
     pub output_tokens: u32,
     /// Route of each token that was fed.
     pub routes: Vec<u32>,
+    /// What filled layers that tokens had left open.
+    pub fills: Vec<Fill>,
+}
+
+/// A `recompute` run.
+#[derive(Clone, Debug)]
+pub(super) struct Fill {
+    /// So many tokens have passed before it.
+    pub due: u32,
+    /// Position of its first token.
+    pub start: u32,
+    /// As the trace calls it.
+    pub phase: Phase,
+    /// Route of each of its tokens.
+    pub routes: Vec<u32>,
+}
+
+impl Fill {
+    /// The `recompute` runs of a request, in order.
+    pub fn of(request: &crate::trace::Request) -> Vec<Fill> {
+        let mut due = 0;
+        let mut fills = Vec::new();
+        for run in &request.runs {
+            if run.role == Role::Recompute {
+                fills.push(Fill { due, start: run.start, phase: run.phase, routes: run.routes.iter().collect() });
+            }
+            due += run.advance();
+        }
+        fills
+    }
 }
 
 /// The trace of a run.
@@ -127,8 +164,40 @@ pub(super) fn trace(header: Header, routes: RouteTable, requests: &[Taken], adap
     let source = format!("recorded by radialsim execute on {adapter}");
     let request = |(id, taken): (u64, &Taken)| {
         let (prompt, decode) = taken.routes.split_at(taken.prompt_tokens as usize);
-        crate::trace::Request::plain(id, prompt, taken.output_tokens, decode)
+        let request = crate::trace::Request::plain(id, prompt, taken.output_tokens, decode);
+        crate::trace::Request { runs: with_fills(&request.runs, &taken.fills), ..request }
     };
     let requests = (0..).zip(requests).map(request).collect();
     Trace { header: Header { source, ..header }, routes, requests }
+}
+
+/// Runs, cut where others came between.
+fn with_fills(runs: &[Run], fills: &[Fill]) -> Vec<Run> {
+    let mut all = Vec::new();
+    let mut fills = fills.iter().peekable();
+    for run in runs {
+        let part = |from: u32, to: u32| Run {
+            start: from,
+            routes: run.routes.range(from - run.start, to - run.start).collect(),
+            ..run.clone()
+        };
+        let (mut at, end) = (run.start, run.start + run.routes.len());
+        while let Some(fill) = fills.next_if(|fill| fill.due < end) {
+            if fill.due > at {
+                all.push(part(at, fill.due));
+                at = fill.due;
+            }
+            all.push(fill.run());
+        }
+        all.push(part(at, end));
+    }
+    all.extend(fills.map(Fill::run));
+    all
+}
+
+impl Fill {
+    fn run(&self) -> Run {
+        let routes = self.routes.iter().copied().collect();
+        Run { start: self.start, phase: self.phase, role: Role::Recompute, routes, accepted: Vec::new() }
+    }
 }

@@ -117,8 +117,10 @@ impl<S: Sink> Emit<'_, S> {
 
         let project = Rows::of(groups.iter(), |group| group.project + group.pending);
         if project.rows > 0 {
-            let key = self.key(Part::Project, project, together, 0, layers);
-            self.stretch(key, |emit| emit.project(project, layers));
+            // States of earlier tokens are nowhere side by side.
+            let moved = self.moves(project) || groups.iter().any(|group| group.pending > 0);
+            let key = Stretch { moved, ..self.key(Part::Project, project, together, 0, layers) };
+            self.stretch(key, |emit| emit.project(project, moved, layers));
         }
         // Both branches read the stream as it came: what is not gathered for both is normed before attention adds to it.
         let parallel = self.model.placement.parallel();
@@ -357,11 +359,11 @@ impl<S: Sink> Emit<'_, S> {
     }
 
     /// K/V of tokens that skip the attention branch, in kernels of their own.
-    fn project(&mut self, rows: Rows, layers: Layers) {
+    fn project(&mut self, rows: Rows, moved: bool, layers: Layers) {
         let model = self.model;
         let (hidden, kv_dim, activations) = (model.hidden as u32, model.kv_dim() as u32, model.activations);
         let padded = self.pad(rows.rows);
-        if self.moves(rows) {
+        if moved {
             self.kernel(Kernel::Gather { rows: padded, width: hidden, activations }, Cause::Kv);
         }
         self.norm_stream(rows, Cause::Kv);

@@ -99,7 +99,7 @@ impl<'a, S: Sink> Emit<'a, S> {
     pub fn in_waves(&self) -> bool {
         match self.dispatch.policy {
             Policy::Aligned => false,
-            Policy::DenseMasked => !self.dispatch.monotone,
+            Policy::DenseMasked => !self.dispatch.in_pool_order(),
             Policy::Hop | Policy::Grouped | Policy::Queued { .. } => true,
         }
     }

@@ -400,7 +400,8 @@ impl Groups {
         self.left.fill(0);
         self.copied.clear();
         self.copied.extend((0..view.layers).map(|layer| context.pending(layer as u16)));
-        let (mut passed, mut entries) = (0u64, 0u64);
+        // Tokens so far, those among them that left an entry, and entries.
+        let (mut passed, mut seen_tokens, mut entries) = (0u64, 0u64, 0u64);
         for run in view.batch.paths_of(span).chunk_by(|a, b| a == b) {
             let path = view.paths.get(run[0]);
             let count = run.len() as u64;
@@ -426,7 +427,10 @@ impl Groups {
                         let before = context.seen(hop.layer, view.visibility) as i64 + left;
                         (before as u64 + u64::from(hop.own_here), u64::from(hop.leaves))
                     }
-                    Visibility::OnePerToken => (u64::from(context.tokens()) + passed, 1),
+                    Visibility::OnePerToken => (
+                        context.seen(hop.layer, view.visibility) + seen_tokens,
+                        u64::from(path.visible.total > 0),
+                    ),
                     Visibility::AllEntries => (
                         context.seen(hop.layer, view.visibility) + entries + u64::from(hop.own_before),
                         u64::from(path.visible.total),
@@ -461,6 +465,7 @@ impl Groups {
                 self.left[layer as usize] += count as i64 * i64::from(difference);
             }
             passed += count;
+            seen_tokens += count * u64::from(path.visible.total > 0);
             entries += count * u64::from(path.visible.total);
         }
     }
@@ -495,10 +500,11 @@ fn masked_scores(view: &View, align: Align, span: &Span, wave: u32, layer: u16) 
                 path.hops.iter().find(|hop| hop.layer == layer && u32::from(hop.occurrence) == wave)
             }
             Align::Hop { .. } | Align::Layer => path.hops.get(wave as usize).filter(|hop| hop.layer == layer),
-        };
+        }
+        .filter(|hop| hop.modules.attention());
         let (own, leaves) = match view.visibility {
             Visibility::SameLayer => (hop.map_or(0, |hop| hop.own_here), path.visible.at(layer)),
-            Visibility::OnePerToken => (0, 1),
+            Visibility::OnePerToken => (0, u32::from(path.visible.total > 0)),
             Visibility::AllEntries => (hop.map_or(0, |hop| hop.own_before), path.visible.total),
         };
         let seen = before + u64::from(own) + 1;

@@ -42,6 +42,14 @@ pub struct Dispatch {
     pub monotone: bool,
 }
 
+impl Dispatch {
+    /// Whether tokens of a prompt may keep to the order of the pool: what a token sees of its predecessors lies at the layer that it
+    /// visits. Otherwise they go hop by hop.
+    fn in_pool_order(&self) -> bool {
+        self.monotone && self.visibility == Visibility::SameLayer
+    }
+}
+
 /// What a pass amounts to, besides its calls.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Lowered {
@@ -109,12 +117,13 @@ impl<'a> Lowering<'a> {
         let windows = std::mem::take(&mut self.windows);
         let view =
             View { batch, paths, contexts, layers, visibility: self.dispatch.visibility, windows: &windows };
+        let monotone = self.dispatch.in_pool_order();
         let align = match self.dispatch.policy {
             Policy::Aligned => Align::Pool,
-            Policy::DenseMasked if self.dispatch.monotone => Align::Pool,
+            Policy::DenseMasked if monotone => Align::Pool,
             Policy::Queued { .. } if batch.spans.iter().all(|span| span.part != Part::WHOLE) => Align::Layer,
             Policy::DenseMasked | Policy::Hop | Policy::Grouped | Policy::Queued { .. } => {
-                Align::Hop { monotone: self.dispatch.monotone }
+                Align::Hop { monotone }
             }
         };
         self.groups.build(&view, align);

@@ -74,10 +74,25 @@ pub enum Visibility {
     /// Entries appended at this layer.
     #[default]
     SameLayer,
-    /// The newest entry of each token.
+    /// One entry of each token: the one that it left at the same hop, or its last where it left before. Hops that leave no entry are not
+    /// counted, and tokens that left none are not seen.
     OnePerToken,
     /// All entries of all layers.
     AllEntries,
+}
+
+impl Visibility {
+    /// All of them.
+    pub const ALL: [Visibility; 3] = [Visibility::SameLayer, Visibility::OnePerToken, Visibility::AllEntries];
+
+    /// Its name in scenarios and options.
+    pub fn name(self) -> &'static str {
+        match self {
+            Visibility::SameLayer => "same_layer",
+            Visibility::OnePerToken => "one_per_token",
+            Visibility::AllEntries => "all_entries",
+        }
+    }
 }
 
 impl RadialDescription {

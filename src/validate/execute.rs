@@ -92,6 +92,7 @@ impl<'a> Bench<'a> {
         let settings = Settings {
             routing: Routing::Replay(Box::new(case.trace.clone())),
             policy: case.policy,
+            visibility: Default::default(),
             sampling: None,
             end_ids: Vec::new(),
             prompt_logits: false,

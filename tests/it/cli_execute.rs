@@ -126,7 +126,8 @@ fn wrong_arguments_and_files_are_refused_before_anything_runs() {
     // The first line is one, behind its mark and with a number that nobody needs.
     std::fs::write(at("marked.jsonl"), "\u{feff}{\"prompt_ids\":[1],\"x\":NaN}\n{\"prompt_ids\":x}\n")
         .expect("a writable folder");
-    let cases: [(&[&str], i32, &str); 11] = [
+    let unified = ["--prompts", &prompts, "--route", "2 0", "--kv", "unified"];
+    let cases: [(&[&str], i32, &str); 14] = [
         (&[], 2, ""),
         (&["--prompt", "x", "--prompts", &prompts], 2, ""),
         (&["--prompt", "x"], 2, "a tokenizer for text"),
@@ -137,6 +138,9 @@ fn wrong_arguments_and_files_are_refused_before_anything_runs() {
         (&["--prompts", &prompts, "--route", "0 zero"], 2, "zero"),
         (&["--prompts", &prompts, "--oracle", "0.1,0.1", "--always", "3"], 2, "layers below 3"),
         (&["--prompts", &prompts, "--json", &at("x"), "--trace", &at("x")], 2, "a file of its own"),
+        (&[&unified[..], &["--visibility", "some"]].concat(), 2, "one_per_token"),
+        (&["--prompts", &prompts, "--visibility", "all_entries"], 2, "all_entries with write"),
+        (&[&unified[..], &["--visibility", "one_per_token"]].concat(), 2, "ascend"),
         (&["--prompts", &prompts, "--adapter", "no such adapter"], 3, "no such adapter"),
     ];
     for (args, code, part) in cases {
@@ -149,6 +153,13 @@ fn wrong_arguments_and_files_are_refused_before_anything_runs() {
         assert!(said.contains(part), "no {part:?} in: {said}");
     }
     assert!(!Path::new(&at("x")).exists(), "no file is left");
+    if crate::gpu().is_some() {
+        let ran = execute(
+            folder.path(),
+            &[&unified[..], &["--visibility", "one_per_token", "--policy", "hop"]].concat(),
+        );
+        assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
+    }
     let (code, said) = error(&execute(Path::new("no such model"), &["--prompt", "x"]));
     assert!(code == 2 && said.contains("no such model"), "{said}");
 }

@@ -13,8 +13,15 @@ use radialsim::weights::Checkpoint;
 fn run(executor: &mut Executor, prompts: &[Prompt], routing: Routing, policy: Policy) -> Vec<Answer> {
     let model = executor.model().clone();
     let mut watch = AsLowered { model: &model, passes: 0, kernels: 0 };
-    let settings =
-        Settings { routing, policy, sampling: None, end_ids: vec![], prompt_logits: true, timed: false };
+    let settings = Settings {
+        routing,
+        policy,
+        visibility: Default::default(),
+        sampling: None,
+        end_ids: vec![],
+        prompt_logits: true,
+        timed: false,
+    };
     executor.generate(prompts, &settings, &mut watch).expect("a run").answers
 }
 

@@ -26,6 +26,7 @@ fn settings(executor: &Executor) -> Settings {
     Settings {
         routing: Routing::dense(executor.model().layers),
         policy: Policy::Aligned,
+        visibility: Default::default(),
         sampling: None,
         end_ids: vec![2],
         prompt_logits: true,

@@ -1,14 +1,14 @@
 //! What goes wrong on a device: one clear error each, with the right exit code, and limits that split what they do not refuse.
 
 use crate::small_models::Small;
-use radialsim::batch::Policy;
+use radialsim::batch::{Policy, Visibility};
 use radialsim::error::Error;
 use radialsim::gpu::{
     Done, Executor, Gpu, Options, Oracle, Outcome, Pass, Prompt, Ratio, Recording, Routing, Settings, Watch,
     shaders,
 };
 use radialsim::kernel::Kernel;
-use radialsim::trace::{KvAction, Route};
+use radialsim::trace::{Header, KvAction, Request, Role, Route, RouteTable, Trace};
 use radialsim::weights::Checkpoint;
 use safetensors::Dtype;
 
@@ -20,7 +20,15 @@ fn small() -> (tempfile::TempDir, Checkpoint) {
 }
 
 fn settings(routing: Routing, policy: Policy) -> Settings {
-    Settings { routing, policy, sampling: None, end_ids: vec![], prompt_logits: false, timed: true }
+    Settings {
+        routing,
+        policy,
+        visibility: Default::default(),
+        sampling: None,
+        end_ids: vec![],
+        prompt_logits: false,
+        timed: true,
+    }
 }
 
 /// Kernels and commands of a run.
@@ -143,6 +151,7 @@ fn runs_that_cannot_be_are_refused() {
     let oracle = Oracle { attention: 0.1, feed_forward: 0.1, ratio: Ratio::OverInput, always: vec![] };
     let dense = || Routing::dense(3);
     let ids: &[u32] = &[1, 2, 3];
+    let free = || fixed("2 0", KvAction::Write);
     let cases: [(Routing, Policy, &[u32], u32, &str); 11] = [
         (dense(), Policy::Aligned, &[], 2, "at least one token"),
         (dense(), Policy::Aligned, ids, 0, "at least one to generate"),
@@ -151,8 +160,8 @@ fn runs_that_cannot_be_are_refused() {
         (fixed("0 3", KvAction::Write), Policy::Aligned, ids, 2, "3"),
         (fixed("0 1x", KvAction::Write), Policy::Aligned, ids, 2, "adapter"),
         (fixed("0 1@0.5", KvAction::Write), Policy::Aligned, ids, 2, "width"),
-        (fixed("0 1", KvAction::Share), Policy::Aligned, ids, 2, "share"),
-        (fixed("0 1", KvAction::CopyState), Policy::Aligned, ids, 2, "copy_state"),
+        (fixed("1 2", KvAction::Share), Policy::Aligned, ids, 2, "`share` at layer 0"),
+        (free(), Policy::Aligned, ids, 2, "ascend"),
         (Routing::Oracle(oracle), Policy::Aligned, ids, 2, "dense_masked"),
         (dense(), Policy::Queued { full: 4, wait_us: 1.0, hold: Default::default() }, ids, 2, "queued"),
     ];
@@ -161,6 +170,44 @@ fn runs_that_cannot_be_are_refused() {
             executor.generate(&[prompt(ids, most)], &settings(routing, policy), &mut ()).expect_err(part);
         assert_eq!(error.exit_code(), 2);
         assert!(error.to_string().contains(part), "no {part:?} in: {error}");
+    }
+    // Entries of other layers are seen in a cache that is one for all, and steps leave their own.
+    for (routing, visibility, part) in [
+        (dense(), Visibility::OnePerToken, "one_per_token with write"),
+        (fixed("0 1", KvAction::ProjectOnly), Visibility::AllEntries, "all_entries with project_only"),
+        (fixed("0 1!share", KvAction::Unified), Visibility::OnePerToken, "leave their own entry"),
+        (fixed("0 1f!project_only", KvAction::Unified), Visibility::AllEntries, "leave their own entry"),
+    ] {
+        let settings = Settings { visibility, ..settings(routing, Policy::Hop) };
+        let error = executor.generate(&[prompt(ids, 2)], &settings, &mut ()).expect_err(part);
+        assert!(error.to_string().contains(part) && error.exit_code() == 2, "no {part:?} in: {error}");
+    }
+}
+
+/// Tokens that see entries of other layers need them in one buffer; drafts are tokens that may be taken back.
+#[test]
+fn what_is_not_executed_is_refused_by_name() {
+    let Some(gpu) = crate::gpu() else { return };
+    let (_folder, checkpoint) = small();
+    let options = Options { pass_tokens: 8, positions: 40, ..Options::default() };
+    let mut executor = Executor::new(gpu.with_buffer_limit(8000), &checkpoint, options).expect("fits");
+    let share = Routing::Fixed(Route::of_layers([0, 1]), KvAction::Share);
+    let prompts = [prompt(&[1, 2, 3, 4, 5, 6, 7, 8, 9], 30)];
+    let error =
+        executor.generate(&prompts, &settings(share, Policy::Hop), &mut ()).expect_err("several buffers");
+    assert!(error.to_string().contains("in one buffer") && error.exit_code() == 2, "{error}");
+
+    let mut routes = RouteTable::default();
+    let dense = routes.intern(Route::dense(3));
+    let mut request = Request::plain(0, &[dense; 3], 3, &[dense; 2]);
+    for role in [Role::Draft, Role::Verify] {
+        request.runs[1].role = role;
+        let header = Header::dense("small", 3);
+        let trace = Trace { header, routes: routes.clone(), requests: vec![request.clone()] };
+        let routing = Routing::Replay(Box::new(trace));
+        let settings = settings(routing, Policy::Aligned);
+        let error = executor.generate(&[prompt(&[1, 2, 3], 3)], &settings, &mut ()).expect_err("a role");
+        assert!(error.to_string().contains("role: found") && error.exit_code() == 2, "{error}");
     }
 }
 

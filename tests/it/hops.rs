@@ -73,6 +73,7 @@ fn run(executor: &mut Executor, prompts: &[Prompt], router: &RouterMlp, policy: 
     let settings = Settings {
         routing: Routing::Router(Box::new(router.clone())),
         policy,
+        visibility: Default::default(),
         sampling: None,
         end_ids: vec![],
         prompt_logits: false,

@@ -44,14 +44,17 @@ fn naive(header: &Header, routes: &[Route], visibility: Visibility) -> (Seen, u6
     let mut seen = Seen::default();
     let mut entries: Vec<(u32, bool)> = Vec::new();
     let mut waiting: Vec<u32> = Vec::new();
-    for (token, route) in routes.iter().enumerate() {
+    // Tokens that left something.
+    let mut tokens = 0;
+    for route in routes {
+        let before = entries.len();
         for step in route.0.iter().filter(|step| step.modules.attention()) {
             seen.rows += 1;
             seen.pairs += 1 + match visibility {
                 Visibility::SameLayer => {
                     entries.iter().filter(|(layer, _)| *layer == step.layer).count() as u64
                 }
-                Visibility::OnePerToken => token as u64,
+                Visibility::OnePerToken => tokens,
                 Visibility::AllEntries => entries.len() as u64,
             };
             seen.projected += waiting.iter().filter(|&&layer| layer == step.layer).count() as u64;
@@ -81,6 +84,7 @@ fn naive(header: &Header, routes: &[Route], visibility: Visibility) -> (Seen, u6
                 KvAction::Write | KvAction::None | KvAction::Deferred | KvAction::Unified => {}
             }
         }
+        tokens += u64::from(entries.len() > before);
     }
     (seen, entries.iter().filter(|(_, bytes)| *bytes).count() as u64)
 }

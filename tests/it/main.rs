@@ -1,6 +1,8 @@
 //! One integration binary; each module is named after what can go wrong.
 #![allow(clippy::print_stderr, reason = "tests say what they skip")]
 
+#[cfg(feature = "gpu")]
+mod actions;
 mod adapter;
 mod arrivals;
 mod axes;

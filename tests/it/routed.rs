@@ -1,7 +1,7 @@
 //! Routes that are not followed, or kernels that the simulator does not know: real routes on real weights, pass by pass
 //! against the lowering of the same batches.
 
-use radialsim::batch::{Context, Policy, Visibility};
+use radialsim::batch::{Context, Paths, Policy, Visibility};
 use radialsim::error::Result;
 use radialsim::gpu::{Executor, Generated, Oracle, Outcome, Pass, Prompt, Ratio, Routing, Settings, Watch};
 use radialsim::kernel::{Attention, Density, Kernel};
@@ -23,7 +23,7 @@ impl Watch for AsLowered<'_> {
         let dispatch = Dispatch {
             policy: pass.policy,
             capture: Vec::new(),
-            visibility: Default::default(),
+            visibility: pass.visibility,
             nested_width: false,
             density: Density::Dense,
             router: RouterPlan::FREE,
@@ -45,13 +45,18 @@ impl Watch for AsLowered<'_> {
         let holes = !pass.contexts.iter().all(whole)
             || pass.batch.paths.iter().any(|&path| pass.paths.get(path).hops.len() != layers);
         let windows = holes && self.model.kinds.iter().any(|kind| kind.window.is_some());
+        // Tokens that pass again are counted as if they saw what later ones left, too.
+        let again = pass.batch.paths.iter().any(|&path| Paths::is_again(path));
         let shape = |(cause, layer, kernel): (Cause, u16, Kernel)| match kernel {
-            Kernel::Attention(shape) if windows => {
+            Kernel::Attention(shape) if windows || again => {
                 (cause, layer, Kernel::Attention(Attention { pairs: 0, entries: 0, ..shape }))
             }
             _ => (cause, layer, kernel),
         };
         for (index, (&ran, &lowered)) in ran.iter().zip(&lowered).enumerate() {
+            if let (Kernel::Attention(ran), Kernel::Attention(lowered)) = (ran.2, lowered.2) {
+                assert!(windows || (ran.pairs <= lowered.pairs && ran.entries <= lowered.entries));
+            }
             let (ran, lowered) = (shape(ran), shape(lowered));
             assert_eq!(ran, lowered, "kernel {index} of pass {} under {}", self.passes, pass.policy.name());
         }
@@ -63,7 +68,15 @@ impl Watch for AsLowered<'_> {
 }
 
 fn settings(routing: Routing, policy: Policy) -> Settings {
-    Settings { routing, policy, sampling: None, end_ids: vec![2], prompt_logits: false, timed: false }
+    Settings {
+        routing,
+        policy,
+        visibility: Default::default(),
+        sampling: None,
+        end_ids: vec![2],
+        prompt_logits: false,
+        timed: false,
+    }
 }
 
 fn run(executor: &mut Executor, prompts: &[Prompt], settings: &Settings) -> Generated {

@@ -16,8 +16,15 @@ fn answers(
     let checkpoint = Checkpoint::open(folder).expect("a valid folder");
     let mut executor =
         Executor::new(crate::gpu()?, &checkpoint, Options::default()).expect("a model that fits");
-    let settings =
-        Settings { routing, policy, sampling: None, end_ids: vec![], prompt_logits: true, timed: false };
+    let settings = Settings {
+        routing,
+        policy,
+        visibility: Default::default(),
+        sampling: None,
+        end_ids: vec![],
+        prompt_logits: true,
+        timed: false,
+    };
     Some(executor.generate(prompts, &settings, &mut ()).expect("a run").answers)
 }
 

@@ -30,8 +30,15 @@ pub fn router(seed: u64, kv: SkipKv) -> SkipRouter {
 }
 
 pub fn run(executor: &mut Executor, prompts: &[Prompt], routing: Routing, policy: Policy) -> Generated {
-    let settings =
-        Settings { routing, policy, sampling: None, end_ids: vec![], prompt_logits: true, timed: false };
+    let settings = Settings {
+        routing,
+        policy,
+        visibility: Default::default(),
+        sampling: None,
+        end_ids: vec![],
+        prompt_logits: true,
+        timed: false,
+    };
     executor.generate(prompts, &settings, &mut ()).expect("a run")
 }
 

@@ -15,16 +15,27 @@ pub const LAYERS: usize = 3;
 const HEADS: Heads = Heads { heads: 3, kv_heads: 1, head_dim: 8 };
 const POSITIONS: usize = 40;
 
+/// Keys and values of one entry.
+pub type KeysValues = (Vec<f64>, Vec<f64>);
+
 /// A model: its arrays by name, each `rows x width`.
 pub struct Small {
     pub opt: bool,
+    layers: usize,
+    /// Positions that a token attends to, its own among them.
+    pub window: Option<usize>,
     arrays: BTreeMap<String, (Vec<usize>, Vec<f64>)>,
 }
 
 impl Small {
     /// A Llama-shaped one (grouped queries, own head) or an OPT-shaped one (biases, positions, tied head).
     pub fn new(opt: bool) -> Small {
-        let mut small = Small { opt, arrays: BTreeMap::new() };
+        Small::deep(opt, LAYERS)
+    }
+
+    /// The same of so many layers.
+    pub fn deep(opt: bool, layers: usize) -> Small {
+        let mut small = Small { opt, layers, window: None, arrays: BTreeMap::new() };
         let mut random = Stream::new(3, if opt { "opt" } else { "llama" });
         let mut add = |name: String, shape: &[usize], around: f64| {
             let count = shape.iter().product();
@@ -36,7 +47,7 @@ impl Small {
         let kv = if opt { HIDDEN } else { HEADS.kv_heads * HEADS.head_dim };
         let (q, prefix) = (HEADS.heads * HEADS.head_dim, if opt { "model.decoder" } else { "model" });
         add(format!("{prefix}.embed_tokens.weight"), &[VOCABULARY, HIDDEN], 0.0);
-        for layer in 0..LAYERS {
+        for layer in 0..layers {
             let of = |part: &str| format!("{prefix}.layers.{layer}.{part}");
             let out = if opt { "out_proj" } else { "o_proj" };
             let matrices =
@@ -87,18 +98,23 @@ impl Small {
     pub fn config(&self) -> serde_json::Value {
         if self.opt {
             return serde_json::json!({
-                "architectures": ["OPTForCausalLM"], "hidden_size": HIDDEN, "ffn_dim": FFN, "num_hidden_layers": LAYERS,
+                "architectures": ["OPTForCausalLM"], "hidden_size": HIDDEN, "ffn_dim": FFN, "num_hidden_layers": self.layers,
                 "num_attention_heads": HEADS.heads, "vocab_size": VOCABULARY, "max_position_embeddings": POSITIONS,
                 "word_embed_proj_dim": HIDDEN, "activation_function": "relu", "do_layer_norm_before": true,
                 "torch_dtype": "float32",
             });
         }
-        serde_json::json!({
-            "architectures": ["LlamaForCausalLM"], "hidden_size": HIDDEN, "intermediate_size": FFN,
-            "num_hidden_layers": LAYERS, "num_attention_heads": HEADS.heads, "num_key_value_heads": HEADS.kv_heads,
+        let architecture = if self.window.is_some() { "MistralForCausalLM" } else { "LlamaForCausalLM" };
+        let mut config = serde_json::json!({
+            "architectures": [architecture], "hidden_size": HIDDEN, "intermediate_size": FFN,
+            "num_hidden_layers": self.layers, "num_attention_heads": HEADS.heads, "num_key_value_heads": HEADS.kv_heads,
             "vocab_size": VOCABULARY, "max_position_embeddings": POSITIONS, "rms_norm_eps": 1e-5, "rope_theta": 500.0,
             "hidden_act": "silu", "tie_word_embeddings": false, "torch_dtype": "float16",
-        })
+        });
+        if let Some(window) = self.window {
+            config["sliding_window"] = window.into();
+        }
+        config
     }
 
     /// Writes the folder; tensors in `shards` files with an index where there is more than one.
@@ -162,7 +178,7 @@ impl Small {
 
     /// Logits of every token, each layer taken that `takes` says: `tokens x VOCABULARY`.
     pub fn logits(&self, tokens: &[u32], takes: impl Fn(usize) -> bool) -> Vec<f64> {
-        let route: Vec<usize> = (0..LAYERS).filter(|&layer| takes(layer)).collect();
+        let route: Vec<usize> = (0..self.layers).filter(|&layer| takes(layer)).collect();
         self.walk(tokens, |_, hop, _| route.get(hop).copied()).0
     }
 
@@ -173,56 +189,93 @@ impl Small {
         tokens: &[u32],
         mut next: impl FnMut(usize, usize, &[f64]) -> Option<usize>,
     ) -> (Vec<f64>, Vec<Vec<usize>>) {
-        let prefix = if self.opt { "model.decoder" } else { "model" };
-        let last = if self.opt { "model.decoder.final_layer_norm" } else { "model.norm" };
-        let head = if self.opt { "model.decoder.embed_tokens" } else { "lm_head" };
-        let mut entries = vec![[Vec::new(), Vec::new()]; LAYERS];
+        let mut entries: Vec<Vec<KeysValues>> = vec![Vec::new(); self.layers];
         let (mut logits, mut routes) = (Vec::new(), Vec::new());
         for (position, &token) in tokens.iter().enumerate() {
-            let table = self.array(&format!("{prefix}.embed_tokens.weight"));
-            let mut x = reference::embed_rows(HIDDEN, table, &[token]);
-            if self.opt {
-                let table = self.array("model.decoder.embed_positions.weight");
-                let row = reference::embed_rows(HIDDEN, table, &[position as u32 + 2]);
-                reference::residual_add(HIDDEN, &mut x, &row, None);
-            }
+            let mut x = self.embed(position as u32, token);
             let mut route = Vec::new();
             while let Some(layer) = next(position, route.len(), &x) {
-                self.block(layer, position as u32, &mut x, &mut entries[layer]);
+                let own = self.keys_values(layer, position as u32, &x);
+                entries[layer].push(own);
+                let seen: Vec<&KeysValues> = entries[layer].iter().collect();
+                self.attend(layer, position as u32, &mut x, &seen);
+                self.feed(layer, &mut x);
                 route.push(layer);
             }
-            logits.extend(self.product(&self.norm(&x, last), head));
+            logits.extend(self.said(&x));
             routes.push(route);
         }
         (logits, routes)
     }
 
-    /// One token at one layer, which appends to the keys and values there.
-    fn block(&self, layer: usize, position: u32, x: &mut [f64], entries: &mut [Vec<f64>; 2]) {
+    /// The state of a token before its first layer.
+    pub fn embed(&self, position: u32, token: u32) -> Vec<f64> {
         let prefix = if self.opt { "model.decoder" } else { "model" };
-        let heads = if self.opt { Heads { kv_heads: HEADS.heads, ..HEADS } } else { HEADS };
-        let names = if self.opt {
-            ["self_attn_layer_norm", "out_proj", "final_layer_norm"]
-        } else {
-            ["input_layernorm", "o_proj", "post_attention_layernorm"]
-        };
-        let of = |part: &str| format!("{prefix}.layers.{layer}.{part}");
-        let normed = self.norm(x, &of(names[0]));
-        let [mut q, mut k, v] =
-            ["q", "k", "v"].map(|part| self.product(&normed, &of(&format!("self_attn.{part}_proj"))));
-        if !self.opt {
-            let angles = Angles::new(&[position], HEADS.head_dim, 500.0);
-            q = reference::rope(1, heads.heads, HEADS.head_dim, &q, &angles, false);
-            k = reference::rope(1, heads.kv_heads, HEADS.head_dim, &k, &angles, false);
+        let table = self.array(&format!("{prefix}.embed_tokens.weight"));
+        let mut x = reference::embed_rows(HIDDEN, table, &[token]);
+        if self.opt {
+            let table = self.array("model.decoder.embed_positions.weight");
+            let row = reference::embed_rows(HIDDEN, table, &[position + 2]);
+            reference::residual_add(HIDDEN, &mut x, &row, None);
         }
-        let [keys, values] = entries;
-        keys.extend(k);
-        values.extend(v);
-        let seen = (0..(keys.len() / (heads.kv_heads * HEADS.head_dim)) as u32).collect();
-        let attended = reference::attention(heads, Scores::plain(HEADS.head_dim), &q, keys, values, &[seen]);
-        let branch = self.product(&attended, &of(&format!("self_attn.{}", names[1])));
-        reference::residual_add(HIDDEN, x, &branch, None);
-        let normed = self.norm(x, &of(names[2]));
+        x
+    }
+
+    /// Logits of a state.
+    pub fn said(&self, x: &[f64]) -> Vec<f64> {
+        let last = if self.opt { "model.decoder.final_layer_norm" } else { "model.norm" };
+        let head = if self.opt { "model.decoder.embed_tokens" } else { "lm_head" };
+        self.product(&self.norm(x, last), head)
+    }
+
+    fn of(&self, layer: usize, part: &str) -> String {
+        let prefix = if self.opt { "model.decoder" } else { "model" };
+        format!("{prefix}.layers.{layer}.{part}")
+    }
+
+    fn heads(&self) -> Heads {
+        if self.opt { Heads { kv_heads: HEADS.heads, ..HEADS } } else { HEADS }
+    }
+
+    /// What attention reads of a state.
+    fn before_attention(&self, layer: usize, x: &[f64]) -> Vec<f64> {
+        self.norm(x, &self.of(layer, if self.opt { "self_attn_layer_norm" } else { "input_layernorm" }))
+    }
+
+    /// A projection of a normed state, turned by its position where the model turns it.
+    fn turned(&self, layer: usize, position: u32, heads: usize, normed: &[f64], part: &str) -> Vec<f64> {
+        let x = self.product(normed, &self.of(layer, &format!("self_attn.{part}_proj")));
+        if self.opt {
+            return x;
+        }
+        let angles = Angles::new(&[position], HEADS.head_dim, 500.0);
+        reference::rope(1, heads, HEADS.head_dim, &x, &angles, false)
+    }
+
+    /// Keys and values that a state leaves at a layer.
+    pub fn keys_values(&self, layer: usize, position: u32, x: &[f64]) -> KeysValues {
+        let normed = self.before_attention(layer, x);
+        let k = self.turned(layer, position, self.heads().kv_heads, &normed, "k");
+        (k, self.product(&normed, &self.of(layer, "self_attn.v_proj")))
+    }
+
+    /// The attention branch over these keys and values, added to the state.
+    pub fn attend(&self, layer: usize, position: u32, x: &mut [f64], seen: &[&KeysValues]) {
+        let (heads, normed) = (self.heads(), self.before_attention(layer, x));
+        let q = self.turned(layer, position, heads.heads, &normed, "q");
+        let keys: Vec<f64> = seen.iter().flat_map(|(k, _)| k.clone()).collect();
+        let values: Vec<f64> = seen.iter().flat_map(|(_, v)| v.clone()).collect();
+        let all = (0..seen.len() as u32).collect();
+        let attended = reference::attention(heads, Scores::plain(HEADS.head_dim), &q, &keys, &values, &[all]);
+        let out = if self.opt { "self_attn.out_proj" } else { "self_attn.o_proj" };
+        reference::residual_add(HIDDEN, x, &self.product(&attended, &self.of(layer, out)), None);
+    }
+
+    /// The feed-forward branch, added to the state.
+    pub fn feed(&self, layer: usize, x: &mut [f64]) {
+        let of = |part: &str| self.of(layer, part);
+        let norm = if self.opt { "final_layer_norm" } else { "post_attention_layernorm" };
+        let normed = self.norm(x, &of(norm));
         let branch = if self.opt {
             let inner = reference::activation(Activation::Relu, &self.product(&normed, &of("fc1")));
             self.product(&inner, &of("fc2"))

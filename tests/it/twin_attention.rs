@@ -251,13 +251,16 @@ fn rows_of_a_prompt_attend_to_what_came_before() {
     let Some(mut twin) = Twin::new("prefill") else { return };
     for heads in HEADS {
         // Rows, entries before them, the first entry, how many of the last a row sees; a step of 0 is a row that leaves a hole behind.
-        for (rows, before, first, window, cap) in [
-            (1, 0, 0, 99, None),
-            (7, 3, 2, 99, Some(0.4)),
-            (8, 0, 5, 3, None),
-            (9, 20, 1, 12, Some(2.0)),
-            (20, 13, 30, 5, None),
-            (20, 13, 30, 1, None),
+        for (rows, before, first, window, cap, listed) in [
+            (1, 0, 0, 99, None, false),
+            (7, 3, 2, 99, Some(0.4), false),
+            (8, 0, 5, 3, None, false),
+            (9, 20, 1, 12, Some(2.0), false),
+            (20, 13, 30, 5, None, false),
+            (20, 13, 30, 1, None, false),
+            (1, 0, 0, 99, None, true),
+            (9, 20, 1, 12, Some(2.0), true),
+            (20, 13, 30, 99, None, true),
         ] {
             let cached = Cached::new(&mut twin, heads, 80, cap);
             let q = (heads.heads * heads.head_dim) as u32;
@@ -270,8 +273,41 @@ fn rows_of_a_prompt_attend_to_what_came_before() {
                     seen
                 })
                 .collect();
+            // Where entries are named: any of the cache, each row some of its own, the first of all twice.
+            let named: Vec<Vec<u32>> = (0..rows)
+                .map(|row| {
+                    let all =
+                        first + counts[row as usize].saturating_sub(window)..first + counts[row as usize];
+                    if !listed {
+                        return all.collect();
+                    }
+                    let turned = |entry: u32| (entry * 29) % 80;
+                    let start = turned(all.start);
+                    let some = all.filter(|entry| (entry + row) % 3 > 0).map(turned);
+                    some.chain([start, start]).collect()
+                })
+                .collect();
             let mut lists = vec![4; 3];
-            for eight in (0..rows).collect::<Vec<_>>().chunks(8) {
+            let mut tiles = Vec::new();
+            for eight in (0..rows).collect::<Vec<_>>().chunks(8).filter(|_| listed) {
+                let full = |index: usize| eight[index.min(eight.len() - 1)];
+                tiles.extend((0..8).map(full));
+                tiles.push(lists.len() as u32);
+                let mut count = 0;
+                for (at, &row) in eight.iter().enumerate() {
+                    // The last row stands for all that fill the tile.
+                    let bits = if at + 1 == eight.len() { 0xff << at } else { 1 << at };
+                    for &entry in &named[row as usize] {
+                        lists.extend([entry, bits & 0xff]);
+                        count += 1;
+                    }
+                }
+                tiles.extend([count; 8]);
+                tiles.extend([0; 8]);
+            }
+            let rows_at = lists.len() as u32;
+            lists.extend(tiles);
+            for eight in (0..rows).collect::<Vec<_>>().chunks(8).filter(|_| !listed) {
                 let full = |index: usize| eight[index.min(eight.len() - 1)];
                 lists.extend((0..8).map(full));
                 lists.push(first);
@@ -286,7 +322,7 @@ fn rows_of_a_prompt_attend_to_what_came_before() {
                 kv4: heads.kv_heads as u32 * head4,
                 query_stride4: from / 4,
                 output_stride4: to / 4,
-                rows_at: 3,
+                rows_at,
                 scale: cached.scores().scale as f32,
                 count: rows.div_ceil(8),
                 cap: cap.unwrap_or(1.0) as f32,
@@ -294,8 +330,12 @@ fn rows_of_a_prompt_attend_to_what_came_before() {
             let run = |cache: &[f32]| {
                 let output = twin.poisoned(rows * to);
                 let buffers = [&twin.upload(&queries), &twin.upload(cache), &twin.upload(&lists), &output];
-                let constants =
-                    [("WORKGROUP", f64::from(subgroup)), ("CAPPED", f64::from(u8::from(cap.is_some())))];
+                let flag = |is: bool| f64::from(u8::from(is));
+                let constants = [
+                    ("WORKGROUP", f64::from(subgroup)),
+                    ("LISTED", flag(listed)),
+                    ("CAPPED", flag(cap.is_some())),
+                ];
                 let groups = [heads.heads as u32, rows.div_ceil(8), head4.div_ceil(subgroup)];
                 twin.run((s::ATTENTION_PREFILL, &constants), &buffers, &parameters, groups);
                 inside(&twin.floats(&output, rows * to), q, to)
@@ -303,15 +343,13 @@ fn rows_of_a_prompt_attend_to_what_came_before() {
             let wanted: Vec<f64> = (0..rows)
                 .flat_map(|row| {
                     let query = wide(&queries[(row * from) as usize..][..q as usize]);
-                    let seen = counts[row as usize];
-                    let entries: Vec<u32> = (first + seen.saturating_sub(window)..first + seen).collect();
-                    cached.attention(&query, &entries)
+                    cached.attention(&query, &named[row as usize])
                 })
                 .collect();
             assert_near(&run(&cached.cache), &wanted, 1e-5, "attention_prefill");
             let width = 2 * heads.kv_heads * heads.head_dim;
             let mut other = cached.cache.clone();
-            let seen = (first + counts[0] - 1) as usize;
+            let seen = named[0][named[0].len() - 1] as usize;
             other[seen * width..][..width].fill(2.0);
             assert!(!near(&run(&other), &wanted, 1e-5), "a wrong entry goes unnoticed");
         }
