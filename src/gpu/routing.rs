@@ -151,7 +151,12 @@ impl Fill {
         let mut fills = Vec::new();
         for run in &request.runs {
             if run.role == Role::Recompute {
-                fills.push(Fill { due, start: run.start, phase: run.phase, routes: run.routes.iter().collect() });
+                fills.push(Fill {
+                    due,
+                    start: run.start,
+                    phase: run.phase,
+                    routes: run.routes.iter().collect(),
+                });
             }
             due += run.advance();
         }
