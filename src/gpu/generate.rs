@@ -163,7 +163,7 @@ impl Executor {
         watch: &mut dyn Watch,
     ) -> Result<Generated> {
         let header = settings.routing.header(&self.model.name, self.model.layers)?;
-        check(prompts, settings, self.positions())?;
+        fits::check_prompts(prompts, &settings.routing, self.positions())?;
         fits::check_lengths(&self.model, prompts)?;
         if let Routing::Oracle(oracle) = &settings.routing {
             fits::check_oracle(&self.model, oracle)?;
@@ -211,51 +211,6 @@ impl Executor {
         let adapter = self.gpu.info().name.clone();
         Ok(run.finish(&adapter))
     }
-}
-
-fn check(prompts: &[Prompt], settings: &Settings, positions: u32) -> Result<()> {
-    for (index, prompt) in prompts.iter().enumerate() {
-        let wrong = |found: u64, what: String| -> Result<()> {
-            Err(InputError::expected(what)
-                .key(format!("prompt {index}"))
-                .found(format!("{found} tokens"))
-                .into())
-        };
-        let tokens = prompt.ids.len() as u64;
-        if tokens == 0 || prompt.most == 0 {
-            return wrong(tokens, "at least one token, and at least one to generate".into());
-        }
-        if tokens + u64::from(prompt.most) > u64::from(positions) + 1 {
-            return wrong(
-                tokens + u64::from(prompt.most),
-                format!("at most {positions} tokens, generated ones included"),
-            );
-        }
-        if let Routing::Replay(trace) = &settings.routing {
-            match trace.requests.get(index) {
-                None => {
-                    return wrong(
-                        tokens,
-                        format!("at most the {} requests of the trace", trace.requests.len()),
-                    );
-                }
-                Some(request) if u64::from(request.prompt_tokens) != tokens => {
-                    return wrong(
-                        tokens,
-                        format!(
-                            "{} tokens, as request {} of the trace has",
-                            request.prompt_tokens, request.id
-                        ),
-                    );
-                }
-                Some(request) if request.runs.is_empty() => {
-                    return wrong(tokens, format!("routes for the tokens of request {}", request.id));
-                }
-                Some(_) => {}
-            }
-        }
-    }
-    Ok(())
 }
 
 /// A run between two passes.
