@@ -297,8 +297,7 @@ impl Executor {
 
     /// Bytes on the device: weights, activations, KV cache, lists.
     pub fn held_bytes(&self) -> u64 {
-        let states = if self.ledger.is_some() { self.states.bytes() } else { 0 };
-        self.own_bytes + self.cache.bytes() + self.lists.bytes() + states
+        self.own_bytes + self.cache.bytes() + self.lists.bytes() + self.states.bytes()
     }
 
     /// Bytes of the KV cache.
@@ -352,9 +351,9 @@ impl Executor {
             cache: &self.cache,
         };
         let plan = Plan::new(&view, ledger.as_mut())?;
-        if let Some(ledger) = &ledger {
-            self.states.make_room(&self.gpu, &self.model, ledger.places(), plan.waiting())?;
-        }
+        let (places, rows) =
+            (ledger.as_ref().map_or(0, Ledger::places), plan.beside(self.options.pass_tokens));
+        self.states.make_room(&self.gpu, &self.model, places, rows)?;
         let mut rows = 0;
         let recorded = self.recorded(|exec, ops| {
             rows = Work::new(exec, pass, ops).record(&plan)?;

@@ -4,7 +4,7 @@ use super::ledger::State;
 use super::ops::{ACTIVATIONS, Rows};
 use super::ops_attention::{Scored, Turned};
 use super::pass::{Taken, Work, segments};
-use super::plan::{Group, Visit};
+use super::plan::{Group, Visit, beside};
 use crate::error::Result;
 use crate::kernel::Attention;
 use crate::lower::Cause;
@@ -50,8 +50,8 @@ impl<'a> Work<'a, '_, '_> {
         let segments = segments(&taking, count);
         let (exec, model, hidden) = (self.exec, &self.exec.model, self.hidden());
         let (q_dim, kv_dim) = (model.q_dim() as u32, model.kv_dim() as u32);
-        // States of earlier tokens are nowhere side by side, and may be more than a pass has rows.
-        let (x, to, kv) = if taking.iter().any(|group| !group.waiting.is_empty()) {
+        // States of earlier tokens are nowhere side by side, and these or one state at many layers may be more than a pass has rows.
+        let (x, to, kv) = if beside(groups, exec.options.pass_tokens) {
             let to = Rows { buffer: &exec.states.normed, stride: hidden };
             (self.gather_states(&states)?, to, &exec.states.keys_values)
         } else {

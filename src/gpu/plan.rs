@@ -157,13 +157,21 @@ impl Plan {
 }
 
 impl Plan {
-    /// The most rows that a call projects for tokens that are not of the pass, and for those that are with them.
-    pub fn waiting(&self) -> u32 {
-        let rows = |group: &Group| group.waiting.len() + group.project.len();
-        let waits = |bundle: &&Vec<Group>| bundle.iter().any(|group| !group.waiting.is_empty());
-        let rows = |bundle: &Vec<Group>| bundle.iter().map(rows).sum::<usize>() as u32;
-        self.bundles.iter().filter(waits).map(rows).max().unwrap_or(0)
+    /// The most rows that a call projects beside those of a pass, which has room for `most`; see [`beside`].
+    pub fn beside(&self, most: u32) -> u32 {
+        let beside = self.bundles.iter().filter(|bundle| beside(bundle, most));
+        beside.map(|bundle| projected(bundle)).max().unwrap_or(0)
     }
+}
+
+/// Whether what these groups project is not simply some rows of a pass: states of earlier tokens, or one state at many layers.
+pub(super) fn beside(groups: &[Group], most: u32) -> bool {
+    groups.iter().any(|group| !group.waiting.is_empty()) || projected(groups) > most
+}
+
+/// Rows that these groups project.
+fn projected(groups: &[Group]) -> u32 {
+    groups.iter().map(|group| (group.waiting.len() + group.project.len()) as u32).sum()
 }
 
 /// Steps that no model has the layers for.

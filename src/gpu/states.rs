@@ -4,6 +4,9 @@ use super::device::{Buffer, Gpu};
 use crate::error::Result;
 use crate::model::Model;
 
+/// Bytes of a buffer that was asked for without any.
+const NONE: u64 = 16;
+
 /// Buffers that grow as they are needed.
 #[derive(Debug)]
 pub(super) struct States {
@@ -54,8 +57,9 @@ impl States {
         Ok(())
     }
 
-    /// Bytes of all of them.
+    /// Bytes of all of them that were ever needed.
     pub fn bytes(&self) -> u64 {
-        [&self.kept, &self.block, &self.normed, &self.keys_values].iter().map(|buffer| buffer.bytes()).sum()
+        let all = [&self.kept, &self.block, &self.normed, &self.keys_values];
+        all.iter().map(|buffer| buffer.bytes()).filter(|&bytes| bytes > NONE).sum()
     }
 }

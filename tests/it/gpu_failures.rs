@@ -192,7 +192,8 @@ fn what_is_not_executed_is_refused_by_name() {
     let options = Options { pass_tokens: 8, positions: 40, ..Options::default() };
     let mut executor = Executor::new(gpu.with_buffer_limit(8000), &checkpoint, options).expect("fits");
     let share = Routing::Fixed(Route::of_layers([0, 1]), KvAction::Share);
-    let prompts = [prompt(&[1, 2, 3, 4, 5, 6, 7, 8, 9], 30)];
+    // Entries of a sequence take 7,296 bytes.
+    let prompts = [(); 2].map(|()| prompt(&[1, 2, 3, 4, 5, 6, 7, 8, 9], 30));
     let error =
         executor.generate(&prompts, &settings(share, Policy::Hop), &mut ()).expect_err("several buffers");
     assert!(error.to_string().contains("in one buffer") && error.exit_code() == 2, "{error}");

@@ -146,7 +146,7 @@ fn every_policy_says_the_same_for_the_same_routes() {
     let prompts: Vec<Prompt> =
         lines.iter().take(4).map(|line| Prompt { ids: line.prompt_ids.clone(), most: 6 }).collect();
     let mut first: Option<Generated> = None;
-    for kv in [KvAction::ProjectOnly, KvAction::None] {
+    for kv in [KvAction::ProjectOnly, KvAction::None, KvAction::CopyState, KvAction::Share] {
         short.header.kv = kv;
         for policy in POLICIES {
             let routing = Routing::Replay(Box::new(short.clone()));
