@@ -43,7 +43,7 @@ pub fn run(args: &Args) -> Result<()> {
     let other = teacher.as_ref().map(|teacher| Executor::new(gpu, &teacher.checkpoint, options));
     let mut other = other.transpose()?;
     let (begin, mut said) = (Instant::now(), 0.0);
-    let worth = executor.worth(other.as_mut(), &texts, (&routing, policy), |done| {
+    let worth = executor.worth(other.as_mut(), &texts, (&routing, policy, args.visibility), |done| {
         let (spent, all) = (begin.elapsed().as_secs_f64(), texts.sequences.len());
         if !args.quiet && spent - said > 10.0 && done < all {
             said = spent;

@@ -8,7 +8,7 @@ use super::ops_choice::Logits;
 use super::recording::{Binding, Dispatch, Recording};
 use super::routing::Routing;
 use super::shaders as s;
-use crate::batch::Policy;
+use crate::batch::{Policy, Visibility};
 use crate::error::{Error, InputError, Result};
 use crate::model::Model;
 use crate::quality::{Measured, Texts};
@@ -38,7 +38,7 @@ impl Executor {
         &mut self,
         mut teacher: Option<&mut Executor>,
         texts: &Texts,
-        (routing, policy): (&Routing, Policy),
+        (routing, policy, visibility): (&Routing, Policy, Visibility),
         mut done: impl FnMut(usize),
     ) -> Result<Worth> {
         let words = |model: &Model| model.outputs;
@@ -47,17 +47,18 @@ impl Executor {
                 format!("a teacher with a vocabulary of {} words, as the model has", words(&self.model));
             return Err(InputError::expected(what).key("teacher").found(words(&other.model)).into());
         }
-        let of = |routing: &Routing, policy: Policy| Settings {
+        let of = |routing: &Routing, policy: Policy, visibility: Visibility| Settings {
             routing: routing.clone(),
             policy,
+            visibility,
             sampling: None,
             end_ids: Vec::new(),
             prompt_logits: true,
             timed: false,
         };
         let (own, first) =
-            (of(routing, policy), teacher.as_deref().map_or(&self.model, |other| &other.model));
-        let dense = of(&Routing::dense(first.layers), Policy::Aligned);
+            (of(routing, policy, visibility), teacher.as_deref().map_or(&self.model, |other| &other.model));
+        let dense = of(&Routing::dense(first.layers), Policy::Aligned, Visibility::SameLayer);
         let is_teacher = teacher.is_none()
             && matches!(routing, Routing::Fixed(route, _) if *route == crate::trace::Route::dense(self.model.layers));
         let (together, mut kept) = Kept::new(self, first, texts)?;

@@ -4,7 +4,7 @@ use crate::cli_execute::execute;
 use crate::skips::router;
 use crate::small_models::{LAYERS, Small, VOCABULARY};
 use crate::twin_support::{Twin, assert_near, wide};
-use radialsim::batch::Policy;
+use radialsim::batch::{Policy, Visibility};
 use radialsim::gpu::shaders as s;
 use radialsim::gpu::{Executor, Options, Oracle, Ratio, Routing, Skips, Worth};
 use radialsim::quality::{Table, Texts};
@@ -71,7 +71,7 @@ fn what_is_measured_is_what_a_naive_model_says() {
         let routing = Routing::Fixed(route, KvAction::None);
         let mut heard = Vec::new();
         let Worth { teacher, network } = executor
-            .worth(None, &texts, (&routing, Policy::Aligned), |done| heard.push(done))
+            .worth(None, &texts, (&routing, Policy::Aligned, Visibility::SameLayer), |done| heard.push(done))
             .expect("a measurement");
         assert_eq!(heard, [16, 21]);
         for ((ids, teacher), network) in texts.sequences.iter().zip(&teacher).zip(&network) {
@@ -87,15 +87,18 @@ fn what_is_measured_is_what_a_naive_model_says() {
         }
         // Every layer for every token is its own teacher, by another way of running it too.
         let dense = Routing::dense(LAYERS as u32);
-        let same = executor.worth(None, &texts, (&dense, Policy::Aligned), |_| ()).expect("a measurement");
+        let same = executor
+            .worth(None, &texts, (&dense, Policy::Aligned, Visibility::SameLayer), |_| ())
+            .expect("a measurement");
         assert_eq!(same.network, same.teacher);
         assert_eq!(same.teacher, teacher);
         if !opt {
             let oracle =
                 Oracle { attention: 0.0, feed_forward: 0.0, ratio: Ratio::OverOutput, always: vec![] };
             let routing = Routing::Oracle(oracle);
-            let all =
-                executor.worth(None, &texts, (&routing, Policy::DenseMasked), |_| ()).expect("a measurement");
+            let all = executor
+                .worth(None, &texts, (&routing, Policy::DenseMasked, Visibility::SameLayer), |_| ())
+                .expect("a measurement");
             for (all, dense) in all.network.iter().zip(&teacher) {
                 assert!(all.kl.abs() < 1e-4 && all.depth == LAYERS as f64, "{all:?}");
                 close(all.nll, dense.nll, "an oracle that leaves out nothing");
@@ -115,7 +118,7 @@ fn another_teacher_is_another_measure() {
     let texts = texts(3);
     let routing = Routing::dense(LAYERS as u32);
     let worth = executor
-        .worth(Some(&mut teacher), &texts, (&routing, Policy::Aligned), |_| ())
+        .worth(Some(&mut teacher), &texts, (&routing, Policy::Aligned, Visibility::SameLayer), |_| ())
         .expect("a measurement");
     for ((ids, teacher), network) in texts.sequences.iter().zip(&worth.teacher).zip(&worth.network) {
         let (theirs, own) = (opt.logits(ids, |_| true), llama.logits(ids, |_| true));
@@ -150,8 +153,10 @@ fn what_is_measured_is_what_the_trainer_measures() {
             let routing = radialsim::train::Routing::Router(&fixed, &trained.candidates);
             let wanted = measure(&network, &texts, kv, &[Choice::As(routing)]).remove(0);
             let routing = Routing::Skips(Box::new(Skips { router: weights, device }));
-            let found =
-                executor.worth(None, &texts, (&routing, policy), |_| ()).expect("a measurement").network;
+            let found = executor
+                .worth(None, &texts, (&routing, policy, Visibility::SameLayer), |_| ())
+                .expect("a measurement")
+                .network;
             let mean = |all: &[Measured], of: fn(&Measured) -> f64| Quality::of(all, of, 1).mean;
             let mut same = |of, least: f64| {
                 let (found, wanted) = (mean(&found, of), mean(&wanted, of));
