@@ -243,7 +243,7 @@ pub fn evaluate(
     Ok(along(&network, texts, &walk, &recipe.rules))
 }
 
-/// The same of any walk.
+/// The same of any walk. There is no teacher, so that the divergence is NaN.
 pub fn along(network: &Network, texts: &Texts, walk: &Walk, rules: &Rules) -> (Vec<Measured>, Vec<Walked>) {
     let frame = network.frame(texts.length);
     let (mut all, mut walks) = (Vec::new(), Vec::new());

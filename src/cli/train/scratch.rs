@@ -4,7 +4,7 @@ use super::curve::Curve;
 use super::{read_text_files, say_unless};
 use crate::cli::print;
 use radialsim::error::{InputError, Result};
-use radialsim::quality::{Row, Table, read_texts};
+use radialsim::quality::{Quality, read_texts};
 use radialsim::report::Staged;
 use radialsim::train::{
     Begin, Device, Folder, Rules, ScratchRecipe, ScratchStep, Shape, Walked, Way, evaluate, scratch,
@@ -232,22 +232,28 @@ pub fn run(args: &ScratchArgs) -> Result<()> {
                 say(&told(step, recipe.steps, left));
             }
         })?;
-    let (mut rows, mut visits) = (Vec::new(), Vec::new());
+    let (mut rows, mut lines) = (vec!["texts,depth,perplexity,low,high".to_owned()], Vec::new());
     let sets = [("held out", Some(&held_out)), ("test", test.as_ref())];
     for (name, texts) in sets.into_iter().filter_map(|(name, texts)| Some((name, texts?))) {
         let (measured, walked) = evaluate(&model, &trained, texts, &recipe)?;
-        rows.push(Row::of(name, &measured, args.seed));
-        visits.push(format!("{name}: {}", visited(&walked, model.layers)));
+        let depth = measured.iter().map(|row| row.depth).sum::<f64>() / measured.len() as f64;
+        let Quality { mean, interval } = Quality::perplexity(&measured, args.seed);
+        let (low, high) = interval
+            .map_or((String::new(), String::new()), |[low, high]| (low.to_string(), high.to_string()));
+        rows.push(format!("{name},{depth},{mean},{low},{high}"));
+        let within = interval.map_or_else(String::new, |[low, high]| format!(" ({low:.2} to {high:.2})"));
+        let sequences = texts.sequences.len();
+        lines.push(format!("{name}: perplexity {mean:.2}{within}, depth {depth:.2}, {sequences} sequences"));
+        lines.push(format!("{name}: {}", visited(&walked, model.layers)));
     }
-    let table = Table::new(rows);
     folder.write(&model, &config, &trained, &recipe, &args.words)?;
     folder.finish()?;
     curve.finish(&format!("Training of {}", model.name))?;
     if let Some(path) = &args.csv {
-        Staged::create(path)?.finish(|out| table.write(out))?;
+        Staged::create(path)?.finish(|out| writeln!(out, "{}", rows.join("\n")))?;
     }
     super::remove(&kept)?;
-    print(&format!("{}\n{}\n", table.words(), visits.join("\n")))
+    print(&format!("{}\n", lines.join("\n")))
 }
 
 /// Which layers were visited how often.
