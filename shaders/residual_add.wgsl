@@ -1,6 +1,7 @@
 // The branch's result added to the stream, in rows that the mask takes. Four values an invocation.
 override WORKGROUP: u32 = 64;
 override MASKED: bool = false;
+override WEIGHTED: bool = false;
 
 struct Params {
     rows: u32,
@@ -8,6 +9,7 @@ struct Params {
     stream_stride4: u32,
     branch_stride4: u32,
     mask: u32,       // where in lists the mask stands: 1 for rows that are added to
+    weights: u32,    // where in lists the weight of each row stands, as the bits of a float
     scale: f32,      // what the branch is multiplied with
 }
 var<immediate> p: Params;
@@ -22,6 +24,8 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
     if (MASKED) {
         if (lists[p.mask + id.y] == 0u) { return; }
     }
+    var scale = p.scale;
+    if (WEIGHTED) { scale *= bitcast<f32>(lists[p.weights + id.y]); }
     let at = id.y * p.stream_stride4 + id.x;
-    stream[at] = fma(vec4<f32>(p.scale), branch[id.y * p.branch_stride4 + id.x], stream[at]);
+    stream[at] = fma(vec4<f32>(scale), branch[id.y * p.branch_stride4 + id.x], stream[at]);
 }

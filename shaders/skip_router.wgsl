@@ -1,6 +1,5 @@
 // Which branches of a layer each row takes: an MLP with SiLU over the row's values divided by their root mean square. A subgroup a row.
 override WORKGROUP: u32 = 8;   // the subgroup's size
-const MOST_HIDDEN = 1024u;
 
 struct Params {
     rows: u32,
@@ -23,7 +22,7 @@ var<immediate> p: Params;
 @group(0) @binding(3) var<storage, read_write> scores: array<vec2<f32>>;
 @group(0) @binding(4) var<storage, read_write> lists: array<u32>;
 
-var<workgroup> inside: array<f32, MOST_HIDDEN>;
+fn vector(at: u32) -> vec4<f32> { return vec4<f32>(rest[at], rest[at + 1u], rest[at + 2u], rest[at + 3u]); }
 
 // A branch is left out where its score is below zero; by its bits, as compilers may take it that nothing is NaN: then it is taken.
 fn taken(score: f32, branch: u32) -> u32 {
@@ -40,36 +39,7 @@ fn main(
     @builtin(subgroup_size) size: u32,
 ) {
     let row = group.x;
-    var squares = vec4<f32>();
-    for (var k = lane; k < p.width4; k += size) {
-        let x = input[row * p.stride4 + k];
-        squares = fma(x, x, squares);
-    }
-    let mean = subgroupAdd(dot(squares, vec4<f32>(1.0))) / f32(4u * p.width4);
-    let scale = 1.0 / sqrt(mean + p.epsilon);
-    // Four at a time, so that there are fewer turns: Mesa's llvmpipe ends all loops of an invocation after 65,535 of them.
-    for (var h = 0u; h < p.hidden; h += 4u) {
-        var sums = mat4x4<f32>();
-        for (var k = lane; k < p.width4; k += size) {
-            let x = input[row * p.stride4 + k];
-            let at = h * p.width4 + k;
-            sums[0] = fma(x, first[at], sums[0]);
-            sums[1] = fma(x, first[at + p.width4], sums[1]);
-            sums[2] = fma(x, first[at + 2u * p.width4], sums[2]);
-            sums[3] = fma(x, first[at + 3u * p.width4], sums[3]);
-        }
-        let product = scale * subgroupAdd(vec4<f32>(1.0) * sums);
-        if (lane == 0u) {
-            let at = p.vectors + h;
-            let x = product + vec4<f32>(rest[at], rest[at + 1u], rest[at + 2u], rest[at + 3u]);
-            let y = x / (1.0 + exp(-x));
-            inside[h] = y.x;
-            inside[h + 1u] = y.y;
-            inside[h + 2u] = y.z;
-            inside[h + 3u] = y.w;
-        }
-    }
-    workgroupBarrier();
+    hidden_layer(row, lane, size, scale_of(row, lane, size), p.vectors);
     var sum = vec2<f32>();
     for (var h = lane; h < p.hidden; h += size) {
         sum = fma(vec2<f32>(inside[h]), vec2<f32>(rest[p.second + h], rest[p.second + p.hidden + h]), sum);

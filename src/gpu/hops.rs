@@ -7,6 +7,8 @@
 use super::device::Buffer;
 use super::executor::{Chosen, Executor, Outcome, Pass};
 use super::ops::{Done, Ops, Rows};
+use super::ops_choice::plain_router;
+use super::ops_stream::Added;
 use super::pass::Work;
 use super::plan::{Group, Visit};
 use super::pool::Norms;
@@ -306,15 +308,9 @@ impl Ops<'_> {
     fn route(&mut self, placed: &Placed, rows: u32, decisions: u32, stream: Rows) -> Result<()> {
         (self.cause, self.layer) = (Cause::Router, Call::NO_LAYER);
         let hidden = placed.router.hidden;
-        let parameters = s::Router {
-            rows,
-            width4: stream.stride / 4,
-            stride4: stream.stride / 4,
-            hidden,
-            options: placed.router.second.len() as u32 / if hidden == 0 { stream.stride } else { hidden },
-            decisions,
-        };
-        self.router(parameters, [stream.buffer, &placed.first, &placed.second, &placed.decisions])
+        let options = placed.router.second.len() as u32 / if hidden == 0 { stream.stride } else { hidden };
+        let parameters = s::Router { decisions, ..plain_router(rows, stream.stride, hidden, options) };
+        self.router(parameters, false, [stream.buffer, &placed.first, &placed.second, &placed.decisions])
     }
 }
 
@@ -372,8 +368,8 @@ impl Work<'_, '_, '_> {
         let branch = of(&buffers.branch, hidden);
         self.ops.matmul_listed(&pool.output, lists.layers, any, attended, branch)?;
         norm(self, pool.attention_after.as_ref(), branch, None)?;
-        let scale = model.scales.residual;
-        self.ops.residual_add([rows, hidden], scale, branch, stream, Some(lists.alive))?;
+        let added = Added { scale: model.scales.residual, mask: Some(lists.alive), weights: None };
+        self.ops.residual_add([rows, hidden], added, branch, stream)?;
         self.ops.look(rows, hidden, stream)?;
         self.ops.cause = Cause::FeedForward;
         norm(self, pool.ffn_norms.as_ref(), stream, Some(normed))?;
@@ -384,7 +380,7 @@ impl Work<'_, '_, '_> {
         self.ops.activation(kind, model.gated, rows, parts.down.width, wide, narrow)?;
         self.ops.matmul_listed(&parts.down, lists.layers, any, narrow, branch)?;
         norm(self, pool.ffn_after.as_ref(), branch, None)?;
-        self.ops.residual_add([rows, hidden], scale, branch, stream, Some(lists.alive))?;
+        self.ops.residual_add([rows, hidden], added, branch, stream)?;
         self.ops.look(rows, hidden, stream)
     }
 }

@@ -58,6 +58,13 @@ pub(super) struct Choice {
     pub scale: f64,
 }
 
+/// Parameters of a router that sees the row as it is, and nothing else: rows of this width, side by side.
+pub(super) fn plain_router(rows: u32, width: u32, hidden: u32, options: u32) -> s::Router {
+    let (width4, stride4) = (width / 4, width / 4);
+    let (allowed, before) = (options, u32::MAX);
+    s::Router { rows, width4, stride4, hidden, options, allowed, decisions: 0, before, epsilon: 0.0 }
+}
+
 impl Ops<'_> {
     /// The likeliest tokens of each row of logits, in two dispatches.
     pub fn sample(&mut self, what: Sampled) -> Result<()> {
@@ -150,18 +157,20 @@ impl Ops<'_> {
         Ok(())
     }
 
-    /// A router's decisions. Buffers: stream, both products, decisions.
-    pub fn router(&mut self, parameters: s::Router, buffers: [&Buffer; 4]) -> Result<()> {
+    /// A router's decisions. Buffers: stream, first product, the rest of the weights, decisions. `radial`: the rest has vectors and biases.
+    pub fn router(&mut self, parameters: s::Router, radial: bool, buffers: [&Buffer; 4]) -> Result<()> {
         let first = self.recording.dispatches.len();
         // Four hidden values a turn, and every option.
         let (inside, input) =
             (parameters.hidden.div_ceil(self.subgroup), parameters.width4.div_ceil(self.subgroup));
         let each = if parameters.hidden == 0 { input } else { inside };
         let turns = u64::from(parameters.hidden.div_ceil(4)) * u64::from(input + 1)
-            + u64::from(parameters.options) * u64::from(each + 1);
+            + u64::from(parameters.options) * u64::from(each + 1)
+            + u64::from(input);
         self.check_turns("a router", turns)?;
-        let linear = f64::from(u8::from(parameters.hidden == 0));
-        let constants = [self.one_subgroup()[0], ("LINEAR", linear)];
+        let flag = |is: bool| f64::from(u8::from(is));
+        let linear = flag(parameters.hidden == 0);
+        let constants = [self.one_subgroup()[0], ("LINEAR", linear), ("RADIAL", flag(radial))];
         let pipeline = self.gpu.pipeline(s::ROUTER, &constants)?;
         self.push(pipeline, &buffers, parameters, [parameters.rows, 1, 1]);
         let s::Router { rows, width4, hidden, options, .. } = parameters;

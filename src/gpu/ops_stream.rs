@@ -16,15 +16,32 @@ pub(super) struct Look {
     pub note: u32,
 }
 
+/// How a branch is added to the stream.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Added {
+    /// What it is multiplied with.
+    pub scale: f64,
+    /// Where in the lists there is a 1 for each row that it is added to; absent: all.
+    pub mask: Option<u32>,
+    /// Where in the lists there is what each row is multiplied with besides, as the bits of a float; absent: 1.
+    pub weights: Option<u32>,
+}
+
+impl Added {
+    /// To all rows alike.
+    pub const fn all(scale: f64) -> Added {
+        Added { scale, mask: None, weights: None }
+    }
+}
+
 impl Ops<'_> {
-    /// Adds `scale` times a branch to the stream; with a mask, only in the rows where it is 1 in the lists.
+    /// Adds a branch to the stream.
     pub fn residual_add(
         &mut self,
         [rows, width]: [u32; 2],
-        scale: f64,
+        added: Added,
         branch: Rows,
         stream: Rows,
-        mask: Option<u32>,
     ) -> Result<()> {
         let first = self.recording.dispatches.len();
         let parameters = s::ResidualAdd {
@@ -32,10 +49,12 @@ impl Ops<'_> {
             width4: width / 4,
             stream_stride4: stream.stride / 4,
             branch_stride4: branch.stride / 4,
-            mask: mask.unwrap_or(0),
-            scale: scale as f32,
+            mask: added.mask.unwrap_or(0),
+            weights: added.weights.unwrap_or(0),
+            scale: added.scale as f32,
         };
-        let constants = [("MASKED", f64::from(u8::from(mask.is_some())))];
+        let flag = |list: Option<u32>| f64::from(u8::from(list.is_some()));
+        let constants = [("MASKED", flag(added.mask)), ("WEIGHTED", flag(added.weights))];
         let lists = self.lists_at.clone();
         self.elementwise(
             (s::RESIDUAL_ADD, &constants),

@@ -4,6 +4,7 @@
 use super::executor::{Executor, Pass};
 use super::ops::{LEFT_ALONE, Normed, Ops, Rows, Segment};
 use super::ops_choice::{Logits, Sampled};
+use super::ops_stream::Added;
 use super::plan::{Group, Plan};
 use super::pool::Norms;
 use crate::error::Result;
@@ -75,7 +76,7 @@ impl<'a, 'b, 'c> Work<'a, 'b, 'c> {
             let numbers = self.ops.list(self.positions.iter().map(|position| position + offset));
             let branch = Rows { buffer: &exec.buffers.branch, stride: hidden };
             self.ops.embed(positions, numbers, rows, 1.0, branch)?;
-            self.ops.residual_add([rows, hidden], 1.0, branch, exec.stream(), None)?;
+            self.ops.residual_add([rows, hidden], Added::all(1.0), branch, exec.stream())?;
         }
         self.ops.look(rows, hidden, exec.stream())
     }

@@ -3,6 +3,7 @@
 use super::executor::Ratio;
 use super::ops::{Rows, Segment};
 use super::ops_choice::Choice;
+use super::ops_stream::Added;
 use super::pass::{Taken, Work, rows_of, segments};
 use super::plan::{Group, Mask};
 use super::pool::{ExpertStacks, Norms};
@@ -176,7 +177,8 @@ impl<'a> Work<'a, '_, '_> {
                 Mask::Known(rows) => self.ops.list(rows.iter().copied()),
                 Mask::Decided(at) => at,
             });
-            self.ops.residual_add([rows, width], scale, branch, x, at)?;
+            let added = Added { scale, mask: at, weights: None };
+            self.ops.residual_add([rows, width], added, branch, x)?;
         }
         if let Some(norms) = sum.filter(|_| exec.model.placement == Placement::AfterSum) {
             let known = mask.map(|mask| match mask {

@@ -5,7 +5,8 @@ use super::choice::Tiling;
 use super::device::{Buffer, Gpu};
 use super::ops::{Normed, Ops, Rows, Segment};
 use super::ops_attention::{Scored, Turned};
-use super::ops_choice::{Logits, Sampled, found_words};
+use super::ops_choice::{Logits, Sampled, found_words, plain_router};
+use super::ops_stream::Added;
 use super::packed::{Form, pack, to_f16};
 use super::pool::{Shard, Stack};
 use super::recording::{Recording, Timing};
@@ -288,7 +289,7 @@ impl Rig {
             }
             Kernel::ResidualAdd { rows, width, .. } => {
                 let (branch, stream) = (rows_of(&self.other, width), rows_of(input, width));
-                ops.residual_add([rows, width], 1.0, branch, stream, None)
+                ops.residual_add([rows, width], Added::all(1.0), branch, stream)
             }
             Kernel::Gather { rows, width, .. } => {
                 let indices: Vec<u32> = (0..rows).map(|row| 2 * row + 1).collect();
@@ -313,9 +314,8 @@ impl Rig {
                 Err(InputError::expected(what).key("kernel").found(probe.kernel.name()).into())
             }
             Kernel::Router { rows, width, hidden, options, .. } => {
-                let parameters =
-                    s::Router { rows, width4: width / 4, stride4: width / 4, hidden, options, decisions: 0 };
-                ops.router(parameters, [input, &self.other, &self.other, output])
+                let parameters = plain_router(rows, width, hidden, options);
+                ops.router(parameters, false, [input, &self.other, &self.other, output])
             }
         }
     }

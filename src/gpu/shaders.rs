@@ -64,11 +64,11 @@ pub const RESIDUAL_ADD: Shader = shader!("residual_add");
 pub const RESIDUAL_ORACLE: Shader = shader!("residual_oracle");
 pub const RMS_NORM: Shader = shader!("rms_norm");
 pub const ROPE: Shader = shader!("rope");
-pub const ROUTER: Shader = shader!("router");
+pub const ROUTER: Shader = shader!("router", "inside");
 pub const SAMPLE: Shader = shader!("sample", "logits");
 pub const SAMPLE_PARTS: Shader = shader!("sample_parts", "logits");
 pub const SCATTER_ROWS: Shader = shader!("scatter_rows");
-pub const SKIP_ROUTER: Shader = shader!("skip_router");
+pub const SKIP_ROUTER: Shader = shader!("skip_router", "inside");
 
 parameters!(
     /// Of `matvec_*` and `matmul_tiles`.
@@ -107,7 +107,9 @@ parameters!(
 );
 parameters!(
     /// Of `residual_add`.
-    ResidualAdd { rows: u32, width4: u32, stream_stride4: u32, branch_stride4: u32, mask: u32, scale: f32 }
+    ResidualAdd {
+        rows: u32, width4: u32, stream_stride4: u32, branch_stride4: u32, mask: u32, weights: u32, scale: f32,
+    }
 );
 parameters!(
     /// Of `residual_oracle`.
@@ -137,7 +139,9 @@ parameters!(
 );
 parameters!(
     /// Of `router`.
-    Router { rows: u32, width4: u32, stride4: u32, hidden: u32, options: u32, decisions: u32 }
+    Router {
+        rows: u32, width4: u32, stride4: u32, hidden: u32, options: u32, allowed: u32, decisions: u32, before: u32, epsilon: f32,
+    }
 );
 parameters!(
     /// Of `skip_router`.

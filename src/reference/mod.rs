@@ -25,7 +25,7 @@ pub use norm::{layer_norm, rms_norm};
 pub use number::Number;
 pub use rope::{Angles, rope};
 pub use rows::{embed_rows, gather_rows, kv_write, residual_add, scatter_rows};
-pub use select::{RouterWeights, SkipWeights, divergence, router, sample, skip_scores};
+pub use select::{RouterWeights, ScoreWeights, divergence, router, router_scores, sample};
 
 /// Checks the length of an array of this shape.
 #[track_caller]

@@ -36,37 +36,36 @@ pub fn router<N: Number>(
     sample(rows, options, &logits)
 }
 
-/// Weights of a skip router before one layer.
+/// Weights of a router that sees rows over their root mean square, as far as they concern one decision.
 #[derive(Clone, Copy, Debug)]
-pub struct SkipWeights<'a, N> {
+pub struct ScoreWeights<'a, N> {
     /// `hidden x width`.
     pub first: &'a [N],
     /// `hidden`.
     pub vector: &'a [N],
-    /// `2 x hidden`.
+    /// `options x hidden`.
     pub second: &'a [N],
-    /// 2.
+    /// `options`.
     pub biases: &'a [N],
 }
 
-/// Scores of both branches of a layer for each row: `second silu(first n + vector) + biases` with `n` the row over its root mean square.
-/// `input`: `rows x width`. Result: `rows x 2`.
-pub fn skip_scores<N: Number>(
+/// Scores of each option for each row: `second silu(first n + vector) + biases` with `n` the row over its root mean square.
+/// `input`: `rows x width`. Result: `rows x options`.
+pub fn router_scores<N: Number>(
     rows: usize,
     width: usize,
     input: &[N],
-    weights: SkipWeights<N>,
+    weights: ScoreWeights<N>,
     epsilon: f64,
 ) -> Vec<N> {
-    let SkipWeights { first, vector, second, biases } = weights;
+    let ScoreWeights { first, vector, second, biases } = weights;
     let hidden = vector.len();
-    expect(biases, "biases", &[2]);
     let normed = rms_norm(rows, width, input, &vec![N::constant(1.0); width], epsilon);
     let plus = |values: Vec<N>, what: &[N]| -> Vec<N> {
         values.into_iter().zip(what.iter().cycle()).map(|(value, &more)| value + more).collect()
     };
     let inside = activation(Activation::Silu, &plus(matmul(rows, width, hidden, &normed, first), vector));
-    plus(matmul(rows, hidden, 2, &inside, second), biases)
+    plus(matmul(rows, hidden, biases.len(), &inside, second), biases)
 }
 
 /// Greedy sampling: the index of the largest logit, the first among equals. `logits`: `rows x vocabulary`.

@@ -185,7 +185,7 @@ fn a_skip_router_decides_as_its_oracle() {
         let of = |from: u32, count: u32| wide(&rest[from as usize..][..count as usize]);
         let (vector, both, bias) = (of(vectors, hidden), of(second, 2 * hidden), of(biases, 2));
         let weights =
-            reference::SkipWeights { first: &wide(&first), vector: &vector, second: &both, biases: &bias };
+            reference::ScoreWeights { first: &wide(&first), vector: &vector, second: &both, biases: &bias };
         for candidates in 0..4 {
             let buffers = [twin.upload(&input), twin.upload(&first), twin.upload(&rest)];
             let (scores, lists) = (twin.poisoned(2 * (rows + 2)), twin.poisoned(2 * rows + 2));
@@ -210,7 +210,7 @@ fn a_skip_router_decides_as_its_oracle() {
             assert!([0, 15].iter().all(|&at| masks[at] == POISON));
             for row in 0..rows as usize {
                 let x = wide(&input[row * stride as usize..][..width as usize]);
-                let wanted = reference::skip_scores(1, width as usize, &x, weights, 1e-6);
+                let wanted = reference::router_scores(1, width as usize, &x, weights, 1e-6);
                 let said = [2 + 2 * row, 3 + 2 * row].map(|at| f32::from_bits(found[at]));
                 assert_near(&said, &wanted, 1e-4, "skip_router");
                 let mut other = wanted.clone();
@@ -241,8 +241,17 @@ fn a_router_chooses_as_its_oracle() {
         let (first, second) = (twin.values(hidden.max(1) * width), twin.values(options * inside));
         let buffers = [twin.upload(&input), twin.upload(&first), twin.upload(&second)];
         let decisions = twin.poisoned(2 * (rows + 2));
-        let parameters =
-            s::Router { rows, width4: width / 4, stride4: stride / 4, hidden, options, decisions: 1 };
+        let parameters = s::Router {
+            rows,
+            width4: width / 4,
+            stride4: stride / 4,
+            hidden,
+            options,
+            allowed: options,
+            decisions: 1,
+            before: u32::MAX,
+            epsilon: 0.0,
+        };
         let constants =
             [("WORKGROUP", f64::from(twin.subgroup())), ("LINEAR", f64::from(u8::from(hidden == 0)))];
         let bound = [&buffers[0], &buffers[1], &buffers[2], &decisions];
@@ -262,6 +271,79 @@ fn a_router_chooses_as_its_oracle() {
             assert_eq!(found[2 + 2 * row], wanted, "{width} {hidden} {options}");
             let probability = f32::from_bits(found[3 + 2 * row]);
             assert!(probability >= 1.0 / options as f32 - 1e-6 && probability <= 1.0 + 1e-6);
+        }
+    }
+}
+
+#[test]
+fn a_radial_router_decides_as_its_oracle() {
+    let Some(mut twin) = Twin::new("router") else { return };
+    for (width, hidden, options) in [(4, 4, 2), (36, 12, 31), (576, 64, 5), (128, 1024, 3)] {
+        let (rows, stride) = (7, width + 8);
+        let input = twin.values(rows * stride);
+        let first = twin.values(hidden * width);
+        let rest = twin.values(options * (2 * hidden + options));
+        let of = |from: u32, count: u32| wide(&rest[from as usize..][..count as usize]);
+        let before: Vec<u32> = (0..rows).map(|row| row % options).collect();
+        for (allowed, told) in [(options, true), (options - 1, true), (options, false)] {
+            let buffers = [twin.upload(&input), twin.upload(&first), twin.upload(&rest)];
+            // A word that nobody writes, the decisions before, these decisions, and another.
+            let said: Vec<u32> = [POISON; 2]
+                .into_iter()
+                .chain(before.iter().flat_map(|&layer| [layer, POISON]))
+                .chain(std::iter::repeat_n(POISON, 2 * rows as usize + 2))
+                .collect();
+            let decisions = twin.upload(&said);
+            let parameters = s::Router {
+                rows,
+                width4: width / 4,
+                stride4: stride / 4,
+                hidden,
+                options,
+                allowed,
+                decisions: 1 + rows,
+                before: if told { 1 } else { u32::MAX },
+                epsilon: 1e-6,
+            };
+            let constants = [("WORKGROUP", f64::from(twin.subgroup())), ("RADIAL", 1.0)];
+            let bound = [&buffers[0], &buffers[1], &buffers[2], &decisions];
+            twin.run((s::ROUTER, &constants), &bound, &parameters, [rows, 1, 1]);
+            let found = twin.words(&decisions, 4 * rows + 4);
+            assert_eq!(found[..2 + 2 * rows as usize], said[..2 + 2 * rows as usize]);
+            assert_eq!(found[2 + 4 * rows as usize..], [POISON; 2]);
+            for row in 0..rows {
+                let from = if told { before[row as usize] } else { options - 1 };
+                let weights = reference::ScoreWeights {
+                    first: &wide(&first),
+                    vector: &of(from * hidden, hidden),
+                    second: &of(options * hidden, options * hidden),
+                    biases: &of(2 * options * hidden + from * options, options),
+                };
+                let x = wide(&input[(row * stride) as usize..][..width as usize]);
+                let mut scores = reference::router_scores(1, width as usize, &x, weights, 1e-6);
+                scores.truncate(allowed as usize);
+                let best = reference::sample(1, allowed as usize, &scores)[0];
+                let share = |scores: &[f64]| {
+                    1.0 / scores.iter().map(|x| libm::exp(x - scores[best as usize])).sum::<f64>()
+                };
+                let at = (2 + 2 * (rows + row)) as usize;
+                assert_eq!(found[at], best, "{width} {hidden} {options} {allowed} {told} {row}");
+                let said = f32::from_bits(found[at + 1]);
+                assert!((f64::from(said) - share(&scores)).abs() < 1e-4, "{said} {}", share(&scores));
+                // The decision before counts, and so does what is allowed.
+                let other = reference::ScoreWeights {
+                    vector: &of((from + 1) % options * hidden, hidden),
+                    biases: &of(2 * options * hidden + (from + 1) % options * options, options),
+                    ..weights
+                };
+                let mut other = reference::router_scores(1, width as usize, &x, other, 1e-6);
+                other.truncate(allowed as usize);
+                let noticed = allowed < 2 || (f64::from(said) - share(&other)).abs() > 1e-4;
+                assert!(
+                    noticed || other[best as usize] == scores[best as usize],
+                    "a wrong layer before goes unnoticed"
+                );
+            }
         }
     }
 }

@@ -190,33 +190,48 @@ fn rows_are_moved_added_and_written_where_they_belong() {
                 }
             }
 
-            for masked in [false, true] {
+            for (masked, weighted) in [(false, false), (true, false), (false, true), (true, true)] {
                 let (branch, stream) = (twin.values(rows * (width + 4)), twin.values(rows * stride));
                 let mask: Vec<bool> = (0..rows).map(|_| twin.random.chance(0.5)).collect();
-                let lists: Vec<u32> =
-                    std::iter::once(1).chain(mask.iter().map(|&taken| taken.into())).collect();
-                let sum = twin.upload(&stream);
+                let weights = twin.values(rows);
+                let lists: Vec<u32> = std::iter::once(1)
+                    .chain(mask.iter().map(|&taken| taken.into()))
+                    .chain(weights.iter().map(|weight| weight.to_bits()))
+                    .collect();
                 let add = s::ResidualAdd {
                     rows,
                     width4: width / 4,
                     stream_stride4: stride / 4,
                     branch_stride4: width / 4 + 1,
                     mask: 1,
+                    weights: 1 + rows,
                     scale: 0.22,
                 };
-                let constants = [constants[0], ("MASKED", f64::from(u8::from(masked)))];
-                let buffers = [&twin.upload(&branch), &twin.upload(&lists), &sum];
-                twin.run((s::RESIDUAL_ADD, &constants), &buffers, &add, groups);
-                let found = twin.floats(&sum, rows * stride);
+                let flag = |is: bool| f64::from(u8::from(is));
+                let constants = [constants[0], ("MASKED", flag(masked)), ("WEIGHTED", flag(weighted))];
+                let sum = |lists: &[u32]| {
+                    let sum = twin.upload(&stream);
+                    let buffers = [&twin.upload(&branch), &twin.upload(lists), &sum];
+                    twin.run((s::RESIDUAL_ADD, &constants), &buffers, &add, groups);
+                    let found = twin.floats(&sum, rows * stride);
+                    found
+                        .chunks_exact(stride as usize)
+                        .flat_map(|row| row[..width as usize].to_vec())
+                        .collect::<Vec<f32>>()
+                };
                 let mut wanted = dense(&stream, width, stride);
-                let mut branch = dense(&branch, width, width + 4);
-                branch.iter_mut().for_each(|x| *x *= 0.22);
-                reference::residual_add(width as usize, &mut wanted, &branch, masked.then_some(&mask[..]));
-                let got: Vec<f32> = found
-                    .chunks_exact(stride as usize)
-                    .flat_map(|row| row[..width as usize].to_vec())
-                    .collect();
-                assert_near(&got, &wanted, 1e-6, "residual_add");
+                let mut scaled = dense(&branch, width, width + 4);
+                for (values, &weight) in scaled.chunks_exact_mut(width as usize).zip(&weights) {
+                    let weight = if weighted { f64::from(weight) } else { 1.0 };
+                    values.iter_mut().for_each(|x| *x *= 0.22 * weight);
+                }
+                reference::residual_add(width as usize, &mut wanted, &scaled, masked.then_some(&mask[..]));
+                assert_near(&sum(&lists), &wanted, 1e-6, "residual_add");
+                if weighted && mask[0] {
+                    let mut other = lists;
+                    other[1 + rows as usize] = (weights[0] + 2.0).to_bits();
+                    assert!(!near(&sum(&other), &wanted, 1e-6), "a wrong weight goes unnoticed");
+                }
             }
         }
     }
