@@ -206,13 +206,21 @@ impl Gpu {
     /// # Errors
     /// A device that is lost or does not answer.
     pub fn read<T: bytemuck::Pod>(&self, buffer: &Buffer, count: usize) -> Result<Vec<T>> {
-        let bytes = (count * size_of::<T>()) as u64;
+        self.read_part(buffer, 0, count)
+    }
+
+    /// The same of values from this one on, whose bytes are a multiple of 4.
+    ///
+    /// # Errors
+    /// Those of [`Gpu::read`].
+    pub fn read_part<T: bytemuck::Pod>(&self, buffer: &Buffer, first: usize, count: usize) -> Result<Vec<T>> {
+        let [from, bytes] = [first, count].map(|values| (values * size_of::<T>()) as u64);
         if bytes == 0 {
             return Ok(Vec::new());
         }
         let staging = self.staging(bytes);
         let mut encoder = self.device.create_command_encoder(&Default::default());
-        encoder.copy_buffer_to_buffer(&buffer.raw, 0, &staging, 0, staging.size());
+        encoder.copy_buffer_to_buffer(&buffer.raw, from, &staging, 0, staging.size());
         self.queue.submit([encoder.finish()]);
         self.mapped(&staging, bytes)
     }

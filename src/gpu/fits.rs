@@ -2,7 +2,6 @@
 
 use super::executor::Oracle;
 use super::generate::Prompt;
-use super::hops::RouterMlp;
 use super::routing::Routing;
 use crate::error::{InputError, Result};
 use crate::model::{Activation, Gating, Input, Model, Placement, Rotation, Scaling};
@@ -82,14 +81,14 @@ pub(super) fn check_oracle(model: &Model, oracle: &Oracle) -> Result<()> {
 }
 
 /// What a router on the device cannot do, as the host does not know the layers.
-pub(super) fn check_router(model: &Model, router: &RouterMlp) -> Result<()> {
+pub(super) fn check_router(model: &Model, device: RouterDevice) -> Result<()> {
     let simple = model
         .kinds
         .iter()
         .all(|kind| kind.window.is_none() && !kind.experts && kind.rotation == Rotation::Main);
     let fits =
         simple && matches!(model.placement, Placement::Before | Placement::AfterBranch | Placement::Around);
-    if router.device == RouterDevice::Host || fits {
+    if device == RouterDevice::Host || fits {
         return Ok(());
     }
     let what = "host, where layers have windows, experts, other rotations, parallel branches or norms behind their sums";

@@ -9,7 +9,7 @@ use super::skips::PlacedSkips;
 use crate::batch::{Batch, Context, Left, Part, Path, Paths, Policy, Visibility};
 use crate::error::{InputError, Result, demand};
 use crate::rng::Stream;
-use crate::trace::{Header, KvAction, Order, Role, RouteTable, Trace};
+use crate::trace::{Header, KvAction, Order, Role, RouteTable, RouterDevice, Trace};
 use std::collections::VecDeque;
 
 /// What to generate.
@@ -70,7 +70,7 @@ pub struct Settings {
 
 /// A router on the device.
 enum Decider<'a> {
-    Hops(Placed<'a>),
+    Hops(Placed),
     Skips(PlacedSkips<'a>),
 }
 
@@ -168,6 +168,11 @@ impl Executor {
         if let Routing::Oracle(oracle) = &settings.routing {
             fits::check_oracle(&self.model, oracle)?;
         }
+        if let Routing::Radial(radial) = &settings.routing {
+            let (visible, found) = (radial.router.described.visible, settings.visibility);
+            let what = format!("{}, as the router was trained", visible.name());
+            demand(found == visible, "visibility", found.name(), &what)?;
+        }
         if let Some(Sampling { top, temperature, .. }) = settings.sampling {
             let most = self.options.top;
             demand((1..=most).contains(&top), "top-k", top, &format!("1 to {most}"))?;
@@ -190,6 +195,7 @@ impl Executor {
         }
         let placed = match &settings.routing {
             Routing::Router(router) => Some(Decider::Hops(self.place(router)?)),
+            Routing::Radial(radial) => Some(Decider::Hops(self.place_radial(radial)?)),
             Routing::Skips(skips) => Some(Decider::Skips(self.place_skips(skips)?)),
             _ => None,
         };
@@ -244,7 +250,7 @@ impl<'a> Run<'a> {
             Routing::Fixed(route, _) => {
                 routes.intern(route.clone());
             }
-            Routing::Router(_) | Routing::Skips(_) => {}
+            Routing::Router(_) | Routing::Radial(_) | Routing::Skips(_) => {}
             Routing::Oracle(_) => {
                 routes.intern(crate::trace::Route::dense(layers));
             }
@@ -372,6 +378,7 @@ impl<'a> Run<'a> {
         let each = match &self.settings.routing {
             // A router may choose one layer at every hop.
             Routing::Router(router) => router.most_hops,
+            Routing::Radial(radial) => radial.router.described.hops,
             Routing::Skips(_) => 1,
             _ if self.settings.visibility == Visibility::SameLayer => self.paths.most_at_a_layer() as u32,
             _ => self.all_paths().map(|path| path.stored.total).max().unwrap_or(0).max(1),
@@ -387,13 +394,15 @@ impl<'a> Run<'a> {
 
     /// Whether what a token sees of its predecessors is there when the tokens of a prompt run side by side.
     fn side_by_side(&self) -> bool {
-        let in_hops = matches!(self.settings.policy, Policy::Hop | Policy::Grouped);
+        if matches!(&self.settings.routing, Routing::Radial(radial) if radial.device == RouterDevice::Gpu) {
+            return false;
+        }
         match self.settings.visibility {
             Visibility::SameLayer => self.monotone(),
-            // Hop by hop, if each hop leaves an entry.
+            // Hop by hop, if each hop leaves an entry, and all layers of a hop write theirs before any of them reads.
             Visibility::OnePerToken => {
                 let leaves = |path: &Path| path.hops.iter().all(|hop| hop.left == Left::Entry);
-                in_hops && self.all_paths().all(leaves)
+                self.settings.policy == Policy::Grouped && self.all_paths().all(leaves)
             }
             Visibility::AllEntries => false,
         }

@@ -2,24 +2,23 @@
 //! layer, or the exit.
 //!
 //! With read-back, the host waits for the decisions of each hop and runs each layer's tokens as groups. Without, all hops are one
-//! recording: kernels look up each row's layer where the router wrote it, and rows that have left are masked out.
+//! recording (`hop_lists`): kernels look up each row's layer where the router wrote it, and rows that have left are masked out.
 
 use super::device::Buffer;
 use super::executor::{Chosen, Executor, Outcome, Pass};
+use super::hop_lists::HopLists;
+use super::ledger::{Ledger, Token};
 use super::ops::{Done, Ops, Rows};
 use super::ops_choice::plain_router;
-use super::ops_stream::Added;
 use super::pass::Work;
 use super::plan::{Group, Visit};
-use super::pool::Norms;
 use super::recording::Timing;
 use super::shaders as s;
 use crate::batch::{Policy, Visibility};
 use crate::error::{Error, InputError, Result};
 use crate::lower::{Call, Cause};
-use crate::model::Placement;
 use crate::trace::{Route, RouterDevice, Step};
-use crate::weights::RouterFile;
+use crate::weights::{RadialRouter, RouterFile};
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -38,14 +37,53 @@ pub struct RouterMlp {
     pub device: RouterDevice,
 }
 
+/// A radial router, and who waits for it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Radial {
+    /// Its weights.
+    pub router: RadialRouter,
+    /// Who waits for its decisions: the device goes on by itself, the host reads them back at every hop.
+    pub device: RouterDevice,
+}
+
 /// A router on the device.
 #[derive(Debug)]
-pub(super) struct Placed<'a> {
-    router: &'a RouterMlp,
+pub(super) struct Placed {
+    /// Whether it divides states by their root mean square and looks at the layer before.
+    radial: bool,
+    hidden: u32,
+    /// Layers and the exit.
+    options: u32,
+    pub(super) hops: u32,
+    least_hops: u32,
+    /// Whether branches are added with the probability of the decision.
+    pub(super) weighted: bool,
+    device: RouterDevice,
     first: Buffer,
-    second: Buffer,
+    /// The other weights, one after the other.
+    rest: Buffer,
     /// Option and probability of each row at each hop.
-    decisions: Buffer,
+    pub(super) decisions: Buffer,
+}
+
+/// A row of the pass whose routes are decided.
+struct Walking {
+    token: Token,
+    decode: bool,
+    alive: bool,
+    /// Visits of this pass at each layer.
+    left: BTreeMap<u16, u32>,
+    route: Vec<Step>,
+}
+
+/// What came of a pass.
+struct Walked {
+    outcome: Outcome,
+    routes: Vec<Route>,
+    /// Whether some decision came of scores that are not numbers.
+    odd: bool,
+    /// What the cache holds behind the pass, where entries are listed.
+    ledger: Option<Ledger>,
 }
 
 impl RouterMlp {
@@ -100,21 +138,62 @@ impl RouterMlp {
 
 impl Executor {
     /// Puts a router beside the model.
-    pub(super) fn place<'a>(&self, router: &'a RouterMlp) -> Result<Placed<'a>> {
+    ///
+    /// # Errors
+    /// A router for other shapes, and what the device cannot decide by itself.
+    pub(super) fn place(&self, router: &RouterMlp) -> Result<Placed> {
         router.check(self.model.layers, self.model.hidden as u32)?;
-        super::fits::check_router(&self.model, router)?;
-        let decisions = u64::from(self.options.pass_tokens) * u64::from(router.most_hops) * 8;
-        Ok(Placed {
-            router,
-            first: self
-                .gpu
-                .upload("a router", if router.hidden == 0 { &[0.0] } else { &router.first[..] })?,
-            second: self.gpu.upload("a router", &router.second)?,
-            decisions: self.gpu.buffer("a router's decisions", decisions)?,
-        })
+        let first = if router.hidden == 0 { &[0.0] } else { &router.first[..] };
+        let placed = Placed {
+            radial: false,
+            hidden: router.hidden,
+            options: self.model.layers + 1,
+            hops: router.most_hops,
+            least_hops: 0,
+            weighted: false,
+            device: router.device,
+            first: self.gpu.upload("a router", first)?,
+            rest: self.gpu.upload("a router", &router.second)?,
+            decisions: self.decisions(router.most_hops)?,
+        };
+        super::fits::check_router(&self.model, placed.device).map(|()| placed)
+    }
+
+    /// Puts a radial router beside the model.
+    ///
+    /// # Errors
+    /// Those of [`Executor::place`].
+    pub(super) fn place_radial(&self, radial: &Radial) -> Result<Placed> {
+        let router = &radial.router;
+        router.check(self.model.layers, self.model.hidden)?;
+        check_hidden(router.hidden)?;
+        let rest: Vec<f32> =
+            router.vectors.iter().chain(&router.second).chain(&router.biases).copied().collect();
+        let described = &router.described;
+        let placed = Placed {
+            radial: true,
+            hidden: router.hidden,
+            options: router.layers + 1,
+            hops: described.hops,
+            least_hops: described.least_hops,
+            weighted: described.weighted,
+            device: radial.device,
+            first: self.gpu.upload("a router", &router.first[..])?,
+            rest: self.gpu.upload("a router", &rest)?,
+            decisions: self.decisions(described.hops)?,
+        };
+        super::fits::check_router(&self.model, placed.device).map(|()| placed)
+    }
+
+    fn decisions(&self, hops: u32) -> Result<Buffer> {
+        let bytes = u64::from(self.options.pass_tokens) * u64::from(hops) * 8;
+        self.gpu.buffer("a router's decisions", bytes)
     }
 
     /// Runs a pass whose routes the router decides. Returns them, one a row.
+    ///
+    /// # Errors
+    /// Those of [`Executor::run`], another policy than `hop` or `grouped`, and scores of the router that are not numbers.
     pub(super) fn run_routed(&mut self, pass: &Pass, placed: &Placed) -> Result<(Outcome, Vec<Route>)> {
         self.check(pass)?;
         if !matches!(pass.policy, Policy::Hop | Policy::Grouped) {
@@ -122,55 +201,60 @@ impl Executor {
             return Err(InputError::expected(what).key("policy").found(pass.policy.name()).into());
         }
         let begin = std::time::Instant::now();
-        let (mut outcome, routes) = self.run_routed_once(pass, placed)?;
-        if outcome.chosen.iter().any(Chosen::odd) {
+        let Walked { mut outcome, routes, odd, ledger } = self.run_routed_once(pass, placed)?;
+        if odd || outcome.chosen.iter().any(Chosen::odd) {
             let again = |exec: &mut Executor| exec.run_routed_once(pass, placed).map(drop);
-            return Err(self.not_finite(pass, &outcome.chosen, again));
+            let error = self.not_finite(pass, &outcome.chosen, again);
+            if odd && self.odd.get().is_none() {
+                let what = "finite scores, of which the best can be taken";
+                return Err(InputError::expected(what).key("router").found("undefined ones").into());
+            }
+            return Err(error);
         }
+        self.ledger = ledger;
         outcome.host_s = begin.elapsed().as_secs_f64();
         Ok((outcome, routes))
     }
 
-    fn run_routed_once(&mut self, pass: &Pass, placed: &Placed) -> Result<(Outcome, Vec<Route>)> {
-        match placed.router.device {
+    fn run_routed_once(&mut self, pass: &Pass, placed: &Placed) -> Result<Walked> {
+        match placed.device {
             RouterDevice::Gpu => self.run_on_device(pass, placed),
             RouterDevice::Host => self.run_with_host(pass, placed),
         }
     }
 
     /// The decisions of each hop come back before its kernels are recorded.
-    fn run_with_host(&mut self, pass: &Pass, placed: &Placed) -> Result<(Outcome, Vec<Route>)> {
-        let rows = pass.tokens.len();
-        let mut routes = vec![Vec::new(); rows];
-        let mut left = vec![BTreeMap::<u16, u32>::new(); rows];
-        let mut sum = Sum::default();
-        let mut alive = vec![true; rows];
-        for hop in 0..placed.router.most_hops {
+    fn run_with_host(&mut self, pass: &Pass, placed: &Placed) -> Result<Walked> {
+        let mut walking = walking(pass);
+        let rows = walking.len() as u32;
+        let mut ledger = self.ledger.clone();
+        let (mut sum, mut odd) = (Sum::default(), false);
+        for hop in 0..placed.hops {
             let part = self.record(pass, |work| {
                 if hop == 0 {
                     work.embed()?;
                 }
-                work.ops.route(placed, rows as u32, 0, work.exec.stream())
+                work.ops.route(placed, rows, hop, work.exec.stream())
             })?;
             sum.add(part);
-            let decisions: Vec<[u32; 2]> = self.gpu.read(&placed.decisions, rows)?;
+            let decisions: Vec<[u32; 2]> =
+                self.gpu.read_part(&placed.decisions, (hop * rows) as usize, rows as usize)?;
             let mut groups: BTreeMap<u16, Group> = BTreeMap::new();
-            for (row, &[choice, _]) in decisions.iter().enumerate() {
-                alive[row] &= choice < self.model.layers;
-                if !alive[row] {
-                    continue;
+            for (row, [choice, probability]) in walking.iter_mut().zip(decisions) {
+                odd |= row.alive && f32::from_bits(probability).is_nan();
+                row.alive &= choice < self.model.layers;
+                if row.alive {
+                    let group = groups.entry(choice as u16).or_insert_with(|| Group {
+                        wave: hop,
+                        layer: choice as u16,
+                        listed: ledger.is_some(),
+                        ..Group::default()
+                    });
+                    self.visit(pass, ledger.as_mut(), row, group);
+                    if placed.weighted {
+                        group.weights.push(f32::from_bits(probability));
+                    }
                 }
-                let (layer, sequence) = (choice as u16, pass.batch.spans[row].sequence);
-                let own = left[row].entry(layer).or_default();
-                let seen = pass.contexts[sequence as usize].seen(layer, Visibility::SameLayer) as u32;
-                let visit =
-                    Visit { row: row as u32, sequence, decode: true, entry: seen + *own, leaves: true };
-                *own += 1;
-                routes[row].push(Step { routed: true, ..Step::block(choice) });
-                let group =
-                    groups.entry(layer).or_insert_with(|| Group { wave: hop, layer, ..Group::default() });
-                group.attention.push(visit);
-                group.feed_forward.push(row as u32);
             }
             if groups.is_empty() {
                 break;
@@ -183,8 +267,32 @@ impl Executor {
         }
         let part = self.record(pass, |work| work.head().map(drop))?;
         sum.add(part);
-        let chosen = self.chosen(rows as u32)?;
-        Ok((sum.outcome(chosen), routes.into_iter().map(Route).collect()))
+        let chosen = self.chosen(pass.targets.len() as u32)?;
+        let routes = walking.into_iter().map(|row| Route(row.route)).collect();
+        Ok(Walked { outcome: sum.outcome(chosen), routes, odd, ledger })
+    }
+
+    /// A row joins a group.
+    fn visit(&self, pass: &Pass, ledger: Option<&mut Ledger>, row: &mut Walking, group: &mut Group) {
+        let Token { row: at, sequence, .. } = row.token;
+        let entry = match ledger {
+            None => {
+                let own = row.left.entry(group.layer).or_default();
+                let seen =
+                    pass.contexts[sequence as usize].seen(group.layer, Visibility::SameLayer) as u32 + *own;
+                *own += 1;
+                seen
+            }
+            Some(ledger) => {
+                let seen = ledger.visit(&self.cache, &self.model, row.token, group.layer);
+                let own = *seen.last().expect("a token sees its own keys");
+                group.seen.push(seen);
+                own
+            }
+        };
+        group.attention.push(Visit { row: at, sequence, decode: row.decode, entry, leaves: true });
+        group.feed_forward.push(at);
+        row.route.push(Step { routed: true, ..Step::block(group.layer.into()) });
     }
 
     /// Records some kernels and runs them.
@@ -199,34 +307,67 @@ impl Executor {
     }
 
     /// All hops are recorded at once; the device finds each row's layer itself.
-    fn run_on_device(&mut self, pass: &Pass, placed: &Placed) -> Result<(Outcome, Vec<Route>)> {
+    fn run_on_device(&mut self, pass: &Pass, placed: &Placed) -> Result<Walked> {
         let rows = pass.tokens.len() as u32;
         // Products look up where a layer's weights are; the cache must lie in one buffer.
-        if self.cache.shard(self.model.layers as u16 - 1) > 0 {
+        if !self.cache.is_one() {
             let what = "KV entries of all layers in one buffer where the device decides; `host` does without";
             return Err(InputError::expected(what).key("router.device").found("gpu").into());
         }
-        let hops = placed.router.most_hops;
         let (kernels, timing, dispatches) = self.record(pass, |work| {
             work.embed()?;
-            let hop_lists = HopLists::new(work, pass, hops);
-            for hop in 0..hops {
-                work.ops.route(placed, rows, hop * rows, work.exec.stream())?;
+            let hop_lists = HopLists::new(work, pass, placed);
+            for hop in 0..placed.hops {
+                work.ops.route(placed, rows, hop, work.exec.stream())?;
                 work.hop(placed, &hop_lists, hop)?;
             }
             work.head().map(drop)
         })?;
-        let decisions: Vec<[u32; 2]> = self.gpu.read(&placed.decisions, (rows * hops) as usize)?;
-        let route = |row: usize| {
-            let choices = decisions.iter().skip(row).step_by(rows as usize).map(|decision| decision[0]);
-            let taken = choices.take_while(|&choice| choice < self.model.layers);
-            Route(taken.map(|layer| Step { routed: true, ..Step::block(layer) }).collect())
-        };
+        let decisions: Vec<[u32; 2]> = self.gpu.read(&placed.decisions, (rows * placed.hops) as usize)?;
+        let (mut routes, mut odd) = (Vec::new(), false);
+        let mut ledger = self.ledger.clone();
+        for walking in walking(pass) {
+            let row = walking.token.row as usize;
+            let mut route = Vec::new();
+            for &[choice, probability] in decisions.iter().skip(row).step_by(rows as usize) {
+                odd |= f32::from_bits(probability).is_nan();
+                if choice >= self.model.layers {
+                    break;
+                }
+                route.push(Step { routed: true, ..Step::block(choice) });
+                if let Some(ledger) = &mut ledger {
+                    ledger.note(&self.cache, walking.token, choice as u16);
+                }
+            }
+            routes.push(Route(route));
+        }
         let mut sum = Sum::default();
         sum.add((kernels, timing, dispatches));
-        let chosen = self.chosen(rows)?;
-        Ok((sum.outcome(chosen), (0..rows as usize).map(route).collect()))
+        let chosen = self.chosen(pass.targets.len() as u32)?;
+        Ok(Walked { outcome: sum.outcome(chosen), routes, odd, ledger })
     }
+}
+
+/// Whether the kernel of the decisions takes a hidden layer of this width.
+pub(super) fn check_hidden(hidden: u32) -> Result<()> {
+    if hidden == 0 || hidden > 1024 || !hidden.is_multiple_of(4) {
+        let what = "a multiple of 4 from 4 to 1024";
+        return Err(InputError::expected(what).key("router.hidden").found(hidden).into());
+    }
+    Ok(())
+}
+
+/// The rows of a pass before their first hop.
+fn walking(pass: &Pass) -> Vec<Walking> {
+    let mut rows = Vec::new();
+    for (span, &start) in pass.batch.spans.iter().zip(pass.starts) {
+        for position in start..start + span.tokens {
+            let token = Token { row: rows.len() as u32, sequence: span.sequence, position };
+            let (left, route) = (BTreeMap::new(), Vec::new());
+            rows.push(Walking { token, decode: span.decode, alive: true, left, route });
+        }
+    }
+    rows
 }
 
 /// Recordings of a pass, added up.
@@ -252,135 +393,20 @@ impl Sum {
     }
 }
 
-/// Where in the lists a device that decides finds and leaves things.
-struct HopLists {
-    rows: u32,
-    alive: u32,
-    bases: u32,
-    counts: u32,
-    layers: u32,
-    entries: u32,
-    seen: u32,
-    /// Rows of angles.
-    turns: u32,
-    /// Entries that a row sees at most, at a layer.
-    longest: u32,
-}
-
-impl HopLists {
-    fn new(work: &mut Work, pass: &Pass, hops: u32) -> HopLists {
-        let rows = pass.tokens.len() as u32;
-        let (cache, layers) = (&work.exec.cache, work.exec.model.layers as u16);
-        let sequences: Vec<u32> = pass.batch.spans.iter().map(|span| span.sequence).collect();
-        let bases: Vec<u32> = sequences.iter().map(|&sequence| cache.at(0, sequence, 0).1).collect();
-        let seen = |layer: u16| {
-            let at = move |&sequence: &u32| {
-                pass.contexts[sequence as usize].seen(layer, Visibility::SameLayer) as u32
-            };
-            sequences.iter().map(at)
-        };
-        let counts: Vec<u32> = (0..layers).flat_map(seen).collect();
-        let longest = counts.iter().max().map_or(0, |most| most + hops);
-        let exec = work.exec;
-        let turn = |&sequence: &u32| {
-            let position = pass.contexts[sequence as usize].tokens();
-            exec.angles.row(exec.model.kind(0), sequence, position)
-        };
-        let turns: Vec<u32> = sequences.iter().map(turn).collect();
-        let ops = &mut *work.ops;
-        let zeros = |ops: &mut Ops, each: u32| ops.list(std::iter::repeat_n(0, (each * rows) as usize));
-        HopLists {
-            rows,
-            alive: ops.list(std::iter::repeat_n(1, rows as usize)),
-            bases: ops.list(bases),
-            counts: ops.list(counts),
-            layers: zeros(ops, 1),
-            entries: zeros(ops, 1),
-            seen: zeros(ops, 4),
-            turns: ops.list(turns),
-            longest,
-        }
-    }
-}
-
 impl Ops<'_> {
-    /// The router's decisions for these rows, from this place in its decisions on.
-    fn route(&mut self, placed: &Placed, rows: u32, decisions: u32, stream: Rows) -> Result<()> {
+    /// The router's decisions for these rows at a hop.
+    fn route(&mut self, placed: &Placed, rows: u32, hop: u32, stream: Rows) -> Result<()> {
         (self.cause, self.layer) = (Cause::Router, Call::NO_LAYER);
-        let hidden = placed.router.hidden;
-        let options = placed.router.second.len() as u32 / if hidden == 0 { stream.stride } else { hidden };
-        let parameters = s::Router { decisions, ..plain_router(rows, stream.stride, hidden, options) };
-        self.router(parameters, false, [stream.buffer, &placed.first, &placed.second, &placed.decisions])
-    }
-}
-
-impl Work<'_, '_, '_> {
-    /// The kernels of a hop over all rows, each at the layer that the device finds in the lists.
-    fn hop(&mut self, placed: &Placed, lists: &HopLists, hop: u32) -> Result<()> {
-        let (exec, model, pool) = (self.exec, &self.exec.model, &self.exec.pool);
-        let (hidden, q, kv) = (model.hidden as u32, model.q_dim() as u32, model.kv_dim() as u32);
-        let rows = lists.rows;
-        // A row may be anywhere: as many groups as rows.
-        let any = (rows, rows, rows);
-        let buffers = &exec.buffers;
-        let of = |buffer, stride| Rows { buffer, stride };
-        let (stream, normed) = (exec.stream(), of(&buffers.normed, hidden));
-        self.ops.place(
-            s::PlaceRows {
-                rows,
-                layers: model.layers,
-                slots: exec.cache.slots(),
-                decisions: hop * rows,
-                alive: lists.alive,
-                bases: lists.bases,
-                counts: lists.counts,
-                layers_at: lists.layers,
-                entries_at: lists.entries,
-                seen_at: lists.seen,
-            },
-            &placed.decisions,
-        )?;
-        self.ops.cause = Cause::Attention;
-        let qkv = of(&buffers.qkv, q + 2 * kv);
-        let before = model.placement != Placement::AfterBranch;
-        let layers = (lists.layers, rows, rows);
-        let norm = |work: &mut Self, norms: Option<&Norms>, x, to| match norms {
-            Some(norms) => work.ops.norm(work.normed(norms), layers, x, to),
-            None => Ok(()),
+        let Placed { radial, hidden, options, least_hops, .. } = *placed;
+        let plain = plain_router(rows, stream.stride, hidden, options);
+        let parameters = s::Router {
+            allowed: options - u32::from(hop < least_hops),
+            decisions: hop * rows,
+            before: if hop == 0 { u32::MAX } else { (hop - 1) * rows },
+            epsilon: RadialRouter::EPSILON as f32,
+            ..plain
         };
-        norm(self, pool.attention_norms.as_ref(), stream, Some(normed))?;
-        let into = if before { normed } else { stream };
-        self.ops.matmul_listed(&pool.qkv, lists.layers, any, into, qkv)?;
-        let heads = [model.heads as u32, model.kv_heads as u32];
-        if let Some(norms) = &pool.head_norms {
-            self.ops.head_norm(norms, layers, heads, qkv)?;
-        }
-        if model.rope.is_some() {
-            let shape = [rows, heads[0] + heads[1], model.head_dim as u32];
-            self.ops.rope(self.turned(), lists.turns, shape, qkv)?;
-        }
-        let cache = exec.cache.buffer(0);
-        self.ops.kv_write(rows, 2 * kv, qkv, q, &[(cache.clone(), lists.entries)])?;
-        let attended = of(&buffers.attended, q);
-        let shape = self.shape(rows, true, 0, 0);
-        let parts = [(cache, lists.seen, rows)];
-        self.ops.attention(shape, self.scored(), lists.longest, &parts, qkv, attended)?;
-        let branch = of(&buffers.branch, hidden);
-        self.ops.matmul_listed(&pool.output, lists.layers, any, attended, branch)?;
-        norm(self, pool.attention_after.as_ref(), branch, None)?;
-        let added = Added { scale: model.scales.residual, mask: Some(lists.alive), weights: None };
-        self.ops.residual_add([rows, hidden], added, branch, stream)?;
-        self.ops.look(rows, hidden, stream)?;
-        self.ops.cause = Cause::FeedForward;
-        norm(self, pool.ffn_norms.as_ref(), stream, Some(normed))?;
-        let parts = pool.dense.as_ref().expect("no layer has experts");
-        let (wide, narrow) = (of(&buffers.wide, parts.up.rows), of(&buffers.narrow, parts.down.width));
-        self.ops.matmul_listed(&parts.up, lists.layers, any, into, wide)?;
-        let kind = self.activation_kind();
-        self.ops.activation(kind, model.gated, rows, parts.down.width, wide, narrow)?;
-        self.ops.matmul_listed(&parts.down, lists.layers, any, narrow, branch)?;
-        norm(self, pool.ffn_after.as_ref(), branch, None)?;
-        self.ops.residual_add([rows, hidden], added, branch, stream)?;
-        self.ops.look(rows, hidden, stream)
+        let buffers = [stream.buffer, &placed.first, &placed.rest, &placed.decisions];
+        self.router(parameters, radial, buffers)
     }
 }

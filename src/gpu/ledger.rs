@@ -205,6 +205,28 @@ impl Ledger {
         Ok(walked)
     }
 
+    /// A token visits a layer, behind its visits so far: the rows of the cache that it sees, that of its own keys and values last.
+    pub fn visit(&mut self, cache: &Cache, model: &Model, token: Token, layer: u16) -> Vec<u32> {
+        let own = self.held[token.sequence as usize].tokens.get(token.position as usize);
+        let mut seen = self.seen(model, token, layer, own.map_or(0, Vec::len) as u16);
+        seen.push(self.note(cache, token, layer));
+        seen
+    }
+
+    /// A token leaves an entry at a layer, behind those that it left so far. Returns its row of the cache.
+    pub fn note(&mut self, cache: &Cache, token: Token, layer: u16) -> u32 {
+        let of = &mut self.held[token.sequence as usize].tokens;
+        of.resize(of.len().max(token.position as usize + 1), Vec::new());
+        let entry = self.store(cache, token, layer);
+        self.show(token, layer, entry);
+        entry.at
+    }
+
+    /// The row of the cache where the next entry of a sequence will stand, where one area holds those of all layers.
+    pub fn next(&self, cache: &Cache, sequence: u32) -> u32 {
+        cache.at(0, sequence, self.held[sequence as usize].stored[0]).1
+    }
+
     /// The place of the state that a token left, from which it goes on.
     ///
     /// # Errors

@@ -179,10 +179,12 @@ impl Ops<'_> {
         Ok(())
     }
 
-    /// Turns a hop's decisions into lists; part of the router's work, under the router's name.
-    pub fn place(&mut self, parameters: s::PlaceRows, decisions: &Buffer) -> Result<()> {
+    /// Turns a hop's decisions into lists; part of the router's work, under the router's name. `listed`: entries are named one by one.
+    pub fn place(&mut self, parameters: s::PlaceRows, listed: bool, decisions: &Buffer) -> Result<()> {
         let lists = self.lists_at.clone();
-        self.elementwise((s::PLACE_ROWS, &[]), &[decisions, &lists], parameters, [parameters.rows, 1])?;
+        let constants = [("LISTED", f64::from(u8::from(listed)))];
+        let shader = (s::PLACE_ROWS, &constants[..]);
+        self.elementwise(shader, &[decisions, &lists], parameters, [parameters.rows, 1])?;
         if let Some(router) = self.done.last_mut() {
             router.count += 1;
         }

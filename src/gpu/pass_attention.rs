@@ -123,8 +123,9 @@ impl<'a> Work<'a, '_, '_> {
         let branch = Rows { buffer: &exec.buffers.branch, stride: hidden };
         self.ops.matmul(&pool.output, 0..hidden, &segments, attended, branch)?;
         let mask = groups[0].masks.as_ref().map(|masks| masks.of(0));
+        let weights = taking.iter().flat_map(|group| group.weights.iter().copied()).collect();
         let norms = [pool.attention_after.as_ref(), pool.attention_norms.as_ref()];
-        self.add(&segments, branch, x, mask, norms, 0)?;
+        self.add(&segments, branch, x, (mask, weights), norms, 0)?;
         match taken.moved {
             Some(indices) if !together => {
                 self.ops.cause = Cause::Move;

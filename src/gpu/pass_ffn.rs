@@ -69,8 +69,9 @@ impl<'a> Work<'a, '_, '_> {
             _ => self.dense(&segments, normed, branch)?,
         }
         let mask = taking[0].masks.as_ref().map(|masks| masks.of(1));
+        let weights = taking.iter().flat_map(|group| group.weights.iter().copied()).collect();
         let norms = [exec.pool.ffn_after.as_ref(), exec.pool.ffn_norms.as_ref()];
-        self.add(&segments, branch, x, mask, norms, 1)?;
+        self.add(&segments, branch, x, (mask, weights), norms, 1)?;
         if let Some(indices) = taken.moved {
             self.ops.cause = Cause::Move;
             self.ops.scatter(&indices, hidden, x, exec.stream())?;
@@ -135,14 +136,15 @@ impl<'a> Work<'a, '_, '_> {
         self.ops.sum_experts([rows, hidden, top], spread, &buffers.shares, branch)
     }
 
-    /// The branch's result joins the stream: for all rows, for those that a mask takes, or as an oracle decides. `norms`: those behind
+    /// The branch's result joins the stream: for all rows, for those that a mask takes, or as an oracle decides; times the weight of each
+    /// row, where there are weights. `norms`: those behind
     /// the branch, and those behind the sum; which there are is the model's to say.
     pub(super) fn add(
         &mut self,
         segments: &[Segment],
         branch: Rows<'a>,
         x: Rows<'a>,
-        mask: Option<Mask>,
+        (mask, weights): (Option<Mask>, Vec<f32>),
         norms: [Option<&'a Norms>; 2],
         half: u32,
     ) -> Result<()> {
@@ -177,7 +179,9 @@ impl<'a> Work<'a, '_, '_> {
                 Mask::Known(rows) => self.ops.list(rows.iter().copied()),
                 Mask::Decided(at) => at,
             });
-            let added = Added { scale, mask: at, weights: None };
+            let weighted = !weights.is_empty();
+            let weights = weighted.then(|| self.ops.list(weights.iter().map(|weight| weight.to_bits())));
+            let added = Added { scale, mask: at, weights };
             self.ops.residual_add([rows, width], added, branch, x)?;
         }
         if let Some(norms) = sum.filter(|_| exec.model.placement == Placement::AfterSum) {

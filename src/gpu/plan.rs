@@ -24,7 +24,7 @@ pub(super) struct Visit {
 }
 
 /// Tokens that are at one layer together.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Group {
     pub wave: u32,
     pub layer: u16,
@@ -34,6 +34,8 @@ pub(super) struct Group {
     pub project: Vec<Visit>,
     /// Where the whole pass runs a branch: which rows it counts for.
     pub masks: Option<Masks>,
+    /// What the branches of each row are multiplied with when they are added; empty: 1.
+    pub weights: Vec<f32>,
     /// Whether entries are no runs: `seen` names them.
     pub listed: bool,
     /// Where entries are listed: for each of `attention`, the rows of the cache that it sees, its own last.

@@ -10,7 +10,6 @@ use super::ops_stream::Added;
 use super::packed::{Form, pack, to_f16};
 use super::pool::{Shard, Stack};
 use super::recording::{Recording, Timing};
-use super::shaders as s;
 use crate::calib::Probe;
 use crate::error::{Error, InputError, Result};
 use crate::kernel::{Attention, Kernel};

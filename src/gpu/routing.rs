@@ -1,7 +1,7 @@
 //! Where the routes of a run come from, and the trace that it leaves.
 
 use super::executor::{Oracle, Ratio, Record};
-use super::hops::RouterMlp;
+use super::hops::{Radial, RouterMlp};
 use super::skips::Skips;
 use crate::error::{InputError, Result};
 use crate::trace::{
@@ -20,6 +20,8 @@ pub enum Routing {
     Replay(Box<Trace>),
     /// A router names each token's next layer, hop by hop.
     Router(Box<RouterMlp>),
+    /// The router of a radial network names it.
+    Radial(Box<Radial>),
     /// A router decides before each layer which of its branches a token takes.
     Skips(Box<Skips>),
     /// Every branch is computed; those that add little are left out.
@@ -53,6 +55,10 @@ impl Routing {
                     let what = format!("a trace of a pool of {layers} layers, as the model has");
                     return Err(InputError::expected(what).key("layers").found(trace.header.layers).into());
                 }
+                if trace.header.router.extra.get("weighted") == Some(&json!(true)) {
+                    let what = "a trace of branches that are added whole: how much of each was added is not recorded";
+                    return Err(InputError::expected(what).key("router.weighted").found(true).into());
+                }
                 let runs = || trace.requests.iter().flat_map(|request| &request.runs);
                 for (role, name) in [(Role::Draft, "draft"), (Role::Verify, "verify")] {
                     if runs().any(|run| run.role == role) {
@@ -67,6 +73,22 @@ impl Routing {
                 let (when, kind) = (Some(RouterWhen::PerHop), RouterKind::Mlp);
                 let router = Router { when, hidden, device: mlp.device, ..Router::free(kind) };
                 Header { order: Order::Any, reuse: true, router, max_hops: Some(mlp.most_hops), ..dense }
+            }
+            Routing::Radial(radial) => {
+                let weights = &radial.router;
+                let described = &weights.described;
+                let (when, kind) = (Some(RouterWhen::PerHop), RouterKind::Mlp);
+                let mut router = Router {
+                    when,
+                    hidden: Some(weights.hidden),
+                    device: radial.device,
+                    ..Router::free(kind)
+                };
+                router.extra.insert("visible".into(), json!(described.visible));
+                router.extra.insert("least_hops".into(), json!(described.least_hops));
+                router.extra.insert("weighted".into(), json!(described.weighted));
+                let (order, kv, max_hops) = (Order::Any, KvAction::Unified, Some(described.hops));
+                Header { order, reuse: true, kv, router, max_hops, ..dense }
             }
             Routing::Skips(skips) => {
                 let weights = &skips.router;

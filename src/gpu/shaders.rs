@@ -176,8 +176,8 @@ parameters!(
 parameters!(
     /// Of `place_rows`.
     PlaceRows {
-        rows: u32, layers: u32, slots: u32, decisions: u32, alive: u32, bases: u32, counts: u32, layers_at: u32,
-        entries_at: u32, seen_at: u32,
+        rows: u32, layers: u32, slots: u32, hop: u32, bucket: u32, decisions: u32, alive: u32, bases: u32, counts: u32, lists_at: u32,
+        layers_at: u32, entries_at: u32, seen_at: u32, weights_at: u32,
     }
 );
 

@@ -5,7 +5,7 @@
 
 use super::device::Buffer;
 use super::executor::{Executor, Outcome, Pass};
-use super::hops::Sum;
+use super::hops::{Sum, check_hidden};
 use super::ops::Ops;
 use super::pass::Work;
 use super::plan::{Group, Masks, Visit};
@@ -61,10 +61,7 @@ impl Executor {
     pub(super) fn place_skips<'a>(&self, skips: &'a Skips) -> Result<PlacedSkips<'a>> {
         let (router, model) = (&skips.router, &self.model);
         router.check(model.layers, model.hidden)?;
-        if router.hidden == 0 || router.hidden > 1024 || !router.hidden.is_multiple_of(4) {
-            let what = "a multiple of 4 from 4 to 1024";
-            return Err(InputError::expected(what).key("router.hidden").found(router.hidden).into());
-        }
+        check_hidden(router.hidden)?;
         if skips.device == RouterDevice::Gpu {
             let no = |found: &str, what: &str| {
                 Err(InputError::expected(what).key("router.device").found(found).into())

@@ -38,7 +38,7 @@ fn named(router: &RouterMlp, x: &[f64]) -> Option<usize> {
 }
 
 /// Kernels of a pass besides the router's are those of the lowering of the routes that came of it.
-struct AsLowered<'a>(&'a Model, bool);
+pub struct AsLowered<'a>(pub &'a Model, pub bool);
 
 impl Watch for AsLowered<'_> {
     fn pass(
@@ -53,7 +53,7 @@ impl Watch for AsLowered<'_> {
         let dispatch = Dispatch {
             policy: pass.policy,
             capture: Vec::new(),
-            visibility: Default::default(),
+            visibility: pass.visibility,
             nested_width: false,
             density: Density::Dense,
             router: RouterPlan::FREE,

@@ -278,6 +278,7 @@ fn a_router_chooses_as_its_oracle() {
 #[test]
 fn a_radial_router_decides_as_its_oracle() {
     let Some(mut twin) = Twin::new("router") else { return };
+    let mut noticed = 0;
     for (width, hidden, options) in [(4, 4, 2), (36, 12, 31), (576, 64, 5), (128, 1024, 3)] {
         let (rows, stride) = (7, width + 8);
         let input = twin.values(rows * stride);
@@ -338,12 +339,11 @@ fn a_radial_router_decides_as_its_oracle() {
                 };
                 let mut other = reference::router_scores(1, width as usize, &x, other, 1e-6);
                 other.truncate(allowed as usize);
-                let noticed = allowed < 2 || (f64::from(said) - share(&other)).abs() > 1e-4;
-                assert!(
-                    noticed || other[best as usize] == scores[best as usize],
-                    "a wrong layer before goes unnoticed"
-                );
+                let best_of_other = reference::sample(1, allowed as usize, &other)[0];
+                let differs = best_of_other != best || (f64::from(said) - share(&other)).abs() > 1e-4;
+                noticed += u32::from(differs);
             }
         }
     }
+    assert!(noticed > 20, "a wrong layer before goes unnoticed: {noticed} of 84 rows");
 }

@@ -359,7 +359,7 @@ fn decisions_become_lists() {
         let mut counts: Vec<u32> = (0..layers * rows).map(|_| twin.upto(3)).collect();
         let mut alive = vec![1; rows as usize];
         let at = |part: u32| 1 + part * rows;
-        let mut lists = vec![POISON; (1 + (2 + layers + 6) * rows) as usize];
+        let mut lists = vec![POISON; (1 + (2 + layers + 7) * rows) as usize];
         lists[at(0) as usize..at(1) as usize].copy_from_slice(&alive);
         lists[at(1) as usize..at(2) as usize].copy_from_slice(&bases);
         lists[at(2) as usize..at(2 + layers) as usize].copy_from_slice(&counts);
@@ -367,18 +367,22 @@ fn decisions_become_lists() {
         for hop in 0..hops {
             let choices: Vec<u32> = (0..rows).map(|_| twin.upto(layers + 1)).collect();
             let mut decisions = vec![[9, 9]; 2];
-            decisions.extend(choices.iter().map(|&choice| [choice, 0]));
+            decisions.extend(choices.iter().zip(100..).map(|(&choice, probability)| [choice, probability]));
             let parameters = s::PlaceRows {
                 rows,
                 layers,
                 slots,
+                hop,
+                bucket: 0,
                 decisions: 2,
                 alive: at(0),
                 bases: at(1),
                 counts: at(2),
+                lists_at: 0,
                 layers_at: at(2 + layers),
                 entries_at: at(3 + layers),
                 seen_at: at(4 + layers),
+                weights_at: at(8 + layers),
             };
             let buffers = [&twin.upload(&decisions), &on_device];
             let constants = [("WORKGROUP", f64::from(workgroup))];
@@ -399,10 +403,89 @@ fn decisions_become_lists() {
                 );
                 let seen = &found[at(4 + layers) as usize + 4 * row..][..4];
                 *count += alive[row];
+                assert_eq!(part(8 + layers), 100 + row as u32);
                 // A row that has left looks at something, whatever it is; its result is masked out.
                 assert_eq!(seen, [row as u32, first, (*count).max(1), 0]);
             }
             assert_eq!(&found[at(2) as usize..at(2 + layers) as usize], &counts[..]);
+        }
+    }
+}
+
+/// Each row has lists of the entries that it sees, one for each hop or one for all, and its own entries join them.
+#[test]
+fn decisions_join_lists_of_entries() {
+    let Some(mut twin) = Twin::new("place") else { return };
+    for (rows, workgroup, each) in [(1, 8, false), (7, 8, true), (9, 64, false), (65, 8, true)] {
+        let (layers, hops, room) = (3, 4, 7);
+        let lists_of_a_row = if each { hops } else { 1 };
+        let buckets = lists_of_a_row * rows;
+        let (alive_at, bases_at, counts_at) = (1, 1 + rows, 1 + 2 * rows);
+        let begins_at = counts_at + buckets;
+        let (layers_at, lists_from) = (begins_at + buckets, begins_at + buckets + 7 * rows);
+        let [entries_at, seen_at, weights_at] = [1, 2, 6].map(|part| layers_at + part * rows);
+        let mut counts: Vec<u32> = (0..buckets).map(|_| twin.upto(3)).collect();
+        let mut lists = vec![POISON; (lists_from + buckets * room) as usize];
+        lists[alive_at as usize..][..rows as usize].fill(1);
+        let bases: Vec<u32> = (0..rows).map(|row| 50 + row * hops).collect();
+        lists[bases_at as usize..][..rows as usize].copy_from_slice(&bases);
+        lists[counts_at as usize..][..buckets as usize].copy_from_slice(&counts);
+        let begins: Vec<u32> = (0..buckets).map(|bucket| lists_from + bucket * room).collect();
+        lists[begins_at as usize..][..buckets as usize].copy_from_slice(&begins);
+        let mut wanted: Vec<Vec<u32>> = Vec::new();
+        for (&begin, &count) in begins.iter().zip(&counts) {
+            let known: Vec<u32> = (0..count).map(|entry| 7 * entry).collect();
+            lists[begin as usize..][..known.len()].copy_from_slice(&known);
+            wanted.push(known);
+        }
+        let on_device = twin.upload(&lists);
+        let mut alive = vec![true; rows as usize];
+        for hop in 0..hops {
+            let choices: Vec<u32> = (0..rows).map(|_| twin.upto(layers + 1)).collect();
+            let decisions: Vec<[u32; 2]> = choices.iter().map(|&choice| [choice, hop]).collect();
+            let bucket = if each { hop } else { 0 };
+            let parameters = s::PlaceRows {
+                rows,
+                layers,
+                slots: 999,
+                hop,
+                bucket,
+                decisions: 0,
+                alive: alive_at,
+                bases: bases_at,
+                counts: counts_at,
+                lists_at: begins_at,
+                layers_at,
+                entries_at,
+                seen_at,
+                weights_at,
+            };
+            let buffers = [&twin.upload(&decisions), &on_device];
+            let constants = [("WORKGROUP", f64::from(workgroup)), ("LISTED", 1.0)];
+            twin.run((s::PLACE_ROWS, &constants), &buffers, &parameters, [rows.div_ceil(workgroup), 1, 1]);
+            let found = twin.words(&on_device, lists.len() as u32);
+            for row in 0..rows as usize {
+                alive[row] &= choices[row] < layers;
+                let at = bucket as usize * rows as usize + row;
+                let own = bases[row] + hop;
+                if alive[row] {
+                    wanted[at].push(own);
+                    counts[at] += 1;
+                }
+                let entry = if alive[row] { own } else { u32::MAX };
+                let layer = if alive[row] { choices[row] } else { 0 };
+                let said = [layers_at, entries_at, weights_at].map(|at| found[at as usize + row]);
+                assert_eq!(said, [layer, entry, hop], "{each} {hop}");
+                let seen = &found[seen_at as usize + 4 * row..][..4];
+                // A row that has left looks at something, whatever it is.
+                assert_eq!([seen[0], seen[2], seen[3]], [row as u32, counts[at].max(1), begins[at]]);
+                let list = &found[begins[at] as usize..][..room as usize];
+                assert_eq!(list[..wanted[at].len()], wanted[at][..]);
+                assert!(
+                    list[0] != POISON && list[wanted[at].len().max(1)..].iter().all(|&word| word == POISON)
+                );
+            }
+            assert_eq!(&found[counts_at as usize..][..buckets as usize], &counts[..]);
         }
     }
 }
