@@ -78,15 +78,16 @@ pub struct Args {
     /// Follows a router trace: its requests in order, token by token.
     #[arg(long, value_name = "TRACE", conflicts_with = "route")]
     pub replay: Option<PathBuf>,
-    /// A router MLP decides hop by hop: a safetensors file with f32 tensors `first` (hidden x width of the stream; absent for a single
-    /// product) and `second` ((layers + 1) x hidden), whose last option is the exit.
+    /// A router decides: a skip router, a radial one, or a plain MLP, a safetensors file with f32 tensors `first` (hidden x width of the
+    /// stream; absent for a single product) and `second` ((layers + 1) x hidden), whose last option is the exit. A folder that has a
+    /// router of its own runs with that one.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["oracle", "replay", "route"])]
     pub router: Option<PathBuf>,
-    /// Most layers that a token visits with --router.
-    #[arg(long, value_name = "N", default_value_t = 32, requires = "router")]
-    pub hops: u32,
+    /// Most layers that a token visits with a plain MLP; absent: 32. Other routers say it themselves.
+    #[arg(long, value_name = "N", requires = "router")]
+    pub hops: Option<u32>,
     /// Who waits for a router's decisions: the device goes on by itself, the host reads them back at every hop.
-    #[arg(long, value_enum, default_value_t = Device::Gpu, requires = "router")]
+    #[arg(long, value_enum, default_value_t = Device::Gpu)]
     pub router_device: Device,
     /// One route for all tokens, in the form of a trace: "0 1 2 5f 7".
     #[arg(long, value_name = "STEPS")]
@@ -94,9 +95,10 @@ pub struct Args {
     /// What --route leaves in the KV cache of layers it skips: an action of the trace format.
     #[arg(long, value_name = "ACTION", default_value = "project_only", requires = "route")]
     pub kv: String,
-    /// What attention sees in a unified cache: `same_layer`, `one_per_token` or `all_entries`.
-    #[arg(long, value_name = "WHICH", value_parser = visibility, default_value = "same_layer")]
-    pub visibility: Visibility,
+    /// What attention sees in a unified cache: `same_layer`, `one_per_token` or `all_entries`. Absent: what a radial router was trained
+    /// with, `same_layer` else.
+    #[arg(long, value_name = "WHICH", value_parser = visibility)]
+    pub visibility: Option<Visibility>,
     /// How tokens share the device: aligned, `dense_masked`, hop or grouped. Absent: `dense_masked` with an oracle, aligned else.
     #[arg(long, value_name = "POLICY", value_parser = policy)]
     pub policy: Option<Policy>,

@@ -16,8 +16,8 @@ pub fn run(args: &Args) -> Result<()> {
     let checkpoint = Checkpoint::open(&args.weights)?;
     let texts = texts(args, &checkpoint)?;
     let teacher = args.teacher.as_deref().map(|path| Teacher::open(args, path, &texts)).transpose()?;
-    let routing = args.routing(checkpoint.model().layers)?;
-    let policy = args.policy_for(&routing);
+    let routing = args.routing(&checkpoint)?;
+    let (policy, visibility) = (args.policy_for(&routing), args.visibility_for(&routing));
     let dense =
         matches!(&routing, Routing::Fixed(route, _) if *route == Route::dense(checkpoint.model().layers));
     let name = args.name.clone().unwrap_or_else(|| args.routing_name(dense));
@@ -43,7 +43,7 @@ pub fn run(args: &Args) -> Result<()> {
     let other = teacher.as_ref().map(|teacher| Executor::new(gpu, &teacher.checkpoint, options));
     let mut other = other.transpose()?;
     let (begin, mut said) = (Instant::now(), 0.0);
-    let worth = executor.worth(other.as_mut(), &texts, (&routing, policy, args.visibility), |done| {
+    let worth = executor.worth(other.as_mut(), &texts, (&routing, policy, visibility), |done| {
         let (spent, all) = (begin.elapsed().as_secs_f64(), texts.sequences.len());
         if !args.quiet && spent - said > 10.0 && done < all {
             said = spent;

@@ -2,11 +2,11 @@
 
 use super::{Args, Device, Over};
 use crate::cli::{print, say};
-use radialsim::batch::Policy;
+use radialsim::batch::{Policy, Visibility};
 use radialsim::error::{Error, InputError, Result};
 use radialsim::gpu::{
-    Executor, Form, Generated, Gpu, Options, Oracle, Outcome, Pass, Prompt, Ratio, Residual, RouterMlp,
-    Routing, Sampling, Settings, Skips, Watch,
+    Executor, Form, Generated, Gpu, Options, Oracle, Outcome, Pass, Prompt, Radial, Ratio, Residual,
+    RouterMlp, Routing, Sampling, Settings, Skips, Watch,
 };
 use radialsim::json_text;
 use radialsim::lower::{Call, Node};
@@ -14,12 +14,15 @@ use radialsim::report::timeline::{self, Timeline};
 use radialsim::report::{Staged, execution, residuals};
 use radialsim::trace::{self, KvAction, Route, RouterDevice, Trace};
 use radialsim::units::SimTime;
-use radialsim::weights::{Checkpoint, Date, Format, SkipRouter, Stream, Tokenizer};
+use radialsim::weights::{AnyRouter, Checkpoint, Date, Format, Stream, Tokenizer};
 use std::io::{BufRead, BufReader};
 use std::time::Instant;
 
 #[path = "execute_perplexity.rs"]
 mod perplexity;
+
+/// Most layers that a token visits with a plain MLP, unless `--hops` says otherwise.
+const MLP_HOPS: u32 = 32;
 
 /// Runs.
 pub fn run(args: &Args) -> Result<()> {
@@ -34,7 +37,7 @@ pub fn run(args: &Args) -> Result<()> {
     if !args.quiet {
         remarks.iter().for_each(|remark| say(&format!("note: {remark}")));
     }
-    let routing = args.routing(checkpoint.model().layers)?;
+    let routing = args.routing(&checkpoint)?;
     let [json, timeline, table, plot] = [&args.json, &args.timeline, &args.residuals, &args.residual_plot]
         .map(|path| path.as_ref().map(Staged::create));
     let (json, timeline, table, plot) =
@@ -56,12 +59,13 @@ pub fn run(args: &Args) -> Result<()> {
         say(&format!("{} on {name}: {mib} MiB in {s:.1} s", checkpoint.model().name));
     }
     let policy = args.policy_for(&routing);
+    let visibility = args.visibility_for(&routing);
     let end_ids = tokenizer.as_ref().map_or(checkpoint.end_ids(), Tokenizer::end_ids).to_vec();
     let sampling = args.top_k.map(|top| Sampling { top, temperature: args.temperature, seed: args.seed });
     let settings = Settings {
         routing,
         policy,
-        visibility: args.visibility,
+        visibility,
         end_ids,
         prompt_logits: json.is_some(),
         sampling,
@@ -102,9 +106,17 @@ impl Args {
     fn policy_for(&self, routing: &Routing) -> Policy {
         self.policy.unwrap_or(match routing {
             Routing::Oracle(_) => Policy::DenseMasked,
-            Routing::Router(_) => Policy::Grouped,
+            Routing::Router(_) | Routing::Radial(_) => Policy::Grouped,
             Routing::Skips(skips) if skips.device == RouterDevice::Gpu => Policy::DenseMasked,
             _ => Policy::Aligned,
+        })
+    }
+
+    /// What attention sees in a unified cache: as asked for, or as the router was trained.
+    fn visibility_for(&self, routing: &Routing) -> Visibility {
+        self.visibility.unwrap_or(match routing {
+            Routing::Radial(radial) => radial.router.described.visible,
+            _ => Visibility::default(),
         })
     }
 
@@ -134,17 +146,43 @@ impl Args {
         Ok(())
     }
 
-    fn routing(&self, layers: u32) -> Result<Routing> {
+    /// Who decides the routes.
+    fn routing(&self, checkpoint: &Checkpoint) -> Result<Routing> {
+        let layers = checkpoint.model().layers;
         if let Some(path) = &self.replay {
             return Ok(Routing::Replay(Box::new(trace::read(path)?)));
         }
-        if let Some(path) = &self.router {
-            let device =
-                if self.router_device == Device::Host { RouterDevice::Host } else { RouterDevice::Gpu };
-            if let Some(router) = SkipRouter::read(path)? {
+        let device = if self.router_device == Device::Host { RouterDevice::Host } else { RouterDevice::Gpu };
+        let router = match &self.router {
+            Some(path) => AnyRouter::read(path)?,
+            None if self.route.is_some() || self.oracle.is_some() => None,
+            None => checkpoint.router()?,
+        };
+        if let (Some(hops), Some(router)) = (self.hops, &router) {
+            let what =
+                format!("a plain MLP: a {} router says itself how far tokens go", router.described().kind());
+            return Err(InputError::expected(what).key("--hops").found(hops).into());
+        }
+        if self.router.is_some() || router.is_some() {
+            for (key, path) in [("--residuals", &self.residuals), ("--residual-plot", &self.residual_plot)] {
+                if let Some(path) = path {
+                    let what = "a dense run or an oracle, which measure every branch, rather than a router";
+                    return Err(InputError::expected(what).key(key).found(path.display()).into());
+                }
+            }
+        }
+        match (router, &self.router) {
+            (Some(AnyRouter::Skip(router)), _) => {
                 return Ok(Routing::Skips(Box::new(Skips { router, device })));
             }
-            return Ok(Routing::Router(Box::new(RouterMlp::read(path, self.hops, device)?)));
+            (Some(AnyRouter::Radial(router)), _) => {
+                return Ok(Routing::Radial(Box::new(Radial { router, device })));
+            }
+            (None, Some(path)) => {
+                let hops = self.hops.unwrap_or(MLP_HOPS);
+                return Ok(Routing::Router(Box::new(RouterMlp::read(path, hops, device)?)));
+            }
+            (None, None) => {}
         }
         if let Some(steps) = &self.route {
             return Ok(Routing::Fixed(Route::parse(steps)?, KvAction::parse(&self.kv)?));

@@ -3,7 +3,7 @@
 use super::print;
 use radialsim::error::{InputError, Result};
 use radialsim::hw::Hardware;
-use radialsim::model::Model;
+use radialsim::model::{Model, Network};
 use radialsim::plot::Ink;
 use radialsim::report::contributions::{self, Profile};
 use radialsim::report::{Staged, inspect};
@@ -111,7 +111,11 @@ impl Reads {
 /// Looks.
 pub fn run(what: &What) -> Result<()> {
     let text = match what {
-        What::Model { model } => Model::resolve(model)?.describe(),
+        What::Model { model } => {
+            let shapes = Model::resolve(model)?;
+            let network = if Model::builtin(model).is_some() { None } else { Network::of(Path::new(model))? };
+            shapes.describe() + &network.map_or(String::new(), |network| network.describe(&shapes))
+        }
         What::Hw { hardware } => inspect::hardware(&Hardware::resolve(hardware)?),
         What::Trace { file } => {
             let mut reader = open(file)?;

@@ -3,7 +3,7 @@
 use super::{Activation, Input, Kind, Model, Placement, QkNorm, Rope, Rotation, Scaling};
 
 /// `1234567` as `1,234,567`.
-fn grouped(number: u64) -> String {
+pub(super) fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::new();
     for (index, digit) in digits.chars().enumerate() {
@@ -16,7 +16,7 @@ fn grouped(number: u64) -> String {
 }
 
 /// Bytes with the unit that suits them: `436.2 MB`, `96 B`.
-fn size(bytes: u64) -> String {
+pub(super) fn size(bytes: u64) -> String {
     let value = bytes as f64;
     match bytes {
         0..1_000 => format!("{bytes} B"),

@@ -29,6 +29,8 @@ const INERT: &[&str] = &[
     "custom_pipelines",
     "language",
     "tags",
+    // Who decides the layers of each token: `routed` reads it, and who runs or simulates the model is told.
+    "radial",
     // How it is held and run by a library.
     "_attn_implementation",
     "attn_implementation",

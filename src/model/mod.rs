@@ -16,6 +16,7 @@ mod formats;
 mod inert;
 mod json;
 mod latent;
+mod network;
 mod rope;
 mod rope_config;
 mod routed;
@@ -29,6 +30,9 @@ use check::{FFN, HEADS, LAYERS, PATCH_VALUES, ROWS, WIDTH};
 pub use builtin::builtin_names;
 pub use experts::{Experts, Gating};
 pub use latent::{Indexer, Latent};
+pub use network::Network;
+#[cfg(feature = "gpu")]
+pub(crate) use network::{agree, under};
 pub use rope::{Rope, Scaling};
 pub use routed::{Described, RadialDescription, RadialKv, SkipDescription, SkipKv, Visibility};
 

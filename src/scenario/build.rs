@@ -3,6 +3,7 @@
 use super::context;
 use super::doubts;
 use super::inputs::{Input, Inputs, KINDS};
+use super::network;
 use super::set::with_keys;
 use super::words::{self, token_count};
 use super::{
@@ -13,7 +14,7 @@ use crate::error::{InputError, Result};
 use crate::hw::Hardware;
 use crate::kernel::Density;
 use crate::lower::{Dispatch, RouterPlan};
-use crate::model::Model;
+use crate::model::{Model, Network};
 use crate::sim::{Fidelity, Setup};
 use crate::trace::synth::{Keep, Method, generate};
 use crate::trace::{Header, Order, Request, Router, RouterKind, Stats, Trace, draw_routes, stretch};
@@ -60,6 +61,8 @@ pub struct Built {
 /// Everything that the variants of a scenario share.
 struct Shared {
     model: Model,
+    /// What the model's folder says of its router.
+    network: Option<Network>,
     hardware: Hardware,
     /// The recorded trace laid over the model, with the scenario's requests.
     recorded: Option<Trace>,
@@ -160,7 +163,8 @@ impl Scenario {
         };
         context::check(&requests, &model, &self.serving, notes)?;
         context::remark_outputs(&requests, &self.serving, notes);
-        Ok(Shared { model, hardware, recorded, requests, clients, sessions })
+        let network = Network::of(&self.folder.join(&self.model))?;
+        Ok(Shared { model, network, hardware, recorded, requests, clients, sessions })
     }
 
     /// The profile with the keys set anew. What was learned from measured tables is large, and stays as it is unless a key is in it.
@@ -253,7 +257,14 @@ impl Scenario {
     fn variant(&self, shared: &Shared, variant: &Variant, notes: &mut Vec<Note>) -> Result<Built> {
         let trace = self.trace_of(shared, variant)?;
         let header = &trace.header;
-        let router = variant.router.map_or_else(|| header.router.clone(), |spec| spec.router());
+        let router = match (variant.router, &shared.network) {
+            (Some(spec), _) => spec.router(),
+            (None, Some(network)) => network::router(network, variant, header, notes),
+            (None, None) => header.router.clone(),
+        };
+        if let Some(network) = &shared.network {
+            network::remark(network, self.dispatch.visibility, variant, &trace, notes);
+        }
         if router.kind == RouterKind::OracleThreshold {
             let why =
                 "the trace's router is an oracle that no deployed model has; its decisions are taken as free";
@@ -355,7 +366,7 @@ fn lay_over(trace: &Trace, model: &Model, notes: &mut Vec<Note>) -> Result<Trace
     stretch(trace, model.layers)
 }
 
-fn unified(trace: &Trace) -> bool {
+pub(super) fn unified(trace: &Trace) -> bool {
     use crate::trace::KvAction::Unified;
     let in_steps = || trace.routes.iter().flat_map(|route| &route.0).any(|step| step.kv == Some(Unified));
     trace.header.kv == Unified || in_steps()

@@ -6,6 +6,7 @@ mod context;
 mod doubts;
 mod inputs;
 mod load;
+mod network;
 mod run;
 mod set;
 mod words;

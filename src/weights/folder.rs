@@ -4,7 +4,7 @@
 use super::{Checkpoint, Format, Name, Place, Words, bytes, folder_words, names, once};
 use crate::error::{Error, InputError, Result};
 use crate::json_text::{self, Entries};
-use crate::model::{Input, Model};
+use crate::model::{Input, Model, Network};
 use safetensors::tensor::{Dtype, Metadata};
 use serde::Deserialize;
 use serde_json::Value;
@@ -31,7 +31,11 @@ pub fn open(folder: &Path) -> Result<Checkpoint> {
     }
     let text = std::fs::read(&config).map_err(Error::io(&config, "read"))?;
     let keys: Value = json_text::from_slice(&text, "a JSON object").map_err(|error| error.file(&config))?;
-    let files = files(folder)?;
+    let mut files = files(folder)?;
+    if keys.get("radial").is_some() {
+        // Its tensors are none of the model's; `Checkpoint::router` reads them.
+        files.retain(|file| !file.ends_with(Network::FILE));
+    }
     let tensors = tensors(&files, &model)?;
     let words = Words::Folder(folder.to_owned(), folder_words::end_ids(folder, &keys)?);
     Ok(Checkpoint { model, files, tensors, words })

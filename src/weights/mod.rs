@@ -47,7 +47,7 @@ pub(crate) use written::llama as write_llama;
 pub use crate::model::{Described, RadialDescription, RadialKv, SkipDescription, SkipKv};
 
 use crate::error::{Error, InputError, Result};
-use crate::model::{Model, Rope};
+use crate::model::{Model, Network, Rope, agree};
 use names::Pick;
 #[cfg(feature = "train")]
 pub(crate) use needed::needed;
@@ -251,6 +251,27 @@ impl Checkpoint {
                 Err(InputError::expected(what).key("tokenizer").file(&self.files[0]).into())
             }
         }
+    }
+
+    /// The router of a trained network: that of a folder whose `config.json` has a section `radial`.
+    ///
+    /// # Errors
+    /// A router's file that is absent, broken, says something else than `config.json`, or has other shapes than the model.
+    pub fn router(&self) -> Result<Option<AnyRouter>> {
+        let Words::Folder(folder, _) = &self.words else { return Ok(None) };
+        let Some(described) = Network::section(folder)? else { return Ok(None) };
+        let file = folder.join(Network::FILE);
+        let Some(router) = AnyRouter::read(&file)? else {
+            return Err(InputError::expected("a description").key("__metadata__.radial").file(&file).into());
+        };
+        agree(&described, &router.described(), &file)?;
+        let (layers, width) = (self.model.layers, self.model.hidden);
+        let fits = match &router {
+            AnyRouter::Skip(router) => router.check(layers, width),
+            AnyRouter::Radial(router) => router.check(layers, width),
+        };
+        fits.map_err(|error| error.in_file(&file))?;
+        Ok(Some(router))
     }
 
     /// Ids that end a generation, as far as they are known without a tokenizer.

@@ -2,12 +2,10 @@
 
 use super::{RadialRouter, SkipRouter};
 use crate::error::{Error, InputError, Result};
-use crate::json_text::{self, Entries};
-use crate::model::Described;
+use crate::model::{Described, under};
 use safetensors::SafeTensors;
 use safetensors::tensor::{Dtype, TensorView};
 use serde::Serialize;
-use serde_json::Value;
 use std::collections::HashMap;
 use std::path::Path;
 
@@ -37,10 +35,8 @@ impl<'a> RouterFile<'a> {
         super::once::tensors(&bytes[8..8 + length]).map_err(|error| error.file(path))?;
         let tensors = SafeTensors::deserialize(bytes).map_err(no_file)?;
         let text = header.metadata().as_ref().and_then(|all| all.get(KEY));
-        let described = text.map(|text| describe(text)).transpose().map_err(|error| {
-            let key = error.key.iter().fold(format!("__metadata__.{KEY}"), |key, part| key + "." + part);
-            error.key(key).file(path)
-        })?;
+        let described = text.map(|text| Described::parse(text)).transpose();
+        let described = described.map_err(|error| under(&format!("__metadata__.{KEY}"), error).file(path))?;
         Ok(RouterFile { tensors, described, path })
     }
 
@@ -126,15 +122,6 @@ impl AnyRouter {
             AnyRouter::Radial(router) => Described::Radial(router.described.clone()),
         }
     }
-}
-
-/// A description as text.
-fn describe(text: &str) -> std::result::Result<Described, InputError> {
-    let keys: Entries<Value> = json_text::from_slice(text.as_bytes(), "a description in JSON")?;
-    if let Some(twice) = keys.repeated() {
-        return Err(InputError::expected("each key once").key(twice));
-    }
-    Described::of(&Value::Object(keys.0.into_iter().collect()))
 }
 
 /// The bytes of a file with these tensors: name, shape, values.

@@ -72,6 +72,8 @@ mod quality;
 mod queued;
 mod queueing;
 mod queueing_whole;
+#[cfg(feature = "gpu")]
+mod radial;
 mod report_page;
 mod requests;
 mod requests_bad;

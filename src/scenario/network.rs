@@ -1,0 +1,75 @@
+//! A model whose folder has a router of its own: what a run takes of it, and what it does not.
+
+use super::build::unified;
+use super::{Note, Routes, Variant};
+use crate::model::{Described, Network, SkipKv, Visibility};
+use crate::trace::synth::Method;
+use crate::trace::{Header, KvAction, Router, RouterDevice, RouterKind, RouterWhen, Trace};
+
+/// The router that a variant pays for: the network's, where a formula has drawn the routes that such a router would decide; else the
+/// trace's own.
+pub(super) fn router(network: &Network, variant: &Variant, header: &Header, notes: &mut Vec<Note>) -> Router {
+    let when = match (&variant.routes, &network.described) {
+        // A method that names a router keeps it.
+        _ if header.router.kind != RouterKind::OracleThreshold => return header.router.clone(),
+        (Routes::Method(Method::Radial { .. }), Described::Radial(_)) => RouterWhen::PerHop,
+        (
+            Routes::Method(Method::IndependentSkips { .. } | Method::CorrelatedSkips { .. }),
+            Described::Skip(_),
+        ) => RouterWhen::PerLayer,
+        _ => return header.router.clone(),
+    };
+    let why = format!("the router of the model's folder, {} weights", network.parameters);
+    let key = format!("variants.{}.router", variant.name);
+    notes.push(Note::new(key, format!("mlp, hidden {}", network.hidden), why));
+    let (hidden, device) = (Some(network.hidden), RouterDevice::Gpu);
+    Router { when: Some(when), hidden, device, ..Router::free(RouterKind::Mlp) }
+}
+
+/// What of the network a variant does otherwise.
+pub(super) fn remark(
+    network: &Network,
+    visibility: Visibility,
+    variant: &Variant,
+    trace: &Trace,
+    notes: &mut Vec<Note>,
+) {
+    let mut say = |what: &str, value: String, why: String| {
+        notes.push(Note::new(format!("variants.{}.{what}", variant.name), value, why));
+    };
+    let header = &trace.header;
+    let free = matches!(header.router.kind, RouterKind::None | RouterKind::Fixed);
+    match &network.described {
+        _ if free => {
+            let why = "the model's folder has a router, which these routes do not use nor pay for".to_owned();
+            let routes = if header.router.kind == RouterKind::None { "dense" } else { "fixed" };
+            say("routes", routes.to_owned(), why);
+        }
+        Described::Radial(radial) => {
+            if !unified(trace) {
+                let why = "the network keeps one cache for all layers; these routes do not".to_owned();
+                say("kv", header.kv.to_string(), why);
+            } else if visibility != radial.visible {
+                let why = format!(
+                    "the network sees {} of its cache; dispatch.visibility says otherwise",
+                    radial.visible.name()
+                );
+                say("visibility", visibility.name().to_owned(), why);
+            }
+            let longest = trace.routes.iter().map(|route| route.0.len()).max().unwrap_or(0);
+            if longest > radial.hops as usize {
+                let why = format!("the network takes at most {}", radial.hops);
+                say("hops", longest.to_string(), why);
+            }
+        }
+        Described::Skip(skip) => {
+            let kv = match skip.kv {
+                SkipKv::ProjectOnly => KvAction::ProjectOnly,
+                SkipKv::None => KvAction::None,
+            };
+            if header.kv != kv {
+                say("kv", header.kv.to_string(), format!("the network leaves {kv} at what it skips"));
+            }
+        }
+    }
+}
