@@ -88,6 +88,8 @@ mod routed;
 mod router_files;
 #[cfg(feature = "train")]
 mod scratch;
+#[cfg(feature = "train")]
+mod scratch_runs;
 mod searches;
 mod series;
 mod served;

@@ -51,7 +51,7 @@ fn drawn(layers: u32, width: u32, seed: u64) -> radialsim::weights::RadialRouter
     }
 }
 
-fn rules(hops: u32, least_hops: u32) -> Rules {
+pub fn rules(hops: u32, least_hops: u32) -> Rules {
     Rules { hops, least_hops, weighted: false }
 }
 
@@ -151,16 +151,18 @@ fn hashed_ways_are_of_words() {
     }
 }
 
-fn shape(layers: u32) -> (tempfile::TempDir, Model) {
+/// A folder that is to be, shapes and their `config.json`; the first goes when it is dropped.
+pub fn shape(layers: u32) -> (tempfile::TempDir, Folder, Model, serde_json::Value) {
     let shape = Shape { layers, width: 16, heads: 2, feed_forward: 24, words: WORDS, context: 16 };
     let parent = tempfile::tempdir().expect("a folder");
     let folder = Folder::create(&parent.path().join("network")).expect("a new folder");
-    let model = folder.model(&shape.config()).expect("a Llama");
-    (parent, model)
+    let config = shape.config();
+    let model = folder.model(&config).expect("a Llama");
+    (parent, folder, model, config)
 }
 
 /// Sequences in which each word says the next but for some noise.
-fn lawful(sequences: usize, seed: u64) -> Texts {
+pub fn lawful(sequences: usize, seed: u64) -> Texts {
     let mut random = Stream::new(seed, "lawful");
     let sequence = |_| {
         let mut word = random.below(u64::from(WORDS)) as u32;
@@ -178,7 +180,7 @@ fn lawful(sequences: usize, seed: u64) -> Texts {
     Texts { length: 12, sequences: (0..sequences).map(sequence).collect() }
 }
 
-fn recipe(way: Way) -> ScratchRecipe {
+pub fn recipe(way: Way) -> ScratchRecipe {
     ScratchRecipe {
         way,
         rules: rules(2, 2),
@@ -205,7 +207,7 @@ fn values(trained: &radialsim::train::Trained, model: &Model) -> Vec<f32> {
 /// Every kind of network learns, and the router keeps all layers alive.
 #[test]
 fn networks_learn_and_layers_stay_alive() {
-    let (_folder, model) = shape(4);
+    let (_parent, _, model, _) = shape(4);
     let (train, held_out) = (lawful(160, 1), lawful(16, 2));
     let ways = [
         Way::InOrder,
@@ -253,7 +255,7 @@ fn networks_learn_and_layers_stay_alive() {
 /// With a price, tokens come to leave at about the depth that is wanted, and at different hops.
 #[test]
 fn a_price_sets_the_depth() {
-    let (_folder, model) = shape(4);
+    let (_parent, _, model, _) = shape(4);
     let (train, held_out) = (lawful(160, 1), lawful(16, 2));
     let recipe = ScratchRecipe {
         rules: rules(6, 1),
@@ -271,7 +273,7 @@ fn a_price_sets_the_depth() {
 /// The same seed gives the same weights, also after a stop; another seed gives others; a checkpoint of another training is refused.
 #[test]
 fn a_stop_changes_no_weight() {
-    let (folder, model) = shape(3);
+    let (folder, _, model, _) = shape(3);
     let (train, held_out) = (lawful(40, 1), lawful(4, 2));
     let keep = folder.path().join("network.checkpoint");
     let recipe = ScratchRecipe { steps: 60, every: 20, ..recipe(Way::Routed(Begin::Random)) };
