@@ -6,11 +6,11 @@ use crate::small_models::{LAYERS, Small, VOCABULARY};
 use crate::twin_support::{Twin, assert_near, wide};
 use radialsim::batch::{Policy, Visibility};
 use radialsim::gpu::shaders as s;
-use radialsim::gpu::{Executor, Options, Oracle, Ratio, Routing, Skips, Worth};
+use radialsim::gpu::{Executor, Options, Oracle, Ratio, Routing, Worth};
 use radialsim::quality::{Table, Texts};
 use radialsim::reference;
 use radialsim::rng::Stream;
-use radialsim::trace::{KvAction, Route, RouterDevice};
+use radialsim::trace::{KvAction, Route};
 use radialsim::weights::{Checkpoint, SkipKv};
 use safetensors::Dtype;
 use std::path::Path;
@@ -133,7 +133,9 @@ fn another_teacher_is_another_measure() {
 #[cfg(feature = "train")]
 #[test]
 fn what_is_measured_is_what_the_trainer_measures() {
+    use radialsim::gpu::Skips;
     use radialsim::quality::{Measured, Quality};
+    use radialsim::trace::RouterDevice;
     use radialsim::train::{Choice, Device, Distilled, Network, measure};
     let Some(gpu) = crate::gpu() else { return };
     let (folder, _, checkpoint) = written(false);
