@@ -9,7 +9,7 @@ use burn::module::{Module, Param, ParamId};
 use burn::tensor::{Device, Tensor, TensorData};
 use std::collections::HashMap;
 
-/// All weights of a model, in the order of [`needed`]; matrices are outputs x inputs, vectors one row.
+/// All weights of a model, layer behind layer; matrices are outputs x inputs, vectors one row.
 #[derive(Module, Debug)]
 pub struct Parameters {
     weights: Vec<Param<Tensor<2>>>,
