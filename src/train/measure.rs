@@ -18,11 +18,8 @@ pub fn measure(network: &Network, texts: &Texts, kv: SkipKv, networks: &[Choice]
             let (logits, decisions) = match choice {
                 Choice::Along(walk, rules) => {
                     let trodden = tread(network, &frame, &batch, walk, rules);
-                    let depths = trodden.walked.depths();
-                    let depth = |row: usize| {
-                        let own = &depths[row * texts.length..(row + 1) * texts.length];
-                        own.iter().map(|&depth| f64::from(depth)).sum::<f64>() / own.len() as f64
-                    };
+                    let walked = &trodden.walked;
+                    let depth = |row: usize| walked.mean_depth(row * texts.length..(row + 1) * texts.length);
                     all.extend(of_batch(&batch, teacher.clone(), trodden.logits, depth));
                     continue;
                 }

@@ -3,11 +3,10 @@
 
 use super::network::root_normed;
 use super::parameters::refilled;
-use super::skip::transposed;
 use super::walk::stage;
 use crate::model::RadialDescription;
 use crate::rng::Stream;
-use crate::weights::RadialRouter as Weights;
+use crate::weights::{RadialRouter as Weights, transposed};
 use burn::module::{Module, Param, ParamId};
 use burn::tensor::activation::silu;
 use burn::tensor::{Device, Int, Tensor, TensorData};

@@ -185,8 +185,7 @@ pub fn scratch(
         let total = f64::from(loss.clone().into_scalar::<f32>());
         let rate = recipe.rate * rate(step, recipe.steps);
         now = now.stepped(loss.backward(), rate, recipe);
-        let depths = trodden.walked.depths();
-        let depth = depths.iter().map(|&depth| f64::from(depth)).sum::<f64>() / depths.len() as f64;
+        let depth = trodden.walked.mean_depth(0..batch.len() * texts.length);
         if let Some(wanted) = recipe.depth {
             now.price = (now.price + PRICE_RATE * (depth - wanted)).clamp(-1.0, 1.0);
         }
@@ -251,11 +250,10 @@ pub fn along(network: &Network, texts: &Texts, walk: &Walk, rules: &Rules) -> (V
         let trodden = tread(network, &frame, &batch, walk, rules);
         let nll: Vec<f32> =
             likelihoods(&batch, trodden.logits).sum_dim(1).into_data().iter::<f32>().collect();
-        let depths = trodden.walked.depths();
-        all.extend(nll.iter().zip(depths.chunks_exact(texts.length)).map(|(&nll, depths)| Measured {
+        all.extend(nll.iter().enumerate().map(|(row, &nll)| Measured {
             nll: f64::from(nll),
             kl: f64::NAN,
-            depth: depths.iter().map(|&depth| f64::from(depth)).sum::<f64>() / depths.len() as f64,
+            depth: trodden.walked.mean_depth(row * texts.length..(row + 1) * texts.length),
             count: (texts.length - 1) as f64,
         }));
         walks.push(trodden.walked);

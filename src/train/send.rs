@@ -77,8 +77,7 @@ pub fn send(
         let trodden = tread(&constant, &frame, &batch, &walk, &recipe.rules);
         let kl = divergences(teacher, trodden.logits).mean();
         let chosen = trodden.chosen.expect("choices are explored");
-        let depths = trodden.walked.depths();
-        let depth = depths.iter().map(|&depth| f64::from(depth)).sum::<f64>() / depths.len() as f64;
+        let depth = trodden.walked.mean_depth(0..batch.len() * texts.length);
         let kl_value = f64::from(kl.clone().into_scalar::<f32>());
         let loss = kl + chosen.depth * price;
         let value = f64::from(loss.clone().into_scalar::<f32>()) - price * recipe.depth;

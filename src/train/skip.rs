@@ -2,7 +2,7 @@
 
 use super::network::root_normed;
 use crate::rng::Stream;
-use crate::weights::{SkipDescription, SkipRouter as Weights};
+use crate::weights::{SkipDescription, SkipRouter as Weights, transposed};
 use burn::module::{Module, Param, ParamId};
 use burn::tensor::activation::silu;
 use burn::tensor::{Device, Tensor, TensorData};
@@ -175,9 +175,4 @@ impl SkipRouter {
             device,
         )
     }
-}
-
-/// A matrix the other way round.
-pub(super) fn transposed(values: &[f32], rows: usize, columns: usize) -> Vec<f32> {
-    (0..columns * rows).map(|at| values[(at % rows) * columns + at / rows]).collect()
 }

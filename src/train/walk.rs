@@ -62,11 +62,11 @@ pub enum Walk<'a> {
 pub struct Walked(pub Vec<Vec<Option<u32>>>);
 
 impl Walked {
-    /// Layers that each token visited.
-    pub fn depths(&self) -> Vec<u32> {
-        let tokens = self.0.first().map_or(0, Vec::len);
-        let depth = |token: usize| self.0.iter().filter(|hop| hop[token].is_some()).count() as u32;
-        (0..tokens).map(depth).collect()
+    /// Mean number of layers that a token visited, over some of the tokens.
+    pub fn mean_depth(&self, tokens: Range<usize>) -> f64 {
+        let count = tokens.len() as f64;
+        let visits = self.0.iter().map(|hop| hop[tokens.clone()].iter().flatten().count() as f64);
+        visits.sum::<f64>() / count
     }
 
     /// Visits of each layer of a pool.
@@ -134,7 +134,7 @@ pub(super) fn tread(
                 let taken = among(&scores, tokens, *capacity);
                 if capacity.is_some() {
                     let share = sigmoid(scores.clone());
-                    weights = Some(share.clone() + (share.detach().neg() + 1.0));
+                    weights = Some(straight_through(share));
                     memberships.push(membership(scores, &taken));
                 }
                 taken.iter().map(|&taken| taken.then_some(hop)).collect()
@@ -147,32 +147,24 @@ pub(super) fn tread(
                 let width = stream.dims()[2];
                 let scores = router.scores(stream.clone().reshape([count, width]), &before, &words);
                 let scores = allowed(scores, hop >= rules.least_hops);
-                let drawn = match walk {
+                let noise = match walk {
                     Walk::Explored { noise, seed, .. } => {
                         Some((*noise, Stream::new(*seed, &format!("hop {hop}"))))
                     }
                     _ => None,
                 };
-                let explored = drawn.is_some();
-                let choices = choose(&scores, drawn);
-                let at: Vec<Option<u32>> = choices
-                    .iter()
-                    .zip(&alive)
-                    .map(|(&choice, &alive)| (alive && choice < layers).then_some(choice))
-                    .collect();
+                let explored = noise.is_some();
+                let choices = choose(&scores, noise);
                 if explored || rules.weighted {
                     let share = softmax(scores.clone(), 1);
                     let picked = picked(&share, &choices);
-                    weights = Some(if rules.weighted {
-                        picked.clone()
-                    } else {
-                        picked.clone() + (picked.detach().neg() + 1.0)
-                    });
+                    weights = Some(if rules.weighted { picked } else { straight_through(picked) });
                     if explored {
                         sums.add(&scores, share, &choices, &alive, layers);
                     }
                 }
-                at
+                let taken = |(&choice, &alive): (&u32, &bool)| (alive && choice < layers).then_some(choice);
+                choices.iter().zip(&alive).map(taken).collect()
             }
         };
         for (before, layer) in before.iter_mut().zip(&at) {
@@ -222,6 +214,11 @@ fn hashed(seed: u64, word: u32, hop: u32, layers: u32, staged: Option<u32>) -> u
 pub(super) fn stage(hop: u32, hops: u32, layers: u32) -> Range<u32> {
     let border = |hop: u32| (u64::from(hop) * u64::from(layers) / u64::from(hops)) as u32;
     border(hop)..border(hop + 1).max(border(hop) + 1)
+}
+
+/// One, with the derivative of x (straight-through estimator, Bengio et al., arXiv 1308.3432).
+fn straight_through(x: Tensor<2>) -> Tensor<2> {
+    x.clone() + (x.detach().neg() + 1.0)
 }
 
 /// Scores among which the exit is, or is not.

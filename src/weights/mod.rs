@@ -42,7 +42,7 @@ pub(crate) use tensor::f16 as half;
 pub use tensor::{Format, Tensor};
 pub use tokenizer::{Asked, Stream, Tokenizer};
 #[cfg(feature = "train")]
-pub(crate) use written::llama as write_llama;
+pub(crate) use written::{llama as write_llama, transposed};
 
 pub use crate::model::{Described, RadialDescription, RadialKv, SkipDescription, SkipKv};
 

@@ -1,7 +1,7 @@
 //! Additions of low rank as the peft library keeps them: `adapter_config.json` and `adapter_model.safetensors`
 //! (peft, `LoraConfig` and `save_pretrained`).
 
-use super::written::layer_part;
+use super::written::{layer_part, transposed};
 use super::{Part, router_file::Values};
 use crate::error::{Error, InputError, Result};
 use safetensors::SafeTensors;
@@ -27,10 +27,6 @@ pub(crate) type Pair = (u32, Part, Vec<f32>, Vec<f32>);
 fn name(layer: u32, part: Part, factor: char) -> String {
     let (called, _) = layer_part(part);
     format!("{PREFIX}model.layers.{layer}.{called}.lora_{factor}.weight")
-}
-
-fn turned(values: &[f32], rows: usize, columns: usize) -> Vec<f32> {
-    (0..columns * rows).map(|at| values[(at % rows) * columns + at / rows]).collect()
 }
 
 impl PeftFolder {
@@ -69,8 +65,8 @@ impl PeftFolder {
                 let bytes = values.iter().flat_map(|value| value.to_le_bytes()).collect();
                 all.push((name(*layer, *part, factor), shape.to_vec(), bytes));
             };
-            push('A', turned(down, *inputs, rank), [rank, *inputs]);
-            push('B', turned(up, rank, *outputs), [*outputs, rank]);
+            push('A', transposed(down, *inputs, rank), [rank, *inputs]);
+            push('B', transposed(up, rank, *outputs), [*outputs, rank]);
         }
         let view = |shape: &Vec<usize>, bytes| {
             TensorView::new(Dtype::F32, shape.clone(), bytes).expect("as many values as the shape says")
@@ -172,6 +168,6 @@ impl PeftFolder {
                 .into());
         }
         let up = up.iter().map(|value| value * self.scale).collect::<Vec<f32>>();
-        Ok((rank, turned(&down, rank, inputs), turned(&up, outputs, rank)))
+        Ok((rank, transposed(&down, rank, inputs), transposed(&up, outputs, rank)))
     }
 }

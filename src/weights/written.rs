@@ -67,3 +67,8 @@ pub(super) fn layer_part(part: Part) -> (&'static str, bool) {
         other => panic!("a Llama has no {other:?}"),
     }
 }
+
+/// A matrix of rows and columns the other way round.
+pub(crate) fn transposed(values: &[f32], rows: usize, columns: usize) -> Vec<f32> {
+    (0..columns * rows).map(|at| values[(at % rows) * columns + at / rows]).collect()
+}
