@@ -19,6 +19,13 @@ pub struct Measured {
     pub count: f64,
 }
 
+impl Measured {
+    /// Mean depth of sequences of equal length.
+    pub fn mean_depth(all: &[Measured]) -> f64 {
+        all.iter().map(|row| row.depth).sum::<f64>() / all.len() as f64
+    }
+}
+
 /// A mean with an interval.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Quality {

@@ -32,7 +32,7 @@ impl Row {
     pub fn of(network: &str, all: &[Measured], seed: u64) -> Row {
         Row {
             network: network.to_owned(),
-            depth: all.iter().map(|row| row.depth).sum::<f64>() / all.len() as f64,
+            depth: Measured::mean_depth(all),
             perplexity: Quality::perplexity(all, seed),
             kl: Quality::of(all, |row| row.kl, seed),
         }

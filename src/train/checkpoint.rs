@@ -5,6 +5,8 @@
 use crate::error::{Error, InputError, Result};
 use crate::quality::Texts;
 use crate::report::Staged;
+use burn::optim::ModuleOptimizer;
+use burn::tensor::Bytes;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -83,6 +85,23 @@ pub(super) fn read<S: DeserializeOwned, const N: usize>(
 pub(super) fn broken(path: &Path, what: &str) -> Error {
     let what = format!("a whole checkpoint of a training ({what})");
     InputError::expected(what).key("checkpoint").file(path).into()
+}
+
+/// An optimiser's state as bytes of a part.
+///
+/// # Errors
+/// What the library refuses.
+pub(super) fn state(optimiser: &ModuleOptimizer, path: &Path) -> Result<Vec<u8>> {
+    optimiser.into_bytes().map(|bytes| bytes.to_vec()).map_err(|error| broken(path, &error.to_string()))
+}
+
+/// An optimiser with the state that was kept; `empty` is one without.
+///
+/// # Errors
+/// Bytes that are none.
+pub(super) fn restored(empty: ModuleOptimizer, state: Vec<u8>, path: &Path) -> Result<ModuleOptimizer> {
+    let state = Bytes::from_bytes_vec(state);
+    empty.from_bytes(state).map_err(|error| broken(path, &error.to_string()))
 }
 
 /// Values as bytes of a part.

@@ -28,7 +28,7 @@ use crate::weights::{SkipDescription, SkipKv, SkipRouter as Weights};
 use burn::grad_clipping::GradientClippingConfig;
 use burn::optim::{AdamWConfig, GradientsParams, ModuleOptimizer};
 use burn::tensor::activation::sigmoid;
-use burn::tensor::{Bytes, Int, Tensor, TensorData};
+use burn::tensor::{Int, Tensor, TensorData};
 use std::path::Path;
 
 /// How a router is trained.
@@ -176,7 +176,7 @@ pub fn distill(
         let router =
             SkipRouter::new(model.layers, model.hidden, recipe.hidden, recipe.seed, network.device());
         let router = first_stage(router, &effects, &candidates, wanted, recipe, &mut done);
-        Standing { router, candidates, optimiser: optimiser(recipe), step: 0, price: recipe.price }
+        Standing { router, candidates, optimiser: optimiser(recipe.clip), step: 0, price: recipe.price }
     });
     let keep = |now: &Standing| match keep {
         Some(path) => now.write(&training, path, &model.name, recipe.kv),
@@ -200,8 +200,7 @@ struct Standing {
 impl Standing {
     fn write(&self, training: &str, path: &Path, model: &str, kv: SkipKv) -> Result<()> {
         let router = self.router.weights(described(model, kv, &self.candidates)).bytes();
-        let optimiser =
-            self.optimiser.into_bytes().map_err(|error| checkpoint::broken(path, &error.to_string()))?;
+        let optimiser = checkpoint::state(&self.optimiser, path)?;
         checkpoint::write(path, training, (self.step, self.price.to_bits()), &[&router, &optimiser])
     }
 
@@ -211,9 +210,7 @@ impl Standing {
             return Ok(None);
         };
         let weights = Weights::parse(&router, path)?.ok_or_else(|| checkpoint::broken(path, "no router"))?;
-        let optimiser = optimiser(recipe)
-            .from_bytes(Bytes::from_bytes_vec(state))
-            .map_err(|error| checkpoint::broken(path, &error.to_string()))?;
+        let optimiser = checkpoint::restored(optimiser(recipe.clip), state, path)?;
         let router = SkipRouter::with(&weights, network.device());
         let candidates = weights.described.candidates;
         Ok(Some(Standing { router, candidates, optimiser, step, price: f64::from_bits(price) }))
@@ -224,10 +221,11 @@ fn described(model: &str, kv: SkipKv, candidates: &[[bool; 2]]) -> SkipDescripti
     SkipDescription { kind: "skip".into(), model: model.into(), kv, candidates: candidates.to_vec() }
 }
 
-fn optimiser(recipe: &Recipe) -> ModuleOptimizer {
+/// AdamW without decay, gradients cut at a length of `clip`.
+pub(super) fn optimiser(clip: f32) -> ModuleOptimizer {
     AdamWConfig::new()
         .with_weight_decay(0.0)
-        .with_grad_clipping(Some(GradientClippingConfig::Norm(recipe.clip)))
+        .with_grad_clipping(Some(GradientClippingConfig::Norm(clip)))
         .init()
 }
 
@@ -258,7 +256,7 @@ fn first_stage(
     let tokens = effects.kl[0][0].len();
     let other: Vec<usize> = (0..tokens).map(|_| random.below(tokens as u64) as usize).collect();
     let device = router.device();
-    let mut optimiser = optimiser(recipe);
+    let mut optimiser = optimiser(recipe.clip);
     let layers: Vec<usize> = (0..candidates.len()).filter(|&layer| candidates[layer] != [false; 2]).collect();
     for step in 0..recipe.first_steps {
         let picked: Vec<i64> = (0..512.min(tokens)).map(|_| random.below(tokens as u64) as i64).collect();

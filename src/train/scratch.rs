@@ -17,7 +17,7 @@ use crate::quality::{Measured, Texts};
 use burn::grad_clipping::GradientClippingConfig;
 use burn::module::Module;
 use burn::optim::{AdamWConfig, GradientsParams, ModuleOptimizer};
-use burn::tensor::{Bytes, Device, Gradients};
+use burn::tensor::{Device, Gradients};
 use std::path::Path;
 
 /// Who sends tokens through the pool.
@@ -322,10 +322,8 @@ impl Standing {
     }
 
     fn write(&self, path: &Path, training: &str, model: &Model) -> Result<()> {
-        let broken = |error: &dyn std::fmt::Display| checkpoint::broken(path, &error.to_string());
         let [own, routers] = &self.optimisers;
-        let own = own.into_bytes().map_err(|error| broken(&error))?;
-        let routers = routers.into_bytes().map_err(|error| broken(&error))?;
+        let (own, routers) = (checkpoint::state(own, path)?, checkpoint::state(routers, path)?);
         let state = (self.step, self.price.to_bits(), self.best.0.to_bits(), self.best.1);
         let weights =
             checkpoint::bytes(self.trained.parameters.values(model).into_iter().map(|(_, _, values)| values));
@@ -341,21 +339,19 @@ impl Standing {
         else {
             return Ok(());
         };
-        let broken = |what: &str| checkpoint::broken(path, what);
         let size = |count: usize| count * size_of::<f32>();
         let Trained { router: radial, depths, .. } = &self.trained;
         let count = radial.as_ref().map_or(0, RadialRouter::count)
             + depths.as_ref().map_or(0, |depths| depths.values().iter().map(Vec::len).sum());
         if weights.len() != size(self.trained.parameters.count()) || router.len() != size(count) {
-            return Err(broken("weights of other shapes"));
+            return Err(checkpoint::broken(path, "weights of other shapes"));
         }
         self.trained.parameters = self.trained.parameters.filled(&checkpoint::floats(&weights));
         self.trained.router =
             self.trained.router.take().map(|begun| begun.filled(&checkpoint::floats(&router)));
-        for (optimiser, bytes) in self.optimisers.iter_mut().zip([own, routers]) {
+        for (optimiser, state) in self.optimisers.iter_mut().zip([own, routers]) {
             let empty = std::mem::replace(optimiser, AdamWConfig::new().init());
-            let state = Bytes::from_bytes_vec(bytes);
-            *optimiser = empty.from_bytes(state).map_err(|error| broken(&error.to_string()))?;
+            *optimiser = checkpoint::restored(empty, state, path)?;
         }
         let (step, price, best, since) = state;
         (self.step, self.price, self.best) = (step, f64::from_bits(price), (f64::from_bits(best), since));

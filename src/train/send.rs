@@ -10,16 +10,15 @@
 //! scores of the exit, so that the mean depth on some of the training texts is the one that is wanted.
 
 use super::decisions::{Routing, through};
-use super::distill::{Step, falling};
+use super::distill::{Step, falling, optimiser};
 use super::measure::divergences;
 use super::network::Network;
 use super::radial::{Begin, RadialRouter};
 use super::scratch::along;
 use super::walk::{Rules, Walk, tread};
-use crate::quality::Texts;
+use crate::quality::{Measured, Texts};
 use crate::weights::SkipKv;
-use burn::grad_clipping::GradientClippingConfig;
-use burn::optim::{AdamWConfig, GradientsParams};
+use burn::optim::GradientsParams;
 
 /// How a radial router is trained.
 #[derive(Clone, Debug, PartialEq)]
@@ -63,10 +62,7 @@ pub fn send(
         recipe.seed,
         network.device(),
     );
-    let mut optimiser = AdamWConfig::new()
-        .with_weight_decay(0.0)
-        .with_grad_clipping(Some(GradientClippingConfig::Norm(recipe.clip)))
-        .init();
+    let mut optimiser = optimiser(recipe.clip);
     let (constant, frame, mut price) = (network.constant(), network.frame(texts.length), PRICE.0);
     for step in 0..recipe.steps {
         let batch = texts.batch(step as usize, recipe.rows);
@@ -92,8 +88,7 @@ pub fn send(
 fn at_depth(network: &Network, router: &RadialRouter, texts: &Texts, recipe: &SendRecipe) -> RadialRouter {
     let depth = |by: f64| {
         let shifted = router.leaving(by).fixed();
-        let (measured, _) = along(network, texts, &Walk::Routed(&shifted), &recipe.rules);
-        measured.iter().map(|row| row.depth).sum::<f64>() / measured.len() as f64
+        Measured::mean_depth(&along(network, texts, &Walk::Routed(&shifted), &recipe.rules).0)
     };
     let (mut low, mut high) = (-16.0, 16.0);
     for _ in 0..10 {

@@ -3,15 +3,13 @@
 
 use super::checkpoint;
 use super::decisions::{Routing, forward, through};
-use super::distill::{Step, falling};
+use super::distill::{Step, falling, optimiser};
 use super::measure::divergences;
 use super::network::{Additions, Network};
 use crate::error::{Error, InputError, Result};
 use crate::quality::Texts;
 use crate::weights::{PeftFolder, SkipKv};
-use burn::grad_clipping::GradientClippingConfig;
-use burn::optim::{AdamWConfig, GradientsParams, ModuleOptimizer};
-use burn::tensor::Bytes;
+use burn::optim::GradientsParams;
 use std::path::Path;
 
 /// How layers are tuned.
@@ -51,21 +49,16 @@ pub fn tune(
 ) -> Result<Additions> {
     let training = checkpoint::name(&format!("{} {routed}", network.model().name), texts, recipe);
     let mut additions = Additions::new(network, recipe.rank, recipe.seed);
-    let mut optimiser: ModuleOptimizer = AdamWConfig::new()
-        .with_weight_decay(0.0)
-        .with_grad_clipping(Some(GradientClippingConfig::Norm(recipe.clip)))
-        .init();
+    let mut optimiser = optimiser(recipe.clip);
     let mut first = 0;
     if let Some(path) = keep
         && let Some((step, [values, state])) = checkpoint::read::<u32, 2>(path, &training)?
     {
-        let broken = |what: &str| checkpoint::broken(path, what);
         if values.len() != additions.count() * size_of::<f32>() {
-            return Err(broken("additions of other shapes"));
+            return Err(checkpoint::broken(path, "additions of other shapes"));
         }
         additions = additions.filled(&checkpoint::floats(&values));
-        optimiser =
-            optimiser.from_bytes(Bytes::from_bytes_vec(state)).map_err(|error| broken(&error.to_string()))?;
+        optimiser = checkpoint::restored(optimiser, state, path)?;
         first = step;
     }
     let (constant, frame) = (network.constant(), network.frame(texts.length));
@@ -83,8 +76,7 @@ pub fn tune(
             && (step + 1).is_multiple_of(KEPT_STEPS)
         {
             let values = additions.factors().into_iter().map(|(_, values)| values);
-            let state =
-                optimiser.into_bytes().map_err(|error| checkpoint::broken(path, &error.to_string()))?;
+            let state = checkpoint::state(&optimiser, path)?;
             checkpoint::write(path, &training, step + 1, &[&checkpoint::bytes(values), &state])?;
         }
         let depth = decisions.mean_depth();
@@ -113,16 +105,17 @@ impl Additions {
     /// # Errors
     /// What is no such folder, and additions for other shapes.
     pub fn read(network: &Network, folder: &Path) -> Result<Additions> {
-        let file = PeftFolder::open(folder)?;
+        let (opened, products) = (PeftFolder::open(folder)?, network.products());
+        let factors = opened.factors()?;
+        if factors.count() != 2 * products.len() {
+            let what = format!("{} factors, two for each product of the model", 2 * products.len());
+            return Err(Error::from(InputError::expected(what).found(factors.count()).file(folder)));
+        }
         let mut parts = Vec::new();
-        for (layer, part, [inputs, outputs]) in network.products() {
-            let (rank, down, up) = file.pair(layer, part, [inputs, outputs])?;
+        for (layer, part, [inputs, outputs]) in products {
+            let (rank, down, up) = factors.pair(layer, part, [inputs, outputs])?;
             parts.push((down, [inputs, rank]));
             parts.push((up, [rank, outputs]));
-        }
-        if file.count() != parts.len() {
-            let what = format!("{} factors, two for each product of the model", parts.len());
-            return Err(Error::from(InputError::expected(what).found(file.count()).file(folder)));
         }
         Ok(Additions::of(parts, network.device()))
     }

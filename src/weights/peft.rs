@@ -1,10 +1,10 @@
 //! Additions of low rank as the peft library keeps them: `adapter_config.json` and `adapter_model.safetensors`
 //! (peft, `LoraConfig` and `save_pretrained`).
 
+use super::Part;
+use super::router_file::{RouterFile, Values};
 use super::written::{layer_part, transposed};
-use super::{Part, router_file::Values};
 use crate::error::{Error, InputError, Result};
-use safetensors::SafeTensors;
 use safetensors::tensor::{Dtype, TensorView};
 use serde_json::json;
 use std::collections::BTreeSet;
@@ -18,6 +18,12 @@ pub(crate) struct PeftFolder {
     bytes: Vec<u8>,
     path: PathBuf,
     /// By what the product of both factors is multiplied.
+    scale: f32,
+}
+
+/// Its factors, to be read one by one.
+pub(crate) struct PeftFactors<'a> {
+    file: RouterFile<'a>,
     scale: f32,
 }
 
@@ -105,21 +111,22 @@ impl PeftFolder {
         let alpha = number("lora_alpha").ok_or_else(|| wrong("lora_alpha", "a number from 1 to 65536"))?;
         let path = folder.join("adapter_model.safetensors");
         let bytes = std::fs::read(&path).map_err(Error::io(&path, "read"))?;
-        let file = PeftFolder { bytes, path, scale: (alpha / rank) as f32 };
-        file.tensors()?;
-        Ok(file)
+        Ok(PeftFolder { bytes, path, scale: (alpha / rank) as f32 })
     }
 
-    fn tensors(&self) -> Result<SafeTensors<'_>> {
-        SafeTensors::deserialize(&self.bytes).map_err(|error| {
-            let what = format!("a safetensors file ({error})");
-            InputError::expected(what).key("header").file(&self.path).into()
-        })
+    /// Its factors.
+    ///
+    /// # Errors
+    /// What is no safetensors file.
+    pub fn factors(&self) -> Result<PeftFactors<'_>> {
+        Ok(PeftFactors { file: RouterFile::open(&self.bytes, &self.path)?, scale: self.scale })
     }
+}
 
-    /// Factors that it has.
+impl PeftFactors<'_> {
+    /// Tensors in the file.
     pub fn count(&self) -> usize {
-        self.tensors().map_or(0, |tensors| tensors.len())
+        self.file.count()
     }
 
     /// Rank and both factors of a product: inputs x rank, rank x outputs.
@@ -132,40 +139,23 @@ impl PeftFolder {
         part: Part,
         [inputs, outputs]: [usize; 2],
     ) -> Result<(usize, Vec<f32>, Vec<f32>)> {
-        let tensors = self.tensors()?;
         let read = |factor: char| -> Result<Values<2>> {
             let name = name(layer, part, factor);
-            let wrong = |what: &str| -> Error {
-                InputError::expected(what).key(name.clone()).file(&self.path).into()
-            };
-            let tensor = tensors.tensor(&name).map_err(|_| wrong("a tensor of this name"))?;
-            let (Dtype::F32, &[rows, columns]) = (tensor.dtype(), tensor.shape()) else {
-                return Err(wrong("a matrix in F32"));
-            };
-            let value = |bytes: &[u8]| f32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
-            let values: Vec<f32> = tensor.data().chunks_exact(4).map(value).collect();
-            if values.iter().any(|value| !value.is_finite()) {
-                return Err(wrong("finite weights"));
-            }
+            let ([rows, columns], values) = self.file.tensor::<2>(&name)?;
             let fits = match factor {
                 'A' => columns == inputs,
                 _ => rows == outputs,
             };
             if !fits || rows == 0 || columns == 0 {
-                return Err(wrong(&format!(
-                    "a factor of a product of {inputs} inputs and {outputs} outputs"
-                )));
+                let what = format!("a factor of a product of {inputs} inputs and {outputs} outputs");
+                return Err(self.file.wrong(&name, what));
             }
             Ok(([rows, columns], values))
         };
         let (([rank, _], down), ([_, other], up)) = (read('A')?, read('B')?);
         if rank != other {
-            let what = format!("a rank of {rank}, as the other factor has");
-            return Err(InputError::expected(what)
-                .key(name(layer, part, 'B'))
-                .found(other)
-                .file(&self.path)
-                .into());
+            let what = format!("a rank of {rank} as the other factor has, not {other}");
+            return Err(self.file.wrong(&name(layer, part, 'B'), what));
         }
         let up = up.iter().map(|value| value * self.scale).collect::<Vec<f32>>();
         Ok((rank, transposed(&down, rank, inputs), transposed(&up, outputs, rank)))

@@ -45,6 +45,12 @@ impl<'a> RouterFile<'a> {
         InputError::expected(what).key(key).file(self.path).into()
     }
 
+    /// Tensors that it has.
+    #[cfg(feature = "train")]
+    pub fn count(&self) -> usize {
+        self.tensors.len()
+    }
+
     /// No tensor has another name.
     pub fn only(&self, names: &[&str]) -> Result<()> {
         match self.tensors.names().into_iter().find(|name| !names.contains(name)) {

@@ -4,8 +4,9 @@
 use crate::family_list::families;
 use crate::family_models::{LAYERS, VOCABULARY, Weights};
 use crate::routed::{AsLowered, POLICIES};
+use crate::skips::settings;
 use radialsim::batch::Policy;
-use radialsim::gpu::{Answer, Executor, Options, Oracle, Prompt, Ratio, Routing, Settings};
+use radialsim::gpu::{Answer, Executor, Options, Oracle, Prompt, Ratio, Routing};
 use radialsim::trace::{Header, KvAction, Route, RouteTable, Trace};
 use radialsim::weights::Checkpoint;
 
@@ -13,15 +14,7 @@ use radialsim::weights::Checkpoint;
 fn run(executor: &mut Executor, prompts: &[Prompt], routing: Routing, policy: Policy) -> Vec<Answer> {
     let model = executor.model().clone();
     let mut watch = AsLowered { model: &model, passes: 0, kernels: 0 };
-    let settings = Settings {
-        routing,
-        policy,
-        visibility: Default::default(),
-        sampling: None,
-        end_ids: vec![],
-        prompt_logits: true,
-        timed: false,
-    };
+    let settings = settings(routing, policy);
     executor.generate(prompts, &settings, &mut watch).expect("a run").answers
 }
 

@@ -1,6 +1,7 @@
 //! What was trained from nothing is what runs: the executor against the trainer, token by token.
 
 use crate::scratch::{lawful, recipe, rules, shape};
+use crate::skips::settings;
 use radialsim::batch::{Policy, Visibility};
 use radialsim::gpu::{Executor, Options, Prompt, Radial, Routing, Settings, Skips};
 use radialsim::trace::RouterDevice;
@@ -62,15 +63,7 @@ fn networks_from_nothing_run_as_they_were_trained() {
                 Routing::Radial(_) => Visibility::OnePerToken,
                 _ => Visibility::SameLayer,
             };
-            let settings = Settings {
-                routing,
-                policy,
-                visibility,
-                sampling: None,
-                end_ids: vec![],
-                prompt_logits: true,
-                timed: false,
-            };
+            let settings = Settings { visibility, ..settings(routing, policy) };
             let ran = executor.generate(&prompts, &settings, &mut ()).expect("a run");
             for (index, (answer, measured)) in ran.answers.iter().zip(&measured).enumerate() {
                 let (nll, trained) = (answer.nll.expect("asked for"), measured.nll / measured.count);

@@ -1,8 +1,9 @@
 //! Families of models that are run otherwise than they are defined: small ones against a naive forward pass.
 
+use crate::skips::settings;
 use crate::small_models::{Small, VOCABULARY};
 use radialsim::batch::Policy;
-use radialsim::gpu::{Answer, Executor, Options, Prompt, Routing, Settings};
+use radialsim::gpu::{Answer, Executor, Options, Prompt, Routing};
 use radialsim::trace::{KvAction, Route};
 use radialsim::weights::Checkpoint;
 use safetensors::Dtype;
@@ -16,15 +17,7 @@ fn answers(
     let checkpoint = Checkpoint::open(folder).expect("a valid folder");
     let mut executor =
         Executor::new(crate::gpu()?, &checkpoint, Options::default()).expect("a model that fits");
-    let settings = Settings {
-        routing,
-        policy,
-        visibility: Default::default(),
-        sampling: None,
-        end_ids: vec![],
-        prompt_logits: true,
-        timed: false,
-    };
+    let settings = settings(routing, policy);
     Some(executor.generate(prompts, &settings, &mut ()).expect("a run").answers)
 }
 

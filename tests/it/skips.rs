@@ -29,8 +29,9 @@ pub fn router(seed: u64, kv: SkipKv) -> SkipRouter {
     }
 }
 
-pub fn run(executor: &mut Executor, prompts: &[Prompt], routing: Routing, policy: Policy) -> Generated {
-    let settings = Settings {
+/// The likeliest token each time, up to the most that are asked for, with likelihoods of the prompt.
+pub fn settings(routing: Routing, policy: Policy) -> Settings {
+    Settings {
         routing,
         policy,
         visibility: Default::default(),
@@ -38,8 +39,11 @@ pub fn run(executor: &mut Executor, prompts: &[Prompt], routing: Routing, policy
         end_ids: vec![],
         prompt_logits: true,
         timed: false,
-    };
-    executor.generate(prompts, &settings, &mut ()).expect("a run")
+    }
+}
+
+pub fn run(executor: &mut Executor, prompts: &[Prompt], routing: Routing, policy: Policy) -> Generated {
+    executor.generate(prompts, &settings(routing, policy), &mut ()).expect("a run")
 }
 
 #[test]

@@ -1,10 +1,10 @@
 //! `radialsim train scratch` and `radialsim train words`: networks from nothing.
 
 use super::curve::Curve;
-use super::{read_text_files, say_unless};
+use super::{checkpoint_of, read_text_files, remove, say_unless};
 use crate::cli::print;
 use radialsim::error::{InputError, Result};
-use radialsim::quality::{Quality, read_texts};
+use radialsim::quality::{Measured, Quality, read_texts};
 use radialsim::report::Staged;
 use radialsim::train::{
     Begin, Device, Folder, Rules, ScratchRecipe, ScratchStep, Shape, Walked, Way, evaluate, scratch,
@@ -197,7 +197,9 @@ pub fn run(args: &ScratchArgs) -> Result<()> {
     let texts = read_texts(&args.text, &tokenizer, length)?.mixed(args.seed);
     let held_out = read_texts(&args.held_out, &tokenizer, length)?;
     let test = if args.test.is_empty() { None } else { Some(read_texts(&args.test, &tokenizer, length)?) };
+    // What cannot be written is refused before anything is computed.
     let mut curve = Curve::open(&args.curve, HEADER)?;
+    let csv = args.csv.as_ref().map(Staged::create).transpose()?;
     let shape = Shape {
         layers: args.layers,
         width: args.width,
@@ -215,9 +217,7 @@ pub fn run(args: &ScratchArgs) -> Result<()> {
         model.total_params(),
         texts.tokens()
     ));
-    let mut kept = args.out.clone().into_os_string();
-    kept.push(".checkpoint");
-    let kept = PathBuf::from(kept);
+    let kept = checkpoint_of(&args.out);
     let mut first = None;
     let trained =
         scratch(&model, &texts, &held_out.some(32), &recipe, &Device::flex(), Some(&kept), |step| {
@@ -236,7 +236,7 @@ pub fn run(args: &ScratchArgs) -> Result<()> {
     let sets = [("held out", Some(&held_out)), ("test", test.as_ref())];
     for (name, texts) in sets.into_iter().filter_map(|(name, texts)| Some((name, texts?))) {
         let (measured, walked) = evaluate(&model, &trained, texts, &recipe)?;
-        let depth = measured.iter().map(|row| row.depth).sum::<f64>() / measured.len() as f64;
+        let depth = Measured::mean_depth(&measured);
         let Quality { mean, interval } = Quality::perplexity(&measured, args.seed);
         let (low, high) = interval
             .map_or((String::new(), String::new()), |[low, high]| (low.to_string(), high.to_string()));
@@ -249,10 +249,10 @@ pub fn run(args: &ScratchArgs) -> Result<()> {
     folder.write(&model, &config, &trained, &recipe, &args.words)?;
     folder.finish()?;
     curve.finish(&format!("Training of {}", model.name))?;
-    if let Some(path) = &args.csv {
-        Staged::create(path)?.finish(|out| writeln!(out, "{}", rows.join("\n")))?;
+    if let Some(file) = csv {
+        file.finish(|out| writeln!(out, "{}", rows.join("\n")))?;
     }
-    super::remove(&kept)?;
+    remove(&kept)?;
     print(&format!("{}\n", lines.join("\n")))
 }
 

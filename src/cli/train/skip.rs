@@ -1,7 +1,7 @@
 //! `radialsim train skip`: a router that leaves out branches.
 
 use super::curve::Course;
-use super::{Given, remove};
+use super::{Given, checkpoint_of, remove};
 use radialsim::error::{InputError, Result};
 use radialsim::report::Staged;
 use radialsim::train::{Effects, Recipe, distill};
@@ -71,9 +71,7 @@ pub fn run(args: &Args) -> Result<()> {
             .say(&format!("effects of {branches} branches measured on {tokens} tokens after {spent:.0} s"));
         effects
     };
-    let mut kept = args.out.clone().into_os_string();
-    kept.push(".checkpoint");
-    let kept = PathBuf::from(kept);
+    let kept = checkpoint_of(&args.out);
     if kept.exists() {
         args.given.say(&format!("goes on from {}", kept.display()));
     }

@@ -1,8 +1,7 @@
 //! `radialsim train tune`: layers that come nearer to the whole model where branches are left out.
 
-use super::Given;
 use super::curve::Course;
-use super::remove;
+use super::{Given, checkpoint_of, remove};
 use radialsim::error::{InputError, Result};
 use radialsim::train::{Distilled, Folder, Routing, TuneRecipe, left_out, tune};
 use radialsim::weights::SkipKv;
@@ -66,9 +65,7 @@ pub fn run(args: &Args) -> Result<()> {
         seed: args.given.seed,
     };
     let routed = format!("{:?} {:?}", args.router, args.left_out);
-    let mut kept = args.out.clone().into_os_string();
-    kept.push(".checkpoint");
-    let kept = PathBuf::from(kept);
+    let kept = checkpoint_of(&args.out);
     let texts = texts.mixed(args.given.seed);
     let additions =
         tune(&network, &texts, &routing, &routed, &recipe, Some(&kept), |step| course.hear(step))?;
