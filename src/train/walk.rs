@@ -53,8 +53,6 @@ pub enum Walk<'a> {
         /// which needs no later token.
         capacity: Option<f64>,
     },
-    /// What was decided before.
-    Given(&'a Walked),
 }
 
 /// Which layer each token visited at each hop: `[hop][row * tokens + token]`; `None` once it has left.
@@ -125,7 +123,6 @@ pub(super) fn tread(
         let mut weights = None;
         let at: Vec<Option<u32>> = match walk {
             Walk::InOrder => vec![Some(hop % layers); count],
-            Walk::Given(walked) => walked.0[hop as usize].clone(),
             Walk::Depths { .. } if hop % 2 == 0 => vec![Some(hop); count],
             Walk::Depths { router, capacity } => {
                 seen = Seen::Present;
