@@ -12,19 +12,27 @@ struct Params {
     allowed: u32,      // the first so many may be chosen
     decisions: u32,    // where in the results this decision's stand
     before: u32,       // and those before it; 0xffffffff: there are none, which counts as the last option
+    words: u32,        // where in lists the rows' words stand; 0xffffffff: it does not see words
     epsilon: f32,
 }
 var<immediate> p: Params;
 
 @group(0) @binding(0) var<storage, read> input: array<vec4<f32>>;
 @group(0) @binding(1) var<storage, read> first: array<vec4<f32>>;   // hidden x width
-// options x hidden, or options x width. RADIAL: before it options x hidden vectors, behind it options x options biases.
+// options x hidden, or options x width. RADIAL: before it options x hidden vectors, behind it options x options biases and, where it sees
+// words, a vector for each.
 @group(0) @binding(2) var<storage, read> rest: array<f32>;
 @group(0) @binding(3) var<storage, read_write> decisions: array<vec2<u32>>;  // option, probability
+@group(0) @binding(4) var<storage, read> lists: array<u32>;
+
+var<private> to_word: u32; // from the place of a value of the vector of the decision before to that of the row's word
+
+fn four(at: u32) -> vec4<f32> { return vec4<f32>(rest[at], rest[at + 1u], rest[at + 2u], rest[at + 3u]); }
 
 fn vector(at: u32) -> vec4<f32> {
-    if (RADIAL) { return vec4<f32>(rest[at], rest[at + 1u], rest[at + 2u], rest[at + 3u]); }
-    return vec4<f32>();
+    if (!RADIAL) { return vec4<f32>(); }
+    if (p.words == 0xffffffffu) { return four(at); }
+    return four(at) + four(at + to_word);
 }
 
 fn logit(row: u32, option: u32, before: u32, lane: u32, size: u32) -> f32 {
@@ -56,6 +64,10 @@ fn main(
     if (RADIAL) {
         if (p.before != 0xffffffffu) { before = decisions[p.before + row].x; }
         scale = scale_of(row, lane, size);
+        if (p.words != 0xffffffffu) {
+            let behind = p.options * (2u * p.hidden + p.options);
+            to_word = behind + lists[p.words + row] * p.hidden - before * p.hidden;
+        }
     }
     if (!LINEAR) { hidden_layer(row, lane, size, scale, before * p.hidden); }
     var highest = -3.4e38;

@@ -106,7 +106,7 @@ impl Args {
     fn policy_for(&self, routing: &Routing) -> Policy {
         self.policy.unwrap_or(match routing {
             Routing::Oracle(_) => Policy::DenseMasked,
-            Routing::Router(_) | Routing::Radial(_) => Policy::Grouped,
+            Routing::Router(_) | Routing::Radial(_) | Routing::Words(_) => Policy::Grouped,
             Routing::Skips(skips) if skips.device == RouterDevice::Gpu => Policy::DenseMasked,
             _ => Policy::Aligned,
         })
@@ -114,10 +114,7 @@ impl Args {
 
     /// What attention sees in a unified cache: as asked for, or as the router was trained.
     fn visibility_for(&self, routing: &Routing) -> Visibility {
-        self.visibility.unwrap_or(match routing {
-            Routing::Radial(radial) => radial.router.described.visible,
-            _ => Visibility::default(),
-        })
+        self.visibility.or(routing.visible()).unwrap_or_default()
     }
 
     fn ratio(&self) -> Ratio {
@@ -178,6 +175,7 @@ impl Args {
             (Some(AnyRouter::Radial(router)), _) => {
                 return Ok(Routing::Radial(Box::new(Radial { router, device })));
             }
+            (Some(AnyRouter::Table(table)), _) => return Ok(Routing::Words(Box::new(table))),
             (None, Some(path)) => {
                 let hops = self.hops.unwrap_or(MLP_HOPS);
                 return Ok(Routing::Router(Box::new(RouterMlp::read(path, hops, device)?)));

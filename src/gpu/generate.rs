@@ -168,9 +168,12 @@ impl Executor {
         if let Routing::Oracle(oracle) = &settings.routing {
             fits::check_oracle(&self.model, oracle)?;
         }
-        if let Routing::Radial(radial) = &settings.routing {
-            let (visible, found) = (radial.router.described.visible, settings.visibility);
-            let what = format!("{}, as the router was trained", visible.name());
+        if let Routing::Words(table) = &settings.routing {
+            table.check(&self.model)?;
+        }
+        if let Some(visible) = settings.routing.visible() {
+            let found = settings.visibility;
+            let what = format!("{}, as the network was trained", visible.name());
             demand(found == visible, "visibility", found.name(), &what)?;
         }
         if let Some(Sampling { top, temperature, .. }) = settings.sampling {
@@ -228,6 +231,8 @@ struct Run<'a> {
     paths: Paths,
     /// Routes of each prompt's tokens, where they are known before.
     known: Vec<Vec<u32>>,
+    /// The route of each word, where it says the route.
+    by_word: Vec<u32>,
     going: Vec<Going>,
     contexts: Vec<Context>,
     batch: Batch,
@@ -245,12 +250,15 @@ struct Run<'a> {
 impl<'a> Run<'a> {
     fn new(prompts: &[Prompt], settings: &'a Settings, header: Header, layers: u32) -> Result<Self> {
         let mut routes = RouteTable::default();
-        let (mut known, mut fills) = (Vec::new(), Vec::new());
+        let (mut known, mut fills, mut by_word) = (Vec::new(), Vec::new(), Vec::new());
         match &settings.routing {
             Routing::Fixed(route, _) => {
                 routes.intern(route.clone());
             }
             Routing::Router(_) | Routing::Radial(_) | Routing::Skips(_) => {}
+            Routing::Words(table) => {
+                by_word = (0..table.words).map(|word| routes.intern(table.route(word))).collect();
+            }
             Routing::Oracle(_) => {
                 routes.intern(crate::trace::Route::dense(layers));
             }
@@ -294,6 +302,7 @@ impl<'a> Run<'a> {
             routes,
             paths,
             known,
+            by_word,
             going: going.collect(),
             contexts,
             batch: Batch::default(),
@@ -409,6 +418,9 @@ impl<'a> Run<'a> {
     }
 
     fn path(&self, prompt: usize, position: usize) -> u32 {
+        if !self.by_word.is_empty() {
+            return self.by_word[self.going[prompt].ids[position] as usize];
+        }
         self.known.get(prompt).map_or(0, |routes| routes[position])
     }
 

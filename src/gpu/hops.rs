@@ -58,6 +58,8 @@ pub(super) struct Placed {
     least_hops: u32,
     /// Whether branches are added with the probability of the decision.
     pub(super) weighted: bool,
+    /// Whether the router sees the rows' words.
+    words: bool,
     device: RouterDevice,
     first: Buffer,
     /// The other weights, one after the other.
@@ -151,6 +153,7 @@ impl Executor {
             hops: router.most_hops,
             least_hops: 0,
             weighted: false,
+            words: false,
             device: router.device,
             first: self.gpu.upload("a router", first)?,
             rest: self.gpu.upload("a router", &router.second)?,
@@ -165,10 +168,9 @@ impl Executor {
     /// Those of [`Executor::place`].
     pub(super) fn place_radial(&self, radial: &Radial) -> Result<Placed> {
         let router = &radial.router;
-        router.check(self.model.layers, self.model.hidden)?;
+        router.check(&self.model)?;
         check_hidden(router.hidden)?;
-        let rest: Vec<f32> =
-            router.vectors.iter().chain(&router.second).chain(&router.biases).copied().collect();
+        let rest = [&router.vectors[..], &router.second, &router.biases, &router.words].concat();
         let described = &router.described;
         let placed = Placed {
             radial: true,
@@ -177,6 +179,7 @@ impl Executor {
             hops: described.hops,
             least_hops: described.least_hops,
             weighted: described.weighted,
+            words: router.seen_words().is_some(),
             device: radial.device,
             first: self.gpu.upload("a router", &router.first[..])?,
             rest: self.gpu.upload("a router", &rest)?,
@@ -234,7 +237,8 @@ impl Executor {
                 if hop == 0 {
                     work.embed()?;
                 }
-                work.ops.route(placed, rows, hop, work.exec.stream())
+                let words = work.ops.words(placed, pass);
+                work.ops.route(placed, rows, hop, words, work.exec.stream())
             })?;
             sum.add(part);
             let decisions: Vec<[u32; 2]> =
@@ -317,8 +321,9 @@ impl Executor {
         let (kernels, timing, dispatches) = self.record(pass, |work| {
             work.embed()?;
             let hop_lists = HopLists::new(work, pass, placed);
+            let words = work.ops.words(placed, pass);
             for hop in 0..placed.hops {
-                work.ops.route(placed, rows, hop, work.exec.stream())?;
+                work.ops.route(placed, rows, hop, words, work.exec.stream())?;
                 work.hop(placed, &hop_lists, hop)?;
             }
             work.head().map(drop)
@@ -394,8 +399,13 @@ impl Sum {
 }
 
 impl Ops<'_> {
+    /// Where in the lists the rows' words stand, for a router that sees them.
+    fn words(&mut self, placed: &Placed, pass: &Pass) -> u32 {
+        if placed.words { self.list(pass.tokens.iter().copied()) } else { u32::MAX }
+    }
+
     /// The router's decisions for these rows at a hop.
-    fn route(&mut self, placed: &Placed, rows: u32, hop: u32, stream: Rows) -> Result<()> {
+    fn route(&mut self, placed: &Placed, rows: u32, hop: u32, words: u32, stream: Rows) -> Result<()> {
         (self.cause, self.layer) = (Cause::Router, Call::NO_LAYER);
         let Placed { radial, hidden, options, least_hops, .. } = *placed;
         let plain = plain_router(rows, stream.stride, hidden, options);
@@ -403,6 +413,7 @@ impl Ops<'_> {
             allowed: options - u32::from(hop < least_hops),
             decisions: hop * rows,
             before: if hop == 0 { u32::MAX } else { (hop - 1) * rows },
+            words,
             epsilon: RadialRouter::EPSILON as f32,
             ..plain
         };

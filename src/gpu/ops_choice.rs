@@ -61,8 +61,8 @@ pub(super) struct Choice {
 /// Parameters of a router that sees the row as it is, and nothing else: rows of this width, side by side.
 pub(super) fn plain_router(rows: u32, width: u32, hidden: u32, options: u32) -> s::Router {
     let (width4, stride4) = (width / 4, width / 4);
-    let (allowed, before) = (options, u32::MAX);
-    s::Router { rows, width4, stride4, hidden, options, allowed, decisions: 0, before, epsilon: 0.0 }
+    let (allowed, before, words) = (options, u32::MAX, u32::MAX);
+    s::Router { rows, width4, stride4, hidden, options, allowed, decisions: 0, before, words, epsilon: 0.0 }
 }
 
 impl Ops<'_> {
@@ -157,7 +157,8 @@ impl Ops<'_> {
         Ok(())
     }
 
-    /// A router's decisions. Buffers: stream, first product, the rest of the weights, decisions. `radial`: the rest has vectors and biases.
+    /// A router's decisions. Buffers: stream, first product, the rest of the weights, decisions. `radial`: the rest has vectors and biases, and
+    /// vectors of words where it sees them.
     pub fn router(&mut self, parameters: s::Router, radial: bool, buffers: [&Buffer; 4]) -> Result<()> {
         let first = self.recording.dispatches.len();
         // Four hidden values a turn, and every option.
@@ -172,7 +173,9 @@ impl Ops<'_> {
         let linear = flag(parameters.hidden == 0);
         let constants = [self.one_subgroup()[0], ("LINEAR", linear), ("RADIAL", flag(radial))];
         let pipeline = self.gpu.pipeline(s::ROUTER, &constants)?;
-        self.push(pipeline, &buffers, parameters, [parameters.rows, 1, 1]);
+        let lists = self.lists_at.clone();
+        let [stream, weights, rest, decisions] = buffers;
+        self.push(pipeline, &[stream, weights, rest, decisions, &lists], parameters, [parameters.rows, 1, 1]);
         let s::Router { rows, width4, hidden, options, .. } = parameters;
         let (width, weights, activations) = (width4 * 4, ACTIVATIONS, ACTIVATIONS);
         self.label(Kernel::Router { rows, width, hidden, options, weights, activations }, first);

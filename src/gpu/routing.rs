@@ -4,11 +4,12 @@ use super::executor::{Oracle, Ratio, Record};
 use super::hops::{Radial, RouterMlp};
 use super::skips::Skips;
 use crate::error::{InputError, Result};
+use crate::model::{TableDescription, Visibility};
 use crate::trace::{
     Granularity, Header, KvAction, Modules, Order, Phase, Role, Route, RouteTable, Router, RouterKind,
     RouterWhen, Run, Step, Trace,
 };
-use crate::weights::SkipKv;
+use crate::weights::{SkipKv, WordTable};
 use serde_json::json;
 
 /// Who decides which layers a token takes.
@@ -22,6 +23,8 @@ pub enum Routing {
     Router(Box<RouterMlp>),
     /// The router of a radial network names it.
     Radial(Box<Radial>),
+    /// A table names a token's layers by its word.
+    Words(Box<WordTable>),
     /// A router decides before each layer which of its branches a token takes.
     Skips(Box<Skips>),
     /// Every branch is computed; those that add little are left out.
@@ -32,6 +35,15 @@ impl Routing {
     /// Every layer, in order.
     pub fn dense(layers: u32) -> Routing {
         Routing::Fixed(Route::dense(layers), KvAction::Write)
+    }
+
+    /// What attention must see of a unified cache, where the network was trained with it.
+    pub fn visible(&self) -> Option<Visibility> {
+        match self {
+            Routing::Radial(radial) => Some(radial.router.described.visible),
+            Routing::Words(table) => Some(table.described.visible),
+            _ => None,
+        }
     }
 
     /// The header of the trace that such a run leaves, checked against the model's pool.
@@ -89,6 +101,15 @@ impl Routing {
                 router.extra.insert("weighted".into(), json!(described.weighted));
                 let (order, kv, max_hops) = (Order::Any, KvAction::Unified, Some(described.hops));
                 Header { order, reuse: true, kv, router, max_hops, ..dense }
+            }
+            Routing::Words(table) => {
+                let TableDescription { hops, visible, .. } = table.described;
+                let when = Some(RouterWhen::Upfront);
+                let mut router = Router { when, ..Router::free(RouterKind::Fixed) };
+                router.extra.insert("by".into(), json!("word"));
+                router.extra.insert("visible".into(), json!(visible));
+                let (order, kv) = (Order::Any, KvAction::Unified);
+                Header { order, reuse: true, kv, router, max_hops: Some(hops), ..dense }
             }
             Routing::Skips(skips) => {
                 let weights = &skips.router;

@@ -140,7 +140,8 @@ parameters!(
 parameters!(
     /// Of `router`.
     Router {
-        rows: u32, width4: u32, stride4: u32, hidden: u32, options: u32, allowed: u32, decisions: u32, before: u32, epsilon: f32,
+        rows: u32, width4: u32, stride4: u32, hidden: u32, options: u32, allowed: u32, decisions: u32, before: u32, words: u32,
+        epsilon: f32,
     }
 );
 parameters!(

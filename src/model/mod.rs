@@ -34,7 +34,9 @@ pub use network::Network;
 #[cfg(feature = "gpu")]
 pub(crate) use network::{agree, under};
 pub use rope::{Rope, Scaling};
-pub use routed::{Described, RadialDescription, RadialKv, SkipDescription, SkipKv, Visibility};
+pub use routed::{
+    Described, RadialDescription, RadialKv, SkipDescription, SkipKv, TableDescription, Visibility,
+};
 
 use crate::units::Dtype;
 use serde::{Deserialize, Serialize};

@@ -2,7 +2,7 @@
 
 use super::Model;
 use super::describe::{grouped, size};
-use super::routed::{Described, RadialDescription, SkipDescription, SkipKv, Visibility};
+use super::routed::{Described, RadialDescription, SkipDescription, SkipKv, TableDescription, Visibility};
 use crate::error::{Error, InputError, Result};
 use crate::json_text;
 use serde_json::Value;
@@ -18,9 +18,9 @@ const MOST_HEADER: u64 = 4 << 20;
 pub struct Network {
     /// What is decided, and how.
     pub described: Described,
-    /// Width of the router's hidden layer.
+    /// Width of the router's hidden layer; 0 for a table of routes.
     pub hidden: u32,
-    /// Its weights.
+    /// Its weights, or the entries of the table.
     pub parameters: u64,
 }
 
@@ -64,10 +64,20 @@ impl Network {
             sizes.ok_or_else(|| wrong(name, "a tensor of this name"))
         };
         let mut parameters = 0u64;
-        for name in ["first", "vectors", "second", "biases"] {
+        let names: &[&str] = match &described {
+            Described::Table(_) => &["layers"],
+            Described::Radial(_) if header.get("words").is_some() => {
+                &["first", "vectors", "second", "biases", "words"]
+            }
+            _ => &["first", "vectors", "second", "biases"],
+        };
+        for &name in names {
             let count = sizes(name)?.iter().try_fold(1u64, |count, &size| count.checked_mul(size));
             let sum = count.and_then(|count| parameters.checked_add(count));
             parameters = sum.ok_or_else(|| wrong(name, "shapes below 2^64"))?;
+        }
+        if matches!(described, Described::Table(_)) {
+            return Ok(Some(Network { described, hidden: 0, parameters }));
         }
         let hidden = sizes("first")?.first().and_then(|&hidden| u32::try_from(hidden).ok());
         let hidden = hidden.ok_or_else(|| wrong("first", "shapes below 2^32"))?;
@@ -76,19 +86,16 @@ impl Network {
 
     /// The lines that [`Model::describe`] does not have.
     pub fn describe(&self, model: &Model) -> String {
-        let router = format!(
-            "MLP of {}, {} weights, {}, trained for {}; ",
-            self.hidden,
-            grouped(self.parameters),
-            size(self.parameters * 4),
-            crate::error::shorten(match &self.described {
-                Described::Skip(skip) => &skip.model,
-                Described::Radial(radial) => &radial.model,
-            }),
-        );
+        let (count, size) = (grouped(self.parameters), size(self.parameters * 4));
+        let name = crate::error::shorten(self.described.model());
+        let router = match &self.described {
+            Described::Table(_) => format!("a table of {count} layers, {size}, made for {name}; "),
+            _ => format!("MLP of {}, {count} weights, {size}, trained for {name}; ", self.hidden),
+        };
         let lines = match &self.described {
             Described::Skip(skip) => skip_words(skip),
             Described::Radial(radial) => radial_words(radial, model),
+            Described::Table(table) => table_words(table, model),
         };
         let line = |(name, words): (&str, String)| {
             let before = if name == "router" { router.as_str() } else { "" };
@@ -126,22 +133,35 @@ fn radial_words(radial: &RadialDescription, model: &Model) -> Vec<(&'static str,
         model.layers
     );
     let added = if *weighted { "times the probability of its choice" } else { "as they are" };
+    vec![
+        ("network", network),
+        ("router", format!("it decides at each hop; branches are added {added}")),
+        ("KV cache", unified_words(*hops, *visible, model)),
+    ]
+}
+
+fn table_words(table: &TableDescription, model: &Model) -> Vec<(&'static str, String)> {
+    let TableDescription { hops, visible, .. } = table;
+    let network = format!("each token takes {hops} hops over a pool of {} layers, by its word", model.layers);
+    vec![
+        ("network", network),
+        ("router", "nothing is decided when it runs".into()),
+        ("KV cache", unified_words(*hops, *visible, model)),
+    ]
+}
+
+fn unified_words(hops: u32, visible: Visibility, model: &Model) -> String {
     let visible = match visible {
         Visibility::OnePerToken => "one entry of each earlier token, that of the same hop or its last",
         Visibility::AllEntries => "all entries of earlier tokens",
         Visibility::SameLayer => "the entries that were left at its layer",
     };
     let entry = model.kv_entry_bytes();
-    let kv = format!(
+    format!(
         "one for all layers: a hop leaves {}, a token up to {}, and sees {visible}",
         size(entry),
-        size(entry * u64::from(*hops))
-    );
-    vec![
-        ("network", network),
-        ("router", format!("it decides at each hop; branches are added {added}")),
-        ("KV cache", kv),
-    ]
+        size(entry * u64::from(hops))
+    )
 }
 
 /// What a folder and the router in it say is the same.
@@ -152,13 +172,8 @@ pub(crate) fn agree(config: &Described, own: &Described, file: &Path) -> Result<
     if config == own {
         return Ok(());
     }
-    let text = |described: &Described| match described {
-        Described::Skip(skip) => serde_json::to_string(skip),
-        Described::Radial(radial) => serde_json::to_string(radial),
-    };
-    let [expected, found] = [config, own].map(|described| text(described).expect("a description is JSON"));
-    let what = format!("what config.json says under `radial`: {expected}");
-    Err(InputError::expected(what).key("__metadata__.radial").found(found).file(file).into())
+    let what = format!("what config.json says under `radial`: {}", config.json());
+    Err(InputError::expected(what).key("__metadata__.radial").found(own.json()).file(file).into())
 }
 
 /// Names the key inside a description by where the description stands.

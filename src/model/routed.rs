@@ -12,6 +12,8 @@ pub enum Described {
     Skip(SkipDescription),
     /// At each hop, which layer a token visits next.
     Radial(RadialDescription),
+    /// Which layers a token visits, by its word.
+    Table(TableDescription),
 }
 
 /// What a skip router says beside its weights.
@@ -53,6 +55,22 @@ pub struct RadialDescription {
     pub least_hops: u32,
     /// Whether what a block adds is multiplied with the probability that the router gave the block.
     pub weighted: bool,
+    /// What a visit leaves in the KV cache.
+    pub kv: RadialKv,
+    /// What a visit sees of it.
+    pub visible: Visibility,
+}
+
+/// What a table of routes says beside them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TableDescription {
+    /// Always `table`.
+    pub kind: String,
+    /// The model that it was made for.
+    pub model: String,
+    /// Layers that each token visits, 1 to [`RadialDescription::MOST_HOPS`].
+    pub hops: u32,
     /// What a visit leaves in the KV cache.
     pub kv: RadialKv,
     /// What a visit sees of it.
@@ -102,16 +120,21 @@ impl RadialDescription {
 
     /// Bounds of its numbers.
     fn check(&self) -> Result<(), InputError> {
-        let wrong =
-            |key: &str, found: u32, what: String| Err(InputError::expected(what).key(key).found(found));
-        if !(1..=Self::MOST_HOPS).contains(&self.hops) {
-            return wrong("hops", self.hops, format!("1 to {}", Self::MOST_HOPS));
-        }
+        check_hops(self.hops)?;
         if self.least_hops > self.hops {
-            return wrong("least_hops", self.least_hops, format!("at most hops, which is {}", self.hops));
+            let what = format!("at most hops, which is {}", self.hops);
+            return Err(InputError::expected(what).key("least_hops").found(self.least_hops));
         }
         Ok(())
     }
+}
+
+fn check_hops(hops: u32) -> Result<(), InputError> {
+    if (1..=RadialDescription::MOST_HOPS).contains(&hops) {
+        return Ok(());
+    }
+    let what = format!("1 to {}", RadialDescription::MOST_HOPS);
+    Err(InputError::expected(what).key("hops").found(hops))
 }
 
 impl Described {
@@ -133,9 +156,15 @@ impl Described {
                 read.check()?;
                 Ok(Described::Radial(read))
             }
+            Some("table") => {
+                let keys = "kind, model, hops, kv and visible";
+                let read = TableDescription::deserialize(value).map_err(|error| no(keys, error))?;
+                check_hops(read.hops)?;
+                Ok(Described::Table(read))
+            }
             _ => {
                 let found = value.get("kind").map_or("none".into(), Value::to_string);
-                Err(InputError::expected("skip or radial").key("kind").found(found))
+                Err(InputError::expected("skip, radial or table").key("kind").found(found))
             }
         }
     }
@@ -157,6 +186,29 @@ impl Described {
         match self {
             Described::Skip(_) => "skip",
             Described::Radial(_) => "radial",
+            Described::Table(_) => "table",
         }
+    }
+
+    /// The model that it was made for.
+    pub fn model(&self) -> &str {
+        match self {
+            Described::Skip(skip) => &skip.model,
+            Described::Radial(radial) => &radial.model,
+            Described::Table(table) => &table.model,
+        }
+    }
+
+    /// Its JSON, as it stands in files.
+    ///
+    /// # Panics
+    /// Never: names and numbers are JSON.
+    pub fn json(&self) -> String {
+        let text = match self {
+            Described::Skip(skip) => serde_json::to_string(skip),
+            Described::Radial(radial) => serde_json::to_string(radial),
+            Described::Table(table) => serde_json::to_string(table),
+        };
+        text.expect("a description is JSON")
     }
 }

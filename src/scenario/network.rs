@@ -40,22 +40,20 @@ pub(super) fn remark(
     let header = &trace.header;
     let free = matches!(header.router.kind, RouterKind::None | RouterKind::Fixed);
     match &network.described {
+        Described::Table(table) if header.router.kind == RouterKind::Fixed => {
+            unified_as(table.visible, visibility, trace, &mut say);
+        }
         _ if free => {
             let why = "the model's folder has a router, which these routes do not use nor pay for".to_owned();
             let routes = if header.router.kind == RouterKind::None { "dense" } else { "fixed" };
             say("routes", routes.to_owned(), why);
         }
+        Described::Table(_) => {
+            let why = "the model's folder has a table of routes; these decide by a router".to_owned();
+            say("routes", "routed".to_owned(), why);
+        }
         Described::Radial(radial) => {
-            if !unified(trace) {
-                let why = "the network keeps one cache for all layers; these routes do not".to_owned();
-                say("kv", header.kv.to_string(), why);
-            } else if visibility != radial.visible {
-                let why = format!(
-                    "the network sees {} of its cache; dispatch.visibility says otherwise",
-                    radial.visible.name()
-                );
-                say("visibility", visibility.name().to_owned(), why);
-            }
+            unified_as(radial.visible, visibility, trace, &mut say);
             let longest = trace.routes.iter().map(|route| route.0.len()).max().unwrap_or(0);
             if longest > radial.hops as usize {
                 let why = format!("the network takes at most {}", radial.hops);
@@ -71,5 +69,22 @@ pub(super) fn remark(
                 say("kv", header.kv.to_string(), format!("the network leaves {kv} at what it skips"));
             }
         }
+    }
+}
+
+/// Whether routes keep the network's one cache for all layers and see of it what the network sees.
+fn unified_as(
+    visible: Visibility,
+    found: Visibility,
+    trace: &Trace,
+    say: &mut impl FnMut(&str, String, String),
+) {
+    if !unified(trace) {
+        let why = "the network keeps one cache for all layers; these routes do not".to_owned();
+        say("kv", trace.header.kv.to_string(), why);
+    } else if found != visible {
+        let name = visible.name();
+        let why = format!("the network sees {name} of its cache; dispatch.visibility says otherwise");
+        say("visibility", found.name().to_owned(), why);
     }
 }

@@ -4,9 +4,11 @@ use super::radial::RadialRouter;
 use super::scratch::{ScratchRecipe, Trained, Way};
 use super::walk::Rules;
 use crate::error::{Error, InputError, Result};
-use crate::model::{Model, RadialDescription, RadialKv, SkipDescription, SkipKv, Visibility};
+use crate::model::{
+    Model, RadialDescription, RadialKv, SkipDescription, SkipKv, TableDescription, Visibility,
+};
 use crate::report::Staged;
-use crate::weights::write_llama;
+use crate::weights::{WordTable, write_llama};
 use burn::tensor::Device;
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
@@ -103,8 +105,7 @@ impl Folder {
     }
 
     /// Writes weights, words from another folder, and who sends tokens: where they do not just take all layers in order, as the section
-    /// `radial` of `config.json` and, where it is a router, as `router.safetensors`. Ways by a hash and routers that see words have kinds of their own
-    /// there, which nothing runs yet.
+    /// `radial` of `config.json` and as `router.safetensors`.
     ///
     /// # Errors
     /// Whatever the system refuses.
@@ -125,18 +126,7 @@ impl Folder {
             }
             _ => None,
         };
-        if let Some(router) = router.as_ref().filter(|router| router.sees_words()) {
-            // No reader knows this kind, so that none runs the network without its words.
-            config["radial"] = json!({
-                "kind": "words",
-                "hops": rules.hops,
-                "least_hops": rules.least_hops,
-                "weighted": rules.weighted,
-            });
-            let bytes = router.values().iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<u8>>();
-            let path = self.path().join("router.f32");
-            std::fs::write(&path, bytes).map_err(Error::io(&path, "write"))?;
-        } else if let Some(router) = router {
+        if let Some(router) = router {
             let described = described(&model.name, &rules);
             config["radial"] = json!(described);
             self.router(&router.weights(described).bytes())?;
@@ -150,9 +140,17 @@ impl Folder {
             };
             config["radial"] = json!(described);
             self.router(&depths.whole().weights(described).bytes())?;
-        } else if let Way::Hashed { staged } = recipe.way {
-            config["radial"] =
-                json!({ "kind": "hash", "seed": recipe.seed, "hops": rules.hops, "staged": staged });
+        } else if !trained.table.is_empty() {
+            let described = TableDescription {
+                kind: "table".into(),
+                model: model.name.clone(),
+                hops: rules.hops,
+                kv: RadialKv::Unified,
+                visible: Visibility::OnePerToken,
+            };
+            config["radial"] = json!(described);
+            let words = trained.table.len() as u32 / rules.hops;
+            self.router(&WordTable { described, words, layers: trained.table.clone() }.bytes())?;
         }
         write_llama(self.path(), &config, &trained.parameters.values(model))?;
         let from = words.join("tokenizer.json");

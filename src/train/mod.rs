@@ -34,6 +34,6 @@ pub use scratch::{ScratchRecipe, ScratchStep, Trained, Way, along, evaluate, scr
 pub use send::{SendRecipe, send};
 pub use skip::SkipRouter;
 pub use tune::{TuneRecipe, tune};
-pub use walk::{Rules, Walk, Walked};
+pub use walk::{Rules, Walk, Walked, hashed};
 
 pub use burn::tensor::Device;

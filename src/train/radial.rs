@@ -187,6 +187,7 @@ impl RadialRouter {
             vectors,
             second: transposed(&second, hidden, options),
             biases,
+            words: self.words.as_ref().map(values_of).unwrap_or_default(),
         }
     }
 
@@ -200,12 +201,8 @@ impl RadialRouter {
             (transposed(&weights.second, options, hidden), [hidden, options]),
             (weights.biases.clone(), [options, options]),
         ];
-        RadialRouter::of(parts, None, device)
-    }
-
-    /// Whether it sees words, which files of routers cannot say.
-    pub(super) fn sees_words(&self) -> bool {
-        self.words.is_some()
+        let words = weights.seen_words().map(|count| (weights.words.clone(), [count as usize, hidden]));
+        RadialRouter::of(parts, words, device)
     }
 
     fn parts(&self) -> [&Param<Tensor<2>>; 4] {

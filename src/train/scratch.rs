@@ -10,12 +10,11 @@ use super::network::Network;
 use super::parameters::Parameters;
 use super::radial::{Begin, RadialRouter};
 use super::skip::SkipRouter;
-use super::walk::{Rules, Walk, Walked, tread};
+use super::walk::{Rules, Walk, Walked, hashed, tread};
 use crate::error::Result;
-use crate::model::Model;
+use crate::model::{Input, Model};
 use crate::quality::{Measured, Texts};
 use burn::grad_clipping::GradientClippingConfig;
-use burn::module::Module;
 use burn::optim::{AdamWConfig, GradientsParams, ModuleOptimizer};
 use burn::tensor::{Device, Gradients};
 use std::path::Path;
@@ -96,7 +95,7 @@ pub struct ScratchStep {
 }
 
 /// A trained network.
-#[derive(Module, Debug)]
+#[derive(Debug)]
 pub struct Trained {
     /// Its weights.
     pub parameters: Parameters,
@@ -104,6 +103,15 @@ pub struct Trained {
     pub router: Option<RadialRouter>,
     /// The router of a Mixture-of-Depths.
     pub depths: Option<SkipRouter>,
+    /// The layers of each word, V x H, of a hashed way.
+    pub table: Vec<u32>,
+}
+
+impl Trained {
+    /// The way of a network without a router.
+    fn unrouted(&self) -> Walk<'_> {
+        if self.table.is_empty() { Walk::InOrder } else { Walk::Words(&self.table) }
+    }
 }
 
 /// By which the price of a hop changes a step, nats, for each hop that the depth is off.
@@ -167,7 +175,7 @@ pub fn scratch(
                 let router = now.trained.depths.as_ref().expect("it was begun with one");
                 Walk::Depths { router, capacity: Some(capacity) }
             }
-            (way, ..) => unrouted(way, recipe.seed),
+            _ => now.trained.unrouted(),
         };
         let trodden = tread(&network, &frame, &batch, &walk, &recipe.rules);
         let nll = likelihoods(&batch, trodden.logits).mean();
@@ -237,7 +245,7 @@ pub fn evaluate(
     let walk = match (&router, &depths) {
         (Some(router), _) => Walk::Routed(router),
         (_, Some(router)) => Walk::Depths { router, capacity: None },
-        _ => unrouted(recipe.way, recipe.seed),
+        _ => trained.unrouted(),
     };
     Ok(along(&network, texts, &walk, &recipe.rules))
 }
@@ -261,18 +269,19 @@ pub fn along(network: &Network, texts: &Texts, walk: &Walk, rules: &Rules) -> (V
     (all, walks)
 }
 
-fn unrouted(way: Way, seed: u64) -> Walk<'static> {
-    match way {
-        Way::Hashed { staged } => Walk::Hashed { seed, staged },
-        _ => Walk::InOrder,
-    }
-}
-
 /// The share of the highest learning rate at a step.
 fn rate(step: u32, of: u32) -> f64 {
     let warm = f64::from(of / 20 + 1);
     let done = f64::from(step) / f64::from(of);
     (f64::from(step + 1) / warm).min(1.0) * (0.55 + 0.45 * libm::cos(std::f64::consts::PI * done))
+}
+
+/// Words of a language model.
+fn words_of(model: &Model) -> u32 {
+    match model.input {
+        Input::Tokens { vocabulary, .. } => vocabulary as u32,
+        _ => 0,
+    }
 }
 
 fn begin(model: &Model, recipe: &ScratchRecipe, device: &Device) -> Standing {
@@ -285,6 +294,12 @@ fn begin(model: &Model, recipe: &ScratchRecipe, device: &Device) -> Standing {
     let depths = matches!(recipe.way, Way::Depths(_))
         .then(|| SkipRouter::new(model.layers, model.hidden, recipe.hidden, recipe.seed, device));
     let parameters = Parameters::new(model, recipe.rules.hops, recipe.seed, device);
+    let table = match recipe.way {
+        Way::Hashed { staged } => {
+            hashed(recipe.seed, words_of(model), model.layers, recipe.rules.hops, staged)
+        }
+        _ => Vec::new(),
+    };
     let optimiser = |decay: f64| {
         AdamWConfig::new()
             .with_weight_decay(decay as f32)
@@ -293,7 +308,7 @@ fn begin(model: &Model, recipe: &ScratchRecipe, device: &Device) -> Standing {
             .init()
     };
     Standing {
-        trained: Trained { parameters, router, depths },
+        trained: Trained { parameters, router, depths, table },
         optimisers: [optimiser(recipe.decay), optimiser(0.0)],
         step: 0,
         price: 0.0,
@@ -303,7 +318,7 @@ fn begin(model: &Model, recipe: &ScratchRecipe, device: &Device) -> Standing {
 
 impl Standing {
     fn stepped(mut self, mut gradients: Gradients, rate: f64, recipe: &ScratchRecipe) -> Standing {
-        let Trained { parameters, router, depths } = self.trained;
+        let Trained { parameters, router, depths, table } = self.trained;
         let own = GradientsParams::from_module(&mut gradients, &parameters);
         let parameters = self.optimisers[0].step(rate, parameters, own);
         let router = match (router, recipe.way) {
@@ -317,7 +332,7 @@ impl Standing {
             let own = GradientsParams::from_module(&mut gradients, &router);
             self.optimisers[1].step(rate, router, own)
         });
-        self.trained = Trained { parameters, router, depths };
+        self.trained = Trained { parameters, router, depths, table };
         self
     }
 

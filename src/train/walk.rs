@@ -25,13 +25,8 @@ pub struct Rules {
 pub enum Walk<'a> {
     /// The layers of the pool in order, from the first again behind the last.
     InOrder,
-    /// A layer drawn for each word and hop, once for all; with `staged`, among the layers of the hop's stage.
-    Hashed {
-        /// Seed of the draw.
-        seed: u64,
-        /// Whether hop h has the layers from h P / H on.
-        staged: bool,
-    },
+    /// The layers that a table names for each word: V x H, word by word.
+    Words(&'a [u32]),
     /// The option that a router scores highest.
     Routed(&'a RadialRouter),
     /// The option that is highest with some noise added, to find out what others are worth; the derivative of its probability stands
@@ -136,10 +131,10 @@ pub(super) fn tread(
                 }
                 taken.iter().map(|&taken| taken.then_some(hop)).collect()
             }
-            Walk::Hashed { seed, staged } => words
-                .iter()
-                .map(|&word| Some(hashed(*seed, word, hop, layers, staged.then_some(rules.hops))))
-                .collect(),
+            Walk::Words(table) => {
+                let of = |&word: &u32| Some(table[(word * rules.hops + hop) as usize]);
+                words.iter().map(of).collect()
+            }
             Walk::Routed(router) | Walk::Explored { router, .. } => {
                 let width = stream.dims()[2];
                 let scores = router.scores(stream.clone().reshape([count, width]), &before, &words);
@@ -200,11 +195,17 @@ fn membership(scores: Tensor<2>, taken: &[bool]) -> Tensor<1> {
     (softplus(scores.clone(), 1.0) - scores * among).mean()
 }
 
-/// The layer of a word at a hop.
-fn hashed(seed: u64, word: u32, hop: u32, layers: u32, staged: Option<u32>) -> u32 {
-    let mut random = Stream::new(seed, &format!("hash {word} {hop}"));
-    let among = staged.map_or(0..layers, |hops| stage(hop, hops, layers));
-    among.start + random.below(u64::from(among.end - among.start)) as u32
+/// A layer for each word and hop, drawn once for all: V x H; with `staged`, among the layers of the hop's stage.
+pub fn hashed(seed: u64, words: u32, layers: u32, hops: u32, staged: bool) -> Vec<u32> {
+    let drawn = |word: u32, hop: u32| {
+        let mut random = Stream::new(seed, &format!("hash {word} {hop}"));
+        let among = if staged { stage(hop, hops, layers) } else { 0..layers };
+        among.start + random.below(u64::from(among.end - among.start)) as u32
+    };
+    (0..words)
+        .flat_map(|word| (0..hops).map(move |hop| (word, hop)))
+        .map(|(word, hop)| drawn(word, hop))
+        .collect()
 }
 
 /// The part of a pool that a hop has for itself where the pool has one for each.

@@ -28,6 +28,7 @@ mod tensor;
 mod tokenizer;
 mod vocabulary;
 #[cfg(feature = "train")]
+mod word_table;
 mod written;
 
 pub use chat::Date;
@@ -41,10 +42,11 @@ pub(crate) use skip_router::takes;
 pub(crate) use tensor::f16 as half;
 pub use tensor::{Format, Tensor};
 pub use tokenizer::{Asked, Stream, Tokenizer};
+pub use word_table::WordTable;
 #[cfg(feature = "train")]
 pub(crate) use written::{llama as write_llama, transposed};
 
-pub use crate::model::{Described, RadialDescription, RadialKv, SkipDescription, SkipKv};
+pub use crate::model::{Described, RadialDescription, RadialKv, SkipDescription, SkipKv, TableDescription};
 
 use crate::error::{Error, InputError, Result};
 use crate::model::{Model, Network, Rope, agree};
@@ -265,12 +267,7 @@ impl Checkpoint {
             return Err(InputError::expected("a description").key("__metadata__.radial").file(&file).into());
         };
         agree(&described, &router.described(), &file)?;
-        let (layers, width) = (self.model.layers, self.model.hidden);
-        let fits = match &router {
-            AnyRouter::Skip(router) => router.check(layers, width),
-            AnyRouter::Radial(router) => router.check(layers, width),
-        };
-        fits.map_err(|error| error.in_file(&file))?;
+        router.check(&self.model).map_err(|error| error.in_file(&file))?;
         Ok(Some(router))
     }
 

@@ -1,8 +1,8 @@
-//! What files of routers have in common: safetensors with a few tensors in F32, and a description under the key `radial` of their metadata.
+//! What files of routers have in common: safetensors with a few tensors, and a description under the key `radial` of their metadata.
 
-use super::{RadialRouter, SkipRouter};
+use super::{RadialRouter, SkipRouter, WordTable};
 use crate::error::{Error, InputError, Result};
-use crate::model::{Described, under};
+use crate::model::{Described, Input, Model, under};
 use safetensors::SafeTensors;
 use safetensors::tensor::{Dtype, TensorView};
 use serde::Serialize;
@@ -22,6 +22,9 @@ pub(crate) struct RouterFile<'a> {
 
 /// A tensor: its shape, and its values row after row.
 pub(crate) type Values<const RANK: usize> = ([usize; RANK], Vec<f32>);
+
+/// The same before its bytes are taken for numbers.
+type Words<const RANK: usize> = ([usize; RANK], Vec<[u8; 4]>);
 
 impl<'a> RouterFile<'a> {
     /// Opens the bytes of a file.
@@ -59,14 +62,28 @@ impl<'a> RouterFile<'a> {
         }
     }
 
-    /// The tensor of this name, `None` where there is none.
-    pub fn find<const RANK: usize>(&self, name: &str) -> Result<Option<Values<RANK>>> {
+    /// Shape and words of four bytes of a tensor of this type, `None` where there is no tensor of this name.
+    fn words<const RANK: usize>(&self, name: &str, dtype: Dtype) -> Result<Option<Words<RANK>>> {
         let Ok(tensor) = self.tensors.tensor(name) else { return Ok(None) };
         let shape = <[usize; RANK]>::try_from(tensor.shape()).ok();
-        let shape = shape.filter(|_| tensor.dtype() == Dtype::F32);
-        let shape = shape.ok_or_else(|| self.wrong(name, format!("values in F32 with {RANK} dimensions")))?;
-        let value = |bytes: &[u8]| f32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
-        let values: Vec<f32> = tensor.data().chunks_exact(4).map(value).collect();
+        let shape = shape.filter(|_| tensor.dtype() == dtype);
+        let what = || format!("values in {dtype:?} with {RANK} dimensions");
+        let shape = shape.ok_or_else(|| self.wrong(name, what()))?;
+        let word = |bytes: &[u8]| [bytes[0], bytes[1], bytes[2], bytes[3]];
+        Ok(Some((shape, tensor.data().chunks_exact(4).map(word).collect())))
+    }
+
+    /// The tensor of this name in U32.
+    pub fn integers<const RANK: usize>(&self, name: &str) -> Result<([usize; RANK], Vec<u32>)> {
+        let words = self.words::<RANK>(name, Dtype::U32)?;
+        let (shape, words) = words.ok_or_else(|| self.wrong(name, "a tensor of this name"))?;
+        Ok((shape, words.into_iter().map(u32::from_le_bytes).collect()))
+    }
+
+    /// The tensor of this name in F32, `None` where there is none.
+    pub fn find<const RANK: usize>(&self, name: &str) -> Result<Option<Values<RANK>>> {
+        let Some((shape, words)) = self.words::<RANK>(name, Dtype::F32)? else { return Ok(None) };
+        let values: Vec<f32> = words.into_iter().map(f32::from_le_bytes).collect();
         if values.iter().any(|value| !value.is_finite()) {
             return Err(self.wrong(name, "finite weights"));
         }
@@ -100,6 +117,8 @@ pub enum AnyRouter {
     Skip(SkipRouter),
     /// Decides hop by hop.
     Radial(RadialRouter),
+    /// Decides nothing: routes stand in it.
+    Table(WordTable),
 }
 
 impl AnyRouter {
@@ -118,6 +137,9 @@ impl AnyRouter {
             Some(Described::Radial(described)) => {
                 Some(AnyRouter::Radial(RadialRouter::of(&file, described.clone())?))
             }
+            Some(Described::Table(described)) => {
+                Some(AnyRouter::Table(WordTable::read(&file, described.clone())?))
+            }
         })
     }
 
@@ -126,6 +148,19 @@ impl AnyRouter {
         match self {
             AnyRouter::Skip(router) => Described::Skip(router.described.clone()),
             AnyRouter::Radial(router) => Described::Radial(router.described.clone()),
+            AnyRouter::Table(table) => Described::Table(table.described.clone()),
+        }
+    }
+
+    /// Whether it was made for a model of these shapes.
+    ///
+    /// # Errors
+    /// Other shapes.
+    pub fn check(&self, model: &Model) -> Result<()> {
+        match self {
+            AnyRouter::Skip(router) => router.check(model.layers, model.hidden),
+            AnyRouter::Radial(router) => router.check(model),
+            AnyRouter::Table(table) => table.check(model),
         }
     }
 }
@@ -145,10 +180,33 @@ pub(crate) fn bytes(parts: &[(&str, &[u32], &[f32])], described: &impl Serialize
     let view = |shape: &[usize], bytes| {
         TensorView::new(Dtype::F32, shape.to_vec(), bytes).expect("as many values as the shape says")
     };
-    let views = raw.iter().map(|(name, shape, bytes)| (*name, view(shape, bytes)));
+    file(raw.iter().map(|(name, shape, bytes)| (*name, view(shape, bytes))), described)
+}
+
+/// The same of views.
+///
+/// # Panics
+/// Two tensors of one name.
+pub(crate) fn file<'a>(
+    views: impl IntoIterator<Item = (&'a str, TensorView<'a>)>,
+    described: &impl Serialize,
+) -> Vec<u8> {
     let text = serde_json::to_string(described).expect("a description is JSON");
     let metadata = HashMap::from([(KEY.to_owned(), text)]);
     safetensors::serialize(views, Some(metadata)).expect("tensors with different names")
+}
+
+/// Whether a tensor with a row for each word fits a model.
+///
+/// # Errors
+/// Another number of words.
+pub(crate) fn check_words(tensor: &str, words: u32, model: &Model) -> Result<()> {
+    let Input::Tokens { vocabulary, .. } = model.input else { return Ok(()) };
+    if u64::from(words) == vocabulary {
+        return Ok(());
+    }
+    let what = format!("rows for {vocabulary} words, as the model has");
+    Err(InputError::expected(what).key(tensor).found(words).into())
 }
 
 /// Whether a router for `(layers, width of the stream)` fits a model.

@@ -30,6 +30,7 @@ pub fn router(seed: u64, layers: usize, described: &RadialDescription) -> Radial
         vectors: values(options * HIDDEN_LAYER),
         second: values(options * HIDDEN_LAYER),
         biases: values(options * options),
+        words: Vec::new(),
     }
 }
 

@@ -6,12 +6,12 @@ use radialsim::quality::Texts;
 use radialsim::rng::Stream;
 use radialsim::train::{
     Begin, Choice, Device, Folder, Network, RadialRouter, Routing, Rules, ScratchRecipe, ScratchStep,
-    SendRecipe, Shape, Walk, Way, along, evaluate, measure, scratch, send, write_router,
+    SendRecipe, Shape, Walk, Way, along, evaluate, hashed, measure, scratch, send, write_router,
 };
 use radialsim::weights::{Checkpoint, SkipKv};
 use safetensors::Dtype;
 
-const WORDS: u32 = 40;
+pub const WORDS: u32 = 40;
 
 fn small() -> Network {
     let folder = tempfile::tempdir().expect("a folder");
@@ -48,6 +48,7 @@ fn drawn(layers: u32, width: u32, seed: u64) -> radialsim::weights::RadialRouter
         vectors: values(options * hidden),
         second: values(options * hidden),
         biases: values(options * options),
+        words: Vec::new(),
     }
 }
 
@@ -132,7 +133,8 @@ fn hashed_ways_are_of_words() {
     let (network, texts) = (small(), texts(6, 3));
     let layers = LAYERS as u32;
     for staged in [false, true] {
-        let walk = Walk::Hashed { seed: 5, staged };
+        let table = hashed(5, 97, layers, 2, staged);
+        let walk = Walk::Words(&table);
         let (_, walked) = along(&network, &texts, &walk, &rules(2, 2));
         let mut known = std::collections::HashMap::new();
         let mut used = std::collections::HashSet::new();

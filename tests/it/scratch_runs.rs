@@ -1,8 +1,8 @@
 //! What was trained from nothing is what runs: the executor against the trainer, token by token.
 
-use crate::scratch::{lawful, recipe, rules, shape};
+use crate::scratch::{WORDS, lawful, recipe, rules, shape};
 use crate::skips::settings;
-use radialsim::batch::{Policy, Visibility};
+use radialsim::batch::Policy;
 use radialsim::gpu::{Executor, Options, Prompt, Radial, Routing, Settings, Skips};
 use radialsim::trace::RouterDevice;
 use radialsim::train::{Begin, Device, ScratchRecipe, Way, evaluate, scratch, train_words};
@@ -26,6 +26,10 @@ fn networks_from_nothing_run_as_they_were_trained() {
         ),
         (2, Way::InOrder, rules(4, 4), None),
         (4, Way::Depths(0.5), rules(4, 4), None),
+        (4, Way::Hashed { staged: false }, rules(3, 3), None),
+        (4, Way::Hashed { staged: true }, rules(2, 2), None),
+        (4, Way::Routed(Begin::Words { words: WORDS }), rules(3, 2), Some(2.5)),
+        (4, Way::Fixed(Begin::Words { words: WORDS }), rules(3, 3), None),
     ];
     let (train, texts) = (lawful(64, 1), lawful(6, 2));
     let mut left_early = 0;
@@ -50,6 +54,9 @@ fn networks_from_nothing_run_as_they_were_trained() {
                 AnyRouter::Radial(router) => {
                     (Routing::Radial(Box::new(Radial { router, device })), Policy::Grouped)
                 }
+                // Nothing is decided.
+                AnyRouter::Table(_) if device == RouterDevice::Gpu => continue,
+                AnyRouter::Table(table) => (Routing::Words(Box::new(table)), Policy::Grouped),
                 // Where the device decides, nobody knows beforehand who leaves no entry.
                 AnyRouter::Skip(_) if device == RouterDevice::Gpu => continue,
                 AnyRouter::Skip(router) => {
@@ -59,10 +66,7 @@ fn networks_from_nothing_run_as_they_were_trained() {
             let gpu = crate::gpu().expect("there is one");
             let options = Options { positions: 40, ..Options::default() };
             let mut executor = Executor::new(gpu, &checkpoint, options).expect("fits");
-            let visibility = match &routing {
-                Routing::Radial(_) => Visibility::OnePerToken,
-                _ => Visibility::SameLayer,
-            };
+            let visibility = routing.visible().unwrap_or_default();
             let settings = Settings { visibility, ..settings(routing, policy) };
             let ran = executor.generate(&prompts, &settings, &mut ()).expect("a run");
             for (index, (answer, measured)) in ran.answers.iter().zip(&measured).enumerate() {

@@ -149,7 +149,7 @@ fn what_cannot_be_trained_is_refused() {
         ),
         (&odd, "second: expected finite weights"),
         (&few, "__metadata__.radial.candidates: expected 3, one for each layer"),
-        (&other, "__metadata__.radial.kind: found \"hash\", expected skip or radial"),
+        (&other, "__metadata__.radial.kind: found \"hash\", expected skip, radial or table"),
     ] {
         std::fs::write(&path, router.bytes()).expect("a file");
         let found = Distilled::read(&path, &network).expect_err("refused").to_string();

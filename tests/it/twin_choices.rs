@@ -250,11 +250,13 @@ fn a_router_chooses_as_its_oracle() {
             allowed: options,
             decisions: 1,
             before: u32::MAX,
+            words: u32::MAX,
             epsilon: 0.0,
         };
         let constants =
             [("WORKGROUP", f64::from(twin.subgroup())), ("LINEAR", f64::from(u8::from(hidden == 0)))];
-        let bound = [&buffers[0], &buffers[1], &buffers[2], &decisions];
+        let lists = twin.upload(&[POISON]);
+        let bound = [&buffers[0], &buffers[1], &buffers[2], &decisions, &lists];
         twin.run((s::ROUTER, &constants), &bound, &parameters, [rows, 1, 1]);
         let found = twin.words(&decisions, 2 * (rows + 2));
         assert!([0, 1, 12, 13].iter().all(|&at| found[at] == POISON));
@@ -278,15 +280,24 @@ fn a_router_chooses_as_its_oracle() {
 #[test]
 fn a_radial_router_decides_as_its_oracle() {
     let Some(mut twin) = Twin::new("router") else { return };
-    let mut noticed = 0;
+    let (mut noticed, mut words_noticed) = (0, 0);
     for (width, hidden, options) in [(4, 4, 2), (36, 12, 31), (576, 64, 5), (128, 1024, 3)] {
         let (rows, stride) = (7, width + 8);
         let input = twin.values(rows * stride);
         let first = twin.values(hidden * width);
-        let rest = twin.values(options * (2 * hidden + options));
+        const WORDS: u32 = 11;
+        let rest = twin.values(options * (2 * hidden + options) + WORDS * hidden);
+        let words: Vec<u32> = (0..rows).map(|row| row * 4 % WORDS).collect();
+        let lists = twin.upload(&[&[POISON; 3], &words[..]].concat());
         let of = |from: u32, count: u32| wide(&rest[from as usize..][..count as usize]);
         let before: Vec<u32> = (0..rows).map(|row| row % options).collect();
-        for (allowed, told) in [(options, true), (options - 1, true), (options, false)] {
+        for (allowed, told, seen) in [
+            (options, true, false),
+            (options - 1, true, false),
+            (options, false, false),
+            (options, true, true),
+            (options - 1, false, true),
+        ] {
             let buffers = [twin.upload(&input), twin.upload(&first), twin.upload(&rest)];
             // A word that nobody writes, the decisions before, these decisions, and another.
             let said: Vec<u32> = [POISON; 2]
@@ -304,19 +315,26 @@ fn a_radial_router_decides_as_its_oracle() {
                 allowed,
                 decisions: 1 + rows,
                 before: if told { 1 } else { u32::MAX },
+                words: if seen { 3 } else { u32::MAX },
                 epsilon: 1e-6,
             };
             let constants = [("WORKGROUP", f64::from(twin.subgroup())), ("RADIAL", 1.0)];
-            let bound = [&buffers[0], &buffers[1], &buffers[2], &decisions];
+            let bound = [&buffers[0], &buffers[1], &buffers[2], &decisions, &lists];
             twin.run((s::ROUTER, &constants), &bound, &parameters, [rows, 1, 1]);
             let found = twin.words(&decisions, 4 * rows + 4);
             assert_eq!(found[..2 + 2 * rows as usize], said[..2 + 2 * rows as usize]);
             assert_eq!(found[2 + 4 * rows as usize..], [POISON; 2]);
             for row in 0..rows {
                 let from = if told { before[row as usize] } else { options - 1 };
+                let vector_of = |from: u32, word: u32| -> Vec<f64> {
+                    let word = of(options * (2 * hidden + options) + word * hidden, hidden);
+                    let own = of(from * hidden, hidden).into_iter().zip(word);
+                    own.map(|(own, word)| if seen { own + word } else { own }).collect()
+                };
+                let word = words[row as usize];
                 let weights = reference::ScoreWeights {
                     first: &wide(&first),
-                    vector: &of(from * hidden, hidden),
+                    vector: &vector_of(from, word),
                     second: &of(options * hidden, options * hidden),
                     biases: &of(2 * options * hidden + from * options, options),
                 };
@@ -333,17 +351,28 @@ fn a_radial_router_decides_as_its_oracle() {
                 assert!((f64::from(said) - share(&scores)).abs() < 1e-4, "{said} {}", share(&scores));
                 // The decision before counts, and so does what is allowed.
                 let other = reference::ScoreWeights {
-                    vector: &of((from + 1) % options * hidden, hidden),
+                    vector: &vector_of((from + 1) % options, word),
                     biases: &of(2 * options * hidden + (from + 1) % options * options, options),
                     ..weights
                 };
                 let mut other = reference::router_scores(1, width as usize, &x, other, 1e-6);
                 other.truncate(allowed as usize);
-                let best_of_other = reference::sample(1, allowed as usize, &other)[0];
-                let differs = best_of_other != best || (f64::from(said) - share(&other)).abs() > 1e-4;
-                noticed += u32::from(differs);
+                let differs = |other: &[f64]| {
+                    let best_of_other = reference::sample(1, allowed as usize, other)[0];
+                    best_of_other != best || (f64::from(said) - share(other)).abs() > 1e-4
+                };
+                noticed += u32::from(differs(&other));
+                // So does the word.
+                if seen {
+                    let vector = vector_of(from, (word + 1) % WORDS);
+                    let other = reference::ScoreWeights { vector: &vector, ..weights };
+                    let mut other = reference::router_scores(1, width as usize, &x, other, 1e-6);
+                    other.truncate(allowed as usize);
+                    words_noticed += u32::from(differs(&other));
+                }
             }
         }
     }
-    assert!(noticed > 20, "a wrong layer before goes unnoticed: {noticed} of 84 rows");
+    assert!(noticed > 20, "a wrong layer before goes unnoticed: {noticed} of 140 rows");
+    assert!(words_noticed > 20, "a wrong word goes unnoticed: {words_noticed} of 56 rows");
 }

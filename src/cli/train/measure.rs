@@ -70,7 +70,7 @@ impl Judged {
         let name = path.file_stem().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
         let model = network.model();
         if let Some(AnyRouter::Radial(weights)) = AnyRouter::read(path)? {
-            weights.check(model.layers, model.hidden).map_err(|error: Error| error.in_file(path))?;
+            weights.check(model).map_err(|error: Error| error.in_file(path))?;
             let described = &weights.described;
             let rules = Rules {
                 hops: described.hops,
