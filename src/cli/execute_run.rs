@@ -5,8 +5,8 @@ use crate::cli::{print, say};
 use radialsim::batch::{Policy, Visibility};
 use radialsim::error::{Error, InputError, Result};
 use radialsim::gpu::{
-    Executor, Form, Generated, Gpu, Options, Oracle, Outcome, Pass, Prompt, Radial, Ratio, Residual,
-    RouterMlp, Routing, Sampling, Settings, Skips, Watch,
+    Executor, Form, Generated, Gpu, Options, Oracle, Outcome, Pass, Prompt, Ratio, Residual, RouterMlp,
+    Routing, Sampling, Settings, Watch,
 };
 use radialsim::json_text;
 use radialsim::lower::{Call, Node};
@@ -169,13 +169,7 @@ impl Args {
             }
         }
         match (router, &self.router) {
-            (Some(AnyRouter::Skip(router)), _) => {
-                return Ok(Routing::Skips(Box::new(Skips { router, device })));
-            }
-            (Some(AnyRouter::Radial(router)), _) => {
-                return Ok(Routing::Radial(Box::new(Radial { router, device })));
-            }
-            (Some(AnyRouter::Table(table)), _) => return Ok(Routing::Words(Box::new(table))),
+            (Some(router), _) => return Ok(Routing::by(router, device)),
             (None, Some(path)) => {
                 let hops = self.hops.unwrap_or(MLP_HOPS);
                 return Ok(Routing::Router(Box::new(RouterMlp::read(path, hops, device)?)));

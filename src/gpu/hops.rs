@@ -306,7 +306,7 @@ impl Executor {
         work: impl Fn(&mut Work) -> Result<()>,
     ) -> Result<(Vec<Done>, Timing, u32)> {
         let recorded = self.recorded(|exec, ops| work(&mut Work::new(exec, pass, ops)))?;
-        let timing = self.submit(&recorded, false)?;
+        let timing = self.submit(&recorded, pass.timed && !self.looking)?;
         Ok((recorded.kernels, timing, recorded.recording.dispatches.len() as u32))
     }
 
@@ -379,7 +379,7 @@ fn walking(pass: &Pass) -> Vec<Walking> {
 #[derive(Default)]
 pub(super) struct Sum {
     kernels: Vec<Done>,
-    host_s: f64,
+    timing: Timing,
     dispatches: u32,
 }
 
@@ -387,14 +387,14 @@ impl Sum {
     pub fn add(&mut self, (kernels, timing, dispatches): (Vec<Done>, Timing, u32)) {
         let first = self.dispatches;
         self.kernels.extend(kernels.into_iter().map(|done| Done { first: done.first + first, ..done }));
-        self.host_s += timing.host_s;
+        self.timing.host_s += timing.host_s;
+        self.timing.kernels_ns.extend(timing.kernels_ns);
         self.dispatches += dispatches;
     }
 
     pub fn outcome(self, chosen: Vec<super::executor::Chosen>) -> Outcome {
-        let timing = Timing { kernels_ns: Vec::new(), host_s: self.host_s };
-        let (kernels, dispatches, host_s) = (self.kernels, self.dispatches, self.host_s);
-        Outcome { chosen, records: Vec::new(), kernels, timing, dispatches, host_s }
+        let Sum { kernels, timing, dispatches } = self;
+        Outcome { chosen, records: Vec::new(), kernels, host_s: timing.host_s, timing, dispatches }
     }
 }
 

@@ -48,7 +48,7 @@ pub struct Recording {
 }
 
 /// When the kernels of a recording ran.
-#[derive(Clone, Debug)]
+#[derive(Default, Clone, Debug)]
 pub struct Timing {
     /// Begin and end of each dispatch in nanoseconds of the device's clock; empty where the device has none.
     pub kernels_ns: Vec<(u64, u64)>,

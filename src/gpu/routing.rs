@@ -6,10 +6,10 @@ use super::skips::Skips;
 use crate::error::{InputError, Result};
 use crate::model::{TableDescription, Visibility};
 use crate::trace::{
-    Granularity, Header, KvAction, Modules, Order, Phase, Role, Route, RouteTable, Router, RouterKind,
-    RouterWhen, Run, Step, Trace,
+    Granularity, Header, KvAction, Modules, Order, Phase, Role, Route, RouteTable, Router, RouterDevice,
+    RouterKind, RouterWhen, Run, Step, Trace,
 };
-use crate::weights::{SkipKv, WordTable};
+use crate::weights::{AnyRouter, SkipKv, WordTable};
 use serde_json::json;
 
 /// Who decides which layers a token takes.
@@ -32,6 +32,15 @@ pub enum Routing {
 }
 
 impl Routing {
+    /// By a router's file. A table decides nothing, so that `device` does not matter.
+    pub fn by(router: AnyRouter, device: RouterDevice) -> Routing {
+        match router {
+            AnyRouter::Skip(router) => Routing::Skips(Box::new(Skips { router, device })),
+            AnyRouter::Radial(router) => Routing::Radial(Box::new(Radial { router, device })),
+            AnyRouter::Table(table) => Routing::Words(Box::new(table)),
+        }
+    }
+
     /// Every layer, in order.
     pub fn dense(layers: u32) -> Routing {
         Routing::Fixed(Route::dense(layers), KvAction::Write)

@@ -1,7 +1,7 @@
 //! The executed side: a case on the adapter, with a time for every kernel.
 
 use super::{PassTimes, RunTimes};
-use crate::batch::Policy;
+use crate::batch::{Policy, Visibility};
 use crate::error::Result;
 use crate::gpu::{
     Executor, Generated, Gpu, Options, Outcome, Pass, Precision, Prompt, Routing, Settings, Watch,
@@ -15,7 +15,7 @@ use crate::units::SimTime;
 use crate::weights::Checkpoint;
 
 /// What runs.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub struct Case {
     /// Where its routes come from, for tables.
     pub routes: String,
@@ -23,9 +23,21 @@ pub struct Case {
     pub trace: Trace,
     /// Who runs together.
     pub policy: Policy,
+    /// Who decides in place of the trace, which then says how long requests are and nothing else.
+    pub network: Option<Routing>,
 }
 
 impl Case {
+    /// The routes of a trace.
+    pub fn replayed(routes: impl Into<String>, trace: Trace, policy: Policy) -> Case {
+        Case { routes: routes.into(), trace, policy, network: None }
+    }
+
+    /// What attention sees in a unified cache.
+    pub fn visibility(&self) -> Visibility {
+        self.network.as_ref().and_then(Routing::visible).unwrap_or_default()
+    }
+
     /// Requests in flight together.
     pub fn batch(&self) -> usize {
         self.trace.requests.len()
@@ -90,9 +102,12 @@ impl<'a> Bench<'a> {
             })
             .collect();
         let settings = Settings {
-            routing: Routing::Replay(Box::new(case.trace.clone())),
+            routing: match &case.network {
+                Some(network) => network.clone(),
+                None => Routing::Replay(Box::new(case.trace.clone())),
+            },
             policy: case.policy,
-            visibility: Default::default(),
+            visibility: case.visibility(),
             sampling: None,
             end_ids: Vec::new(),
             prompt_logits: false,
@@ -132,8 +147,10 @@ impl Watch for Watcher {
         let origin = times.first().map_or(0, |&(start, _)| start);
         let at = |ns: u64| begin + SimTime::from_ps(ns.saturating_sub(origin) * 1000);
         for done in &outcome.kernels {
-            let some = &times[done.first as usize..(done.first + done.count) as usize];
-            let (Some(&(first, _)), Some(&(_, last))) = (some.first(), some.last()) else { continue };
+            let some = times.get(done.first as usize..(done.first + done.count) as usize);
+            let Some((&(first, _), &(_, last))) = some.and_then(|some| some.first().zip(some.last())) else {
+                continue;
+            };
             let sum = of_pass.kernels.entry(done.kernel.name()).or_default();
             sum.0 += 1;
             sum.1 += (last - first) as f64 * 1e-9;

@@ -1,7 +1,6 @@
 //! The simulated side: the same case, priced with a profile.
 
-use super::{PassTimes, RunTimes};
-use crate::batch::Policy;
+use super::{Case, PassTimes, RunTimes};
 use crate::cost::{Limits, Price};
 use crate::engine::Ended;
 use crate::error::Result;
@@ -15,7 +14,7 @@ use crate::sim::{self, Fidelity, Observer, PassInfo, Setup};
 use crate::trace::{Order, Phase, Trace};
 use crate::units::SourceKind;
 
-/// Simulates a trace whose requests are all there from the start, in passes of at most `pass_tokens` tokens.
+/// Simulates the trace that a case left, its requests all there from the start, in passes of at most `pass_tokens` tokens.
 ///
 /// # Errors
 /// What a simulation refuses.
@@ -23,18 +22,22 @@ pub fn simulate(
     model: &Model,
     hardware: &Hardware,
     trace: &Trace,
-    policy: Policy,
+    case: &Case,
     pass_tokens: u32,
 ) -> Result<RunTimes> {
+    let header = &trace.header;
     let dispatch = Dispatch {
-        policy,
+        policy: case.policy,
         capture: Vec::new(),
-        visibility: Default::default(),
+        visibility: case.visibility(),
         nested_width: false,
         density: Density::Dense,
-        // Routes are replayed: nobody decides.
-        router: RouterPlan::FREE,
-        monotone: trace.header.order == Order::Monotone && !trace.header.reuse,
+        // Where routes are replayed, nobody decides.
+        router: match case.network {
+            Some(_) => RouterPlan::new(&header.router, header, false),
+            None => RouterPlan::FREE,
+        },
+        monotone: header.order == Order::Monotone && !header.reuse,
     };
     let serving = Serving {
         // An entry is a block: the executor keeps rows, not blocks.

@@ -1,15 +1,15 @@
 //! Validations that pass what is wrong, or that compare unlike runs.
 
-use radialsim::batch::Policy;
+use radialsim::batch::{Policy, Visibility};
 use radialsim::calib::{fit_adapter, shapes};
 use radialsim::error::Error;
-use radialsim::gpu::{Precision, Rig};
+use radialsim::gpu::{Precision, Rig, Routing};
 use radialsim::hw::Hardware;
 use radialsim::model::Model;
-use radialsim::trace::{Trace, read};
+use radialsim::trace::{Header, Request, Route, RouteTable, RouterDevice, Trace, read};
 use radialsim::units::Dtype;
 use radialsim::validate::{Bench, Case, Comparison, RunTimes, Verdict, orders, simulate, table};
-use radialsim::weights::Checkpoint;
+use radialsim::weights::{AnyRouter, Checkpoint, SkipKv, TableDescription, WordTable};
 
 /// A made-up adapter.
 fn profile() -> Hardware {
@@ -30,9 +30,10 @@ fn skip25(requests: usize) -> Trace {
 /// A case "executed" by one profile and simulated with another.
 fn compared(policy: Policy, executed: &Hardware, simulated: &Hardware) -> Comparison {
     let trace = skip25(3);
-    let run = |hw: &Hardware| -> RunTimes { simulate(&model(), hw, &trace, policy, 21).expect("a run") };
-    let case = Case { routes: "skip25".into(), trace: trace.clone(), policy };
-    Comparison::new(case, run(executed), run(simulated)).expect("the same passes")
+    let case = Case::replayed("skip25", trace.clone(), policy);
+    let run = |hw: &Hardware| -> RunTimes { simulate(&model(), hw, &trace, &case, 21).expect("a run") };
+    let (executed, simulated) = (run(executed), run(simulated));
+    Comparison::new(case, executed, simulated).expect("the same passes")
 }
 
 const POLICIES: [Policy; 4] = [Policy::Aligned, Policy::DenseMasked, Policy::Hop, Policy::Grouped];
@@ -68,9 +69,11 @@ fn a_constant_that_is_off_by_a_fifth_fails() {
 #[test]
 fn unlike_passes_are_not_compared() {
     let hw = profile();
-    let run = |trace: &Trace, tokens| simulate(&model(), &hw, trace, Policy::Aligned, tokens).expect("a run");
+    let replayed = |trace: &Trace| Case::replayed("skip25", trace.clone(), Policy::Aligned);
+    let run =
+        |trace: &Trace, tokens| simulate(&model(), &hw, trace, &replayed(trace), tokens).expect("a run");
     let trace = skip25(3);
-    let case = Case { routes: "skip25".into(), trace: trace.clone(), policy: Policy::Aligned };
+    let case = replayed(&trace);
     // Chunks of a prompt rather than all at once.
     let failed = Comparison::new(case, run(&trace, 21), run(&trace, 9)).expect_err("other passes");
     assert!(failed.to_string().contains("pass 0"), "{failed}");
@@ -79,8 +82,9 @@ fn unlike_passes_are_not_compared() {
 #[test]
 fn repeated_runs_count_by_their_medians() {
     let hw = profile();
+    let replayed = Case::replayed("skip25", skip25(2), Policy::Aligned);
     let run = |factor: f64| {
-        let mut run = simulate(&model(), &hw, &skip25(2), Policy::Aligned, 14).expect("a run");
+        let mut run = simulate(&model(), &hw, &skip25(2), &replayed, 14).expect("a run");
         for pass in &mut run.passes {
             pass.seconds *= factor;
             pass.kernels.values_mut().for_each(|kernel| kernel.1 *= factor);
@@ -118,12 +122,74 @@ fn executed_passes_and_memory_are_the_simulated_ones() {
     let mut bench = Bench::new(&checkpoint, None, Precision::Kept);
     let hw = profile();
     for policy in POLICIES {
-        let case = Case { routes: "skip25".into(), trace: skip25(2), policy };
+        let case = Case::replayed("skip25", skip25(2), policy);
         let (executed, taken) = bench.run(&case).expect("a run");
         let (model, tokens) = bench.described().expect("a model");
-        let simulated = simulate(model, &hw, &taken, policy, tokens).expect("a run");
+        let simulated = simulate(model, &hw, &taken, &case, tokens).expect("a run");
         let compared = Comparison::new(case, executed, simulated).expect("the same passes");
         let memory = compared.memory();
         assert!(memory.error().abs() <= 2.0, "{memory:?}");
+    }
+}
+
+/// Networks with routers of their own: what decides as it runs makes the passes that the simulator makes of the trace, router and read-backs
+/// included, and every kernel has a time.
+#[test]
+fn passes_of_networks_are_the_simulated_ones() {
+    use crate::small_models::{LAYERS, Small};
+    if crate::gpu().is_none() {
+        return;
+    }
+    let folder = tempfile::tempdir().expect("a folder");
+    Small::new(false).write(folder.path(), safetensors::Dtype::F32, 1);
+    let checkpoint = Checkpoint::open(folder.path()).expect("a model");
+    let words = checkpoint.model().outputs as u32;
+    let described = crate::radial::described(4, 1, false, Visibility::OnePerToken);
+    let table = WordTable {
+        described: TableDescription {
+            kind: "table".into(),
+            model: "small".into(),
+            hops: 3,
+            kv: described.kv,
+            visible: described.visible,
+        },
+        words,
+        layers: (0..3 * words).map(|at| at * 5 % LAYERS as u32).collect(),
+    };
+    let routers = [
+        (AnyRouter::Radial(crate::radial::router(2, LAYERS, &described)), Policy::Grouped, true),
+        (AnyRouter::Skip(crate::skips::router(3, SkipKv::ProjectOnly)), Policy::Aligned, true),
+        (AnyRouter::Table(table), Policy::Grouped, false),
+    ];
+    let hw = profile();
+    let mut bench = Bench::new(&checkpoint, None, Precision::Kept);
+    for (router, policy, decides) in routers {
+        let network = Some(Routing::by(router, RouterDevice::Host));
+        // Two requests of five tokens that write three.
+        let mut routes = RouteTable::default();
+        routes.intern(Route::dense(LAYERS as u32));
+        let requests = (0..2).map(|id| Request::plain(id, &[0; 5], 3, &[0; 2])).collect();
+        let trace = Trace { header: Header::dense("small", LAYERS as u32), routes, requests };
+        let case = Case { network, ..Case::replayed("network", trace, policy) };
+        let (executed, taken) = bench.run(&case).expect("a run");
+        let (model, tokens) = bench.described().expect("a model");
+        let simulated = simulate(model, &hw, &taken, &case, tokens).expect("a run");
+        let named = |run: &RunTimes| -> Vec<Vec<(&str, u64)>> {
+            run.passes
+                .iter()
+                .map(|pass| pass.kernels.iter().map(|(name, one)| (*name, one.0)).collect())
+                .collect()
+        };
+        assert_eq!(named(&executed), named(&simulated), "{policy:?}");
+        assert_eq!(named(&executed)[0].iter().any(|(name, _)| *name == "router"), decides);
+        for pass in &executed.passes {
+            let kernels: f64 = pass.kernels.values().map(|kernel| kernel.1).sum();
+            assert!(kernels > 0.0 && kernels < pass.seconds, "{pass:?}");
+        }
+        // Without its router, the simulated network is another.
+        let replayed = Case { network: None, ..case.clone() };
+        let replayed = simulate(model, &hw, &taken, &replayed, tokens);
+        assert_eq!(decides, replayed.is_ok_and(|other| named(&other) != named(&simulated)));
+        Comparison::new(case, executed, simulated).expect("the same passes");
     }
 }

@@ -16,6 +16,9 @@ pub struct Args {
     /// Router traces whose routes are followed, beside the dense route.
     #[arg(long, value_name = "TRACES", value_delimiter = ',')]
     traces: Vec<PathBuf>,
+    /// The file of a router, which decides as it runs; absent: that of the model's folder, where it has one.
+    #[arg(long, value_name = "FILE")]
+    router: Option<PathBuf>,
     /// Requests in flight together.
     #[arg(long, value_name = "SIZES", value_delimiter = ',', default_value = "1,2,4,8,12")]
     batches: Vec<usize>,
@@ -70,19 +73,20 @@ mod with_gpu {
     use crate::cli::progress::Bar;
     use radialsim::batch::Policy;
     use radialsim::error::{InputError, Result};
+    use radialsim::gpu::Routing;
     use radialsim::hw::Hardware;
     use radialsim::report::{Staged, timeline};
     use radialsim::scenario::Progress;
-    use radialsim::trace::{self, Header, Request, Route, RouteTable, Trace};
+    use radialsim::trace::{self, Header, Request, Route, RouteTable, RouterDevice, Trace};
     use radialsim::validate::{Bench, Case, Comparison, RunTimes, Verdict, simulate, table};
-    use radialsim::weights::Checkpoint;
+    use radialsim::weights::{AnyRouter, Checkpoint};
 
     /// Runs, simulates, compares.
     pub fn run(args: &Args) -> Result<()> {
         let checkpoint = Checkpoint::open(&args.weights)?;
         let hardware = Hardware::resolve(&args.hw)?;
         let file = args.timeline.as_ref().map(Staged::create).transpose()?;
-        let cases = args.cases(&checkpoint.model().name, checkpoint.model().layers)?;
+        let cases = args.cases(&checkpoint)?;
         let bar = Bar::new("validate", args.quiet);
         bar.begin(cases.len() as u64 * u64::from(args.repeats));
         let mut bench = Bench::new(&checkpoint, args.adapter.as_deref(), args.precision.into());
@@ -99,7 +103,7 @@ mod with_gpu {
             let (model, pass_tokens) = bench.described().expect("a case has run");
             for (case, runs) in of_batch.iter().zip(runs) {
                 let (executed, traces): (Vec<_>, Vec<_>) = runs.into_iter().unzip();
-                let simulated = simulate(model, &hardware, &traces[0], case.policy, pass_tokens)?;
+                let simulated = simulate(model, &hardware, &traces[0], case, pass_tokens)?;
                 all.push(Comparison::new(case.clone(), RunTimes::median(executed), simulated)?);
             }
         }
@@ -120,7 +124,9 @@ mod with_gpu {
 
     impl Args {
         /// Batch by batch, so that an executor serves all cases of one size.
-        fn cases(&self, model: &str, layers: u32) -> Result<Vec<Case>> {
+        fn cases(&self, checkpoint: &Checkpoint) -> Result<Vec<Case>> {
+            let (model, layers) = (&checkpoint.model().name, checkpoint.model().layers);
+            let network = self.network(checkpoint)?;
             let most = self.batches.iter().copied().max().unwrap_or(0);
             if self.batches.iter().any(|&batch| batch == 0 || batch > 4096) {
                 return Err(InputError::expected("sizes from 1 to 4096").key("--batches").into());
@@ -141,14 +147,37 @@ mod with_gpu {
             for &batch in &self.batches {
                 for (index, (routes, trace)) in sources.iter().enumerate() {
                     let policies: &[Policy] = if index == 0 { &self.policies[..1] } else { &self.policies };
-                    cases.extend(policies.iter().map(|&policy| Case {
-                        routes: routes.clone(),
-                        trace: trace.cut(batch, self.prompt_tokens, self.max_tokens),
-                        policy,
-                    }));
+                    let trace = trace.cut(batch, self.prompt_tokens, self.max_tokens);
+                    cases.extend(
+                        policies.iter().map(|&policy| Case::replayed(routes.clone(), trace.clone(), policy)),
+                    );
+                }
+                if let Some((network, policy)) = &network {
+                    let trace = sources[0].1.cut(batch, self.prompt_tokens, self.max_tokens);
+                    let network = Some(network.clone());
+                    cases.push(Case { routes: "network".to_owned(), trace, policy: *policy, network });
                 }
             }
             Ok(cases)
+        }
+
+        /// The router that decides as it runs, on the host, and the policy for which executor and simulator form the same groups.
+        fn network(&self, checkpoint: &Checkpoint) -> Result<Option<(Routing, Policy)>> {
+            let router = match &self.router {
+                Some(path) => {
+                    let what = "the key `radial` in the metadata of a router's file";
+                    let read = AnyRouter::read(path)?;
+                    Some(read.ok_or_else(|| InputError::expected(what).file(path))?)
+                }
+                None => checkpoint.router()?,
+            };
+            Ok(router.map(|router| {
+                let policy = match router {
+                    AnyRouter::Skip(_) => Policy::Aligned,
+                    AnyRouter::Radial(_) | AnyRouter::Table(_) => Policy::Grouped,
+                };
+                (Routing::by(router, RouterDevice::Host), policy)
+            }))
         }
     }
 
