@@ -14,7 +14,7 @@ use crate::error::{InputError, Result};
 use crate::hw::Hardware;
 use crate::kernel::Density;
 use crate::lower::{Dispatch, RouterPlan};
-use crate::model::{Model, Network};
+use crate::model::{Model, Network, Visibility};
 use crate::sim::{Fidelity, Setup};
 use crate::trace::synth::{Keep, Method, generate};
 use crate::trace::{Header, Order, Request, Router, RouterKind, Stats, Trace, draw_routes, stretch};
@@ -59,10 +59,10 @@ pub struct Built {
 }
 
 /// Everything that the variants of a scenario share.
-struct Shared {
+pub(super) struct Shared {
     model: Model,
     /// What the model's folder says of its router.
-    network: Option<Network>,
+    pub(super) network: Option<Network>,
     hardware: Hardware,
     /// The recorded trace laid over the model, with the scenario's requests.
     recorded: Option<Trace>,
@@ -262,8 +262,9 @@ impl Scenario {
             (None, Some(network)) => network::router(network, variant, header, notes),
             (None, None) => header.router.clone(),
         };
+        let visibility = network::visibility(self.dispatch.visibility, shared, variant, &trace, notes);
         if let Some(network) = &shared.network {
-            network::remark(network, self.dispatch.visibility, variant, &trace, notes);
+            network::remark(network, visibility, variant, &trace, notes);
         }
         if router.kind == RouterKind::OracleThreshold {
             let why =
@@ -275,6 +276,11 @@ impl Scenario {
             let expected = "hop, grouped, queued or dense_masked: the routes do not ascend through the pool";
             let key = format!("variants.{}.policy", variant.name);
             return Err(InputError::expected(expected).key(key).found("aligned").into());
+        }
+        if visibility == Visibility::OnePerToken && policy == crate::batch::Policy::Hop {
+            let why = "tokens of a prompt are counted side by side, as under grouped; an engine that runs the layers of a hop one \
+                       after the other takes them one by one, as a layer would read entries that the next has yet to write";
+            notes.push(Note::new(format!("variants.{}.policy", variant.name), "hop", why));
         }
         let marked = trace.routes.iter().any(|route| route.0.iter().any(|step| step.routed));
         let spec = variant.limits.unwrap_or(self.limits);
@@ -291,7 +297,7 @@ impl Scenario {
         let dispatch = Dispatch {
             policy,
             capture: variant.capture.clone().unwrap_or_else(|| self.dispatch.capture.clone()),
-            visibility: if unified(&trace) { self.dispatch.visibility } else { Default::default() },
+            visibility,
             nested_width: header.router.kind == RouterKind::Fixed,
             density: density(variant)?,
             router: RouterPlan::new(&router, header, marked),

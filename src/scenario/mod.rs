@@ -152,9 +152,10 @@ pub struct DispatchSpec {
     /// Batch sizes for which graphs are captured; empty or absent: none.
     #[serde(default)]
     pub capture: Vec<u32>,
-    /// What attention sees in a unified cache.
-    #[serde(default)]
-    pub visibility: Visibility,
+    /// What attention sees in a unified cache; absent: what the trace's router says under `visible`, else what the model's folder says, else the
+    /// entries of its layer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub visibility: Option<Visibility>,
 }
 
 /// Caps on power and clock.

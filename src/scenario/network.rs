@@ -1,6 +1,6 @@
 //! A model whose folder has a router of its own: what a run takes of it, and what it does not.
 
-use super::build::unified;
+use super::build::{Shared, unified};
 use super::{Note, Routes, Variant};
 use crate::model::{Described, Network, SkipKv, Visibility};
 use crate::trace::synth::Method;
@@ -24,6 +24,38 @@ pub(super) fn router(network: &Network, variant: &Variant, header: &Header, note
     notes.push(Note::new(key, format!("mlp, hidden {}", network.hidden), why));
     let (hidden, device) = (Some(network.hidden), RouterDevice::Gpu);
     Router { when: Some(when), hidden, device, ..Router::free(RouterKind::Mlp) }
+}
+
+/// What attention sees in a unified cache: what the scenario says, else the trace's router, else the model's folder. Other caches have one
+/// answer.
+pub(super) fn visibility(
+    asked: Option<Visibility>,
+    shared: &Shared,
+    variant: &Variant,
+    trace: &Trace,
+    notes: &mut Vec<Note>,
+) -> Visibility {
+    if !unified(trace) {
+        return Visibility::default();
+    }
+    let by_trace = || {
+        let name = trace.header.router.extra.get("visible")?.as_str()?;
+        let known = Visibility::ALL.into_iter().find(|visibility| visibility.name() == name)?;
+        Some((known, "as the trace's router says"))
+    };
+    let by_network = || match &shared.network.as_ref()?.described {
+        Described::Radial(radial) => Some((radial.visible, "as the model's folder says")),
+        Described::Table(table) => Some((table.visible, "as the model's folder says")),
+        Described::Skip(_) => None,
+    };
+    if let Some(asked) = asked {
+        return asked;
+    }
+    let Some((found, why)) = by_trace().or_else(by_network) else { return Visibility::default() };
+    if found != Visibility::default() {
+        notes.push(Note::new(format!("variants.{}.visibility", variant.name), found.name(), why));
+    }
+    found
 }
 
 /// What of the network a variant does otherwise.

@@ -10,13 +10,13 @@ use super::network::Network;
 use super::parameters::Parameters;
 use super::radial::{Begin, RadialRouter};
 use super::skip::SkipRouter;
-use super::walk::{Rules, Walk, Walked, hashed, tread};
+use super::walk::{Chosen, Rules, Trodden, Walk, Walked, hashed, tread};
 use crate::error::Result;
 use crate::model::{Input, Model};
 use crate::quality::{Measured, Texts};
 use burn::grad_clipping::GradientClippingConfig;
 use burn::optim::{AdamWConfig, GradientsParams, ModuleOptimizer};
-use burn::tensor::{Device, Gradients};
+use burn::tensor::{Device, Gradients, Tensor};
 use std::path::Path;
 
 /// Who sends tokens through the pool.
@@ -112,6 +112,33 @@ impl Trained {
     fn unrouted(&self) -> Walk<'_> {
         if self.table.is_empty() { Walk::InOrder } else { Walk::Words(&self.table) }
     }
+
+    /// The router of a way that is not trained, without a memory of how its decisions came about.
+    fn fixed(&self, way: Way) -> Option<RadialRouter> {
+        self.router.as_ref().filter(|_| matches!(way, Way::Fixed(_))).map(RadialRouter::fixed)
+    }
+
+    /// The way at a step of the training.
+    fn explored<'a>(
+        &'a self,
+        recipe: &ScratchRecipe,
+        step: u32,
+        fixed: Option<&'a RadialRouter>,
+    ) -> Walk<'a> {
+        match (recipe.way, fixed) {
+            (_, Some(fixed)) => Walk::Routed(fixed),
+            (Way::Routed(_), _) => Walk::Explored {
+                router: self.router.as_ref().expect("it was begun with one"),
+                noise: recipe.noise * (1.0 - f64::from(step) / f64::from(recipe.steps)),
+                seed: recipe.seed.wrapping_mul(1 << 32).wrapping_add(step.into()),
+            },
+            (Way::Depths(capacity), _) => Walk::Depths {
+                router: self.depths.as_ref().expect("it was begun with one"),
+                capacity: Some(capacity),
+            },
+            _ => self.unrouted(),
+        }
+    }
 }
 
 /// By which the price of a hop changes a step, nats, for each hop that the depth is off.
@@ -152,64 +179,27 @@ pub fn scratch(
         now.go_on(path, &training)?;
     }
     let frame = now.trained.parameters.network(model, true)?.frame(texts.length);
-    let routed = now.trained.router.is_some();
     for step in now.step..recipe.steps {
         if recipe.patience > 0 && now.best.1 >= recipe.patience {
             break;
         }
         let batch = texts.batch(step as usize, recipe.rows);
         let network = now.trained.parameters.network(model, false)?;
-        let fixed = match recipe.way {
-            Way::Fixed(_) => now.trained.router.as_ref().map(RadialRouter::fixed),
-            _ => None,
-        };
-        let draw = recipe.seed.wrapping_mul(1 << 32).wrapping_add(step.into());
-        let walk = match (recipe.way, &now.trained.router, &fixed) {
-            (Way::Routed(_), Some(router), _) => Walk::Explored {
-                router,
-                noise: recipe.noise * (1.0 - f64::from(step) / f64::from(recipe.steps)),
-                seed: draw,
-            },
-            (_, _, Some(fixed)) => Walk::Routed(fixed),
-            (Way::Depths(capacity), ..) => {
-                let router = now.trained.depths.as_ref().expect("it was begun with one");
-                Walk::Depths { router, capacity: Some(capacity) }
-            }
-            _ => now.trained.unrouted(),
-        };
-        let trodden = tread(&network, &frame, &batch, &walk, &recipe.rules);
-        let nll = likelihoods(&batch, trodden.logits).mean();
-        let value = f64::from(nll.clone().into_scalar::<f32>());
-        let mut loss = nll;
-        if let Some(chosen) = &trodden.chosen {
-            loss = loss + chosen.balance.clone() * recipe.balance;
-            if recipe.depth.is_some() {
-                loss = loss + chosen.depth.clone() * now.price;
-            }
-        }
-        if let Some(membership) = &trodden.membership {
-            loss = loss + membership.clone() * MEMBERSHIP;
-        }
-        let total = f64::from(loss.clone().into_scalar::<f32>());
+        let fixed = now.trained.fixed(recipe.way);
+        let walk = now.trained.explored(recipe, step, fixed.as_ref());
+        let Trodden { logits, walked, chosen, membership } =
+            tread(&network, &frame, &batch, &walk, &recipe.rules);
+        let nll = likelihoods(&batch, logits).mean();
+        let loss = minimised(nll.clone(), chosen.as_ref(), membership, recipe, now.price);
+        let [nll, total] = [nll, loss.clone()].map(|value| f64::from(value.into_scalar::<f32>()));
         let rate = recipe.rate * rate(step, recipe.steps);
         now = now.stepped(loss.backward(), rate, recipe);
-        let depth = trodden.walked.mean_depth(0..batch.len() * texts.length);
+        let depth = walked.mean_depth(0..batch.len() * texts.length);
         if let Some(wanted) = recipe.depth {
             now.price = (now.price + PRICE_RATE * (depth - wanted)).clamp(-1.0, 1.0);
         }
         now.step = step + 1;
-        let last = now.step == recipe.steps;
-        let evaluated = (now.step.is_multiple_of(recipe.every) || last)
-            .then(|| -> Result<f64> {
-                let measured = evaluate(model, &now.trained, held_out, recipe)?.0;
-                let (nll, count) =
-                    measured.iter().fold((0.0, 0.0), |(n, c), row| (n + row.nll, c + row.count));
-                Ok(nll / count)
-            })
-            .transpose()?;
-        if let Some(nll) = evaluated {
-            now.best = if nll < now.best.0 { (nll, 0) } else { (now.best.0, now.best.1 + 1) };
-        }
+        let held_out = now.held_out(model, held_out, recipe)?;
         if let Some(path) = keep
             && now.step.is_multiple_of(KEPT_STEPS)
         {
@@ -217,16 +207,37 @@ pub fn scratch(
         }
         done(&ScratchStep {
             step,
-            nll: value,
+            nll,
             loss: total,
             depth,
-            entropy: trodden.chosen.as_ref().filter(|_| routed).map(|chosen| chosen.entropy),
-            loads: trodden.walked.loads(model.layers),
+            entropy: chosen.map(|chosen| chosen.entropy),
+            loads: walked.loads(model.layers),
             rate,
-            held_out: evaluated,
+            held_out,
         });
     }
     Ok(now.trained)
+}
+
+/// What a step minimises: the likelihood, prices of the router's choices, and what makes scores of a Mixture-of-Depths say who takes a layer.
+fn minimised(
+    nll: Tensor<1>,
+    chosen: Option<&Chosen>,
+    membership: Option<Tensor<1>>,
+    recipe: &ScratchRecipe,
+    price: f64,
+) -> Tensor<1> {
+    let mut loss = nll;
+    if let Some(chosen) = chosen {
+        loss = loss + chosen.balance.clone() * recipe.balance;
+        if recipe.depth.is_some() {
+            loss = loss + chosen.depth.clone() * price;
+        }
+    }
+    match membership {
+        Some(membership) => loss + membership * MEMBERSHIP,
+        None => loss,
+    }
 }
 
 /// Runs a network over texts as it will run: what each sequence cost, and where its tokens went.
@@ -317,6 +328,18 @@ fn begin(model: &Model, recipe: &ScratchRecipe, device: &Device) -> Standing {
 }
 
 impl Standing {
+    /// Evaluates every so many steps and at the last, and remembers the best.
+    fn held_out(&mut self, model: &Model, texts: &Texts, recipe: &ScratchRecipe) -> Result<Option<f64>> {
+        if !self.step.is_multiple_of(recipe.every) && self.step != recipe.steps {
+            return Ok(None);
+        }
+        let measured = evaluate(model, &self.trained, texts, recipe)?.0;
+        let (nll, count) = measured.iter().fold((0.0, 0.0), |(n, c), row| (n + row.nll, c + row.count));
+        let nll = nll / count;
+        self.best = if nll < self.best.0 { (nll, 0) } else { (self.best.0, self.best.1 + 1) };
+        Ok(Some(nll))
+    }
+
     fn stepped(mut self, mut gradients: Gradients, rate: f64, recipe: &ScratchRecipe) -> Standing {
         let Trained { parameters, router, depths, table } = self.trained;
         let own = GradientsParams::from_module(&mut gradients, &parameters);

@@ -101,76 +101,120 @@ pub(super) fn tread(
     walk: &Walk,
     rules: &Rules,
 ) -> Trodden {
-    let (rows, tokens, layers) = (batch.len(), batch[0].len(), network.model().layers);
-    let count = rows * tokens;
-    let words: Vec<u32> = batch.iter().flat_map(|row| row.iter().copied()).collect();
-    let mut stream = network.embed(batch);
+    let mut going = Going::new(network, batch, *rules);
     let mut newest = Newest::default();
-    let mut before = vec![layers; count];
-    let mut walked = Walked::default();
-    let mut sums = Sums::new(count);
-    let (mut memberships, mut seen) = (Vec::new(), Seen::Newest);
     for hop in 0..rules.hops {
-        let alive: Vec<bool> = match walked.0.last() {
-            Some(last) => last.iter().map(Option::is_some).collect(),
-            None => vec![true; count],
-        };
-        let mut weights = None;
-        let at: Vec<Option<u32>> = match walk {
-            Walk::InOrder => vec![Some(hop % layers); count],
-            Walk::Depths { .. } if hop % 2 == 0 => vec![Some(hop); count],
-            Walk::Depths { router, capacity } => {
-                seen = Seen::Present;
-                let scores = router.scores(hop, stream.clone()).slice([0..rows, 0..tokens, 0..1]);
-                let scores = scores.reshape([count, 1]);
-                let taken = among(&scores, tokens, *capacity);
-                if capacity.is_some() {
-                    let share = sigmoid(scores.clone());
-                    weights = Some(straight_through(share));
-                    memberships.push(membership(scores, &taken));
-                }
-                taken.iter().map(|&taken| taken.then_some(hop)).collect()
-            }
-            Walk::Words(table) => {
-                let of = |&word: &u32| Some(table[(word * rules.hops + hop) as usize]);
-                words.iter().map(of).collect()
-            }
-            Walk::Routed(router) | Walk::Explored { router, .. } => {
-                let width = stream.dims()[2];
-                let scores = router.scores(stream.clone().reshape([count, width]), &before, &words);
-                let scores = allowed(scores, hop >= rules.least_hops);
-                let noise = match walk {
-                    Walk::Explored { noise, seed, .. } => {
-                        Some((*noise, Stream::new(*seed, &format!("hop {hop}"))))
-                    }
-                    _ => None,
-                };
-                let explored = noise.is_some();
-                let choices = choose(&scores, noise);
-                if explored || rules.weighted {
-                    let share = softmax(scores.clone(), 1);
-                    let picked = picked(&share, &choices);
-                    weights = Some(if rules.weighted { picked } else { straight_through(picked) });
-                    if explored {
-                        sums.add(&scores, share, &choices, &alive, layers);
-                    }
-                }
-                let taken = |(&choice, &alive): (&u32, &bool)| (alive && choice < layers).then_some(choice);
-                choices.iter().zip(&alive).map(taken).collect()
-            }
-        };
-        for (before, layer) in before.iter_mut().zip(&at) {
-            if let Some(layer) = layer {
-                *before = *layer;
-            }
+        let Next { at, weights, seen } = going.next(walk, hop);
+        for (before, layer) in going.before.iter_mut().zip(&at) {
+            *before = layer.unwrap_or(*before);
         }
-        stream = network.hop(frame, stream, &at, weights, seen, &mut newest);
-        walked.0.push(at);
+        going.stream = network.hop(frame, going.stream, &at, weights, seen, &mut newest);
+        going.walked.0.push(at);
     }
-    let chosen = sums.chosen(layers);
+    let Going { stream, walked, sums, memberships, layers, .. } = going;
     let count = memberships.len() as f64;
     let membership = memberships.into_iter().reduce(|sum, one| sum + one).map(|sum| sum / count);
-    Trodden { logits: network.logits(stream), walked, chosen, membership }
+    Trodden { logits: network.logits(stream), walked, chosen: sums.chosen(layers), membership }
+}
+
+/// Tokens between two hops.
+struct Going {
+    rules: Rules,
+    layers: u32,
+    /// Sequences, and tokens of each.
+    size: [usize; 2],
+    words: Vec<u32>,
+    /// B x T x D.
+    stream: Tensor<3>,
+    /// The layer that each token comes from; the number of layers where it comes from the embedding.
+    before: Vec<u32>,
+    walked: Walked,
+    sums: Sums,
+    memberships: Vec<Tensor<1>>,
+}
+
+/// A hop: the layer of each token, what its branches are multiplied by, N x 1, and what it sees.
+struct Next {
+    at: Vec<Option<u32>>,
+    weights: Option<Tensor<2>>,
+    seen: Seen,
+}
+
+impl Going {
+    fn new(network: &Network, batch: &[&[u32]], rules: Rules) -> Going {
+        let (rows, tokens, layers) = (batch.len(), batch[0].len(), network.model().layers);
+        let count = rows * tokens;
+        Going {
+            rules,
+            layers,
+            size: [rows, tokens],
+            words: batch.iter().flat_map(|row| row.iter().copied()).collect(),
+            stream: network.embed(batch),
+            before: vec![layers; count],
+            walked: Walked::default(),
+            sums: Sums::new(count),
+            memberships: Vec::new(),
+        }
+    }
+
+    fn count(&self) -> usize {
+        self.size[0] * self.size[1]
+    }
+
+    fn next(&mut self, walk: &Walk, hop: u32) -> Next {
+        let plain = |at| Next { at, weights: None, seen: Seen::Newest };
+        match walk {
+            Walk::InOrder => plain(vec![Some(hop % self.layers); self.count()]),
+            Walk::Words(table) => {
+                let of = |&word: &u32| Some(table[(word * self.rules.hops + hop) as usize]);
+                plain(self.words.iter().map(of).collect())
+            }
+            Walk::Depths { .. } if hop % 2 == 0 => plain(vec![Some(hop); self.count()]),
+            Walk::Depths { router, capacity } => self.some_of(router, *capacity, hop),
+            Walk::Routed(router) => self.routed(router, None, hop),
+            Walk::Explored { router, noise, seed } => {
+                let drawn = (*noise, Stream::new(*seed, &format!("hop {hop}")));
+                self.routed(router, Some(drawn), hop)
+            }
+        }
+    }
+
+    /// A share of the tokens takes the layer of the hop.
+    fn some_of(&mut self, router: &SkipRouter, capacity: Option<f64>, hop: u32) -> Next {
+        let [rows, tokens] = self.size;
+        let scores = router.scores(hop, self.stream.clone()).slice([0..rows, 0..tokens, 0..1]);
+        let scores = scores.reshape([self.count(), 1]);
+        let taken = among(&scores, tokens, capacity);
+        let weights = capacity.map(|_| {
+            self.memberships.push(membership(scores.clone(), &taken));
+            straight_through(sigmoid(scores))
+        });
+        let at = taken.iter().map(|&taken| taken.then_some(hop)).collect();
+        Next { at, weights, seen: Seen::Present }
+    }
+
+    /// Each token takes the option that a router scores highest, with noise where some is drawn.
+    fn routed(&mut self, router: &RadialRouter, noise: Option<(f64, Stream)>, hop: u32) -> Next {
+        let alive: Vec<bool> = match self.walked.0.last() {
+            Some(last) => last.iter().map(Option::is_some).collect(),
+            None => vec![true; self.count()],
+        };
+        let rows = self.stream.clone().reshape([self.count(), self.stream.dims()[2]]);
+        let scores = allowed(router.scores(rows, &self.before, &self.words), hop >= self.rules.least_hops);
+        let explored = noise.is_some();
+        let choices = choose(&scores, noise);
+        let weights = (explored || self.rules.weighted).then(|| {
+            let share = softmax(scores.clone(), 1);
+            let picked = picked(&share, &choices);
+            if explored {
+                self.sums.add(&scores, share, &choices, &alive, self.layers);
+            }
+            if self.rules.weighted { picked } else { straight_through(picked) }
+        });
+        let taken = |(&choice, &alive): (&u32, &bool)| (alive && choice < self.layers).then_some(choice);
+        let at = choices.iter().zip(&alive).map(taken).collect();
+        Next { at, weights, seen: Seen::Newest }
+    }
 }
 
 /// Which tokens take a layer: the best of each sequence by their scores, N x 1, or those whose score is not below zero.

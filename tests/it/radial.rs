@@ -408,7 +408,7 @@ fn a_folder_is_run_explained_and_simulated() {
         format!(
             r#"(title: "radial", model: ".", hardware: "nvidia-h100-sxm", workload: (trace: "a.jsonl"), seed: 1,
             serving: (max_batched_tokens: 64, max_sequences: 4, chunked_prefill: true),
-            dispatch: (policy: hop, visibility: {visibility}), variants: [{variant}])"#
+            dispatch: (policy: hop{visibility}), variants: [{variant}])"#
         )
     };
     let recorded = r#"(name: "recorded", routes: Recorded)"#;
@@ -420,7 +420,9 @@ fn a_folder_is_run_explained_and_simulated() {
     let unused = "the model's folder has a router, which these routes do not use";
     for (variants, visibility, found, absent) in [
         (recorded, "one_per_token", vec![], vec!["the network sees", "of the model's folder", unused]),
-        (recorded, "all_entries", vec!["the network sees one_per_token"], vec![]),
+        (recorded, "all_entries", vec!["the network sees one_per_token"], vec!["counted side by side"]),
+        (recorded, "", vec!["as the trace's router says", "counted side by side"], vec!["the network sees"]),
+        (&*drawn(4), "", vec!["as the model's folder says"], vec!["the network sees"]),
         (
             &*drawn(4),
             "one_per_token",
@@ -430,7 +432,9 @@ fn a_folder_is_run_explained_and_simulated() {
         (&*drawn(6), "one_per_token", vec!["the network takes at most 5"], vec![unused]),
         (dense, "one_per_token", vec![unused], vec!["272 weights"]),
     ] {
-        std::fs::write(at("s.ron"), scenario(variants, visibility)).expect("a writable folder");
+        let visibility =
+            if visibility.is_empty() { "".into() } else { format!(", visibility: {visibility}") };
+        std::fs::write(at("s.ron"), scenario(variants, &visibility)).expect("a writable folder");
         let (code, said) = program(&["simulate", &at("s.ron")]);
         assert_eq!(code, Some(0), "{said}");
         let scenario = Scenario::load(Path::new(&at("s.ron")), &[]).expect("a scenario");
