@@ -37,3 +37,5 @@ pub use tune::{TuneRecipe, tune};
 pub use walk::{Rules, Walk, Walked, hashed};
 
 pub use burn::tensor::Device;
+#[cfg(feature = "train-gpu")]
+pub use burn::tensor::DeviceKind;

@@ -169,7 +169,7 @@ impl Going {
                 let of = |&word: &u32| Some(table[(word * self.rules.hops + hop) as usize]);
                 plain(self.words.iter().map(of).collect())
             }
-            Walk::Depths { .. } if hop % 2 == 0 => plain(vec![Some(hop); self.count()]),
+            Walk::Depths { .. } if hop.is_multiple_of(2) => plain(vec![Some(hop); self.count()]),
             Walk::Depths { router, capacity } => self.some_of(router, *capacity, hop),
             Walk::Routed(router) => self.routed(router, None, hop),
             Walk::Explored { router, noise, seed } => {

@@ -49,9 +49,42 @@ pub struct Given {
     /// Seed of all that is drawn.
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
+    /// What computes.
+    #[arg(long, value_enum, default_value_t = On::Cpu)]
+    pub device: On,
     /// No remarks.
     #[arg(long, short)]
     pub quiet: bool,
+}
+
+/// What computes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum On {
+    /// The processor.
+    Cpu,
+    /// The GPU that wgpu finds first; needs the feature `train-gpu`.
+    Gpu,
+}
+
+impl On {
+    #[cfg(feature = "train-gpu")]
+    fn device(self) -> Result<Device> {
+        Ok(match self {
+            On::Cpu => Device::flex(),
+            On::Gpu => Device::wgpu(radialsim::train::DeviceKind::DefaultDevice),
+        })
+    }
+
+    #[cfg(not(feature = "train-gpu"))]
+    fn device(self) -> Result<Device> {
+        match self {
+            On::Cpu => Ok(Device::flex()),
+            On::Gpu => {
+                let what = "cpu: this program was built without the feature `train-gpu`";
+                Err(radialsim::error::InputError::expected(what).key("--device").found("gpu").into())
+            }
+        }
+    }
 }
 
 /// Trains, measures or writes.
@@ -95,15 +128,16 @@ fn read_text_files(paths: &[PathBuf]) -> Result<Vec<String>> {
     Ok(all)
 }
 
-fn opened(weights: &Path) -> Result<(Network, Tokenizer)> {
+fn opened(weights: &Path, on: On) -> Result<(Network, Tokenizer)> {
+    let device = on.device()?;
     let checkpoint = Checkpoint::open(weights)?;
     let tokenizer = checkpoint.tokenizer()?;
-    Ok((Network::read(&checkpoint, &Device::flex())?, tokenizer))
+    Ok((Network::read(&checkpoint, &device)?, tokenizer))
 }
 
 impl Given {
     fn read(&self) -> Result<(Network, Tokenizer, Texts)> {
-        let (network, tokenizer) = opened(&self.weights)?;
+        let (network, tokenizer) = opened(&self.weights, self.device)?;
         let texts = read_texts(&self.text, &tokenizer, self.length as usize)?;
         Ok((network, tokenizer, texts))
     }

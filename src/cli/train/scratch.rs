@@ -1,14 +1,13 @@
 //! `radialsim train scratch` and `radialsim train words`: networks from nothing.
 
 use super::curve::Curve;
-use super::{checkpoint_of, read_text_files, remove, say_unless};
+use super::{On, checkpoint_of, read_text_files, remove, say_unless};
 use crate::cli::print;
 use radialsim::error::{InputError, Result};
 use radialsim::quality::{Measured, Quality, read_texts};
 use radialsim::report::Staged;
 use radialsim::train::{
-    Begin, Device, Folder, Rules, ScratchRecipe, ScratchStep, Shape, Walked, Way, evaluate, scratch,
-    train_words,
+    Begin, Folder, Rules, ScratchRecipe, ScratchStep, Shape, Walked, Way, evaluate, scratch, train_words,
 };
 use radialsim::weights::Tokenizer;
 use std::path::PathBuf;
@@ -140,6 +139,9 @@ pub struct ScratchArgs {
     /// Writes what was measured at the end here.
     #[arg(long, value_name = "FILE.csv")]
     pub csv: Option<PathBuf>,
+    /// What computes.
+    #[arg(long, value_enum, default_value_t = On::Cpu)]
+    pub device: On,
     /// No remarks.
     #[arg(long, short)]
     pub quiet: bool,
@@ -192,6 +194,7 @@ impl ScratchArgs {
 pub fn run(args: &ScratchArgs) -> Result<()> {
     let begin = Instant::now();
     let say = |text: &str| say_unless(args.quiet, text);
+    let device = args.device.device()?;
     let (folder, tokenizer) = (Folder::create(&args.out)?, Tokenizer::in_folder(&args.words)?);
     let length = args.length as usize;
     let texts = read_texts(&args.text, &tokenizer, length)?.mixed(args.seed);
@@ -219,19 +222,18 @@ pub fn run(args: &ScratchArgs) -> Result<()> {
     ));
     let kept = checkpoint_of(&args.out);
     let mut first = None;
-    let trained =
-        scratch(&model, &texts, &held_out.some(32), &recipe, &Device::flex(), Some(&kept), |step| {
-            let held_out = step.held_out.map(|nll| ("held out", nll));
-            let values = [("trained on", step.nll)].into_iter().chain(held_out).collect::<Vec<_>>();
-            curve.push(row(step), step.step, &values);
-            let spent = begin.elapsed().as_secs_f64();
-            let (from, at) = *first.get_or_insert((step.step, spent));
-            if step.held_out.is_some() || step.step % 20 == 19 {
-                let done = f64::from(step.step - from).max(1.0);
-                let left = (spent - at) / done * f64::from(recipe.steps - step.step - 1);
-                say(&told(step, recipe.steps, left));
-            }
-        })?;
+    let trained = scratch(&model, &texts, &held_out.some(32), &recipe, &device, Some(&kept), |step| {
+        let held_out = step.held_out.map(|nll| ("held out", nll));
+        let values = [("trained on", step.nll)].into_iter().chain(held_out).collect::<Vec<_>>();
+        curve.push(row(step), step.step, &values);
+        let spent = begin.elapsed().as_secs_f64();
+        let (from, at) = *first.get_or_insert((step.step, spent));
+        if step.held_out.is_some() || step.step % 20 == 19 {
+            let done = f64::from(step.step - from).max(1.0);
+            let left = (spent - at) / done * f64::from(recipe.steps - step.step - 1);
+            say(&told(step, recipe.steps, left));
+        }
+    })?;
     let (mut rows, mut lines) = (vec!["texts,depth,perplexity,low,high".to_owned()], Vec::new());
     let sets = [("held out", Some(&held_out)), ("test", test.as_ref())];
     for (name, texts) in sets.into_iter().filter_map(|(name, texts)| Some((name, texts?))) {

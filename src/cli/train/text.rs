@@ -1,6 +1,6 @@
 //! `radialsim train text`: text that a model writes.
 
-use super::{opened, say};
+use super::{On, opened, say};
 use radialsim::error::{InputError, Result};
 use radialsim::report::Staged;
 use radialsim::train::sample;
@@ -25,6 +25,9 @@ pub struct Args {
     /// Seed.
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
+    /// What computes.
+    #[arg(long, value_enum, default_value_t = On::Cpu)]
+    pub device: On,
     /// No remarks.
     #[arg(long, short)]
     pub quiet: bool,
@@ -32,7 +35,7 @@ pub struct Args {
 
 /// Writes.
 pub fn run(args: &Args) -> Result<()> {
-    let (network, tokenizer) = opened(&args.weights)?;
+    let (network, tokenizer) = opened(&args.weights, args.device)?;
     let begin = tokenizer.encode("")?;
     let begin = match begin.first().or(tokenizer.end_ids().first()) {
         Some(&begin) => begin,
