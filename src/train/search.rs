@@ -7,7 +7,8 @@
 //! **What is approximated.** All tokens search side by side: a trial leaves the candidate out for all tokens of the batch at once, and each token
 //! looks at its own divergence. So what a token reads includes that the tokens before it left out the same branch, whereas after the round each of
 //! them leaves out its own choice, and their entries in the KV cache are others than those of the trial. For a sequence of one token nothing is
-//! approximated. [`Found::kl`] is measured on the sets as they were found, all together.
+//! approximated. Therefore the sets of a sequence are held in the end, all together, against those of the same size by the effect of each branch alone, and
+//! the better ones of the two are kept: sequences do not see each other, so that this is exact. [`Found::kl`] is measured on them, all together.
 
 use super::effects::Effects;
 use super::measure::divergences_of;
@@ -41,7 +42,7 @@ pub struct Reach {
 /// For each candidate, whether it is left out.
 type Set = Vec<bool>;
 
-/// Searches for each token of these texts. `done` hears of each batch. Takes `width * rounds + 2` times as long as the effects of the candidates alone.
+/// Searches for each token of these texts. `done` hears of each batch. Takes somewhat more than `width * rounds + 2` times as long as the effects of the candidates alone.
 pub fn search(
     network: &Network,
     texts: &Texts,
@@ -74,7 +75,7 @@ pub fn search(
         let teacher = log_softmax(network.logits(stream), 2);
         let (places, numbers) = (&places, &numbers);
         let ways = Ways { network, frame: &frame, kv, batch: &batch, teacher, places, numbers };
-        let sets = ways.found(reach);
+        let sets = ways.better(ways.found(reach));
         ways.judge(&sets, &mut found, &mut states);
         done(index);
     }
@@ -97,11 +98,13 @@ struct Ways<'a> {
 }
 
 impl Ways<'_> {
-    /// The set of each token that was found best.
-    fn found(&self, reach: Reach) -> Vec<Set> {
+    /// The set of each token that was found best, and the one of those candidates that harm least each alone.
+    fn found(&self, reach: Reach) -> [Vec<Set>; 2] {
         let count = self.batch.len() * self.batch[0].len();
+        let mut ranked = vec![vec![false; self.places.len()]; count];
         let mut beams: Vec<Vec<Set>> = vec![vec![vec![false; self.places.len()]]; count];
-        for _ in 0..reach.rounds.min(self.places.len()) {
+        let rounds = reach.rounds.min(self.places.len());
+        for round in 0..rounds {
             let mut tried: Vec<Vec<(f32, Set)>> = vec![Vec::new(); count];
             let widest = beams.iter().map(Vec::len).max().unwrap_or(0);
             for at in 0..widest {
@@ -119,8 +122,12 @@ impl Ways<'_> {
                     }
                 }
             }
-            for (sets, mut tried) in beams.iter_mut().zip(tried) {
+            for ((sets, ranked), mut tried) in beams.iter_mut().zip(&mut ranked).zip(tried) {
                 tried.sort_by(|a, b| a.0.total_cmp(&b.0));
+                if round == 0 {
+                    let least = tried[..rounds].iter().flat_map(|(_, one)| one.iter().position(|&out| out));
+                    least.for_each(|candidate| ranked[candidate] = true);
+                }
                 sets.clear();
                 for (_, set) in tried {
                     if sets.len() < reach.width.max(1) && !sets.contains(&set) {
@@ -129,7 +136,24 @@ impl Ways<'_> {
                 }
             }
         }
-        beams.into_iter().map(|mut sets| sets.swap_remove(0)).collect()
+        [beams.into_iter().map(|mut sets| sets.swap_remove(0)).collect(), ranked]
+    }
+
+    /// Of each sequence the sets that cost less together.
+    fn better(&self, [mut found, ranked]: [Vec<Set>; 2]) -> Vec<Set> {
+        let tokens = self.batch[0].len();
+        let cost = |sets: &[Set]| -> Vec<f64> {
+            let kl = self.divergences(self.whole(&sets.iter().collect::<Vec<_>>()).1);
+            kl.chunks_exact(tokens).map(|row| row.iter().map(|&kl| f64::from(kl)).sum()).collect()
+        };
+        let costs = cost(&found).into_iter().zip(cost(&ranked));
+        for (row, (of_found, of_ranked)) in costs.enumerate() {
+            if of_ranked < of_found {
+                let row = row * tokens..(row + 1) * tokens;
+                found[row.clone()].clone_from_slice(&ranked[row]);
+            }
+        }
+        found
     }
 
     /// What these sets cost together, and what each candidate does in their company.

@@ -104,7 +104,10 @@ fn shapes(model: &Model) -> String {
 /// A model of which that file would not say everything: biases, norms of heads, scaled angles, and the like.
 pub fn plain_llama(source: &Checkpoint) -> Result<Value> {
     let model = source.model();
-    let refused = || InputError::expected("a plain Llama, whose layers are tuned as a whole").key("weights");
+    let refused = || {
+        let what = "a plain Llama, whose layers are tuned as a whole";
+        InputError::expected(what).key("weights").found(&model.name).file(&source.files()[0])
+    };
     let theta = model.rope.as_ref().map_or(0.0, |rope| rope.theta);
     let mut config = json!({
         "architectures": ["LlamaForCausalLM"],
@@ -129,7 +132,7 @@ pub fn plain_llama(source: &Checkpoint) -> Result<Value> {
     let folder = tempfile::tempdir().map_err(Error::io(std::env::temp_dir(), "make a folder in"))?;
     let path = folder.path().join("config.json");
     std::fs::write(&path, config.to_string()).map_err(Error::io(&path, "write"))?;
-    let said = Model::from_config(&path).map_err(|_| refused().file(&source.files()[0]))?;
+    let said = Model::from_config(&path).map_err(|_| refused())?;
     // Formats and names are others; the rows of queries and keys are put in the order of Hugging Face.
     let rope = model.rope.as_ref().map(|rope| Rope { interleaved: false, ..rope.clone() });
     let same = Model {
@@ -144,7 +147,7 @@ pub fn plain_llama(source: &Checkpoint) -> Result<Value> {
     };
     let own = Model { rope: said.rope.clone(), ..model.clone() };
     if same != own || said.rope != rope {
-        return Err(refused().found(&model.name).file(&source.files()[0]).into());
+        return Err(refused().into());
     }
     Ok(config)
 }

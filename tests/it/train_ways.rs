@@ -5,8 +5,8 @@ use crate::small_models::LAYERS;
 use crate::train::{small, texts};
 use radialsim::quality::Texts;
 use radialsim::train::{
-    Choice, Decisions, Device, Distilled, Effects, Gates, Gradient, Network, Reach, Recipe, Routing, distill,
-    measure, policy_gradient, search,
+    Decisions, Device, Distilled, Effects, Gates, Gradient, Network, Reach, Recipe, distill, policy_gradient,
+    search,
 };
 use radialsim::weights::SkipKv;
 
@@ -64,14 +64,18 @@ fn a_search_of_single_tokens_is_exact() {
                 for token in 0..texts.sequences.len() {
                     let set = found.left_out[token].iter().fold(0, |set, (l, b)| set | 1 << (2 * l + b));
                     let kl = |set: usize| all[set][token];
+                    let mut alone: Vec<usize> = (0..2 * LAYERS).collect();
+                    alone.sort_by(|&a, &b| kl(1 << a).total_cmp(&kl(1 << b)));
+                    let ranked = alone[..rounds].iter().fold(0, |set, at| set | 1 << at);
                     let best = if width > 1 {
                         let sets = (0..SETS).filter(|set| set.count_ones() as usize == rounds);
                         sets.min_by(|&a, &b| kl(a).total_cmp(&kl(b))).expect("some sets")
                     } else {
-                        (0..rounds).fold(0, |set, _| {
+                        let greedy = (0..rounds).fold(0, |set, _| {
                             let more = (0..2 * LAYERS).map(|at| set | 1 << at).filter(|&more| more != set);
                             more.min_by(|&a, &b| kl(a).total_cmp(&kl(b))).expect("some branches")
-                        })
+                        });
+                        if kl(ranked) < kl(greedy) { ranked } else { greedy }
                     };
                     assert_eq!(set, best, "{kv:?} {rounds} {width} {token}");
                     assert!((f64::from(found.kl[token]) - kl(best)).abs() < 1e-4);
@@ -90,7 +94,7 @@ fn a_search_of_single_tokens_is_exact() {
     assert!(better > 0, "more sets were of no use");
 }
 
-/// Where tokens see each other, what is found together costs less than as many branches by their single effects, and costs what it is said to.
+/// Where tokens see each other, what is found for a sequence never costs more than as many branches by their single effects, mostly less, and what it is said to.
 #[test]
 fn branches_found_together_cost_less_than_those_of_single_effects() {
     let (_folder, checkpoint) = small();
@@ -99,38 +103,50 @@ fn branches_found_together_cost_less_than_those_of_single_effects() {
     for (seed, kv) in [(1, SkipKv::ProjectOnly), (2, SkipKv::None), (3, SkipKv::ProjectOnly)] {
         let texts = texts(4, seed);
         let (rows, tokens) = (texts.sequences.len(), texts.length);
-        let measured = |takes: &dyn Fn(usize, usize, usize) -> bool| {
+        let (frame, batch) = (network.frame(tokens), texts.batch(0, rows));
+        let said = |takes: &dyn Fn(usize, usize, usize) -> bool| {
             let decisions = Decisions::of([LAYERS, rows, tokens], |layer, branch, row, token| {
                 takes(layer, branch, row * tokens + token)
             });
-            let all = measure(&network, &texts, kv, &[Choice::As(Routing::Given(&decisions))]);
-            all[0].iter().map(|row| row.kl).sum::<f64>()
+            let mut stream = network.embed(&batch);
+            for layer in 0..LAYERS {
+                let gates = decisions.gates(layer, &network);
+                stream = network.layer(layer as u32, &frame, stream, Some(&gates), kv);
+            }
+            shares(&network.logits(stream).into_data().iter::<f64>().collect::<Vec<f64>>())
+        };
+        let whole = said(&|_, _, _| true);
+        let cost = |takes: &dyn Fn(usize, usize, usize) -> bool| -> Vec<f64> {
+            let kl: Vec<f64> = whole.iter().zip(said(takes)).map(|(p, q)| divergence(p, &q)).collect();
+            kl.chunks_exact(tokens).map(|row| row.iter().sum()).collect()
         };
         let effects = Effects::measure(&network, &texts, kv, |_| ());
         for rounds in [2, 3] {
-            let ranked = measured(&|layer, branch, token| {
+            let ranked = cost(&|layer, branch, token| {
                 let own = effects.kl[layer][branch][token];
                 effects.kl.iter().flatten().filter(|other| other[token] < own).count() >= rounds
             });
-            let [found, wide] = [1, 3].map(|width| {
+            for width in [1, 3] {
                 let found =
                     search(&network, &texts, &[[true; 2]; LAYERS], Reach { rounds, width }, kv, |_| ());
                 assert!(found.left_out.iter().all(|set| set.len() == rounds));
-                let cost =
-                    measured(&|layer, branch, token| !found.left_out[token].contains(&(layer, branch)));
-                let said = found.kl.chunks_exact(tokens).flat_map(|row| &row[..tokens - 1]);
-                let said = said.map(|&kl| f64::from(kl)).sum::<f64>();
-                assert!((said - cost).abs() < 1e-3 * cost, "{said} {cost}");
-                cost
-            });
-            assert!(found < ranked && wide < ranked, "{seed} {kv:?} {rounds}: {found} {wide} {ranked}");
-            worse.push(ranked / found);
+                let costs = cost(&|layer, branch, token| !found.left_out[token].contains(&(layer, branch)));
+                for (row, (cost, ranked)) in costs.iter().zip(&ranked).enumerate() {
+                    let said = found.kl[row * tokens..(row + 1) * tokens].iter().map(|&kl| f64::from(kl));
+                    assert!((said.sum::<f64>() - cost).abs() < 1e-3 * cost.max(1.0));
+                    assert!(
+                        *cost <= ranked * (1.0 + 1e-4),
+                        "{seed} {kv:?} {rounds} {width}: {cost} {ranked}"
+                    );
+                    worse.push(ranked / cost);
+                }
+            }
         }
     }
     assert!(worse.iter().sum::<f64>() / worse.len() as f64 > 1.1, "{worse:?}");
 }
 
-/// The mean of many estimates is the derivative of the expected cost, enumerated over all decisions; with a discount it is not.
+/// The mean of many estimates is the derivative of the expected cost, enumerated over all decisions; the discount weighs what later tokens cost.
 #[test]
 fn draws_estimate_the_exact_gradient() {
     let (folder, checkpoint) = small();
@@ -152,11 +168,11 @@ fn draws_estimate_the_exact_gradient() {
             gradient: Gradient::Policy { draws: 4, discount },
             ..Recipe::new(2.0, 1)
         };
-        let estimates = |discount: f64| -> (Vec<f64>, Vec<f64>) {
+        let (means, scatters) = {
             let Distilled { router, candidates } = read(&weights);
-            let all: Vec<Vec<f32>> = (0..40)
+            let all: Vec<Vec<f32>> = (0..160)
                 .map(|seed| {
-                    policy_gradient(&network, &batch, &router, &candidates, &recipe(discount), seed)
+                    policy_gradient(&network, &batch, &router, &candidates, &recipe(1.0), seed)
                         .expect("estimated")
                 })
                 .collect();
@@ -167,16 +183,14 @@ fn draws_estimate_the_exact_gradient() {
                 let off = all.iter().map(|one| (f64::from(one[at]) - means[at]).powi(2)).sum::<f64>();
                 (off / (count - 1.0) / count).sqrt()
             };
-            let scatters = (0..means.len()).map(scatter).collect();
+            let scatters: Vec<f64> = (0..means.len()).map(scatter).collect();
             (means, scatters)
         };
-        let (means, scatters) = estimates(1.0);
-        let (biased, biased_scatters) = estimates(0.0);
         let hidden = weights.hidden as usize;
         let vectors = weights.width as usize * hidden;
         let biases = vectors + LAYERS * hidden + LAYERS * 2 * hidden;
         assert_eq!(means.len(), biases + LAYERS * 2);
-        let (mut sure, mut off) = (0, 0);
+        let mut sure = 0;
         let places = (hidden..LAYERS * hidden).map(|at| (vectors + at, at, true));
         for (place, at, vector) in places.chain((0..LAYERS * 2).map(|at| (biases + at, at, false))) {
             let step = 0.02f32;
@@ -194,10 +208,20 @@ fn draws_estimate_the_exact_gradient() {
                 means[place]
             );
             sure += usize::from(exact.abs() > 10.0 * scatter && scatter > 0.0);
-            off += usize::from((biased[place] - exact).abs() > 6.0 * biased_scatters[place] + 1e-4);
         }
         assert!(sure >= 5, "{sure} derivatives stand out of the scatter");
-        assert!(kv == SkipKv::ProjectOnly || off > 0, "without later tokens' costs nothing is missing");
+        // Of two tokens the first answers for the second by the discount, and of one token there is nothing to discount.
+        let Distilled { router, candidates } = read(&weights);
+        let one = |batch: &[&[u32]], discount: f64| {
+            policy_gradient(&network, batch, &router, &candidates, &recipe(discount), 7).expect("estimated")
+        };
+        let [none, half, all] = [0.0, 0.5, 1.0].map(|discount| one(&batch, discount));
+        assert!(none != all);
+        for ((none, half), all) in none.iter().zip(&half).zip(&all) {
+            assert!((half - 0.5 * (none + all)).abs() < 1e-5, "{none} {half} {all}");
+        }
+        let alone = [&sequence[..1]; 64];
+        assert!(one(&alone, 0.0) == one(&alone, 1.0));
     }
 }
 
