@@ -30,6 +30,20 @@ pub struct Decisions {
 }
 
 impl Decisions {
+    /// These decisions: `takes` of layer, branch (0 attention, 1 feed-forward), row and token.
+    pub fn of(
+        [layers, rows, tokens]: [usize; 3],
+        takes: impl Fn(usize, usize, usize, usize) -> bool,
+    ) -> Decisions {
+        let takes = &takes;
+        let branch = |layer, branch| {
+            let of = |at| f32::from(u8::from(takes(layer, branch, at / tokens, at % tokens)));
+            (0..rows * tokens).map(of).collect()
+        };
+        let taken = (0..layers).map(|layer| [branch(layer, 0), branch(layer, 1)]).collect();
+        Decisions { rows, tokens, taken }
+    }
+
     /// Mean number of layers that a token runs, a branch counting one half.
     pub fn mean_depth(&self) -> f64 {
         self.depth(0..self.rows * self.tokens)
@@ -48,6 +62,15 @@ impl Decisions {
     /// Whether a token takes a branch.
     pub fn takes(&self, layer: usize, branch: usize, row: usize, token: usize) -> bool {
         self.taken[layer][branch][row * self.tokens + token] > 0.5
+    }
+
+    /// The gates of a layer.
+    pub fn gates(&self, layer: usize, network: &Network) -> Gates {
+        let gate = |branch: usize| {
+            let data = TensorData::new(self.taken[layer][branch].clone(), [self.rows, self.tokens, 1]);
+            Tensor::<3>::from_data(data, network.device())
+        };
+        Gates { attention: gate(0), feed_forward: gate(1) }
     }
 
     /// The same decisions given to other tokens: for each branch as many tokens leave it out, but others.
@@ -86,14 +109,16 @@ pub(super) fn through(
     let mut decisions = Decisions { rows, tokens: length, taken: Vec::new() };
     let mut stream = network.embed(tokens);
     for layer in 0..layers {
-        let [attention, feed_forward] = decide(routing, layer, &stream, (rows, length));
-        let all = attention.iter().chain(&feed_forward).all(|&taken| taken > 0.5);
-        let gate = |values: &Vec<f32>| {
-            Tensor::<3>::from_data(TensorData::new(values.clone(), [rows, length, 1]), network.device())
+        let taken = decide(routing, layer, &stream, (rows, length));
+        let all = taken.iter().flatten().all(|&taken| taken > 0.5);
+        let out = [0, 1].map(|branch: usize| taken[branch].iter().all(|&taken| taken < 0.5));
+        decisions.taken.push(taken);
+        stream = if all {
+            network.layer(layer, frame, stream, None, kv)
+        } else {
+            let gates = decisions.gates(layer as usize, network);
+            network.layer_without(layer, frame, stream, out, &gates, kv)
         };
-        let gates = (!all).then(|| Gates { attention: gate(&attention), feed_forward: gate(&feed_forward) });
-        stream = network.layer(layer, frame, stream, gates.as_ref(), kv);
-        decisions.taken.push([attention, feed_forward]);
     }
     (stream, decisions)
 }

@@ -1,7 +1,8 @@
 //! Trains a skip router for a frozen model, in two stages.
 //!
 //! 1. Each score is fitted to the logarithm of what leaving out its branch alone does to the token's prediction ([`Effects`]), less that of the
-//!    effect at which as many branches are left out as are wanted.
+//!    effect at which as many branches are left out as are wanted. Or, by [`Labels::Search`], to what the branch does in the company of others that the
+//!    token leaves out ([`search`](super::search())).
 //! 2. End to end through the frozen model: a gate is 1 where `score + noise >= 0`, its derivative that of the sigmoid (straight-through estimator,
 //!    Bengio et al., arXiv 1308.3432; logistic noise as in the binary concrete distribution, Maddison et al., arXiv 1611.00712). Minimised is
 //!
@@ -10,7 +11,8 @@
 //! ```
 //!
 //! with blocks as the sums of the gates, a branch counting one half. The price follows the depth: it rises while tokens run more
-//! blocks than are wanted, and falls while they run fewer.
+//! blocks than are wanted, and falls while they run fewer. By [`Gradient::Policy`] the derivative is estimated from draws
+//! ([`policy_gradient`](super::policy_gradient)) in place of going through the gates.
 //!
 //! At the end one number is added to all scores, so that the mean depth on some of the training texts is the one that is wanted.
 
@@ -19,6 +21,8 @@ use super::decisions::{Routing, through};
 use super::effects::Effects;
 use super::measure::divergences;
 use super::network::{Frame, Gates, Network};
+use super::policy;
+use super::search::{Reach, search};
 use super::skip::SkipRouter;
 use crate::error::{InputError, Result};
 use crate::quality::Texts;
@@ -31,6 +35,32 @@ use burn::tensor::activation::sigmoid;
 use burn::tensor::{Int, Tensor, TensorData};
 use std::path::Path;
 
+/// What the first stage fits scores to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Labels {
+    /// What leaving out each branch alone does.
+    Effects,
+    /// What it does in the company of the others that a search leaves out with it, as many as are wanted.
+    Search {
+        /// Sets of each token that the search keeps from round to round, at least one.
+        width: u32,
+    },
+}
+
+/// Where the second stage takes its derivatives from.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Gradient {
+    /// A gate has the derivative of a sigmoid.
+    StraightThrough,
+    /// The router's own draws: REINFORCE with a baseline.
+    Policy {
+        /// Draws of each sequence, at least 2: the others' mean is each one's baseline.
+        draws: u32,
+        /// By what the cost of each later token counts less than that of the one before, for the decisions of a token; 1: no bias.
+        discount: f64,
+    },
+}
+
 /// How a router is trained.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Recipe {
@@ -40,10 +70,14 @@ pub struct Recipe {
     pub hidden: u32,
     /// Branches that may be left out, for each branch that is.
     pub candidates: f64,
+    /// What the first stage fits scores to.
+    pub labels: Labels,
     /// Sequences whose effects are measured for the first stage.
     pub labelled: usize,
     /// Steps of the first stage, on 512 tokens each.
     pub first_steps: u32,
+    /// Where the second stage takes its derivatives from.
+    pub gradient: Gradient,
     /// Steps of the second stage.
     pub steps: u32,
     /// Sequences of a step.
@@ -73,8 +107,10 @@ impl Recipe {
             depth,
             hidden: 64,
             candidates: 3.0,
+            labels: Labels::Effects,
             labelled: 14,
             first_steps: 400,
+            gradient: Gradient::StraightThrough,
             steps: 36,
             rows: 4,
             rate: 3e-3,
@@ -154,7 +190,7 @@ const KEPT_STEPS: u32 = 10;
 /// kept in that file, and a training that was stopped goes on from there, to the same bytes; the file stays.
 ///
 /// # Errors
-/// A checkpoint of another training, and whatever the system refuses.
+/// Draws of which nothing can be learned, a checkpoint of another training, and whatever the system refuses.
 pub fn distill(
     network: &Network,
     texts: &Texts,
@@ -163,6 +199,7 @@ pub fn distill(
     keep: Option<&Path>,
     mut done: impl FnMut(&Step),
 ) -> Result<Distilled> {
+    policy::check(recipe)?;
     let model = network.model();
     let training = checkpoint::name(&model.name, texts, recipe);
     let kept = match keep {
@@ -173,6 +210,14 @@ pub fn distill(
         let effects = effects();
         let wanted = 2.0 * (f64::from(model.layers) - recipe.depth);
         let candidates = effects.cheapest((wanted * recipe.candidates).ceil() as usize);
+        let effects = match recipe.labels {
+            Labels::Effects => effects,
+            Labels::Search { width } => {
+                let reach = Reach { rounds: wanted.ceil() as usize, width: width as usize };
+                let labelled = texts.some(recipe.labelled);
+                search(network, &labelled, &candidates, reach, recipe.kv, |_| ()).effects
+            }
+        };
         let router =
             SkipRouter::new(model.layers, model.hidden, recipe.hidden, recipe.seed, network.device());
         let router = first_stage(router, &effects, &candidates, wanted, recipe, &mut done);
@@ -307,17 +352,18 @@ fn second_stage(
         let random = &mut Stream::new(recipe.seed, &format!("gates {step}"));
         let batch = texts.batch(step as usize, recipe.rows);
         let teacher = through(network, &frame, &batch, &Routing::Dense, recipe.kv).0;
-        let teacher = network.logits(teacher).autodiff();
-        let (logits, left_out) =
-            soft(&constant, &now.router, &frame, &batch, &now.candidates, recipe, random);
-        let kl = divergences(teacher, logits).mean();
-        let crowding = (left_out.clone() * left_out.clone()).mean() * recipe.crowding;
-        let blocks = left_out.mean();
-        let left_blocks = f64::from(blocks.clone().into_scalar::<f32>());
-        let (depth, price) = (layers - left_blocks, now.price);
-        let kl_value = f64::from(kl.clone().into_scalar::<f32>());
-        let loss = kl + crowding - blocks * price;
-        let value = f64::from(loss.clone().into_scalar::<f32>()) + price * (layers - recipe.depth);
+        let teacher = network.logits(teacher);
+        let (router, candidates, price) = (&now.router, &now.candidates, now.price);
+        let Estimate { loss, value, kl, left } = match recipe.gradient {
+            Gradient::StraightThrough => {
+                let soft = soft(&constant, router, &frame, &batch, candidates, recipe, random);
+                straight_through(teacher.autodiff(), soft, recipe, price)
+            }
+            Gradient::Policy { .. } => {
+                policy::estimate(network, router, &frame, &batch, teacher, candidates, recipe, price, random)
+            }
+        };
+        let (depth, value) = (layers - left, value + price * (layers - recipe.depth));
         let gradients = GradientsParams::from_grads(loss.backward(), &now.router);
         now.router = now.optimiser.step(recipe.rate * falling(step, recipe.steps), now.router, gradients);
         now.price = (price * libm::exp(PRICE_RATE * (depth - recipe.depth))).clamp(1e-3, 10.0);
@@ -325,9 +371,37 @@ fn second_stage(
         if now.step.is_multiple_of(KEPT_STEPS) {
             keep(&now)?;
         }
-        done(&Step { stage: 2, step, of: recipe.steps, loss: value, kl: kl_value, depth, price });
+        done(&Step { stage: 2, step, of: recipe.steps, loss: value, kl, depth, price });
     }
     Ok(now)
+}
+
+/// What a step of the second stage goes by.
+pub(super) struct Estimate {
+    /// Its derivative is the step's.
+    pub loss: Tensor<1>,
+    /// What is minimised, nats, but for what the wanted depth costs at the price.
+    pub value: f64,
+    /// Mean divergence, nats.
+    pub kl: f64,
+    /// Mean number of blocks that a token leaves out.
+    pub left: f64,
+}
+
+fn straight_through(
+    teacher: Tensor<3>,
+    (logits, left_out): (Tensor<3>, Tensor<2>),
+    recipe: &Recipe,
+    price: f64,
+) -> Estimate {
+    let kl = divergences(teacher, logits).mean();
+    let crowding = (left_out.clone() * left_out.clone()).mean() * recipe.crowding;
+    let blocks = left_out.mean();
+    let left = f64::from(blocks.clone().into_scalar::<f32>());
+    let kl_value = f64::from(kl.clone().into_scalar::<f32>());
+    let loss = kl + crowding - blocks * price;
+    let value = f64::from(loss.clone().into_scalar::<f32>());
+    Estimate { loss, value, kl: kl_value, left }
 }
 
 /// Logits with gates that are differentiable, and the blocks that each token leaves out, B x T.

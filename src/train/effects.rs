@@ -1,11 +1,12 @@
 //! What leaving out one branch alone does to the predictions of each token.
 
 use super::decisions::{Routing, forward};
-use super::measure::divergences;
+use super::measure::divergences_of;
 use super::network::{Gates, Network};
 use crate::quality::Texts;
 use crate::weights::SkipKv;
 use burn::tensor::Tensor;
+use burn::tensor::activation::log_softmax;
 
 /// KL divergence from the teacher, nats, at each token where one branch is left out by all tokens, and the stream that entered its layer.
 #[derive(Clone, Debug)]
@@ -24,7 +25,7 @@ impl Effects {
         let mut effects = vec![[Vec::new(), Vec::new()]; layers as usize];
         let mut states: Vec<Vec<Tensor<2>>> = vec![Vec::new(); layers as usize];
         for batch in texts.batches() {
-            let teacher = forward(network, &frame, &batch, &Routing::Dense, kv).0;
+            let teacher = log_softmax(forward(network, &frame, &batch, &Routing::Dense, kv).0, 2);
             let (rows, tokens) = (batch.len(), texts.length);
             let mut stream = network.embed(&batch);
             for (layer, effects) in (0..).zip(&mut effects) {
@@ -35,7 +36,7 @@ impl Effects {
                     let without = network.layer(layer, &frame, stream.clone(), Some(&gates), kv);
                     let later = |stream, later| network.layer(later, &frame, stream, None, kv);
                     let without = (layer + 1..layers).fold(without, later);
-                    let kl = divergences(teacher.clone(), network.logits(without));
+                    let kl = divergences_of(teacher.clone(), network.logits(without));
                     effect.extend(kl.into_data().iter::<f32>());
                 }
                 stream = network.layer(layer, &frame, stream, None, kv);

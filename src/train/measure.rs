@@ -24,7 +24,10 @@ pub fn measure(network: &Network, texts: &Texts, kv: SkipKv, networks: &[Choice]
                     continue;
                 }
                 Choice::As(Routing::Dense) => (teacher.clone(), dense.clone()),
-                Choice::Tuned(tuned, routing) => forward(tuned, &frame, &batch, routing, kv),
+                // Its heads may turn in another order than the whole model's.
+                Choice::Tuned(tuned, routing) => {
+                    forward(tuned, &tuned.frame(texts.length), &batch, routing, kv)
+                }
                 Choice::As(routing) => forward(network, &frame, &batch, routing, kv),
                 Choice::Shuffled(routing, seed) => {
                     let (_, decisions) = through(network, &frame, &batch, routing, kv);
@@ -53,7 +56,12 @@ pub enum Choice<'a> {
 
 /// KL divergence of the teacher's predictions from these, nats: B x T, of logits B x T x V.
 pub(super) fn divergences(teacher: Tensor<3>, logits: Tensor<3>) -> Tensor<2> {
-    let (teacher, student) = (log_softmax(teacher, 2), log_softmax(logits, 2));
+    divergences_of(log_softmax(teacher, 2), logits)
+}
+
+/// The same, of the logarithms of the teacher's probabilities: for whoever asks several times of one teacher.
+pub(super) fn divergences_of(teacher: Tensor<3>, logits: Tensor<3>) -> Tensor<2> {
+    let student = log_softmax(logits, 2);
     (teacher.clone().exp() * (teacher - student)).sum_dim(2).squeeze_dim(2)
 }
 

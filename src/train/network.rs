@@ -10,9 +10,11 @@ use burn::tensor::{Bool, Device, Int, Tensor, TensorData};
 
 mod hops;
 mod low_rank;
+mod whole;
 
 pub use hops::{Newest, Seen};
 pub use low_rank::Additions;
+pub use whole::LayerWeights;
 
 /// The weights of a model on a training device.
 #[derive(Clone, Debug)]
@@ -259,6 +261,24 @@ impl Network {
         self.run(&self.layers[layer as usize], frame, stream, gates, kv, None)
     }
 
+    /// The same where all tokens leave out some branches, which are not computed: what they would add is nothing.
+    pub(super) fn layer_without(
+        &self,
+        layer: u32,
+        frame: &Frame,
+        stream: Tensor<3>,
+        out: [bool; 2],
+        gates: &Gates,
+        kv: SkipKv,
+    ) -> Tensor<3> {
+        let weights = &self.layers[layer as usize];
+        let stream = match out[0] {
+            true => stream,
+            false => self.attended(weights, frame, stream, Some(gates), kv, None),
+        };
+        if out[1] { stream } else { self.fed(weights, stream, Some(gates)) }
+    }
+
     fn run(
         &self,
         weights: &Layer,
@@ -268,7 +288,20 @@ impl Network {
         kv: SkipKv,
         past: Option<&mut Past>,
     ) -> Tensor<3> {
-        let scale = self.model.scales.residual;
+        let stream = self.attended(weights, frame, stream, gates, kv, past);
+        self.fed(weights, stream, gates)
+    }
+
+    /// The stream with what attention adds.
+    fn attended(
+        &self,
+        weights: &Layer,
+        frame: &Frame,
+        stream: Tensor<3>,
+        gates: Option<&Gates>,
+        kv: SkipKv,
+        past: Option<&mut Past>,
+    ) -> Tensor<3> {
         let hidden = gates.filter(|_| kv == SkipKv::None).map(|gates| &gates.attention);
         let branch = self.attention(
             weights,
@@ -277,24 +310,41 @@ impl Network {
             hidden,
             past,
         );
-        let branch = scaled(branch, scale);
-        let stream =
-            stream + gates.map_or_else(|| branch.clone(), |gates| branch.clone() * gates.attention.clone());
+        let branch = scaled(branch, self.model.scales.residual);
+        stream + gates.map_or_else(|| branch.clone(), |gates| branch.clone() * gates.attention.clone())
+    }
+
+    /// The stream with what the feed-forward branch adds.
+    fn fed(&self, weights: &Layer, stream: Tensor<3>, gates: Option<&Gates>) -> Tensor<3> {
         let branch = self.feed_forward(weights, self.normed(stream.clone(), &weights.ffn_norm));
-        let branch = scaled(branch, scale);
+        let branch = scaled(branch, self.model.scales.residual);
         stream + gates.map_or_else(|| branch.clone(), |gates| branch.clone() * gates.feed_forward.clone())
     }
 
     /// Logits, B x T x V, of the stream behind the last layer.
     pub fn logits(&self, stream: Tensor<3>) -> Tensor<3> {
+        let [rows, tokens, _] = stream.dims();
+        self.said(self.last_normed(stream)).reshape([rows, tokens, self.model.outputs as usize])
+    }
+
+    /// The stream behind the last norm, B T x D.
+    pub(super) fn last_normed(&self, stream: Tensor<3>) -> Tensor<2> {
         let normed = match &self.final_norm {
             Some(weights) => self.normed(stream, weights),
             None => stream,
         };
         let [rows, tokens, width] = normed.dims();
-        let logits = normed.reshape([rows * tokens, width]).matmul(self.head.clone());
-        let logits = logits.reshape([rows, tokens, self.model.outputs as usize]);
-        scaled(logits, self.model.scales.logits)
+        normed.reshape([rows * tokens, width])
+    }
+
+    /// Logits, N x V, of rows behind the last norm.
+    pub(super) fn said(&self, normed: Tensor<2>) -> Tensor<2> {
+        scaled(normed.matmul(self.head.clone()), self.model.scales.logits)
+    }
+
+    /// The derivative by those rows, N x D, of what has this derivative by the logits.
+    pub(super) fn said_by(&self, logits: Tensor<2>) -> Tensor<2> {
+        scaled(logits.matmul(self.head.clone().transpose()), self.model.scales.logits)
     }
 
     fn normed<const R: usize>(&self, x: Tensor<R>, weights: &Tensor<1>) -> Tensor<R> {

@@ -1,12 +1,13 @@
 //! Static depth: layers or branches left out by every token, the least harmful first (for layers: SLEB, Song et al., arXiv 2402.09025, with the divergence from the whole
 //! model in place of perplexity).
 
-use super::measure::divergences;
+use super::measure::divergences_of;
 use super::network::{Frame, Gates, Network};
 use crate::error::{InputError, Result};
 use crate::quality::Texts;
 use crate::weights::SkipKv;
 use burn::tensor::Tensor;
+use burn::tensor::activation::log_softmax;
 
 /// What is left out, for each layer attention and feed-forward branch, and the divergence on the texts by which they were chosen.
 #[derive(Clone, Debug, PartialEq)]
@@ -83,6 +84,7 @@ pub fn left_out(text: &str, layers: u32) -> Result<Vec<[bool; 2]>> {
 /// Some sequences on their way through the layers that are left.
 struct Way {
     share: f64,
+    /// Logarithms of the whole model's probabilities.
     teacher: Tensor<3>,
     /// The stream that enters each layer.
     entering: Vec<Tensor<3>>,
@@ -105,7 +107,7 @@ pub fn prune(
         let last = through(network, &frame, &out, 0, entering[0].clone(), |stream| entering.push(stream));
         entering.pop();
         let share = batch.len() as f64 / texts.sequences.len() as f64;
-        Way { share, teacher: network.logits(last), entering }
+        Way { share, teacher: log_softmax(network.logits(last), 2), entering }
     };
     let mut ways: Vec<Way> = texts.batches().map(begin).collect();
     for _ in 0..most {
@@ -116,7 +118,8 @@ pub fn prune(
             let kl = |way: &Way| {
                 let first = one(network, &frame, without, layer as u32, way.entering[layer].clone());
                 let last = through(network, &frame, &out, layer + 1, first, drop);
-                let mean: f32 = divergences(way.teacher.clone(), network.logits(last)).mean().into_scalar();
+                let mean: f32 =
+                    divergences_of(way.teacher.clone(), network.logits(last)).mean().into_scalar();
                 f64::from(mean) * way.share
             };
             let kl = ways.iter().map(kl).sum();

@@ -5,7 +5,7 @@ use crate::rng::Stream;
 use crate::weights::{SkipDescription, SkipRouter as Weights, transposed};
 use burn::module::{Module, Param, ParamId};
 use burn::tensor::activation::silu;
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::{Device, Gradients, Tensor, TensorData};
 
 /// A skip router whose scores can be differentiated; what it computes is said at [`crate::weights::SkipRouter`].
 #[derive(Module, Debug)]
@@ -121,6 +121,18 @@ impl SkipRouter {
             values(self.second.val().into_data()),
             values(self.biases.val().into_data()),
         ]
+    }
+
+    /// The derivative of a sum by each value, in the same order.
+    pub(super) fn gradient(&self, gradients: &Gradients) -> Vec<f32> {
+        fn of<const R: usize>(part: &Param<Tensor<R>>, gradients: &Gradients) -> Vec<f32> {
+            match part.val().grad(gradients) {
+                Some(gradient) => gradient.into_data().iter::<f32>().collect(),
+                None => vec![0.0; part.dims().iter().product()],
+            }
+        }
+        let first = [of(&self.first, gradients), of(&self.vectors, gradients)];
+        [first.concat(), of(&self.second, gradients), of(&self.biases, gradients)].concat()
     }
 
     /// A router of the same sizes with these values, one part behind the other.

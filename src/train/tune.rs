@@ -1,22 +1,26 @@
-//! Tunes the layers of a network that leaves branches out, so that what is left comes nearer to the whole model: additions of low rank, trained by the
-//! divergence of its predictions from the model's. Who leaves out what stays as it is.
+//! Tunes the layers of a network that leaves branches out, so that what is left comes nearer to the whole model: additions of low rank, or all weights of
+//! the layers, trained by the divergence of its predictions from the model's. Who leaves out what stays as it is.
 
 use super::checkpoint;
-use super::decisions::{Routing, forward, through};
+use super::decisions::{Routing, through};
 use super::distill::{Step, falling, optimiser};
-use super::measure::divergences;
-use super::network::{Additions, Network};
-use crate::error::{Error, InputError, Result};
+use super::divergence::mean_divergence;
+use super::network::{Additions, Frame, LayerWeights, Network};
+use super::tuned::Tuned;
+use crate::error::Result;
 use crate::quality::Texts;
-use crate::weights::{PeftFolder, SkipKv};
+use crate::weights::SkipKv;
+use burn::module::Module;
 use burn::optim::GradientsParams;
+use burn::tensor::Tensor;
+use std::collections::HashMap;
 use std::path::Path;
 
 /// How layers are tuned.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TuneRecipe {
-    /// Rank of the additions.
-    pub rank: u32,
+    /// Rank of the additions; absent: there are none, and all weights of the layers are trained.
+    pub rank: Option<u32>,
     /// Steps.
     pub steps: u32,
     /// Sequences of a step.
@@ -34,6 +38,54 @@ pub struct TuneRecipe {
 /// Steps between checkpoints.
 const KEPT_STEPS: u32 = 10;
 
+/// What is trained in a network that is a constant otherwise.
+trait Trainee: Module {
+    /// The network with it.
+    fn student(&self, constant: &Network) -> Network;
+    /// Its values, part by part.
+    fn values(&self) -> impl Iterator<Item = Vec<f32>>;
+    /// The same with other values.
+    fn filled(&self, values: &[f32]) -> Self;
+    /// Values in all.
+    fn count(&self) -> usize;
+}
+
+impl Trainee for Additions {
+    fn student(&self, constant: &Network) -> Network {
+        constant.added(self)
+    }
+
+    fn values(&self) -> impl Iterator<Item = Vec<f32>> {
+        self.factors().into_iter().map(|(_, values)| values)
+    }
+
+    fn filled(&self, values: &[f32]) -> Self {
+        Additions::filled(self, values)
+    }
+
+    fn count(&self) -> usize {
+        Additions::count(self)
+    }
+}
+
+impl Trainee for LayerWeights {
+    fn student(&self, constant: &Network) -> Network {
+        constant.with_layers(self)
+    }
+
+    fn values(&self) -> impl Iterator<Item = Vec<f32>> {
+        LayerWeights::values(self)
+    }
+
+    fn filled(&self, values: &[f32]) -> Self {
+        LayerWeights::filled(self, values)
+    }
+
+    fn count(&self) -> usize {
+        LayerWeights::count(self)
+    }
+}
+
 /// Tunes a network under a routing. `routed` names it for the checkpoint: only the same training goes on. With `keep`, every tenth step is kept in that file.
 ///
 /// # Errors
@@ -45,78 +97,94 @@ pub fn tune(
     routed: &str,
     recipe: &TuneRecipe,
     keep: Option<&Path>,
-    mut done: impl FnMut(&Step),
-) -> Result<Additions> {
+    done: impl FnMut(&Step),
+) -> Result<Tuned> {
     let training = checkpoint::name(&format!("{} {routed}", network.model().name), texts, recipe);
-    let mut additions = Additions::new(network, recipe.rank, recipe.seed);
+    let keep = keep.map(|path| (path, training.as_str()));
+    match recipe.rank {
+        Some(rank) => {
+            let additions = Additions::new(network, rank, recipe.seed);
+            Ok(Tuned::Added(train(network, texts, routing, recipe, additions, keep, done)?))
+        }
+        None => {
+            let weights = LayerWeights::of(network);
+            Ok(Tuned::Whole(train(network, texts, routing, recipe, weights, keep, done)?))
+        }
+    }
+}
+
+fn train<T: Trainee>(
+    network: &Network,
+    texts: &Texts,
+    routing: &Routing,
+    recipe: &TuneRecipe,
+    mut trained: T,
+    keep: Option<(&Path, &str)>,
+    mut done: impl FnMut(&Step),
+) -> Result<T> {
     let mut optimiser = optimiser(recipe.clip);
     let mut first = 0;
-    if let Some(path) = keep
-        && let Some((step, [values, state])) = checkpoint::read::<u32, 2>(path, &training)?
+    if let Some((path, training)) = keep
+        && let Some((step, [values, state])) = checkpoint::read::<u32, 2>(path, training)?
     {
-        if values.len() != additions.count() * size_of::<f32>() {
-            return Err(checkpoint::broken(path, "additions of other shapes"));
+        if values.len() != trained.count() * size_of::<f32>() {
+            return Err(checkpoint::broken(path, "weights of other shapes"));
         }
-        additions = additions.filled(&checkpoint::floats(&values));
+        trained = trained.filled(&checkpoint::floats(&values));
         optimiser = checkpoint::restored(optimiser, state, path)?;
         first = step;
     }
     let (constant, frame) = (network.constant(), network.frame(texts.length));
+    let mut teachers = Teachers::new(texts, recipe);
     for step in first..recipe.steps {
         let batch = texts.batch(step as usize, recipe.rows);
-        let teacher = through(network, &frame, &batch, &Routing::Dense, recipe.kv).0;
-        let teacher = network.logits(teacher).autodiff();
-        let student = constant.added(&additions);
-        let (logits, decisions) = forward(&student, &frame, &batch, routing, recipe.kv);
-        let loss = divergences(teacher, logits).mean();
-        let kl = f64::from(loss.clone().into_scalar::<f32>());
-        let gradients = GradientsParams::from_grads(loss.backward(), &additions);
-        additions = optimiser.step(recipe.rate * falling(step, recipe.steps), additions, gradients);
-        if let Some(path) = keep
+        let teacher = teachers.of(network, &frame, step);
+        let student = trained.student(&constant);
+        let (stream, decisions) = through(&student, &frame, &batch, routing, recipe.kv);
+        let (kl, loss) = mean_divergence(network, teacher, constant.last_normed(stream));
+        let gradients = GradientsParams::from_grads(loss.backward(), &trained);
+        trained = optimiser.step(recipe.rate * falling(step, recipe.steps), trained, gradients);
+        if let Some((path, training)) = keep
             && (step + 1).is_multiple_of(KEPT_STEPS)
         {
-            let values = additions.factors().into_iter().map(|(_, values)| values);
             let state = checkpoint::state(&optimiser, path)?;
-            checkpoint::write(path, &training, step + 1, &[&checkpoint::bytes(values), &state])?;
+            checkpoint::write(path, training, step + 1, &[&checkpoint::bytes(trained.values()), &state])?;
         }
         let depth = decisions.mean_depth();
         done(&Step { stage: 2, step, of: recipe.steps, loss: kl, kl, depth, price: 0.0 });
     }
-    Ok(additions)
+    Ok(trained)
 }
 
-impl Additions {
-    /// Writes them into a folder as the peft library keeps them.
-    ///
-    /// # Errors
-    /// Whatever the system refuses.
-    pub fn write(&self, network: &Network, rank: u32, folder: &Path) -> Result<()> {
-        let factors = self.factors();
-        let pair = |((layer, part, _), pair): (_, &[([usize; 2], Vec<f32>)])| {
-            let [(_, down), (_, up)] = pair else { unreachable!("factors come in pairs") };
-            (layer, part, down.clone(), up.clone())
-        };
-        let pairs = network.products().into_iter().zip(factors.chunks_exact(2)).map(pair).collect::<Vec<_>>();
-        PeftFolder::write(folder, &network.model().name, rank, &network.products(), &pairs)
+/// Most batches whose streams are kept, some megabytes each.
+const MOST_KEPT: usize = 128;
+
+/// The whole model's streams behind the last layer; those of a batch that comes again are kept.
+struct Teachers<'a> {
+    texts: &'a Texts,
+    recipe: &'a TuneRecipe,
+    /// Steps after which the same batch comes again.
+    period: usize,
+    known: HashMap<usize, Tensor<3>>,
+}
+
+impl<'a> Teachers<'a> {
+    fn new(texts: &'a Texts, recipe: &'a TuneRecipe) -> Teachers<'a> {
+        let count = texts.sequences.len();
+        let period = (1..=count).find(|steps| (steps * recipe.rows).is_multiple_of(count)).unwrap_or(count);
+        Teachers { texts, recipe, period, known: HashMap::new() }
     }
 
-    /// Reads them from such a folder.
-    ///
-    /// # Errors
-    /// What is no such folder, and additions for other shapes.
-    pub fn read(network: &Network, folder: &Path) -> Result<Additions> {
-        let (opened, products) = (PeftFolder::open(folder)?, network.products());
-        let factors = opened.factors()?;
-        if factors.count() != 2 * products.len() {
-            let what = format!("{} factors, two for each product of the model", 2 * products.len());
-            return Err(Error::from(InputError::expected(what).found(factors.count()).file(folder)));
+    fn of(&mut self, network: &Network, frame: &Frame, step: u32) -> Tensor<3> {
+        let (step, place) = (step as usize, step as usize % self.period);
+        if let Some(known) = self.known.get(&place) {
+            return known.clone();
         }
-        let mut parts = Vec::new();
-        for (layer, part, [inputs, outputs]) in products {
-            let (rank, down, up) = factors.pair(layer, part, [inputs, outputs])?;
-            parts.push((down, [inputs, rank]));
-            parts.push((up, [rank, outputs]));
+        let batch = self.texts.batch(step, self.recipe.rows);
+        let stream = through(network, frame, &batch, &Routing::Dense, self.recipe.kv).0;
+        if step + self.period < self.recipe.steps as usize && self.known.len() < MOST_KEPT {
+            self.known.insert(place, stream.clone());
         }
-        Ok(Additions::of(parts, network.device()))
+        stream
     }
 }

@@ -101,3 +101,26 @@ fn what_means_nothing_is_refused() {
     }
     assert_eq!(names_in(folder.path()), ["a.txt", "words"]);
 }
+
+/// Options of one way to train are refused with another, before anything is read.
+#[test]
+fn options_of_another_way_are_refused() {
+    for (more, expected) in [
+        (&["--beam", "2"][..], "--beam: expected this option together with --labels search"),
+        (
+            &["--labels", "search", "--draws", "3"],
+            "--draws: expected this option together with --gradient policy",
+        ),
+        (&["--discount", "0.5"], "--discount: expected this option together with --gradient policy"),
+    ] {
+        let mut arguments =
+            vec!["train", "skip", "--weights", "no", "--text", "no", "--out", "no", "--depth", "1"];
+        arguments.extend(more);
+        let ran = radialsim(&arguments);
+        assert_eq!(ran.status.code(), Some(2), "{more:?}: {}", text(&ran.stdout));
+        assert!(text(&ran.stderr).contains(expected), "{more:?}: {}", text(&ran.stderr));
+    }
+    let tune = ["train", "tune", "--weights", "no", "--text", "no", "--out", "no", "--left-out", "1"];
+    let ran = radialsim(&[&tune[..], &["--full", "--rank", "4"]].concat());
+    assert_eq!(ran.status.code(), Some(2), "{}", text(&ran.stderr));
+}

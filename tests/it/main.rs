@@ -119,6 +119,10 @@ mod trace_parquet;
 mod trace_support;
 #[cfg(feature = "train")]
 mod train;
+#[cfg(feature = "train")]
+mod train_ways;
+#[cfg(feature = "train")]
+mod train_whole;
 #[cfg(feature = "gpu")]
 mod twin_attention;
 #[cfg(feature = "gpu")]

@@ -6,7 +6,7 @@ use radialsim::quality::Texts;
 use radialsim::rng::Stream;
 use radialsim::train::{
     Begin, Choice, Device, Folder, Network, RadialRouter, Routing, Rules, ScratchRecipe, ScratchStep,
-    SendRecipe, Shape, Walk, Way, along, evaluate, hashed, measure, scratch, send, write_router,
+    SendRecipe, Shape, Step, Walk, Way, along, evaluate, hashed, measure, scratch, send, write_router,
 };
 use radialsim::weights::{Checkpoint, SkipKv};
 use safetensors::Dtype;
@@ -319,7 +319,8 @@ fn a_frozen_model_is_sent_through_its_layers() {
     };
     let mut steps = Vec::new();
     let router =
-        send(&network, &texts, &SendRecipe { noise: 0.0, ..recipe.clone() }, |step| steps.push(*step));
+        send(&network, &texts, &SendRecipe { noise: 0.0, ..recipe.clone() }, None, |step| steps.push(*step))
+            .expect("trained");
     assert!(steps[0].kl.abs() < 1e-6 && steps[0].depth == f64::from(layers), "{:?}", steps[0]);
     assert_eq!(steps.len(), 12);
     let fixed = router.fixed();
@@ -333,4 +334,46 @@ fn a_frozen_model_is_sent_through_its_layers() {
     let again = RadialRouter::with(&read, network.device()).fixed();
     let choice = Choice::Along(Walk::Routed(&again), recipe.rules);
     assert_eq!(measure(&network, &texts.some(8), SkipKv::ProjectOnly, &[choice]), all);
+}
+
+/// A radial router whose training was stopped comes to the same bytes, and a checkpoint of another training is refused.
+#[test]
+fn a_stop_changes_no_byte_of_a_radial_router() {
+    let network = small();
+    let folder = tempfile::tempdir().expect("a folder");
+    let (texts, layers) = (texts(24, 2), LAYERS as u32);
+    let recipe = SendRecipe {
+        depth: 2.25,
+        rules: rules(layers, 1),
+        hidden: 8,
+        steps: 25,
+        rows: 4,
+        rate: 1e-2,
+        noise: 1.0,
+        clip: 0.5,
+        seed: 1,
+    };
+    let file = folder.path().join("router.safetensors");
+    let bytes = |router: &RadialRouter| {
+        write_router(router, "small", &recipe.rules, &file).expect("written");
+        std::fs::read(&file).expect("a file")
+    };
+    let mut course = Vec::new();
+    let whole = send(&network, &texts, &recipe, None, |step| course.push(*step)).expect("trained");
+    let keep = folder.path().join("router.checkpoint");
+    let stopped = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        let stop = |step: &Step| assert!(step.step < 16, "stopped");
+        send(&network, &texts, &recipe, Some(&keep), stop).map(drop)
+    }));
+    assert!(stopped.is_err() && keep.exists());
+    let mut rest = Vec::new();
+    let again = send(&network, &texts, &recipe, Some(&keep), |step| rest.push(*step)).expect("trained");
+    assert_eq!(rest, course[10..]);
+    assert!(bytes(&again) == bytes(&whole));
+    let other = SendRecipe { seed: 2, ..recipe.clone() };
+    let refused =
+        send(&network, &texts, &other, Some(&keep), |_| ()).map(drop).expect_err("another training");
+    assert!(refused.to_string().contains("a checkpoint of this training"), "{refused}");
+    let other = send(&network, &texts, &other, None, |_| ()).expect("trained");
+    assert!(bytes(&other) != bytes(&whole));
 }

@@ -8,21 +8,22 @@ use radialsim::quality::Texts;
 use radialsim::rng::Stream;
 use radialsim::trace::{self, RouterDevice};
 use radialsim::train::{
-    Additions, Choice, Device, Distilled, Effects, Gates, Network, Recipe, Step, TuneRecipe, Unit, distill,
-    left_out, measure, prune, tune,
+    Additions, Choice, Device, Distilled, Effects, Gates, Gradient, Labels, Network, Recipe, Step,
+    TuneRecipe, Tuned, Unit, distill, left_out, measure, prune, tune,
 };
 use radialsim::weights::{Checkpoint, SkipKv};
 use safetensors::Dtype;
+use std::path::Path;
 use tempfile::TempDir;
 
-fn small() -> (TempDir, Checkpoint) {
+pub fn small() -> (TempDir, Checkpoint) {
     let folder = tempfile::tempdir().expect("a folder");
     Small::new(false).write(folder.path(), Dtype::F32, 1);
     let checkpoint = Checkpoint::open(folder.path()).expect("a valid folder");
     (folder, checkpoint)
 }
 
-fn texts(sequences: usize, seed: u64) -> Texts {
+pub fn texts(sequences: usize, seed: u64) -> Texts {
     let mut random = Stream::new(seed, "texts");
     let sequence = |_| (0..12).map(|_| random.below(97) as u32).collect();
     Texts { length: 12, sequences: (0..sequences).map(sequence).collect() }
@@ -173,40 +174,52 @@ fn a_training_that_was_stopped_comes_to_the_same_bytes() {
     let (folder, checkpoint) = small();
     let network = Network::read(&checkpoint, &Device::flex()).expect("a Llama");
     let texts = texts(24, 3);
-    let recipe = Recipe {
-        candidates: 2.0,
-        hidden: 8,
-        first_steps: 20,
-        steps: 25,
-        ..Recipe::new(LAYERS as f64 - 0.5, 4)
-    };
-    let effects = || Effects::measure(&network, &texts.some(4), recipe.kv, |_| ());
-    let file = folder.path().join("router.safetensors");
+    let ways = [
+        (Labels::Effects, Gradient::StraightThrough),
+        (Labels::Search { width: 2 }, Gradient::Policy { draws: 3, discount: 0.5 }),
+    ];
+    for (labels, gradient) in ways {
+        let recipe = Recipe {
+            candidates: 2.0,
+            hidden: 8,
+            labels,
+            labelled: 4,
+            first_steps: 20,
+            gradient,
+            steps: 25,
+            ..Recipe::new(LAYERS as f64 - 0.5, 4)
+        };
+        stopped_and_gone_on(&network, &texts, &recipe, folder.path());
+    }
+}
+
+fn stopped_and_gone_on(network: &Network, texts: &Texts, recipe: &Recipe, folder: &Path) {
+    let effects = || Effects::measure(network, &texts.some(4), recipe.kv, |_| ());
+    let file = folder.join("router.safetensors");
     let bytes = |trained: &Distilled| {
         trained.write("small", recipe.kv, &file).expect("written");
         std::fs::read(&file).expect("a file")
     };
-    let whole = distill(&network, &texts, &recipe, effects, None, |_| ()).expect("trained");
-    let kept = folder.path().join("kept");
+    let whole = distill(network, texts, recipe, effects, None, |_| ()).expect("trained");
+    let kept = folder.join(format!("kept {:?}", recipe.gradient));
     let stopped = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
         let stop = |step: &Step| assert!(step.stage == 1 || step.step < 16, "stopped here");
-        distill(&network, &texts, &recipe, effects, Some(&kept), stop)
+        distill(network, texts, recipe, effects, Some(&kept), stop)
     }));
     assert!(stopped.is_err() && kept.exists());
     let mut first = None;
     let none = || -> Effects { panic!("effects are measured again") };
-    let again =
-        distill(&network, &texts, &recipe, none, Some(&kept), |step| first = first.or(Some(step.step)));
+    let again = distill(network, texts, recipe, none, Some(&kept), |step| first = first.or(Some(step.step)));
     assert_eq!(first, Some(10));
     assert!(bytes(&whole) == bytes(&again.expect("trained")));
     let other = Recipe { seed: 5, ..recipe.clone() };
     let said =
-        distill(&network, &texts, &other, effects, Some(&kept), |_| ()).expect_err("refused").to_string();
+        distill(network, texts, &other, effects, Some(&kept), |_| ()).expect_err("refused").to_string();
     assert!(said.contains("training: found another, expected a checkpoint of this training"), "{said}");
     let whole = std::fs::read(&kept).expect("a file");
     for length in [0, 10, whole.len() / 2] {
         std::fs::write(&kept, &whole[..length]).expect("a file");
-        let said = distill(&network, &texts, &recipe, effects, Some(&kept), |_| ()).expect_err("refused");
+        let said = distill(network, texts, recipe, effects, Some(&kept), |_| ()).expect_err("refused");
         assert!(said.to_string().contains("kept"), "{said}");
     }
 }
@@ -279,7 +292,8 @@ fn layers_are_tuned_for_what_is_left_out() {
         (radialsim::train::Routing::Router(&fixed, &trained.candidates), SkipKv::None),
     ];
     for (index, (routing, kv)) in routings.iter().enumerate() {
-        let recipe = TuneRecipe { rank: 2, steps: 60, rows: 8, rate: 3e-3, clip: 1.0, kv: *kv, seed: 1 };
+        let recipe =
+            TuneRecipe { rank: Some(2), steps: 60, rows: 8, rate: 3e-3, clip: 1.0, kv: *kv, seed: 1 };
         let kl = |network: &Network, tuned: &Network| {
             let all = measure(network, &train, *kv, &[Choice::Tuned(tuned, routing.clone())]);
             all[0].iter().map(|row| row.kl).sum::<f64>()
@@ -288,14 +302,13 @@ fn layers_are_tuned_for_what_is_left_out() {
         let before = kl(&network, &network);
         assert_eq!(kl(&network, &nothing), before);
         let additions = tune(&network, &train, routing, "test", &recipe, None, |_| ()).expect("tuned");
-        let tuned = network.added(&additions.fixed());
+        let tuned = additions.of(&network);
         let after = kl(&network, &tuned);
         assert!(after < 0.9 * before, "{index}: {before} {after}");
         let written = folder.path().join(format!("additions-{index}"));
         std::fs::create_dir(&written).expect("a folder");
-        additions.write(&network, 2, &written).expect("written");
-        let read = network.added(&Additions::read(&network, &written).expect("read").fixed());
-        assert_eq!(kl(&network, &read), after);
+        additions.write(&checkpoint, &network, &written).expect("written");
+        assert_eq!(kl(&network, &Tuned::read(&network, &written).expect("read")), after);
         let keep = folder.path().join(format!("additions-{index}.checkpoint"));
         let stopped = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
             let stop = |step: &Step| assert!(step.step < 25, "stopped");
@@ -307,7 +320,7 @@ fn layers_are_tuned_for_what_is_left_out() {
             first.get_or_insert(step.step);
         });
         assert_eq!(first, Some(20));
-        assert_eq!(kl(&network, &network.added(&again.expect("tuned").fixed())), after);
+        assert_eq!(kl(&network, &again.expect("tuned").of(&network)), after);
         let config = written.join("adapter_config.json");
         let text = std::fs::read_to_string(&config).expect("a config").replace("\"none\"", "\"all\"");
         std::fs::write(&config, text).expect("written");

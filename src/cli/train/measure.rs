@@ -5,7 +5,7 @@ use radialsim::error::{Error, InputError, Result};
 use radialsim::quality::{Row, Table, read_texts};
 use radialsim::report::Staged;
 use radialsim::train::{
-    Additions, Choice, Distilled, Network, RadialRouter, Routing, Rules, SkipRouter, Unit, Walk, left_out,
+    Choice, Distilled, Network, RadialRouter, Routing, Rules, SkipRouter, Tuned, Unit, Walk, left_out,
     measure, prune,
 };
 use radialsim::weights::{AnyRouter, SkipKv};
@@ -31,7 +31,7 @@ pub struct Args {
     /// Static depth that is named: layers and branches that every token leaves out, as 5,16a,17f.
     #[arg(long, value_name = "LAYERS", num_args = 1..)]
     pub left_out: Vec<String>,
-    /// A folder of `train tune`: each skip router and each static depth also with its additions.
+    /// A folder of `train tune`: each skip router and each static depth also with its additions, or its layers.
     #[arg(long, value_name = "FOLDER")]
     pub tuned: Option<PathBuf>,
     /// Most tokens that are measured.
@@ -156,7 +156,7 @@ pub fn run(args: &Args) -> Result<()> {
         networks.push((format!("static, without {list}"), Choice::As(Routing::Static(out))));
     }
     let tuned = match &args.tuned {
-        Some(folder) => Some(network.added(&Additions::read(&network, folder)?.fixed())),
+        Some(folder) => Some(Tuned::read(&network, folder)?),
         None => None,
     };
     if let Some(tuned) = &tuned {

@@ -1,7 +1,7 @@
 //! `radialsim train radial`: a router that sends the tokens of a frozen model through its layers.
 
-use super::Given;
 use super::curve::Course;
+use super::{Given, checkpoint_of, remove};
 use radialsim::error::{InputError, Result};
 use radialsim::report::Staged;
 use radialsim::train::{Rules, SendRecipe, send, write_router};
@@ -56,7 +56,13 @@ pub fn run(args: &Args) -> Result<()> {
     // What cannot be written is refused before anything is computed.
     drop(Staged::create(&args.out)?);
     let mut course = Course::open(&args.curve, args.given.quiet)?;
-    let router = send(&network, &texts.mixed(args.given.seed), &recipe, |step| course.hear(step));
+    let kept = checkpoint_of(&args.out);
+    if kept.exists() {
+        args.given.say(&format!("goes on from {}", kept.display()));
+    }
+    let texts = texts.mixed(args.given.seed);
+    let router = send(&network, &texts, &recipe, Some(&kept), |step| course.hear(step))?;
     write_router(&router, &network.model().name, &rules, &args.out)?;
+    remove(&kept)?;
     course.finish()
 }

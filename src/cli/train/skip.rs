@@ -4,10 +4,28 @@ use super::curve::Course;
 use super::{Given, checkpoint_of, remove};
 use radialsim::error::{InputError, Result};
 use radialsim::report::Staged;
-use radialsim::train::{Effects, Recipe, distill};
+use radialsim::train::{Effects, Gradient, Labels, Recipe, distill};
 use radialsim::weights::SkipKv;
 use std::path::PathBuf;
 use std::time::Instant;
+
+/// What the first stage fits scores to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum LabelsFrom {
+    /// What leaving out each branch alone does to a token's prediction.
+    Effects,
+    /// What it does beside the other branches that a search leaves out with it.
+    Search,
+}
+
+/// Where the second stage takes its derivatives from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum GradientFrom {
+    /// A gate has the derivative of a sigmoid.
+    StraightThrough,
+    /// The router's own draws (REINFORCE).
+    Policy,
+}
 
 /// What to train.
 #[derive(Debug, clap::Args)]
@@ -20,6 +38,21 @@ pub struct Args {
     /// Mean depth that is wanted, in layers.
     #[arg(long, value_name = "LAYERS")]
     pub depth: f64,
+    /// What the first stage fits scores to.
+    #[arg(long, value_enum, default_value_t = LabelsFrom::Effects)]
+    pub labels: LabelsFrom,
+    /// Sets of branches of each token that the search keeps from round to round, with --labels search; absent: 1.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=64))]
+    pub beam: Option<u32>,
+    /// Where the second stage takes its derivatives from.
+    #[arg(long, value_enum, default_value_t = GradientFrom::StraightThrough)]
+    pub gradient: GradientFrom,
+    /// Draws of each sequence of a step, with --gradient policy; absent: 4.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(2..=256))]
+    pub draws: Option<u32>,
+    /// By what the cost of each later token counts less for a token's decisions, with --gradient policy; absent: 1, which is without bias.
+    #[arg(long, value_name = "FACTOR")]
+    pub discount: Option<f64>,
     /// Steps through the whole model.
     #[arg(long, value_name = "N", default_value_t = 36)]
     pub steps: u32,
@@ -42,9 +75,33 @@ fn kv(text: &str) -> std::result::Result<SkipKv, String> {
     }
 }
 
+impl Args {
+    /// Who gives labels and derivatives.
+    fn ways(&self) -> Result<(Labels, Gradient)> {
+        let idle = |key: &str, with: &str| {
+            Err(InputError::expected(format!("this option together with {with}")).key(key).into())
+        };
+        let labels = match (self.labels, self.beam) {
+            (LabelsFrom::Effects, Some(_)) => return idle("--beam", "--labels search"),
+            (LabelsFrom::Effects, None) => Labels::Effects,
+            (LabelsFrom::Search, beam) => Labels::Search { width: beam.unwrap_or(1) },
+        };
+        let gradient = match (self.gradient, self.draws, self.discount) {
+            (GradientFrom::StraightThrough, Some(_), _) => return idle("--draws", "--gradient policy"),
+            (GradientFrom::StraightThrough, _, Some(_)) => return idle("--discount", "--gradient policy"),
+            (GradientFrom::StraightThrough, None, None) => Gradient::StraightThrough,
+            (GradientFrom::Policy, draws, discount) => {
+                Gradient::Policy { draws: draws.unwrap_or(4), discount: discount.unwrap_or(1.0) }
+            }
+        };
+        Ok((labels, gradient))
+    }
+}
+
 /// Trains.
 pub fn run(args: &Args) -> Result<()> {
     let begin = Instant::now();
+    let (labels, gradient) = args.ways()?;
     let (network, _, texts) = args.given.read()?;
     let layers = f64::from(network.model().layers);
     if !(args.depth > 0.0 && args.depth < layers) {
@@ -52,6 +109,8 @@ pub fn run(args: &Args) -> Result<()> {
         return Err(InputError::expected(what).key("--depth").found(args.depth).into());
     }
     let recipe = Recipe {
+        labels,
+        gradient,
         steps: args.steps,
         kv: args.kv,
         shuffled_labels: args.shuffled_labels,
@@ -69,6 +128,9 @@ pub fn run(args: &Args) -> Result<()> {
         let spent = begin.elapsed().as_secs_f64();
         args.given
             .say(&format!("effects of {branches} branches measured on {tokens} tokens after {spent:.0} s"));
+        if args.labels == LabelsFrom::Search {
+            args.given.say("searches which branches tokens leave out together; longer than that");
+        }
         effects
     };
     let kept = checkpoint_of(&args.out);

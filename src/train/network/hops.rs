@@ -112,7 +112,7 @@ impl Network {
             Some(weights) => branch * weights.clone().slice([places.clone(), 0..1]),
             None => branch,
         };
-        let attended = self.attended(frame, &sorted, &x, (rows, tokens), layers, seen, newest);
+        let attended = self.found(frame, &sorted, &x, (rows, tokens), layers, seen, newest);
         let scale = self.model.scales.residual;
         let block = |layer: u32, places: Range<usize>, x: Tensor<2>| {
             let layer = &self.layers[layer as usize];
@@ -128,7 +128,7 @@ impl Network {
 
     /// What attention finds before the output product, in the order of the layers.
     #[expect(clippy::too_many_arguments, reason = "one step of `hop`, which names them")]
-    fn attended(
+    fn found(
         &self,
         frame: &Frame,
         sorted: &Sorted,

@@ -19,7 +19,7 @@ const FIRST_ID: u64 = 100_000;
 
 impl Layer {
     /// Its products, by their names.
-    fn products(&self) -> impl Iterator<Item = (Part, &Linear)> {
+    pub(super) fn products(&self) -> impl Iterator<Item = (Part, &Linear)> {
         let gate = self.gate.iter().map(|gate| (Part::Gate, gate));
         [(Part::Q, &self.q), (Part::K, &self.k), (Part::V, &self.v), (Part::O, &self.output)]
             .into_iter()
@@ -28,7 +28,7 @@ impl Layer {
     }
 
     /// The same, to be changed.
-    fn products_mut(&mut self) -> impl Iterator<Item = &mut Linear> {
+    pub(super) fn products_mut(&mut self) -> impl Iterator<Item = &mut Linear> {
         [&mut self.q, &mut self.k, &mut self.v, &mut self.output]
             .into_iter()
             .chain(self.gate.iter_mut())
