@@ -99,6 +99,7 @@ mod serving_metrics;
 mod shaders;
 #[cfg(feature = "gpu")]
 mod shapes;
+mod sizes;
 #[cfg(feature = "gpu")]
 mod skips;
 #[cfg(feature = "gpu")]
