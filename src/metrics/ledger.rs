@@ -83,7 +83,8 @@ pub struct KvUse {
     pub entry_ps: u128,
 }
 
-/// Where the saving that the skipped layers promise went, over all passes; picoseconds of device or pass time, signed.
+/// Where the saving that the skipped layers promise went, of the run's own passes; picoseconds of device or pass time, signed.
+/// What the run saves against another is [`TimeSaved`](super::TimeSaved).
 ///
 /// `saving = dense - ideal`, and `dense - routed` = `saving - union - fragmentation - kv - router - moves - launch - waiting - other`,
 /// exactly. `dense` is each pass lowered anew with every token at every layer.
@@ -91,6 +92,9 @@ pub struct KvUse {
 pub struct Losses {
     /// Time of the same passes, dense.
     pub dense: i128,
+    /// The same under the settings of the variant that savings are against ([`Against`](crate::sim::Against)); `dense` where those are
+    /// the run's own.
+    pub dense_beside: i128,
     /// What the layers would save if each token paid its share of a dense layer only where it visits one.
     pub saving: i128,
     /// Layers read for part of the batch.

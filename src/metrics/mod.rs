@@ -6,6 +6,7 @@ mod ledger;
 mod slo;
 mod split;
 mod summary;
+mod time_saved;
 mod uncertainty;
 
 pub use error_bar::{ClassError, ENOUGH, ErrorBar, Saving, Verdict, error_percent};
@@ -16,4 +17,5 @@ pub use split::Split;
 pub use summary::{
     Bounds, KvSummary, MemoryBytes, PhaseSummary, Phases, Power, Spread, Summary, TierSummary, WorkSummary,
 };
+pub use time_saved::{PARTS, TimeSaved};
 pub use uncertainty::{Ends, ErrorKind, Figure, Gain};

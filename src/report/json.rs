@@ -1,7 +1,8 @@
 //! `simulate --json`: keys that others read. Version 1; keys are added, never renamed.
 
 use super::errors;
-use super::table::{SOURCES, left};
+use super::saved;
+use super::table::SOURCES;
 use crate::cost::Bound;
 use crate::lower::Cause;
 use crate::metrics::{ErrorBar, ErrorKind, Figure, Interval, Losses, Tally};
@@ -36,6 +37,9 @@ pub fn variants(outcome: &Outcome) -> Vec<Map<String, Value>> {
     for (object, one) in objects.iter_mut().zip(&outcome.variants).skip(1) {
         if let Some(saving) = errors::mean_saving(&outcome.variants[0], one) {
             object["error"]["against_first"] = errors::json(&saving);
+        }
+        if let Some(parts) = saved::json(&outcome.variants[0], one) {
+            object.insert("saved_s".into(), parts);
         }
     }
     objects
@@ -162,7 +166,7 @@ fn intervals(runs: &[Value], error: &Value) -> Value {
     object
 }
 
-fn seconds(ps: f64) -> f64 {
+pub(super) fn seconds(ps: f64) -> f64 {
     ps / PS_PER_S as f64
 }
 
@@ -175,7 +179,19 @@ fn by<const N: usize>(names: [impl AsRef<str>; N], tallies: &[Tally; N]) -> Valu
 }
 
 fn losses(losses: &Losses) -> Value {
-    let Losses { dense, saving, union, fragmentation, kv, router, moves, launch, waiting, other } = *losses;
+    let Losses {
+        dense,
+        dense_beside: _,
+        saving,
+        union,
+        fragmentation,
+        kv,
+        router,
+        moves,
+        launch,
+        waiting,
+        other,
+    } = *losses;
     let all = [
         ("dense", dense),
         ("saving", saving),
@@ -187,7 +203,7 @@ fn losses(losses: &Losses) -> Value {
         ("launch", launch),
         ("waiting", waiting),
         ("other", other),
-        ("left", left(losses)),
+        ("left", losses.left()),
     ];
     all.into_iter().map(|(key, ps)| (key.to_owned(), json!(seconds(ps as f64)))).collect()
 }

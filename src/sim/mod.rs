@@ -29,6 +29,7 @@ use crate::workload::{Clients, Sessions};
 use arrivals::Arrivals;
 use beyond::{Beyond, Within};
 use closed::PassSums;
+pub use explain::Against;
 use explain::{Explain, Seen};
 use governor::{At, Governor};
 use machine::Machine;
@@ -59,6 +60,9 @@ pub struct Setup {
     /// Whether each pass is also priced dense and in one group a layer, to tell where the saving went. Not where layers are
     /// streamed: what a dense pass would fetch depends on the passes before it.
     pub explain: bool,
+    /// Settings of the variant that savings are against, where they are not this run's own: an explained run prices its dense
+    /// passes with them, too.
+    pub against: Option<Against>,
 }
 
 /// What is an event. Both give the same digest.
@@ -161,6 +165,10 @@ impl<'a> Simulation<'a> {
         };
         let policy = setup.dispatch.policy;
         let governor = Governor::new(device.clone());
+        let explain = match setup.explain && setup.tiers.is_none() {
+            true => Some(Explain::new(setup, governor.highest())?),
+            false => None,
+        };
         Ok(Simulation {
             trace,
             paths,
@@ -179,8 +187,7 @@ impl<'a> Simulation<'a> {
             branch_bytes: model.branch_weight_bytes(),
             kv_bytes: 0,
             lowering: Lowering::new(model, setup.dispatch.clone()).streaming(residency),
-            explain: (setup.explain && setup.tiers.is_none())
-                .then(|| Explain::new(model, &setup.dispatch, governor.highest())),
+            explain,
             clock: governor.highest(),
             governor,
             fidelity: setup.fidelity,

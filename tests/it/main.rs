@@ -86,6 +86,7 @@ mod route_ids;
 mod routed;
 #[cfg(feature = "gpu")]
 mod router_files;
+mod saved;
 #[cfg(feature = "train")]
 mod scratch;
 #[cfg(feature = "train")]
