@@ -53,6 +53,25 @@ pub struct RequestTimes {
     pub energy_pj: u128,
 }
 
+impl RequestTimes {
+    /// Time per output token behind the first, in seconds; none for a single one.
+    pub fn tpot_s(&self) -> Option<f64> {
+        let gaps = self.output_tokens.checked_sub(1).filter(|&gaps| gaps > 0)?;
+        Some((self.last - self.first).s() / f64::from(gaps))
+    }
+}
+
+/// Times between two passes in a row that put out tokens of the same request, as many as there were alike.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Gap {
+    /// End of the later pass.
+    pub end: SimTime,
+    /// From the end of the earlier one.
+    pub length: SimTime,
+    /// Requests with this gap.
+    pub count: u32,
+}
+
 /// One of the two phases of a request: reading its prompt, or generating.
 ///
 /// A pass that has tokens of both gives each a part of its time and energy in proportion to the tokens.
@@ -211,6 +230,8 @@ pub struct Ledger {
     pub tiers: TierUse,
     /// Memory.
     pub memory: Memory,
+    /// What lies between tokens, in the order of the later ones.
+    pub gaps: Vec<Gap>,
     /// One for each finished request, in the order in which they finished.
     pub requests: Vec<RequestTimes>,
     /// End of the last pass.

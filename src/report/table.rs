@@ -5,7 +5,7 @@ use super::sheet::{Sheet, alike, digits, percent, times};
 use super::{errors, saved, serving, tiers};
 use crate::cost::Bound;
 use crate::error::shorten;
-use crate::metrics::Tally;
+use crate::metrics::{Spread, Tally};
 use crate::scenario::{LEVEL, Note, Outcome, Run, VariantOutcome};
 use crate::units::{PS_PER_S, SourceKind};
 
@@ -102,11 +102,16 @@ fn speed(variants: &[VariantOutcome]) -> String {
     let sheet = timed(sheet, "make-\nspan", variants, |v| v.summary.makespan_s)
         .numbers("output\ntokens\n/ s", alike(&means(variants, |v| v.summary.output_tokens_per_s)));
     let sheet = timed(sheet, "TTFT\np50", variants, |v| v.summary.ttft_s.p50);
-    let sheet = timed(sheet, "TPOT\np50", variants, |v| v.summary.tpot_s.p50);
-    let sheet = timed(sheet, "TPOT\np99", variants, |v| v.summary.tpot_s.p99);
+    let sheet = timed(sheet, "TPOT\np50", variants, |v| of(v.summary.tpot_s, |spread| spread.p50));
+    let sheet = timed(sheet, "TPOT\np99", variants, |v| of(v.summary.tpot_s, |spread| spread.p99));
     sheet.render()
         + "mean depth: blocks a token takes, a branch counts half. weights read: of the layer weights, a pass on average.\n\
            pass time: with a pass in flight; the makespan also waits for arrivals. TTFT: to the first token. TPOT: between tokens.\n"
+}
+
+/// Of a distribution that may be one of nothing; not a number then.
+pub(super) fn of(spread: Option<Spread>, of: fn(&Spread) -> f64) -> f64 {
+    spread.as_ref().map_or(f64::NAN, of)
 }
 
 /// With three digits.

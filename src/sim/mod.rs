@@ -19,7 +19,7 @@ use crate::cost::{Device, Limits};
 use crate::engine::Pool;
 use crate::error::{InputError, Result};
 use crate::lower::{Dispatch, Lowered, Lowering};
-use crate::metrics::{KvUse, Ledger, Memory, RequestTimes, Split};
+use crate::metrics::{Gap, KvUse, Ledger, Memory, RequestTimes, Split};
 use crate::model::Model;
 use crate::sched::{Outcome, Scheduler, Sequence, Serving};
 use crate::tier::{Residency, Tiers};
@@ -126,6 +126,9 @@ impl<'a> Simulation<'a> {
             let what =
                 format!("a trace of {} layers, as {} has (stretch lays it over)", model.layers, model.name);
             return Err(InputError::expected(what).key("layers").found(trace.header.layers).into());
+        }
+        if trace.requests.is_empty() {
+            return Err(InputError::expected("at least one request").key("requests").found("none").into());
         }
         let again =
             trace.requests.iter().flat_map(|request| &request.runs).any(|run| Paths::passes_again(run.role));
@@ -392,6 +395,8 @@ impl<'a> Simulation<'a> {
             self.ledger.requests.push(times);
             self.arrivals.answered(now, id);
         }
+        let gaps = outcome.gaps.iter().map(|&(length, count)| Gap { end: now, length, count });
+        self.ledger.gaps.extend(gaps);
         self.scheduler.release(&outcome.finished);
         self.hold_kv();
     }

@@ -105,6 +105,7 @@ mod sizes;
 mod skips;
 #[cfg(feature = "gpu")]
 mod small_models;
+mod steady;
 mod stretch;
 mod sweep;
 mod sweep_bad;
