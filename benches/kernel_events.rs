@@ -153,6 +153,7 @@ fn whole(name: &str, text: &str, batch: u32, captured: bool) {
         tiers: None,
         fidelity: Fidelity::Kernel,
         explain: false,
+        against: None,
     };
     let begin = Instant::now();
     let ledger = run(&setup, &trace, &mut Silent).expect("a scenario that fits");

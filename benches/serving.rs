@@ -112,6 +112,7 @@ fn report(name: &str, count: u32, trace: &Trace) -> Timed {
         tiers: None,
         fidelity: Fidelity::Step,
         explain: false,
+        against: None,
     };
     let device = Device::new(&setup.hardware, setup.limits).expect("valid limits");
     let (seconds, tokens) = best(|| {

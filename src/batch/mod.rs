@@ -37,14 +37,14 @@ pub struct Part {
     /// Whether the embedding runs first.
     pub enters: bool,
     /// First hop.
-    pub from: u16,
+    pub from: u32,
     /// Hop after the last; [`Part::END`] for all that are left.
-    pub to: u16,
+    pub to: u32,
 }
 
 impl Part {
     /// All hops are taken, and what the token leaves behind its last hop too.
-    pub const END: u16 = u16::MAX;
+    pub const END: u32 = u32::MAX;
     /// The whole route.
     pub const WHOLE: Part = Part { enters: true, from: 0, to: Part::END };
 }

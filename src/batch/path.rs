@@ -56,15 +56,15 @@ pub struct Hop {
     /// Layer of the pool.
     pub layer: u16,
     /// How often the token has been at this layer before.
-    pub occurrence: u16,
+    pub occurrence: u32,
     /// Entries that the token leaves at this layer, over all its visits.
-    pub leaves: u16,
+    pub leaves: u32,
     /// Whether its attention branch is the token's first at this layer.
     pub attends_first: bool,
     /// Entries that its earlier visits of this layer left.
-    pub own_here: u16,
+    pub own_here: u32,
     /// Entries that its earlier hops left anywhere.
-    pub own_before: u16,
+    pub own_before: u32,
     /// Which branches run.
     pub modules: Modules,
     /// Whether the trace says that the router ran before it.
@@ -79,7 +79,7 @@ pub struct Hop {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Skip {
     /// The hop before which it is done; the number of hops where it follows the last one.
-    pub before: u16,
+    pub before: u32,
     /// The skipped layer.
     pub layer: u16,
     /// What is left there: `Projected` or `Copied`.
@@ -200,7 +200,7 @@ struct Compiler<'a> {
 /// What a route does at one layer.
 #[derive(Clone, Copy, Default)]
 struct AtLayer {
-    visits: u16,
+    visits: u32,
     attended: bool,
     entries: u32,
     stored: u32,
@@ -229,11 +229,11 @@ impl<'a> Compiler<'a> {
                     before = 0;
                 }
                 before += hops[before..].iter().take_while(|hop| (hop.layer as usize) < layer).count();
-                skips.push(Skip { before: before as u16, layer: layer as u16, left });
+                skips.push(Skip { before: before as u32, layer: layer as u16, left });
             }
         }
         for hop in &mut hops {
-            hop.leaves = self.at[hop.layer as usize].entries as u16;
+            hop.leaves = self.at[hop.layer as usize].entries;
         }
         skips.sort_by_key(|skip| (skip.before, skip.layer));
 
@@ -245,7 +245,7 @@ impl<'a> Compiler<'a> {
         Path { hops, skips: skips.into(), copies, half_depth, stored, visible, row }
     }
 
-    fn hop(&mut self, step: &Step, own: &mut u16) -> Hop {
+    fn hop(&mut self, step: &Step, own: &mut u32) -> Hop {
         let left = if step.modules.attention() { Left::of_step(step.kv) } else { Left::Nothing };
         let at = &mut self.at[step.layer as usize];
         if at.visits == 0 {
@@ -254,9 +254,9 @@ impl<'a> Compiler<'a> {
         at.visits += 1;
         let attends_first = step.modules.attention() && !at.attended;
         at.attended |= step.modules.attention();
-        let (own_here, own_before) = (at.entries as u16, *own);
+        let (own_here, own_before) = (at.entries, *own);
         at.entries += u32::from(left.visible());
-        *own += u16::from(left.visible());
+        *own += u32::from(left.visible());
         at.stored += u32::from(left.stored());
         Hop {
             layer: step.layer as u16,

@@ -68,7 +68,7 @@ impl HopLists {
                 // Of each earlier token one entry that depends on the hop, or all that there are.
                 let lists = if listed == Some(Visibility::OnePerToken) { placed.hops } else { 1 };
                 let own = if lists == 1 { placed.hops } else { 1 };
-                for hop in 0..lists as u16 {
+                for hop in 0..lists {
                     for token in &tokens {
                         // Behind them the row's own, which the device writes; until then any.
                         let seen = ledger.seen(&exec.model, *token, 0, hop);

@@ -18,7 +18,7 @@ pub(super) struct Entry {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum State {
     /// In the stream of this pass: its row, as it is before this hop of its route.
-    Row(u32, u16),
+    Row(u32, u32),
     /// Among the states that are kept from pass to pass.
     Kept(u32),
 }
@@ -113,7 +113,7 @@ impl Ledger {
     }
 
     /// Rows of the cache that a token sees at a layer where it has left so many entries before, its own not among them.
-    pub fn seen(&self, model: &Model, token: Token, layer: u16, own_before: u16) -> Vec<u32> {
+    pub fn seen(&self, model: &Model, token: Token, layer: u16, own_before: u32) -> Vec<u32> {
         let held = &self.held[token.sequence as usize];
         let window = model.kind(layer.into()).window.map(u64::from);
         let position = u64::from(token.position);
@@ -127,7 +127,7 @@ impl Ledger {
                 held.layers[usize::from(layer)].iter().filter(sees).map(|entry| entry.at).collect()
             }
             Visibility::OnePerToken => before
-                .filter_map(|entries| entries.get(usize::from(own_before)).or(entries.last()))
+                .filter_map(|entries| entries.get(own_before as usize).or(entries.last()))
                 .filter(sees)
                 .map(|entry| entry.at)
                 .collect(),
@@ -208,7 +208,7 @@ impl Ledger {
     /// A token visits a layer, behind its visits so far: the rows of the cache that it sees, that of its own keys and values last.
     pub fn visit(&mut self, cache: &Cache, model: &Model, token: Token, layer: u16) -> Vec<u32> {
         let own = self.held[token.sequence as usize].tokens.get(token.position as usize);
-        let mut seen = self.seen(model, token, layer, own.map_or(0, Vec::len) as u16);
+        let mut seen = self.seen(model, token, layer, own.map_or(0, Vec::len) as u32);
         seen.push(self.note(cache, token, layer));
         seen
     }
@@ -252,8 +252,8 @@ impl Ledger {
 
     /// Entries that still wait for values when the pass is over: their states are kept from now on. Returns row, hop before which its
     /// state is the one, and place.
-    pub fn keep(&mut self) -> Vec<(u32, u16, u32)> {
-        let mut places: BTreeMap<(u32, u16), u32> = BTreeMap::new();
+    pub fn keep(&mut self) -> Vec<(u32, u32, u32)> {
+        let mut places: BTreeMap<(u32, u32), u32> = BTreeMap::new();
         for sequence in 0..self.held.len() {
             for layer in 0..self.held[sequence].waiting.len() {
                 for index in 0..self.held[sequence].waiting[layer].len() {

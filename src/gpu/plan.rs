@@ -110,11 +110,11 @@ impl View<'_> {
     }
 
     /// When a token is at a hop, or is projected at a skipped layer before this hop: with others at the same layer.
-    fn wave(&self, decode: bool, layer: u16, occurrence: u16, hop: u16) -> u32 {
+    fn wave(&self, decode: bool, layer: u16, occurrence: u32, hop: u32) -> u32 {
         match (self.pool(), decode, self.monotone) {
-            (true, ..) => occurrence.into(),
-            (false, false, true) => u32::from(layer) + u32::from(occurrence),
-            (false, ..) => hop.into(),
+            (true, ..) => occurrence,
+            (false, false, true) => u32::from(layer) + occurrence,
+            (false, ..) => hop,
         }
     }
 }
@@ -224,7 +224,7 @@ fn sort_token(
         let group = group(groups, view.wave(span.decode, hop.layer, hop.occurrence, index), hop.layer);
         if hop.modules.attention() {
             assert_eq!(hop.left, Left::Entry, "other entries are listed");
-            group.attention.push(visit(seen(hop.layer) + u32::from(hop.own_here)));
+            group.attention.push(visit(seen(hop.layer) + hop.own_here));
         }
         if hop.modules.feed_forward() {
             group.feed_forward.push(row);
@@ -270,7 +270,7 @@ impl Listing<'_, '_> {
             }
         }
         for (row, before, place) in self.ledger.keep() {
-            match self.keys[row as usize].get(usize::from(before)) {
+            match self.keys[row as usize].get(before as usize) {
                 Some(&(wave, layer)) => group(groups, wave, layer).keep.push([row, place]),
                 None => keep.push([row, place]),
             }

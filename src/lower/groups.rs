@@ -293,7 +293,7 @@ impl Groups {
         let to = path.hops.len().min(part.to as usize);
         for (index, hop) in path.hops.iter().enumerate().take(to).skip(part.from as usize) {
             let wave = match align {
-                Align::Pool => u32::from(hop.occurrence),
+                Align::Pool => hop.occurrence,
                 Align::Hop { .. } => index as u32,
                 Align::Layer => 0,
             };
@@ -315,7 +315,7 @@ impl Groups {
         }
         for skip in path.skips.iter().filter(|skip| part_has(part, skip.before)) {
             if skip.left == Left::Projected {
-                let wave = if let Align::Hop { .. } = align { u32::from(skip.before) } else { 0 };
+                let wave = if let Align::Hop { .. } = align { skip.before } else { 0 };
                 self.group(wave, skip.layer).project += count;
             }
         }
@@ -407,8 +407,8 @@ impl Groups {
             let count = run.len() as u64;
             for (index, hop) in path.hops.iter().enumerate() {
                 let wave = match align {
-                    Align::Pool => u32::from(hop.occurrence),
-                    Align::Hop { monotone: true } => u32::from(hop.layer) + u32::from(hop.occurrence),
+                    Align::Pool => hop.occurrence,
+                    Align::Hop { monotone: true } => u32::from(hop.layer) + hop.occurrence,
                     Align::Hop { monotone: false } => index as u32,
                     Align::Layer => unreachable!("prompts do not wait in queues"),
                 };
@@ -456,7 +456,7 @@ impl Groups {
                 let wave = match align {
                     Align::Pool | Align::Layer => 0,
                     Align::Hop { monotone: true } => u32::from(skip.layer),
-                    Align::Hop { monotone: false } => u32::from(skip.before),
+                    Align::Hop { monotone: false } => skip.before,
                 };
                 self.group(wave, skip.layer).project += run.len() as u32;
             }
@@ -496,9 +496,7 @@ fn masked_scores(view: &View, align: Align, span: &Span, wave: u32, layer: u16) 
         let hop = match align {
             // The first time at a layer, a token has left nothing there.
             Align::Pool if wave == 0 && view.visibility == Visibility::SameLayer => None,
-            Align::Pool => {
-                path.hops.iter().find(|hop| hop.layer == layer && u32::from(hop.occurrence) == wave)
-            }
+            Align::Pool => path.hops.iter().find(|hop| hop.layer == layer && hop.occurrence == wave),
             Align::Hop { .. } | Align::Layer => path.hops.get(wave as usize).filter(|hop| hop.layer == layer),
         }
         .filter(|hop| hop.modules.attention());
@@ -519,7 +517,7 @@ fn masked_scores(view: &View, align: Align, span: &Span, wave: u32, layer: u16) 
 }
 
 /// Whether work before hop `before` belongs to this part of the route.
-fn part_has(part: Part, before: u16) -> bool {
+fn part_has(part: Part, before: u32) -> bool {
     before >= part.from && (before < part.to || part.to == Part::END)
 }
 

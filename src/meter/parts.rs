@@ -256,6 +256,7 @@ fn steady(hw: &Hardware, row: &Measured, constants: Constants) -> Result<Steady>
         tiers: None,
         fidelity: Fidelity::Step,
         explain: false,
+        against: None,
     };
     // By then the first answers have ended, and no two sequences are at the same place.
     let from = row.output_tokens as u64;

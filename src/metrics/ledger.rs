@@ -53,6 +53,25 @@ pub struct RequestTimes {
     pub energy_pj: u128,
 }
 
+impl RequestTimes {
+    /// Time per output token behind the first, in seconds; none for a single one.
+    pub fn tpot_s(&self) -> Option<f64> {
+        let gaps = self.output_tokens.checked_sub(1).filter(|&gaps| gaps > 0)?;
+        Some((self.last - self.first).s() / f64::from(gaps))
+    }
+}
+
+/// Times between two passes in a row that put out tokens of the same request, as many as there were alike.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Gap {
+    /// End of the later pass.
+    pub end: SimTime,
+    /// From the end of the earlier one.
+    pub length: SimTime,
+    /// Requests with this gap.
+    pub count: u32,
+}
+
 /// One of the two phases of a request: reading its prompt, or generating.
 ///
 /// A pass that has tokens of both gives each a part of its time and energy in proportion to the tokens.
@@ -83,7 +102,8 @@ pub struct KvUse {
     pub entry_ps: u128,
 }
 
-/// Where the saving that the skipped layers promise went, over all passes; picoseconds of device or pass time, signed.
+/// Where the saving that the skipped layers promise went, of the run's own passes; picoseconds of device or pass time, signed.
+/// What the run saves against another is [`TimeSaved`](super::TimeSaved).
 ///
 /// `saving = dense - ideal`, and `dense - routed` = `saving - union - fragmentation - kv - router - moves - launch - waiting - other`,
 /// exactly. `dense` is each pass lowered anew with every token at every layer.
@@ -91,6 +111,9 @@ pub struct KvUse {
 pub struct Losses {
     /// Time of the same passes, dense.
     pub dense: i128,
+    /// The same under the settings of the variant that savings are against ([`Against`](crate::sim::Against)); `dense` where those are
+    /// the run's own.
+    pub dense_beside: i128,
     /// What the layers would save if each token paid its share of a dense layer only where it visits one.
     pub saving: i128,
     /// Layers read for part of the batch.
@@ -207,6 +230,8 @@ pub struct Ledger {
     pub tiers: TierUse,
     /// Memory.
     pub memory: Memory,
+    /// What lies between tokens, in the order of the later ones.
+    pub gaps: Vec<Gap>,
     /// One for each finished request, in the order in which they finished.
     pub requests: Vec<RequestTimes>,
     /// End of the last pass.

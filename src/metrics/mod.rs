@@ -5,15 +5,21 @@ mod interval;
 mod ledger;
 mod slo;
 mod split;
+mod spread;
+mod steady;
 mod summary;
+mod time_saved;
 mod uncertainty;
 
 pub use error_bar::{ClassError, ENOUGH, ErrorBar, Saving, Verdict, error_percent};
 pub use interval::Interval;
-pub use ledger::{KvUse, Ledger, Losses, Memory, Phase, RequestTimes, Tally, TierUse};
+pub use ledger::{Gap, KvUse, Ledger, Losses, Memory, Phase, RequestTimes, Tally, TierUse};
 pub use slo::{Goodput, Slo};
 pub use split::Split;
+pub use spread::Spread;
+pub use steady::{Cut, Growth, WarmUp, mser5};
 pub use summary::{
-    Bounds, KvSummary, MemoryBytes, PhaseSummary, Phases, Power, Spread, Summary, TierSummary, WorkSummary,
+    Bounds, KvSummary, MemoryBytes, PhaseSummary, Phases, Power, Summary, TierSummary, WorkSummary,
 };
+pub use time_saved::{PARTS, TimeSaved};
 pub use uncertainty::{Ends, ErrorKind, Figure, Gain};

@@ -68,21 +68,27 @@ pub struct Goodput {
 impl Goodput {
     /// Of a run; none where no bound is stated.
     pub fn of(slo: &Slo, ledger: &Ledger) -> Option<Self> {
+        Goodput::since(slo, ledger, SimTime::ZERO)
+    }
+
+    /// Of the requests of a run that arrive from a time on, over the time from there to the end of the run.
+    pub fn since(slo: &Slo, ledger: &Ledger, since: SimTime) -> Option<Self> {
         if !slo.is_stated() {
             return None;
         }
-        let met = || ledger.requests.iter().filter(|request| slo.is_met(request));
+        let counted = || ledger.requests.iter().filter(|request| request.arrival >= since);
+        let met = || counted().filter(|request| slo.is_met(request));
         let tokens: u64 = met().map(|request| u64::from(request.output_tokens)).sum();
         let count = met().count() as f64;
-        let makespan_s = ledger.makespan.s();
+        let time_s = (ledger.makespan - since).s();
         let Slo { ttft_s, tpot_s, e2e_s } = *slo;
         Some(Goodput {
             ttft_s,
             tpot_s,
             e2e_s,
-            attained: super::summary::ratio(count, ledger.requests.len() as f64),
-            requests_per_s: super::summary::ratio(count, makespan_s),
-            output_tokens_per_s: super::summary::ratio(tokens as f64, makespan_s),
+            attained: super::summary::ratio(count, counted().count() as f64),
+            requests_per_s: super::summary::ratio(count, time_s),
+            output_tokens_per_s: super::summary::ratio(tokens as f64, time_s),
         })
     }
 }

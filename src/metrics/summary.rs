@@ -1,41 +1,13 @@
 //! The numbers of one variant, under the keys that others read.
 
-use super::{ErrorBar, Goodput, Ledger, Phase, RequestTimes};
+use super::spread::or_nulls;
+use super::{Cut, ErrorBar, Goodput, Growth, Ledger, Phase, RequestTimes, Slo, Spread, WarmUp};
 use crate::cost::Device;
 use crate::model::Model;
 use crate::tier::Fetches;
 use crate::units::{PS_PER_S, SimTime};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
-use statrs::statistics::{Data, Distribution, OrderStatistics};
-
-/// A distribution over requests.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
-pub struct Spread {
-    /// Arithmetic mean.
-    pub mean: f64,
-    /// Median.
-    pub p50: f64,
-    /// 90th percentile.
-    pub p90: f64,
-    /// 99th percentile.
-    pub p99: f64,
-    /// Largest.
-    pub max: f64,
-}
-
-impl Spread {
-    /// Of these values; all zero where there are none.
-    pub fn of(values: Vec<f64>) -> Self {
-        if values.is_empty() {
-            return Spread::default();
-        }
-        let max = values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-        let mut data = Data::new(values);
-        let mean = data.mean().unwrap_or(0.0);
-        Spread { mean, p50: data.percentile(50), p90: data.percentile(90), p99: data.percentile(99), max }
-    }
-}
 
 /// Watts over the run.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
@@ -92,8 +64,8 @@ pub struct PhaseSummary {
     pub time_s: f64,
     /// Its share of the energy of passes.
     pub energy_j: f64,
-    /// Energy over tokens.
-    pub energy_per_token_j: f64,
+    /// Energy over tokens; none where there are no tokens.
+    pub energy_per_token_j: Option<f64>,
 }
 
 impl PhaseSummary {
@@ -104,7 +76,7 @@ impl PhaseSummary {
             tokens,
             time_s: time_ps as f64 / PS_PER_S as f64,
             energy_j,
-            energy_per_token_j: ratio(energy_j, tokens as f64),
+            energy_per_token_j: quotient(energy_j, tokens as f64),
         }
     }
 }
@@ -122,8 +94,8 @@ pub struct KvSummary {
     pub peak_blocks: u64,
     /// Share of the blocks that were held, mean over the makespan.
     pub mean_use: f64,
-    /// Share of the bytes of held blocks that held entries, mean over time and blocks.
-    pub fill: f64,
+    /// Share of the bytes of held blocks that held entries, mean over time and blocks; none where none was held.
+    pub fill: Option<f64>,
 }
 
 /// Layers that came over a link.
@@ -132,8 +104,8 @@ pub struct TierSummary {
     /// What the layer cache did.
     #[serde(flatten)]
     pub fetches: Fetches,
-    /// Hits over visits.
-    pub hit_rate: f64,
+    /// Hits over visits; none where no layer was visited.
+    pub hit_rate: Option<f64>,
     /// Bytes that came over the link.
     pub fetched_bytes: f64,
     /// Time that the link was busy: bytes over bandwidth, and a latency for each layer.
@@ -150,7 +122,12 @@ pub struct Summary {
     pub makespan_s: f64,
     pub output_tokens_per_s: f64,
     pub ttft_s: Spread,
-    pub tpot_s: Spread,
+    /// None where every request puts out one token.
+    #[serde(serialize_with = "or_nulls")]
+    pub tpot_s: Option<Spread>,
+    /// None where every request puts out its tokens at once.
+    #[serde(serialize_with = "or_nulls")]
+    pub itl_s: Option<Spread>,
     pub e2e_s: Spread,
     pub energy_j: f64,
     pub energy_per_output_token_j: f64,
@@ -180,6 +157,11 @@ pub struct Summary {
     /// Absent where no bound is stated; [`Summary::new`] knows none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub goodput: Option<Goodput>,
+    /// Absent where no warm-up is cut off.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub warm_up: Option<Cut>,
+    /// None where requests do not come by times of their own, or too few; [`Summary::new`] does not look.
+    pub growth: Option<Growth>,
 }
 
 /// Bytes of device memory.
@@ -213,9 +195,11 @@ impl Summary {
         let joules = |pj: f64| pj / PS_PER_S as f64;
         let idle_ps = makespan - ledger.busy_ps;
         let energy_j = joules(device.energy_pj(ledger.busy_ps, idle_ps, ledger.dynamic_pj));
-        let seconds = |from: SimTime, to: SimTime| (to - from).s();
-        let spread =
-            |of: &dyn Fn(&RequestTimes) -> Option<f64>| Spread::of(requests.iter().filter_map(of).collect());
+        let spread = |of: &dyn Fn(&RequestTimes) -> f64| {
+            Spread::of(requests.iter().map(of).collect()).expect("a run has requests")
+        };
+        let Latencies { ttft_s, tpot_s, itl_s, e2e_s, normalized_latency_s, queue_s } =
+            Latencies::since(ledger, SimTime::ZERO);
         let kv = &ledger.kv;
         let entry_bytes = model.kv_entry_bytes() as f64;
         let roofline = device.roofline(ledger.done.flops, ledger.done.bytes, model.activations).s();
@@ -227,12 +211,10 @@ impl Summary {
             output_tokens: output,
             makespan_s,
             output_tokens_per_s: ratio(output as f64, makespan_s),
-            ttft_s: spread(&|request| Some(seconds(request.arrival, request.first))),
-            tpot_s: spread(&|request| {
-                let gaps = request.output_tokens.checked_sub(1).filter(|&gaps| gaps > 0)?;
-                Some(seconds(request.first, request.last) / f64::from(gaps))
-            }),
-            e2e_s: spread(&|request| Some(seconds(request.arrival, request.last))),
+            ttft_s,
+            tpot_s,
+            itl_s,
+            e2e_s,
             energy_j,
             energy_per_output_token_j: ratio(energy_j, output as f64),
             power_w: Power {
@@ -260,11 +242,9 @@ impl Summary {
             bounds: Bounds { critical_path_s: ledger.critical_path.s(), work_over_peak_s: roofline },
             digest: digest(ledger),
             requests_per_s: ratio(requests.len() as f64, makespan_s),
-            normalized_latency_s: spread(&|request| {
-                Some(seconds(request.arrival, request.last) / f64::from(request.output_tokens.max(1)))
-            }),
-            queue_s: spread(&|request| Some(seconds(request.arrival, request.scheduled))),
-            energy_per_request_j: spread(&|request| Some(joules(request.energy_pj as f64))),
+            normalized_latency_s,
+            queue_s,
+            energy_per_request_j: spread(&|request| joules(request.energy_pj as f64)),
             phases: Phases {
                 prefill: PhaseSummary::new(&ledger.prefill),
                 decode: PhaseSummary::new(&ledger.decode),
@@ -280,18 +260,66 @@ impl Summary {
                 blocks: kv.blocks,
                 peak_blocks: kv.peak_blocks,
                 mean_use: ratio(kv.block_ps as f64, kv.blocks as f64 * makespan as f64),
-                fill: ratio(kv.entry_ps as f64 * entry_bytes, kv.block_ps as f64 * kv.block_bytes as f64),
+                fill: quotient(kv.entry_ps as f64 * entry_bytes, kv.block_ps as f64 * kv.block_bytes as f64),
             },
             mean_waiting: ratio(ledger.waiting_ps as f64, makespan as f64),
             mean_running: ratio(ledger.running_ps as f64, makespan as f64),
             error: ErrorBar::of(ledger, device),
             tiers: ledger.tiers.fetches.map(|fetches| TierSummary {
                 fetches,
-                hit_rate: ratio(fetches.hits as f64, fetches.visits as f64),
+                hit_rate: quotient(fetches.hits as f64, fetches.visits as f64),
                 fetched_bytes: ledger.tiers.bytes as f64,
                 link_busy_s: ledger.tiers.link_ps as f64 / PS_PER_S as f64,
             }),
             goodput: None,
+            warm_up: None,
+            growth: None,
+        }
+    }
+
+    /// Leaves the requests of the warm-up out of all times of requests, and adds the goodput of those that count.
+    pub fn counting(mut self, ledger: &Ledger, slo: &Slo, warm_up: Option<WarmUp>) -> Self {
+        self.warm_up = warm_up.map(|method| Cut::of(method, &ledger.requests));
+        let since = SimTime::from_s(self.warm_up.map_or(0.0, |cut| cut.until_s));
+        if since > SimTime::ZERO {
+            let Latencies { ttft_s, tpot_s, itl_s, e2e_s, normalized_latency_s, queue_s } =
+                Latencies::since(ledger, since);
+            (self.ttft_s, self.tpot_s, self.itl_s, self.e2e_s) = (ttft_s, tpot_s, itl_s, e2e_s);
+            (self.normalized_latency_s, self.queue_s) = (normalized_latency_s, queue_s);
+        }
+        self.goodput = Goodput::since(slo, ledger, since);
+        self
+    }
+}
+
+/// Times of the requests that arrive from a time on, and of the tokens that come out behind it.
+struct Latencies {
+    ttft_s: Spread,
+    tpot_s: Option<Spread>,
+    itl_s: Option<Spread>,
+    e2e_s: Spread,
+    normalized_latency_s: Spread,
+    queue_s: Spread,
+}
+
+impl Latencies {
+    fn since(ledger: &Ledger, since: SimTime) -> Self {
+        let counted = || ledger.requests.iter().filter(|request| request.arrival >= since);
+        let spread = |of: &dyn Fn(&RequestTimes) -> SimTime| {
+            Spread::of(counted().map(|request| of(request).s()).collect()).expect("some request counts")
+        };
+        let normalized = |request: &RequestTimes| {
+            (request.last - request.arrival).s() / f64::from(request.output_tokens.max(1))
+        };
+        let gaps = ledger.gaps.iter().filter(|gap| gap.end >= since);
+        Latencies {
+            ttft_s: spread(&|request| request.first - request.arrival),
+            tpot_s: Spread::of(counted().filter_map(RequestTimes::tpot_s).collect()),
+            itl_s: Spread::of_counted(gaps.map(|gap| (gap.length.s(), gap.count.into())).collect()),
+            e2e_s: spread(&|request| request.last - request.arrival),
+            normalized_latency_s: Spread::of(counted().map(normalized).collect())
+                .expect("some request counts"),
+            queue_s: spread(&|request| request.scheduled - request.arrival),
         }
     }
 }
@@ -326,6 +354,11 @@ fn check_requests(ledger: &Ledger) {
 
 pub(super) fn ratio(a: f64, b: f64) -> f64 {
     if b > 0.0 { a / b } else { 0.0 }
+}
+
+/// None where there is nothing to divide by.
+fn quotient(a: f64, b: f64) -> Option<f64> {
+    (b > 0.0).then(|| a / b)
 }
 
 /// A hash of per-request times, energy and memory peaks: equal runs have equal digests.

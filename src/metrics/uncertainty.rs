@@ -29,7 +29,7 @@ impl ErrorKind {
             "makespan_s" | "output_tokens_per_s" | "requests_per_s" | "usd_per_million_output_tokens" => {
                 ErrorKind::Makespan
             }
-            "ttft_s" | "e2e_s" | "queue_s" | "normalized_latency_s" => ErrorKind::AnyMix,
+            "ttft_s" | "itl_s" | "e2e_s" | "queue_s" | "normalized_latency_s" => ErrorKind::AnyMix,
             "energy_j" | "energy_per_output_token_j" | "energy_per_request_j" | "power_w" => {
                 ErrorKind::Energy
             }

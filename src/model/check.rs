@@ -11,8 +11,8 @@ use crate::error::{InputError, Result};
 pub(crate) const LAYERS: u64 = 65_535;
 /// Widest residual stream, and widest query of all heads together.
 pub(crate) const WIDTH: u64 = 1 << 20;
-/// Most heads, and widest head.
-pub(crate) const HEADS: u64 = 1 << 16;
+/// Most heads, and widest head: kernels count both in 16 bits.
+pub(crate) const HEADS: u64 = u16::MAX as u64;
 /// Widest feed-forward part.
 pub(crate) const FFN: u64 = 1 << 22;
 /// Widest the experts of a layer are together; published ones stay below 2^22.
@@ -122,7 +122,7 @@ impl Model {
             for (key, value) in
                 [("latent.entry", latent.entry()), ("latent.head_dim", latent.nope_dim + latent.rope_dim)]
             {
-                range(key, value, 1, HEADS - 1)?;
+                range(key, value, 1, HEADS)?;
             }
             for (key, each) in [("latent.value_dim", latent.value_dim), ("latent.nope_dim", latent.nope_dim)]
             {

@@ -24,7 +24,7 @@ pub fn page(scenario: &Scenario, closer: &Closer, inputs: &[Input], commands: &s
             Block::Table(table(&objects)),
         ],
     }];
-    let lead = "Savings are against the first variant; passes that would have run dense are what the ideal is held against.";
+    let lead = "Savings are against the first variant, as its run and each other run really were, batching included.";
     sections.push(closer.section("Why", lead, &mut Charts::new()));
     sections.extend(foot(&outcome.assumed, inputs));
     sections.push(Section {

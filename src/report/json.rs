@@ -1,7 +1,8 @@
 //! `simulate --json`: keys that others read. Version 1; keys are added, never renamed.
 
 use super::errors;
-use super::table::{SOURCES, left};
+use super::saved;
+use super::table::SOURCES;
 use crate::cost::Bound;
 use crate::lower::Cause;
 use crate::metrics::{ErrorBar, ErrorKind, Figure, Interval, Losses, Tally};
@@ -37,12 +38,15 @@ pub fn variants(outcome: &Outcome) -> Vec<Map<String, Value>> {
         if let Some(saving) = errors::mean_saving(&outcome.variants[0], one) {
             object["error"]["against_first"] = errors::json(&saving);
         }
+        if let Some(parts) = saved::json(&outcome.variants[0], one) {
+            object.insert("saved_s".into(), parts);
+        }
     }
     objects
 }
 
 /// Numbers that get confidence intervals, as JSON pointers into the object of a run.
-const CONFIDENT: [&str; 26] = [
+const CONFIDENT: [&str; 29] = [
     "/makespan_s",
     "/pass_time_s",
     "/requests_per_s",
@@ -53,6 +57,9 @@ const CONFIDENT: [&str; 26] = [
     "/tpot_s/mean",
     "/tpot_s/p50",
     "/tpot_s/p99",
+    "/itl_s/mean",
+    "/itl_s/p50",
+    "/itl_s/p99",
     "/e2e_s/mean",
     "/e2e_s/p50",
     "/e2e_s/p99",
@@ -88,14 +95,37 @@ fn variant(scenario: &str, variant: &VariantOutcome) -> Map<String, Value> {
     };
     object.extend(numbers);
     object["digest"] = variant.digest().into();
+    if let Some(grows) = object["growth"].get_mut("grows") {
+        *grows = variant.grows().into();
+    }
     if runs.len() > 1 {
         object.insert("confidence".into(), confidence(&runs));
     }
     object.insert("interval".into(), intervals(&runs, &object["error"]));
-    let losses = object.get("losses_s").is_some_and(Value::is_object);
-    let mut all = object.iter().filter(|(key, _)| losses || *key != "losses_s");
-    assert!(all.all(|(_, value)| finite(value)), "every number of {name} is finite");
+    for (key, value) in &object {
+        assert_finite(name, key, value);
+    }
     object
+}
+
+/// What may not exist, and is null then; all else is a number in every run.
+const NULLABLE: [&str; 6] = ["losses_s", "growth", "tpot_s.", "itl_s.", "kv.fill", "tiers.hit_rate"];
+const ENERGY_OF_NOTHING: &str = ".energy_per_token_j";
+
+/// JSON has no word for infinity; such numbers become null.
+fn assert_finite(name: &str, path: &str, value: &Value) {
+    match value {
+        Value::Null => {
+            let known =
+                NULLABLE.iter().any(|head| path == *head || head.ends_with('.') && path.starts_with(head));
+            assert!(known || path.ends_with(ENERGY_OF_NOTHING), "{path} of {name} is finite");
+        }
+        Value::Array(list) => list.iter().for_each(|value| assert_finite(name, path, value)),
+        Value::Object(map) => {
+            map.iter().for_each(|(key, value)| assert_finite(name, &format!("{path}.{key}"), value));
+        }
+        Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
 }
 
 /// The numbers of one run, under the keys of the object of its variant.
@@ -112,6 +142,10 @@ pub fn run(Run { summary, ledger, .. }: &Run) -> Value {
 /// Leaf by leaf: what is the same everywhere stays as it is, other numbers become their mean.
 fn mean(values: &[&Value]) -> Value {
     let first = values[0];
+    // What does not exist in one of the runs has no mean.
+    if values.iter().any(|value| value.is_null()) {
+        return Value::Null;
+    }
     match first {
         Value::Object(map) => map
             .keys()
@@ -162,7 +196,7 @@ fn intervals(runs: &[Value], error: &Value) -> Value {
     object
 }
 
-fn seconds(ps: f64) -> f64 {
+pub(super) fn seconds(ps: f64) -> f64 {
     ps / PS_PER_S as f64
 }
 
@@ -175,7 +209,19 @@ fn by<const N: usize>(names: [impl AsRef<str>; N], tallies: &[Tally; N]) -> Valu
 }
 
 fn losses(losses: &Losses) -> Value {
-    let Losses { dense, saving, union, fragmentation, kv, router, moves, launch, waiting, other } = *losses;
+    let Losses {
+        dense,
+        dense_beside: _,
+        saving,
+        union,
+        fragmentation,
+        kv,
+        router,
+        moves,
+        launch,
+        waiting,
+        other,
+    } = *losses;
     let all = [
         ("dense", dense),
         ("saving", saving),
@@ -187,17 +233,7 @@ fn losses(losses: &Losses) -> Value {
         ("launch", launch),
         ("waiting", waiting),
         ("other", other),
-        ("left", left(losses)),
+        ("left", losses.left()),
     ];
     all.into_iter().map(|(key, ps)| (key.to_owned(), json!(seconds(ps as f64)))).collect()
-}
-
-/// JSON has no word for infinity; such numbers become null.
-fn finite(value: &Value) -> bool {
-    match value {
-        Value::Null => false,
-        Value::Array(list) => list.iter().all(finite),
-        Value::Object(map) => map.values().all(finite),
-        Value::Bool(_) | Value::Number(_) | Value::String(_) => true,
-    }
 }

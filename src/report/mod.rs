@@ -15,6 +15,7 @@ mod metered;
 pub mod quantity;
 #[cfg(feature = "gpu")]
 pub mod residuals;
+mod saved;
 pub mod series;
 mod served;
 mod serving;

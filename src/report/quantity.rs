@@ -14,9 +14,10 @@ pub struct Quantity {
 }
 
 /// Heads of key paths with names, units and factors. What is not here is called by its key.
-const KNOWN: [(&str, &str, &str, f64); 18] = [
+const KNOWN: [(&str, &str, &str, f64); 19] = [
     ("ttft_s", "TTFT", "ms", 1e3),
     ("tpot_s", "TPOT", "ms", 1e3),
+    ("itl_s", "ITL", "ms", 1e3),
     ("e2e_s", "end-to-end latency", "s", 1.0),
     ("queue_s", "time in the queue", "ms", 1e3),
     ("makespan_s", "makespan", "s", 1.0),

@@ -92,8 +92,8 @@ impl Served {
     /// Measured and simulated value of a statistic of a metric, in seconds.
     fn value(&self, metric: usize, statistic: usize) -> (f64, f64) {
         let spread = |of: fn(&(f64, f64)) -> f64| {
-            let Spread { mean, p50, p90, p99, .. } = Spread::of(self.pairs[metric].iter().map(of).collect());
-            [mean, p50, p90, p99][statistic]
+            let spread = Spread::of(self.pairs[metric].iter().map(of).collect());
+            spread.map_or(f64::NAN, |Spread { mean, p50, p90, p99, .. }| [mean, p50, p90, p99][statistic])
         };
         (spread(|pair| pair.0), spread(|pair| pair.1))
     }
@@ -198,9 +198,13 @@ fn of_measured(request: &Measured) -> [Option<f64>; METRICS.len()] {
 }
 
 fn of_simulated(request: &RequestTimes) -> [Option<f64>; METRICS.len()] {
-    let RequestTimes { arrival, scheduled, first, last, output_tokens, .. } = *request;
-    let tpot = (output_tokens > 1).then(|| (last - first).s() / f64::from(output_tokens - 1));
-    [Some((first - arrival).s()), tpot, Some((last - arrival).s()), Some((scheduled - arrival).s())]
+    let RequestTimes { arrival, scheduled, first, last, .. } = *request;
+    [
+        Some((first - arrival).s()),
+        request.tpot_s(),
+        Some((last - arrival).s()),
+        Some((scheduled - arrival).s()),
+    ]
 }
 
 fn over_time(ticks: &[Tick], queue: &Queue) -> [(f64, f64, f64); 2] {

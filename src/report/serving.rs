@@ -1,10 +1,15 @@
 //! The table of a server under load, and how sure means over seeds are.
 
-use super::sheet::{alike, percent};
-use super::table::{cells, means, named, three, timed};
+use super::sheet::{NONE, alike, percent};
+use super::table::{cells, means, named, of, timed};
+use crate::error::shorten;
 use crate::metrics::Interval;
 use crate::scenario::{Run, VariantOutcome};
 use crate::units::SimTime;
+
+/// What a growing system means, in lines.
+const GROWS: &str = "Requests in the system still grow in the later half of the arrivals, so times and shares follow the length of the run:\n\
+                     the rate is beyond what the device carries, or the run is too short to tell.\n";
 
 /// What clients see; nothing where all requests are there from the start and no bound is stated.
 pub(super) fn table(variants: &[VariantOutcome]) -> String {
@@ -17,12 +22,13 @@ pub(super) fn table(variants: &[VariantOutcome]) -> String {
         .numbers("req.\n/ s", alike(&means(variants, |v| v.summary.requests_per_s)))
         .numbers("output\ntokens\n/ s", alike(&means(variants, |v| v.summary.output_tokens_per_s)));
     type Column = (&'static str, fn(&Run) -> f64);
-    const TIMES: [Column; 7] = [
+    const TIMES: [Column; 8] = [
         ("queue\nmean", |v| v.summary.queue_s.mean),
         ("TTFT\np50", |v| v.summary.ttft_s.p50),
         ("TTFT\np99", |v| v.summary.ttft_s.p99),
-        ("TPOT\np50", |v| v.summary.tpot_s.p50),
-        ("TPOT\np99", |v| v.summary.tpot_s.p99),
+        ("TPOT\np50", |v| of(v.summary.tpot_s, |spread| spread.p50)),
+        ("TPOT\np99", |v| of(v.summary.tpot_s, |spread| spread.p99)),
+        ("ITL\np99", |v| of(v.summary.itl_s, |spread| spread.p99)),
         ("E2E\np50", |v| v.summary.e2e_s.p50),
         ("E2E\np99", |v| v.summary.e2e_s.p99),
     ];
@@ -30,7 +36,8 @@ pub(super) fn table(variants: &[VariantOutcome]) -> String {
         sheet = timed(sheet, header, variants, of);
     }
     let mut foot = String::from(
-        "queue: from arrival to the first pass. E2E: from arrival to the last token. KV use: mean share of the blocks held.\n",
+        "queue: from arrival to the first pass. TPOT: between tokens, mean of a request. ITL: between tokens, each on its own.\n\
+         E2E: from arrival to the last token. KV use: mean share of the blocks held.\n",
     );
     let goodput = |v: &Run| v.summary.goodput;
     if let Some(bounds) = variants.iter().find_map(|variant| goodput(variant.first())) {
@@ -40,16 +47,29 @@ pub(super) fn table(variants: &[VariantOutcome]) -> String {
         let stated = bounds.iter().filter_map(|(name, bound)| Some(format!("{name} <= {} s", (*bound)?)));
         foot += &format!("good: share of the requests with {}.\n", stated.collect::<Vec<_>>().join(", "));
     }
+    if let Some(cut) = variants.iter().find_map(|variant| variant.first().summary.warm_up) {
+        let left_out = |variant: &VariantOutcome| {
+            variant.mean(|run| run.summary.warm_up.map_or(0.0, |cut| cut.requests as f64))
+        };
+        let found = variants
+            .iter()
+            .flat_map(|variant| &variant.runs)
+            .all(|run| run.summary.warm_up.is_some_and(|cut| cut.found));
+        sheet =
+            sheet.numbers("warm-\nup", variants.iter().map(|variant| format!("{:.0}", left_out(variant))));
+        foot += &format!("warm-up: requests left out of all times and of good, by {}.", cut.method.name());
+        foot += if found { "\n" } else { " Where it found no end, all requests count.\n" };
+    }
+    let grow: Vec<&str> =
+        variants.iter().filter(|variant| variant.grows()).map(|variant| variant.name.as_str()).collect();
+    if !grow.is_empty() {
+        foot += &format!("Not stable at this rate: {}.\n{GROWS}", shorten(&grow.join("; ")));
+    }
     let preempted = |v: &Run| v.summary.preemptions as f64;
     if means(variants, preempted).iter().any(|count| *count > 0.0) {
         sheet = sheet.numbers("pre-\nempted", cells(variants, preempted, |count| format!("{count:.0}")));
     }
-    sheet
-        .numbers("KV\nuse %", cells(variants, |v| v.summary.kv.mean_use, percent))
-        .numbers("J / out\ntoken", alike(&means(variants, |v| v.summary.energy_per_output_token_j)))
-        .numbers("W\nmean", cells(variants, |v| v.summary.power_w.mean, three))
-        .render()
-        + &foot
+    sheet.numbers("KV\nuse %", cells(variants, |v| v.summary.kv.mean_use, percent)).render() + &foot
 }
 
 /// Means with half widths; nothing for a single seed.
@@ -63,13 +83,16 @@ pub(super) fn confidence(variants: &[VariantOutcome]) -> String {
         ("output\ntokens / s", |v| v.summary.output_tokens_per_s),
         ("TTFT p50\nms", |v| v.summary.ttft_s.p50 * 1e3),
         ("TTFT p99\nms", |v| v.summary.ttft_s.p99 * 1e3),
-        ("TPOT p50\nms", |v| v.summary.tpot_s.p50 * 1e3),
+        ("TPOT p50\nms", |v| of(v.summary.tpot_s, |spread| spread.p50) * 1e3),
         ("E2E p99\nms", |v| v.summary.e2e_s.p99 * 1e3),
         ("mJ / out\ntoken", |v| v.summary.energy_per_output_token_j * 1e3),
     ];
     let mut sheet = named(variants);
     for (header, of) in COLUMNS {
-        let shown = |variant: &VariantOutcome| variant.interval(of).map_or("-".into(), plus_minus);
+        let shown = |variant: &VariantOutcome| {
+            let interval = variant.interval(of).filter(|interval| interval.mean.is_finite());
+            interval.map_or(NONE.into(), plus_minus)
+        };
         sheet = sheet.numbers(header, variants.iter().map(shown));
     }
     sheet.render() + "By Student's t over the runs of a variant, which draw independently.\n"

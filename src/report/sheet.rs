@@ -112,6 +112,9 @@ fn safe(text: &str) -> String {
 
 /// `number` with `digits` significant digits, never in powers of ten: `0.01234`, `123.4`, `12345`.
 pub(super) fn digits(number: f64, digits: i32) -> String {
+    if number.is_nan() {
+        return NONE.into();
+    }
     if number == 0.0 || !number.is_finite() {
         return if number == 0.0 { "0".into() } else { number.to_string() };
     }
@@ -130,13 +133,20 @@ pub(super) fn times(seconds: &[f64]) -> (&'static str, Vec<String>) {
         _ => ("us", 1e6),
     };
     let places = places(largest * factor);
-    (unit, seconds.iter().map(|s| format!("{:.places$}", s * factor)).collect())
+    (unit, seconds.iter().map(|s| fixed(s * factor, places)).collect())
 }
 
 /// Numbers with as many places each as give the largest four digits.
 pub(super) fn alike(numbers: &[f64]) -> Vec<String> {
     let places = places(numbers.iter().copied().fold(0.0, f64::max));
-    numbers.iter().map(|number| format!("{number:.places$}")).collect()
+    numbers.iter().map(|number| fixed(*number, places)).collect()
+}
+
+/// What stands where there is no number.
+pub(super) const NONE: &str = "-";
+
+fn fixed(number: f64, places: usize) -> String {
+    if number.is_nan() { NONE.into() } else { format!("{number:.places$}") }
 }
 
 fn places(largest: f64) -> usize {
@@ -148,6 +158,9 @@ fn places(largest: f64) -> usize {
 
 /// A share in percent.
 pub(super) fn percent(share: f64) -> String {
+    if share.is_nan() {
+        return NONE.into();
+    }
     // No minus sign before a zero.
     let shown = format!("{:.1}", share * 100.0);
     if shown == "-0.0" { "0.0".into() } else { shown }

@@ -2,10 +2,10 @@
 //! what nobody measured.
 
 use super::sheet::{Sheet, alike, digits, percent, times};
-use super::{errors, serving, tiers};
+use super::{errors, saved, serving, tiers};
 use crate::cost::Bound;
 use crate::error::shorten;
-use crate::metrics::{Losses, Tally};
+use crate::metrics::{Spread, Tally};
 use crate::scenario::{LEVEL, Note, Outcome, Run, VariantOutcome};
 use crate::units::{PS_PER_S, SourceKind};
 
@@ -31,11 +31,12 @@ pub fn render(outcome: &Outcome) -> String {
     }
     let blocks = [
         ("Speed", speed(variants)),
+        (saved::TITLE, saved::table(variants)),
+        (saved::SAME_PASSES, saved::same_passes(variants)),
         ("Serving", serving::table(variants)),
         ("How wrong this may be", errors::table(variants)),
         ("Layers that came over a link", tiers::table(variants)),
         ("Energy, traffic, memory", energy(variants)),
-        ("Where the ideal saving went, in % of the dense time of the same passes", losses(variants)),
         ("Bounds, and what the kernel time is made of (shares in %)", bounds(variants)),
         (&confidence_title(), serving::confidence(variants)),
     ];
@@ -80,7 +81,7 @@ pub(super) fn timed(
 }
 
 /// What each variant saves against the first; nothing for the first itself.
-fn saved(variants: &[VariantOutcome], of: impl Fn(&Run) -> f64) -> Vec<String> {
+fn less(variants: &[VariantOutcome], of: impl Fn(&Run) -> f64) -> Vec<String> {
     let values = means(variants, of);
     let saving = |value: f64| if values[0] > 0.0 { percent(1.0 - value / values[0]) } else { "-".into() };
     let first = values.iter().take(1).map(|_| "-".to_owned());
@@ -97,15 +98,20 @@ fn speed(variants: &[VariantOutcome]) -> String {
         .words("policy", variants.iter().map(|variant| variant.policy))
         .numbers("mean\ndepth", cells(variants, |v| v.summary.work.mean_depth, |depth| format!("{depth:.2}")))
         .numbers("weights\nread %", cells(variants, |v| v.summary.work.layer_weights_read, percent));
-    let sheet = timed(sheet, "pass\ntime", variants, pass_s).numbers("saved\n%", saved(variants, pass_s));
+    let sheet = timed(sheet, "pass\ntime", variants, pass_s).numbers("saved\n%", less(variants, pass_s));
     let sheet = timed(sheet, "make-\nspan", variants, |v| v.summary.makespan_s)
         .numbers("output\ntokens\n/ s", alike(&means(variants, |v| v.summary.output_tokens_per_s)));
     let sheet = timed(sheet, "TTFT\np50", variants, |v| v.summary.ttft_s.p50);
-    let sheet = timed(sheet, "TPOT\np50", variants, |v| v.summary.tpot_s.p50);
-    let sheet = timed(sheet, "TPOT\np99", variants, |v| v.summary.tpot_s.p99);
+    let sheet = timed(sheet, "TPOT\np50", variants, |v| of(v.summary.tpot_s, |spread| spread.p50));
+    let sheet = timed(sheet, "TPOT\np99", variants, |v| of(v.summary.tpot_s, |spread| spread.p99));
     sheet.render()
         + "mean depth: blocks a token takes, a branch counts half. weights read: of the layer weights, a pass on average.\n\
            pass time: with a pass in flight; the makespan also waits for arrivals. TTFT: to the first token. TPOT: between tokens.\n"
+}
+
+/// Of a distribution that may be one of nothing; not a number then.
+pub(super) fn of(spread: Option<Spread>, of: fn(&Spread) -> f64) -> f64 {
+    spread.as_ref().map_or(f64::NAN, of)
 }
 
 /// With three digits.
@@ -119,11 +125,11 @@ fn energy(variants: &[VariantOutcome]) -> String {
     named(variants)
         .numbers("energy\nJ", alike(&means(variants, |v| v.summary.energy_j)))
         .numbers("J / out\ntoken", alike(&means(variants, joules)))
-        .numbers("saved\n%", saved(variants, joules))
+        .numbers("saved\n%", less(variants, joules))
         .numbers("W\nmean", cells(variants, |v| v.summary.power_w.mean, three))
         .numbers("W\npeak", cells(variants, |v| v.summary.power_w.peak, three))
         .numbers("GB\nmoved", alike(&means(variants, |v| bytes(v) / GB)))
-        .numbers("saved\n%", saved(variants, bytes))
+        .numbers("saved\n%", less(variants, bytes))
         .numbers(
             "kernels",
             cells(variants, |v| v.summary.work.kernel_launches as f64, |count| format!("{count:.0}")),
@@ -132,51 +138,6 @@ fn energy(variants: &[VariantOutcome]) -> String {
         .numbers("weights\nGB", cells(variants, |v| v.summary.memory_bytes.weights as f64 / GB, three))
         .numbers("KV\nGB", cells(variants, |v| v.summary.memory_bytes.kv_peak as f64 / GB, three))
         .render()
-}
-
-/// One of the losses, in picoseconds.
-type Loss = fn(&Losses) -> i128;
-
-/// Column heads of the losses, with what each takes.
-const LOSSES: [(&str, Loss); 10] = [
-    ("ideal\nsaving", |l| l.saving),
-    ("union", |l| l.union),
-    ("frag-\nments", |l| l.fragmentation),
-    ("skipped\nKV", |l| l.kv),
-    ("router", |l| l.router),
-    ("gather,\nscatter", |l| l.moves),
-    ("launch", |l| l.launch),
-    ("waiting", |l| l.waiting),
-    ("other", |l| l.other),
-    ("left", left),
-];
-
-/// What is left of the ideal saving.
-pub(super) fn left(losses: &Losses) -> i128 {
-    let Losses { dense: _, saving, union, fragmentation, kv, router, moves, launch, waiting, other } =
-        *losses;
-    saving - union - fragmentation - kv - router - moves - launch - waiting - other
-}
-
-fn losses(variants: &[VariantOutcome]) -> String {
-    if variants.iter().flat_map(|variant| &variant.runs).all(|run| run.ledger.losses.is_none()) {
-        return String::new();
-    }
-    let mut sheet = named(variants);
-    for (index, (header, of)) in LOSSES.iter().enumerate() {
-        // The first column and the last are savings, what lies between is taken from the first.
-        let sign = if index == 0 || index + 1 == LOSSES.len() { 1.0 } else { -1.0 };
-        let share = |run: &Run| match &run.ledger.losses {
-            Some(losses) if losses.dense != 0 => sign * of(losses) as f64 / losses.dense as f64,
-            _ => f64::NAN,
-        };
-        let shown = |share: f64| if share.is_nan() { "-".into() } else { percent(share) };
-        sheet = sheet.numbers(header, cells(variants, share, shown));
-    }
-    sheet.render()
-        + "ideal saving: each token pays only for the branches it takes. Then, each with its sign, what batching makes of it:\n\
-           union: a layer is read when any token takes it. fragments: a layer runs in several small groups. skipped KV: keys and\n\
-           values for layers not taken. launch: device idle while the host prepares and launches. waiting: the same between queues.\n"
 }
 
 fn bounds(variants: &[VariantOutcome]) -> String {

@@ -15,7 +15,7 @@ pub(super) fn table(variants: &[VariantOutcome]) -> String {
     let count = |number: f64| format!("{number:.0}");
     let columns: [Column; 7] = [
         ("layer\nvisits", |_, all| all.fetches.visits as f64, count),
-        ("hit\n%", |_, all| all.hit_rate, percent),
+        ("hit\n%", |_, all| all.hit_rate.unwrap_or(f64::NAN), percent),
         ("on\ndemand", |_, all| all.fetches.demanded as f64, count),
         ("pre-\nfetched", |_, all| all.fetches.prefetched as f64, count),
         ("of them\nused", |_, all| all.fetches.prefetch_used as f64, count),

@@ -15,7 +15,7 @@ use crate::hw::Hardware;
 use crate::kernel::Density;
 use crate::lower::{Dispatch, RouterPlan};
 use crate::model::{Model, Network, Visibility};
-use crate::sim::{Fidelity, Setup};
+use crate::sim::{Against, Fidelity, Setup};
 use crate::trace::synth::{Keep, Method, generate};
 use crate::trace::{Header, Order, Request, Router, RouterKind, Stats, Trace, draw_routes, stretch};
 use crate::workload::{Clients, Load, Sessions};
@@ -88,7 +88,8 @@ impl Scenario {
         let mut notes = Vec::new();
         let shared = self.shared(inputs, &mut notes)?;
         let built = self.variants.iter().map(|variant| self.variant(&shared, variant, &mut notes));
-        let built = built.collect::<Result<Vec<_>>>()?;
+        let mut built = built.collect::<Result<Vec<_>>>()?;
+        hold_against_first(&mut built);
         for assumption in shared.hardware.assumed() {
             notes.push(Note::new(assumption.key, assumption.value, assumption.text));
         }
@@ -319,6 +320,7 @@ impl Scenario {
                 Fidelity::Step
             }),
             explain: true,
+            against: None,
         };
         Ok(Built { name: variant.name.clone(), setup, trace })
     }
@@ -341,6 +343,20 @@ impl Scenario {
             Routes::Method(method) => method.clone(),
         };
         generate(&method, shared.model.layers, shared.requests.clone(), self.seed)
+    }
+}
+
+/// Tells each variant the settings of the first, which its savings are against, where it has others.
+fn hold_against_first(built: &mut [Built]) {
+    let of = |Setup { dispatch, limits, .. }: &Setup| Against {
+        capture: dispatch.capture.clone(),
+        density: dispatch.density,
+        limits: *limits,
+    };
+    let Some((first, others)) = built.split_first_mut() else { return };
+    let first = of(&first.setup);
+    for built in others {
+        built.setup.against = (of(&built.setup) != first).then(|| first.clone());
     }
 }
 

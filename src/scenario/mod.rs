@@ -13,11 +13,11 @@ mod words;
 
 pub use build::{Built, Note};
 pub use inputs::{Input, Inputs, KINDS, digest};
-pub use run::{LEVEL, Outcome, Progress, Run, VariantOutcome, run, run_with};
+pub use run::{GROWS, LEVEL, Outcome, Progress, Run, VariantOutcome, run, run_with};
 pub use words::token_count;
 
 use crate::batch::{Policy, Visibility};
-use crate::metrics::Slo;
+use crate::metrics::{Slo, WarmUp};
 use crate::sched::Serving;
 use crate::sim::Fidelity;
 use crate::tier::Tiers;
@@ -62,6 +62,9 @@ pub struct Scenario {
     /// Bounds on the times of a request, for the goodput.
     #[serde(default)]
     pub slo: Slo,
+    /// How the warm-up is told, whose requests are left out of the times of requests; absent: all requests count.
+    #[serde(default)]
+    pub warm_up: Option<WarmUp>,
     /// Seed of everything that is drawn.
     pub seed: u64,
     /// How many seeds each variant runs with, from `seed` on.

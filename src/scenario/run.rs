@@ -3,13 +3,17 @@
 use super::doubts;
 use super::{Built, Inputs, Note, Scenario};
 use crate::error::{Error, InputError, Result};
-use crate::metrics::{Goodput, Interval, Ledger, Summary};
+use crate::metrics::{Growth, Interval, Ledger, Summary};
 use crate::sim::{self, Observer, PassInfo};
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 
 /// Confidence level of the intervals over seeds.
 pub const LEVEL: f64 = 0.95;
+
+/// What a growing system means.
+pub const GROWS: &str = "Requests in the system still grow over the later half of the arrivals, so times and shares follow the length of \
+                         the run: the rate is beyond what the device carries, or the run is too short to tell";
 
 /// What came out of a variant.
 #[derive(Clone, Debug)]
@@ -51,6 +55,12 @@ impl VariantOutcome {
     /// Mean over the seeds with its confidence interval at [`LEVEL`]; none for a single seed.
     pub fn interval(&self, of: impl Fn(&Run) -> f64) -> Option<Interval> {
         Interval::of(&self.runs.iter().map(of).collect::<Vec<_>>(), LEVEL)
+    }
+
+    /// Whether in most of its runs the requests in the system still grow.
+    pub fn grows(&self) -> bool {
+        let grow = self.runs.iter().filter(|run| run.summary.growth.is_some_and(|growth| growth.grows));
+        2 * grow.count() > self.runs.len()
     }
 
     /// The digest of a single run; of several, the first 16 bytes of SHA-256 over their digests in the order of the seeds.
@@ -162,8 +172,11 @@ pub fn run_with<O: Observer + Send>(
             doubts::explained_error(error, &doubts::of_variant(limits, None, hardware, ""))
         })?;
         let ledger = sim::run_on(device.clone(), &built.setup, &built.trace, &mut observer)?;
-        let mut summary = Summary::new(&ledger, &device, &built.setup.model);
-        summary.goodput = Goodput::of(&scenario.slo, &ledger);
+        let summary = Summary::new(&ledger, &device, &built.setup.model);
+        let mut summary = summary.counting(&ledger, &scenario.slo, scenario.warm_up);
+        // Who waits for answers comes no faster than they are given.
+        let open = built.setup.clients.is_none() && built.setup.sessions.is_none();
+        summary.growth = Growth::of(&ledger.requests).filter(|_| open);
         Ok((Run { seed, summary, ledger }, observer.inner))
     };
     let all = |seed: u64, built: &[Built]| {
@@ -210,6 +223,7 @@ pub fn run_with<O: Observer + Send>(
     assumed.extend(
         first_built.iter().zip(&variants).filter_map(|(built, variant)| whole_memory(built, variant)),
     );
+    assumed.extend(variants.iter().filter_map(unstable));
     let mut seen = std::collections::HashSet::new();
     assumed.retain(|note| seen.insert((note.key.clone(), note.value.clone(), note.why.clone())));
     Ok((Outcome { title: scenario.title.clone(), variants, assumed }, observers))
@@ -232,6 +246,13 @@ fn over_cap(built: &Built, variant: &VariantOutcome) -> Option<Note> {
     let why = format!("passes draw up to {most:.1} W at the lowest clock, so the cap is not held in them");
     (most > cap * (1.0 + 1e-9))
         .then(|| Note::new(format!("variants.{}.limits.power_w", built.name), cap, why))
+}
+
+/// A remark where the system fills while requests come.
+fn unstable(variant: &VariantOutcome) -> Option<Note> {
+    let growth = variant.mean(|run| run.summary.growth.map_or(0.0, |growth| growth.requests));
+    let key = format!("variants.{}: not stable at this rate", variant.name);
+    variant.grows().then(|| Note::new(key, format!("{growth:+.1} requests"), GROWS))
 }
 
 /// Says which of several seeds met the mistake: another may not.

@@ -37,7 +37,9 @@ impl Paging {
     pub fn windowed(mut self, windows: impl IntoIterator<Item = Option<u32>>) -> Self {
         assert!(!self.unified, "a unified cache has no layers of its own");
         let size = 1 << self.shift;
-        let most = |window: Option<u32>| window.map_or(i32::MAX, |window| window.div_ceil(size) as i32);
+        let most = |window: Option<u32>| {
+            window.map_or(i32::MAX, |window| i32::try_from(window.div_ceil(size)).unwrap_or(i32::MAX))
+        };
         self.most = windows.into_iter().map(most).collect();
         self.classes.clear();
         for &most in &self.most {

@@ -37,6 +37,25 @@ pub struct Outcome {
     pub recomputed_tokens: u32,
     /// Slots whose requests are over.
     pub finished: Vec<u32>,
+    /// Times since the tokens before, of sequences that put out tokens again, with how many neighbours have the same.
+    pub gaps: Vec<(SimTime, u32)>,
+}
+
+impl Outcome {
+    /// Forgets everything and keeps its memory.
+    fn clear(&mut self) {
+        let (mut finished, mut gaps) = (std::mem::take(&mut self.finished), std::mem::take(&mut self.gaps));
+        finished.clear();
+        gaps.clear();
+        *self = Outcome { finished, gaps, ..Outcome::default() };
+    }
+
+    fn gap(&mut self, length: SimTime) {
+        match self.gaps.last_mut() {
+            Some((known, count)) if *known == length => *count += 1,
+            _ => self.gaps.push((length, 1)),
+        }
+    }
 }
 
 /// Somebody who waits: a request that has not begun, or the slot of one that was preempted.
@@ -338,8 +357,7 @@ impl<'a> Scheduler<'a> {
 
     /// The pass is over: every sequence in it moves on.
     pub fn complete(&mut self, now: SimTime, batch: &Batch, paths: &Paths, outcome: &mut Outcome) {
-        *outcome = Outcome { finished: std::mem::take(&mut outcome.finished), ..Outcome::default() };
-        outcome.finished.clear();
+        outcome.clear();
         for span in &batch.spans {
             let slot = span.sequence;
             let (_, sequence) = self.slots[slot as usize].as_mut().expect("an occupied slot");
@@ -385,7 +403,11 @@ impl<'a> Scheduler<'a> {
         }
         if put_out > 0 {
             outcome.output_tokens += put_out;
+            if sequence.first.is_some() {
+                outcome.gap(now - sequence.latest);
+            }
             sequence.first.get_or_insert(now);
+            sequence.latest = now;
         }
         if sequence.is_over() {
             outcome.finished.push(slot);

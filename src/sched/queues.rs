@@ -11,7 +11,7 @@ use crate::units::SimTime;
 #[derive(Debug)]
 pub(super) struct Queues {
     /// By layer; the head's last. (slot, hop, since).
-    queues: Vec<Vec<(u32, u16, SimTime)>>,
+    queues: Vec<Vec<(u32, u32, SimTime)>>,
     holds: Vec<bool>,
     /// Tokens that have come to each queue so far.
     came: Vec<u64>,
@@ -43,7 +43,7 @@ impl Queues {
     }
 
     /// A token that has taken `hop` hops of its path waits for the next.
-    pub fn enter(&mut self, slot: u32, path: &Path, hop: u16, now: SimTime) {
+    pub fn enter(&mut self, slot: u32, path: &Path, hop: u32, now: SimTime) {
         let head = self.queues.len() - 1;
         let queue = path.hops.get(hop as usize).map_or(head, |hop| hop.layer as usize);
         self.queues[queue].push((slot, hop, now));
@@ -95,7 +95,7 @@ impl Queues {
     }
 
     /// Takes at most `most` tokens from the front of a queue: (slot, hop).
-    pub fn take(&mut self, queue: usize, most: u32) -> Vec<(u32, u16)> {
+    pub fn take(&mut self, queue: usize, most: u32) -> Vec<(u32, u32)> {
         let count = self.queues[queue].len().min(most as usize);
         self.count -= count as u32;
         let head = self.is_head(queue);

@@ -16,6 +16,8 @@ pub struct Sequence<'a> {
     pub scheduled: SimTime,
     /// When its first token came out.
     pub first: Option<SimTime>,
+    /// When its latest token came out.
+    pub latest: SimTime,
     /// Its share of the energy of the passes that it was in, picojoules.
     pub energy_pj: u128,
     /// KV blocks that are kept for it.
@@ -54,6 +56,7 @@ impl<'a> Sequence<'a> {
             arrival,
             scheduled: arrival,
             first: None,
+            latest: SimTime::ZERO,
             energy_pj: 0,
             promised: 0,
             lost_blocks: 0,

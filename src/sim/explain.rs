@@ -1,21 +1,45 @@
-//! Where the saving went: every pass is lowered twice more, dense and with one group a layer, and only priced.
+//! Where the saving went: every pass is lowered twice more, dense and with one group a layer, and only priced; a third time, dense
+//! under the settings of the variant that savings are against, where they are others.
 //!
 //! For a pass of T tokens, `ideal` gives each token its share 1/T of a dense layer's attention (feed-forward) time for each
 //! attention (feed-forward) branch that it visits. What the layers really take beyond that is the union (one group a layer,
 //! but part-filled) and the fragmentation (several groups a layer).
 
+use super::Setup;
 use super::beyond::Within;
 use super::closed::PassSums;
 use super::governor::{At, Governor};
 use crate::batch::{Batch, Context, Part, Paths, Policy, Visibility};
+use crate::cost::{Device, Limits};
+use crate::error::Result;
+use crate::kernel::Density;
 use crate::lower::{Cause, Dispatch, Lowering, RouterPlan};
 use crate::metrics::Losses;
 use crate::model::Model;
 use crate::trace::{Header, Route, RouteTable};
 use crate::units::SimTime;
 
+/// What a variant may have of its own that changes the price of a pass and is no matter of routes.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Against {
+    /// Batch sizes for which graphs are captured, ascending.
+    pub capture: Vec<u32>,
+    /// How dense the layers' weights are.
+    pub density: Density,
+    /// Clock and power caps.
+    pub limits: Limits,
+}
+
+/// Dense passes as the variant that savings are against would run them.
+struct Beside<'a> {
+    dense: Lowering<'a>,
+    prices: Governor,
+    clock: At,
+}
+
 pub(super) struct Explain<'a> {
     model: &'a Model,
+    beside: Option<Beside<'a>>,
     /// The dense route, as the only path.
     dense_path: Paths,
     dense: Lowering<'a>,
@@ -79,14 +103,30 @@ impl Parts {
 }
 
 impl<'a> Explain<'a> {
-    pub fn new(model: &'a Model, dispatch: &Dispatch, clock: At) -> Self {
+    /// `clock`: where the run's own prices begin their search for a clock under a cap.
+    ///
+    /// # Errors
+    /// Limits of the variant that savings are against which the device cannot have.
+    pub fn new(setup: &'a Setup, clock: At) -> Result<Self> {
+        let Setup { model, dispatch, .. } = setup;
         let header = Header::dense(&model.name, model.layers);
         let mut routes = RouteTable::default();
         routes.intern(Route::dense(model.layers));
         let aligned = Dispatch { policy: Policy::Aligned, router: RouterPlan::FREE, ..dispatch.clone() };
         let dense = Dispatch { visibility: Visibility::SameLayer, monotone: true, ..aligned.clone() };
-        Explain {
+        let beside = |against: &Against| -> Result<Beside> {
+            let Against { capture, density, limits } = against.clone();
+            let prices = Governor::new(Device::new(&setup.hardware, limits)?);
+            let clock = prices.highest();
+            Ok(Beside {
+                dense: Lowering::new(model, Dispatch { capture, density, ..dense.clone() }),
+                prices,
+                clock,
+            })
+        };
+        Ok(Explain {
             model,
+            beside: setup.against.as_ref().map(beside).transpose()?,
             dense_path: Paths::new(&header, &routes, false),
             dense: Lowering::new(model, dense),
             merged: Lowering::new(model, aligned),
@@ -95,7 +135,7 @@ impl<'a> Explain<'a> {
             dense_clock: clock,
             merged_clock: clock,
             losses: Losses::default(),
-        }
+        })
     }
 
     /// A pass with these sums. A pass of a queue takes part of a step: what it did counts now, what it is held against
@@ -152,6 +192,16 @@ impl<'a> Explain<'a> {
             (form.end_pass(), lowered)
         });
         dense_sums.within()?;
+        let mut length_beside = dense_sums.length;
+        if let Some(Beside { dense, prices, clock }) = &mut self.beside {
+            let (sums, _) = prices.sum(clock, false, |form, booking| {
+                form.begin_pass(step, booking);
+                let lowered = dense.lower(full, dense_contexts, dense_path, form);
+                (form.end_pass(), lowered)
+            });
+            sums.within()?;
+            length_beside = sums.length;
+        }
         let dense = Parts::of(&dense_sums);
 
         let all = f64::from(self.full.tokens()) * f64::from(self.model.layers);
@@ -160,6 +210,7 @@ impl<'a> Explain<'a> {
 
         let losses = &mut self.losses;
         losses.dense += ps(dense_sums.length);
+        losses.dense_beside += ps(length_beside);
         losses.saving += dense.layers() - ideal;
         losses.union += merged.layers() - ideal;
         losses.fragmentation -= merged.layers();

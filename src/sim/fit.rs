@@ -94,15 +94,15 @@ const FILTER_BYTES_PER_LOGIT: u64 = 4;
 
 impl SetAside {
     /// What an engine finds by a run of the largest pass: as many tokens as the budget takes through the layers, then the sampler on one
-    /// row for each sequence (vLLM's `profile_run` and `_dummy_sampler_run`). At least what the passes of this run need.
+    /// row for each sequence (vLLM's `profile_run` and `_dummy_sampler_run`); on more where runs verify. At least what the passes of this run need.
     pub(super) fn new(setup: &Setup, trace: &Trace, device: &Device) -> Self {
         let (model, serving) = (&setup.model, setup.serving);
         let sequences = u64::from(serving.max_sequences);
         let tokens = u64::from(serving.max_batched_tokens).max(sequences);
-        // Drafts, and those who check them, bring all their rows to the head.
-        let mut runs = trace.requests.iter().flat_map(|request| &request.runs);
-        let drafts = runs.any(|run| matches!(run.role, Role::Draft | Role::Verify));
-        let outputs = if drafts { tokens } else { sequences };
+        // A token that generates or drafts brings its row to the head, and a verify run all of its rows.
+        let runs = trace.requests.iter().flat_map(|request| &request.runs);
+        let verified = runs.filter(|run| run.role == Role::Verify).map(|run| u64::from(run.routes.len()));
+        let outputs = tokens.min(sequences * verified.max().unwrap_or(1).max(1));
         let pass = crate::lower::activation_bytes(model, tokens, outputs);
         let busy = sequences.min(device.units());
         let sampler = model.activations.bytes(sequences * model.outputs)

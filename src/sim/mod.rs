@@ -19,7 +19,7 @@ use crate::cost::{Device, Limits};
 use crate::engine::Pool;
 use crate::error::{InputError, Result};
 use crate::lower::{Dispatch, Lowered, Lowering};
-use crate::metrics::{KvUse, Ledger, Memory, RequestTimes, Split};
+use crate::metrics::{Gap, KvUse, Ledger, Memory, RequestTimes, Split};
 use crate::model::Model;
 use crate::sched::{Outcome, Scheduler, Sequence, Serving};
 use crate::tier::{Residency, Tiers};
@@ -29,6 +29,7 @@ use crate::workload::{Clients, Sessions};
 use arrivals::Arrivals;
 use beyond::{Beyond, Within};
 use closed::PassSums;
+pub use explain::Against;
 use explain::{Explain, Seen};
 use governor::{At, Governor};
 use machine::Machine;
@@ -59,6 +60,9 @@ pub struct Setup {
     /// Whether each pass is also priced dense and in one group a layer, to tell where the saving went. Not where layers are
     /// streamed: what a dense pass would fetch depends on the passes before it.
     pub explain: bool,
+    /// Settings of the variant that savings are against, where they are not this run's own: an explained run prices its dense
+    /// passes with them, too.
+    pub against: Option<Against>,
 }
 
 /// What is an event. Both give the same digest.
@@ -123,6 +127,9 @@ impl<'a> Simulation<'a> {
                 format!("a trace of {} layers, as {} has (stretch lays it over)", model.layers, model.name);
             return Err(InputError::expected(what).key("layers").found(trace.header.layers).into());
         }
+        if trace.requests.is_empty() {
+            return Err(InputError::expected("at least one request").key("requests").found("none").into());
+        }
         let again =
             trace.requests.iter().flat_map(|request| &request.runs).any(|run| Paths::passes_again(run.role));
         let paths = Paths::new(&trace.header, &trace.routes, again);
@@ -161,6 +168,10 @@ impl<'a> Simulation<'a> {
         };
         let policy = setup.dispatch.policy;
         let governor = Governor::new(device.clone());
+        let explain = match setup.explain && setup.tiers.is_none() {
+            true => Some(Explain::new(setup, governor.highest())?),
+            false => None,
+        };
         Ok(Simulation {
             trace,
             paths,
@@ -179,8 +190,7 @@ impl<'a> Simulation<'a> {
             branch_bytes: model.branch_weight_bytes(),
             kv_bytes: 0,
             lowering: Lowering::new(model, setup.dispatch.clone()).streaming(residency),
-            explain: (setup.explain && setup.tiers.is_none())
-                .then(|| Explain::new(model, &setup.dispatch, governor.highest())),
+            explain,
             clock: governor.highest(),
             governor,
             fidelity: setup.fidelity,
@@ -385,6 +395,8 @@ impl<'a> Simulation<'a> {
             self.ledger.requests.push(times);
             self.arrivals.answered(now, id);
         }
+        let gaps = outcome.gaps.iter().map(|&(length, count)| Gap { end: now, length, count });
+        self.ledger.gaps.extend(gaps);
         self.scheduler.release(&outcome.finished);
         self.hold_kv();
     }

@@ -60,6 +60,11 @@ impl Case {
         self
     }
 
+    /// The value that it sets a key to.
+    pub fn setting(&self, key: &str) -> Option<&Value> {
+        self.settings.iter().find(|(known, _)| known == key).map(|(_, value)| value)
+    }
+
     /// The same with one variant alone.
     pub fn only(self, variant: usize) -> Case {
         Case { variant: Some(variant), ..self }
@@ -172,8 +177,11 @@ fn rows(study: &Study, scenario: &Scenario, outcome: &Outcome) -> Result<Vec<Row
         if let Some(cost) = per_million(object.get("output_tokens_per_s")) {
             object.insert(COST.into(), json!(cost));
         }
-        if !remark.is_empty() {
-            object.insert(REMARK.into(), remark.as_str().into());
+        let grows = variant.grows().then(|| format!("not stable at this rate: {}", scenario::GROWS));
+        let remarks = [remark.clone()].into_iter().chain(grows).filter(|remark| !remark.is_empty());
+        let remarks = remarks.collect::<Vec<_>>().join("; ");
+        if !remarks.is_empty() {
+            object.insert(REMARK.into(), remarks.into());
         }
         if variant.runs.len() > 1 {
             let runs: Vec<Value> = variant.runs.iter().map(json::run).collect();
@@ -191,7 +199,7 @@ fn rows(study: &Study, scenario: &Scenario, outcome: &Outcome) -> Result<Vec<Row
     };
     let mut rows: Vec<Row> = objects.map(row).collect();
     for metric in &metrics {
-        if let Some(row) = rows.iter().find(|row| row.number(metric).is_none()) {
+        if let Some(row) = rows.iter().find(|row| !row.knows(metric)) {
             return Err(unknown(metric, row).in_file(&study.path));
         }
     }

@@ -58,6 +58,31 @@ impl Row {
         self.get(metric)?.as_f64()
     }
 
+    /// Whether a run has such a metric, be it null because here it does not exist.
+    pub fn knows(&self, metric: &str) -> bool {
+        let mut place = Some(&self.0).map(|map| (map, metric.split('.')));
+        while let Some((map, mut parts)) = place.take() {
+            match parts.next().and_then(|part| map.get(part)) {
+                Some(Value::Null) => return true,
+                Some(Value::Object(inner)) => place = Some((inner, parts)),
+                Some(value) => return value.is_number() && parts.next().is_none(),
+                None => return false,
+            }
+        }
+        false
+    }
+
+    /// Whether the requests in the system still grow: not stable at this rate, or too short a run to tell.
+    pub fn grows(&self) -> bool {
+        self.get("growth.grows").and_then(Value::as_bool).unwrap_or(false)
+    }
+
+    /// Whether they may grow, though that may be chance: Kendall's S of more than one case in four in random order.
+    pub fn may_grow(&self) -> bool {
+        let number = |metric| self.number(metric).unwrap_or(0.0);
+        self.grows() || (number("growth.kendall_s") >= 9.0 && number("growth.requests") >= 1.0)
+    }
+
     /// How wrong its run may be.
     fn error_bar(&self) -> ErrorBar {
         let bar = self.0.get("error").and_then(|error| ErrorBar::deserialize(error).ok());
@@ -67,8 +92,11 @@ impl Row {
     /// A value for each seed: those of a metric that the study asks about, else the mean of all.
     fn values(&self, metric: &str) -> Option<Vec<f64>> {
         let runs = self.0.get(RUNS).and_then(|runs| runs.get(metric)).and_then(Value::as_array);
-        let runs = runs.map(|runs| runs.iter().filter_map(Value::as_f64).collect());
-        runs.or_else(|| Some(vec![self.number(metric)?]))
+        match runs {
+            // What does not exist in one of the runs has no value.
+            Some(runs) => runs.iter().map(Value::as_f64).collect(),
+            None => Some(vec![self.number(metric)?]),
+        }
     }
 
     /// A metric with its interval.

@@ -56,6 +56,7 @@ pub fn simulate(
         tiers: None,
         fidelity: Fidelity::Kernel,
         explain: false,
+        against: None,
     };
     let watcher = Watcher { open: PassTimes::default(), passes: Vec::new(), trace };
     let mut both = (watcher, Timeline::new(&setup, timeline::MOST_KERNELS));

@@ -45,6 +45,7 @@ impl Lab {
                 tiers: None,
                 fidelity: Fidelity::Kernel,
                 explain: false,
+                against: None,
             },
         }
     }

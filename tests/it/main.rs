@@ -86,6 +86,7 @@ mod route_ids;
 mod routed;
 #[cfg(feature = "gpu")]
 mod router_files;
+mod saved;
 #[cfg(feature = "train")]
 mod scratch;
 #[cfg(feature = "train")]
@@ -99,10 +100,12 @@ mod serving_metrics;
 mod shaders;
 #[cfg(feature = "gpu")]
 mod shapes;
+mod sizes;
 #[cfg(feature = "gpu")]
 mod skips;
 #[cfg(feature = "gpu")]
 mod small_models;
+mod steady;
 mod stretch;
 mod sweep;
 mod sweep_bad;

@@ -260,13 +260,15 @@ type Damage = fn(&mut Model);
 
 #[test]
 fn check_names_the_field_that_cannot_be() {
-    let cases: [(Damage, &str); 8] = [
+    let cases: [(Damage, &str); 9] = [
         (|m| m.layers = 0, "layers: found 0, expected a whole number from 1 to 65535"),
-        (|m| m.heads = 0, "heads: found 0, expected a whole number from 1 to 65536"),
+        (|m| m.heads = 0, "heads: found 0, expected a whole number from 1 to 65535"),
+        // Kernels count heads in 16 bits, where these would be none.
+        (|m| m.heads = 65536, "heads: found 65536, expected a whole number from 1 to 65535"),
         (|m| m.kv_heads = 3, "kv_heads: found 3, expected a divisor of 32 heads"),
         (
-            |m| m.head_dim = 65536,
-            "head_dim: found 32 heads of 65536, expected at most 1048576 for all heads together",
+            |m| m.head_dim = 65534,
+            "head_dim: found 32 heads of 65534, expected at most 1048576 for all heads together",
         ),
         (
             |m| m.head_dim = 3,

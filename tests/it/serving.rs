@@ -98,6 +98,38 @@ fn the_largest_pass_takes_what_engines_measure() {
     }
 }
 
+/// Logits are there for one row of each sequence, for as many as its longest verify run where there are such, and never for the whole
+/// budget of tokens; with many sequences and long runs the budget bounds them.
+#[test]
+fn logits_take_room_for_the_rows_that_reach_the_head() {
+    let aside = |routes: &str, sequences: u32| {
+        let mut lab = Lab::new("smollm2-135m", "nvidia-h100-sxm", sequences);
+        lab.setup.serving = Serving::new(4096, sequences, true);
+        lab.setup.hardware.memory.runtime_gb = None;
+        let ledger = lab.run(&lab.trace(&method(routes), 2, 8, 30, 1));
+        (ledger.memory.set_aside, ledger.memory.activations_peak)
+    };
+    // SmolLM2: 576 wide, 9 heads of 64 on 3 of keys, 1536 of feed-forward, gated; 49,152 words of two bytes.
+    let largest = |logits: u64| 2 * (4096 * (3 * 576 + 2 * 1536 + 1536) + logits * 49_152);
+    for (sequences, drafts, rows) in [(1, 3, 4), (64, 3, 4 * 64), (64, 7, 8 * 64), (1024, 7, 4096)] {
+        let routes = format!("DraftVerify(exit_layer: 8, drafts: {drafts}, acceptance: 0.7)");
+        let (drafted, used) = aside(&routes, sequences);
+        let sampler = |sequences: u64| {
+            2 * sequences * 49_152
+                + 49_152 * (12 * sequences + 4 * sequences.min(132))
+                + 2 * (4096 + 2 * sequences) * 576
+        };
+        assert_eq!(
+            drafted,
+            largest(rows).max(sampler(sequences.into())),
+            "{sequences} sequences, {drafts} drafts"
+        );
+        assert!(used <= drafted, "what a pass needs was set aside");
+        let (plain, _) = aside("Dense", sequences);
+        assert_eq!(plain, largest(sequences.into()).max(sampler(sequences.into())), "{sequences} sequences");
+    }
+}
+
 /// More memory to fill, more blocks; a share that no server has is refused.
 #[test]
 fn a_larger_share_of_the_memory_holds_more() {

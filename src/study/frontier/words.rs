@@ -152,7 +152,7 @@ fn list(all: &[Said], said: impl Fn(&Said) -> String, family: &str) -> String {
 pub fn than(percent: f64, objective: &crate::study::Objective, whom: &str) -> String {
     let by = format!("{:.1}\u{a0}%", percent.abs());
     let is_better = percent > 0.0;
-    let time = ["tpot_s", "ttft_s", "e2e_s", "pass_time_s", "makespan_s", "normalized_latency_s"];
+    let time = ["tpot_s", "itl_s", "ttft_s", "e2e_s", "pass_time_s", "makespan_s", "normalized_latency_s"];
     let metric = objective.metric();
     if time.iter().any(|head| metric.split('.').next() == Some(head)) {
         return format!("{by} {} than {whom}", if is_better { "faster" } else { "slower" });

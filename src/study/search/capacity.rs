@@ -1,19 +1,51 @@
 //! The largest load that a device carries within bounds.
 
 use super::bisect::bisect;
-use super::{Leaf, Setting, ascending, shown};
+use super::{Case, Leaf, Row, Setting, ascending, shown};
 use crate::error::Result;
 use crate::study::Answer;
 use crate::study::objective::{Decision, decide};
 use serde_json::{Value, json};
 
-/// For each variant, the largest value of the axis up to which every constraint holds.
+/// What a value may cost before it is decided.
+#[derive(Clone, Copy)]
+pub struct Effort {
+    /// Seeds at most.
+    pub most_seeds: u32,
+    /// Times the requests of the scenario, at most.
+    pub longest: u32,
+}
+
+/// The key of how many requests are drawn.
+const COUNT: &str = "workload.requests.count";
+
+/// In-service times that a run must last, so that a system which still grows at its end is taken as one that does not stop.
+const LONG_ENOUGH: f64 = 4.0;
+
+/// For each variant, the largest value of the axis up to which every constraint holds and the requests in the system do not grow on
+/// and on: while they do, times follow the length of the run, and so does what holds.
 ///
 /// The listed values are tried upwards until one breaks a constraint; then the way from the last that held is halved. `low` is the
 /// largest value at which the intervals over the seeds say that all holds, `high` the smallest at which they say that it does not.
-pub fn find(setting: &Setting, leaf: &Leaf, tolerance: f64, most_seeds: u32) -> Result<Vec<Answer>> {
+pub fn find(setting: &Setting, leaf: &Leaf, tolerance: f64, effort: Effort) -> Result<Vec<Answer>> {
     let count = setting.study.base.variants.len();
-    (0..count).map(|variant| of_variant(setting, leaf, variant, tolerance, most_seeds)).collect()
+    (0..count).map(|variant| of_variant(setting, leaf, variant, tolerance, effort)).collect()
+}
+
+/// Whether a run lasts long beside what a request takes once it has begun.
+fn is_long(row: &Row) -> bool {
+    let number = |metric| row.number(metric).unwrap_or(0.0);
+    number("makespan_s") >= LONG_ENOUGH * (number("e2e_s.mean") - number("queue_s.mean"))
+}
+
+/// Requests drawn in this case, where their number is not moved with an axis.
+fn drawn(setting: &Setting, leaf: &Leaf, case: &Case) -> Result<Option<u64>> {
+    let moved = setting.at.iter().map(|choice| choice.leaf).chain([leaf]);
+    if moved.flat_map(|leaf| &leaf.keys).any(|key| key == COUNT) {
+        return Ok(None);
+    }
+    let requests = case.scenario(setting.study)?.workload.requests;
+    Ok(requests.map(|requests| requests.count.into()))
 }
 
 fn of_variant(
@@ -21,17 +53,34 @@ fn of_variant(
     leaf: &Leaf,
     variant: usize,
     tolerance: f64,
-    most_seeds: u32,
+    Effort { most_seeds, longest }: Effort,
 ) -> Result<Answer> {
     let study = setting.study;
     // Every value that was looked at, what the intervals said of it, and with how many seeds.
     let mut judged: Vec<(f64, Decision, u32)> = Vec::new();
+    // Those among them at which the system grows on and on.
+    let mut unstable: Vec<f64> = Vec::new();
     let mut judge = |value: &Value| -> Result<bool> {
         let number = value.as_f64().unwrap_or(f64::NAN);
         let mut seeds = study.base.seeds;
         let mut case = setting.case(&[leaf.with(value.clone())]);
+        let (requests, mut times) = (drawn(setting, leaf, &case)?, 1);
         loop {
             let row = setting.row(&case, variant)?;
+            let told = row.grows() && is_long(&row);
+            if row.may_grow()
+                && !told
+                && let Some(requests) = requests.filter(|_| times * 2 <= longest)
+            {
+                times *= 2;
+                case = case.with(COUNT, json!(requests * u64::from(times))).only(variant);
+                continue;
+            }
+            if row.grows() {
+                judged.push((number, Decision::Broken, seeds));
+                unstable.push(number);
+                return Ok(false);
+            }
             let decision = match decide(&study.spec.constraints, &row) {
                 // A single seed has no interval that could tell.
                 Decision::Holds | Decision::Broken if seeds == 1 && row.failure().is_none() => {
@@ -73,6 +122,10 @@ fn of_variant(
     // Both ends as the intervals tell them: no value that surely holds lies above one that surely does not.
     let high = of(Decision::Broken).reduce(f64::min);
     let low = of(Decision::Holds).filter(|low| high.is_none_or(|high| *low < high)).reduce(f64::max);
+    let unstable = match unstable.into_iter().reduce(f64::min) {
+        Some(from) => format!(", not stable from {} on", shown(&json!(from))),
+        None => String::new(),
+    };
     let most = judged.iter().map(|(.., seeds)| *seeds).max().unwrap_or(study.base.seeds);
     let doubt = match of(Decision::Unsure).count() {
         0 => String::new(),
@@ -87,7 +140,7 @@ fn of_variant(
         value,
         low,
         high,
-        words: words + &doubt,
+        words: words + &unstable + &doubt,
         swing: None,
     })
 }

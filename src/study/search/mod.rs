@@ -46,6 +46,10 @@ pub enum Search {
         /// Seeds at most; then the mean decides.
         #[serde(default = "most_seeds")]
         most_seeds: u32,
+        /// A run that is too short to tell whether the requests in the system grow and grow runs again with twice as many drawn requests,
+        /// up to this many times those of the scenario. What still grows then is not stable.
+        #[serde(default = "longest")]
+        longest: u32,
     },
     /// By how many percent each objective moves with each number, per percent: elasticities, from a step up and a step down.
     Sensitivity {
@@ -67,6 +71,10 @@ fn tolerance() -> f64 {
 
 fn most_seeds() -> u32 {
     32
+}
+
+fn longest() -> u32 {
+    16
 }
 
 fn step() -> f64 {
@@ -115,8 +123,9 @@ impl Search {
             Search::BreakEven { variants, against, of, tolerance, .. } => {
                 break_even::find(&setting, settings.out[0], variants, against, of, *tolerance)
             }
-            Search::Capacity { tolerance, most_seeds, .. } => {
-                capacity::find(&setting, settings.out[0], *tolerance, *most_seeds)
+            Search::Capacity { tolerance, most_seeds, longest, .. } => {
+                let effort = capacity::Effort { most_seeds: *most_seeds, longest: *longest };
+                capacity::find(&setting, settings.out[0], *tolerance, effort)
             }
             Search::Sensitivity { step, keys, at } => {
                 let held = settings.out.iter().map(|leaf| leaf.with(at[&leaf.name].clone()));
@@ -148,6 +157,9 @@ impl Search {
             }
             Search::Capacity { most_seeds, .. } if !(1..=1000).contains(most_seeds) => {
                 bad("most_seeds", most_seeds.to_string(), "1 to 1000 seeds")
+            }
+            Search::Capacity { longest, .. } if !(1..=1024).contains(longest) => {
+                bad("longest", longest.to_string(), "1 to 1024 times the requests of the scenario")
             }
             Search::Capacity { .. } if study.spec.constraints.is_empty() => {
                 bad("Capacity", "no constraints".into(), "`constraints` that must hold")
