@@ -40,7 +40,7 @@ impl Tuned {
         }
     }
 
-    /// Writes it into a folder: additions of this rank, or the whole model that `source` becomes by it.
+    /// Writes it into a folder: the additions, or the whole model that `source` becomes by it.
     ///
     /// # Errors
     /// A model that is no plain Llama ([`plain_llama`]), and whatever the system refuses.
@@ -58,10 +58,9 @@ impl Tuned {
                     }
                 }
                 write_llama(folder, &config, &weights)?;
-                let Some(from) = source.files()[0].parent() else { return Ok(()) };
-                if !source.files()[0].extension().is_some_and(|ending| ending == "safetensors") {
-                    return Ok(());
-                }
+                let file = &source.files()[0];
+                let from = file.parent().filter(|_| file.extension().is_some_and(|end| end == "safetensors"));
+                let Some(from) = from else { return Ok(()) };
                 for name in WORDS {
                     let path = from.join(name);
                     if path.exists() {
