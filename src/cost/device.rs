@@ -63,6 +63,8 @@ pub struct Device {
     pub(super) corrected: Corrected,
     /// Kernels that were measured one by one.
     pub(super) measured: Measured,
+    /// Whether both were learned on a device with other numbers.
+    altered: bool,
 }
 
 /// Constants of one kernel class.
@@ -208,7 +210,13 @@ impl Device {
             power_source: kind(&hw.power.pj_per_byte).join(kind(&hw.power.pj_per_flop)),
             corrected: Corrected::new(hw),
             measured: Measured::new(hw),
+            altered: hw.altered,
         })
+    }
+
+    /// Who says what was learned from measured calls: on a device with other numbers, nobody who measured it.
+    pub(super) fn learned(&self, source: SourceKind) -> SourceKind {
+        if self.altered { SourceKind::Extrapolated } else { source }
     }
 
     /// Memory that a serving process can use: this share of what the driver reports, or the profile's.

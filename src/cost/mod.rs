@@ -79,7 +79,7 @@ impl Device {
             .corrected
             .time(self, kernel, price.time)
             .or_else(measured)
-            .unwrap_or((price.time, price.source));
+            .map_or((price.time, price.source), |(time, source)| (time, self.learned(source)));
         let dynamic_pj = price.dynamic_pj.min(self.most_pj(unbound));
         let price = Price { time: unbound, source, dynamic_pj, ..price };
         let price = self.clocks.map_or(price, |clocks| self.clocked(&clocks, price, &parts));

@@ -163,6 +163,7 @@ impl Hardware {
             sampler,
             corrections: _,
             measured: _,
+            altered: _,
         } = self;
         let mut out = Vec::new();
         walk!(out, "compute", compute, Compute
@@ -195,6 +196,23 @@ impl Hardware {
             walk!(out, "sampler", sampler, Sampler [ps_per_logit pj_per_logit] optional [] skip []);
         }
         out
+    }
+
+    /// Whether a price that was learned from measured calls depends on the number under this key.
+    pub fn moves_prices(key: &str) -> bool {
+        let first = key.split('.').next().unwrap_or_default();
+        ["compute", "kernels"].contains(&first)
+            || key.starts_with("memory.dram")
+            || key.starts_with("memory.l2")
+    }
+
+    /// Whether what moves prices differs from that of `other`.
+    pub fn prices_otherwise(&self, other: &Hardware) -> bool {
+        let moving = |hardware: &Hardware| -> Vec<(String, f64)> {
+            let numbers = hardware.numbers().into_iter().map(|(key, number)| (key, number.value));
+            numbers.filter(|(key, _)| Hardware::moves_prices(key)).collect()
+        };
+        moving(self) != moving(other) || self.compute.tiles != other.compute.tiles
     }
 
     /// Whether the number under this key counts something.

@@ -94,6 +94,10 @@ pub struct Hardware {
     /// Kernels that were measured one by one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub measured: Option<Measured>,
+    /// Whether its peaks, bandwidths or constants of kernels are no longer those that `corrections` and `measured` were learned with: prices
+    /// by them are then lent, and count as extrapolated.
+    #[serde(skip)]
+    pub altered: bool,
 }
 
 /// Arithmetic of a device. Peaks are dense (without structured sparsity), at boost clock.

@@ -178,6 +178,7 @@ impl Scenario {
             false => (None, None),
         };
         let set = with_keys(&hardware, self.set_by, "hardware.", &settings)?;
+        let set = Hardware { altered: hardware.altered || set.prices_otherwise(&hardware), ..set };
         Ok(if kept { Hardware { corrections, measured, ..set } } else { set })
     }
 

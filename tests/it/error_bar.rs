@@ -259,3 +259,39 @@ fn json_and_table_show_them() {
     let error = root["variants"][1]["error"].as_object().expect("an object");
     assert!(!error.contains_key("time_percent") && !error.contains_key("against_first"), "{error:?}");
 }
+
+/// What was learned on a device is lent to another: one with another bandwidth has extrapolated prices and three times the error; one whose
+/// launches or power differ, or whose bandwidth is set to what it is, keeps both.
+#[test]
+fn a_device_with_other_numbers_is_no_longer_the_one_that_was_fitted() {
+    let folder = crate::cli::folder();
+    let path = crate::cli::small(folder.path(), "t", r#"(name: "dense", routes: Method(Dense))"#);
+    let bar = |settings: &[String]| {
+        let scenario = radialsim::scenario::Scenario::load(&path, settings).expect("a scenario");
+        let (outcome, _) =
+            radialsim::scenario::run(&scenario, 1, &(), |_, _| radialsim::sim::Silent).expect("a run");
+        outcome.variants[0].first().summary.error.clone()
+    };
+    let own = bar(&[]);
+    let dram = Hardware::resolve("nvidia-h100-sxm").unwrap().memory.dram_gb_per_s.value;
+    for same in [
+        "hardware.launch.kernel_us=9".to_owned(),
+        "hardware.power.static_w=90".into(),
+        format!("hardware.memory.dram_gb_per_s={dram}"),
+    ] {
+        let same = bar(&[same]);
+        assert_eq!(
+            same.by_class.map(|class| class.map(|class| class.error_percent)),
+            own.by_class.map(|class| class.map(|class| class.error_percent))
+        );
+    }
+    for other in [
+        "hardware.memory.dram_gb_per_s=5000",
+        "hardware.compute.matrix_f16_tflops=1500",
+        "hardware.kernels.matmul.flops=0.9",
+    ] {
+        let bar = bar(&[other.to_owned()]);
+        assert!((bar.extrapolated_share - bar.covered_share).abs() < 1e-9, "{other}: {bar:?}");
+        assert!(bar.any_mix_percent > own.any_mix_percent, "{other}: {bar:?}");
+    }
+}

@@ -25,6 +25,7 @@ mod edges;
 mod engine;
 mod engine_naive;
 mod error_bar;
+mod examples;
 #[cfg(feature = "gpu")]
 mod families;
 #[cfg(feature = "gpu")]
