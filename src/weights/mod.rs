@@ -27,8 +27,8 @@ mod split;
 mod tensor;
 mod tokenizer;
 mod vocabulary;
-#[cfg(feature = "train")]
 mod word_table;
+#[cfg(feature = "train")]
 mod written;
 
 pub use chat::Date;
