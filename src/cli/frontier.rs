@@ -40,7 +40,7 @@ pub fn run(args: &Args) -> Result<()> {
     let study = Study::load(&args.study)?;
     {
         // What is wrong with the qualities is said before anything runs.
-        study.check_tables()?;
+        study.check_tables(args.quality)?;
         let bar = Bar::new(&study.spec.title, args.quiet);
         study::sweep(&study, &args.out, Shard::WHOLE, threads(args.jobs), &bar)?;
     }

@@ -23,8 +23,8 @@ pub struct Row {
     pub depth: f64,
     /// Perplexity.
     pub perplexity: Quality,
-    /// KL divergence of the teacher's predictions from its own, nats a token.
-    pub kl: Quality,
+    /// KL divergence of the teacher's predictions from its own, nats a token; absent where it had no teacher.
+    pub kl: Option<Quality>,
 }
 
 impl Row {
@@ -34,7 +34,7 @@ impl Row {
             network: network.to_owned(),
             depth: Measured::mean_depth(all),
             perplexity: Quality::perplexity(all, seed),
-            kl: Quality::of(all, |row| row.kl, seed),
+            kl: all.iter().all(|row| !row.kl.is_nan()).then(|| Quality::of(all, |row| row.kl, seed)),
         }
     }
 
@@ -43,8 +43,10 @@ impl Row {
         let ends = |quality: &Quality| {
             quality.interval.map_or_else(Default::default, |ends| ends.map(|end| end.to_string()))
         };
-        let ([low, high], [kl_low, kl_high]) = (ends(&self.perplexity), ends(&self.kl));
-        let (perplexity, kl) = (self.perplexity.mean.to_string(), self.kl.mean.to_string());
+        let ([low, high], [kl_low, kl_high]) =
+            (ends(&self.perplexity), self.kl.as_ref().map_or_else(Default::default, ends));
+        let perplexity = self.perplexity.mean.to_string();
+        let kl = self.kl.map_or_else(String::new, |kl| kl.mean.to_string());
         [self.network.clone(), self.depth.to_string(), perplexity, low, high, kl, kl_low, kl_high]
     }
 }
@@ -64,7 +66,7 @@ impl Table {
         Table { rows, path: PathBuf::new() }
     }
 
-    /// Writes it as CSV. What has no interval has empty cells there.
+    /// Writes it as CSV. What has no interval has empty cells there, and so has the divergence of a network without a teacher.
     ///
     /// # Errors
     /// What `out` refuses.
@@ -84,7 +86,7 @@ impl Table {
             None => format!("{:.3}", quality.mean),
         };
         let line = |row: &Row| {
-            let (perplexity, kl) = (shown(&row.perplexity), shown(&row.kl));
+            let (perplexity, kl) = (shown(&row.perplexity), row.kl.as_ref().map_or("-".into(), shown));
             format!("{:<32} {:>6.2} {perplexity:>24} {kl:>24}", row.network, row.depth)
         };
         lines.extend(self.rows.iter().map(line));
@@ -188,7 +190,7 @@ fn read_row(cells: &[&str]) -> std::result::Result<Row, InputError> {
         return Err(InputError::expected("a name").key(COLUMNS[0]).found("none"));
     }
     // A divergence is never below zero; that of a model from itself may come out so by rounding.
-    let kl = quality(5, -ROUNDING)?;
+    let kl = if cells[5..8] == ["", "", ""] { None } else { Some(quality(5, -ROUNDING)?) };
     Ok(Row { network: cells[0].to_owned(), depth: number(1, 0.0)?, perplexity: quality(2, 1.0)?, kl })
 }
 

@@ -101,9 +101,10 @@ fn frontier_row(frontier: &Frontier, setting: &Setting, variant: usize) -> Vec<S
         network.network.clone(),
         network.depth.to_string(),
     ]);
-    for quality in [network.perplexity, network.kl] {
-        let [low, high] = quality.interval.map_or([None; 2], |ends| ends.map(Some));
-        cells.extend([Some(quality.mean), low, high].map(optional));
+    for quality in [Some(network.perplexity), network.kl] {
+        let [low, high] =
+            quality.and_then(|quality| quality.interval).map_or([None; 2], |ends| ends.map(Some));
+        cells.extend([quality.map(|quality| quality.mean), low, high].map(optional));
     }
     cells.extend([spot.failure.clone().unwrap_or_default(), spot.feasible.to_string()]);
     for (cost, on_front) in spot.costs.iter().zip(&spot.on_front) {

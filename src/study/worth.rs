@@ -51,10 +51,10 @@ impl Measure {
     /// All, with the names under which they are asked for.
     pub const ALL: [(Measure, &'static str); 2] = [(Measure::Perplexity, "perplexity"), (Measure::Kl, "kl")];
 
-    /// That of a row.
-    pub fn of(self, row: &Row) -> Quality {
+    /// That of a row; absent where it was not measured.
+    pub fn of(self, row: &Row) -> Option<Quality> {
         match self {
-            Measure::Perplexity => row.perplexity,
+            Measure::Perplexity => Some(row.perplexity),
             Measure::Kl => row.kl,
         }
     }
@@ -86,6 +86,8 @@ impl Measure {
 pub struct Worths {
     /// The rows.
     pub rows: Vec<Row>,
+    /// The quality that is asked for, of each.
+    pub qualities: Vec<Quality>,
     /// For each variant the number of its file among those that were read.
     pub files: Vec<usize>,
     /// What was read.
@@ -96,15 +98,16 @@ impl Worths {
     /// Reads the tables that a study names.
     ///
     /// # Errors
-    /// A study that names none, tables that cannot be read, and rows that are not there.
-    pub fn read(study: &Study) -> Result<Worths> {
+    /// A study that names none, tables that cannot be read, rows that are not there, and a quality that was not measured.
+    pub fn read(study: &Study, measure: Measure) -> Result<Worths> {
         if study.spec.quality.is_empty() {
             let expected = "what each variant is worth: [(variant: NAME, file: TABLE.csv, row: NAME), ...]";
             return Err(InputError::expected(expected).key("quality").found("none").file(&study.path).into());
         }
         let folder = study.path.parent().unwrap_or(Path::new(""));
         let mut tables: Vec<(&Path, Table)> = Vec::new();
-        let mut worths = Worths { rows: Vec::new(), files: Vec::new(), inputs: Vec::new() };
+        let mut worths =
+            Worths { rows: Vec::new(), qualities: Vec::new(), files: Vec::new(), inputs: Vec::new() };
         let by_name: HashMap<&str, &Worth> =
             study.spec.quality.iter().map(|worth| (worth.variant.as_str(), worth)).collect();
         for variant in &study.base.variants {
@@ -124,7 +127,14 @@ impl Worths {
                     tables.len() - 1
                 }
             };
-            worths.rows.push(tables[place].1.get(worth.row())?.clone());
+            let row = tables[place].1.get(worth.row())?.clone();
+            let quality = measure.of(&row).ok_or_else(|| {
+                let expected = "a divergence for each network; `--quality perplexity` does without";
+                let wrong = InputError::expected(expected).key(format!("{}.kl", row.network)).found("none");
+                wrong.file(folder.join(&worth.file))
+            })?;
+            worths.qualities.push(quality);
+            worths.rows.push(row);
             worths.files.push(place);
         }
         Ok(worths)
@@ -147,8 +157,8 @@ impl Study {
     ///
     /// # Errors
     /// A study that names none, tables that cannot be read, and rows that are not there.
-    pub fn check_tables(&self) -> Result<()> {
-        Worths::read(self).map(drop)
+    pub fn check_tables(&self, measure: Measure) -> Result<()> {
+        Worths::read(self, measure).map(drop)
     }
 
     /// Checks what can be known of `quality` and `families` before a table is read.

@@ -329,3 +329,25 @@ fn the_same_study_gives_the_same_frontier() {
     let kl = run(&two, &["frontier", "--quality", "kl"]);
     assert!(kl.contains("at a KL divergence of 0.3000 nats"), "{kl}");
 }
+
+#[test]
+fn a_divergence_that_was_not_measured_is_asked_for_in_vain() {
+    let folder = tempfile::tempdir().unwrap();
+    let study = written(folder.path(), &[("24,24,40,38,42,0.8,0.78,0.82", "24,24,40,38,42,,,")]);
+    let out = folder.path().join("out");
+    let run = |quality: &str| {
+        let [study, out] = [&study, &out].map(|path| path.to_str().unwrap());
+        std::process::Command::new(env!("CARGO_BIN_EXE_radialsim"))
+            .args(["frontier", study, "--out", out, "--quality", quality])
+            .output()
+            .unwrap()
+    };
+    let refused = run("kl");
+    let said = String::from_utf8(refused.stderr).unwrap();
+    assert_eq!(refused.status.code(), Some(2), "{said}");
+    assert!(said.contains("24.kl") && said.contains("q.csv") && !out.exists(), "{said}");
+    assert!(run("perplexity").status.success());
+    let csv = std::fs::read_to_string(out.join("frontier.csv")).unwrap();
+    assert!(csv.contains(",24,24,40,38,42,,,,"), "{csv}");
+    assert!(std::fs::read_to_string(out.join("frontier.html")).unwrap().contains("not measured"));
+}

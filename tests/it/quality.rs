@@ -13,7 +13,11 @@ fn what_is_written_is_read() {
     let all: Vec<Measured> =
         (0..9).map(|at| measured(300.0 + f64::from(at) * 7.3, 11.1 * f64::from(at), 27.25, 191.0)).collect();
     let one = Row::of("alone, \"quoted\"", &all[..1], 1);
-    assert_eq!((one.perplexity.interval, one.kl.interval), (None, None), "of one sequence nothing follows");
+    assert_eq!(
+        (one.perplexity.interval, one.kl.and_then(|kl| kl.interval)),
+        (None, None),
+        "of one sequence nothing follows"
+    );
     let table = Table::new(vec![Row::of("a", &all, 1), one]);
     let mut bytes = Vec::new();
     table.write(&mut bytes).unwrap();
@@ -27,7 +31,17 @@ fn what_is_written_is_read() {
     let other = "x,kl,network,depth,perplexity,perplexity_low,perplexity_high,kl_low,kl_high\n7,0.5,n,3,2,,,0.4,0.6\n";
     let read = Table::parse(other, Path::new("t.csv")).unwrap();
     let kl = Quality { mean: 0.5, interval: Some([0.4, 0.6]) };
-    assert_eq!(read.get("n").unwrap().kl, kl);
+    assert_eq!(read.get("n").unwrap().kl, Some(kl));
+    // Without a teacher there is no divergence, neither written nor read.
+    let alone: Vec<Measured> =
+        all.iter().map(|row| measured(row.nll, f64::NAN, row.depth, row.count)).collect();
+    let table = Table::new(vec![Row::of("alone", &alone, 1)]);
+    let mut bytes = Vec::new();
+    table.write(&mut bytes).unwrap();
+    let text = String::from_utf8(bytes).unwrap();
+    assert!(text.ends_with(",,,\n") && table.words().trim_end().ends_with(" -"), "{text}");
+    let again = Table::parse(&text, Path::new("t.csv")).unwrap();
+    assert!(again.rows == table.rows && again.rows[0].kl.is_none());
     let said = read.get("m").unwrap_err().to_string();
     assert!(said.starts_with("t.csv: network: found m, expected one of n"), "{said}");
 }

@@ -26,6 +26,8 @@ pub struct Frontier<'a> {
     pub measure: Measure,
     /// What each variant is worth, in their order.
     pub networks: Vec<quality::Row>,
+    /// The quality that is asked for, of each.
+    qualities: Vec<Quality>,
     /// The settings of the axes, in their order.
     pub settings: Vec<Setting>,
     inputs: BTreeSet<Input>,
@@ -62,7 +64,7 @@ impl<'a> Frontier<'a> {
     /// A study that names no quality, tables of quality that cannot be read or lack a row, and those of [`Assembly::points`].
     pub fn new(assembly: &Assembly<'a>, measure: Measure) -> Result<Frontier<'a>> {
         let study = assembly.study;
-        let worths = Worths::read(study)?;
+        let worths = Worths::read(study, measure)?;
         let mut inputs: BTreeSet<Input> = worths.inputs.iter().cloned().collect();
         let mut settings = Vec::new();
         assembly.points(|point| {
@@ -73,12 +75,12 @@ impl<'a> Frontier<'a> {
             }
             Ok(())
         })?;
-        Ok(Frontier { study, measure, networks: worths.rows, settings, inputs })
+        Ok(Frontier { study, measure, networks: worths.rows, qualities: worths.qualities, settings, inputs })
     }
 
     /// The quality of a variant.
     pub fn quality(&self, variant: usize) -> Quality {
-        self.measure.of(&self.networks[variant])
+        self.qualities[variant]
     }
 
     /// The page with its pictures, one for each objective. `command` is what makes it again.
@@ -111,7 +113,7 @@ fn setting(
     for (place, objective) in objectives.iter().enumerate() {
         let point = |(variant, spot): (usize, &Spot)| {
             let cost = spot.costs[place].filter(|_| spot.feasible)?;
-            Some((cost.value, measure.of(&worths.rows[variant]).mean))
+            Some((cost.value, worths.qualities[variant].mean))
         };
         let points: Vec<Option<(f64, f64)>> = spots.iter().enumerate().map(point).collect();
         let known: Vec<(f64, f64)> = points.iter().flatten().copied().collect();

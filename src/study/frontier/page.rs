@@ -104,7 +104,7 @@ fn networks(frontier: &Frontier) -> Table {
             Cell::text(row.network.as_str()),
             Cell::number(number(row.depth)),
             Cell::number(interval(&row.perplexity)),
-            Cell::number(interval(&row.kl)),
+            row.kl.as_ref().map_or_else(|| Cell::text("not measured"), |kl| Cell::number(interval(kl))),
         ];
         cells.extend((0..study.spec.objectives.len()).map(|objective| {
             let on =

@@ -164,7 +164,7 @@ fn against(
         let cost = rows[row].figure(objective.metric())?.value;
         study.is_feasible(&rows[row]).then_some(cost)
     };
-    let quality = |row: usize| measure.of(&worths.rows[row]);
+    let quality = |row: usize| worths.qualities[row];
     let Some(own) = cost(variant) else { return Found::Beyond(Beyond::Absent) };
     let points: Vec<(f64, f64)> =
         members.iter().filter_map(|&row| Some((cost(row)?, quality(row).mean))).collect();
