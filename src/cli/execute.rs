@@ -173,8 +173,8 @@ fn thresholds(text: &str) -> Result<(f64, f64), String> {
 
 /// What attention sees.
 fn visibility(text: &str) -> Result<Visibility, String> {
-    let known = Visibility::ALL.into_iter().find(|visibility| visibility.name() == text);
-    known.ok_or_else(|| format!("expected one of {}", Visibility::ALL.map(Visibility::name).join(", ")))
+    Visibility::named(text)
+        .ok_or_else(|| format!("expected one of {}", Visibility::ALL.map(Visibility::name).join(", ")))
 }
 
 /// A dispatch policy that runs on a device.

@@ -46,7 +46,7 @@ impl TimeSaved {
     pub fn of(first: &Ledger, run: &Ledger) -> Option<TimeSaved> {
         let (before, own) = (first.losses.as_ref()?, run.losses.as_ref()?);
         let mut parts = [0; PARTS.len()];
-        for (part, (own, first)) in parts.iter_mut().zip(signed(own).into_iter().zip(signed(before))) {
+        for (part, (own, first)) in parts.iter_mut().zip(own.signed().into_iter().zip(before.signed())) {
             *part = own - first;
         }
         parts[SETTINGS] = own.dense_beside - own.dense;
@@ -61,27 +61,28 @@ impl TimeSaved {
     }
 }
 
-/// What each cause adds to the time saved beside the same passes, dense.
-fn signed(losses: &Losses) -> [i128; 9] {
-    let Losses {
-        dense: _,
-        dense_beside: _,
-        saving,
-        union,
-        fragmentation,
-        kv,
-        router,
-        moves,
-        launch,
-        waiting,
-        other,
-    } = *losses;
-    [saving, -union, -fragmentation, -kv, -router, -moves, -launch, -waiting, -other]
-}
-
 impl Losses {
+    /// What each cause adds to the time saved beside the same passes, dense, in the order of the first of [`PARTS`]: the saving, and the losses
+    /// with a minus sign.
+    pub fn signed(&self) -> [i128; 9] {
+        let Losses {
+            dense: _,
+            dense_beside: _,
+            saving,
+            union,
+            fragmentation,
+            kv,
+            router,
+            moves,
+            launch,
+            waiting,
+            other,
+        } = *self;
+        [saving, -union, -fragmentation, -kv, -router, -moves, -launch, -waiting, -other]
+    }
+
     /// How much less time the run's passes take than if they ran dense, picoseconds: `saving` less all losses.
     pub fn left(&self) -> i128 {
-        signed(self).iter().sum()
+        self.signed().iter().sum()
     }
 }

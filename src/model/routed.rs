@@ -104,6 +104,11 @@ impl Visibility {
     /// All of them.
     pub const ALL: [Visibility; 3] = [Visibility::SameLayer, Visibility::OnePerToken, Visibility::AllEntries];
 
+    /// The one of this name.
+    pub fn named(name: &str) -> Option<Visibility> {
+        Visibility::ALL.into_iter().find(|visibility| visibility.name() == name)
+    }
+
     /// Its name in scenarios and options.
     pub fn name(self) -> &'static str {
         match self {

@@ -5,7 +5,7 @@ use super::saved;
 use super::table::SOURCES;
 use crate::cost::Bound;
 use crate::lower::Cause;
-use crate::metrics::{ErrorBar, ErrorKind, Figure, Interval, Losses, Tally};
+use crate::metrics::{ErrorBar, ErrorKind, Figure, Interval, Losses, PARTS, Tally};
 use crate::scenario::{LEVEL, Note, Outcome, Run, VariantOutcome};
 use crate::units::PS_PER_S;
 use serde::Deserialize;
@@ -209,31 +209,9 @@ fn by<const N: usize>(names: [impl AsRef<str>; N], tallies: &[Tally; N]) -> Valu
 }
 
 fn losses(losses: &Losses) -> Value {
-    let Losses {
-        dense,
-        dense_beside: _,
-        saving,
-        union,
-        fragmentation,
-        kv,
-        router,
-        moves,
-        launch,
-        waiting,
-        other,
-    } = *losses;
-    let all = [
-        ("dense", dense),
-        ("saving", saving),
-        ("union", union),
-        ("fragmentation", fragmentation),
-        ("kv", kv),
-        ("router", router),
-        ("gather_scatter", moves),
-        ("launch", launch),
-        ("waiting", waiting),
-        ("other", other),
-        ("left", losses.left()),
-    ];
-    all.into_iter().map(|(key, ps)| (key.to_owned(), json!(seconds(ps as f64)))).collect()
+    let [saving, signed @ ..] = losses.signed();
+    let lost = PARTS[1..].iter().copied().zip(signed.map(|part| -part));
+    let all = [("dense", losses.dense), ("saving", saving)].into_iter().chain(lost);
+    let all = all.chain([("left", losses.left())]);
+    all.map(|(key, ps)| (key.to_owned(), json!(seconds(ps as f64)))).collect()
 }

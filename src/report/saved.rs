@@ -90,29 +90,16 @@ pub(super) fn table(variants: &[VariantOutcome]) -> String {
            batching: other tokens share a pass than in the first row, as requests end at other times. What is 0 is left out.\n"
 }
 
-/// One of the losses, in picoseconds.
-type Loss = fn(&Losses) -> i128;
-
 /// What each row's own passes save against the same passes, dense: where the first row does not run dense, and so is no measure.
 pub(super) fn same_passes(variants: &[VariantOutcome]) -> String {
-    const LOSSES: [(&str, Loss); 10] = [
-        ("ideal\nsaving", |l| l.saving),
-        ("union", |l| -l.union),
-        ("frag-\nments", |l| -l.fragmentation),
-        ("skipped\nKV", |l| -l.kv),
-        ("router", |l| -l.router),
-        ("gather,\nscatter", |l| -l.moves),
-        ("launch", |l| -l.launch),
-        ("waiting", |l| -l.waiting),
-        ("other", |l| -l.other),
-        ("left", Losses::left),
-    ];
     let routed = |run: &Run| run.ledger.losses.is_some_and(|losses| losses.saving != 0);
     if !variants.first().is_some_and(|first| first.runs.iter().any(routed)) {
         return String::new();
     }
     let mut sheet = named(variants);
-    for (header, of) in LOSSES {
+    // The signed parts, and behind them what is left.
+    for (part, header) in HEADS[..9].iter().copied().chain(["left"]).enumerate() {
+        let of = |losses: &Losses| losses.signed().get(part).copied().unwrap_or_else(|| losses.left());
         let share = |run: &Run| match &run.ledger.losses {
             Some(losses) if losses.dense != 0 => of(losses) as f64 / losses.dense as f64,
             _ => f64::NAN,

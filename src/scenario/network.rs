@@ -39,8 +39,7 @@ pub(super) fn visibility(
         return Visibility::default();
     }
     let by_trace = || {
-        let name = trace.header.router.extra.get("visible")?.as_str()?;
-        let known = Visibility::ALL.into_iter().find(|visibility| visibility.name() == name)?;
+        let known = Visibility::named(trace.header.router.extra.get("visible")?.as_str()?)?;
         Some((known, "as the trace's router says"))
     };
     let by_network = || match &shared.network.as_ref()?.described {

@@ -81,20 +81,34 @@ impl Parameters {
     /// The same parameters with these values, one behind the other.
     #[must_use]
     pub(super) fn filled(&self, values: &[f32]) -> Parameters {
-        let mut rest = values;
-        let weight = |weight: &Param<Tensor<2>>| {
-            let shape = weight.dims();
-            let (own, behind) = rest.split_at(shape[0] * shape[1]);
-            rest = behind;
-            refilled(weight, own)
-        };
-        Parameters { weights: self.weights.iter().map(weight).collect() }
+        Parameters { weights: filled(&self.weights, values) }
     }
 
     /// Values in all.
     pub fn count(&self) -> usize {
-        self.weights.iter().map(|weight| weight.dims().iter().product::<usize>()).sum()
+        count(&self.weights)
     }
+}
+
+/// The same parameters with these values, one behind the other.
+pub(super) fn filled(params: &[Param<Tensor<2>>], values: &[f32]) -> Vec<Param<Tensor<2>>> {
+    let mut rest = values;
+    let fill = |param: &Param<Tensor<2>>| {
+        let (own, behind) = rest.split_at(param.dims().iter().product());
+        rest = behind;
+        refilled(param, own)
+    };
+    params.iter().map(fill).collect()
+}
+
+/// The same parameters for results alone.
+pub(super) fn fixed(params: &[Param<Tensor<2>>]) -> Vec<Param<Tensor<2>>> {
+    params.iter().map(|param| Param::initialized(param.id, param.val().inner())).collect()
+}
+
+/// Values of all of them.
+pub(super) fn count(params: &[Param<Tensor<2>>]) -> usize {
+    params.iter().map(|param| param.dims().iter().product::<usize>()).sum()
 }
 
 /// The same parameter with other values.

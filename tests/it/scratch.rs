@@ -301,22 +301,27 @@ fn a_stop_changes_no_weight() {
     assert!(refused.to_string().contains("checkpoint of this training"), "{refused}");
 }
 
-/// A radial router for a frozen model sets out from the model itself, comes to the depth that is wanted, and is written and read again.
-#[test]
-fn a_frozen_model_is_sent_through_its_layers() {
-    let network = small();
-    let (texts, layers) = (texts(24, 2), LAYERS as u32);
-    let recipe = SendRecipe {
+/// How a radial router of a small model is trained.
+fn sending(steps: u32) -> SendRecipe {
+    SendRecipe {
         depth: 2.25,
-        rules: rules(layers, 1),
+        rules: rules(LAYERS as u32, 1),
         hidden: 8,
-        steps: 12,
+        steps,
         rows: 4,
         rate: 1e-2,
         noise: 1.0,
         clip: 0.5,
         seed: 1,
-    };
+    }
+}
+
+/// A radial router for a frozen model sets out from the model itself, comes to the depth that is wanted, and is written and read again.
+#[test]
+fn a_frozen_model_is_sent_through_its_layers() {
+    let network = small();
+    let (texts, layers) = (texts(24, 2), LAYERS as u32);
+    let recipe = sending(12);
     let mut steps = Vec::new();
     let router =
         send(&network, &texts, &SendRecipe { noise: 0.0, ..recipe.clone() }, None, |step| steps.push(*step))
@@ -341,18 +346,8 @@ fn a_frozen_model_is_sent_through_its_layers() {
 fn a_stop_changes_no_byte_of_a_radial_router() {
     let network = small();
     let folder = tempfile::tempdir().expect("a folder");
-    let (texts, layers) = (texts(24, 2), LAYERS as u32);
-    let recipe = SendRecipe {
-        depth: 2.25,
-        rules: rules(layers, 1),
-        hidden: 8,
-        steps: 25,
-        rows: 4,
-        rate: 1e-2,
-        noise: 1.0,
-        clip: 0.5,
-        seed: 1,
-    };
+    let texts = texts(24, 2);
+    let recipe = sending(25);
     let file = folder.path().join("router.safetensors");
     let bytes = |router: &RadialRouter| {
         write_router(router, "small", &recipe.rules, &file).expect("written");

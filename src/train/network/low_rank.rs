@@ -2,7 +2,7 @@
 
 use super::{Layer, Linear, Network};
 use crate::rng::Stream;
-use crate::train::parameters::refilled;
+use crate::train::parameters;
 use crate::weights::Part;
 use burn::module::{Module, Param, ParamId};
 use burn::tensor::{Device, Tensor, TensorData};
@@ -95,24 +95,17 @@ impl Additions {
     /// The same additions with these values, one factor behind the other.
     #[must_use]
     pub(in crate::train) fn filled(&self, values: &[f32]) -> Additions {
-        let mut rest = values;
-        let fill = |part: &Param<Tensor<2>>| {
-            let (own, behind) = rest.split_at(part.dims().iter().product());
-            rest = behind;
-            refilled(part, own)
-        };
-        Additions { parts: self.parts.iter().map(fill).collect() }
+        Additions { parts: parameters::filled(&self.parts, values) }
     }
 
     /// The same additions for results alone.
     #[must_use]
     pub fn fixed(&self) -> Additions {
-        let fixed = |part: &Param<Tensor<2>>| Param::initialized(part.id, part.val().inner());
-        Additions { parts: self.parts.iter().map(fixed).collect() }
+        Additions { parts: parameters::fixed(&self.parts) }
     }
 
     /// Values in all.
     pub fn count(&self) -> usize {
-        self.parts.iter().map(|part| part.dims().iter().product::<usize>()).sum()
+        parameters::count(&self.parts)
     }
 }

@@ -1,7 +1,7 @@
 //! All weights of all layers, as they are trained and as files keep them.
 
 use super::{Layer, Linear, Network};
-use crate::train::parameters::refilled;
+use crate::train::parameters;
 use crate::weights::{Name, Part};
 use burn::module::{Module, Param, ParamId};
 use burn::tensor::{Tensor, TensorData};
@@ -95,24 +95,17 @@ impl LayerWeights {
     /// The same weights with these values, one behind the other.
     #[must_use]
     pub(in crate::train) fn filled(&self, values: &[f32]) -> LayerWeights {
-        let mut rest = values;
-        let fill = |part: &Param<Tensor<2>>| {
-            let (own, behind) = rest.split_at(part.dims().iter().product());
-            rest = behind;
-            refilled(part, own)
-        };
-        LayerWeights { parts: self.parts.iter().map(fill).collect() }
+        LayerWeights { parts: parameters::filled(&self.parts, values) }
     }
 
     /// The same weights for results alone.
     #[must_use]
     pub fn fixed(&self) -> LayerWeights {
-        let fixed = |part: &Param<Tensor<2>>| Param::initialized(part.id, part.val().inner());
-        LayerWeights { parts: self.parts.iter().map(fixed).collect() }
+        LayerWeights { parts: parameters::fixed(&self.parts) }
     }
 
     /// Values in all.
     pub fn count(&self) -> usize {
-        self.parts.iter().map(|part| part.dims().iter().product::<usize>()).sum()
+        parameters::count(&self.parts)
     }
 }
