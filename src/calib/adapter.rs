@@ -95,7 +95,9 @@ pub fn fit_adapter(
     for rows in all {
         let constants = rows.constants(units);
         let held = rows.pairs(&rows.aside, &constants, units);
-        let Some(errors) = Errors::of(held.iter().copied()) else { continue };
+        let families = rows.aside.iter().map(|row| row.probe().family());
+        let of_families = families.zip(&held).map(|(family, &(said, was))| (family, said, was));
+        let Some(errors) = Errors::of_families(of_families) else { continue };
         all_held.extend(held);
         let (name, _, names) = KINDS[rows.kind];
         let named = |index: usize| names[index].to_owned();
@@ -192,6 +194,7 @@ fn evidence(sha256: &str, fitted: usize, errors: &Errors) -> Evidence {
         held_error: 0.0,
         held_bias: 0.0,
         held_p90: 0.0,
+        held_interval: None,
         explained: 0.0,
     };
     errors.state(&mut evidence);

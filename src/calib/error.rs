@@ -1,5 +1,6 @@
 //! How wrong predictions are.
 
+use super::interval;
 use crate::error::InputError;
 use crate::hw::Evidence;
 use statrs::statistics::{Data, OrderStatistics, Statistics};
@@ -21,6 +22,8 @@ pub struct Errors {
     pub p99: f64,
     /// Largest without sign.
     pub worst: f64,
+    /// Half width of the nominal 90 % interval of a family that was not seen ([`super::interval`]), in percent.
+    pub interval: f64,
     /// Share of the variance of the logarithm of what was measured that the predictions explain; near or below 0: nothing.
     pub explained: f64,
 }
@@ -29,9 +32,15 @@ pub struct Errors {
 const LEAST_EXPLAINED: f64 = 0.5;
 
 impl Errors {
-    /// Of pairs (predicted, measured), all above 0; `None` without pairs.
+    /// Of pairs (predicted, measured), all above 0, each a family of its own; `None` without pairs.
     pub fn of(pairs: impl IntoIterator<Item = (f64, f64)>) -> Option<Errors> {
-        let pairs: Vec<(f64, f64)> = pairs.into_iter().collect();
+        Errors::of_families(pairs.into_iter().enumerate().map(|(row, (said, was))| (row, said, was)))
+    }
+
+    /// Of rows (family, predicted, measured), times above 0; `None` without rows.
+    pub fn of_families<F: Ord>(rows: impl IntoIterator<Item = (F, f64, f64)>) -> Option<Errors> {
+        let rows: Vec<(F, f64, f64)> = rows.into_iter().collect();
+        let pairs: Vec<(f64, f64)> = rows.iter().map(|&(_, said, was)| (said, was)).collect();
         let signed: Vec<f64> = pairs.iter().map(|(said, was)| 100.0 * (said / was - 1.0)).collect();
         if signed.is_empty() {
             return None;
@@ -49,6 +58,7 @@ impl Errors {
             p90: ordered.percentile(90),
             p99: ordered.percentile(99),
             worst,
+            interval: interval(rows)?,
             explained: 1.0 - after / before.max(1e-30),
         })
     }
@@ -72,6 +82,7 @@ impl Errors {
         evidence.held_error = round(self.mean);
         evidence.held_bias = round(self.bias);
         evidence.held_p90 = round(self.p90);
+        evidence.held_interval = Some(round(self.interval));
         evidence.explained = round(self.explained);
     }
 }

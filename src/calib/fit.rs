@@ -3,6 +3,7 @@
 use super::boost::{Settings, grow};
 use super::constants;
 use super::error::Errors;
+use super::interval::halves_covered;
 use super::rows::{Operator, Row, Table};
 use crate::cost::{Device, Limits, Price, formats, length, numbers};
 use crate::error::{Error, InputError, Result};
@@ -43,6 +44,8 @@ pub struct Report {
     pub waved: Option<Errors>,
     /// With the correction.
     pub corrected: Errors,
+    /// Share of the rows kept aside within intervals that the other half of their families gives ([`super::halves_covered`]).
+    pub covered: Option<f64>,
     /// On the rows fitted.
     pub seen: Errors,
 }
@@ -131,6 +134,7 @@ pub fn fit(hw: &mut Hardware, table: &Table, how: &Fit) -> Result<Report> {
         held_error: 0.0,
         held_bias: 0.0,
         held_p90: 0.0,
+        held_interval: None,
         explained: 0.0,
     };
     let (rows, context) = anchors(&fitted);
@@ -144,12 +148,14 @@ pub fn fit(hw: &mut Hardware, table: &Table, how: &Fit) -> Result<Report> {
     let with = Device::new(hw, Limits::default())?;
     let corrected = errors(&with, &held, operator)?;
     let seen = errors(&with, &fitted, operator)?;
+    let said = |row: &&Row| (row.family, with.price(&row.kernel).time.s(), row.seconds);
+    let covered = halves_covered(&held.iter().map(said).collect::<Vec<_>>());
     corrected.check_explained(operator.name(), "times that depend on shapes")?;
     if let Some(correction) = slot(hw.corrections.get_or_insert_default(), operator) {
         corrected.state(&mut correction.evidence);
     }
     let (fitted, held_families) = ((fitted.len(), families(&fitted)), families(&held));
-    Ok(Report { operator, fitted, held_families, constants, waved, corrected, seen })
+    Ok(Report { operator, fitted, held_families, constants, waved, corrected, covered, seen })
 }
 
 /// Constants of waves for products, where they leave less of the fitted rows than the four constants of the class do.
@@ -206,7 +212,9 @@ pub fn transfer(from: &Hardware, to: &mut Hardware, error: impl Fn(Operator) -> 
         }
         if let Some(correction) = slot(&mut corrections, operator) {
             let (evidence, error) = (&mut correction.evidence, error(operator));
-            evidence.held_p90 *= (error / evidence.held_error.max(1e-9)).max(1.0);
+            let wider = (error / evidence.held_error.max(1e-9)).max(1.0);
+            evidence.held_p90 *= wider;
+            evidence.held_interval = evidence.held_interval.map(|interval| interval * wider);
             evidence.held_error = evidence.held_error.max(error);
             correction.forest.scale(strength);
         }
@@ -246,8 +254,9 @@ fn slot(all: &mut Corrections, operator: Operator) -> &mut Option<Correction> {
 }
 
 fn errors(device: &Device, rows: &[&Row], operator: Operator) -> Result<Errors> {
-    let pairs = rows.iter().map(|row| (device.price(&row.kernel).time.s(), row.seconds));
-    Errors::of(pairs).ok_or_else(|| -> Error { InputError::expected("rows").key(operator.name()).into() })
+    let said = |row: &&Row| (row.family, device.price(&row.kernel).time.s(), row.seconds);
+    Errors::of_families(rows.iter().map(said))
+        .ok_or_else(|| -> Error { InputError::expected("rows").key(operator.name()).into() })
 }
 
 /// Rows and contexts at which the correction is evaluated: those measured, thinned evenly where there are many.

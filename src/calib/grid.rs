@@ -203,17 +203,23 @@ fn products(hw: &mut Hardware, points: &[Vec<Point>], words: &impl Fn(&str) -> S
         let rest = points.iter().enumerate().filter(|(other, _)| *other != layer);
         let mut without = hw.clone();
         fit(&mut without, &rest.flat_map(|(_, points)| rows_of(points)).collect::<Vec<_>>())?;
-        held.extend(pairs(&without, kept)?);
+        held.extend(of_family(layer, pairs(&without, kept)?));
     }
     let all: Vec<Point> = points.concat();
     fit(hw, &rows_of(&all))?;
-    fitted("matmul", all.len(), ("layer", points.len()), [held.clone(), held, pairs(hw, &all)?])
+    let constants = held.iter().map(|&(_, said, was)| (said, was)).collect();
+    fitted("matmul", all.len(), ("layer", points.len()), [constants, pairs(hw, &all)?], held)
 }
 
 /// Times that a profile says, and those measured.
 fn pairs(hw: &Hardware, points: &[Point]) -> Result<Vec<(f64, f64)>> {
     let device = Device::new(hw, Limits::default())?;
     Ok(points.iter().map(|point| (device.price(&point.kernel).time.s(), point.seconds)).collect())
+}
+
+/// Pairs of one family.
+fn of_family(family: usize, pairs: Vec<(f64, f64)>) -> impl Iterator<Item = (usize, f64, f64)> {
+    pairs.into_iter().map(move |(said, was)| (family, said, was))
 }
 
 /// A grid beside the formulas. Each inner number of rows, entries and rows beside is kept aside in turn, then all are taken.
@@ -238,14 +244,14 @@ fn grid(hw: &mut Hardware, slot: &Slot, points: &[Point], layers: &Layers) -> Re
             slot.put(&mut without, correction(&physical, &rest, layers));
             constants
                 .extend(kept.iter().map(|point| (physical.physical(&point.kernel).time.s(), point.seconds)));
-            held.extend(pairs(&without, &kept)?);
+            held.extend(of_family(times, pairs(&without, &kept)?));
             times += 1;
         }
     }
     let mut correction = correction(&physical, points, layers);
     slot.put(hw, correction.clone());
     let seen = pairs(hw, points)?;
-    let fitted = fitted(slot.name(), points.len(), ("number", times), [constants, held, seen])?;
+    let fitted = fitted(slot.name(), points.len(), ("number", times), [constants, seen], held)?;
     fitted.held.check_explained(slot.name(), "times that depend on shapes")?;
     let (what, times) = fitted.kept;
     correction.evidence.split = format!("each of {times} {what}s kept aside in turn, then all rows fitted");
@@ -311,6 +317,7 @@ fn evidence(layers: &Layers, rows: usize) -> Evidence {
         held_error: 0.0,
         held_bias: 0.0,
         held_p90: 0.0,
+        held_interval: None,
         explained: 0.0,
     }
 }
@@ -319,9 +326,12 @@ fn fitted(
     name: &str,
     rows: usize,
     kept: (&'static str, usize),
-    [constants, held, seen]: [Vec<(f64, f64)>; 3],
+    [constants, seen]: [Vec<(f64, f64)>; 2],
+    held: Vec<(usize, f64, f64)>,
 ) -> Result<Fitted> {
-    let errors = |pairs| Errors::of(pairs).ok_or_else(|| InputError::expected("rows").key(name));
-    let (constants, held, seen) = (errors(constants)?, errors(held)?, errors(seen)?);
+    let none = || InputError::expected("rows").key(name);
+    let errors = |pairs| Errors::of(pairs).ok_or_else(none);
+    let (constants, seen) = (errors(constants)?, errors(seen)?);
+    let held = Errors::of_families(held).ok_or_else(none)?;
     Ok(Fitted { name: name.to_owned(), rows, kept, constants, held, seen })
 }

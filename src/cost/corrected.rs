@@ -8,7 +8,7 @@
 mod forest;
 mod table;
 
-use super::{Device, FoldHasher};
+use super::{Device, EXTRAPOLATED, FoldHasher, Learned, PriceError};
 use crate::hw::{Correction, Hardware};
 use crate::kernel::{Attention, Class, Density, GROUP_SLICE, Kernel};
 use crate::units::{Dtype, SimTime, SourceKind};
@@ -23,13 +23,17 @@ pub(crate) use table::length;
 /// Tables kept at a time; a model has about ten families.
 const MOST_TABLES: usize = 4096;
 
-/// The one gather that is measured by its rows.
-const EMBED: &str = "embed_rows";
 /// Names of the numbers over which a table runs.
 const ROWS: &str = "rows";
 const CONTEXT: &str = "context";
 /// How the names of products begin.
 const PRODUCT: &str = "matmul_";
+
+/// Mean errors in percent of what was lent among H100, A100 and L40S: products, attention of prompts, attention of generated tokens
+/// (`docs/VALIDATION.md`, "Lent").
+const LENT_PRODUCTS: f64 = 15.0;
+const LENT_PREFILL: f64 = 21.8;
+const LENT_DECODE: f64 = 32.4;
 
 /// The name under which a profile keeps what was measured of a kernel over its rows.
 pub(crate) fn by_rows_name(kernel: &Kernel) -> Cow<'static, str> {
@@ -55,6 +59,9 @@ pub(super) struct Corrected {
 #[derive(Debug)]
 struct Operator {
     correction: Correction,
+    error: PriceError,
+    /// Mean error in percent where it is lent to another device.
+    lent: f64,
     nodes: Nodes,
     anchors: Anchors,
     /// Fitted rows, and entries that a row of attention sees.
@@ -66,33 +73,32 @@ struct Operator {
 impl Corrected {
     pub(super) fn new(hw: &Hardware) -> Self {
         let Some(all) = &hw.corrections else { return Corrected::default() };
-        let operator = |correction: &Correction, anchors| Arc::new(Operator::new(correction, anchors));
-        let of = |correction: &Option<Correction>, anchors| {
-            correction.as_ref().map(|correction| operator(correction, anchors))
+        let operator =
+            |correction: &Correction, anchors, lent| Arc::new(Operator::new(correction, anchors, lent));
+        let of = |correction: &Option<Correction>, anchors, lent| {
+            correction.as_ref().map(|correction| operator(correction, anchors, lent))
         };
-        let named = |(name, correction): (&String, _)| (name.clone(), operator(correction, Anchors::Rows));
+        let named = |(name, correction): (&String, &Correction)| {
+            let own = correction.evidence.held_error;
+            let lent = if name.starts_with(PRODUCT) { LENT_PRODUCTS } else { EXTRAPOLATED * own };
+            (name.clone(), operator(correction, Anchors::Rows, lent))
+        };
         Corrected {
-            gemm: of(&all.gemm, Anchors::Rows),
-            context: of(&all.context_attention, Anchors::Sequences),
-            generation: of(&all.generation_attention, Anchors::Sequences),
-            chunk: of(&all.chunk_attention, Anchors::Chunk),
-            mixed: of(&all.mixed_attention, Anchors::Sequences),
+            gemm: of(&all.gemm, Anchors::Rows, LENT_PRODUCTS),
+            context: of(&all.context_attention, Anchors::Sequences, LENT_PREFILL),
+            generation: of(&all.generation_attention, Anchors::Sequences, LENT_DECODE),
+            chunk: of(&all.chunk_attention, Anchors::Chunk, LENT_PREFILL),
+            mixed: of(&all.mixed_attention, Anchors::Sequences, LENT_DECODE),
             by_rows: Arc::new(all.by_rows.iter().map(named).collect()),
             fused: all.fused.clone().into(),
             transferred: all.transferred_from.is_some(),
         }
     }
 
-    /// The time of a kernel and who says so; nothing where the profile has no correction for it. `physical` is the time by the
-    /// formulas.
-    pub(super) fn time(
-        &self,
-        device: &Device,
-        kernel: &Kernel,
-        physical: SimTime,
-    ) -> Option<(SimTime, SourceKind)> {
+    /// What corrections say of a kernel; nothing where the profile has none for it. `physical` is the time by the formulas.
+    pub(super) fn time(&self, device: &Device, kernel: &Kernel, physical: SimTime) -> Option<Learned> {
         if self.fused.iter().any(|name| name == kernel.name()) {
-            return Some((SimTime::ZERO, self.source(true)));
+            return Some(Learned { time: SimTime::ZERO, source: self.source(true), error: None });
         }
         let kernel = &self.alone(kernel);
         let operator = match kernel {
@@ -104,8 +110,12 @@ impl Corrected {
         };
         let Some(operator) = operator else {
             // Beside products that were measured one by one, another is a guess.
-            let guess = kernel.class() == Class::MatMul && self.measures_products();
-            return guess.then_some((physical, SourceKind::Extrapolated));
+            let worst = self.worst_product().filter(|_| kernel.class() == Class::MatMul)?;
+            let (source, error) = (SourceKind::Extrapolated, worst.error);
+            return Some(Learned::by(physical, source, error, worst.lent, device.altered));
+        };
+        let learned = |time, covered| {
+            Learned::by(time, self.source(covered), operator.error, operator.lent, device.altered)
         };
         let plain = plain(kernel);
         if empty(&plain) {
@@ -113,16 +123,18 @@ impl Corrected {
         }
         let table = operator.table(device, &plain);
         if plain == *kernel {
-            let source = self.source(table.covered && operator.covers(&plain));
-            return Some((table.time(device, &plain, physical), source));
+            let covered = table.covered && operator.covers(&plain);
+            return Some(learned(table.time(device, &plain, physical), covered));
         }
         // A grouped product costs at least a plain one of its padded rows, and at least what its own weights cost.
         let time = table.time(device, &plain, device.physical(&plain).time);
-        Some((time.max(physical), self.source(false)))
+        Some(learned(time.max(physical), false))
     }
 
-    fn measures_products(&self) -> bool {
-        self.by_rows.keys().any(|name| name.starts_with(PRODUCT))
+    /// Of the products that were measured one by one, that of the largest error.
+    fn worst_product(&self) -> Option<&Operator> {
+        let products = self.by_rows.iter().filter(|(name, _)| name.starts_with(PRODUCT));
+        products.map(|(_, operator)| &**operator).max_by_key(|operator| operator.error.mean)
     }
 
     fn source(&self, covered: bool) -> SourceKind {
@@ -140,24 +152,6 @@ impl Corrected {
                 Kernel::Attention(Attention { beside: 0, ..shape })
             }
             other => other,
-        }
-    }
-
-    /// Mean absolute error in percent of the correction for a class, where there is one.
-    pub(super) fn error(&self, class: Class) -> Option<f64> {
-        let error = |operator: &Arc<Operator>| operator.correction.evidence.held_error;
-        let largest = |of: fn(&str) -> bool| {
-            let of_class = self.by_rows.iter().filter(|(name, _)| of(name));
-            of_class.map(|(_, operator)| error(operator)).reduce(f64::max)
-        };
-        match class {
-            Class::MatMul => {
-                self.gemm.as_ref().map(error).or_else(|| largest(|name| name.starts_with(PRODUCT)))
-            }
-            Class::PrefillAttention => self.chunk.as_ref().or(self.context.as_ref()).map(error),
-            Class::DecodeAttention => self.generation.as_ref().map(error),
-            Class::Elementwise => largest(|name| name != EMBED && !name.starts_with(PRODUCT)),
-            Class::Gather => largest(|name| name == EMBED),
         }
     }
 }
@@ -182,11 +176,12 @@ fn empty(kernel: &Kernel) -> bool {
 }
 
 impl Operator {
-    fn new(correction: &Correction, anchors: Anchors) -> Operator {
+    fn new(correction: &Correction, anchors: Anchors, lent: f64) -> Operator {
         let range = |name: &str| correction.range.get(name).copied().unwrap_or((f64::INFINITY, 0.0));
         let (rows, context) = (range(ROWS), range(CONTEXT));
+        let error = PriceError::new(correction.evidence.held_error, correction.evidence.interval());
         let (correction, nodes) = (correction.clone(), Nodes::new(&correction.forest));
-        Operator { correction, nodes, anchors, rows, context, tables: RwLock::default() }
+        Operator { correction, error, lent, nodes, anchors, rows, context, tables: RwLock::default() }
     }
 
     fn table(&self, device: &Device, kernel: &Kernel) -> Arc<Table> {

@@ -3,6 +3,7 @@
 use super::clock::ClockRange;
 use super::corrected::Corrected;
 use super::measured::Measured;
+use super::price_error::PriceError;
 use crate::error::{InputError, Result};
 use crate::hw::{Efficiency, Hardware, Sourced, Submit};
 use crate::kernel::{Density, Kernel};
@@ -46,6 +47,8 @@ pub struct Device {
     /// Picoseconds and picojoules that the sampler takes for a logit.
     pub(super) sampler: (f64, f64),
     pub(super) sampler_source: SourceKind,
+    /// How wrong that may be.
+    pub(super) sampler_error: Option<PriceError>,
     /// What the driver reports, the share that a server fills where it says nothing else, and what its process holds beside tensors.
     memory_bytes: f64,
     usable_fraction: f64,
@@ -63,8 +66,8 @@ pub struct Device {
     pub(super) corrected: Corrected,
     /// Kernels that were measured one by one.
     pub(super) measured: Measured,
-    /// Whether both were learned on a device with other numbers.
-    altered: bool,
+    /// How far the device lies from the one on which both were learned.
+    pub(super) altered: f64,
 }
 
 /// Constants of one kernel class.
@@ -188,6 +191,13 @@ impl Device {
                 .sampler
                 .as_ref()
                 .map_or(SourceKind::Measured, |sampler| kind(&sampler.ps_per_logit)),
+            sampler_error: hw
+                .sampler
+                .as_ref()
+                .and_then(|sampler| {
+                    sampler.error.filter(|_| kind(&sampler.ps_per_logit) != SourceKind::Assumed)
+                })
+                .map(|held| PriceError::new(held.mean, held.interval)),
             metered_error: hw.power.metered.as_ref().map(|metered| metered.watts_error),
             memory_bytes: hw.memory.capacity_gb.value * 1e9,
             usable_fraction: hw.memory.usable_fraction.value,
@@ -212,11 +222,6 @@ impl Device {
             measured: Measured::new(hw),
             altered: hw.altered,
         })
-    }
-
-    /// Who says what was learned from measured calls: on a device with other numbers, nobody who measured it.
-    pub(super) fn learned(&self, source: SourceKind) -> SourceKind {
-        if self.altered { SourceKind::Extrapolated } else { source }
     }
 
     /// Memory that a serving process can use: this share of what the driver reports, or the profile's.

@@ -1,8 +1,8 @@
 //! Kernels that were measured one by one: the terms of their shape ([`crate::kernel::terms`]), each times a constant.
 
-use super::Device;
+use super::{Device, EXTRAPOLATED, Learned, PriceError};
 use crate::hw::{Hardware, MeasuredKernel};
-use crate::kernel::{Class, KINDS, Kernel, MOST_TERMS, Terms, kind, terms};
+use crate::kernel::{KINDS, Kernel, MOST_TERMS, Terms, kind, terms};
 use crate::units::{Dtype, SimTime, SourceKind};
 
 /// A kernel's constants, ready to price.
@@ -15,7 +15,9 @@ struct Known {
     ps: Terms,
     /// Least and largest value of each term among the fitted rows.
     range: [(f64, f64); MOST_TERMS],
-    error: f64,
+    error: PriceError,
+    /// Mean error in percent where it is lent to another device.
+    lent: f64,
 }
 
 /// The kernels of a device that were measured one by one.
@@ -30,9 +32,8 @@ impl Measured {
         Measured { kernels: hw.measured.iter().flat_map(|all| &all.kernels).filter_map(Known::new).collect() }
     }
 
-    /// The time of a kernel and who says so; nothing where it was not measured. Of the forms of a product the quickest is taken,
-    /// as the executor does.
-    pub(super) fn time(&self, device: &Device, kernel: &Kernel) -> Option<(SimTime, SourceKind)> {
+    /// What is known of a kernel; nothing where it was not measured. Of the forms of a product the quickest is taken, as the executor does.
+    pub(super) fn time(&self, device: &Device, kernel: &Kernel) -> Option<Learned> {
         if self.kernels.is_empty() {
             return None;
         }
@@ -43,17 +44,11 @@ impl Measured {
             let ps: f64 = known.ps.iter().zip(terms).map(|(ps, term)| ps * term).sum();
             let within =
                 terms.iter().zip(known.range).all(|(&term, (least, most))| least <= term && term <= most);
-            (ps, if within { SourceKind::Fitted } else { SourceKind::Extrapolated })
+            (ps, within, known)
         });
-        let (ps, source) = priced.min_by(|a, b| a.0.total_cmp(&b.0))?;
-        Some((SimTime::from_ps(ps as u64), source))
-    }
-
-    /// Mean absolute error in percent over the kernels of a class, on shapes kept aside.
-    pub(super) fn error(&self, class: Class) -> Option<f64> {
-        let of_class = self.kernels.iter().filter(|known| KINDS[known.kind].1 == class);
-        let errors: Vec<f64> = of_class.map(|known| known.error).collect();
-        (!errors.is_empty()).then(|| errors.iter().sum::<f64>() / errors.len() as f64)
+        let (ps, within, known) = priced.min_by(|a, b| a.0.total_cmp(&b.0))?;
+        let source = if within { SourceKind::Fitted } else { SourceKind::Extrapolated };
+        Some(Learned::by(SimTime::from_ps(ps as u64), source, known.error, known.lent, device.altered))
     }
 }
 
@@ -67,6 +62,9 @@ impl Known {
             range[index] = of.range.get(*name).copied().unwrap_or(range[index]);
         }
         let tile = of.tile.unwrap_or((1, 1));
-        Some(Known { kind, weights: of.weights, tile, ps, range, error: of.evidence.held_error })
+        let evidence = &of.evidence;
+        let error = PriceError::new(evidence.held_error, evidence.interval());
+        let lent = EXTRAPOLATED * evidence.held_error;
+        Some(Known { kind, weights: of.weights, tile, ps, range, error, lent })
     }
 }

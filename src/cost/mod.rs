@@ -10,6 +10,7 @@ mod device;
 mod features;
 mod measured;
 mod parts;
+mod price_error;
 mod tiles;
 mod waves;
 
@@ -17,6 +18,7 @@ pub(crate) use corrected::{by_rows_name, formats, length, numbers};
 
 pub use cache::{FoldHasher, PriceCache};
 pub use device::{Device, Limits};
+pub use price_error::{BETWEEN_SOURCES, EXTRAPOLATED, PriceError, percent};
 
 use clock::{ClockRange, Clocked, Unclocked};
 use parts::Parts;
@@ -39,6 +41,27 @@ pub struct Price {
     pub bound: Bound,
     /// The weakest source among the constants that set the time.
     pub source: SourceKind,
+    /// How wrong the time may be; none where nobody measured what made it.
+    pub error: Option<PriceError>,
+}
+
+/// What measured calls say of a kernel.
+#[derive(Clone, Copy, Debug)]
+struct Learned {
+    time: SimTime,
+    source: SourceKind,
+    error: Option<PriceError>,
+}
+
+impl Learned {
+    /// By a correction with this `error`, learned on a device that lies `altered` from this one, where it has `lent` percent at the distance of
+    /// the loans that were measured; `source` says whether the kernel lies among those that were measured.
+    fn by(time: SimTime, source: SourceKind, error: PriceError, lent: f64, altered: f64) -> Learned {
+        let error = if altered > 0.0 { error.lent(lent, altered) } else { error };
+        let error = if source == SourceKind::Extrapolated { error.times(EXTRAPOLATED) } else { error };
+        let source = if altered > 0.0 { SourceKind::Extrapolated } else { source };
+        Learned { time, source, error: Some(error) }
+    }
 }
 
 /// What limits a kernel.
@@ -74,14 +97,15 @@ impl Device {
         let (price, parts) = self.parts(kernel);
         // Constants of calls that were measured may promise more of others than the memory can do.
         let least = || SimTime::at_rate(price.dram_bytes, self.dram_bytes_per_s);
-        let measured = || self.measured.time(self, kernel).map(|(time, source)| (time.max(least()), source));
-        let (unbound, source) = self
-            .corrected
-            .time(self, kernel, price.time)
-            .or_else(measured)
-            .map_or((price.time, price.source), |(time, source)| (time, self.learned(source)));
-        let dynamic_pj = price.dynamic_pj.min(self.most_pj(unbound));
-        let price = Price { time: unbound, source, dynamic_pj, ..price };
+        let measured = || {
+            let learned = self.measured.time(self, kernel)?;
+            Some(Learned { time: learned.time.max(least()), ..learned })
+        };
+        let formulas = Learned { time: price.time, source: price.source, error: price.error };
+        let Learned { time, source, error } =
+            self.corrected.time(self, kernel, price.time).or_else(measured).unwrap_or(formulas);
+        let dynamic_pj = price.dynamic_pj.min(self.most_pj(time));
+        let price = Price { time, source, error, dynamic_pj, ..price };
         let price = self.clocks.map_or(price, |clocks| self.clocked(&clocks, price, &parts));
         // What 64 bits do not count ends the run, as a time beyond all others.
         let counted = price.flops < u64::MAX && price.dram_bytes < u64::MAX;
@@ -104,7 +128,9 @@ impl Device {
             _ => (price.bound, price.source),
         };
         let Clocked { time, dynamic_pj, .. } = clocked;
-        Price { time: SimTime::from_ps(time), dynamic_pj, bound, source, ..price }
+        // The clock that a cap chooses follows from energies, of which no error of a kernel is known.
+        let error = price.error.filter(|_| bound != Bound::Power);
+        Price { time: SimTime::from_ps(time), dynamic_pj, bound, source, error, ..price }
     }
 
     /// The price by the formulas and the constants of the class alone, at the boost clock.
@@ -151,7 +177,8 @@ impl Device {
             _ if parts.samples(1.0) => self.sampler_source,
             _ => self.compute_source.join(class.flops_source),
         };
-        (Price { time, flops: work.flops, dram_bytes, dynamic_pj, bound, source }, parts)
+        let error = self.sampler_error.filter(|_| parts.samples(1.0));
+        (Price { time, flops: work.flops, dram_bytes, dynamic_pj, bound, source, error }, parts)
     }
 
     fn compute_time(&self, kernel: &Kernel, flops: u64, efficiency: f64) -> SimTime {
@@ -194,11 +221,6 @@ impl Device {
         let logits = f64::from(rows) * f64::from(vocabulary);
         let (ps, pj) = self.sampler;
         (SimTime::from_ps((ps * logits) as u64), (pj * logits) as i64)
-    }
-
-    /// Mean absolute error in percent that prices of a class had on rows kept aside; nothing where nobody measured it.
-    pub fn fitted_error(&self, class: Class) -> Option<f64> {
-        self.corrected.error(class).or_else(|| self.measured.error(class))
     }
 
     fn class(&self, class: Class) -> &device::ClassConstants {

@@ -138,8 +138,28 @@ pub struct Evidence {
     pub held_bias: f64,
     /// Its 90th percentile without sign.
     pub held_p90: f64,
+    /// Half width in percent of the nominal 90 % interval of a family kept aside ([`crate::calib::interval`]); absent in profiles of
+    /// older fits, where `held_p90` stands in for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held_interval: Option<f64>,
     /// Share of the variance of log time that the profile explains there; near or below 0: it explains nothing.
     pub explained: f64,
+}
+
+impl Evidence {
+    /// Half width in percent of the nominal 90 % interval of one call of a family that the fit did not see.
+    pub fn interval(&self) -> f64 {
+        self.held_interval.unwrap_or(self.held_p90)
+    }
+
+    /// Whether its errors are some that a fit can have.
+    pub(super) fn is_sound(&self) -> bool {
+        let percent = |value: f64| (0.0..=MOST_PERCENT).contains(&value);
+        [self.held_bias, self.explained].iter().all(|number| number.is_finite())
+            && percent(self.held_error)
+            && percent(self.held_p90)
+            && percent(self.interval())
+    }
 }
 
 /// A sum of regression trees.
@@ -236,10 +256,7 @@ impl Correction {
 
     fn check(&self) -> Result<(), (&'static str, &'static str)> {
         let evidence = &self.evidence;
-        let numbers = [evidence.held_error, evidence.held_bias, evidence.held_p90, evidence.explained];
-        if !numbers.iter().all(|number| number.is_finite())
-            || !(0.0..=MOST_PERCENT).contains(&evidence.held_error)
-        {
+        if !evidence.is_sound() {
             return Err(("evidence", "finite errors"));
         }
         if !self.range.values().all(|&(least, most)| least.is_finite() && least <= most && most.is_finite()) {

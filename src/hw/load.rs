@@ -6,6 +6,7 @@ use super::{
 use crate::error::{InputError, Result, hint};
 use crate::ron_text;
 use crate::units::SourceKind;
+use std::collections::BTreeMap;
 use std::path::Path;
 
 /// Larger files are refused before they are read; shipped ones have about 10 kB.
@@ -139,6 +140,14 @@ impl Hardware {
         format!("// Written by `radialsim fit`.\n{}\n", lines.join("\n"))
     }
 
+    /// Forgets what was learned of the sampler of a serving engine: sampling is then one pass over the logits.
+    pub fn without_sampler(&mut self) {
+        self.sampler = None;
+        if let Some(corrections) = &mut self.corrections {
+            corrections.by_rows.remove("sample");
+        }
+    }
+
     /// Every number by its key path, in the order of the file. What the device does not have is left out.
     pub fn numbers(&self) -> Vec<(String, &Sourced)> {
         /// Takes each struct apart by name, so that a new field cannot be forgotten here.
@@ -193,7 +202,7 @@ impl Hardware {
         walk!(out, "links", links, Links
             [host_gb_per_s host_latency_us] optional [peer_gb_per_s] skip []);
         if let Some(sampler) = sampler {
-            walk!(out, "sampler", sampler, Sampler [ps_per_logit pj_per_logit] optional [] skip []);
+            walk!(out, "sampler", sampler, Sampler [ps_per_logit pj_per_logit] optional [] skip [error]);
         }
         out
     }
@@ -206,14 +215,25 @@ impl Hardware {
             || key.starts_with("memory.l2")
     }
 
-    /// Whether what moves prices differs from that of `other`.
-    pub fn prices_otherwise(&self, other: &Hardware) -> bool {
-        let moving = |hardware: &Hardware| -> Vec<(String, f64)> {
+    /// How far this device lies from `other` in what moves prices: the largest logarithm of the ratio of two numbers, without sign; 0 where all
+    /// are the same. A number that only one of them has, that is 0 in one of them, or other tiles count as [`Hardware::ANOTHER`].
+    pub fn distance(&self, other: &Hardware) -> f64 {
+        let moving = |hardware: &Hardware| -> BTreeMap<String, f64> {
             let numbers = hardware.numbers().into_iter().map(|(key, number)| (key, number.value));
             numbers.filter(|(key, _)| Hardware::moves_prices(key)).collect()
         };
-        moving(self) != moving(other) || self.compute.tiles != other.compute.tiles
+        let (own, others) = (moving(self), moving(other));
+        let apart = |key: &String| match (own.get(key), others.get(key)) {
+            (Some(a), Some(b)) if a == b => 0.0,
+            (Some(&a), Some(&b)) if a > 0.0 && b > 0.0 => libm::log(a / b).abs(),
+            _ => Hardware::ANOTHER,
+        };
+        let tiles = if self.compute.tiles == other.compute.tiles { 0.0 } else { Hardware::ANOTHER };
+        own.keys().chain(others.keys()).map(apart).fold(tiles, f64::max)
     }
+
+    /// Distance of a device that has something which the other has not. Assumed: as far as devices of different generations.
+    const ANOTHER: f64 = 1.38;
 
     /// Whether the number under this key counts something.
     pub fn is_whole(key: &str) -> bool {
@@ -265,6 +285,9 @@ impl Hardware {
         }
         if let Some(metered) = &self.power.metered {
             metered.check()?;
+        }
+        if self.sampler.as_ref().and_then(|sampler| sampler.error).is_some_and(|error| !error.is_sound()) {
+            return Err(InputError::expected("finite errors, none below 0").key("sampler.error"));
         }
         self.check_pairs()
     }

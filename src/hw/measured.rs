@@ -1,6 +1,6 @@
 //! Kernels that were measured one by one on a device, as a profile keeps them.
 
-use super::{Evidence, MOST_PERCENT};
+use super::Evidence;
 use crate::error::InputError;
 use crate::kernel::{Class, KINDS};
 use crate::units::Dtype;
@@ -77,7 +77,7 @@ impl Measured {
             if kernel.tile.is_some_and(|(rows, columns)| rows == 0 || columns == 0) {
                 return wrong("kernels.tile", "rows and columns above 0");
             }
-            if !(0.0..=MOST_PERCENT).contains(&kernel.evidence.held_error) {
+            if !kernel.evidence.is_sound() {
                 return wrong("kernels.evidence", "finite errors");
             }
         }

@@ -94,10 +94,10 @@ pub struct Hardware {
     /// Kernels that were measured one by one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub measured: Option<Measured>,
-    /// Whether its peaks, bandwidths or constants of kernels are no longer those that `corrections` and `measured` were learned with: prices
-    /// by them are then lent, and count as extrapolated.
+    /// How far its peaks, bandwidths and constants of kernels lie from those that `corrections` and `measured` were learned with
+    /// ([`Hardware::distance`]); 0 where they are the same. Prices by them are else lent, and count as extrapolated.
     #[serde(skip)]
-    pub altered: bool,
+    pub altered: f64,
 }
 
 /// Arithmetic of a device. Peaks are dense (without structured sparsity), at boost clock.
@@ -282,4 +282,24 @@ pub struct Sampler {
     pub ps_per_logit: Sourced,
     /// Energy for each logit on top of the static power, picojoules.
     pub pj_per_logit: Sourced,
+    /// How wrong the time of a logit may be; absent where nobody said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<Held>,
+}
+
+/// How wrong a fitted constant may be on what its fit has not seen, in percent.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Held {
+    /// Mean without sign.
+    pub mean: f64,
+    /// Half width of the nominal 90 % interval.
+    pub interval: f64,
+}
+
+impl Held {
+    /// Whether a fit can have them.
+    fn is_sound(self) -> bool {
+        [self.mean, self.interval].iter().all(|percent| (0.0..=MOST_PERCENT).contains(percent))
+    }
 }

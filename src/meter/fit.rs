@@ -2,10 +2,11 @@
 
 use super::parts::{Parts, held};
 use super::rows::{Measured, Table};
-use crate::calib::{Errors, least_squares};
+use crate::calib::{COVERAGE, Errors, least_squares};
 use crate::error::{InputError, Result};
-use crate::hw::{Hardware, Metered, Sampler, Source, Sourced};
-use std::collections::BTreeSet;
+use crate::hw::{Hardware, Held, Metered, Sampler, Source, Sourced};
+use statrs::distribution::{ContinuousCDF, StudentsT};
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What is fitted: effective constants of a software stack on a device, not physics.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -134,16 +135,40 @@ fn short(value: f64) -> f64 {
 /// Predictions of each row by constants fitted to the rows of the other models. Models of the same shapes are left out together.
 /// Nothing where all are of one shape.
 pub fn left_out(points: &[Point], hw: &Hardware) -> Option<Vec<Predicted>> {
+    let constants = without_each(points, hw);
+    let predict = |point: &Point| Some(constants.get(shape(point))?.predict(&point.parts));
+    points.iter().map(predict).collect()
+}
+
+/// Constants fitted without the models of a shape, by that shape. None where all are of one shape.
+fn without_each<'a>(points: &'a [Point], hw: &Hardware) -> BTreeMap<&'a str, Constants> {
     let shapes: BTreeSet<&str> = points.iter().map(shape).collect();
     if shapes.len() < 2 {
+        return BTreeMap::new();
+    }
+    let without = |left: &'a str| {
+        let others: Vec<&Point> = points.iter().filter(|point| shape(point) != left).collect();
+        (left, Constants::fitted(&others, hw))
+    };
+    shapes.into_iter().map(without).collect()
+}
+
+/// How wrong a constant may be, from the fits that each leave one of k groups out: the jackknife's standard error, that is the root of
+/// (k - 1) / k times the sum of squares about the mean (Efron and Tibshirani, An Introduction to the Bootstrap, 1993, section 11.2), times the mean of
+/// a standard normal without sign, and times Student's t of k - 1 degrees of freedom; in percent of the constant. None where it is 0, or
+/// for fewer than two groups.
+fn jackknife(constant: f64, without: impl Iterator<Item = f64>) -> Option<Held> {
+    let without: Vec<f64> = without.collect();
+    let count = without.len() as f64;
+    if without.len() < 2 || constant <= 0.0 {
         return None;
     }
-    let constants = shapes.iter().map(|left| {
-        let others: Vec<&Point> = points.iter().filter(|point| shape(point) != *left).collect();
-        (*left, Constants::fitted(&others, hw))
-    });
-    let constants: std::collections::BTreeMap<_, _> = constants.collect();
-    Some(points.iter().map(|point| constants[shape(point)].predict(&point.parts)).collect())
+    let mean = without.iter().sum::<f64>() / count;
+    let squares: f64 = without.iter().map(|value| (value - mean) * (value - mean)).sum();
+    let percent = 100.0 * ((count - 1.0) / count * squares).sqrt() / constant;
+    let t = StudentsT::new(0.0, 1.0, count - 1.0).ok()?.inverse_cdf(0.5 + COVERAGE / 2.0);
+    let round = |value: f64| (value * 1e3).round() / 1e3;
+    Some(Held { mean: round(percent * (2.0 / std::f64::consts::PI).sqrt()), interval: round(percent * t) })
 }
 
 fn shape(point: &Point) -> &str {
@@ -198,6 +223,7 @@ fn once(hw: &mut Hardware, table: &Table, points: &[Point]) -> Result<Wrong> {
         let found = format!("{} rows of {} shapes", points.len(), shapes.len());
         return Err(InputError::expected(expected).found(found).into());
     }
+    let without = without_each(points, hw);
     let predicted = left_out(points, hw).unwrap_or_default();
     let pairs: Vec<(&Point, Predicted)> = points.iter().zip(predicted).collect();
     let Some(errors) = wrong(&pairs) else { return Err(InputError::expected("rows").into()) };
@@ -221,6 +247,7 @@ fn once(hw: &mut Hardware, table: &Table, points: &[Point]) -> Result<Wrong> {
     hw.sampler = Some(Sampler {
         ps_per_logit: fitted(constants.ps_per_logit),
         pj_per_logit: fitted(constants.pj_per_logit),
+        error: jackknife(constants.ps_per_logit, without.values().map(|others| others.ps_per_logit)),
     });
     hw.power.static_w = fitted(constants.static_w);
     hw.power.pj_per_byte = fitted(constants.pj_per_byte);

@@ -6,11 +6,13 @@
 //! simulation of a row gives the sums in which its latency and energy are linear ([`Parts`]).
 
 mod fit;
+mod measured_ends;
 mod parts;
 mod rows;
 mod shape;
 
 pub use fit::{Constants, Point, Predicted, Wrong, fit, left_out, wrong};
+pub use measured_ends::{MeasuredEnd, MeasuredEnds, read_ends};
 pub use parts::{Parts, assumed, parts, points};
 pub use rows::{Measured, Table, read};
 pub use shape::{Shape, shape_of};

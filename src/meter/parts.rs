@@ -223,6 +223,7 @@ fn steady(hw: &Hardware, row: &Measured, constants: Constants) -> Result<Steady>
     hardware.sampler = Some(Sampler {
         ps_per_logit: with(constants.ps_per_logit),
         pj_per_logit: with(constants.pj_per_logit),
+        error: None,
     });
     let clients = row.batch.round().max(1.0) as u32;
     // The median of a log-normal length of this mean.

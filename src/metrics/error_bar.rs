@@ -2,15 +2,11 @@
 //! their shares of the time. The formulas stand in `docs/METRICS.md`, "Error".
 
 use super::Ledger;
-use crate::cost::Device;
+use super::ledger::Doubts;
+use crate::cost::{Device, percent};
 use crate::kernel::Class;
 use crate::units::SourceKind;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
-
-/// How much wider the error of an extrapolated price is than that of its class. Assumed: beyond the fitted rows a correction knows
-/// nothing new, and without it prices of products on H100 are three times as wrong on rows kept aside (`docs/VALIDATION.md`:
-/// 11.7 against 3.8 %), others more.
-const EXTRAPOLATED: f64 = 3.0;
 
 /// Errors of a run in percent. What has no error stays out of them, and `covered_share` says how much has one.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -19,21 +15,42 @@ pub struct ErrorBar {
     pub covered_share: f64,
     /// Share of the pass time in kernels whose prices are extrapolated from measured ones.
     pub extrapolated_share: f64,
-    /// Of times made of passes, if what is not covered is as wrong as what is; absent where nothing is covered.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub time_percent: Option<f64>,
-    /// Of the makespan, in which waits for arrivals are exact.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub makespan_percent: Option<f64>,
-    /// Of a time with any other mix of the same kernels, such as that of a prompt: the largest error of any of them.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub any_mix_percent: Option<f64>,
-    /// Of the energy; absent, too, where the power of the device was not fitted to measured runs.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub energy_percent: Option<f64>,
+    /// Mean errors of the prices, of the source of the fitted tables.
+    #[serde(flatten)]
+    pub mean: Errors,
+    /// Half widths of the nominal 90 % intervals; absent where nothing is covered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub interval90: Option<Ninety>,
     /// What each kernel class adds.
     #[serde(serialize_with = "named", deserialize_with = "by_name")]
     pub by_class: [Option<ClassError>; Class::ALL.len()],
+}
+
+/// Errors of the figures of a run, in percent; each absent where it is not known.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Errors {
+    /// Of times made of passes, if what is not covered is as wrong as what is; absent where nothing is covered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub time_percent: Option<f64>,
+    /// Of the makespan, in which waits for arrivals are exact.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub makespan_percent: Option<f64>,
+    /// Of a time with any other mix of the same kernels, such as that of a prompt: the largest error of any of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub any_mix_percent: Option<f64>,
+    /// Of the energy; absent, too, where the power of the device was not fitted to measured runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub energy_percent: Option<f64>,
+}
+
+/// Half widths of nominal 90 % intervals, in percent: of what any source measures on the device, the spread between sources included.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Ninety {
+    /// Of what any source measures.
+    #[serde(flatten)]
+    pub any_source: Errors,
+    /// Of the pass time as the source of the fitted tables measures.
+    pub same_source_time_percent: f64,
 }
 
 /// The covered kernels of one class.
@@ -41,6 +58,9 @@ pub struct ErrorBar {
 pub struct ClassError {
     /// Their mean error in percent, by time.
     pub error_percent: f64,
+    /// Half width of their 90 % interval of any source, by time.
+    #[serde(default)]
+    pub interval_percent: f64,
     /// Their share of the pass time.
     pub share: f64,
 }
@@ -60,16 +80,6 @@ fn by_name<'de, D: Deserializer<'de>>(
     Ok(Class::ALL.map(|(_, name)| named.get(name).copied()))
 }
 
-/// Error in percent of the price of a kernel of this class with this source, where it is known.
-pub fn error_percent(device: &Device, class: Class, source: SourceKind) -> Option<f64> {
-    let error = device.fitted_error(class)?;
-    match source {
-        SourceKind::Measured | SourceKind::Fitted | SourceKind::Transferred => Some(error),
-        SourceKind::Extrapolated => Some(EXTRAPOLATED * error),
-        SourceKind::Datasheet | SourceKind::Assumed => None,
-    }
-}
-
 impl ErrorBar {
     /// Of a run that is over, on the device that it ran on.
     pub fn of(ledger: &Ledger, device: &Device) -> ErrorBar {
@@ -78,31 +88,26 @@ impl ErrorBar {
         if ledger.pass_ps == 0 {
             return bar;
         }
-        let mut largest: Option<f64> = None;
-        for (&(class, _), tallies) in Class::ALL.iter().zip(&ledger.by_class) {
-            let (mut share, mut weighted) = (0.0, 0.0);
-            for (&source, tally) in SourceKind::ALL.iter().zip(tallies) {
-                let part = tally.time_ps as f64 / pass_ps;
-                if source == SourceKind::Extrapolated {
-                    bar.extrapolated_share += part;
-                }
-                let Some(error) = error_percent(device, class, source).filter(|_| part > 0.0) else {
-                    continue;
-                };
-                share += part;
-                weighted += part * error;
-                largest = Some(largest.map_or(error, |largest| largest.max(error)));
-            }
-            if share > 0.0 {
-                bar.covered_share += share;
-                bar.by_class[class as usize] = Some(ClassError { error_percent: weighted / share, share });
-            }
+        bar.extrapolated_share = ledger.by_source[SourceKind::Extrapolated as usize].time_ps as f64 / pass_ps;
+        let mut all = Doubts::default();
+        for (class, doubts) in bar.by_class.iter_mut().zip(&ledger.doubts) {
+            all.absorb(doubts);
+            *class = (doubts.time_ps > 0).then(|| ClassError {
+                error_percent: doubts.mean_percent(doubts.mean),
+                interval_percent: doubts.mean_percent(doubts.any_source),
+                share: doubts.time_ps as f64 / pass_ps,
+            });
         }
-        bar.any_mix_percent = largest;
-        bar.time_percent = largest.map(|_| bar.parts().iter().sum());
-        let makespan_ps = ledger.makespan.ps() as f64;
-        bar.makespan_percent = bar.time_percent.map(|error| error * pass_ps / makespan_ps);
-        bar.energy_percent = energy(ledger, device, bar.time_percent);
+        if all.time_ps == 0 {
+            return bar;
+        }
+        bar.covered_share = all.time_ps as f64 / pass_ps;
+        let [mean, _, any_source] = all.most;
+        bar.mean = Errors::of(ledger, device, all.mean_percent(all.mean), mean, 1.0);
+        bar.interval90 = Some(Ninety {
+            any_source: Errors::of(ledger, device, all.mean_percent(all.any_source), any_source, NORMAL),
+            same_source_time_percent: all.mean_percent(all.same_source),
+        });
         bar
     }
 
@@ -115,24 +120,45 @@ impl ErrorBar {
 
     /// Share of the makespan with a pass in flight, as far as its errors tell; 1 where they do not.
     pub(super) fn pass_share(&self) -> f64 {
-        match (self.makespan_percent, self.time_percent) {
+        match (self.mean.makespan_percent, self.mean.time_percent) {
             (Some(makespan), Some(time)) if time > 0.0 => makespan / time,
             _ => 1.0,
         }
     }
 
-    /// What each class adds to the error of the pass time, in percent of it, as if the covered kernels were all there is.
+    /// Half width of the 90 % interval of the pass time, in percent.
+    fn interval(&self) -> Option<f64> {
+        self.interval90?.any_source.time_percent
+    }
+
+    /// What each class adds to the interval of the pass time, in percent of it, as if the covered kernels were all there is.
     fn parts(&self) -> [f64; Class::ALL.len()] {
-        self.by_class.map(|class| {
-            class
-                .map_or(0.0, |ClassError { error_percent, share }| error_percent * share / self.covered_share)
-        })
+        self.by_class
+            .map(|class| class.map_or(0.0, |class| class.interval_percent * class.share / self.covered_share))
+    }
+}
+
+/// Half a 90 % interval of a normal number about 0 over its mean without sign: 1.645 over the root of 2 / pi. The power model's fit states a mean
+/// error alone; that its errors are normal is assumed.
+const NORMAL: f64 = 2.062;
+
+impl Errors {
+    /// From the error of the pass time in percent, and the largest of any kernel in hundredths of one. `power` times the mean error of the
+    /// power model is that of the power.
+    fn of(ledger: &Ledger, device: &Device, time_percent: f64, most: u32, power: f64) -> Errors {
+        let passing = ledger.pass_ps as f64 / ledger.makespan.ps() as f64;
+        Errors {
+            time_percent: Some(time_percent),
+            makespan_percent: Some(time_percent * passing),
+            any_mix_percent: Some(percent(most)),
+            energy_percent: energy(ledger, device, time_percent, power),
+        }
     }
 }
 
 /// The power model's own error, and that of the time for which static power is drawn.
-fn energy(ledger: &Ledger, device: &Device, time_percent: Option<f64>) -> Option<f64> {
-    let (time_percent, power_percent) = (time_percent?, device.metered_error()?);
+fn energy(ledger: &Ledger, device: &Device, time_percent: f64, power: f64) -> Option<f64> {
+    let power_percent = power * device.metered_error()?;
     let (static_w, _) = device.static_and_idle_w();
     let idle_ps = u128::from(ledger.makespan.ps()) - ledger.busy_ps;
     let all = device.energy_pj(ledger.busy_ps, idle_ps, ledger.dynamic_pj);
@@ -145,15 +171,15 @@ fn energy(ledger: &Ledger, device: &Device, time_percent: Option<f64>) -> Option
 pub struct Saving {
     /// Saved; below zero where the run takes longer.
     pub saved_percent: f64,
-    /// Its error where kernels of a class are wrong by the same share in both runs.
+    /// Half of its 90 % interval where kernels of a class are wrong by the same share in both runs.
     pub shared_error_percent: f64,
-    /// Its error where those of one run are too fast and those of the other too slow: the most there can be.
+    /// Half the interval where those of one run are too fast and those of the other too slow.
     pub opposed_error_percent: f64,
     /// The smaller covered share of both runs.
     pub covered_share: f64,
 }
 
-/// Whether a saving is more than its error.
+/// Whether a saving lies beyond its 90 % interval.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Verdict {
@@ -163,14 +189,14 @@ pub enum Verdict {
     No,
     /// If kernels of a class are wrong by the same share in both runs.
     IfShared,
-    /// In any case.
+    /// Even if what is too fast in one run is too slow in the other.
     Yes,
 }
 
 impl Saving {
     /// Of a run with the pass time `ps` and this error against the `first`; nothing where one of them has no error.
     pub fn of((first_ps, first): (u128, &ErrorBar), (ps, other): (u128, &ErrorBar)) -> Option<Saving> {
-        let (first_error, other_error) = (first.time_percent?, other.time_percent?);
+        let (first_error, other_error) = (first.interval()?, other.interval()?);
         let ratio = ps as f64 / first_ps as f64;
         Some(Saving {
             saved_percent: 100.0 * (1.0 - ratio),

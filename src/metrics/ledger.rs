@@ -1,7 +1,7 @@
 //! What happened in a run, added up as it happens: exact integers, a fixed amount of memory for any number of kernels.
 
 use super::Split;
-use crate::cost::{Bound, Price};
+use crate::cost::{Price, PriceError};
 use crate::kernel::Class;
 use crate::lower::Cause;
 use crate::tier::Fetches;
@@ -25,6 +25,53 @@ impl Tally {
     fn absorb(&mut self, other: &Tally) {
         self.count += other.count;
         self.time_ps += other.time_ps;
+    }
+}
+
+/// Kernels whose prices have an error: their time, and how wrong it may be.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Doubts {
+    /// Their device time, picoseconds.
+    pub time_ps: u128,
+    /// Sums of time times error, picoseconds times hundredths of a percent.
+    pub mean: u128,
+    /// The same of the half widths of the 90 % intervals: [`PriceError::same_source`], [`PriceError::any_source`].
+    pub same_source: u128,
+    /// See [`Doubts::same_source`].
+    pub any_source: u128,
+    /// The largest of each: mean, half widths.
+    pub most: [u32; 3],
+}
+
+impl Doubts {
+    #[inline]
+    fn add(&mut self, error: PriceError, time: SimTime, times: u64) {
+        let time_ps = u128::from(time.ps()) * u128::from(times);
+        if time_ps == 0 {
+            return;
+        }
+        self.time_ps += time_ps;
+        self.mean += time_ps * u128::from(error.mean);
+        self.same_source += time_ps * u128::from(error.same_source);
+        self.any_source += time_ps * u128::from(error.any_source);
+        self.at_least([error.mean, error.same_source, error.any_source]);
+    }
+
+    /// A sum of these, over the time: percent.
+    pub(super) fn mean_percent(&self, sum: u128) -> f64 {
+        sum as f64 / self.time_ps as f64 / 100.0
+    }
+
+    pub(super) fn absorb(&mut self, other: &Doubts) {
+        self.time_ps += other.time_ps;
+        self.mean += other.mean;
+        self.same_source += other.same_source;
+        self.any_source += other.any_source;
+        self.at_least(other.most);
+    }
+
+    fn at_least(&mut self, most: [u32; 3]) {
+        self.most.iter_mut().zip(most).for_each(|(most, other)| *most = (*most).max(other));
     }
 }
 
@@ -171,9 +218,8 @@ pub struct Ledger {
     pub done: Work,
     /// By what a kernel was there for; indexed as [`Cause::ALL`].
     pub by_cause: [Tally; Cause::ALL.len()],
-    /// By kernel class and by the weakest source in the price; kernels that a power cap lengthened are left out, since their time
-    /// is one of energy.
-    pub by_class: [[Tally; SourceKind::ALL.len()]; Class::ALL.len()],
+    /// By kernel class: those whose prices have an error.
+    pub doubts: [Doubts; Class::ALL.len()],
     /// By what limited it.
     pub by_bound: [Tally; 5],
     /// By the weakest source in its price.
@@ -256,8 +302,8 @@ impl Ledger {
         self.done.bytes += u128::from(price.dram_bytes) * u128::from(times);
         self.done.kernels += times;
         self.by_cause[cause as usize].add(time, times);
-        if price.bound != Bound::Power {
-            self.by_class[class][price.source as usize].add(time, times);
+        if let Some(error) = price.error {
+            self.doubts[class].add(error, time, times);
         }
         self.by_bound[price.bound as usize].add(time, times);
         self.by_source[price.source as usize].add(time, times);
@@ -298,8 +344,7 @@ impl Ledger {
             sum.kernels += part.kernels;
         }
         self.by_cause.iter_mut().zip(&other.by_cause).for_each(|(sum, part)| sum.absorb(part));
-        let classes = self.by_class.iter_mut().flatten().zip(other.by_class.iter().flatten());
-        classes.for_each(|(sum, part)| sum.absorb(part));
+        self.doubts.iter_mut().zip(&other.doubts).for_each(|(sum, part)| sum.absorb(part));
         self.by_bound.iter_mut().zip(&other.by_bound).for_each(|(sum, part)| sum.absorb(part));
         self.by_source.iter_mut().zip(&other.by_source).for_each(|(sum, part)| sum.absorb(part));
         self.busy_ps += other.busy_ps;

@@ -11,7 +11,7 @@ mod summary;
 mod time_saved;
 mod uncertainty;
 
-pub use error_bar::{ClassError, ENOUGH, ErrorBar, Saving, Verdict, error_percent};
+pub use error_bar::{ClassError, ENOUGH, ErrorBar, Errors, Ninety, Saving, Verdict};
 pub use interval::Interval;
 pub use ledger::{Gap, KvUse, Ledger, Losses, Memory, Phase, RequestTimes, Tally, TierUse};
 pub use slo::{Goodput, Slo};

@@ -38,16 +38,17 @@ impl ErrorKind {
         })
     }
 
-    /// That error of a run in percent; none where it is not known, or stands for less than half of the run.
+    /// Half width in percent of its 90 % interval in a run; none where it is not known, or stands for less than half of the run.
     pub fn percent(self, bar: &ErrorBar) -> Option<f64> {
         if self == ErrorKind::Exact {
             return Some(0.0);
         }
+        let errors = bar.interval90?.any_source;
         let percent = match self {
-            ErrorKind::Time => bar.time_percent,
-            ErrorKind::Makespan => bar.makespan_percent,
-            ErrorKind::AnyMix => bar.any_mix_percent,
-            ErrorKind::Energy => bar.energy_percent,
+            ErrorKind::Time => errors.time_percent,
+            ErrorKind::Makespan => errors.makespan_percent,
+            ErrorKind::AnyMix => errors.any_mix_percent,
+            ErrorKind::Energy => errors.energy_percent,
             ErrorKind::Exact => Some(0.0),
         };
         percent.filter(|_| bar.covered_share >= ENOUGH)

@@ -2,7 +2,7 @@
 
 use super::sheet::percent;
 use super::table::{means, named};
-use crate::metrics::{ErrorBar, Saving, Verdict};
+use crate::metrics::{ErrorBar, Errors, Ninety, Saving, Verdict};
 use crate::scenario::{Run, VariantOutcome};
 use serde_json::{Value, json};
 
@@ -37,7 +37,7 @@ pub(super) fn table(variants: &[VariantOutcome]) -> String {
         let all = variant.runs.iter().map(|run| of(&run.summary.error)).collect::<Option<Vec<f64>>>()?;
         Some(all.iter().sum::<f64>() / all.len() as f64)
     };
-    if variants.iter().all(|variant| error(variant, |bar| bar.time_percent).is_none()) {
+    if variants.iter().all(|variant| error(variant, |bar| bar.mean.time_percent).is_none()) {
         return "unknown: the profile has no errors on measured rows for the kernels of these runs\n".into();
     }
     let column = |of: fn(&ErrorBar) -> Option<f64>| -> Vec<String> {
@@ -65,21 +65,31 @@ pub(super) fn table(variants: &[VariantOutcome]) -> String {
         Some(Verdict::No) => "no",
         Some(Verdict::Unknown) => "unknown",
     });
+    fn any_source(bar: &ErrorBar) -> Option<Errors> {
+        Some(bar.interval90?.any_source)
+    }
+    fn same_source(Ninety { same_source_time_percent, .. }: Ninety) -> f64 {
+        same_source_time_percent
+    }
     named(variants)
-        .numbers("pass\ntime %", column(|bar| bar.time_percent))
+        .numbers("mean\n%", column(|bar| bar.mean.time_percent))
+        .numbers("same\nsource", column(|bar| bar.interval90.map(same_source)))
+        .numbers("any\nsource", column(|bar| any_source(bar)?.time_percent))
         .numbers("on % of\nit", share(|bar| bar.covered_share))
         .numbers("extra-\npolated", share(|bar| bar.extrapolated_share))
-        .numbers("any\nmix", column(|bar| bar.any_mix_percent))
-        .numbers("make-\nspan", column(|bar| bar.makespan_percent))
-        .numbers("energy\n%", column(|bar| bar.energy_percent))
+        .numbers("any\nmix", column(|bar| any_source(bar)?.any_mix_percent))
+        .numbers("make-\nspan", column(|bar| any_source(bar)?.makespan_percent))
+        .numbers("energy\n%", column(|bar| any_source(bar)?.energy_percent))
         .numbers("saved\n%", of_saving(|saving| saving.saved_percent))
         .numbers("error if\nshared", of_saving(|saving| saving.shared_error_percent))
         .numbers("if\nopposed", of_saving(|saving| saving.opposed_error_percent))
         .words("saving\nabove", verdicts)
         .render()
-        + "pass time: the error of the kernels on measured rows kept aside, joined by time, for the part of the pass time that has\n\
-           one; for times of other kernel mixes, as TTFT: any mix. Queues magnify it. saving above: whether the saving exceeds its\n\
-           error: if kernels of a class err alike in both runs (shared), and if they err in opposite directions (opposed).\n"
+        + "mean: mean error of the kernels on measured rows kept aside, joined by time, for the part of the pass time that has one.\n\
+           The rest: nominal 90 % intervals; of the pass time, as the source of the fitted tables measures, and as any source does\n\
+           (other card, build, way to take times); of times of other kernel mixes, as TTFT (any mix); of makespan and energy. Queues\n\
+           magnify them. saving above: whether the saving lies beyond its interval: if kernels of a class err alike in both runs\n\
+           (shared), and if they err in opposite directions (opposed).\n"
 }
 
 fn plus_minus(percent: Option<f64>) -> String {

@@ -1,8 +1,8 @@
 //! What a fit came to.
 
 use super::sheet::Sheet;
-use crate::calib::{Errors, Fitted, Measured, Report, Row};
-use crate::cost::Price;
+use crate::calib::{Errors, Fitted, Measured, Report, Row, covered};
+use crate::cost::{self, Price, PriceError};
 use crate::units::SourceKind;
 
 /// A table, a row for each operator.
@@ -28,13 +28,16 @@ pub fn fits(reports: &[Report]) -> String {
         .numbers("corrected\n%", percent(&|report| report.corrected.mean))
         .numbers("bias\n%", percent(&|report| report.corrected.bias))
         .numbers("p90\n%", percent(&|report| report.corrected.p90))
+        .numbers("interval\n± %", percent(&|report| report.corrected.interval))
+        .numbers("covers\n%", percent(&|report| 100.0 * report.covered.unwrap_or(f64::NAN)))
         .numbers("fitted\n%", percent(&|report| report.seen.mean))
         .numbers("explained\n%", percent(&|report| 100.0 * report.corrected.explained))
         .render()
         + "constants, waves, corrected: mean absolute error on the rows of families kept aside, by the four constants of the class,\n\
            by the waves of tiles that the correction of products begins with, and corrected;\n\
-           bias and p90 are of the corrected. fitted: on the rows that were fitted. explained: share of the variance of log time\n\
-           on the rows kept aside.\n"
+           bias, p90 and interval are of the corrected. interval: nominal 90 % of a family that was not seen; covers: share of the rows\n\
+           of half of the families kept aside that an interval by the other half holds, each way. fitted: on the rows that were fitted.\n\
+           explained: share of the variance of log time on the rows kept aside.\n"
 }
 
 /// A table, a row for each kind of kernel of a model's layers.
@@ -50,10 +53,11 @@ pub fn layer_fits(fits: &[Fitted]) -> String {
         .numbers("corrected\n%", percent(&|fit| fit.held.mean))
         .numbers("bias\n%", percent(&|fit| fit.held.bias))
         .numbers("p90\n%", percent(&|fit| fit.held.p90))
+        .numbers("interval\n± %", percent(&|fit| fit.held.interval))
         .numbers("fitted\n%", percent(&|fit| fit.seen.mean))
         .render()
-        + "constants, corrected: mean absolute error on rows kept aside in turn, before and after the correction; bias and p90 are\n\
-           of the corrected. A number: one of the rows, entries or rows beside of the grid. fitted: all rows, by the profile; of\n\
+        + "constants, corrected: mean absolute error on rows kept aside in turn, before and after the correction; bias, p90 and\n\
+           interval (nominal 90 % of a number or layer that was not seen) are of the corrected. A number: one of the rows, entries or rows beside of the grid. fitted: all rows, by the profile; of\n\
            mixed_attention, whole calls with their chunk. matmul: products of a layer that was not measured, by the constants alone.\n"
 }
 
@@ -71,6 +75,11 @@ pub fn scores(rows: &[Row], prices: &[Price]) -> String {
     let column = |of: &dyn Fn(&Errors) -> f64| -> Vec<String> {
         lines.iter().map(|(_, errors)| format!("{:.2}", of(errors))).collect()
     };
+    let within = lines.iter().map(|(name, _)| {
+        let chosen =
+            rows.iter().zip(prices).filter(|(_, price)| name == "all" || *name == price.source.to_string());
+        share(held(chosen, |error| error.same_source, None))
+    });
     Sheet::new()
         .words("source", lines.iter().map(|(name, _)| name))
         .numbers("rows", lines.iter().map(|(_, errors)| errors.rows.to_string()))
@@ -80,11 +89,30 @@ pub fn scores(rows: &[Row], prices: &[Price]) -> String {
         .numbers("p90\n%", column(&|errors| errors.p90))
         .numbers("p99\n%", column(&|errors| errors.p99))
         .numbers("worst\n%", column(&|errors| errors.worst))
+        .numbers("within\n%", within)
         .render()
+        + "within: share of the rows that lie within the profile's nominal 90 % interval of the source of its tables.\n"
+}
+
+/// Share of the rows that lie within the interval of their price, or within one of so many percent; none where no price has one.
+fn held<'a>(
+    rows: impl Iterator<Item = (&'a Row, &'a Price)>,
+    of: fn(&PriceError) -> u32,
+    percent: Option<f64>,
+) -> Option<f64> {
+    covered(rows.filter_map(|(row, price)| {
+        let own = price.error.as_ref().map(|error| cost::percent(of(error)));
+        Some((price.time.s(), row.seconds, percent.or(own)?))
+    }))
+}
+
+fn share(share: Option<f64>) -> String {
+    share.map_or("-".into(), |share| format!("{:.1}", 100.0 * share))
 }
 
 /// How far prices lie from the measured operators of a layer: matrix products, then the others.
-pub fn layers(measured: &[Measured], prices: &[Vec<Price>]) -> String {
+/// `interval`: half width in percent of the interval whose coverage is shown, in place of the profile's own.
+pub fn layers(measured: &[Measured], prices: &[Vec<Price>], interval: Option<f64>) -> String {
     let part = |projection: bool| {
         let chosen: Vec<(&Measured, &Vec<Price>)> =
             measured.iter().zip(prices).filter(|(operator, _)| operator.projection == projection).collect();
@@ -106,6 +134,9 @@ pub fn layers(measured: &[Measured], prices: &[Vec<Price>]) -> String {
                 .map(|errors| errors.as_ref().map_or("-".into(), |errors| format!("{:.2}", of(errors))))
                 .collect()
         };
+        let within = |of: fn(&PriceError) -> u32| -> Vec<String> {
+            lines.iter().map(|(_, pairs)| share(held(pairs.iter().copied(), of, interval))).collect()
+        };
         let beyond = |pairs: &Vec<(&Row, &Price)>| {
             let count = pairs.iter().filter(|(_, price)| price.source == SourceKind::Extrapolated).count();
             format!("{:.1}", 100.0 * count as f64 / pairs.len().max(1) as f64)
@@ -121,7 +152,12 @@ pub fn layers(measured: &[Measured], prices: &[Vec<Price>]) -> String {
             .numbers("p90\n%", column(&|errors| errors.p90))
             .numbers("worst\n%", column(&|errors| errors.worst))
             .numbers("extrapolated\n%", lines.iter().map(|(_, pairs)| beyond(pairs)))
+            .numbers("same\nsource %", within(|error| error.same_source))
+            .numbers("any\nsource %", within(|error| error.any_source))
             .render()
     };
-    part(true) + &part(false)
+    part(true)
+        + &part(false)
+        + "same source, any source: share of the rows within the profile's nominal 90 % interval of the source of its tables, and of\n\
+           any source; -: prices without an error.\n"
 }

@@ -3,6 +3,7 @@
 mod adapter;
 pub mod closer;
 pub mod contributions;
+mod ends;
 mod errors;
 #[cfg(feature = "gpu")]
 pub mod execution;
@@ -25,6 +26,7 @@ mod tiers;
 pub mod timeline;
 
 pub use adapter::adapter_fits;
+pub use ends::{End, ends};
 pub use file::Staged;
 pub use fits::{fits, layer_fits, layers, scores};
 pub use metered::{metered, skipped};

@@ -1,8 +1,9 @@
 //! A served run as it was measured and as it was simulated, side by side.
 
 use super::sheet::{Sheet, digits};
+use crate::calib::covered;
 use crate::error::{InputError, Result};
-use crate::metrics::{Ledger, RequestTimes, Spread};
+use crate::metrics::{ErrorBar, ErrorKind, Ledger, RequestTimes, Spread};
 use crate::sim::{Observer, PassInfo};
 use crate::units::SourceKind;
 use crate::workload::{Measured, Tick};
@@ -44,6 +45,7 @@ pub struct Served {
     queue: Option<[(f64, f64, f64); 2]>,
     extrapolated: f64,
     preemptions: u64,
+    error: ErrorBar,
 }
 
 impl Served {
@@ -51,7 +53,11 @@ impl Served {
     ///
     /// # Errors
     /// Requests of the simulation that are not those measured.
-    pub fn new(measured: &[Measured], ledger: &Ledger, series: Option<(&[Tick], &Queue)>) -> Result<Served> {
+    pub fn new(
+        measured: &[Measured],
+        (ledger, error): (&Ledger, ErrorBar),
+        series: Option<(&[Tick], &Queue)>,
+    ) -> Result<Served> {
         if measured.len() != ledger.requests.len() {
             let what = format!("as many requests as were measured: {}", measured.len());
             return Err(InputError::expected(what).key("workload").found(ledger.requests.len()).into());
@@ -86,6 +92,7 @@ impl Served {
                 .map(|(ticks, queue)| over_time(ticks, queue)),
             extrapolated: ledger.source_share(SourceKind::Extrapolated),
             preemptions: ledger.preemptions,
+            error,
         })
     }
 
@@ -114,7 +121,16 @@ impl Served {
 
     /// The tables.
     pub fn render(&self) -> String {
-        let mut columns: [Vec<String>; 6] = Default::default();
+        let mut columns: [Vec<String>; 7] = Default::default();
+        let (mut within, mut known) = (0, 0);
+        let mut interval = |name: &str, (was, said): (f64, f64)| {
+            let Some(percent) = ErrorKind::of(name).and_then(|kind| kind.percent(&self.error)) else {
+                return "-".to_owned();
+            };
+            known += 1;
+            within += usize::from(covered([(said, was, percent)]) == Some(1.0));
+            format!("± {percent:.1}")
+        };
         for (metric, name) in METRICS.iter().enumerate() {
             let pairs = &self.pairs[metric];
             let differences: f64 = pairs.iter().map(|(was, said)| (said - was).abs()).sum();
@@ -131,6 +147,7 @@ impl Served {
                     digits(was, 5),
                     digits(said, 5),
                     format!("{:+.2}", error_percent((was, said))),
+                    interval(&format!("{name}_s"), (was, said)),
                     of_each,
                 ];
                 columns.iter_mut().zip(cells).for_each(|(column, cell)| column.push(cell));
@@ -152,21 +169,26 @@ impl Served {
                 digits(was, 5),
                 digits(said, 5),
                 format!("{:+.2}", error_percent((was, said))),
+                interval(name, (was, said)),
                 String::new(),
             ];
             columns.iter_mut().zip(cells).for_each(|(column, cell)| column.push(cell));
         }
-        let [metric, of, was, said, error, of_each] = columns;
+        let [metric, of, was, said, error, interval, of_each] = columns;
         let table = Sheet::new()
             .words("metric", metric)
             .words("of", of)
             .numbers("measured", was)
             .numbers("simulated", said)
             .numbers("error\n%", error)
+            .numbers("90 %\ninterval", interval)
             .numbers("each request\n%", of_each)
             .render();
         let mut out = table
-            + "error: simulated over measured, less one. each request: mean of the differences without sign over the measured mean.\n";
+            + "error: simulated over measured, less one. each request: mean of the differences without sign over the measured mean.\n"
+            + &format!(
+                "{within} of {known} measured values lie within the nominal 90 % interval (of any source).\n"
+            );
         if let Some([running, waiting]) = self.queue {
             out += &format!(
                 "At each measured second, running differs by {:.2} requests and waiting by {:.2} on average.\n",

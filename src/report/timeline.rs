@@ -3,11 +3,10 @@
 //! The counter `power` is a step function whose integral is the energy of the run: static power and what the kernel adds
 //! while one runs, idle power otherwise, zero from the end on.
 
-use crate::cost::{Bound, Device, Price};
+use crate::cost::{Bound, Device, Price, percent};
 use crate::engine::Ended;
 use crate::error::shorten;
 use crate::lower::{Call, Cause, Node};
-use crate::metrics::error_percent;
 use crate::sim::{Observer, PassInfo, Setup};
 use crate::units::{SimTime, SourceKind};
 use serde_json::{Value, json};
@@ -27,8 +26,6 @@ pub struct Timeline {
     step: SimTime,
     static_w: f64,
     idle_w: f64,
-    /// What kernels are priced by, and so how wrong they may be.
-    device: Option<Device>,
     slices: Vec<Slice>,
     power: Steps<f64>,
     memory: Steps<u64>,
@@ -83,7 +80,6 @@ impl Timeline {
             step: device.as_ref().map_or(SimTime::ZERO, |device| device.launch().step),
             static_w,
             idle_w,
-            device,
             slices: Vec::new(),
             power: Steps(vec![(SimTime::ZERO, idle_w)]),
             memory: Steps(Vec::new()),
@@ -100,7 +96,6 @@ impl Timeline {
             step: SimTime::ZERO,
             static_w: 0.0,
             idle_w: 0.0,
-            device: None,
             slices: Vec::new(),
             power: Steps(Vec::new()),
             memory: Steps(Vec::new()),
@@ -228,7 +223,7 @@ impl Events<'_> {
         let mut slices: Vec<&Slice> = timeline.slices.iter().collect();
         slices.sort_by_key(|slice| slice.start);
         for slice in slices {
-            self.slice(pid, slice, timeline.device.as_ref())?;
+            self.slice(pid, slice)?;
         }
         let end = timeline.stopped.unwrap_or(timeline.end);
         if !timeline.power.0.is_empty() {
@@ -238,7 +233,7 @@ impl Events<'_> {
         self.counter(pid, "batch", "tokens", &timeline.tokens.0, (end, 0))
     }
 
-    fn slice(&mut self, pid: usize, slice: &Slice, device: Option<&Device>) -> io::Result<()> {
+    fn slice(&mut self, pid: usize, slice: &Slice) -> io::Result<()> {
         let Slice { start, end, what } = slice;
         let (tid, name, category, args) = match what {
             What::Pass { tokens, sequences } => {
@@ -259,7 +254,7 @@ impl Events<'_> {
                 };
                 let layer = (call.layer != Call::NO_LAYER).then_some(call.layer);
                 let name = layer.map_or(name.to_owned(), |layer| format!("{name} L{layer}"));
-                (tid, name, Cause::ALL[call.cause as usize].1, arguments(call, price.as_ref(), device))
+                (tid, name, Cause::ALL[call.cause as usize].1, arguments(call, price.as_ref()))
             }
         };
         let (ts, dur) = (Microseconds(*start), Microseconds(*end - *start));
@@ -289,7 +284,7 @@ impl Events<'_> {
     }
 }
 
-fn arguments(call: &Call, price: Option<&Price>, device: Option<&Device>) -> Value {
+fn arguments(call: &Call, price: Option<&Price>) -> Value {
     let Node::Kernel { kernel, captured } = &call.node else { return json!({}) };
     let (cause, shape) = (Cause::ALL[call.cause as usize].1, format!("{kernel:?}"));
     let Some(price) = price else {
@@ -305,9 +300,9 @@ fn arguments(call: &Call, price: Option<&Price>, device: Option<&Device>) -> Val
         "dynamic_uj": price.dynamic_pj as f64 / 1e6,
         "captured": captured,
     });
-    let error = device.and_then(|device| error_percent(device, kernel.class(), price.source));
-    if let Some(error) = error.filter(|_| price.bound != Bound::Power) {
-        arguments["error_percent"] = error.into();
+    if let Some(error) = price.error {
+        arguments["error_percent"] = percent(error.mean).into();
+        arguments["interval_percent"] = percent(error.any_source).into();
     }
     arguments
 }

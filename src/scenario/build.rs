@@ -15,6 +15,7 @@ use crate::hw::Hardware;
 use crate::kernel::Density;
 use crate::lower::{Dispatch, RouterPlan};
 use crate::model::{Model, Network, Visibility};
+use crate::sched::Sampling;
 use crate::sim::{Against, Fidelity, Setup};
 use crate::trace::synth::{Keep, Method, generate};
 use crate::trace::{Header, Order, Request, Router, RouterKind, Stats, Trace, draw_routes, stretch};
@@ -118,6 +119,9 @@ impl Scenario {
             doubts.extend(set);
             model = with_keys(&model, self.set_by, "shape.", &self.overrides_of("shape."))?;
         }
+        if self.serving.sampling == Sampling::Greedy {
+            hardware.without_sampler();
+        }
         // Files were checked when they were read, so what is wrong now was set.
         let set = |prefix: &str, error: InputError| {
             let key = format!("{prefix}{}", error.key.clone().unwrap_or_default());
@@ -178,7 +182,7 @@ impl Scenario {
             false => (None, None),
         };
         let set = with_keys(&hardware, self.set_by, "hardware.", &settings)?;
-        let set = Hardware { altered: hardware.altered || set.prices_otherwise(&hardware), ..set };
+        let set = Hardware { altered: hardware.altered + set.distance(&hardware), ..set };
         Ok(if kept { Hardware { corrections, measured, ..set } } else { set })
     }
 

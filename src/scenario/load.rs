@@ -26,17 +26,24 @@ impl Scenario {
     /// # Errors
     /// A file that is no scenario, or a setting of a key that is not there or cannot have the value.
     pub fn load(path: &Path, settings: &[String]) -> Result<Self> {
-        let text = ron_text::read(path, "a scenario", MOST_BYTES)?;
+        Scenario::from_text(&ron_text::read(path, "a scenario", MOST_BYTES)?, path, settings)
+    }
+
+    /// The same of the text of such a file; other files that it names are looked for beside `path`.
+    ///
+    /// # Errors
+    /// Those of [`Scenario::load`].
+    pub fn from_text(text: &str, path: &Path, settings: &[String]) -> Result<Self> {
         let mut scenario: Scenario =
-            ron_text::parse(&text, "a scenario in RON").map_err(|error| error.file(path))?;
+            ron_text::parse(text, "a scenario in RON").map_err(|error| error.file(path))?;
         ron_text::finite(&scenario).map_err(|error| {
-            let line = error.key.as_deref().and_then(|key| ron_text::line_of(&text, key));
+            let line = error.key.as_deref().and_then(|key| ron_text::line_of(text, key));
             InputError { line, ..error.file(path) }
         })?;
         scenario.folder = path.parent().map(Path::to_owned).unwrap_or_default();
         scenario.set_all(settings)?;
         scenario.check().map_err(|error| {
-            let line = error.key.as_deref().and_then(|key| ron_text::line_of(&text, key));
+            let line = error.key.as_deref().and_then(|key| ron_text::line_of(text, key));
             InputError { line, ..error.file(path) }
         })?;
         Ok(scenario)

@@ -14,7 +14,7 @@ mod serving;
 
 pub use blocks::{Paging, Table};
 pub use sequence::{Sequence, longest_unit, most_blocks, prompt_blocks};
-pub use serving::{Admission, BeyondContext, First, Preemption, PrefixCaching, Queueing, Serving};
+pub use serving::{Admission, BeyondContext, First, Preemption, PrefixCaching, Queueing, Sampling, Serving};
 
 use crate::batch::{Batch, Context, Hold, Part, Paths, Policy, Span};
 use crate::engine::Pool;

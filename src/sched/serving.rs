@@ -54,6 +54,21 @@ pub struct Serving {
     /// they go with their request.
     #[serde(default)]
     pub prefix_caching: Option<PrefixCaching>,
+    /// How the next token is chosen.
+    #[serde(default)]
+    pub sampling: Sampling,
+}
+
+/// How the next token is chosen from the logits.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Sampling {
+    /// As the engine did whose sampler the profile has: vLLM's with top-k and top-p, which sorts. One pass over the logits where the profile has
+    /// none.
+    #[default]
+    Profile,
+    /// The most likely token: one pass over the logits.
+    Greedy,
 }
 
 /// What becomes of the KV entries of a sequence that is preempted.
@@ -158,6 +173,7 @@ impl Serving {
             preemption: Preemption::default(),
             async_scheduling: false,
             prefix_caching: None,
+            sampling: Sampling::default(),
         }
     }
 

@@ -63,8 +63,11 @@ fn a_correction_learns_what_four_constants_cannot() {
     assert!(report.corrected.mean < 0.5 * report.constants.mean, "{:?}", report.corrected);
     assert!(report.corrected.explained > 0.9, "{report:?}");
     // What the profile states is what it does.
-    let stated = device(&hw).fitted_error(radialsim::kernel::Class::MatMul).expect("a correction");
-    assert!((stated - report.corrected.mean).abs() < 1e-3);
+    let stated = device(&hw).price(&product(100, 1000, 1000)).error.expect("a correction");
+    let close = |stated: u32, was: f64| (f64::from(stated) / 100.0 - was).abs() < 0.02;
+    assert!(
+        close(stated.mean, report.corrected.mean) && close(stated.same_source, report.corrected.interval)
+    );
 }
 
 /// The order of the times is all that is changed, by a fixed shuffle.
@@ -147,7 +150,7 @@ fn shapes_beyond_the_table_say_so() {
     transfer(&LEARNED, &mut other, |_| 30.0).expect("lent");
     let other = device(&other);
     assert_eq!(source(&other, product(100, 1000, 1000)), SourceKind::Transferred);
-    assert_eq!(other.fitted_error(radialsim::kernel::Class::MatMul), Some(30.0));
+    assert_eq!(other.price(&product(100, 1000, 1000)).error.map(|error| error.mean), Some(3000));
 }
 
 proptest! {

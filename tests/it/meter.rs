@@ -48,7 +48,7 @@ fn truth(hw: &Hardware) -> Hardware {
     let mut hw = hw.clone();
     hw.launch.step_us = sourced(TRUTH.step_s * 1e6);
     let (ps_per_logit, pj_per_logit) = (sourced(TRUTH.ps_per_logit), sourced(TRUTH.pj_per_logit));
-    hw.sampler = Some(Sampler { ps_per_logit, pj_per_logit });
+    hw.sampler = Some(Sampler { ps_per_logit, pj_per_logit, error: None });
     hw.power.static_w = sourced(TRUTH.static_w);
     hw.power.pj_per_byte = sourced(TRUTH.pj_per_byte);
     hw.power.pj_per_flop = sourced(TRUTH.pj_per_flop);
@@ -116,7 +116,7 @@ fn a_sampler_costs_for_each_logit() {
         |hw: &Hardware, kernel: &Kernel| Device::new(hw, Limits::default()).expect("no limits").price(kernel);
     let without = price(&hw, &kernel);
     let sourced = |value| Sourced { value, source: Source::Assumed("a test".into()) };
-    hw.sampler = Some(Sampler { ps_per_logit: sourced(300.0), pj_per_logit: sourced(5.0) });
+    hw.sampler = Some(Sampler { ps_per_logit: sourced(300.0), pj_per_logit: sourced(5.0), error: None });
     let with = price(&hw, &kernel);
     assert_eq!(with.time.ps() - without.time.ps(), 300 * 7 * 1000);
     assert_eq!(with.dynamic_pj - without.dynamic_pj, 5 * 7 * 1000);

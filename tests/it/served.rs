@@ -5,7 +5,7 @@ use crate::lab::method;
 use crate::serving::{METHODS, spaced, tight, tight_for};
 use proptest::prelude::*;
 use radialsim::hw::Hardware;
-use radialsim::metrics::Ledger;
+use radialsim::metrics::{ErrorBar, Ledger};
 use radialsim::report::{Gate, Queue, Served};
 use radialsim::scenario::Scenario;
 use radialsim::sched::{Admission, PrefixCaching, Serving};
@@ -149,17 +149,17 @@ fn a_run_is_right_about_itself_and_wrong_with_one_constant_off() {
     let truth = run(&[]);
     let requests = as_measured(&truth);
     let gates = gates(&["tpot.mean=0.001", "e2e.p99=0.001", "ttft.mean=0.001", "queue.p50=1000"]);
-    let same = Served::new(&requests, &truth, None).expect("the same requests");
+    let same = Served::new(&requests, (&truth, ErrorBar::default()), None).expect("the same requests");
     assert!(same.missed(&gates[..3]).is_empty(), "{:?}", same.missed(&gates));
     let step = setup_step(&scenario);
     let off = run(&[format!("hardware.launch.step_us={}", step * 1.2)]);
-    let other = Served::new(&requests, &off, None).expect("the same requests");
+    let other = Served::new(&requests, (&off, ErrorBar::default()), None).expect("the same requests");
     assert_eq!(other.missed(&gates[..3]).len(), 3);
     let mut fewer = requests.clone();
     fewer.pop();
-    assert!(Served::new(&fewer, &truth, None).is_err());
+    assert!(Served::new(&fewer, (&truth, ErrorBar::default()), None).is_err());
     fewer.push(Measured { input_toks: 999, ..requests[0] });
-    assert!(Served::new(&fewer, &truth, None).is_err());
+    assert!(Served::new(&fewer, (&truth, ErrorBar::default()), None).is_err());
 }
 
 fn setup_step(scenario: &Path) -> f64 {
@@ -270,7 +270,8 @@ fn the_measured_run_of_vllm_is_met_and_a_fifth_off_is_not() {
     let run = |setup: &Setup| {
         let mut queue = Queue::default();
         let ledger = sim::run(setup, &trace, &mut queue).expect("it fits");
-        Served::new(&requests, &ledger, Some((&seconds, &queue))).expect("the same requests")
+        Served::new(&requests, (&ledger, ErrorBar::default()), Some((&seconds, &queue)))
+            .expect("the same requests")
     };
     let served = run(&setup);
     assert_eq!(served.missed(&gates), Vec::<String>::new(), "\n{}", served.render());

@@ -1,19 +1,26 @@
 //! Figures and gains with their errors: by hand, and by what must hold for all of them.
 
 use proptest::prelude::*;
-use radialsim::metrics::{ClassError, ErrorBar, ErrorKind, Figure, Gain, Verdict};
+use radialsim::metrics::{ClassError, ErrorBar, ErrorKind, Errors, Figure, Gain, Ninety, Verdict};
 
-/// A bar with two classes of these errors and shares, which cover so much of the run.
+/// A bar with two classes of these intervals and shares, which cover so much of the run.
 fn bar(errors: [f64; 2], shares: [f64; 2]) -> ErrorBar {
     let covered = shares[0] + shares[1];
-    let class = |place: usize| Some(ClassError { error_percent: errors[place], share: shares[place] });
+    let class = |place: usize| {
+        let [error_percent, interval_percent] = [errors[place] / 2.0, errors[place]];
+        Some(ClassError { error_percent, interval_percent, share: shares[place] })
+    };
     let time = (errors[0] * shares[0] + errors[1] * shares[1]) / covered;
+    let of = |times: f64| Errors {
+        time_percent: Some(times * time),
+        makespan_percent: Some(times * time / 2.0),
+        any_mix_percent: Some(times * errors[0].max(errors[1])),
+        energy_percent: Some(times * (time + 3.0)),
+    };
     ErrorBar {
         covered_share: covered,
-        time_percent: Some(time),
-        makespan_percent: Some(time / 2.0),
-        any_mix_percent: Some(errors[0].max(errors[1])),
-        energy_percent: Some(time + 3.0),
+        mean: of(0.5),
+        interval90: Some(Ninety { any_source: of(1.0), same_source_time_percent: 0.7 * time }),
         by_class: [class(0), class(1), None, None, None],
         ..ErrorBar::default()
     }

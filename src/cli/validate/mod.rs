@@ -1,5 +1,6 @@
 //! `radialsim validate`: what was measured beside what is simulated. A stated gate that fails makes the exit code 1.
 
+pub mod e2e;
 pub mod energy;
 pub mod operators;
 pub mod runs;
@@ -10,6 +11,8 @@ use radialsim::error::Result;
 /// What is compared.
 #[derive(Debug, clap::Subcommand)]
 pub enum What {
+    /// Mean TTFT and TPOT of measured closed loops of clients.
+    E2e(e2e::Args),
     /// Latency and energy of measured serving runs.
     Energy(energy::Args),
     /// Operators of a layer, as Vidur's profiler measures them.
@@ -23,6 +26,7 @@ pub enum What {
 /// Compares.
 pub fn run(what: &What) -> Result<()> {
     match what {
+        What::E2e(args) => e2e::run(args),
         What::Energy(args) => energy::run(args),
         What::Operators(args) => operators::run(args),
         What::Runs(args) => runs::run(args),

@@ -1,7 +1,7 @@
 //! `radialsim validate operators`: a profile against the measured operators of a layer.
 
 use crate::cli::print;
-use radialsim::calib::{Errors, Measured, Operator, read, read_layers};
+use radialsim::calib::{Errors, Measured, Operator, Row, interval, read, read_layers};
 use radialsim::cost::{Device, Limits, Price};
 use radialsim::error::{Error, InputError, Result};
 use radialsim::hw::Hardware;
@@ -19,6 +19,9 @@ pub struct Args {
     /// Fails where the mean error of the matrix products is larger.
     #[arg(long, value_name = "PERCENT")]
     gate: Option<f64>,
+    /// Shows the coverage of intervals of so many percent each way, in place of the profile's own.
+    #[arg(long, value_name = "PERCENT")]
+    interval: Option<f64>,
     /// A table of products of another source (columns m, n, k): says how far its own times lie from these, where it has the same shapes.
     #[arg(long, value_name = "TABLE")]
     beside: Option<PathBuf>,
@@ -31,13 +34,17 @@ pub fn run(args: &Args) -> Result<()> {
     if let Some(gate) = args.gate.filter(|gate| !(*gate > 0.0 && gate.is_finite())) {
         return Err(InputError::expected("percent above 0").key("gate").found(gate).into());
     }
+    if let Some(interval) = args.interval.filter(|width| !(*width >= 0.0 && width.is_finite())) {
+        return Err(InputError::expected("percent of at least 0").key("interval").found(interval).into());
+    }
     let device = Device::new(&Hardware::resolve(&args.hw)?, Limits::default())?;
     let measured = read_layers(&args.file)?;
     let prices: Vec<Vec<Price>> = measured
         .iter()
         .map(|operator| operator.rows.iter().map(|row| device.price(&row.kernel)).collect())
         .collect();
-    print(&layers(&measured, &prices))?;
+    print(&layers(&measured, &prices, args.interval))?;
+    print(&widest(&measured, &prices)?)?;
     if let Some(path) = &args.beside {
         print(&beside(path, &measured)?)?;
     }
@@ -54,6 +61,26 @@ pub fn run(args: &Args) -> Result<()> {
         "matrix products are off by {:.2} % on average, at most {gate} % allowed",
         errors.mean
     )))
+}
+
+/// The interval that these rows would ask for: each product of each shape a family.
+fn widest(measured: &[Measured], prices: &[Vec<Price>]) -> Result<String> {
+    let products = measured.iter().zip(prices).filter(|(operator, _)| operator.projection);
+    let rows = products.flat_map(|(operator, prices)| {
+        let row =
+            |(row, price): (&Row, &Price)| ((operator.operator, row.family), price.time.s(), row.seconds);
+        operator.rows.iter().zip(prices).map(row).collect::<Vec<_>>()
+    });
+    let rows: Vec<_> = rows.collect();
+    let mut families: Vec<_> = rows.iter().map(|(family, ..)| *family).collect();
+    families.sort_unstable();
+    families.dedup();
+    Ok(interval(rows).map_or_else(String::new, |width| {
+        format!(
+            "Products: nominal 90 % of a family that is not here: ± {width:.1} %, from {} families.\n",
+            families.len()
+        )
+    }))
 }
 
 /// What the table at `path` says of the products measured, as if it were a profile: two sources of the same shapes.

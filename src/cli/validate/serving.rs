@@ -1,7 +1,9 @@
 //! `radialsim validate serving`: a scenario against the run that it describes.
 
 use crate::cli::{print, say};
+use radialsim::cost::Device;
 use radialsim::error::{Error, InputError, Result};
+use radialsim::metrics::ErrorBar;
 use radialsim::report::{Gate, Queue, Served};
 use radialsim::scenario::Scenario;
 use radialsim::sim;
@@ -43,7 +45,9 @@ pub fn run(args: &Args) -> Result<()> {
     let mut queue = Queue::default();
     let ledger = sim::run(&first.setup, &first.trace, &mut queue)?;
     let series = seconds.as_deref().map(|seconds| (seconds, &queue));
-    let served = Served::new(&requests, &ledger, series)?;
+    let device = Device::new(&first.setup.hardware, first.setup.limits)?;
+    let error = ErrorBar::of(&ledger, &device);
+    let served = Served::new(&requests, (&ledger, error), series)?;
     print(&served.render())?;
     if !args.quiet {
         let rests = notes.iter().map(|note| note.key.as_str()).collect::<Vec<_>>().join(", ");

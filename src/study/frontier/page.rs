@@ -202,8 +202,8 @@ fn comparisons(frontier: &Frontier) -> Table {
 
 fn sure(verdict: Verdict) -> &'static str {
     match verdict {
-        Verdict::Yes => "in any case",
-        Verdict::IfShared => "if what both share is off alike",
+        Verdict::Yes => "even if they err apart",
+        Verdict::IfShared => "if they err alike",
         Verdict::No => "no: within the error",
         Verdict::Unknown => "not known",
     }

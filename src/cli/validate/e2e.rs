@@ -1,0 +1,103 @@
+//! `radialsim validate e2e`: mean TTFT and TPOT of measured closed loops beside those that are simulated.
+
+use crate::cli::{print, say};
+use radialsim::error::{Error, InputError, Result};
+use radialsim::meter::{MeasuredEnd, read_ends};
+use radialsim::report::{End, ends, skipped};
+use radialsim::scenario::{self, Scenario};
+use radialsim::sim::Silent;
+use rayon::prelude::*;
+use std::path::{Path, PathBuf};
+
+/// What is taken of every row.
+const BASE: &str = include_str!("e2e.ron");
+
+/// A table, and what is done otherwise.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The table: CSV with columns `model_path`, `system`, `backend`, `gemm_quant_mode`, `tp_size`, `isl`, `osl`, `batch_size` (clients), and
+    /// means in ms: `silicon_ttft_ms`, `silicon_tpot_ms`.
+    #[arg(value_name = "FILE.csv")]
+    file: PathBuf,
+    /// Requests of each client.
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(2..=1000))]
+    rounds: u32,
+    /// Shortest prompt and answer, as a share of those of the row; lengths are drawn evenly from there to the row's.
+    #[arg(long, value_name = "SHARE", default_value_t = 0.8)]
+    shortest: f64,
+    /// Sets a key of the scenario anew, as in `simulate`.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    settings: Vec<String>,
+    /// Fails where the mean error of TPOT is above this.
+    #[arg(long, value_name = "PERCENT")]
+    gate: Option<f64>,
+    /// No remarks.
+    #[arg(long, short)]
+    quiet: bool,
+}
+
+/// Simulates each row on one device, compares, and fails where the gate is not met.
+pub fn run(args: &Args) -> Result<()> {
+    if !(args.shortest > 0.0 && args.shortest <= 1.0) {
+        let wrong = InputError::expected("a share above 0, at most 1").key("--shortest");
+        return Err(wrong.found(args.shortest).into());
+    }
+    if let Some(gate) = args.gate.filter(|gate| !(gate.is_finite() && *gate > 0.0)) {
+        return Err(InputError::expected("a number of percent above 0").key("--gate").found(gate).into());
+    }
+    let table = read_ends(&args.file)?;
+    let rows: Vec<End> = table.rows.par_iter().map(|row| simulate(row, args)).collect::<Result<_>>()?;
+    print(&(ends(&rows) + &skipped(&table.skipped)))?;
+    if !args.quiet {
+        say(&format!(
+            "note: assumed of every row: a closed loop of `batch_size` clients that send {} requests each, all at once at the start and then one \
+             after another; lengths from {} of `isl` and `osl` up; `--set` changes what src/cli/validate/e2e.ron holds",
+            args.rounds, args.shortest
+        ));
+    }
+    let errors = radialsim::calib::Errors::of(rows.iter().map(|end| (end.said.1, end.row.tpot_s)));
+    match (args.gate, errors) {
+        (Some(gate), Some(errors)) if errors.mean.is_nan() || errors.mean > gate => {
+            Err(Error::Gate(format!("TPOT off by {:.2} %, more than {gate} %", errors.mean)))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The row, simulated.
+fn simulate(row: &MeasuredEnd, args: &Args) -> Result<End> {
+    let scenario = Scenario::from_text(BASE, Path::new("e2e.ron"), &settings(row, args)?)?;
+    let (outcome, _) = scenario::run(&scenario, 1, &(), |_, _| Silent)?;
+    let summary = &outcome.variants[0].first().summary;
+    let tpot_s = summary.tpot_s.map_or(f64::NAN, |spread| spread.mean);
+    Ok(End { row: row.clone(), said: (summary.ttft_s.mean, tpot_s) })
+}
+
+/// What the row says of the scenario, then what the user does.
+fn settings(row: &MeasuredEnd, args: &Args) -> Result<Vec<String>> {
+    let formats = match row.precision.as_str() {
+        "bf16" | "bfloat16" | "fp16" | "float16" => None,
+        // Checkpoints in fp8 come with their KV cache in fp8, and the engines' settings of the tables say so.
+        "fp8" => Some(r#"formats={"weights":"fp8","activations":"bf16","kv":"fp8"}"#),
+        other => {
+            let wrong = InputError::expected("bf16, fp16 or fp8").key("gemm_quant_mode").line(row.line);
+            return Err(wrong.found(other).file(&args.file).into());
+        }
+    };
+    let lengths = |name: &str, most: u32| {
+        let low = ((f64::from(most) * args.shortest) as u32).max(1);
+        format!(r#"workload.requests.lengths.{name}={{"Uniform":{{"low":{low},"high":{most}}}}}"#)
+    };
+    let mut all = vec![
+        format!("model={}", row.model),
+        format!("hardware={}", row.hardware),
+        format!("serving.max_sequences={}", row.clients),
+        format!("workload.requests.count={}", row.clients * args.rounds),
+        format!("workload.requests.arrivals.Clients.count={}", row.clients),
+        lengths("prompt", row.prompt_tokens),
+        lengths("output", row.output_tokens),
+    ];
+    all.extend(formats.map(str::to_owned));
+    all.extend(args.settings.iter().cloned());
+    Ok(all)
+}
