@@ -78,7 +78,6 @@ pub(super) fn table(variants: &[VariantOutcome]) -> String {
         .numbers("on % of\nit", share(|bar| bar.covered_share))
         .numbers("extra-\npolated", share(|bar| bar.extrapolated_share))
         .numbers("any\nmix", column(|bar| any_source(bar)?.any_mix_percent))
-        .numbers("make-\nspan", column(|bar| any_source(bar)?.makespan_percent))
         .numbers("energy\n%", column(|bar| any_source(bar)?.energy_percent))
         .numbers("saved\n%", of_saving(|saving| saving.saved_percent))
         .numbers("error if\nshared", of_saving(|saving| saving.shared_error_percent))
@@ -87,7 +86,7 @@ pub(super) fn table(variants: &[VariantOutcome]) -> String {
         .render()
         + "mean: mean error of the kernels on measured rows kept aside, joined by time, for the part of the pass time that has one.\n\
            The rest: nominal 90 % intervals; of the pass time, as the source of the fitted tables measures, and as any source does\n\
-           (other card, build, way to take times); of times of other kernel mixes, as TTFT (any mix); of makespan and energy. Queues\n\
+           (other card, build, way to take times); of times of other kernel mixes, as TTFT (any mix); of the energy. Queues\n\
            magnify them. saving above: whether the saving lies beyond its interval: if kernels of a class err alike in both runs\n\
            (shared), and if they err in opposite directions (opposed).\n"
 }

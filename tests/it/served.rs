@@ -286,3 +286,46 @@ fn the_measured_run_of_vllm_is_met_and_a_fifth_off_is_not() {
     let fewer = Serving { kv_blocks: Some(2070), ..setup.serving };
     assert!(!run(&Setup { serving: fewer, ..setup }).missed(&gates).is_empty());
 }
+
+/// A loop that was simulated before is simulated again to the same times; a gate on other times fails, and what no row can be is named.
+#[test]
+fn a_table_of_closed_loops_is_simulated_row_by_row() {
+    let folder = crate::cli::folder();
+    let path = folder.path().join("loops.csv");
+    let place = path.to_str().expect("a path");
+    let head = "model_path,system,backend,gemm_quant_mode,tp_size,isl,osl,batch_size,silicon_ttft_ms,silicon_tpot_ms\n";
+    let run = |rows: &str, more: &[&str]| {
+        std::fs::write(&path, format!("{head}{rows}")).expect("written");
+        let arguments = [&["validate", "e2e", place, "--rounds", "2", "--quiet"], more].concat();
+        let out = crate::cli::radialsim(&arguments);
+        (out.status.code(), crate::cli::text(&out.stdout), crate::cli::text(&out.stderr))
+    };
+    let row = |ttft: &str, tpot: &str| {
+        format!(
+            "meta-llama/Llama-3.1-8B,h100_sxm,vllm,bf16,1,64,8,4,{ttft},{tpot}\nx/Llama-3.1-8B,h100_sxm,vllm,bf16,2,64,8,4,1,1\n"
+        )
+    };
+    let (code, table, _) = run(&row("1000", "1000"), &[]);
+    assert_eq!(code, Some(0), "{table}");
+    assert!(table.contains("left out: 1 rows on 2 devices"), "{table}");
+    let line = table.lines().find(|line| line.contains("vllm, bf16")).expect("a row");
+    let cells: Vec<&str> = line.split_whitespace().collect();
+    let (tpot, ttft) = (cells[cells.len() - 5], cells[cells.len() - 2]);
+    let (code, table, _) = run(&row(ttft, tpot), &["--gate", "0.2"]);
+    assert_eq!(code, Some(0), "{table}");
+    let (code, _, error) = run(&row(ttft, "1000"), &["--gate", "5"]);
+    assert_eq!((code, error.contains("gate not met: TPOT off by")), (Some(1), true), "{error}");
+    // A slower device takes longer.
+    let (_, slow, _) = run(&row(ttft, tpot), &["--set", "hardware.memory.dram_gb_per_s=1000"]);
+    assert!(
+        slow.lines().find(|line| line.contains("vllm, bf16")).is_some_and(|line| line.contains('+')),
+        "{slow}"
+    );
+    for (rows, say) in [
+        ("a,h100_sxm,vllm,w9,1,64,8,4,1,1\n", "known"),
+        ("Llama-3.1-8B,h100_sxm,vllm,w9,1,64,8,4,1,1\n", "gemm_quant_mode"),
+    ] {
+        let (code, _, error) = run(rows, &[]);
+        assert_eq!((code, error.contains(say)), (Some(2), true), "{error}");
+    }
+}
