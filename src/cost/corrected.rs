@@ -12,7 +12,7 @@ use super::{Device, FoldHasher};
 use crate::hw::{Correction, Hardware};
 use crate::kernel::{Attention, Class, Density, GROUP_SLICE, Kernel};
 use crate::units::{Dtype, SimTime, SourceKind};
-use forest::Nodes;
+pub(crate) use forest::Nodes;
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, RwLock};
@@ -30,6 +30,12 @@ const ROWS: &str = "rows";
 const CONTEXT: &str = "context";
 /// How the names of products begin.
 const PRODUCT: &str = "matmul_";
+/// Names of what is corrected by trees, and the kernels that each is of.
+const OPERATORS: [(&str, Class); 3] = [
+    ("gemm", Class::MatMul),
+    ("context_attention", Class::PrefillAttention),
+    ("generation_attention", Class::DecodeAttention),
+];
 
 /// The name under which a profile keeps what was measured of a kernel over its rows.
 pub(crate) fn by_rows_name(kernel: &Kernel) -> Cow<'static, str> {
@@ -47,6 +53,7 @@ pub(super) struct Corrected {
     generation: Option<Arc<Operator>>,
     chunk: Option<Arc<Operator>>,
     mixed: Option<Arc<Operator>>,
+    by_format: Arc<[Arc<Operator>]>,
     by_rows: Arc<BTreeMap<String, Arc<Operator>>>,
     fused: Arc<[String]>,
     transferred: bool,
@@ -60,6 +67,11 @@ struct Operator {
     /// Fitted rows, and entries that a row of attention sees.
     rows: (f64, f64),
     context: (f64, f64),
+    /// Which kernels it is of.
+    class: Class,
+    /// Whether it is what this device learned in another format.
+    lent: bool,
+    host: Option<Nodes>,
     tables: RwLock<HashMap<Kernel, Arc<Table>, FoldHasher>>,
 }
 
@@ -70,13 +82,27 @@ impl Corrected {
         let of = |correction: &Option<Correction>, anchors| {
             correction.as_ref().map(|correction| operator(correction, anchors))
         };
+        let or_within = |correction: &Option<Correction>, name: &str, class| {
+            let anchors = Anchors::of(class);
+            of(correction, anchors).or_else(|| {
+                let correction = all.lent_within(name)?;
+                let operator = Operator::new(&correction, anchors);
+                Some(Arc::new(Operator { class, lent: true, ..operator }))
+            })
+        };
         let named = |(name, correction): (&String, _)| (name.clone(), operator(correction, Anchors::Rows));
+        let in_format = |(name, correction): (&String, &Correction)| {
+            let class = OPERATORS.iter().find(|(stem, _)| name.starts_with(stem)).map(|&(_, class)| class)?;
+            Some(Arc::new(Operator { class, ..Operator::new(correction, Anchors::of(class)) }))
+        };
+        let [gemm, context, generation] = OPERATORS;
         Corrected {
-            gemm: of(&all.gemm, Anchors::Rows),
-            context: of(&all.context_attention, Anchors::Sequences),
-            generation: of(&all.generation_attention, Anchors::Sequences),
+            gemm: or_within(&all.gemm, gemm.0, gemm.1),
+            context: or_within(&all.context_attention, context.0, context.1),
+            generation: or_within(&all.generation_attention, generation.0, generation.1),
             chunk: of(&all.chunk_attention, Anchors::Chunk),
             mixed: of(&all.mixed_attention, Anchors::Sequences),
+            by_format: all.by_format.iter().filter_map(in_format).collect(),
             by_rows: Arc::new(all.by_rows.iter().map(named).collect()),
             fused: all.fused.clone().into(),
             transferred: all.transferred_from.is_some(),
@@ -91,11 +117,18 @@ impl Corrected {
         kernel: &Kernel,
         physical: SimTime,
     ) -> Option<(SimTime, SourceKind)> {
-        if self.fused.iter().any(|name| name == kernel.name()) {
-            return Some((SimTime::ZERO, self.source(true)));
+        if self.fused.iter().any(|name| name == kernel.name()) || self.within_products(kernel) {
+            return Some((SimTime::ZERO, self.source(true, false)));
         }
         let kernel = &self.alone(kernel);
         let operator = match kernel {
+            _ if self.in_format(kernel).is_some() => self.in_format(kernel),
+            // Measured kernels of other formats say nothing about a product whose inputs are quantised.
+            Kernel::MatMul { inputs, activations, .. } | Kernel::GroupedMatMul { inputs, activations, .. }
+                if inputs != activations =>
+            {
+                return None;
+            }
             Kernel::MatMul { .. } | Kernel::GroupedMatMul { .. } if self.gemm.is_some() => self.gemm.as_ref(),
             Kernel::Attention(shape) if shape.beside > 0 => self.mixed.as_ref(),
             Kernel::Attention(shape) if shape.decode => self.generation.as_ref(),
@@ -113,20 +146,57 @@ impl Corrected {
         }
         let table = operator.table(device, &plain);
         if plain == *kernel {
-            let source = self.source(table.covered && operator.covers(&plain));
-            return Some((table.time(device, &plain, physical), source));
+            let time = table.time(device, &plain, physical);
+            // What hides behind the host was not measured.
+            let seen = operator.host_time(kernel).is_none_or(|host| host < time);
+            let covered = table.covered && operator.covers(&plain) && seen;
+            return Some((time, self.source(covered, operator.lent)));
         }
         // A grouped product costs at least a plain one of its padded rows, and at least what its own weights cost.
         let time = table.time(device, &plain, device.physical(&plain).time);
-        Some((time.max(physical), self.source(false)))
+        Some((time.max(physical), self.source(false, operator.lent)))
+    }
+
+    /// What was learned of products and attention in the format of this kernel.
+    fn in_format(&self, kernel: &Kernel) -> Option<&Arc<Operator>> {
+        if self.by_format.is_empty() || !matches!(kernel.class(), Class::MatMul | Class::PrefillAttention | Class::DecodeAttention) {
+            return None;
+        }
+        let plain = match plain(kernel) {
+            Kernel::MatMul { rows, inner, columns, weights, inputs, activations, .. } => {
+                let density = Density::Dense;
+                Kernel::MatMul { rows, inner, columns, weights, inputs, activations, density }
+            }
+            other => other,
+        };
+        let formats = formats(&plain)?;
+        let of = |operator: &&Arc<Operator>| {
+            operator.class == kernel.class() && operator.correction.formats.contains(&formats)
+        };
+        self.by_format.iter().find(of)
+    }
+
+    /// Whether a kernel brings rows into a format whose measured products hold that.
+    fn within_products(&self, kernel: &Kernel) -> bool {
+        let Kernel::Quantise { to, .. } = *kernel else { return false };
+        let holds = |operator: &Arc<Operator>| {
+            let quantises = operator.correction.waves.as_ref().is_some_and(|waves| waves.quantise.is_some());
+            quantises && operator.correction.formats.contains(&(to, to))
+        };
+        self.by_format.iter().any(holds)
+    }
+
+    /// What the host took for a call in the table that was fitted, where that was measured without captured graphs.
+    pub(super) fn host_time(&self, kernel: &Kernel) -> Option<SimTime> {
+        self.in_format(kernel)?.host_time(kernel)
     }
 
     fn measures_products(&self) -> bool {
         self.by_rows.keys().any(|name| name.starts_with(PRODUCT))
     }
 
-    fn source(&self, covered: bool) -> SourceKind {
-        match (covered, self.transferred) {
+    fn source(&self, covered: bool, lent: bool) -> SourceKind {
+        match (covered, self.transferred || lent) {
             (false, _) => SourceKind::Extrapolated,
             (true, true) => SourceKind::Transferred,
             (true, false) => SourceKind::Fitted,
@@ -150,12 +220,21 @@ impl Corrected {
             let of_class = self.by_rows.iter().filter(|(name, _)| of(name));
             of_class.map(|(_, operator)| error(operator)).reduce(f64::max)
         };
+        let in_formats = || {
+            let of_class = self.by_format.iter().filter(|operator| operator.class == class);
+            of_class.map(error).reduce(f64::max)
+        };
         match class {
-            Class::MatMul => {
-                self.gemm.as_ref().map(error).or_else(|| largest(|name| name.starts_with(PRODUCT)))
+            Class::MatMul => self
+                .gemm
+                .as_ref()
+                .map(error)
+                .or_else(|| largest(|name| name.starts_with(PRODUCT)))
+                .or_else(in_formats),
+            Class::PrefillAttention => {
+                self.chunk.as_ref().or(self.context.as_ref()).map(error).or_else(in_formats)
             }
-            Class::PrefillAttention => self.chunk.as_ref().or(self.context.as_ref()).map(error),
-            Class::DecodeAttention => self.generation.as_ref().map(error),
+            Class::DecodeAttention => self.generation.as_ref().map(error).or_else(in_formats),
             Class::Elementwise => largest(|name| name != EMBED && !name.starts_with(PRODUCT)),
             Class::Gather => largest(|name| name == EMBED),
         }
@@ -165,9 +244,9 @@ impl Corrected {
 /// The measured kind that a kernel is read as: a grouped product is one product of its padded rows.
 fn plain(kernel: &Kernel) -> Kernel {
     match *kernel {
-        Kernel::GroupedMatMul { slices, inner, columns, weights, activations, density, .. } => {
+        Kernel::GroupedMatMul { slices, inner, columns, weights, inputs, activations, density, .. } => {
             let rows = slices * GROUP_SLICE;
-            Kernel::MatMul { rows, inner, columns, weights, activations, density }
+            Kernel::MatMul { rows, inner, columns, weights, inputs, activations, density }
         }
         _ => *kernel,
     }
@@ -186,7 +265,9 @@ impl Operator {
         let range = |name: &str| correction.range.get(name).copied().unwrap_or((f64::INFINITY, 0.0));
         let (rows, context) = (range(ROWS), range(CONTEXT));
         let (correction, nodes) = (correction.clone(), Nodes::new(&correction.forest));
-        Operator { correction, nodes, anchors, rows, context, tables: RwLock::default() }
+        let host = correction.host.as_ref().map(Nodes::new);
+        let (class, lent, tables) = (Class::MatMul, false, RwLock::default());
+        Operator { correction, nodes, anchors, rows, context, class, lent, host, tables }
     }
 
     fn table(&self, device: &Device, kernel: &Kernel) -> Arc<Table> {
@@ -215,6 +296,13 @@ impl Operator {
         };
         let known = formats(family).is_some_and(|formats| self.correction.formats.contains(&formats));
         known && numbers(family).iter().all(within)
+    }
+
+    /// What the host took for such a call.
+    fn host_time(&self, kernel: &Kernel) -> Option<SimTime> {
+        let nodes = self.host.as_ref()?;
+        let microseconds = libm::exp(nodes.predict(&Device::host_features(kernel)));
+        Some(SimTime::from_us(microseconds))
     }
 
     /// Whether a kernel's rows and context lie among those fitted.
@@ -263,11 +351,11 @@ pub(crate) fn numbers(kernel: &Kernel) -> Vec<(&'static str, f64)> {
     }
 }
 
-/// Formats of activations, and of weights or KV entries, of a dense product or an attention call; of activations twice of a small
+/// Formats of inputs, and of weights or KV entries, of a dense product or an attention call; of activations twice of a small
 /// kernel that is measured by its rows. The two of 16 bits are as fast as each other.
 pub(crate) fn formats(kernel: &Kernel) -> Option<(Dtype, Dtype)> {
     let (activations, other) = match *kernel {
-        Kernel::MatMul { weights, activations, density: Density::Dense, .. } => (activations, weights),
+        Kernel::MatMul { weights, inputs, density: Density::Dense, .. } => (inputs, weights),
         Kernel::Attention(Attention { activations, kv, .. }) => (activations, kv),
         Kernel::Embed { activations, .. }
         | Kernel::Norm { activations, .. }
