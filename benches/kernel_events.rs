@@ -81,6 +81,7 @@ fn prices() {
         inner: 4096,
         columns: 4096 * (1 + i % 7),
         weights: activations,
+        inputs: activations,
         activations,
         density: Density::Dense,
     };

@@ -3,11 +3,12 @@
 use super::boost::{Settings, grow};
 use super::constants;
 use super::error::Errors;
+use super::host;
 use super::interval::halves_covered;
-use super::rows::{Operator, Row, Table};
+use super::rows::{Format, Operator, Row, Table};
 use crate::cost::{Device, Limits, Price, formats, length, numbers};
 use crate::error::{Error, InputError, Result};
-use crate::hw::{Correction, Corrections, Evidence, Hardware, Source, Waves};
+use crate::hw::{Correction, Corrections, Evidence, Hardware, Source, Waves, Within};
 use crate::kernel::{Class, Kernel};
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
@@ -32,8 +33,8 @@ impl Default for Fit {
 /// What came of one operator.
 #[derive(Clone, Debug)]
 pub struct Report {
-    /// Of which.
-    pub operator: Operator,
+    /// Of which, with its format: `gemm_fp8`.
+    pub name: String,
     /// Rows fitted, and families they belong to.
     pub fitted: (usize, usize),
     /// Families kept aside.
@@ -48,6 +49,9 @@ pub struct Report {
     pub covered: Option<f64>,
     /// On the rows fitted.
     pub seen: Errors,
+    /// On all rows kept aside, those included that the host hides where the table was measured without captured graphs: such a row is
+    /// predicted to take what the host takes.
+    pub in_table: Errors,
 }
 
 /// How trees are grown, settled under the seeds 1 and 2 of the split; sized so that three operators fit in a profile of 256 KB.
@@ -80,12 +84,14 @@ impl Fit {
     }
 }
 
-/// Fits the constants and the correction of one operator in the profile `hw`.
+/// Fits the constants and the correction of one operator, in the format of its table, in the profile `hw`. The four constants of the class
+/// are those of 16 bits; those of another format are taken where nobody says what they are.
 ///
 /// # Errors
 /// Too few rows or families; rows whose times nothing explains.
 pub fn fit(hw: &mut Hardware, table: &Table, how: &Fit) -> Result<Report> {
-    let operator = table.operator;
+    let (operator, sixteen) = (table.operator, table.format == Format::Sixteen);
+    let name = operator.in_format(table.format).unwrap_or_default();
     let (held, rest): (Vec<&Row>, Vec<&Row>) =
         table.rows.iter().partition(|row| how.holds(operator, row.family));
     let fitted: Vec<&Row> = rest.into_iter().filter(|row| how.takes(row)).collect();
@@ -93,9 +99,9 @@ pub fn fit(hw: &mut Hardware, table: &Table, how: &Fit) -> Result<Report> {
     if fitted.len() < 50 || held.len() < 10 || families(&fitted) < 4 {
         let found =
             format!("{} rows of {} families, {} kept aside", fitted.len(), families(&fitted), held.len());
-        let expected = "at least 50 rows of 4 families to fit and 10 rows kept aside, in 16 bits";
+        let expected = "at least 50 rows of 4 families to fit and 10 rows kept aside, in the table's format";
         let wrong = InputError::expected(expected);
-        return Err(wrong.key(operator.name()).found(found).into());
+        return Err(wrong.key(name).found(found).into());
     }
     let split = format!(
         "by family, one in {} kept aside: SHA-256 of '{} family seed' mod {}, seed {}",
@@ -105,20 +111,31 @@ pub fn fit(hw: &mut Hardware, table: &Table, how: &Fit) -> Result<Report> {
         how.seed
     );
     let words = format!(
-        "`radialsim fit` on {} rows of {} families, table {}; {split}",
+        "`radialsim fit` on {} rows of {} families{}, table {}; {split}",
         fitted.len(),
         families(&fitted),
+        if sixteen { String::new() } else { format!(" of {name}") },
         &table.sha256[..16]
     );
-    constants::search(hw, class(operator), &fitted, &Source::Fitted(words))?;
-    *slot(hw.corrections.get_or_insert_default(), operator) = None;
+    set(hw.corrections.get_or_insert_default(), operator, table.format, None);
+    let unknown = sixteen || nobody_says(hw, operator);
+    let mut own = hw.clone();
+    constants::search(&mut own, class(operator), &fitted, &Source::Fitted(words))?;
+    let constants = errors(&Device::new(&own, Limits::default())?, &held, &name)?;
+    if unknown {
+        hw.kernels = own.kernels;
+    }
 
     let device = Device::new(hw, Limits::default())?;
-    let constants = errors(&device, &held, operator)?;
-    let waves = waves_if_better(hw, &device, operator, &fitted)?;
+    let host = (table.format == Format::Fp8Block).then(|| host::learn(&device, &fitted));
+    // What hides behind the host says nothing about the device.
+    let shows = |row: &&Row| host.as_ref().is_none_or(|host| host.shows(row));
+    let shown: Vec<&Row> = fitted.iter().copied().filter(shows).collect();
+    let held_shown: Vec<&Row> = held.iter().copied().filter(shows).collect();
+    let waves = waves_if_better(hw, &device, table, &shown)?;
     let base = |row: &&Row| (device.base(&row.kernel, waves.as_ref()).s(), row.seconds);
-    let waved = waves.as_ref().and_then(|_| Errors::of(held.iter().map(base)));
-    let (features, targets): (Vec<Vec<f32>>, Vec<f64>) = fitted
+    let waved = waves.as_ref().and_then(|_| Errors::of(held_shown.iter().map(base)));
+    let (features, targets): (Vec<Vec<f32>>, Vec<f64>) = shown
         .iter()
         .map(|row| {
             let (time, features) = device.features(&row.kernel, waves.as_ref());
@@ -128,8 +145,8 @@ pub fn fit(hw: &mut Hardware, table: &Table, how: &Fit) -> Result<Report> {
     let forest = grow(&features, &targets, settings(operator));
     let evidence = Evidence {
         sha256: table.sha256.clone(),
-        fitted_rows: fitted.len() as u64,
-        held_rows: held.len() as u64,
+        fitted_rows: shown.len() as u64,
+        held_rows: held_shown.len() as u64,
         split,
         held_error: 0.0,
         held_bias: 0.0,
@@ -138,46 +155,70 @@ pub fn fit(hw: &mut Hardware, table: &Table, how: &Fit) -> Result<Report> {
         explained: 0.0,
     };
     let (rows, context) = anchors(&fitted);
-    let range = range(&fitted);
+    let range = range(&shown);
     let formats: BTreeSet<_> = fitted.iter().filter_map(|row| formats(&row.kernel)).collect();
     let formats = formats.into_iter().collect();
-    let (beside, grid) = (Vec::new(), Vec::new());
-    *slot(hw.corrections.get_or_insert_default(), operator) =
-        Some(Correction { evidence, range, formats, rows, context, beside, grid, waves, forest });
+    let (beside, grid, host) = (Vec::new(), Vec::new(), host.map(|host| host.forest));
+    let correction =
+        Correction { evidence, range, formats, rows, context, beside, grid, waves, forest, host };
+    set(hw.corrections.get_or_insert_default(), operator, table.format, Some(correction));
 
     let with = Device::new(hw, Limits::default())?;
-    let corrected = errors(&with, &held, operator)?;
-    let seen = errors(&with, &fitted, operator)?;
+    let corrected = errors(&with, &held_shown, &name)?;
+    let seen = errors(&with, &shown, &name)?;
+    let in_table = errors(&with, &held, &name)?;
     let said = |row: &&Row| (row.family, with.price(&row.kernel).time.s(), row.seconds);
-    let covered = halves_covered(&held.iter().map(said).collect::<Vec<_>>());
-    corrected.check_explained(operator.name(), "times that depend on shapes")?;
-    if let Some(correction) = slot(hw.corrections.get_or_insert_default(), operator) {
+    let covered = halves_covered(&held_shown.iter().map(said).collect::<Vec<_>>());
+    corrected.check_explained(&name, "times that depend on shapes")?;
+    if let Some(correction) = slot(hw.corrections.get_or_insert_default(), operator, table.format) {
         corrected.state(&mut correction.evidence);
     }
-    let (fitted, held_families) = ((fitted.len(), families(&fitted)), families(&held));
-    Ok(Report { operator, fitted, held_families, constants, waved, corrected, covered, seen })
+    let fitted = (shown.len(), families(&shown));
+    let held_families = families(&held);
+    Ok(Report { name, fitted, held_families, constants, waved, corrected, covered, seen, in_table })
+}
+
+/// Whether no table and no lender says what the constants of an operator's class are.
+fn nobody_says(hw: &Hardware, operator: Operator) -> bool {
+    hw.corrections.as_ref().is_none_or(|all| {
+        let known = all.named().any(|(name, _)| name.starts_with(operator.name()));
+        !known && all.transferred_from.is_none()
+    })
 }
 
 /// Constants of waves for products, where they leave less of the fitted rows than the four constants of the class do.
-fn waves_if_better(
-    hw: &Hardware,
-    device: &Device,
-    operator: Operator,
-    rows: &[&Row],
-) -> Result<Option<Waves>> {
-    if operator != Operator::Gemm {
+fn waves_if_better(hw: &Hardware, device: &Device, table: &Table, rows: &[&Row]) -> Result<Option<Waves>> {
+    if table.operator != Operator::Gemm {
         return Ok(None);
     }
     let (waves, left) = super::waves::search(hw, rows)?;
     let four = |row: &&Row| libm::log(device.physical(&row.kernel).time.s() / row.seconds).abs();
     let four = rows.iter().map(four).sum::<f64>() / rows.len().max(1) as f64;
-    // More constants follow any rows a little better.
-    Ok((left < 0.95 * four).then_some(waves))
+    // More constants follow any rows a little better. In other formats the four are not those of this table.
+    Ok((left < 0.95 * four || table.format != Format::Sixteen).then_some(waves))
 }
 
-/// What a profile says of each row.
+/// What a profile says of each row, as the table that it was fitted to would have it: with what the host takes where that was measured
+/// without captured graphs.
 pub fn predict(device: &Device, table: &Table) -> Vec<Price> {
-    table.rows.iter().map(|row| device.price(&row.kernel)).collect()
+    table.rows.iter().map(|row| device.price_in_table(&row.kernel)).collect()
+}
+
+/// Lends what the device learned of an operator in another format to 16 bits, of which it has no table: constants whole, trees at the
+/// strength of loans to another chip. Returns the name of what is lent; nothing where there is nothing to lend, or no need. `error` is the
+/// mean error in percent that one expects of it.
+pub fn lend_within(hw: &mut Hardware, operator: Operator, error: f64) -> Option<String> {
+    let all = hw.corrections.as_mut()?;
+    if slot(all, operator, Format::Sixteen).is_some() {
+        return None;
+    }
+    let names = Format::ALL.iter().filter_map(|&format| operator.in_format(format));
+    let from = names.into_iter().find(|name| all.by_format.contains_key(name))?;
+    let evidence = &all.by_format[&from].evidence;
+    let p90 = evidence.held_p90 * (error / evidence.held_error.max(1e-9)).max(1.0);
+    let within = Within { from: from.clone(), share: ABROAD, error: (error, (p90 * 1e3).round() / 1e3) };
+    all.within.insert(operator.name().into(), within);
+    Some(from)
 }
 
 /// Lends the constants and corrections of `from` to `to`, a device whose kernels nobody measured. `error` is the mean error in
@@ -210,15 +251,22 @@ pub fn transfer(from: &Hardware, to: &mut Hardware, error: impl Fn(Operator) -> 
             let words = format!("transferred from {}: {}", from.name, number.source.text());
             number.source = Source::Assumed(words);
         }
-        if let Some(correction) = slot(&mut corrections, operator) {
-            let (evidence, error) = (&mut correction.evidence, error(operator));
-            let wider = (error / evidence.held_error.max(1e-9)).max(1.0);
-            evidence.held_p90 *= wider;
-            evidence.held_interval = evidence.held_interval.map(|interval| interval * wider);
-            evidence.held_error = evidence.held_error.max(error);
-            correction.forest.scale(strength);
+        for format in Format::ALL {
+            if let Some(correction) = slot(&mut corrections, operator, format) {
+                correction.evidence.expect(error(operator));
+                correction.forest.scale(strength);
+            }
         }
     }
+    // Nothing is lent for arithmetic that the borrower has not.
+    let has = |name: &str| match name {
+        "gemm_fp8" | "gemm_fp8_block" => to.compute.matrix_fp8_tflops.is_some(),
+        "gemm_nvfp4" => to.compute.matrix_fp4_tflops.is_some(),
+        _ => true,
+    };
+    corrections.by_format.retain(|name, _| has(name));
+    let left: BTreeSet<String> = corrections.by_format.keys().cloned().collect();
+    corrections.within.retain(|_, within| left.contains(&within.from));
     to.corrections = Some(corrections);
     Ok(())
 }
@@ -245,18 +293,34 @@ fn class(operator: Operator) -> Class {
     }
 }
 
-fn slot(all: &mut Corrections, operator: Operator) -> &mut Option<Correction> {
-    match operator {
-        Operator::Gemm => &mut all.gemm,
-        Operator::ContextAttention => &mut all.context_attention,
-        Operator::GenerationAttention => &mut all.generation_attention,
+/// The correction of an operator in a format, if there is one.
+fn slot(all: &mut Corrections, operator: Operator, format: Format) -> Option<&mut Correction> {
+    match (operator, format) {
+        (Operator::Gemm, Format::Sixteen) => all.gemm.as_mut(),
+        (Operator::ContextAttention, Format::Sixteen) => all.context_attention.as_mut(),
+        (Operator::GenerationAttention, Format::Sixteen) => all.generation_attention.as_mut(),
+        _ => operator.in_format(format).and_then(|name| all.by_format.get_mut(&name)),
     }
 }
 
-fn errors(device: &Device, rows: &[&Row], operator: Operator) -> Result<Errors> {
-    let said = |row: &&Row| (row.family, device.price(&row.kernel).time.s(), row.seconds);
+/// Sets it.
+fn set(all: &mut Corrections, operator: Operator, format: Format, correction: Option<Correction>) {
+    match (operator, format, operator.in_format(format)) {
+        (Operator::Gemm, Format::Sixteen, _) => all.gemm = correction,
+        (Operator::ContextAttention, Format::Sixteen, _) => all.context_attention = correction,
+        (Operator::GenerationAttention, Format::Sixteen, _) => all.generation_attention = correction,
+        (.., Some(name)) => match correction {
+            Some(correction) => drop(all.by_format.insert(name, correction)),
+            None => drop(all.by_format.remove(&name)),
+        },
+        (.., None) => {}
+    }
+}
+
+fn errors(device: &Device, rows: &[&Row], name: &str) -> Result<Errors> {
+    let said = |row: &&Row| (row.family, device.price_in_table(&row.kernel).time.s(), row.seconds);
     Errors::of_families(rows.iter().map(said))
-        .ok_or_else(|| -> Error { InputError::expected("rows").key(operator.name()).into() })
+        .ok_or_else(|| -> Error { InputError::expected("rows").key(name).into() })
 }
 
 /// Rows and contexts at which the correction is evaluated: those measured, thinned evenly where there are many.

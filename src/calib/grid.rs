@@ -304,6 +304,7 @@ fn correction(device: &Device, points: &[Point], layers: &Layers) -> Correction 
         beside,
         grid: grid.into_iter().map(|value| (value * 1e4).round() as i32).collect(),
         waves: None,
+        host: None,
         forest: Forest::default(),
     }
 }

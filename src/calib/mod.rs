@@ -7,6 +7,7 @@ mod constants;
 mod error;
 mod fit;
 mod grid;
+mod host;
 mod interval;
 pub mod layers;
 mod least;
@@ -18,12 +19,12 @@ mod waves;
 pub use adapter::{FittedKernel, fit_adapter};
 pub use boost::{Settings, grow};
 pub use error::Errors;
-pub use fit::{Fit, Report, fit, predict, transfer};
+pub use fit::{Fit, Report, fit, lend_within, predict, transfer};
 pub use grid::{Fitted, fit_layers};
 pub use interval::{COVERAGE, covered, halves_covered, interval};
 pub use least::{least_squares, nonnegative};
 pub use record::{Drawn, Environment, Record, Records, quartiles};
-pub use rows::{Measured, Operator, Row, Table, read, read_layers};
+pub use rows::{Format, Measured, Operator, Row, Table, read, read_layers};
 pub use shapes::{Probe, shapes};
 
 /// Four digits, as fitted numbers are kept in a profile.

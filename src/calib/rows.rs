@@ -41,6 +41,22 @@ impl Operator {
         Operator::ALL[self as usize].1
     }
 
+    /// Under which of its tables' names, and of the corrections of a profile, it stands in this format: `gemm_fp8`,
+    /// `context_attention_fp8kv`; alone in 16 bits.
+    pub fn in_format(self, format: Format) -> Option<String> {
+        let ending = match (self, format) {
+            (_, Format::Sixteen) => "",
+            (Operator::Gemm, Format::Fp8) => "_fp8",
+            (Operator::Gemm, Format::Fp8Block) => "_fp8_block",
+            (Operator::Gemm, Format::Nvfp4) => "_nvfp4",
+            (_, Format::Fp8) => "_fp8kv",
+            (_, Format::Nvfp4) => "_nvfp4kv",
+            // No engine keeps a cache in blocks of 128 x 128.
+            (_, Format::Fp8Block) => return None,
+        };
+        Some(format!("{}{ending}", self.name()))
+    }
+
     /// Columns of whole numbers that its tables must have.
     fn columns(self) -> &'static [&'static str] {
         match self {
@@ -51,12 +67,13 @@ impl Operator {
         }
     }
 
-    /// The call that a row measured, in 16 bits.
-    fn kernel(self, numbers: &[u32]) -> Option<Kernel> {
-        let (weights, activations, density) = (Dtype::Bf16, Dtype::Bf16, Density::Dense);
+    /// The call that a row measured, in this format.
+    fn kernel(self, format: Format, numbers: &[u32]) -> Option<Kernel> {
+        let (narrow, activations, density) = (format.dtype(), Dtype::Bf16, Density::Dense);
         match (self, numbers) {
             (Operator::Gemm, &[rows, columns, inner]) => {
-                Some(Kernel::MatMul { rows, inner, columns, weights, activations, density })
+                let (weights, inputs) = (narrow, narrow);
+                Some(Kernel::MatMul { rows, inner, columns, weights, inputs, activations, density })
             }
             (_, &[batch, length, step, heads, kv_heads, head_dim]) => {
                 // Tables write 0 for as many KV heads as query heads.
@@ -73,10 +90,47 @@ impl Operator {
                     pairs,
                     entries: batch * (length + step),
                     activations,
-                    kv: Dtype::Bf16,
+                    kv: narrow,
                 }))
             }
             _ => None,
+        }
+    }
+}
+
+/// Format in which a table measures products, inputs and weights alike, or the cache of attention.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// bfloat16 or float16.
+    Sixteen,
+    /// 8-bit floats, one scale a tensor.
+    Fp8,
+    /// 8-bit floats, a scale for each 128 values of a row and each 128 x 128 weights.
+    Fp8Block,
+    /// 4-bit floats, a scale for each 16.
+    Nvfp4,
+}
+
+impl Format {
+    /// All.
+    pub const ALL: [Format; 4] = [Format::Sixteen, Format::Fp8, Format::Fp8Block, Format::Nvfp4];
+
+    fn dtype(self) -> Dtype {
+        match self {
+            Format::Sixteen => Dtype::Bf16,
+            Format::Fp8 => Dtype::Fp8,
+            Format::Fp8Block => Dtype::Fp8Block,
+            Format::Nvfp4 => Dtype::Fp4,
+        }
+    }
+
+    /// What tables call it.
+    fn names(self) -> &'static [&'static str] {
+        match self {
+            Format::Sixteen => SIXTEEN_BITS,
+            Format::Fp8 => &["fp8"],
+            Format::Fp8Block => &["fp8_block"],
+            Format::Nvfp4 => &["nvfp4"],
         }
     }
 }
@@ -97,6 +151,8 @@ pub struct Row {
 pub struct Table {
     /// What it measures.
     pub operator: Operator,
+    /// In which format.
+    pub format: Format,
     /// Its rows.
     pub rows: Vec<Row>,
     /// Names of its columns, and the text of each row, where it was CSV.
@@ -105,21 +161,26 @@ pub struct Table {
     pub sha256: String,
 }
 
+const SIXTEEN_BITS: &[&str] = &["bfloat16", "float16", "bf16", "fp16"];
+
 /// Columns with the values that are taken; rows with others measured another format, or another kernel: attention in a sliding window,
-/// several beams. Further columns (framework, version, device, kernel) are not looked at.
-const FORMATS: [(&str, &[&str]); 5] = [
-    ("gemm_dtype", &["bfloat16", "float16", "bf16", "fp16"]),
-    ("attn_dtype", &["bfloat16", "float16", "bf16", "fp16"]),
-    ("kv_cache_dtype", &["bfloat16", "float16", "bf16", "fp16"]),
-    ("window_size", &["0", "-1", ""]),
-    ("beam_width", &["1", ""]),
-];
+/// several beams. Tables without such a column measure what they are said to. Further columns (framework, version, device, kernel) are not
+/// looked at.
+fn taken(format: Format) -> [(&'static str, &'static [&'static str]); 5] {
+    [
+        ("gemm_dtype", format.names()),
+        ("attn_dtype", SIXTEEN_BITS),
+        ("kv_cache_dtype", format.names()),
+        ("window_size", &["0", "-1", ""]),
+        ("beam_width", &["1", ""]),
+    ]
+}
 
 /// Reads a table. Times stand in a column `latency_ms` or `latency`, in milliseconds; without `timed` they may be missing.
 ///
 /// # Errors
 /// A file that is no such table: the line, the column, what was found and what was expected.
-pub fn read(path: &Path, operator: Operator, timed: bool) -> Result<Table> {
+pub fn read(path: &Path, operator: Operator, format: Format, timed: bool) -> Result<Table> {
     let size = std::fs::metadata(path).map_err(Error::io(path, "read"))?.len();
     if size > MOST_BYTES {
         return Err(InputError::expected("a table of at most 1 GiB").found(size).file(path).into());
@@ -132,8 +193,12 @@ pub fn read(path: &Path, operator: Operator, timed: bool) -> Result<Table> {
     } else {
         csv_text(&bytes).map_err(|error| Error::from(error.file(path)))?
     };
-    let rows = rows(operator, &text, timed).map_err(|error| Error::from(error.file(path)))?;
-    Ok(Table { operator, rows, text, sha256 })
+    if operator.in_format(format).is_none() {
+        let wrong = InputError::expected("fp8 or nvfp4, as no cache is kept in blocks of 128 x 128");
+        return Err(wrong.key("format").found("fp8_block").into());
+    }
+    let rows = rows((operator, format), &text, timed).map_err(|error| Error::from(error.file(path)))?;
+    Ok(Table { operator, format, rows, text, sha256 })
 }
 
 type Text = (Vec<String>, Vec<Vec<String>>);
@@ -166,7 +231,11 @@ fn csv_text(bytes: &[u8]) -> std::result::Result<Text, InputError> {
     Ok((header, rows))
 }
 
-fn rows(operator: Operator, text: &Text, timed: bool) -> std::result::Result<Vec<Row>, InputError> {
+fn rows(
+    (operator, format): (Operator, Format),
+    text: &Text,
+    timed: bool,
+) -> std::result::Result<Vec<Row>, InputError> {
     let (header, lines) = text;
     let place = |name: &str| header.iter().position(|column| column == name);
     let missing =
@@ -180,7 +249,8 @@ fn rows(operator: Operator, text: &Text, timed: bool) -> std::result::Result<Vec
     if timed && latency.is_none() {
         return Err(missing("latency_ms"));
     }
-    let formats: Vec<_> = FORMATS.iter().filter_map(|(name, taken)| Some((place(name)?, taken))).collect();
+    let formats: Vec<_> =
+        taken(format).into_iter().filter_map(|(name, taken)| Some((place(name)?, taken))).collect();
     let mut out = Vec::new();
     for (line, cells) in (2..).zip(lines) {
         if !formats.iter().all(|(column, taken)| taken.contains(&cells[*column].trim())) {
@@ -192,7 +262,7 @@ fn rows(operator: Operator, text: &Text, timed: bool) -> std::result::Result<Vec
             let wrong = || InputError::expected("a whole number").key(*name).found(&cells[column]).line(line);
             numbers.push(number.ok_or_else(wrong)?);
         }
-        let kernel = operator.kernel(&numbers);
+        let kernel = operator.kernel(format, &numbers);
         let wrong = || InputError::expected("a call of a possible size").found(cells.join(",")).line(line);
         let kernel = kernel.ok_or_else(wrong)?;
         let seconds = match latency {

@@ -5,7 +5,8 @@ use super::rounded;
 use super::rows::Row;
 use crate::cost::{Device, Limits};
 use crate::error::Result;
-use crate::hw::{Hardware, Waves};
+use crate::hw::{Hardware, Quantising, Waves};
+use crate::kernel::Kernel;
 
 /// Rounds of the search, each along every constant in turn.
 const ROUNDS: i32 = 5;
@@ -19,7 +20,7 @@ const PULL: f64 = 0.003;
 /// last cache takes 200 to 300 cycles and one from memory 500 to 800 (microbenchmarks, arXiv 1804.06826, 2208.11174), of which a step
 /// hides a part, a wave waits for a few in a row, and a split for a store and a load more. A unit takes 64 bytes a cycle from the last
 /// cache (NVIDIA A100 whitepaper: 5120 bytes a cycle for 80 slices). Shares: near 1, most of the cache, half of what could be hidden.
-const EXPECTED: [(f64, f64, f64); 11] = [
+const EXPECTED: [(f64, f64, f64); 14] = [
     (4000.0, 300.0, 12_000.0),
     (0.9, 0.3, 1.2),
     (0.9, 0.5, 1.1),
@@ -31,19 +32,29 @@ const EXPECTED: [(f64, f64, f64); 11] = [
     (0.5, 0.01, 0.99),
     (0.7, 0.2, 1.5),
     (0.5, 0.01, 1.0),
+    // Quantising: a small kernel; a block a row, handed out one in some cycles; half of the bandwidth.
+    (3000.0, 100.0, 12_000.0),
+    (10.0, 0.1, 60.0),
+    (0.5, 0.05, 1.1),
 ];
+/// Constants of products whose times hold no quantising.
+const PLAIN: usize = 11;
 
-/// The constants that fit these rows best, and the mean absolute logarithm of what they leave.
+/// The constants that fit these rows best, and the mean absolute logarithm of what they leave. Constants of quantising are searched where
+/// the rows have products with quantised inputs.
 pub(super) fn search(hw: &Hardware, rows: &[&Row]) -> Result<(Waves, f64)> {
+    let quantised = |row: &&Row| matches!(row.kernel, Kernel::MatMul { inputs, activations, .. } if inputs != activations);
+    let count = if rows.first().is_some_and(quantised) { EXPECTED.len() } else { PLAIN };
+    let of = |values: &[f64; 14]| of(values, count);
     let device = Device::new(hw, Limits::default())?;
     let step = rows.len().div_ceil(MOST_ROWS).max(1);
     let some: Vec<&Row> = rows.iter().step_by(step).copied().collect();
-    let left = |at: &[f64; 11]| -> f64 {
+    let left = |at: &[f64; 14]| -> f64 {
         let waves = of(at);
         let error = |row: &&Row| libm::log(device.base(&row.kernel, Some(&waves)).s() / row.seconds).abs();
         some.iter().map(error).sum::<f64>() / some.len().max(1) as f64
     };
-    let cost = |at: &[f64; 11]| -> f64 {
+    let cost = |at: &[f64; 14]| -> f64 {
         let off = at.iter().zip(EXPECTED).map(|(value, (expected, ..))| libm::log2(value / expected));
         left(at) + PULL * off.map(|off| off * off).sum::<f64>()
     };
@@ -51,7 +62,7 @@ pub(super) fn search(hw: &Hardware, rows: &[&Row]) -> Result<(Waves, f64)> {
     let mut known = cost(&at);
     for round in 0..ROUNDS {
         let reach = libm::log(REACH) / libm::pow(1.6, f64::from(round));
-        for constant in 0..at.len() {
+        for constant in 0..count {
             let (_, low, high) = EXPECTED[constant];
             let now = libm::log(at[constant]);
             let range = ((now - reach).max(libm::log(low)), (now + reach).min(libm::log(high)));
@@ -72,7 +83,7 @@ pub(super) fn search(hw: &Hardware, rows: &[&Row]) -> Result<(Waves, f64)> {
     Ok((of(&at), left(&at)))
 }
 
-fn of(values: &[f64; 11]) -> Waves {
+fn of(values: &[f64; 14], count: usize) -> Waves {
     let [
         start_cycles,
         flops,
@@ -85,7 +96,9 @@ fn of(values: &[f64; 11]) -> Waves {
         overlap,
         kept,
         again,
+        ref quantise @ ..,
     ] = *values;
+    let [quantise_start, row_cycles, quantise_dram] = *quantise;
     Waves {
         start_cycles,
         flops,
@@ -98,5 +111,10 @@ fn of(values: &[f64; 11]) -> Waves {
         overlap,
         kept,
         again,
+        quantise: (count > PLAIN).then_some(Quantising {
+            start_cycles: quantise_start,
+            row_cycles,
+            dram: quantise_dram,
+        }),
     }
 }

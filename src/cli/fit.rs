@@ -1,7 +1,7 @@
 //! `radialsim fit`: measured tables in, a fitted profile out.
 
 use super::print;
-use radialsim::calib::{self, Fit, Operator, Report};
+use radialsim::calib::{self, Fit, Format, Operator, Report};
 use radialsim::error::{Error, InputError, Result};
 use radialsim::hw::Hardware;
 use radialsim::meter;
@@ -30,13 +30,36 @@ impl From<Op> for Operator {
     }
 }
 
+/// The format of a table.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+#[value(rename_all = "snake_case")]
+pub enum In {
+    /// Inputs, weights or the cache in 8-bit floats, one scale a tensor.
+    Fp8,
+    /// Inputs and weights in 8-bit floats, scales of 128 values and of 128 x 128.
+    Fp8Block,
+    /// Inputs, weights or the cache in 4-bit floats, a scale for each 16.
+    Nvfp4,
+}
+
+impl From<In> for Format {
+    fn from(format: In) -> Format {
+        match format {
+            In::Fp8 => Format::Fp8,
+            In::Fp8Block => Format::Fp8Block,
+            In::Nvfp4 => Format::Nvfp4,
+        }
+    }
+}
+
 /// What to fit to what.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The profile to begin with: a file, or the name of a shipped one. Its datasheet numbers stay.
     #[arg(long, value_name = "BASE")]
     hw: String,
-    /// Folder with tables `gemm*`, `context_attention*`, `generation_attention*` (.csv or .parquet), or with `MODEL_dense.csv`,
+    /// Folder with tables `gemm*`, `context_attention*`, `generation_attention*` (.csv or .parquet) in 16 bits, `gemm_fp8*`,
+    /// `gemm_fp8_block*`, `gemm_nvfp4*`, `context_attention_fp8kv*`, `generation_attention_fp8kv*`; or with `MODEL_dense.csv`,
     /// `MODEL_per_sequence.csv` and `MODEL_attention.csv` of LLMServingSim.
     #[arg(long, value_name = "DIR", required_unless_present_any = ["from", "energy"])]
     data: Option<PathBuf>,
@@ -47,7 +70,8 @@ pub struct Args {
     /// what BASE has; a fitted profile wins, and all else in it stays as it is.
     #[arg(long, value_name = "FILE.csv", conflicts_with_all = ["data", "from"])]
     energy: Option<PathBuf>,
-    /// Mean error in percent to expect of what is lent: `22` of everything, `gemm=15` of an operator.
+    /// Mean error in percent to expect of what is lent: `22` of everything, `gemm=15` of an operator. With `--data` it lends, too: an
+    /// operator without a table in 16 bits takes what was learned of it in another format.
     #[arg(long, value_name = "[OP=]PERCENT")]
     error: Vec<String>,
     /// The profile to write.
@@ -82,7 +106,9 @@ pub fn run(args: &Args) -> Result<()> {
         return Err(InputError::expected("a share above 0, at most 1").key("share").found(args.share).into());
     }
     if let Some(from) = &args.from {
-        let errors = expected(&args.error)?;
+        let missing = || InputError::expected("an error for every operator that is lent").key("error");
+        let errors: Option<Vec<f64>> = expected(&args.error)?.into_iter().collect();
+        let errors = errors.ok_or_else(missing)?;
         calib::transfer(&Hardware::resolve(from)?, &mut hardware, |operator| errors[operator as usize])?;
     }
     if let Some(data) = &args.data {
@@ -111,7 +137,7 @@ fn energy(path: &Path, hardware: &mut Hardware) -> Result<()> {
 }
 
 /// The error to expect of each operator, in the order of [`Operator::ALL`]; later words win.
-fn expected(words: &[String]) -> Result<[f64; Operator::ALL.len()]> {
+fn expected(words: &[String]) -> Result<[Option<f64>; Operator::ALL.len()]> {
     let mut errors = [None; Operator::ALL.len()];
     for word in words {
         let wrong = || {
@@ -132,15 +158,13 @@ fn expected(words: &[String]) -> Result<[f64; Operator::ALL.len()]> {
             }
         }
     }
-    let missing = || InputError::expected("an error for every operator that is lent").key("error");
-    let all: Option<Vec<f64>> = errors.into_iter().collect();
-    let all = all.ok_or_else(missing)?;
-    Ok(std::array::from_fn(|operator| all[operator]))
+    Ok(errors)
 }
 
 /// Fits every table of the folder. Returns the errors as a text.
 fn tables(args: &Args, folder: &Path, hardware: &mut Hardware) -> Result<String> {
     let how = Fit { hold_one_in: args.hold_one_in, seed: args.seed, share: args.share };
+    let within = expected(&args.error)?;
     let mut names = Vec::new();
     for entry in std::fs::read_dir(folder).map_err(Error::io(folder, "read"))? {
         names.push(entry.map_err(Error::io(folder, "read"))?.path());
@@ -156,24 +180,47 @@ fn tables(args: &Args, folder: &Path, hardware: &mut Hardware) -> Result<String>
         return Ok(layer_fits(&calib::fit_layers(hardware, &calib::layers::read(&files)?)?));
     }
     let mut reports: Vec<Report> = Vec::new();
-    for (operator, stem) in Operator::ALL {
-        let fits = |path: &&PathBuf| {
-            let name = path.file_name().unwrap_or_default().to_string_lossy();
-            let ending = path.extension().is_some_and(|ending| ending == "csv" || ending == "parquet");
-            name.starts_with(stem) && ending
-        };
-        let mut found = names.iter().filter(fits);
-        let Some(path) = found.next() else { continue };
-        if let Some(second) = found.next() {
-            let wrong = InputError::expected("one table of each kind").key(stem).file(folder);
-            return Err(wrong.found(second.display()).into());
+    // 16 bits first, whose constants are the class's.
+    for format in Format::ALL {
+        for (operator, _) in Operator::ALL {
+            let mut found = names.iter().filter(|path| measures(path) == Some((operator, format)));
+            let Some(path) = found.next() else { continue };
+            if let Some(second) = found.next() {
+                let key = operator.in_format(format).unwrap_or_default();
+                let wrong = InputError::expected("one table of each kind").key(key).file(folder);
+                return Err(wrong.found(second.display()).into());
+            }
+            let table = calib::read(path, operator, format, true)?;
+            reports.push(calib::fit(hardware, &table, &how).map_err(|error| error.in_file(path))?);
         }
-        let table = calib::read(path, operator, true)?;
-        reports.push(calib::fit(hardware, &table, &how).map_err(|error| error.in_file(path))?);
     }
     if reports.is_empty() {
         let wrong = "tables gemm*, context_attention* or generation_attention* (.csv, .parquet)";
         return Err(InputError::expected(wrong).file(folder).into());
     }
-    Ok(fits(&reports))
+    let mut text = fits(&reports);
+    for (operator, name) in Operator::ALL {
+        let Some(error) = within[operator as usize] else { continue };
+        if let Some(from) = calib::lend_within(hardware, operator, error) {
+            text.push_str(&format!("{name} in 16 bits is lent by {from}: {error} % expected.\n"));
+        }
+    }
+    Ok(text)
+}
+
+/// What the name of a table says that it measures: `gemm*` in 16 bits, but `gemm_fp8*`, `gemm_fp8_block*` and `gemm_nvfp4*`;
+/// `context_attention*` and `generation_attention*` likewise, `_fp8kv*` over a cache in 8 bits.
+fn measures(path: &Path) -> Option<(Operator, Format)> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let ending = path.extension().is_some_and(|ending| ending == "csv" || ending == "parquet");
+    let (operator, _) = Operator::ALL.into_iter().find(|(_, stem)| name.starts_with(stem) && ending)?;
+    let in_format = |&format: &Format| {
+        operator
+            .in_format(format)
+            .filter(|stem| name.starts_with(stem.as_str()))
+            .map(|stem| (stem.len(), format))
+    };
+    // The longest name that fits: `gemm_fp8_block` also begins as `gemm_fp8`.
+    let (_, format) = Format::ALL.iter().filter_map(in_format).max_by_key(|&(length, _)| length)?;
+    Some((operator, format))
 }

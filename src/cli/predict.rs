@@ -1,8 +1,8 @@
 //! `radialsim predict`: a table with what a profile says of its rows.
 
 use super::print;
-use crate::cli::fit::Op;
-use radialsim::calib::{predict, read};
+use crate::cli::fit::{In, Op};
+use radialsim::calib::{Format, predict, read};
 use radialsim::cost::{Device, Limits};
 use radialsim::error::{InputError, Result};
 use radialsim::hw::Hardware;
@@ -18,6 +18,9 @@ pub struct Args {
     /// What the table measures.
     #[arg(long)]
     op: Op,
+    /// In which format it measures them; 16 bits without it. Of attention, that of the cache.
+    #[arg(long)]
+    format: Option<In>,
     /// Prints the errors against the times of the table instead.
     #[arg(long)]
     score: bool,
@@ -29,15 +32,18 @@ pub struct Args {
 pub fn run(args: &Args) -> Result<()> {
     let hardware = Hardware::resolve(&args.hw)?;
     let device = Device::new(&hardware, Limits::default())?;
-    let table = read(&args.file, args.op.into(), args.score)?;
+    let format = args.format.map_or(Format::Sixteen, Format::from);
+    let table = read(&args.file, args.op.into(), format, args.score)?;
     let prices = predict(&device, &table);
     if args.score {
         return print(&scores(&table.rows, &prices));
     }
     let (mut header, rows) = table.text;
     if rows.len() != prices.len() {
-        let wrong = InputError::expected("rows of 16-bit formats only, without sliding windows and beams")
-            .file(&args.file);
+        let wrong = InputError::expected(
+            "rows of this format only, 16 bits without `--format`, without windows and beams",
+        )
+        .file(&args.file);
         return Err(wrong.found(format!("{} others", rows.len() - prices.len())).into());
     }
     let mut out = csv::Writer::from_writer(Vec::new());

@@ -12,7 +12,7 @@ use super::{Device, EXTRAPOLATED, FoldHasher, Learned, PriceError};
 use crate::hw::{Correction, Hardware};
 use crate::kernel::{Attention, Class, Density, GROUP_SLICE, Kernel};
 use crate::units::{Dtype, SimTime, SourceKind};
-use forest::Nodes;
+pub(crate) use forest::Nodes;
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, RwLock};
@@ -28,6 +28,12 @@ const ROWS: &str = "rows";
 const CONTEXT: &str = "context";
 /// How the names of products begin.
 const PRODUCT: &str = "matmul_";
+/// Names of what is corrected by trees, and the kernels that each is of.
+const OPERATORS: [(&str, Class); 3] = [
+    ("gemm", Class::MatMul),
+    ("context_attention", Class::PrefillAttention),
+    ("generation_attention", Class::DecodeAttention),
+];
 
 /// Mean errors in percent of what was lent among H100, A100 and L40S: products, attention of prompts, attention of generated tokens
 /// (`docs/VALIDATION.md`, "Lent").
@@ -51,6 +57,7 @@ pub(super) struct Corrected {
     generation: Option<Arc<Operator>>,
     chunk: Option<Arc<Operator>>,
     mixed: Option<Arc<Operator>>,
+    by_format: Arc<[Arc<Operator>]>,
     by_rows: Arc<BTreeMap<String, Arc<Operator>>>,
     fused: Arc<[String]>,
     transferred: bool,
@@ -61,12 +68,17 @@ struct Operator {
     correction: Correction,
     error: PriceError,
     /// Mean error in percent where it is lent to another device.
-    lent: f64,
+    lent_error: f64,
     nodes: Nodes,
     anchors: Anchors,
     /// Fitted rows, and entries that a row of attention sees.
     rows: (f64, f64),
     context: (f64, f64),
+    /// Which kernels it is of.
+    class: Class,
+    /// Whether it is what this device learned in another format.
+    lent: bool,
+    host: Option<Nodes>,
     tables: RwLock<HashMap<Kernel, Arc<Table>, FoldHasher>>,
 }
 
@@ -83,12 +95,28 @@ impl Corrected {
             let lent = if name.starts_with(PRODUCT) { LENT_PRODUCTS } else { EXTRAPOLATED * own };
             (name.clone(), operator(correction, Anchors::Rows, lent))
         };
+        let or_within = |correction: &Option<Correction>, (name, class): (&str, Class), lent| {
+            let anchors = Anchors::of(class);
+            of(correction, anchors, lent).or_else(|| {
+                let correction = all.lent_within(name)?;
+                let operator = Operator::new(&correction, anchors, lent);
+                Some(Arc::new(Operator { class, lent: true, ..operator }))
+            })
+        };
+        let in_format = |(name, correction): (&String, &Correction)| {
+            let place = OPERATORS.iter().position(|(stem, _)| name.starts_with(stem))?;
+            let class = OPERATORS[place].1;
+            let lent = [LENT_PRODUCTS, LENT_PREFILL, LENT_DECODE][place];
+            Some(Arc::new(Operator { class, ..Operator::new(correction, Anchors::of(class), lent) }))
+        };
+        let [gemm, context, generation] = OPERATORS;
         Corrected {
-            gemm: of(&all.gemm, Anchors::Rows, LENT_PRODUCTS),
-            context: of(&all.context_attention, Anchors::Sequences, LENT_PREFILL),
-            generation: of(&all.generation_attention, Anchors::Sequences, LENT_DECODE),
+            gemm: or_within(&all.gemm, gemm, LENT_PRODUCTS),
+            context: or_within(&all.context_attention, context, LENT_PREFILL),
+            generation: or_within(&all.generation_attention, generation, LENT_DECODE),
             chunk: of(&all.chunk_attention, Anchors::Chunk, LENT_PREFILL),
             mixed: of(&all.mixed_attention, Anchors::Sequences, LENT_DECODE),
+            by_format: all.by_format.iter().filter_map(in_format).collect(),
             by_rows: Arc::new(all.by_rows.iter().map(named).collect()),
             fused: all.fused.clone().into(),
             transferred: all.transferred_from.is_some(),
@@ -97,11 +125,19 @@ impl Corrected {
 
     /// What corrections say of a kernel; nothing where the profile has none for it. `physical` is the time by the formulas.
     pub(super) fn time(&self, device: &Device, kernel: &Kernel, physical: SimTime) -> Option<Learned> {
-        if self.fused.iter().any(|name| name == kernel.name()) {
-            return Some(Learned { time: SimTime::ZERO, source: self.source(true), error: None });
+        if self.fused.iter().any(|name| name == kernel.name()) || self.within_products(kernel) {
+            return Some(Learned { time: SimTime::ZERO, source: self.source(true, false), error: None });
         }
         let kernel = &self.alone(kernel);
         let operator = match kernel {
+            _ if self.in_format(kernel).is_some() => self.in_format(kernel),
+            // Measured kernels of other formats say nothing about a product whose inputs are quantised.
+            Kernel::MatMul { inputs, activations, .. }
+            | Kernel::GroupedMatMul { inputs, activations, .. }
+                if inputs != activations =>
+            {
+                return None;
+            }
             Kernel::MatMul { .. } | Kernel::GroupedMatMul { .. } if self.gemm.is_some() => self.gemm.as_ref(),
             Kernel::Attention(shape) if shape.beside > 0 => self.mixed.as_ref(),
             Kernel::Attention(shape) if shape.decode => self.generation.as_ref(),
@@ -112,10 +148,11 @@ impl Corrected {
             // Beside products that were measured one by one, another is a guess.
             let worst = self.worst_product().filter(|_| kernel.class() == Class::MatMul)?;
             let (source, error) = (SourceKind::Extrapolated, worst.error);
-            return Some(Learned::by(physical, source, error, worst.lent, device.altered));
+            return Some(Learned::by(physical, source, error, worst.lent_error, device.altered));
         };
         let learned = |time, covered| {
-            Learned::by(time, self.source(covered), operator.error, operator.lent, device.altered)
+            let source = self.source(covered, operator.lent);
+            Learned::by(time, source, operator.error, operator.lent_error, device.altered)
         };
         let plain = plain(kernel);
         if empty(&plain) {
@@ -123,12 +160,50 @@ impl Corrected {
         }
         let table = operator.table(device, &plain);
         if plain == *kernel {
-            let covered = table.covered && operator.covers(&plain);
-            return Some(learned(table.time(device, &plain, physical), covered));
+            let time = table.time(device, &plain, physical);
+            // What hides behind the host was not measured.
+            let seen = operator.host_time(kernel).is_none_or(|host| host < time);
+            return Some(learned(time, table.covered && operator.covers(&plain) && seen));
         }
         // A grouped product costs at least a plain one of its padded rows, and at least what its own weights cost.
         let time = table.time(device, &plain, device.physical(&plain).time);
         Some(learned(time.max(physical), false))
+    }
+
+    /// What was learned of products and attention in the format of this kernel.
+    fn in_format(&self, kernel: &Kernel) -> Option<&Arc<Operator>> {
+        if self.by_format.is_empty()
+            || !matches!(kernel.class(), Class::MatMul | Class::PrefillAttention | Class::DecodeAttention)
+        {
+            return None;
+        }
+        let plain = match plain(kernel) {
+            Kernel::MatMul { rows, inner, columns, weights, inputs, activations, .. } => {
+                let density = Density::Dense;
+                Kernel::MatMul { rows, inner, columns, weights, inputs, activations, density }
+            }
+            other => other,
+        };
+        let formats = formats(&plain)?;
+        let of = |operator: &&Arc<Operator>| {
+            operator.class == kernel.class() && operator.correction.formats.contains(&formats)
+        };
+        self.by_format.iter().find(of)
+    }
+
+    /// Whether a kernel brings rows into a format whose measured products hold that.
+    fn within_products(&self, kernel: &Kernel) -> bool {
+        let Kernel::Quantise { to, .. } = *kernel else { return false };
+        let holds = |operator: &Arc<Operator>| {
+            let quantises = operator.correction.waves.as_ref().is_some_and(|waves| waves.quantise.is_some());
+            quantises && operator.correction.formats.contains(&(to, to))
+        };
+        self.by_format.iter().any(holds)
+    }
+
+    /// What the host took for a call in the table that was fitted, where that was measured without captured graphs.
+    pub(super) fn host_time(&self, kernel: &Kernel) -> Option<SimTime> {
+        self.in_format(kernel)?.host_time(kernel)
     }
 
     /// Of the products that were measured one by one, that of the largest error.
@@ -137,8 +212,8 @@ impl Corrected {
         products.map(|(_, operator)| &**operator).max_by_key(|operator| operator.error.mean)
     }
 
-    fn source(&self, covered: bool) -> SourceKind {
-        match (covered, self.transferred) {
+    fn source(&self, covered: bool, lent: bool) -> SourceKind {
+        match (covered, self.transferred || lent) {
             (false, _) => SourceKind::Extrapolated,
             (true, true) => SourceKind::Transferred,
             (true, false) => SourceKind::Fitted,
@@ -159,9 +234,9 @@ impl Corrected {
 /// The measured kind that a kernel is read as: a grouped product is one product of its padded rows.
 fn plain(kernel: &Kernel) -> Kernel {
     match *kernel {
-        Kernel::GroupedMatMul { slices, inner, columns, weights, activations, density, .. } => {
+        Kernel::GroupedMatMul { slices, inner, columns, weights, inputs, activations, density, .. } => {
             let rows = slices * GROUP_SLICE;
-            Kernel::MatMul { rows, inner, columns, weights, activations, density }
+            Kernel::MatMul { rows, inner, columns, weights, inputs, activations, density }
         }
         _ => *kernel,
     }
@@ -176,12 +251,14 @@ fn empty(kernel: &Kernel) -> bool {
 }
 
 impl Operator {
-    fn new(correction: &Correction, anchors: Anchors, lent: f64) -> Operator {
+    fn new(correction: &Correction, anchors: Anchors, lent_error: f64) -> Operator {
         let range = |name: &str| correction.range.get(name).copied().unwrap_or((f64::INFINITY, 0.0));
         let (rows, context) = (range(ROWS), range(CONTEXT));
         let error = PriceError::new(correction.evidence.held_error, correction.evidence.interval());
         let (correction, nodes) = (correction.clone(), Nodes::new(&correction.forest));
-        Operator { correction, error, lent, nodes, anchors, rows, context, tables: RwLock::default() }
+        let host = correction.host.as_ref().map(Nodes::new);
+        let (class, lent, tables) = (Class::MatMul, false, RwLock::default());
+        Operator { correction, error, lent_error, nodes, anchors, rows, context, class, lent, host, tables }
     }
 
     fn table(&self, device: &Device, kernel: &Kernel) -> Arc<Table> {
@@ -210,6 +287,13 @@ impl Operator {
         };
         let known = formats(family).is_some_and(|formats| self.correction.formats.contains(&formats));
         known && numbers(family).iter().all(within)
+    }
+
+    /// What the host took for such a call.
+    fn host_time(&self, kernel: &Kernel) -> Option<SimTime> {
+        let nodes = self.host.as_ref()?;
+        let microseconds = libm::exp(nodes.predict(&Device::host_features(kernel)));
+        Some(SimTime::from_us(microseconds))
     }
 
     /// Whether a kernel's rows and context lie among those fitted.
@@ -258,11 +342,11 @@ pub(crate) fn numbers(kernel: &Kernel) -> Vec<(&'static str, f64)> {
     }
 }
 
-/// Formats of activations, and of weights or KV entries, of a dense product or an attention call; of activations twice of a small
+/// Formats of inputs, and of weights or KV entries, of a dense product or an attention call; of activations twice of a small
 /// kernel that is measured by its rows. The two of 16 bits are as fast as each other.
 pub(crate) fn formats(kernel: &Kernel) -> Option<(Dtype, Dtype)> {
     let (activations, other) = match *kernel {
-        Kernel::MatMul { weights, activations, density: Density::Dense, .. } => (activations, weights),
+        Kernel::MatMul { weights, inputs, density: Density::Dense, .. } => (inputs, weights),
         Kernel::Attention(Attention { activations, kv, .. }) => (activations, kv),
         Kernel::Embed { activations, .. }
         | Kernel::Norm { activations, .. }

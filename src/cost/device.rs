@@ -310,9 +310,18 @@ impl Device {
         SimTime::from_ps((seconds * PS_PER_S as f64) as u64)
     }
 
+    /// Least time of a product: its flops at the peak of its formats, or its bytes at that of device memory.
+    pub(crate) fn at_peaks(&self, kernel: &Kernel) -> SimTime {
+        let work = kernel.work();
+        let Kernel::MatMul { inputs, weights, .. } = *kernel else { return SimTime::ZERO };
+        let bytes = work.weight_bytes + work.activation_bytes;
+        let arithmetic = SimTime::at_rate(work.flops, self.matrix_flops_per_s(inputs, weights));
+        arithmetic.max(self.read(bytes))
+    }
+
     /// Peak of products whose operands are kept in these formats: the wider one is computed in.
-    pub(super) fn matrix_flops_per_s(&self, activations: Dtype, weights: Dtype) -> f64 {
-        self.matrix[peak(activations.min(weights))]
+    pub(super) fn matrix_flops_per_s(&self, inputs: Dtype, weights: Dtype) -> f64 {
+        self.matrix[peak(inputs.plain().min(weights.plain()))]
     }
 
     pub(super) fn density_speed(&self, density: Density) -> f64 {
@@ -327,9 +336,8 @@ impl Device {
     /// profile's constant: a modelling assumption, as is one constant for matrix and vector units.
     pub(super) fn dynamic_pj(&self, kernel: &Kernel, flops: u64, bytes: u64) -> (f64, f64) {
         let width = match *kernel {
-            Kernel::MatMul { activations, weights, .. }
-            | Kernel::GroupedMatMul { activations, weights, .. } => {
-                match activations.plain().min(weights.plain()) {
+            Kernel::MatMul { inputs, weights, .. } | Kernel::GroupedMatMul { inputs, weights, .. } => {
+                match inputs.plain().min(weights.plain()) {
                     Dtype::F32 => 2.0,
                     Dtype::F16 | Dtype::Bf16 => 1.0,
                     Dtype::Fp8 | Dtype::Int8 => 0.5,

@@ -34,6 +34,7 @@ impl Device {
                     all.extend([ln(waved.tile), ln(waved.split), ln(waved.waves), ln_us(waved.tiles)]);
                     all.extend([ln_us(waved.memory), ln(waved.tiles / waved.memory)]);
                     all.extend([ln(waved.tiles / waved.flops), ln(waved.busy), waved.kept as f32]);
+                    all.extend(waved.quantised.gt(&0.0).then(|| ln_us(waved.quantised)));
                 }
                 all
             }
@@ -43,6 +44,16 @@ impl Device {
         (time, features)
     }
 
+    /// What the time that the host takes for a product depends on: engines choose a path by the shape.
+    pub(crate) fn host_features(kernel: &Kernel) -> Vec<f32> {
+        let Kernel::MatMul { rows, inner, columns, .. } = *kernel else { return Vec::new() };
+        let whole = |size: u32, of: u32| f32::from(u8::from(size.is_multiple_of(of)));
+        let mut all = [rows, inner, columns].map(|size| ln(size.into())).to_vec();
+        all.extend([whole(inner, 128), whole(columns, 128), whole(rows, 4)]);
+        all.push(ln(f64::from(inner) * f64::from(columns)));
+        all
+    }
+
     /// How `blocks` of equal size fall into waves over the units: how many, how full the last one is, what padding costs.
     fn waves(&self, blocks: f64) -> [f32; 3] {
         let waves = blocks / self.units as f64;
@@ -50,12 +61,12 @@ impl Device {
     }
 
     fn product(&self, kernel: &Kernel, time_s: f64) -> Vec<f32> {
-        let Kernel::MatMul { rows, inner, columns, weights, activations, .. } = *kernel else {
+        let Kernel::MatMul { rows, inner, columns, weights, inputs, .. } = *kernel else {
             return Vec::new();
         };
         let work = kernel.work();
         let (rows, inner, columns) = (f64::from(rows), f64::from(inner), f64::from(columns));
-        let compute = 2.0 * rows * inner * columns / self.matrix_flops_per_s(activations, weights);
+        let compute = 2.0 * rows * inner * columns / self.matrix_flops_per_s(inputs, weights);
         let (weights, activations) = (work.weight_bytes as f64, work.activation_bytes as f64);
         let (read, moved) = (weights / self.dram_bytes_per_s, activations / self.dram_bytes_per_s);
         let mut all = vec![ln(rows), ln(inner), ln(columns), ln_us(compute), ln_us(read), ln_us(moved)];

@@ -14,7 +14,7 @@ mod price_error;
 mod tiles;
 mod waves;
 
-pub(crate) use corrected::{by_rows_name, formats, length, numbers};
+pub(crate) use corrected::{Nodes, by_rows_name, formats, length, numbers};
 
 pub use cache::{FoldHasher, PriceCache};
 pub use device::{Device, Limits};
@@ -112,6 +112,16 @@ impl Device {
         Price { time: if counted { price.time } else { SimTime::MAX }, ..price }
     }
 
+    /// The price as the fitted table would have it: no shorter than what the host took for a call, where that was measured without
+    /// captured graphs. What a call costs the device is [`Device::price`].
+    pub fn price_in_table(&self, kernel: &Kernel) -> Price {
+        let price = self.price(kernel);
+        match self.corrected.host_time(kernel) {
+            Some(host) if host > price.time => Price { time: host, source: SourceKind::Fitted, ..price },
+            _ => price,
+        }
+    }
+
     /// The same call at the clock that the limits allow.
     fn clocked(&self, clocks: &ClockRange, price: Price, parts: &Parts) -> Price {
         let full = parts.time(1.0);
@@ -183,16 +193,12 @@ impl Device {
 
     fn compute_time(&self, kernel: &Kernel, flops: u64, efficiency: f64) -> SimTime {
         match *kernel {
-            Kernel::MatMul { rows, inner, columns, weights, activations, density } => {
-                let speed =
-                    self.matrix_flops_per_s(activations, weights) * efficiency * self.density_speed(density);
+            Kernel::MatMul { rows, inner, columns, weights, inputs, density, .. } => {
+                let speed = self.tile_speed(inputs, weights, density, efficiency);
                 self.tiled(1, rows, inner, columns, speed)
             }
-            Kernel::GroupedMatMul {
-                groups, slices, inner, columns, weights, activations, density, ..
-            } => {
-                let speed =
-                    self.matrix_flops_per_s(activations, weights) * efficiency * self.density_speed(density);
+            Kernel::GroupedMatMul { groups, slices, inner, columns, weights, inputs, density, .. } => {
+                let speed = self.tile_speed(inputs, weights, density, efficiency);
                 self.tiled(groups, slices * crate::kernel::GROUP_SLICE, inner, columns, speed)
             }
             Kernel::Attention(Attention { activations, kv, .. })
@@ -206,6 +212,7 @@ impl Device {
             | Kernel::Norm { .. }
             | Kernel::Rope { .. }
             | Kernel::KvWrite { .. }
+            | Kernel::Quantise { .. }
             | Kernel::Activation { .. }
             | Kernel::ResidualAdd { .. }
             | Kernel::Gather { .. }

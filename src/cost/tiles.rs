@@ -7,20 +7,59 @@
 //! the cache again and again is left to the class's flop efficiency: as a term of its own it fitted measured rows worse.
 
 use super::Device;
-use crate::units::SimTime;
+use crate::kernel::Density;
+use crate::units::{Dtype, SimTime};
 
 /// Ways of splitting the inner dimension that GEMM libraries try.
 const SPLITS: [u64; 4] = [1, 2, 4, 8];
 
+/// How fast tiles go, over all units.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct TileSpeed {
+    /// Flops of the product a second.
+    flops_per_s: f64,
+    /// Flops of the product that take as long as widening one weight, if that is not done beside them.
+    of_weight: f64,
+}
+
+/// Flops of widening one weight to what it is multiplied with, on vector units: converting it, taking a zero point off, scaling it. Scales
+/// of whole channels and tensors are taken to the results. Counted, not measured: kernels need fewer instructions where they work on two
+/// values at once, and more where bits have to be unpacked (Frantar et al., Marlin, arXiv 2408.11743, section 3.4).
+pub(super) fn widening_flops(inputs: Dtype, weights: Dtype) -> f64 {
+    use Dtype::*;
+    if inputs.plain() == weights.plain() {
+        return 0.0;
+    }
+    match weights {
+        F32 | F16 | Bf16 => 0.0,
+        Fp8 | Int8Channel => 1.0,
+        Int8 | Fp8Block | Fp4 | Mxfp4 | Nf4 | Int4Channel => 2.0,
+        Int4 | Int4G32 | Int4G64 | Int4G128 => 3.0,
+    }
+}
+
 impl Device {
-    /// Time of the best tiling at `flops_per_s` over all units.
+    /// How fast tiles of such a product go at a reached share of the peaks.
+    pub(super) fn tile_speed(
+        &self,
+        inputs: Dtype,
+        weights: Dtype,
+        density: Density,
+        efficiency: f64,
+    ) -> TileSpeed {
+        let flops_per_s = self.matrix_flops_per_s(inputs, weights) * efficiency * self.density_speed(density);
+        let widening = widening_flops(inputs, weights) / (self.vector_flops_per_s * efficiency);
+        TileSpeed { flops_per_s, of_weight: widening * flops_per_s }
+    }
+
+    /// Time of the best tiling. Each tile widens its own weights, beside its products.
     pub(super) fn tiled(
         &self,
         groups: u32,
         rows: u32,
         inner: u32,
         columns: u32,
-        flops_per_s: f64,
+        speed: TileSpeed,
     ) -> SimTime {
         let (rows, inner, columns) = (u64::from(rows), u64::from(inner), u64::from(columns));
         if rows == 0 || inner == 0 || columns == 0 {
@@ -32,13 +71,14 @@ impl Device {
             let tiles = row_tiles * columns.div_ceil(tile_columns);
             for split in SPLITS {
                 let waves = (tiles * split).div_ceil(self.units);
-                let of_tile = 2 * tile_rows * tile_columns * inner.div_ceil(split);
+                let weights = tile_columns * inner.div_ceil(split);
+                let of_tile = (2 * tile_rows * weights).max((weights as f64 * speed.of_weight) as u64);
                 best = best.min((waves * self.units).saturating_mul(of_tile));
                 if tiles * split >= self.units {
                     break;
                 }
             }
         }
-        SimTime::at_rate(best, flops_per_s)
+        SimTime::at_rate(best, speed.flops_per_s)
     }
 }

@@ -5,6 +5,7 @@
 //! `docs/COST_MODEL.md`, "Waves".
 
 use super::Device;
+use super::tiles::widening_flops;
 use crate::hw::Waves;
 use crate::kernel::Kernel;
 use crate::units::SimTime;
@@ -57,12 +58,14 @@ pub(crate) struct Waved {
     pub busy: f64,
     /// Share of the weights that is still in the cache.
     pub kept: f64,
+    /// What bringing the rows into the format of the product takes.
+    pub quantised: f64,
 }
 
 impl Device {
     /// The time of a plain product, and what it is made of; `None` for other kernels and where there is nothing to do.
     pub(crate) fn waved(&self, kernel: &Kernel, constants: &Waves) -> Option<Waved> {
-        let Kernel::MatMul { rows, inner, columns, weights, activations, density } = *kernel else {
+        let Kernel::MatMul { rows, inner, columns, weights, inputs, activations, density } = *kernel else {
             return None;
         };
         if rows == 0 || inner == 0 || columns == 0 {
@@ -71,10 +74,12 @@ impl Device {
         let (rows, inner, columns) = (f64::from(rows), f64::from(inner), f64::from(columns));
         let work = kernel.work();
         let (read, moved) = (work.weight_bytes as f64, work.activation_bytes as f64);
-        let (input, weight) = (activations.bytes(1 << 10) as f64 / 1024.0, read / (inner * columns));
+        let (input, weight) = (inputs.bytes(1 << 10) as f64 / 1024.0, read / (inner * columns));
 
-        let rate = self.matrix_flops_per_s(activations, weights) * self.density_speed(density);
+        let rate = self.matrix_flops_per_s(inputs, weights) * self.density_speed(density);
         let unit_flops = rate * self.top_clock / self.units as f64 * constants.flops;
+        let unit_vector = self.vector_flops_per_s * self.top_clock / self.units as f64 * constants.flops;
+        let widening = widening_flops(inputs, weights) / unit_vector;
         let cycle = 1.0 / self.cycle_hz;
         let l2 = self.l2_peak * constants.l2;
         let dram = self.dram_bytes_per_s * constants.dram;
@@ -104,7 +109,8 @@ impl Device {
                 }
                 let running = (tiles * split).min(self.units as f64);
                 let feed = (operands / (constants.unit_bytes * self.cycle_hz)).max(operands * running / l2);
-                let step = arithmetic.max(feed).max(constants.step_cycles * cycle);
+                let widen = tile_columns * STEP * widening;
+                let step = arithmetic.max(feed).max(widen).max(constants.step_cycles * cycle);
                 let waves = (tiles * split / self.units as f64).ceil();
                 let mut time = waves * (constants.wave_cycles * cycle + (inner / split / STEP).ceil() * step);
                 if split > 1.0 {
@@ -116,7 +122,8 @@ impl Device {
                     let flops = 2.0 * rows * inner * columns / (unit_flops * self.units as f64);
                     let busy = arithmetic / step;
                     let tile = tile_rows * tile_columns;
-                    best = Waved { time: total, tiles: time, memory, flops, tile, split, waves, busy, kept };
+                    best =
+                        Waved { time: total, tiles: time, memory, flops, tile, split, waves, busy, ..best };
                 }
                 if tiles * split >= self.units as f64 {
                     break;
@@ -124,6 +131,14 @@ impl Device {
             }
         }
         best.time += constants.start_cycles * cycle;
+        if let Some(quantise) = constants.quantise.as_ref().filter(|_| inputs != activations) {
+            let kernel = Kernel::Quantise { rows: rows as u32, width: inner as u32, activations, to: inputs };
+            let bytes = kernel.work().activation_bytes as f64;
+            let memory = bytes / (self.dram_bytes_per_s * quantise.dram);
+            let blocks = rows * quantise.row_cycles * cycle;
+            best.quantised = quantise.start_cycles * cycle + memory.max(blocks);
+            best.time += best.quantised;
+        }
         Some(best)
     }
 

@@ -35,6 +35,10 @@ pub(super) fn check_model(model: &Model) -> Result<()> {
             "keys and values of each head, as latent attention is not executed",
         );
     }
+    if let Some(products) = model.products {
+        let what = "inputs of products as the activations are, as quantised ones are not executed";
+        return no("products", &products, what);
+    }
     if model.activation == Activation::Other {
         return no("activation", &"another", "SiLU, GELU (exact, tanh or quick) or ReLU (plain or squared)");
     }

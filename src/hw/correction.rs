@@ -25,6 +25,13 @@ pub struct Corrections {
     /// Attention of generated tokens.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub generation_attention: Option<Correction>,
+    /// Products and attention in other formats, by the names of their tables: `gemm_fp8`, `gemm_fp8_block`, `gemm_nvfp4`,
+    /// `context_attention_fp8kv`, `generation_attention_fp8kv`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub by_format: BTreeMap<String, Correction>,
+    /// Operators in 16 bits that nobody measured on this device, by name, and which of `by_format` stands for them.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub within: BTreeMap<String, Within>,
     /// Attention of a chunk of one prompt: over rows of the chunk, and over its older entries and one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub chunk_attention: Option<Correction>,
@@ -37,6 +44,18 @@ pub struct Corrections {
     /// Kernels that the measured software runs inside others, whose measured times hold theirs.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub fused: Vec<String>,
+}
+
+/// A loan within a device: what it learned in one format, asked of 16 bits.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Within {
+    /// Name of the correction.
+    pub from: String,
+    /// Share of what its trees say that is taken over.
+    pub share: f64,
+    /// Mean absolute percentage error that one expects of it, and its 90th percentile.
+    pub error: (f64, f64),
 }
 
 /// How far the times of an operator lie from the formulas of [`crate::cost`], learned from measured rows.
@@ -66,6 +85,10 @@ pub struct Correction {
     pub waves: Option<Waves>,
     /// The logarithm of measured over computed time.
     pub forest: Forest,
+    /// What the host took for a call, where the table was measured without captured graphs: the logarithm of microseconds. Times below it
+    /// are not in the table.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host: Option<Forest>,
 }
 
 /// How products fall into waves of tiles and what those wait for (`docs/COST_MODEL.md`, "Waves"). All in cycles or without a unit, so
@@ -95,12 +118,27 @@ pub struct Waves {
     pub kept: f64,
     /// Share of what later waves read again that comes from device memory.
     pub again: f64,
+    /// Bringing rows into the format of the product, where the measured times hold that too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quantise: Option<Quantising>,
+}
+
+/// A kernel that brings rows into the format of a product before it: a block a row.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Quantising {
+    /// Cycles of every call.
+    pub start_cycles: f64,
+    /// Cycles of a row, all units together: blocks are handed out one after another.
+    pub row_cycles: f64,
+    /// Reached share of the bandwidth of device memory.
+    pub dram: f64,
 }
 
 impl Waves {
     /// The constants in the order of the fields.
-    pub fn numbers(&mut self) -> [&mut f64; 11] {
-        [
+    pub fn numbers(&mut self) -> Vec<&mut f64> {
+        let mut all = vec![
             &mut self.start_cycles,
             &mut self.flops,
             &mut self.dram,
@@ -112,7 +150,11 @@ impl Waves {
             &mut self.overlap,
             &mut self.kept,
             &mut self.again,
-        ]
+        ];
+        if let Some(Quantising { start_cycles, row_cycles, dram }) = &mut self.quantise {
+            all.extend([start_cycles, row_cycles, dram]);
+        }
+        all
     }
 }
 
@@ -150,6 +192,14 @@ impl Evidence {
     /// Half width in percent of the nominal 90 % interval of one call of a family that the fit did not see.
     pub fn interval(&self) -> f64 {
         self.held_interval.unwrap_or(self.held_p90)
+    }
+
+    /// Of what is lent, where a mean error of so many percent is expected: no narrower than it was.
+    pub fn expect(&mut self, error: f64) {
+        let wider = (error / self.held_error.max(1e-9)).max(1.0);
+        self.held_p90 *= wider;
+        self.held_interval = self.held_interval.map(|interval| interval * wider);
+        self.held_error = self.held_error.max(error);
     }
 
     /// Whether its errors are some that a fit can have.
@@ -237,11 +287,33 @@ impl Corrections {
             ("mixed_attention", &self.mixed_attention),
         ];
         let all = all.into_iter().filter_map(|(name, correction)| Some((name, correction.as_ref()?)));
-        all.chain(self.by_rows.iter().map(|(name, correction)| (name.as_str(), correction)))
+        let by_name = self.by_format.iter().chain(&self.by_rows);
+        all.chain(by_name.map(|(name, correction)| (name.as_str(), correction)))
+    }
+
+    /// What stands for an operator in 16 bits that nobody measured here: what was learned in another format, its trees in part, as wrong
+    /// as one expects of that.
+    pub fn lent_within(&self, name: &str) -> Option<Correction> {
+        let within = self.within.get(name)?;
+        let mut lent = self.by_format.get(&within.from)?.clone();
+        lent.forest.scale(within.share);
+        lent.formats = sixteen_bits();
+        (lent.evidence.held_error, lent.evidence.held_p90) = within.error;
+        lent.evidence.held_interval = None;
+        Some(Correction { host: None, ..lent })
     }
 
     /// Refuses what no fit writes; `features` are those of each operator.
     pub(super) fn check(&self) -> Result<(), InputError> {
+        for (name, within) in &self.within {
+            let Within { from, share, error: (mean, p90) } = within;
+            let sound =
+                (0.0..=1.0).contains(share) && [mean, p90].iter().all(|e| (0.0..=MOST_PERCENT).contains(*e));
+            if !self.by_format.contains_key(from) || !sound {
+                let expected = "from: one of by_format, a share from 0 to 1, errors in percent";
+                return Err(InputError::expected(expected).key(format!("corrections.within.{name}")));
+            }
+        }
         self.named().try_for_each(|(name, correction)| {
             correction.check().map_err(|(key, expected)| {
                 InputError::expected(expected).key(format!("corrections.{name}.{key}"))
@@ -288,6 +360,9 @@ impl Correction {
             if !waves.numbers().iter_mut().all(sound) || waves.overlap > 1.0 {
                 return Err(("waves", "numbers above 0, below 1e6, an overlap of at most 1"));
             }
+        }
+        if let Some(host) = &self.host {
+            host.check().map_err(|expected| ("host", expected))?;
         }
         self.forest.check().map_err(|expected| ("forest", expected))
     }

@@ -8,7 +8,9 @@ mod measured;
 mod metered;
 mod usual;
 
-pub use correction::{Correction, Corrections, Evidence, Forest, LARGEST_LEAF, MOST_EDGES, Tree, Waves};
+pub use correction::{
+    Correction, Corrections, Evidence, Forest, LARGEST_LEAF, MOST_EDGES, Quantising, Tree, Waves, Within,
+};
 pub use load::Assumption;
 pub use measured::{Measured, MeasuredKernel};
 pub use metered::Metered;

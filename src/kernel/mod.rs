@@ -25,8 +25,17 @@ pub enum Kernel {
     Embed { rows: u32, width: u32, table: Dtype, activations: Dtype },
     /// RMS or layer norm of `rows x width`; `groups` layers' weights are read.
     Norm { rows: u32, width: u32, groups: u32, layer_norm: bool, activations: Dtype },
-    /// Matrix product with weights `inner x columns`.
-    MatMul { rows: u32, inner: u32, columns: u32, weights: Dtype, activations: Dtype, density: Density },
+    /// Matrix product with weights `inner x columns`. `inputs` is the format of its rows, `activations` that of its results: they
+    /// differ where engines quantise the rows first (W8A8, NVFP4).
+    MatMul {
+        rows: u32,
+        inner: u32,
+        columns: u32,
+        weights: Dtype,
+        inputs: Dtype,
+        activations: Dtype,
+        density: Density,
+    },
     /// Matrix products of the same shape with the weights of `groups` layers, in one dispatch. `slices` counts the
     /// pieces of at most [`GROUP_SLICE`] rows into which the groups fall.
     GroupedMatMul {
@@ -36,9 +45,12 @@ pub enum Kernel {
         inner: u32,
         columns: u32,
         weights: Dtype,
+        inputs: Dtype,
         activations: Dtype,
         density: Density,
     },
+    /// Rows brought into the format in which a product takes them, with the scales of their blocks.
+    Quantise { rows: u32, width: u32, activations: Dtype, to: Dtype },
     /// Rotary position embedding in place on `rows x heads x head_dim`.
     Rope { rows: u32, heads: u32, head_dim: u32, activations: Dtype },
     /// K and V of `rows` tokens written into the cache: `width` values a token, K and V together.
@@ -165,6 +177,7 @@ impl Kernel {
             Kernel::Norm { .. }
             | Kernel::Rope { .. }
             | Kernel::KvWrite { .. }
+            | Kernel::Quantise { .. }
             | Kernel::Activation { .. }
             | Kernel::ResidualAdd { .. }
             | Kernel::ExpertSum { .. }
@@ -180,6 +193,7 @@ impl Kernel {
             Kernel::Norm { layer_norm: true, .. } => "layer_norm",
             Kernel::MatMul { .. } => "matmul",
             Kernel::GroupedMatMul { .. } => "grouped_matmul",
+            Kernel::Quantise { .. } => "quantise",
             Kernel::Rope { .. } => "rope",
             Kernel::KvWrite { .. } => "kv_write",
             Kernel::Attention(shape) if shape.decode => "attention_decode",

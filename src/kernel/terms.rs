@@ -45,8 +45,8 @@ pub fn kind(kernel: &Kernel) -> (usize, Option<Dtype>) {
         // As wide as both widths on average.
         Kernel::LatentAttention(shape) if shape.decode => ("attention_decode", None),
         Kernel::LatentAttention(_) => ("attention_prefill", None),
-        // A value read is a value added.
-        Kernel::ExpertSum { .. } => ("residual_add", None),
+        // A value read is a value added, or quantised.
+        Kernel::Quantise { .. } | Kernel::ExpertSum { .. } => ("residual_add", None),
         _ => (kernel.name(), None),
     };
     (KINDS.iter().position(|(known, ..)| *known == name).expect("every kernel has a kind"), weights)
@@ -80,6 +80,7 @@ pub fn terms(kernel: &Kernel, tile: (u32, u32), units: u64) -> Terms {
         Kernel::Embed { rows, width, .. }
         | Kernel::Norm { rows, width, .. }
         | Kernel::KvWrite { rows, width, .. }
+        | Kernel::Quantise { rows, width, .. }
         | Kernel::Activation { rows, width, .. }
         | Kernel::ResidualAdd { rows, width, .. }
         | Kernel::Gather { rows, width, .. }

@@ -33,6 +33,33 @@ pub(super) const SOFTMAX_FLOPS: u64 = 4;
 /// Flops of one value of a query besides its scores: scaled before, divided by the sum of the weights after.
 pub(super) const QUERY_FLOPS: u64 = 2;
 
+/// Values of a row that share a scale where rows are quantised by blocks: 128 with one 32-bit scale each (DeepSeek-V3, arXiv 2412.19437,
+/// section 3.3), 16 with one of 8 bits (NVFP4, NVIDIA Blackwell architecture). Other formats have one scale for all, which is known before.
+const FP8_ROW_BLOCK: u64 = 128;
+const FP4_ROW_BLOCK: u64 = 16;
+
+/// Flops of quantising: of a value, of a block, and the values of a block. With a known scale a value is scaled and held within the
+/// largest (two comparisons). A block's largest takes a comparison a value, its scale a quotient, and in NVFP4 a product with
+/// that of the tensor; each value is then divided by it.
+fn quantise_flops(to: Dtype) -> (u64, u64, Option<u64>) {
+    match to {
+        Dtype::Fp8Block => (2, 1, Some(FP8_ROW_BLOCK)),
+        Dtype::Fp4 => (2, 2, Some(FP4_ROW_BLOCK)),
+        _ => (3, 0, None),
+    }
+}
+
+/// Bytes of `rows x width` inputs of a product in this format, scales included. Blocks of 8-bit floats lie along rows here, 128 long; the
+/// square ones of [`Dtype::Fp8Block`] are those of weights.
+pub(super) fn input_bytes(inputs: Dtype, rows: u32, width: u32) -> u64 {
+    let (rows, width) = (u64::from(rows), u64::from(width));
+    match inputs {
+        Dtype::Fp8Block => rows * (width + 4 * width.div_ceil(FP8_ROW_BLOCK)),
+        Dtype::Fp4 => rows * Dtype::Fp4.bytes(width),
+        _ => inputs.bytes(rows * width),
+    }
+}
+
 /// The product of some counts, at most what 64 bits hold.
 fn product<const N: usize>(factors: [u64; N]) -> u64 {
     factors.into_iter().fold(1, u64::saturating_mul)
@@ -84,11 +111,28 @@ impl Kernel {
                 activation_bytes: 2 * activations.bytes(values(rows, width)),
                 ..Traffic::default()
             },
-            Kernel::MatMul { rows, inner, columns, weights, activations, density } => {
-                matmul(rows, 1, inner, columns, weights, activations, density)
+            Kernel::MatMul { rows, inner, columns, weights, inputs, activations, density } => {
+                matmul(rows, 1, inner, columns, weights, (inputs, activations), density)
             }
-            Kernel::GroupedMatMul { rows, groups, inner, columns, weights, activations, density, .. } => {
-                matmul(rows, groups, inner, columns, weights, activations, density)
+            Kernel::GroupedMatMul {
+                rows,
+                groups,
+                inner,
+                columns,
+                weights,
+                inputs,
+                activations,
+                density,
+                ..
+            } => matmul(rows, groups, inner, columns, weights, (inputs, activations), density),
+            Kernel::Quantise { rows, width, activations, to } => {
+                let (of_value, of_block, block) = quantise_flops(to);
+                let blocks = block.map_or(0, |block| u64::from(rows) * u64::from(width).div_ceil(block));
+                Traffic {
+                    flops: of_value * values(rows, width) + of_block * blocks,
+                    activation_bytes: activations.bytes(values(rows, width)) + input_bytes(to, rows, width),
+                    ..Traffic::default()
+                }
             }
             Kernel::Rope { rows, heads, head_dim, activations } => Traffic {
                 flops: ROPE_FLOPS * values(rows, heads * head_dim),
@@ -157,14 +201,19 @@ fn matmul(
     inner: u32,
     columns: u32,
     weights: Dtype,
-    activations: Dtype,
+    (inputs, activations): (Dtype, Dtype),
     density: Density,
 ) -> Traffic {
+    let read = input_bytes(inputs, rows, inner);
     let (rows, inner, columns) = (u64::from(rows), u64::from(inner), u64::from(columns));
     Traffic {
         flops: density.flops(product([2, rows, inner, columns])),
         weight_bytes: product([groups.into(), density.bytes(weights, inner * columns)]),
-        activation_bytes: activations.bytes(rows * (inner + columns)),
+        activation_bytes: if inputs == activations {
+            activations.bytes(rows * (inner + columns))
+        } else {
+            read + activations.bytes(rows * columns)
+        },
         kv_bytes: 0,
     }
 }

@@ -335,6 +335,7 @@ impl<S: Sink> Emit<'_, S> {
         );
         let copies = padded * top;
         self.kernel(Kernel::Gather { rows: copies, width: hidden, activations }, cause);
+        let inputs = model.product_inputs(weights);
         let product = |inner, columns| {
             let Rows { groups, slices, .. } = taken;
             Kernel::GroupedMatMul {
@@ -344,12 +345,15 @@ impl<S: Sink> Emit<'_, S> {
                 inner,
                 columns,
                 weights,
+                inputs,
                 activations,
                 density,
             }
         };
+        self.quantise(copies, hidden, inputs, cause);
         self.kernel(product(hidden, width * (1 + u32::from(gated))), cause);
         self.kernel(Kernel::Activation { rows: copies, width, gated, activations }, cause);
+        self.quantise(copies, width, inputs, cause);
         self.kernel(product(width, hidden), cause);
         self.kernel(Kernel::ExpertSum { rows: padded, width: hidden, top, activations }, cause);
         if experts.shared_width > 0 {
@@ -411,7 +415,15 @@ impl<S: Sink> Emit<'_, S> {
         self.product(rows, [inner, columns], self.formats.attention, self.dispatch.density, cause);
     }
 
-    fn product(
+    /// Rows of a product brought into the format in which it takes them, where that is not the activations'.
+    fn quantise(&mut self, rows: u32, width: u32, to: Dtype, cause: Cause) {
+        let activations = self.model.activations;
+        if to != activations {
+            self.kernel(Kernel::Quantise { rows, width, activations, to }, cause);
+        }
+    }
+
+    pub(super) fn product(
         &mut self,
         rows: Rows,
         [inner, columns]: [u32; 2],
@@ -419,13 +431,24 @@ impl<S: Sink> Emit<'_, S> {
         density: Density,
         cause: Cause,
     ) {
-        let activations = self.model.activations;
+        let (activations, inputs) = (self.model.activations, self.model.product_inputs(weights));
         let Rows { groups, slices, .. } = rows;
         let rows = self.pad(rows.rows);
+        self.quantise(rows, inner, inputs, cause);
         let kernel = if groups == 1 {
-            Kernel::MatMul { rows, inner, columns, weights, activations, density }
+            Kernel::MatMul { rows, inner, columns, weights, inputs, activations, density }
         } else {
-            Kernel::GroupedMatMul { rows, groups, slices, inner, columns, weights, activations, density }
+            Kernel::GroupedMatMul {
+                rows,
+                groups,
+                slices,
+                inner,
+                columns,
+                weights,
+                inputs,
+                activations,
+                density,
+            }
         };
         self.kernel(kernel, cause);
     }

@@ -78,7 +78,9 @@ impl<S: Sink> Emit<'_, S> {
             self.by_head(shape.rows, rank, value);
         } else {
             let entries = u32::try_from(sum.entries).unwrap_or(u32::MAX);
-            self.matmul(entries, rank, heads * (nope + value), self.formats.attention, Cause::Attention);
+            let rows = Rows { rows: entries, groups: 1, slices: entries.div_ceil(GROUP_SLICE) };
+            let (columns, weights) = (heads * (nope + value), self.formats.attention);
+            self.product(rows, [rank, columns], weights, Density::Dense, Cause::Attention);
             self.kernel(Kernel::LatentAttention(shape), Cause::Attention);
         }
     }
@@ -97,6 +99,7 @@ impl<S: Sink> Emit<'_, S> {
             inner,
             columns,
             weights,
+            inputs: activations,
             activations,
             density,
         };

@@ -4,8 +4,9 @@
 //! below 2^46. 65,535 layers of them stay below 2^62 values; tables and patches stay below 2^46. At four bytes a value that
 //! would be 2^64, so layers and experts are also bounded together: see `check_parts`.
 
-use super::{Input, Model};
+use super::{Input, Model, PRODUCTS};
 use crate::error::{InputError, Result};
+use crate::units::Dtype;
 
 /// Most layers.
 pub(crate) const LAYERS: u64 = 65_535;
@@ -38,6 +39,25 @@ fn wrong(key: &str, found: impl std::fmt::Display, expected: impl Into<String>) 
 }
 
 impl Model {
+    /// Inputs of products are quantised to the format of the weights, from activations of 16 or 32 bits.
+    fn check_products(&self) -> Result<()> {
+        let Some(products) = self.products else { return Ok(()) };
+        if !PRODUCTS.contains(&products) {
+            return Err(wrong("products", products, "fp8, fp8_block or fp4"));
+        }
+        if self.weights != products {
+            return Err(wrong("products", products, format!("the format of the weights, {}", self.weights)));
+        }
+        if !matches!(self.activations, Dtype::F32 | Dtype::F16 | Dtype::Bf16) {
+            return Err(wrong(
+                "activations",
+                self.activations,
+                "f32, f16 or bf16 where products are quantised",
+            ));
+        }
+        Ok(())
+    }
+
     /// Whether the shapes can belong to a network; names the first field that cannot.
     ///
     /// [`Model::from_config`] and [`Model::builtin`] return checked models. A model that was deserialised or
@@ -77,6 +97,7 @@ impl Model {
             let found = format!("{} kinds, {} layers with one", self.kinds.len(), self.pattern.len());
             return Err(wrong("pattern", found, format!("a kind for each of {} layers", self.layers)));
         }
+        self.check_products()?;
         self.check_parts()?;
         match self.input {
             Input::Tokens { vocabulary, width } => {

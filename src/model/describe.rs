@@ -46,8 +46,13 @@ impl Model {
             (
                 "formats",
                 format!(
-                    "weights {}, embedding and head {}, activations {}, keys and values {}",
-                    self.weights, self.embedding_weights, self.activations, self.kv
+                    "weights {}, embedding and head {}, activations {}, keys and values {}{}",
+                    self.weights,
+                    self.embedding_weights,
+                    self.activations,
+                    self.kv,
+                    self.products
+                        .map_or(String::new(), |products| format!(", inputs of products {products}"))
                 ),
             ),
             ("layer weights", self.layer_words()),

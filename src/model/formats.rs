@@ -2,6 +2,9 @@
 //!
 //! Quantised are the matrices of the layers; norms, biases, routers, embedding and head keep the format of the activations.
 //! Which other parts are left out is told from the lists of names that the files keep.
+//!
+//! Where the file says that inputs of products are quantised too, and in the format of the weights, products take them so
+//! ([`Model::products`]); other formats of inputs are remarked.
 
 use super::json::Object;
 use super::{Kind, Model};
@@ -22,8 +25,13 @@ pub(super) fn read(model: &mut Model, outer: &Object, config: &Object) -> Result
     let beside = if beside.is_file() { Some(Object::read(&beside)?) } else { None };
     let beside = beside.map(|file| file.object("quantization")).transpose()?.flatten();
     let Some(quantised) = inner.or(beside) else { return Ok(()) };
-    if let Some(weights) = weights(&quantised)? {
+    if let Some(Quantised { weights, inputs }) = weights(&quantised)? {
         model.weights = weights;
+        match inputs {
+            Inputs::Kept => {}
+            Inputs::Quantised => model.products = Some(weights),
+            Inputs::Other(remark) => model.remarks.push(remark),
+        }
         leave_out(model, &quantised);
     }
     if kv_is_fp8(&quantised)? {
@@ -32,8 +40,42 @@ pub(super) fn read(model: &mut Model, outer: &Object, config: &Object) -> Result
     Ok(())
 }
 
-/// The format of quantised weights; `None`: they are left as they are.
-fn weights(config: &Object) -> Result<Option<Dtype>> {
+/// What a file says of products.
+struct Quantised {
+    weights: Dtype,
+    inputs: Inputs,
+}
+
+/// What becomes of the inputs of products.
+#[derive(Clone, Debug, PartialEq)]
+enum Inputs {
+    /// They stay as the activations are.
+    Kept,
+    /// They take the format of the weights.
+    Quantised,
+    /// Another, which is not modelled: what the file says.
+    Other(String),
+}
+
+impl Quantised {
+    fn weights(weights: Dtype) -> Quantised {
+        Quantised { weights, inputs: Inputs::Kept }
+    }
+
+    fn both(weights: Dtype) -> Quantised {
+        Quantised { weights, inputs: Inputs::Quantised }
+    }
+
+    /// Inputs in a format that products are not modelled in, under the key that says so.
+    fn other(weights: Dtype, key: &str, said: &str) -> Quantised {
+        let remark =
+            format!("quantization_config.{key}: {said} inputs of products, which run as the activations are");
+        Quantised { weights, inputs: Inputs::Other(remark) }
+    }
+}
+
+/// The format of quantised weights, and of what they are multiplied with; `None`: they are left as they are.
+fn weights(config: &Object) -> Result<Option<Quantised>> {
     if let Some(name) = config.get("quant_algo").and_then(Value::as_str) {
         return algorithm(config, name).map(Some);
     }
@@ -45,9 +87,12 @@ fn weights(config: &Object) -> Result<Option<Dtype>> {
     let four = |config: &Object| config.flag("load_in_4bit", false);
     let eight = |config: &Object| config.flag("load_in_8bit", false);
     let found = match method.as_str() {
+        // Both multiply 8-bit floats: with one scale for all inputs or one a token, with blocks with one for each 128.
         "fp8" | "fbgemm_fp8" => match config.get("weight_block_size") {
-            None => Dtype::Fp8,
-            Some(_) if config.numbers("weight_block_size")? == [128, 128] => Dtype::Fp8Block,
+            None => return Ok(Some(Quantised::both(Dtype::Fp8))),
+            Some(_) if config.numbers("weight_block_size")? == [128, 128] => {
+                return Ok(Some(Quantised::both(Dtype::Fp8Block)));
+            }
             Some(_) => return Err(config.wrong("weight_block_size", "[128, 128]")),
         },
         "gptq" | "awq" | "auto-round" | "autoround" | "gptq_marlin" | "awq_marlin" => {
@@ -70,18 +115,22 @@ fn weights(config: &Object) -> Result<Option<Dtype>> {
             return Err(config.wrong("quant_method", what));
         }
     };
-    Ok(Some(found))
+    Ok(Some(Quantised::weights(found)))
 }
 
-/// Names of NVIDIA's modelopt.
-fn algorithm(config: &Object, name: &str) -> Result<Dtype> {
-    match name.to_ascii_uppercase().as_str() {
-        "FP8" | "FP8_PER_CHANNEL_PER_TOKEN" => Ok(Dtype::Fp8),
-        "FP8_PB_WO" | "FP8_BLOCK" => Ok(Dtype::Fp8Block),
-        "NVFP4" | "NVFP4_AWQ" | "W4A16_NVFP4" => Ok(Dtype::Fp4),
-        "MXFP4" => Ok(Dtype::Mxfp4),
-        "W4A16_AWQ" | "W4A16" => grouped(config, 4, "group_size"),
-        "INT8_SQ" | "W8A8_SQ_PER_CHANNEL" | "W8A16" => Ok(Dtype::Int8Channel),
+/// Names of NVIDIA's modelopt. Engines multiply what it calls `FP8_PB_WO` in blocks of 8-bit floats, whatever its name says (vLLM
+/// `modelopt.py`, TensorRT-LLM `QuantAlgo.FP8_BLOCK_SCALES`).
+fn algorithm(config: &Object, name: &str) -> Result<Quantised> {
+    let upper = name.to_ascii_uppercase();
+    match upper.as_str() {
+        "FP8" | "FP8_PER_CHANNEL_PER_TOKEN" => Ok(Quantised::both(Dtype::Fp8)),
+        "FP8_PB_WO" | "FP8_BLOCK" => Ok(Quantised::both(Dtype::Fp8Block)),
+        "NVFP4" | "NVFP4_AWQ" => Ok(Quantised::both(Dtype::Fp4)),
+        "W4A16_NVFP4" => Ok(Quantised::weights(Dtype::Fp4)),
+        "MXFP4" => Ok(Quantised::weights(Dtype::Mxfp4)),
+        "W4A16_AWQ" | "W4A16" => grouped(config, 4, "group_size").map(Quantised::weights),
+        "W8A16" => Ok(Quantised::weights(Dtype::Int8Channel)),
+        "INT8_SQ" | "W8A8_SQ_PER_CHANNEL" => Ok(Quantised::other(Dtype::Int8Channel, "quant_algo", &upper)),
         "MIXED_PRECISION" => mixed(config),
         _ => Err(config
             .wrong("quant_algo", "one of FP8, FP8_PB_WO, NVFP4, MXFP4, W4A16_AWQ, INT8_SQ, MIXED_PRECISION")),
@@ -89,7 +138,7 @@ fn algorithm(config: &Object, name: &str) -> Result<Dtype> {
 }
 
 /// Layers that differ: the algorithm of most of them.
-fn mixed(config: &Object) -> Result<Dtype> {
+fn mixed(config: &Object) -> Result<Quantised> {
     let Some(layers) = config.object("quantized_layers")? else {
         return Err(config.wrong("quantized_layers", "an object that names the layers"));
     };
@@ -107,20 +156,18 @@ fn mixed(config: &Object) -> Result<Dtype> {
     }
 }
 
-/// The groups of compressed-tensors: their weights must agree.
-fn compressed(groups: &Object) -> Result<Dtype> {
-    let mut found = None;
+/// The groups of compressed-tensors: their weights must agree, and their inputs.
+fn compressed(groups: &Object) -> Result<Quantised> {
+    let mut found: Option<Quantised> = None;
     let names: Vec<String> = groups.unread().map(|(name, _)| name.clone()).collect();
     for name in names {
-        let Some(weights) = groups.object(&name)?.map(|group| group.object("weights")).transpose()?.flatten()
-        else {
-            continue;
-        };
+        let Some(group) = groups.object(&name)? else { continue };
+        let Some(weights) = group.object("weights")? else { continue };
         let bits = weights.number("num_bits", 16)?;
         let float = weights.text("type")?.unwrap_or("int") == "float";
-        let group = weights.get("group_size").and_then(Value::as_u64).filter(|&size| size > 0);
+        let size = weights.get("group_size").and_then(Value::as_u64).filter(|&size| size > 0);
         let block = weights.get("block_structure").is_some_and(|block| !block.is_null());
-        let format = match (float, bits, group) {
+        let format = match (float, bits, size) {
             (true, 8, _) if block => Dtype::Fp8Block,
             (true, 8, _) => Dtype::Fp8,
             (true, 4, Some(16)) => Dtype::Fp4,
@@ -129,13 +176,27 @@ fn compressed(groups: &Object) -> Result<Dtype> {
             (false, ..) => grouped(&weights, bits, "group_size")?,
             _ => return Err(weights.wrong("group_size", "16 (NVFP4) or 32 (MXFP4) with floats of 4 bits")),
         };
-        match found {
-            None => found = Some(format),
-            Some(known) if known == format => {}
+        let group = compressed_inputs(&group, format)?;
+        match &found {
+            None => found = Some(group),
+            Some(known) if known.weights == format && known.inputs == group.inputs => {}
+            Some(known) if known.weights == format => {
+                return Err(groups.wrong(&name, "input_activations alike in all groups"));
+            }
             Some(_) => return Err(groups.wrong(&name, "weights of one format in all groups")),
         }
     }
     found.ok_or_else(|| groups.wrong("group_0", "an object with weights"))
+}
+
+/// What a group says of the inputs that its weights are multiplied with.
+fn compressed_inputs(group: &Object, weights: Dtype) -> Result<Quantised> {
+    let Some(inputs) = group.object("input_activations")? else { return Ok(Quantised::weights(weights)) };
+    let (bits, kind) = (inputs.number("num_bits", 16)?, inputs.text("type")?.unwrap_or("int").to_owned());
+    Ok(match (weights, kind.as_str(), bits) {
+        (Dtype::Fp8 | Dtype::Fp8Block, "float", 8) | (Dtype::Fp4, "float", 4) => Quantised::both(weights),
+        _ => Quantised::other(weights, "config_groups", &format!("{bits}-bit {kind}")),
+    })
 }
 
 /// Integers with a 16-bit scale and a zero point for each group of so many.

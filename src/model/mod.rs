@@ -41,6 +41,10 @@ pub use routed::{
 use crate::units::Dtype;
 use serde::{Deserialize, Serialize};
 
+/// Formats in which engines multiply quantised inputs with weights of the same format: 8-bit floats with one scale a tensor, with scales
+/// of blocks, and NVFP4.
+pub const PRODUCTS: [Dtype; 3] = [Dtype::Fp8, Dtype::Fp8Block, Dtype::Fp4];
+
 /// A transformer: shapes, arithmetic and formats. Layers share all shapes but what [`Kind`] names.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -111,6 +115,10 @@ pub struct Model {
     pub activations: Dtype,
     /// Format of KV entries.
     pub kv: Dtype,
+    /// Format into which the inputs of products with quantised weights are brought, of [`PRODUCTS`]; `None`: they stay as the
+    /// activations are, and weights are widened.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub products: Option<Dtype>,
     /// What the source says and nothing here models, a line each: `key: value`. Reports show it; execution refuses it.
     pub remarks: Vec<String>,
 }
@@ -351,6 +359,7 @@ impl Model {
             embedding_weights: format,
             activations: format,
             kv: format,
+            products: None,
             remarks: Vec::new(),
         }
     }

@@ -8,13 +8,20 @@ use super::{Input, Kind, Model, QkNorm};
 use crate::units::Dtype;
 
 impl Model {
-    /// The same model in other formats. Embedding and head follow the activations, as quantised models keep them.
+    /// The same model in other formats, products with inputs as the activations are. Embedding and head follow the activations, as
+    /// quantised models keep them.
     pub fn with_formats(mut self, weights: Dtype, activations: Dtype, kv: Dtype) -> Model {
         self.weights = weights;
         self.embedding_weights = activations;
         self.activations = activations;
         self.kv = kv;
+        self.products = None;
         self
+    }
+
+    /// The format in which products with weights of this format take their rows.
+    pub fn product_inputs(&self, weights: Dtype) -> Dtype {
+        self.products.filter(|_| weights == self.weights).unwrap_or(self.activations)
     }
 
     /// Width of the queries of all heads.

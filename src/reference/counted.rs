@@ -91,6 +91,10 @@ impl Number for Counted {
         self.value
     }
 
+    fn size(self) -> Self {
+        Counted { value: self.value.abs(), place: self.place }
+    }
+
     fn exp(self) -> Self {
         Counted::operation(Number::exp(self.value), &[self])
     }

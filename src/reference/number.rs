@@ -10,6 +10,8 @@ pub trait Number:
     fn constant(value: f64) -> Self;
     /// Its value; not an operation.
     fn value(self) -> f64;
+    /// Its absolute value; not an operation, as the sign is a bit.
+    fn size(self) -> Self;
     /// e to this power.
     fn exp(self) -> Self;
     /// Square root.
@@ -32,6 +34,10 @@ impl Number for f64 {
 
     fn value(self) -> f64 {
         self
+    }
+
+    fn size(self) -> Self {
+        self.abs()
     }
 
     fn exp(self) -> Self {

@@ -7,7 +7,7 @@ use crate::units::SourceKind;
 
 /// A table, a row for each operator.
 pub fn fits(reports: &[Report]) -> String {
-    let names: Vec<String> = reports.iter().map(|report| report.operator.name().to_owned()).collect();
+    let names: Vec<&str> = reports.iter().map(|report| report.name.as_str()).collect();
     let percent = |of: &dyn Fn(&Report) -> f64| -> Vec<String> {
         reports.iter().map(|report| format!("{:.2}", of(report))).collect()
     };
@@ -38,6 +38,19 @@ pub fn fits(reports: &[Report]) -> String {
            bias, p90 and interval are of the corrected. interval: nominal 90 % of a family that was not seen; covers: share of the rows\n\
            of half of the families kept aside that an interval by the other half holds, each way. fitted: on the rows that were fitted.\n\
            explained: share of the variance of log time on the rows kept aside.\n"
+        + &reports.iter().filter_map(hidden).collect::<String>()
+}
+
+/// What the host hides of a table that was measured without captured graphs.
+fn hidden(report: &Report) -> Option<String> {
+    let Report { name, corrected, in_table, .. } = report;
+    let hidden = in_table.rows.checked_sub(corrected.rows).filter(|&rows| rows > 0)?;
+    Some(format!(
+        "{name} was measured without captured graphs: {hidden} of {} rows kept aside take what the host takes for a call, and say\n\
+         nothing about the device. The line above is of the others; all of them, the host's time included: {:.2} %, bias {:.2} %,\n\
+         p90 {:.2} %.\n",
+        in_table.rows, in_table.mean, in_table.bias, in_table.p90
+    ))
 }
 
 /// A table, a row for each kind of kernel of a model's layers.

@@ -2,13 +2,12 @@
 
 use super::context;
 use super::doubts;
+use super::formats;
 use super::inputs::{Input, Inputs, KINDS};
 use super::network;
 use super::set::with_keys;
 use super::words::{self, token_count};
-use super::{
-    Formats, LimitsSpec, RouterSpec, Routes, SHORT_RUN_TOKENS, Scenario, Sparsity, Variant, Workload,
-};
+use super::{LimitsSpec, RouterSpec, Routes, SHORT_RUN_TOKENS, Scenario, Sparsity, Variant, Workload};
 use crate::cost::Limits;
 use crate::error::{InputError, Result};
 use crate::hw::Hardware;
@@ -99,12 +98,8 @@ impl Scenario {
 
     fn shared(&self, inputs: &Inputs, notes: &mut Vec<Note>) -> Result<Shared> {
         let mut model = Model::clone(&*inputs.model(&self.folder, &self.model)?);
-        if let Some(Formats { weights, activations, kv }) = self.formats {
-            // Embedding and head follow the activations where these are said.
-            model.embedding_weights = activations.unwrap_or(model.embedding_weights);
-            model.activations = activations.unwrap_or(model.activations);
-            model.weights = weights.unwrap_or(model.weights);
-            model.kv = kv.unwrap_or(model.kv);
+        if let Some(formats) = &self.formats {
+            formats.set(&mut model)?;
         }
         let mut hardware = Hardware::clone(&*inputs.hardware(&self.folder, &self.hardware)?);
         let mut doubts = Vec::new();
@@ -132,6 +127,7 @@ impl Scenario {
         }
         hardware.check().map_err(|error| doubts::explained(set("hardware.", error), &doubts))?;
         notes.splice(0..0, doubts);
+        formats::fit_device(&mut model, &hardware, self.formats.as_ref(), notes)?;
         model.check()?;
 
         let read = |path: &PathBuf| inputs.trace(&self.folder, path);

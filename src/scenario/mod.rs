@@ -4,6 +4,7 @@
 mod build;
 mod context;
 mod doubts;
+mod formats;
 mod inputs;
 mod load;
 mod network;
@@ -12,6 +13,7 @@ mod set;
 mod words;
 
 pub use build::{Built, Note};
+pub use formats::{Formats, Products};
 pub use inputs::{Input, Inputs, KINDS, digest};
 pub use run::{GROWS, LEVEL, Outcome, Progress, Run, VariantOutcome, run, run_with};
 pub use words::token_count;
@@ -23,7 +25,6 @@ use crate::sim::Fidelity;
 use crate::tier::Tiers;
 use crate::trace::synth::Method;
 use crate::trace::{RouterDevice, RouterKind, RouterWhen};
-use crate::units::Dtype;
 use crate::workload::{FileSpec, RequestsSpec};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
@@ -113,21 +114,6 @@ impl SetBy {
 
 fn one() -> u32 {
     1
-}
-
-/// Number formats of a run; one that is left out is the model's own.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Formats {
-    /// Weights of the layers.
-    #[serde(default)]
-    pub weights: Option<Dtype>,
-    /// Activations, embedding and head.
-    #[serde(default)]
-    pub activations: Option<Dtype>,
-    /// KV entries.
-    #[serde(default)]
-    pub kv: Option<Dtype>,
 }
 
 /// Who arrives, on which routes.

@@ -30,10 +30,20 @@ pub fn draw(kind: usize, random: &mut Stream) -> Kernel {
     match kind {
         0 => Kernel::Embed { rows, width, table: weights, activations },
         1 => Kernel::Norm { rows, width, groups, layer_norm: flag, activations },
-        2 => Kernel::MatMul { rows, inner, columns, weights, activations, density },
+        2 => Kernel::MatMul { rows, inner, columns, weights, inputs: activations, activations, density },
         3 => {
             let slices = groups + rows / radialsim::kernel::GROUP_SLICE;
-            Kernel::GroupedMatMul { rows, groups, slices, inner, columns, weights, activations, density }
+            Kernel::GroupedMatMul {
+                rows,
+                groups,
+                slices,
+                inner,
+                columns,
+                weights,
+                inputs: activations,
+                activations,
+                density,
+            }
         }
         4 => Kernel::Rope { rows, heads, head_dim, activations },
         5 => Kernel::KvWrite { rows, width, activations, kv },
@@ -119,7 +129,7 @@ fn grown(kernel: &mut Kernel, field: usize, grow: impl Fn(u64) -> u64) -> bool {
     let mut sizes: Vec<&mut u32> = match kernel {
         Kernel::Embed { rows, width, table: _, activations: _ } => vec![rows, width],
         Kernel::Norm { rows, width, groups, layer_norm: _, activations: _ } => vec![rows, width, groups],
-        Kernel::MatMul { rows, inner, columns, weights: _, activations: _, density: _ } => {
+        Kernel::MatMul { rows, inner, columns, weights: _, inputs: _, activations: _, density: _ } => {
             vec![rows, inner, columns]
         }
         Kernel::GroupedMatMul {
@@ -129,6 +139,7 @@ fn grown(kernel: &mut Kernel, field: usize, grow: impl Fn(u64) -> u64) -> bool {
             inner,
             columns,
             weights: _,
+            inputs: _,
             activations: _,
             density: _,
         } => {

@@ -11,7 +11,7 @@ use std::sync::LazyLock;
 
 fn product(rows: u32, columns: u32, inner: u32) -> Kernel {
     let (weights, activations, density) = (Dtype::Bf16, Dtype::Bf16, Density::Dense);
-    Kernel::MatMul { rows, inner, columns, weights, activations, density }
+    Kernel::MatMul { rows, inner, columns, weights, inputs: activations, activations, density }
 }
 
 fn device(hw: &Hardware) -> Device {
@@ -144,7 +144,8 @@ fn shapes_beyond_the_table_say_so() {
         unreachable!("a product")
     };
     let weights = Dtype::Int8;
-    let quantised = Kernel::MatMul { rows, inner, columns, weights, activations, density };
+    let quantised =
+        Kernel::MatMul { rows, inner, columns, weights, inputs: activations, activations, density };
     assert_eq!(source(&own, quantised), SourceKind::Extrapolated);
     let mut other = Hardware::datasheet("nvidia-h200-sxm").expect("a shipped profile");
     transfer(&LEARNED, &mut other, |_| 30.0).expect("lent");

@@ -52,7 +52,7 @@ fn chunks(count: u32, rows: u32, before: u32) -> Kernel {
 }
 
 fn product(rows: u32, inner: u32, columns: u32) -> Kernel {
-    Kernel::MatMul { rows, inner, columns, weights: B, activations: B, density: Density::Dense }
+    Kernel::MatMul { rows, inner, columns, weights: B, inputs: B, activations: B, density: Density::Dense }
 }
 
 fn norm(rows: u32) -> Kernel {

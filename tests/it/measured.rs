@@ -16,7 +16,8 @@ fn gemm_error(device: &Device, table: &str) -> (f64, f64) {
             let [rows, columns, inner, measured_ms] = row[..] else { panic!("four columns: {line}") };
             let (weights, activations, density) = (Dtype::Bf16, Dtype::Bf16, Density::Dense);
             let (rows, inner, columns) = (rows as u32, inner as u32, columns as u32);
-            let kernel = Kernel::MatMul { rows, inner, columns, weights, activations, density };
+            let kernel =
+                Kernel::MatMul { rows, inner, columns, weights, inputs: activations, activations, density };
             device.price(&kernel).time.s() * 1e3 / measured_ms - 1.0
         })
         .collect();

@@ -42,10 +42,20 @@ fn draw(kind: usize, random: &mut Stream) -> Kernel {
     match kind {
         0 => Kernel::Embed { rows, width, table: weights, activations },
         1 => Kernel::Norm { rows, width, groups, layer_norm, activations },
-        2 => Kernel::MatMul { rows, inner, columns, weights, activations, density },
+        2 => Kernel::MatMul { rows, inner, columns, weights, inputs: activations, activations, density },
         3 => {
             let slices = groups;
-            Kernel::GroupedMatMul { rows, groups, slices, inner, columns, weights, activations, density }
+            Kernel::GroupedMatMul {
+                rows,
+                groups,
+                slices,
+                inner,
+                columns,
+                weights,
+                inputs: activations,
+                activations,
+                density,
+            }
         }
         4 => Kernel::Rope { rows, heads, head_dim, activations },
         5 => Kernel::KvWrite { rows, width: 2 * width, activations, kv },
@@ -190,7 +200,7 @@ fn execute(kernel: &mut Kernel, random: &mut Stream) -> Traffic {
             traffic.weight_bytes = run.bytes(&weight, activations) + run.bytes(&bias, activations);
             traffic.activation_bytes = run.bytes(&input, activations) + activations.bytes(out);
         }
-        Kernel::MatMul { rows, inner, columns, weights, activations, density } => {
+        Kernel::MatMul { rows, inner, columns, weights, inputs, activations, density } => {
             product(run, &mut traffic, &[size(rows)], inner, columns, (weights, activations, density));
         }
         Kernel::GroupedMatMul { rows, groups, inner, columns, weights, activations, density, .. } => {
@@ -385,7 +395,16 @@ proptest! {
 fn an_effective_density_is_a_share_of_the_dense_product() {
     let product = |density| {
         let (weights, activations) = (Dtype::F16, Dtype::F16);
-        Kernel::MatMul { rows: 7, inner: 100, columns: 20, weights, activations, density }.work()
+        Kernel::MatMul {
+            rows: 7,
+            inner: 100,
+            columns: 20,
+            weights,
+            inputs: activations,
+            activations,
+            density,
+        }
+        .work()
     };
     let (dense, quarter) = (product(Density::Dense), product(Density::Effective(250)));
     assert_eq!((quarter.flops * 4, quarter.weight_bytes * 4), (dense.flops, dense.weight_bytes));

@@ -1,7 +1,7 @@
 //! `radialsim validate operators`: a profile against the measured operators of a layer.
 
 use crate::cli::print;
-use radialsim::calib::{Errors, Measured, Operator, Row, interval, read, read_layers};
+use radialsim::calib::{Errors, Format, Measured, Operator, Row, interval, read, read_layers};
 use radialsim::cost::{Device, Limits, Price};
 use radialsim::error::{Error, InputError, Result};
 use radialsim::hw::Hardware;
@@ -89,7 +89,7 @@ fn beside(path: &Path, measured: &[Measured]) -> Result<String> {
         Kernel::MatMul { rows, inner, columns, .. } => Some((rows, inner, columns)),
         _ => None,
     };
-    let table = read(path, Operator::Gemm, true)?;
+    let table = read(path, Operator::Gemm, Format::Sixteen, true)?;
     let times: HashMap<_, f64> = table.rows.iter().map(|row| (shape(&row.kernel), row.seconds)).collect();
     let products = measured.iter().filter(|operator| operator.projection).flat_map(|operator| &operator.rows);
     let pairs = products.filter_map(|row| Some((*times.get(&shape(&row.kernel))?, row.seconds)));

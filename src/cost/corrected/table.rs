@@ -3,7 +3,7 @@
 use super::forest::Nodes;
 use crate::cost::Device;
 use crate::hw::{Correction, Waves};
-use crate::kernel::{Attention, Kernel};
+use crate::kernel::{Attention, Class, Kernel};
 use crate::units::SimTime;
 
 /// What the anchors of a table are.
@@ -15,6 +15,13 @@ pub(super) enum Anchors {
     Sequences,
     /// Rows of one chunk of a prompt, and the entries before it and one.
     Chunk,
+}
+
+impl Anchors {
+    /// Of what is corrected by trees.
+    pub(super) fn of(class: Class) -> Anchors {
+        if class == Class::MatMul { Anchors::Rows } else { Anchors::Sequences }
+    }
 }
 
 /// How far products between two anchors follow the staircase of the uncorrected time; the rest follows a straight line, since a library

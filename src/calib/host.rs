@@ -1,0 +1,45 @@
+//! What the host took for a call, in tables that were measured without captured graphs.
+//!
+//! Calls are queued, so that a short one is hidden behind the host and its time says nothing about the device; a long one hides the host.
+
+use super::boost::{Settings, grow};
+use super::rows::Row;
+use crate::cost::{Device, Nodes};
+use crate::hw::Forest;
+
+/// A row that takes so many times as long as the device needs at its peaks waits for the host. Reached shares of the peaks lie above a
+/// fifth but for the smallest calls, which the host hides anyhow.
+const HIDDEN: f64 = 6.0;
+/// A row that takes so many times as long as the host shows the device: more than a host's times scatter.
+const SHOWN: f64 = 1.2;
+
+/// Small trees: the host knows little of a shape.
+const SETTINGS: Settings =
+    Settings { trees: 120, leaves: 8, rate: 0.2, least_rows: 20, edges: 64, clip: 0.3 };
+
+/// The host of a table.
+pub(super) struct Host {
+    /// Logarithm of microseconds.
+    pub forest: Forest,
+    nodes: Nodes,
+}
+
+/// Learned from the rows that wait for it.
+pub(super) fn learn(device: &Device, rows: &[&Row]) -> Host {
+    let waits = |row: &&&Row| row.seconds > HIDDEN * device.at_peaks(&row.kernel).s();
+    let (features, targets): (Vec<Vec<f32>>, Vec<f64>) = rows
+        .iter()
+        .filter(waits)
+        .map(|row| (Device::host_features(&row.kernel), libm::log(row.seconds * 1e6)))
+        .unzip();
+    let forest = grow(&features, &targets, SETTINGS);
+    Host { nodes: Nodes::new(&forest), forest }
+}
+
+impl Host {
+    /// Whether a row takes longer than the host, so that it shows what the device takes.
+    pub fn shows(&self, row: &Row) -> bool {
+        let host = libm::exp(self.nodes.predict(&Device::host_features(&row.kernel)));
+        row.seconds * 1e6 > SHOWN * host
+    }
+}
