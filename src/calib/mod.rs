@@ -16,6 +16,7 @@ mod waves;
 
 pub use adapter::{FittedKernel, fit_adapter};
 pub use boost::{Settings, grow};
+pub(crate) use constants::golden;
 pub use error::Errors;
 pub use fit::{Fit, Report, fit, predict, transfer};
 pub use grid::{Fitted, fit_layers};

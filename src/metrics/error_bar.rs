@@ -2,7 +2,7 @@
 //! their shares of the time. The formulas stand in `docs/METRICS.md`, "Error".
 
 use super::Ledger;
-use crate::cost::Device;
+use crate::cost::{Bound, Device};
 use crate::kernel::Class;
 use crate::units::SourceKind;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -31,6 +31,9 @@ pub struct ErrorBar {
     /// Of the energy; absent, too, where the power of the device was not fitted to measured runs.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub energy_percent: Option<f64>,
+    /// What a cap or a lock adds to the errors of times: the clock that it sets, and the speed there; absent where it slowed nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clock_percent: Option<f64>,
     /// What each kernel class adds.
     #[serde(serialize_with = "named", deserialize_with = "by_name")]
     pub by_class: [Option<ClassError>; Class::ALL.len()],
@@ -98,11 +101,14 @@ impl ErrorBar {
                 bar.by_class[class as usize] = Some(ClassError { error_percent: weighted / share, share });
             }
         }
-        bar.any_mix_percent = largest;
-        bar.time_percent = largest.map(|_| bar.parts().iter().sum());
+        let clock = clock_errors(ledger, device);
+        bar.clock_percent = clock.map(|(time, _)| time);
+        let by_clock = bar.clock_percent.unwrap_or(0.0);
+        bar.any_mix_percent = largest.map(|largest| largest + by_clock);
+        bar.time_percent = largest.map(|_| bar.parts().iter().sum::<f64>() + by_clock);
         let makespan_ps = ledger.makespan.ps() as f64;
         bar.makespan_percent = bar.time_percent.map(|error| error * pass_ps / makespan_ps);
-        bar.energy_percent = energy(ledger, device, bar.time_percent);
+        bar.energy_percent = energy(ledger, device, bar.time_percent).map(|error| error + clock.map_or(0.0, |clock| clock.1));
         bar
     }
 
@@ -110,7 +116,9 @@ impl ErrorBar {
     /// classes add to both errors, class by class, apart. `of_passes` says what share of each time its passes are.
     pub fn apart(&self, other: &ErrorBar, of_passes: [f64; 2]) -> f64 {
         let [own, others] = of_passes;
-        self.parts().iter().zip(other.parts()).map(|(a, b)| (own * a - others * b).abs()).sum()
+        let by_clock = |bar: &ErrorBar| bar.clock_percent.unwrap_or(0.0);
+        let clocks = (own * by_clock(self) - others * by_clock(other)).abs();
+        clocks + self.parts().iter().zip(other.parts()).map(|(a, b)| (own * a - others * b).abs()).sum::<f64>()
     }
 
     /// Share of the makespan with a pass in flight, as far as its errors tell; 1 where they do not.
@@ -128,6 +136,23 @@ impl ErrorBar {
                 .map_or(0.0, |ClassError { error_percent, share }| error_percent * share / self.covered_share)
         })
     }
+}
+
+/// By how many percent a device draws more or less than a profile says whose constants of power nobody fitted: the last column of
+/// `radialsim validate power`, devices left out.
+const DRAW_ERROR: f64 = 30.0;
+
+/// What a cap or a lock adds to the errors of times and of energy, in percent: the error of its law, and under a cap that of the draw that
+/// sets the clock; by the share of the pass time in kernels that it slowed.
+fn clock_errors(ledger: &Ledger, device: &Device) -> Option<(f64, f64)> {
+    let slowed = match device.is_locked() {
+        true => ledger.busy_ps,
+        false => ledger.by_bound[Bound::Power as usize].time_ps,
+    };
+    let share = slowed as f64 / ledger.pass_ps as f64;
+    let (speed, energy) = device.clock_errors().filter(|_| slowed > 0)?;
+    let by_draw = device.cap_error(device.metered_error().unwrap_or(DRAW_ERROR));
+    Some((share * (speed + by_draw), share * (energy + by_draw)))
 }
 
 /// The power model's own error, and that of the time for which static power is drawn.
