@@ -67,7 +67,7 @@ fn log_error(hw: &Hardware, rows: &[&Row]) -> Result<f64> {
 }
 
 /// Golden-section search (Kiefer 1953) for the least of a function of one valley; with more, a near one.
-pub(super) fn golden(
+pub(crate) fn golden(
     (mut low, mut high): (f64, f64),
     of: &mut impl FnMut(f64) -> Result<f64>,
 ) -> Result<f64> {

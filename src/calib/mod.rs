@@ -18,6 +18,7 @@ mod waves;
 
 pub use adapter::{FittedKernel, fit_adapter};
 pub use boost::{Settings, grow};
+pub(crate) use constants::golden;
 pub use error::Errors;
 pub use fit::{Fit, Report, fit, lend_within, predict, transfer};
 pub use grid::{Fitted, fit_layers};

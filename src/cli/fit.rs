@@ -61,7 +61,7 @@ pub struct Args {
     /// Folder with tables `gemm*`, `context_attention*`, `generation_attention*` (.csv or .parquet) in 16 bits, `gemm_fp8*`,
     /// `gemm_fp8_block*`, `gemm_nvfp4*`, `context_attention_fp8kv*`, `generation_attention_fp8kv*`; or with `MODEL_dense.csv`,
     /// `MODEL_per_sequence.csv` and `MODEL_attention.csv` of LLMServingSim.
-    #[arg(long, value_name = "DIR", required_unless_present_any = ["from", "energy"])]
+    #[arg(long, value_name = "DIR", required_unless_present_any = ["from", "energy", "caps"])]
     data: Option<PathBuf>,
     /// Lends what was fitted for this profile to BASE, instead of fitting.
     #[arg(long, value_name = "PROFILE", conflicts_with = "data", requires = "error")]
@@ -70,6 +70,10 @@ pub struct Args {
     /// what BASE has; a fitted profile wins, and all else in it stays as it is.
     #[arg(long, value_name = "FILE.csv", conflicts_with_all = ["data", "from"])]
     energy: Option<PathBuf>,
+    /// Table of measured power caps and clock locks (as `validate power` reads it): fits idle and static power, voltages and memory under other
+    /// clocks, to the rows of the device of BASE where there are two workloads of it, else to all. All else stays as it is.
+    #[arg(long, value_name = "FILE.csv", conflicts_with_all = ["data", "from"])]
+    caps: Option<PathBuf>,
     /// Mean error in percent to expect of what is lent: `22` of everything, `gemm=15` of an operator. With `--data` it lends, too: an
     /// operator without a table in 16 bits takes what was learned of it in another format.
     #[arg(long, value_name = "[OP=]PERCENT")]
@@ -96,7 +100,7 @@ pub fn run(args: &Args) -> Result<()> {
     let staged = args.out.as_ref().map(Staged::create).transpose()?;
     let mut hardware = match Path::new(&args.hw).is_file() {
         true => Hardware::load(&args.hw)?,
-        false if args.energy.is_some() => Hardware::resolve(&args.hw)?,
+        false if args.energy.is_some() || args.caps.is_some() => Hardware::resolve(&args.hw)?,
         false => Hardware::datasheet(&args.hw)?,
     };
     if let Some(name) = &args.name {
@@ -116,6 +120,11 @@ pub fn run(args: &Args) -> Result<()> {
     }
     if let Some(path) = &args.energy {
         energy(path, &mut hardware)?;
+    }
+    if let Some(path) = &args.caps {
+        let table = meter::caps::read(path)?;
+        let words = meter::caps::fit(&mut hardware, &table).map_err(|error| error.in_file(path))?;
+        print(&format!("{words}\n"))?;
     }
     let Some(staged) = staged else { return Ok(()) };
     let text = hardware.text();

@@ -4,10 +4,10 @@
 //! the voltage; arithmetic and caches go with the clock; device memory hardly does until the clock is low. Formulas and how well they hold:
 //! `docs/COST_MODEL.md` and `docs/VALIDATION.md`.
 
-use crate::hw::{Clocks, Hardware};
+use crate::hw::{Clocks, Hardware, Sourced};
 use crate::units::SourceKind;
 
-/// Voltage over clock: flat up to a clock, then rising in proportion to 1 at the boost clock.
+/// Voltage over clock, flat up to a clock, then rising in proportion to 1 at the boost clock; and what a lower clock does to device memory.
 #[derive(Clone, Copy, Debug)]
 struct Law {
     /// The lowest clock.
@@ -16,18 +16,20 @@ struct Law {
     flat: f64,
     /// The lowest voltage.
     voltage: f64,
+    /// Clock at which the core asks for as many bytes as device memory gives.
+    knee: f64,
+    /// Share of the energy of a byte of device memory that goes with the voltage of the core: caches, crossbar, registers.
+    byte_core: f64,
 }
 
-/// For profiles without `power.clocks`. `flat` and `voltage` fitted, with the two constants below, to measured decoding, prompts, products and
-/// memory streams under caps and clock locks on RTX 3090, 4000 Ada, 5090, PRO 6000, Quadro RTX 8000 and V100 (docs/VALIDATION.md, "Power caps and
-/// clocks"); `lowest` from 210 of 1,980 MHz on Hopper and 210 of 2,520 on Ada, as `nvidia-smi -q -d SUPPORTED_CLOCKS` lists them.
-const LAW: Law = Law { lowest: 0.1, flat: 0.85, voltage: 0.86 };
+/// For profiles without `power.clocks`. All but `lowest` fitted to measured caps and locks by `radialsim fit --caps`, with the errors that
+/// `radialsim validate power` prints (docs/VALIDATION.md, "Power caps and clocks"); `lowest` from 210 of 1,980 MHz on Hopper and 210 of
+/// 2,520 on Ada, as `nvidia-smi -q -d SUPPORTED_CLOCKS` lists them.
+const LAW: Law = Law { lowest: 0.1, flat: 0.82, voltage: 0.86, knee: 0.45, byte_core: 0.7 };
 
-/// Share of the energy of a byte of device memory that goes with the voltage of the core: caches, crossbar, registers. Fitted with [`LAW`].
-const CORE_SHARE_OF_A_BYTE: f64 = 0.68;
-
-/// Clock at which the core moves as many bytes as device memory gives. Fitted with [`LAW`].
-const MEMORY_KNEE: f64 = 0.66;
+/// Errors in percent of speed and energy a unit under caps and locks, on devices whose rows the law was not fitted to: the line "all" of
+/// `radialsim validate power`.
+const LAW_ERRORS: (f64, f64) = (6.5, 6.5);
 
 /// Clocks that are tried for one call under a power cap: this many steps between the lowest and the highest.
 const STEPS: u32 = 1 << 10;
@@ -50,6 +52,8 @@ pub(super) struct ClockRange {
     static_w: f64,
     /// Who says so.
     pub(super) source: SourceKind,
+    /// Errors in percent of speed and energy a unit on caps and locks that were measured and not fitted.
+    pub(super) errors: (f64, f64),
 }
 
 /// What a kernel takes at the boost clock.
@@ -77,17 +81,28 @@ impl ClockRange {
     /// The clocks of a profile; `lock` as a share of the boost clock.
     pub(super) fn new(hw: &Hardware, lock: Option<f64>, cap_w: Option<f64>) -> Self {
         let boost = hw.compute.boost_clock_mhz.value;
-        let (law, source) = match &hw.power.clocks {
-            None => (LAW, SourceKind::Assumed),
-            Some(Clocks { lowest_mhz, flat_mhz, flat_voltage }) => {
-                let shares = [lowest_mhz.value / boost, flat_mhz.value / boost];
-                let law = Law { lowest: shares[0], flat: shares[1], voltage: flat_voltage.value };
-                (law, flat_mhz.source.kind().join(flat_voltage.source.kind()))
+        let (law, source, errors) = match &hw.power.clocks {
+            None => (LAW, SourceKind::Transferred, LAW_ERRORS),
+            Some(Clocks { lowest_mhz, flat_mhz, flat_voltage, memory_knee, byte_core_share, evidence }) => {
+                let or = |number: &Option<Sourced>, general| {
+                    number.as_ref().map_or(general, |number| number.value)
+                };
+                let law = Law {
+                    lowest: lowest_mhz.value / boost,
+                    flat: flat_mhz.value / boost,
+                    voltage: flat_voltage.value,
+                    knee: or(memory_knee, LAW.knee),
+                    byte_core: or(byte_core_share, LAW.byte_core),
+                };
+                // Who gives no evidence has measured nothing, so is as wrong as one who borrows.
+                let errors = evidence.as_ref();
+                let errors = errors.map_or(LAW_ERRORS, |known| (known.speed_error, known.energy_error));
+                (law, flat_mhz.source.kind().join(flat_voltage.source.kind()), errors)
             }
         };
         let (idle_w, static_w) = (hw.power.idle_w.value, hw.power.static_w.value);
         let (highest, step) = (lock.unwrap_or(1.0), STEP_MHZ / boost);
-        ClockRange { law, highest, chosen: None, step, cap_w, idle_w, static_w, source }
+        ClockRange { law, highest, chosen: None, step, cap_w, idle_w, static_w, source, errors }
     }
 
     /// This clock for every call.
@@ -98,6 +113,16 @@ impl ClockRange {
     /// The cap.
     pub(super) fn cap_w(&self) -> Option<f64> {
         self.cap_w
+    }
+
+    /// The same under another cap.
+    pub(super) fn under(self, cap_w: f64) -> Self {
+        ClockRange { cap_w: Some(cap_w), ..self }
+    }
+
+    /// Time of reading device memory at a clock over that at the boost clock.
+    pub(super) fn memory_stretch(&self, clock: f64) -> f64 {
+        self.law.memory_stretch(clock)
     }
 
     /// The clocks that a pass can run at, rising: in steps down from the highest, and the lowest.
@@ -154,7 +179,7 @@ impl ClockRange {
             return Clocked { clock, time: kernel.time as u64, dynamic_pj: kernel.dynamic_pj as i64 };
         }
         let time = (kernel.time * stretch(clock)).ceil();
-        let core = 1.0 - kernel.byte_share * (1.0 - CORE_SHARE_OF_A_BYTE);
+        let core = 1.0 - kernel.byte_share * (1.0 - self.law.byte_core);
         let energy = kernel.dynamic_pj * (1.0 - core * (1.0 - self.law.energy(clock)));
         let saved = (self.static_w - self.static_w(clock)) * time;
         Clocked { clock, time: time as u64, dynamic_pj: (energy - saved).floor() as i64 }
@@ -188,15 +213,15 @@ impl Law {
         let voltage = self.voltage + (1.0 - self.voltage) * rise;
         voltage * voltage
     }
-}
 
-/// Time of reading device memory at this clock over that at the boost clock: the power mean of both times with exponent 6, so a knee between
-/// those of a stream, which is sharper, and of decoding, which is softer.
-pub(super) fn memory_stretch(clock: f64) -> f64 {
-    let time = |clock: f64| {
-        let core = MEMORY_KNEE / clock;
-        let cube = core * core * core;
-        libm::pow(1.0 + cube * cube, 1.0 / 6.0)
-    };
-    time(clock) / time(1.0)
+    /// Time of reading device memory at this clock over that at the boost clock: the power mean of both times with exponent 6, so a knee
+    /// between those of a stream, which is sharper, and of decoding, which is softer.
+    fn memory_stretch(&self, clock: f64) -> f64 {
+        let time = |clock: f64| {
+            let core = self.knee / clock;
+            let cube = core * core * core;
+            libm::pow(1.0 + cube * cube, 1.0 / 6.0)
+        };
+        time(clock) / time(1.0)
+    }
 }

@@ -43,6 +43,7 @@ pub struct Device {
     pub(super) clocks: Option<ClockRange>,
     pj_per_byte: f64,
     pj_per_flop: f64,
+    pj_per_widened: f64,
     metered_error: Option<f64>,
     /// Picoseconds and picojoules that the sampler takes for a logit.
     pub(super) sampler: (f64, f64),
@@ -183,6 +184,7 @@ impl Device {
             clocks: limited.then_some(clocks),
             pj_per_byte: hw.power.pj_per_byte.value,
             pj_per_flop: hw.power.pj_per_flop.value,
+            pj_per_widened: hw.power.pj_per_widened.as_ref().map_or(0.0, |number| number.value),
             sampler: hw
                 .sampler
                 .as_ref()
@@ -270,6 +272,41 @@ impl Device {
         self.metered_error
     }
 
+    /// Errors in percent of the speed and of the energy a unit of work that another clock than the boost clock gives, where limits can set
+    /// one: those that its law has on measured caps and locks of devices (or, in a profile fitted to its own, of workloads) left out. None
+    /// without limits.
+    pub fn clock_errors(&self) -> Option<(f64, f64)> {
+        self.clocks.map(|clocks| clocks.errors)
+    }
+
+    /// Whether every kernel runs below the boost clock.
+    pub fn is_locked(&self) -> bool {
+        self.clocks.is_some_and(|clocks| clocks.highest() < 1.0)
+    }
+
+    /// By how many percent the speed under the cap moves where the device really draws `percent` more or less than its profile says: that of a
+    /// product of one row or of many, whichever moves more. 0 without a cap.
+    pub fn cap_error(&self, percent: f64) -> f64 {
+        let Some((clocks, cap)) = self.clocks.and_then(|clocks| Some((clocks, clocks.cap_w()?))) else {
+            return 0.0;
+        };
+        let (_, least) = clocks.lowest();
+        let time = |rows: u32, factor: f64| {
+            let (weights, activations) = (Dtype::Bf16, Dtype::Bf16);
+            let (inner, columns, density) = (4096, 14336, Density::Dense);
+            let inputs = activations;
+            let kernel = Kernel::MatMul { rows, inner, columns, weights, inputs, activations, density };
+            let clocks = Some(clocks.under((cap * factor).max(least)));
+            Device { clocks, ..self.clone() }.price(&kernel).time.ps() as f64
+        };
+        let moved = |rows: u32| {
+            let here = time(rows, 1.0);
+            let apart = |factor: f64| (time(rows, factor) / here - 1.0).abs();
+            100.0 * f64::max(apart(1.0 - percent / 100.0), apart(1.0 + percent / 100.0))
+        };
+        f64::max(moved(1), moved(4096))
+    }
+
     /// Energy in picojoules (W x ps = pJ): static power while a kernel runs, idle power otherwise, and `dynamic_pj` that the
     /// kernels add.
     pub fn energy_pj(&self, busy_ps: u128, idle_ps: u128, dynamic_pj: i128) -> f64 {
@@ -332,27 +369,48 @@ impl Device {
         }
     }
 
-    /// Energy beyond the static power, of bytes and of flops. A flop costs in proportion to the width of what is multiplied, 16 bits being the
-    /// profile's constant: a modelling assumption, as is one constant for matrix and vector units.
+    /// Energy beyond the static power: of bytes; and of the core, for flops and for weights that are widened on their way. A flop costs in
+    /// proportion to the width of what is multiplied, 16 bits being the profile's constant: a modelling assumption, as is one constant for
+    /// matrix and vector units.
     pub(super) fn dynamic_pj(&self, kernel: &Kernel, flops: u64, bytes: u64) -> (f64, f64) {
-        let width = match *kernel {
-            Kernel::MatMul { inputs, weights, .. } | Kernel::GroupedMatMul { inputs, weights, .. } => {
-                match inputs.plain().min(weights.plain()) {
-                    Dtype::F32 => 2.0,
-                    Dtype::F16 | Dtype::Bf16 => 1.0,
-                    Dtype::Fp8 | Dtype::Int8 => 0.5,
-                    _ => 0.25,
-                }
+        let (width, widened) = match *kernel {
+            Kernel::MatMul { inputs, weights, inner, columns, .. } => {
+                (width(inputs, weights), widened(inputs, weights, 1, inner, columns))
             }
-            _ => 1.0,
+            Kernel::GroupedMatMul { inputs, weights, groups, inner, columns, .. } => {
+                (width(inputs, weights), widened(inputs, weights, groups, inner, columns))
+            }
+            _ => (1.0, 0.0),
         };
-        (bytes as f64 * self.pj_per_byte, flops as f64 * self.pj_per_flop * width)
+        (
+            bytes as f64 * self.pj_per_byte,
+            flops as f64 * self.pj_per_flop * width + widened * self.pj_per_widened,
+        )
     }
 
     /// Most dynamic energy that a kernel of this time can take: the board holds its limit by lowering its clocks, and times that were
     /// measured have that in them already. W x ps = pJ.
     pub(super) fn most_pj(&self, time: SimTime) -> i64 {
         ((self.limit_w - self.static_w) * time.ps() as f64) as i64
+    }
+}
+
+/// Width of what is multiplied, over 16 bits: the wider operand's.
+fn width(activations: Dtype, weights: Dtype) -> f64 {
+    match activations.plain().min(weights.plain()) {
+        Dtype::F32 => 2.0,
+        Dtype::F16 | Dtype::Bf16 => 1.0,
+        Dtype::Fp8 | Dtype::Int8 => 0.5,
+        _ => 0.25,
+    }
+}
+
+/// Weights that are widened before they are multiplied: those of fewer than 8 bits beside activations of more.
+fn widened(activations: Dtype, weights: Dtype, groups: u32, inner: u32, columns: u32) -> f64 {
+    let narrow = |dtype: Dtype| matches!(dtype.plain(), Dtype::Int4 | Dtype::Fp4);
+    match narrow(weights) && !narrow(activations) {
+        true => f64::from(groups) * f64::from(inner) * f64::from(columns),
+        false => 0.0,
     }
 }
 

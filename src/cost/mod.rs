@@ -124,8 +124,11 @@ impl Device {
 
     /// The same call at the clock that the limits allow.
     fn clocked(&self, clocks: &ClockRange, price: Price, parts: &Parts) -> Price {
-        let full = parts.time(1.0);
-        let stretch = |clock: f64| if full > 0.0 { parts.time(clock) / full } else { 1.0 / clock };
+        let full = parts.time(1.0, 1.0);
+        let stretch = |clock: f64| match full > 0.0 {
+            true => parts.time(clock, clocks.memory_stretch(clock)) / full,
+            false => 1.0 / clock,
+        };
         let unclocked = Unclocked {
             time: price.time.ps() as f64,
             dynamic_pj: price.dynamic_pj as f64,
@@ -134,13 +137,13 @@ impl Device {
         let clocked = clocks.choose(unclocked, stretch);
         let (bound, source) = match clocked.clock {
             clock if clock < clocks.highest() => (Bound::Power, self.power_source.join(clocks.source)),
-            clock if clock < 1.0 => (parts.bound(clock), price.source.join(clocks.source)),
+            clock if clock < 1.0 => {
+                (parts.bound(clock, clocks.memory_stretch(clock)), price.source.join(clocks.source))
+            }
             _ => (price.bound, price.source),
         };
         let Clocked { time, dynamic_pj, .. } = clocked;
-        // The clock that a cap chooses follows from energies, of which no error of a kernel is known.
-        let error = price.error.filter(|_| bound != Bound::Power);
-        Price { time: SimTime::from_ps(time), dynamic_pj, bound, source, error, ..price }
+        Price { time: SimTime::from_ps(time), dynamic_pj, bound, source, ..price }
     }
 
     /// The price by the formulas and the constants of the class alone, at the boost clock.
@@ -168,26 +171,30 @@ impl Device {
         let (sampling, sampling_pj) = self.sampling(kernel);
         let time = class.fixed + longer + exposed + sampling;
 
-        let (byte_pj, flop_pj) = self.dynamic_pj(kernel, work.flops, dram_bytes);
-        let dynamic_pj = ((byte_pj + flop_pj + 0.5) as i64).saturating_add(sampling_pj);
+        let (byte_pj, core_pj) = self.dynamic_pj(kernel, work.flops, dram_bytes);
+        let dynamic_pj = ((byte_pj + core_pj + 0.5) as i64).saturating_add(sampling_pj);
         let parts = Parts {
             fixed: class.fixed.ps() as f64,
             compute: compute.ps() as f64,
+            arithmetic: self
+                .arithmetic_time(kernel, class.flops)
+                .map_or(compute, |least| least.min(compute))
+                .ps() as f64,
             dram: dram.ps() as f64,
             l2: l2.ps() as f64,
             sampling: sampling.ps() as f64,
             overlap: class.overlap,
             byte_share: if dynamic_pj > 0 { byte_pj / dynamic_pj as f64 } else { 0.0 },
         };
-        let bound = parts.bound(1.0);
+        let bound = parts.bound(1.0, 1.0);
         let source = match bound {
             Bound::Fixed => class.fixed_source,
             Bound::Dram => self.dram_source.join(class.bytes_source),
             Bound::L2 => self.l2_source.join(class.bytes_source),
-            _ if parts.samples(1.0) => self.sampler_source,
+            _ if parts.samples() => self.sampler_source,
             _ => self.compute_source.join(class.flops_source),
         };
-        let error = self.sampler_error.filter(|_| parts.samples(1.0));
+        let error = self.sampler_error.filter(|_| parts.samples());
         (Price { time, flops: work.flops, dram_bytes, dynamic_pj, bound, source, error }, parts)
     }
 
@@ -220,6 +227,24 @@ impl Device {
             | Kernel::ExpertSum { .. }
             | Kernel::Sample { .. } => SimTime::at_rate(flops, self.vector_flops_per_s * efficiency),
         }
+    }
+
+    /// Time of the arithmetic of a product by its rows alone, in sixteens (the smallest row tile of tensor cores, m16n8k16 of the PTX ISA): few
+    /// rows go through kernels for few rows, so that no more of their time than this goes with the clock.
+    fn arithmetic_time(&self, kernel: &Kernel, efficiency: f64) -> Option<SimTime> {
+        let (rows, inner, columns, weights, inputs, density) = match *kernel {
+            Kernel::MatMul { rows, inner, columns, weights, inputs, density, .. } => {
+                (rows.div_ceil(crate::kernel::GROUP_SLICE), inner, columns, weights, inputs, density)
+            }
+            Kernel::GroupedMatMul { slices, inner, columns, weights, inputs, density, .. } => {
+                (slices, inner, columns, weights, inputs, density)
+            }
+            _ => return None,
+        };
+        let rows = u64::from(rows) * u64::from(crate::kernel::GROUP_SLICE);
+        let flops = (2 * rows * u64::from(inner)).saturating_mul(columns.into());
+        let speed = self.matrix_flops_per_s(inputs, weights) * efficiency * self.density_speed(density);
+        Some(SimTime::at_rate(flops, speed))
     }
 
     /// What the sampler of the serving engine adds to one pass over the logits: time, and energy in picojoules.

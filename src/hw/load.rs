@@ -184,9 +184,10 @@ impl Hardware {
         walk!(out, "launch", launch, Launch
             [kernel_us graph_us graph_gap_us readback_us host_decision_us step_us] optional [] skip [submit]);
         walk!(out, "power", power, Power
-            [limit_w idle_w static_w pj_per_byte pj_per_flop] optional [] skip [clocks metered]);
+            [limit_w idle_w static_w pj_per_byte pj_per_flop] optional [pj_per_widened] skip [clocks metered]);
         if let Some(clocks) = &power.clocks {
-            walk!(out, "power.clocks", clocks, Clocks [lowest_mhz flat_mhz flat_voltage] optional [] skip []);
+            walk!(out, "power.clocks", clocks, Clocks [lowest_mhz flat_mhz flat_voltage]
+                optional [memory_knee byte_core_share] skip [evidence]);
         }
         let Kernels { matmul, prefill_attention, decode_attention, elementwise, gather } = kernels;
         for (class, efficiency) in [
@@ -289,6 +290,9 @@ impl Hardware {
         if self.sampler.as_ref().and_then(|sampler| sampler.error).is_some_and(|error| !error.is_sound()) {
             return Err(InputError::expected("finite errors, none below 0").key("sampler.error"));
         }
+        if let Some(evidence) = self.power.clocks.as_ref().and_then(|clocks| clocks.evidence.as_ref()) {
+            evidence.check()?;
+        }
         self.check_pairs()
     }
 
@@ -357,12 +361,16 @@ impl Range {
         match last {
             "units" => Range { whole: true, ..range(1.0, true, 65536.0, "a whole number from 1 to 65536") },
             "flops" | "bytes" => range(0.0, false, 1.5, "a number above 0, at most 1.5"),
-            "overlap" => range(0.0, true, 1.0, "a number from 0 to 1"),
-            "usable_fraction" | "flat_voltage" => range(0.0, false, 1.0, "a number above 0, at most 1"),
+            "overlap" | "byte_core_share" => range(0.0, true, 1.0, "a number from 0 to 1"),
+            "usable_fraction" | "flat_voltage" | "memory_knee" => {
+                range(0.0, false, 1.0, "a number above 0, at most 1")
+            }
             "two_four_speedup" => range(1.0, true, 4.0, "a number from 1 to 4"),
             "multicast" | "l2_parts" => range(1.0, true, 16.0, "a number from 1 to 16"),
             "l2_mb" | "runtime_gb" | "idle_w" | "static_w" | "pj_per_byte" | "pj_per_flop"
-            | "ps_per_logit" | "pj_per_logit" => range(0.0, true, LARGEST, "a number from 0 to 1e12"),
+            | "pj_per_widened" | "ps_per_logit" | "pj_per_logit" => {
+                range(0.0, true, LARGEST, "a number from 0 to 1e12")
+            }
             _ if last.ends_with("_us") => range(0.0, true, 1e9, "a number from 0 to 1e9"),
             _ => range(0.0, false, LARGEST, "a number above 0, at most 1e12"),
         }

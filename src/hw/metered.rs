@@ -31,6 +31,33 @@ pub struct Metered {
     pub watts_bias: f64,
 }
 
+/// Measured power caps and clock locks, and how wrong the clocks of a profile are on them.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ClockEvidence {
+    /// The devices whose rows were fitted, in words.
+    pub devices: String,
+    /// SHA-256 of the table's bytes.
+    pub sha256: String,
+    /// Rows fitted.
+    pub rows: u64,
+    /// Mean absolute percentage error of the speed under a cap or a lock: where the devices are others, each left out in turn; where they
+    /// are this one, each workload left out in turn.
+    pub speed_error: f64,
+    /// That of joules a unit of work.
+    pub energy_error: f64,
+}
+
+impl ClockEvidence {
+    /// Refuses what no fit writes.
+    pub(super) fn check(&self) -> Result<(), InputError> {
+        if [self.speed_error, self.energy_error].iter().all(|error| (0.0..=MOST_PERCENT).contains(error)) {
+            return Ok(());
+        }
+        Err(InputError::expected("finite errors, none below 0").key("power.clocks.evidence"))
+    }
+}
+
 impl Metered {
     /// Refuses what no fit writes.
     pub(super) fn check(&self) -> Result<(), InputError> {

@@ -13,7 +13,7 @@ pub use correction::{
 };
 pub use load::Assumption;
 pub use measured::{Measured, MeasuredKernel};
-pub use metered::Metered;
+pub use metered::{ClockEvidence, Metered};
 pub use usual::{doubt, known_keys, usual};
 
 use crate::units::SourceKind;
@@ -214,6 +214,9 @@ pub struct Power {
     pub pj_per_byte: Sourced,
     /// For each flop of a 16-bit matrix product.
     pub pj_per_flop: Sourced,
+    /// For each weight of a product that is kept in fewer bits than its activations have and is widened on the way; absent: nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pj_per_widened: Option<Sourced>,
     /// What it draws at other clocks; absent: a general law.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub clocks: Option<Clocks>,
@@ -232,6 +235,15 @@ pub struct Clocks {
     pub flat_mhz: Sourced,
     /// The lowest voltage, as a share of that at the boost clock.
     pub flat_voltage: Sourced,
+    /// The clock, as a share of the boost clock, at which the core asks for as many bytes as device memory gives; absent: the general one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory_knee: Option<Sourced>,
+    /// Share of the energy of a byte of device memory that goes with the voltage of the core; absent: the general one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub byte_core_share: Option<Sourced>,
+    /// The measured caps and locks that these were fitted to; absent: nobody measured this device.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub evidence: Option<ClockEvidence>,
 }
 
 /// Constants of each kernel class.

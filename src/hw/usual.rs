@@ -51,6 +51,7 @@ fn unit(key: &str) -> Option<(i32, &'static str)> {
     Some(match last {
         "pj_per_byte" => (-12, "J per byte"),
         "pj_per_flop" => (-12, "J per flop"),
+        "pj_per_widened" => (-12, "J per weight"),
         "pj_per_logit" => (-12, "J per logit"),
         "ps_per_logit" => (-12, "s per logit"),
         _ if ends("_gb_per_s") || last == "gb_per_s" => (9, "B/s"),

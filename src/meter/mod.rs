@@ -5,6 +5,7 @@
 //! the row's mean, continuous batching with chunked prompts. Batches do not depend on the constants that are fitted, so one
 //! simulation of a row gives the sums in which its latency and energy are linear ([`Parts`]).
 
+pub mod caps;
 mod fit;
 mod measured_ends;
 mod parts;

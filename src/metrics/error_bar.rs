@@ -3,7 +3,7 @@
 
 use super::Ledger;
 use super::ledger::Doubts;
-use crate::cost::{Device, percent};
+use crate::cost::{Bound, Device, percent};
 use crate::kernel::Class;
 use crate::units::SourceKind;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -21,6 +21,9 @@ pub struct ErrorBar {
     /// Half widths of the nominal 90 % intervals; absent where nothing is covered.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub interval90: Option<Ninety>,
+    /// What a cap or a lock adds to the mean errors of times: the clock that it sets, and the speed there; absent where it slowed nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clock_percent: Option<f64>,
     /// What each kernel class adds.
     #[serde(serialize_with = "named", deserialize_with = "by_name")]
     pub by_class: [Option<ClassError>; Class::ALL.len()],
@@ -98,15 +101,19 @@ impl ErrorBar {
                 share: doubts.time_ps as f64 / pass_ps,
             });
         }
+        let clock = clock_errors(ledger, device);
+        bar.clock_percent = clock.map(|(time, _)| time);
         if all.time_ps == 0 {
             return bar;
         }
         bar.covered_share = all.time_ps as f64 / pass_ps;
         let [mean, _, any_source] = all.most;
-        bar.mean = Errors::of(ledger, device, all.mean_percent(all.mean), mean, 1.0);
+        let figures = Figures { ledger, device, clock: clock.unwrap_or_default() };
+        bar.mean = figures.errors(all.mean_percent(all.mean), mean, 1.0);
+        let by_clock = NORMAL * figures.clock.0;
         bar.interval90 = Some(Ninety {
-            any_source: Errors::of(ledger, device, all.mean_percent(all.any_source), any_source, NORMAL),
-            same_source_time_percent: all.mean_percent(all.same_source),
+            any_source: figures.errors(all.mean_percent(all.any_source), any_source, NORMAL),
+            same_source_time_percent: all.mean_percent(all.same_source) + by_clock,
         });
         bar
     }
@@ -115,7 +122,10 @@ impl ErrorBar {
     /// classes add to both errors, class by class, apart. `of_passes` says what share of each time its passes are.
     pub fn apart(&self, other: &ErrorBar, of_passes: [f64; 2]) -> f64 {
         let [own, others] = of_passes;
-        self.parts().iter().zip(other.parts()).map(|(a, b)| (own * a - others * b).abs()).sum()
+        let by_clock = |bar: &ErrorBar| bar.clock_percent.unwrap_or(0.0);
+        let clocks = (own * by_clock(self) - others * by_clock(other)).abs();
+        clocks
+            + self.parts().iter().zip(other.parts()).map(|(a, b)| (own * a - others * b).abs()).sum::<f64>()
     }
 
     /// Share of the makespan with a pass in flight, as far as its errors tell; 1 where they do not.
@@ -142,18 +152,46 @@ impl ErrorBar {
 /// error alone; that its errors are normal is assumed.
 const NORMAL: f64 = 2.062;
 
-impl Errors {
-    /// From the error of the pass time in percent, and the largest of any kernel in hundredths of one. `power` times the mean error of the
-    /// power model is that of the power.
-    fn of(ledger: &Ledger, device: &Device, time_percent: f64, most: u32, power: f64) -> Errors {
+/// What the errors of a run's figures are made of.
+struct Figures<'a> {
+    ledger: &'a Ledger,
+    device: &'a Device,
+    /// What clocks add to the mean errors of times and of energies, in percent.
+    clock: (f64, f64),
+}
+
+impl Figures<'_> {
+    /// From the error of the kernels in percent, and the largest of any in hundredths of one. `wider` times the mean errors of power and of clocks
+    /// are theirs.
+    fn errors(&self, kernels: f64, most: u32, wider: f64) -> Errors {
+        let Figures { ledger, device, clock: (by_clock, energy_by_clock) } = *self;
+        let time_percent = kernels + wider * by_clock;
         let passing = ledger.pass_ps as f64 / ledger.makespan.ps() as f64;
+        let energy = energy(ledger, device, time_percent, wider);
         Errors {
             time_percent: Some(time_percent),
             makespan_percent: Some(time_percent * passing),
-            any_mix_percent: Some(percent(most)),
-            energy_percent: energy(ledger, device, time_percent, power),
+            any_mix_percent: Some(percent(most) + wider * by_clock),
+            energy_percent: energy.map(|percent| percent + wider * energy_by_clock),
         }
     }
+}
+
+/// By how many percent a device draws more or less than a profile says whose constants of power nobody fitted: the last column of
+/// `radialsim validate power`, devices left out.
+const DRAW_ERROR: f64 = 30.0;
+
+/// What a cap or a lock adds to the errors of times and of energy, in percent: the error of its law, and under a cap that of the draw that
+/// sets the clock; by the share of the pass time in kernels that it slowed.
+fn clock_errors(ledger: &Ledger, device: &Device) -> Option<(f64, f64)> {
+    let slowed = match device.is_locked() {
+        true => ledger.busy_ps,
+        false => ledger.by_bound[Bound::Power as usize].time_ps,
+    };
+    let share = slowed as f64 / ledger.pass_ps as f64;
+    let (speed, energy) = device.clock_errors().filter(|_| slowed > 0)?;
+    let by_draw = device.cap_error(device.metered_error().unwrap_or(DRAW_ERROR));
+    Some((share * (speed + by_draw), share * (energy + by_draw)))
 }
 
 /// The power model's own error, and that of the time for which static power is drawn.

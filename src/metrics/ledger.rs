@@ -1,6 +1,5 @@
 //! What happened in a run, added up as it happens: exact integers, a fixed amount of memory for any number of kernels.
 
-use super::Split;
 use crate::cost::{Price, PriceError};
 use crate::kernel::Class;
 use crate::lower::Cause;
@@ -96,7 +95,7 @@ pub struct RequestTimes {
     pub cached_tokens: u32,
     /// How often it lost its place to another request.
     pub preemptions: u32,
-    /// Its share, by tokens, of the energy of the passes that it was in; picojoules.
+    /// Its share of the energy of the passes that it was in: of attention by the tokens that have the same kind, of the rest by all; picojoules.
     pub energy_pj: u128,
 }
 
@@ -121,7 +120,7 @@ pub struct Gap {
 
 /// One of the two phases of a request: reading its prompt, or generating.
 ///
-/// A pass that has tokens of both gives each a part of its time and energy in proportion to the tokens.
+/// A pass that has tokens of both gives each its own attention, and a part of the rest in proportion to the tokens.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Phase {
     /// Tokens that took a whole route, each time they did.
@@ -130,6 +129,42 @@ pub struct Phase {
     pub time_ps: u128,
     /// Energy of passes, picojoules.
     pub energy_pj: u128,
+}
+
+/// Time and energy beyond static power of the attention of one kind in a pass or a run: that of several rows of a sequence, or of one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Own {
+    /// Picoseconds.
+    pub time_ps: u128,
+    /// Picojoules.
+    pub dynamic_pj: i128,
+}
+
+impl Own {
+    /// Which of the two a kernel class is, if any.
+    #[inline]
+    pub fn index(class: usize) -> Option<usize> {
+        match class {
+            _ if class == Class::PrefillAttention as usize => Some(0),
+            _ if class == Class::DecodeAttention as usize => Some(1),
+            _ => None,
+        }
+    }
+
+    /// Adds a kernel.
+    #[inline]
+    pub fn add(&mut self, time_ps: u128, dynamic_pj: i128) {
+        self.time_ps += time_ps;
+        self.dynamic_pj += dynamic_pj;
+    }
+}
+
+impl std::ops::Sub for Own {
+    type Output = Own;
+
+    fn sub(self, other: Own) -> Own {
+        Own { time_ps: self.time_ps - other.time_ps, dynamic_pj: self.dynamic_pj - other.dynamic_pj }
+    }
 }
 
 /// Use of the blocks that hold KV entries.
@@ -220,6 +255,8 @@ pub struct Ledger {
     pub by_cause: [Tally; Cause::ALL.len()],
     /// By kernel class: those whose prices have an error.
     pub doubts: [Doubts; Class::ALL.len()],
+    /// Attention of several rows of a sequence, and of one.
+    pub attention: [Own; 2],
     /// By what limited it.
     pub by_bound: [Tally; 5],
     /// By the weakest source in its price.
@@ -305,6 +342,10 @@ impl Ledger {
         if let Some(error) = price.error {
             self.doubts[class].add(error, time, times);
         }
+        if let Some(own) = Own::index(class) {
+            let (time_ps, dynamic_pj) = (u128::from(time.ps()), i128::from(price.dynamic_pj));
+            self.attention[own].add(time_ps * u128::from(times), dynamic_pj * i128::from(times));
+        }
         self.by_bound[price.bound as usize].add(time, times);
         self.by_source[price.source as usize].add(time, times);
         self.busy_ps += u128::from(time.ps()) * u128::from(times);
@@ -345,6 +386,9 @@ impl Ledger {
         }
         self.by_cause.iter_mut().zip(&other.by_cause).for_each(|(sum, part)| sum.absorb(part));
         self.doubts.iter_mut().zip(&other.doubts).for_each(|(sum, part)| sum.absorb(part));
+        for (sum, part) in self.attention.iter_mut().zip(&other.attention) {
+            sum.add(part.time_ps, part.dynamic_pj);
+        }
         self.by_bound.iter_mut().zip(&other.by_bound).for_each(|(sum, part)| sum.absorb(part));
         self.by_source.iter_mut().zip(&other.by_source).for_each(|(sum, part)| sum.absorb(part));
         self.busy_ps += other.busy_ps;
@@ -355,18 +399,15 @@ impl Ledger {
         self.tiers.link_ps += other.tiers.link_ps;
     }
 
-    /// A pass with `prompt` tokens of prompts among its `tokens` took `time` and `energy_pj`: both are split by tokens.
-    pub fn pass(&mut self, prompt: u32, tokens: u32, time: SimTime, energy_pj: u128) {
+    /// A pass took this time and this energy, of which those of prompts are `prefill`.
+    pub fn pass(&mut self, (time_ps, energy_pj): (u128, u128), prefill: (u128, u128)) {
         self.passes += 1;
-        self.pass_ps += u128::from(time.ps());
-        self.hottest_pass_w = self.hottest_pass_w.max(energy_pj as f64 / time.ps().max(1) as f64);
-        let tokens = u64::from(tokens);
-        let (mut times, mut energies) = (Split::new(time.ps().into(), tokens), Split::new(energy_pj, tokens));
-        let counts = [u64::from(prompt), tokens - u64::from(prompt)];
-        for (phase, count) in [&mut self.prefill, &mut self.decode].into_iter().zip(counts) {
-            phase.time_ps += times.take(count);
-            phase.energy_pj += energies.take(count);
-        }
+        self.pass_ps += time_ps;
+        self.hottest_pass_w = self.hottest_pass_w.max(energy_pj as f64 / time_ps.max(1) as f64);
+        self.prefill.time_ps += prefill.0;
+        self.prefill.energy_pj += prefill.1;
+        self.decode.time_ps += time_ps - prefill.0;
+        self.decode.energy_pj += energy_pj - prefill.1;
     }
 
     /// Time in which nothing that is counted here changed: so many requests wait and run, so many blocks are held with so

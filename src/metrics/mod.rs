@@ -13,7 +13,7 @@ mod uncertainty;
 
 pub use error_bar::{ClassError, ENOUGH, ErrorBar, Errors, Ninety, Saving, Verdict};
 pub use interval::Interval;
-pub use ledger::{Gap, KvUse, Ledger, Losses, Memory, Phase, RequestTimes, Tally, TierUse};
+pub use ledger::{Gap, KvUse, Ledger, Losses, Memory, Own, Phase, RequestTimes, Tally, TierUse};
 pub use slo::{Goodput, Slo};
 pub use split::Split;
 pub use spread::Spread;

@@ -1,6 +1,7 @@
 //! What a run found, for people and for programs: tables, JSON, a timeline, a time series. Returns texts and writes files; never prints.
 
 mod adapter;
+mod caps;
 pub mod closer;
 pub mod contributions;
 mod ends;
@@ -26,6 +27,7 @@ mod tiers;
 pub mod timeline;
 
 pub use adapter::adapter_fits;
+pub use caps::{Answered, CapErrors, cap_errors, cap_points, caps};
 pub use ends::{End, ends};
 pub use file::Staged;
 pub use fits::{fits, layer_fits, layers, scores};

@@ -16,7 +16,7 @@
 use super::beyond::{Beyond, Within};
 use crate::cost::{Device, FoldHasher, Price, PriceCache};
 use crate::lower::{Call, Cause, Node, Sink, Stretch};
-use crate::metrics::Ledger;
+use crate::metrics::{Ledger, Own};
 use crate::units::SimTime;
 use std::hash::BuildHasher;
 
@@ -39,6 +39,8 @@ pub(super) struct PassSums {
     pub dynamic_pj: i64,
     /// Kernel time by cause.
     pub by_cause: [SimTime; Cause::ALL.len()],
+    /// Attention of several rows of a sequence, and of one. It is never in a stretch.
+    pub attention: [Own; 2],
 }
 
 /// A kernel of a stretch as the ledger wants it.
@@ -211,6 +213,10 @@ impl ClosedForm {
         let booked = Booked { cause: call.cause, class: kernel.class() as usize, price, time };
         let launched = std::mem::take(&mut self.launched);
         if let Some(stretch) = &mut self.recording {
+            assert!(
+                Own::index(booked.class).is_none(),
+                "attention depends on contexts, which no key of a stretch has"
+            );
             if launched {
                 stretch.launched = Some(stretch.launched.map_or(stretch.host, |at| at.max(stretch.host)));
             }
@@ -220,6 +226,9 @@ impl ClosedForm {
             stretch.by_cause[call.cause as usize] += time;
             stretch.kernels.push(booked);
             return;
+        }
+        if let Some(own) = Own::index(booked.class) {
+            self.sums.attention[own].add(time.ps().into(), price.dynamic_pj.into());
         }
         self.real.kernel(time, launched);
         self.free.kernel(time, launched);

@@ -19,7 +19,7 @@ use crate::cost::{Device, Limits};
 use crate::engine::Pool;
 use crate::error::{InputError, Result};
 use crate::lower::{Dispatch, Lowered, Lowering};
-use crate::metrics::{Gap, KvUse, Ledger, Memory, RequestTimes, Split};
+use crate::metrics::{Gap, KvUse, Ledger, Memory, Own, RequestTimes, Split};
 use crate::model::Model;
 use crate::sched::{Outcome, Scheduler, Sequence, Serving};
 use crate::tier::{Residency, Tiers};
@@ -249,7 +249,7 @@ impl<'a> Simulation<'a> {
             (true, true) => self.step.saturating_sub(self.before),
         };
         let begin = self.machine.now();
-        let before = (self.ledger.busy_ps, self.ledger.dynamic_pj);
+        let before = (self.ledger.busy_ps, self.ledger.dynamic_pj, self.ledger.attention);
         let sums = match self.fidelity {
             Fidelity::Step => Some(self.sum(batch, step, true)),
             // Before anything runs, since contexts are those before the pass.
@@ -285,7 +285,11 @@ impl<'a> Simulation<'a> {
         if dynamic.unsigned_abs() >= u128::from(i64::MAX as u64) {
             return Err(Beyond::Pass);
         }
-        self.share_out(batch, begin, busy, dynamic);
+        let attention = match (&sums, self.fidelity) {
+            (Some((sums, _)), Fidelity::Step) => sums.attention,
+            _ => [0, 1].map(|kind: usize| self.ledger.attention[kind] - before.2[kind]),
+        };
+        self.share_out(batch, begin, (busy, dynamic), attention);
         if let (Some(explain), Some((sums, _))) = (&mut self.explain, &sums) {
             assert_eq!(sums.length, length, "event by event, a pass takes what its closed form says");
             let step = whole.then_some(step);
@@ -343,25 +347,51 @@ impl<'a> Simulation<'a> {
         self.ledger.memory.activations_peak = self.ledger.memory.activations_peak.max(activations);
     }
 
-    /// Gives each phase and each request of a pass that began at `begin` and is over its part of the time and the energy, by
-    /// tokens.
-    fn share_out(&mut self, batch: &Batch, begin: SimTime, busy_ps: u128, dynamic_pj: i128) {
-        let length = self.machine.now() - begin;
-        let idle_ps = u128::from(length.ps()) - busy_ps;
+    /// Gives each phase and each request of a pass that began at `begin` and is over its part of the time and the energy: of attention, by the
+    /// tokens that have the same kind, since prompts and generation draw differently; of all else, by tokens.
+    fn share_out(
+        &mut self,
+        batch: &Batch,
+        begin: SimTime,
+        (busy_ps, dynamic_pj): (u128, i128),
+        attention: [Own; 2],
+    ) {
+        let length_ps = u128::from((self.machine.now() - begin).ps());
+        let device = self.machine.device();
         // `as` rounds down to whole picojoules, far below what the constants of power are known to.
-        let energy_pj = self.machine.device().energy_pj(busy_ps, idle_ps, dynamic_pj) as u128;
-        let mut energies = Split::new(energy_pj, batch.tokens().into());
-        let mut prompt = 0;
+        let energy_pj = device.energy_pj(busy_ps, length_ps - busy_ps, dynamic_pj) as u128;
+        let mut kinds = [0u64; 2];
+        batch.spans.iter().for_each(|span| kinds[usize::from(span.decode)] += u64::from(span.tokens));
+        let (mut left_ps, mut left_pj) = (length_ps, energy_pj);
+        let own = [0, 1].map(|kind: usize| {
+            let Own { time_ps, dynamic_pj } = attention[kind];
+            let share = kinds[kind] > 0;
+            // Whole picojoules of each part, at most what is left.
+            let time_ps = if share { time_ps.min(left_ps) } else { 0 };
+            let pj = if share { (device.energy_pj(time_ps, 0, dynamic_pj) as u128).min(left_pj) } else { 0 };
+            (left_ps, left_pj) = (left_ps - time_ps, left_pj - pj);
+            (Split::new(time_ps, kinds[kind]), Split::new(pj, kinds[kind]))
+        });
+        let mut own = own;
+        let tokens = u64::from(batch.tokens());
+        let (mut times, mut energies) = (Split::new(left_ps, tokens), Split::new(left_pj, tokens));
+        let mut prefill = (0, 0);
         for span in &batch.spans {
             let sequence = self.scheduler.sequence_mut(span.sequence);
-            sequence.energy_pj += energies.take(span.tokens.into());
+            let (own_times, own_energies) = &mut own[usize::from(span.decode)];
+            let count = u64::from(span.tokens);
+            let (time_ps, pj) =
+                (times.take(count) + own_times.take(count), energies.take(count) + own_energies.take(count));
+            sequence.energy_pj += pj;
             let in_prompt = sequence.in_prompt();
             let whole = if span.part.to == Part::END { span.tokens } else { 0 };
             let phase = if in_prompt { &mut self.ledger.prefill } else { &mut self.ledger.decode };
             phase.tokens += u64::from(whole);
-            prompt += if in_prompt { span.tokens } else { 0 };
+            if in_prompt {
+                prefill = (prefill.0 + time_ps, prefill.1 + pj);
+            }
         }
-        self.ledger.pass(prompt, batch.tokens(), length, energy_pj);
+        self.ledger.pass((length_ps, energy_pj), prefill);
     }
 
     /// Moves every sequence of the pass on, and books tokens, KV bytes and finished requests.

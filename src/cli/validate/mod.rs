@@ -3,6 +3,7 @@
 pub mod e2e;
 pub mod energy;
 pub mod operators;
+pub mod power;
 pub mod runs;
 pub mod serving;
 
@@ -17,6 +18,8 @@ pub enum What {
     Energy(energy::Args),
     /// Operators of a layer, as Vidur's profiler measures them.
     Operators(operators::Args),
+    /// Measured power caps and clock locks.
+    Power(power::Args),
     /// Runs of a real model on the GPU of this machine: times of passes and kernels, memory, the order of policies.
     Runs(runs::Args),
     /// Times of the requests of a measured serving run.
@@ -29,6 +32,7 @@ pub fn run(what: &What) -> Result<()> {
         What::E2e(args) => e2e::run(args),
         What::Energy(args) => energy::run(args),
         What::Operators(args) => operators::run(args),
+        What::Power(args) => power::run(args),
         What::Runs(args) => runs::run(args),
         What::Serving(args) => serving::run(args),
     }
