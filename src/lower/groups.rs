@@ -1,6 +1,8 @@
 //! The tokens of a pass sorted into groups: who is at which layer together. This is where the batch union, the
 //! fragmentation and the growing attention of a routed batch come from; nothing later adds them by hand.
 
+use super::Overfull;
+use super::places::Places;
 use crate::batch::{AtLayer, Batch, Context, Hop, LaneSums, Left, Part, Path, Paths, Span, Visibility};
 
 /// How groups are lined up.
@@ -230,7 +232,7 @@ impl Groups {
             if group.attention > 0 {
                 (group.prefill, group.decode) = (Scores::default(), Scores::default());
                 group.attention = tokens;
-                // The attention branch computes K and V of every row.
+                // The attention branch computes keys and values of every row.
                 group.project = 0;
                 for span in &view.batch.spans {
                     let (pairs, entries) = masked_scores(view, align, span, group.wave, group.layer);
@@ -248,6 +250,58 @@ impl Groups {
             }
             group.block = group.attention.min(group.feed_forward);
         }
+    }
+
+    /// Adds what a graph holds that was captured before the routes were known: each branch that some route takes, whether or not a token of
+    /// the pass does. Without `room` a branch that nobody takes gets a row, for [`Groups::mask`] to make all of them; with it, (rows, tokens of
+    /// the pass), each layer that some routes skip gets so many rows. Returns a layer that more tokens take.
+    pub fn complete(&mut self, places: &Places, room: Option<(u32, u32)>) -> Option<Overfull> {
+        let mut there = vec![false; places.layers.len()];
+        for group in &self.groups {
+            there.iter_mut().skip(group.layer.into()).take(1).for_each(|there| *there = true);
+        }
+        let missing = (0..).zip(&places.layers).zip(&there).filter(|((_, place), there)| {
+            !**there && (place.attention || place.feed_forward || place.adapter)
+        });
+        self.groups.extend(missing.map(|((layer, _), _)| Group::new(0, layer)));
+        self.groups.sort_unstable_by_key(|group| (group.layer, group.wave));
+        let decode = self.groups.iter().all(|group| group.prefill.rows == 0);
+        let mut overfull = None;
+        for group in &mut self.groups {
+            let place = places.layers.get(group.layer as usize).copied().unwrap_or_default();
+            if place.feed_forward && group.feed_forward == 0 {
+                group.widest = 1.0;
+            }
+            let Some((room, tokens)) = room else {
+                group.attention = group.attention.max(place.attention.into());
+                group.feed_forward = group.feed_forward.max(place.feed_forward.into());
+                group.adapter = group.adapter.max(place.adapter.into());
+                continue;
+            };
+            if !place.decided {
+                continue;
+            }
+            let rows = group.attention.max(group.feed_forward);
+            if rows > room {
+                overfull = overfull.or(Some(Overfull { layer: group.layer, rows, room, tokens }));
+                continue;
+            }
+            if place.attention {
+                // A row without a token sees its own entry.
+                let empty = room - group.attention;
+                let scores = if decode { &mut group.decode } else { &mut group.prefill };
+                scores.rows += empty;
+                scores.pairs += u64::from(empty);
+                scores.entries += u64::from(empty);
+                group.attention = room;
+            }
+            if place.feed_forward {
+                group.feed_forward = room;
+            }
+            group.block = group.attention.min(group.feed_forward);
+            group.project = group.project.min(tokens.saturating_sub(room));
+        }
+        overfull
     }
 
     fn begin(&mut self, layers: usize) {

@@ -3,6 +3,7 @@
 mod adapter;
 pub mod closer;
 pub mod contributions;
+pub mod engines;
 mod errors;
 #[cfg(feature = "gpu")]
 pub mod execution;
@@ -11,6 +12,7 @@ mod fits;
 pub mod html;
 pub mod inspect;
 pub mod json;
+mod launches;
 mod metered;
 pub mod quantity;
 #[cfg(feature = "gpu")]
@@ -27,6 +29,7 @@ pub mod timeline;
 pub use adapter::adapter_fits;
 pub use file::Staged;
 pub use fits::{fits, layer_fits, layers, scores};
+pub use launches::launches;
 pub use metered::{metered, skipped};
 pub use served::{Gate, Queue, Served};
 pub use sheet::{Sheet, WIDTH};

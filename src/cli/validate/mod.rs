@@ -1,6 +1,7 @@
 //! `radialsim validate`: what was measured beside what is simulated. A stated gate that fails makes the exit code 1.
 
 pub mod energy;
+pub mod launches;
 pub mod operators;
 pub mod runs;
 pub mod serving;
@@ -12,6 +13,8 @@ use radialsim::error::Result;
 pub enum What {
     /// Latency and energy of measured serving runs.
     Energy(energy::Args),
+    /// Published times of a token with and without captured graphs.
+    Launches(launches::Args),
     /// Operators of a layer, as Vidur's profiler measures them.
     Operators(operators::Args),
     /// Runs of a real model on the GPU of this machine: times of passes and kernels, memory, the order of policies.
@@ -24,6 +27,7 @@ pub enum What {
 pub fn run(what: &What) -> Result<()> {
     match what {
         What::Energy(args) => energy::run(args),
+        What::Launches(args) => launches::run(args),
         What::Operators(args) => operators::run(args),
         What::Runs(args) => runs::run(args),
         What::Serving(args) => serving::run(args),
