@@ -53,6 +53,11 @@ impl Decisions {
         )
     }
 
+    /// Whether the graph has conditional nodes.
+    pub fn has_nodes(self) -> bool {
+        matches!(self, Decisions::Conditional | Decisions::Switch)
+    }
+
     /// Whether what was decided on the device is read back in a pass that is captured, or not.
     pub fn reads_back(self, captured: bool) -> bool {
         match self {

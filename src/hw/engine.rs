@@ -105,6 +105,11 @@ impl Hardware {
         self.name.starts_with("nvidia-")
     }
 
+    /// Whether it is a device of somebody else, by the names of shipped profiles; another name says nothing.
+    pub fn is_not_cuda(&self) -> bool {
+        ["amd-", "google-", "mesa-", "generic-"].iter().any(|maker| self.name.starts_with(maker))
+    }
+
     /// The profile's own launches. What it does not say of a CUDA device, the gap between kernels launched one by one and conditional
     /// nodes, is that of bare CUDA.
     pub fn own_launch(&self) -> Launch {

@@ -8,6 +8,7 @@ mod emit;
 mod graph;
 mod groups;
 mod latent;
+mod masked;
 mod places;
 mod router;
 mod sink;

@@ -3,11 +3,10 @@
 
 use super::sheet::{Sheet, alike, digits, percent, times};
 use super::{errors, saved, serving, tiers};
-use crate::batch::Decisions;
 use crate::cost::Bound;
 use crate::error::shorten;
 use crate::metrics::{Spread, Tally};
-use crate::scenario::{LEVEL, Note, OWN, Outcome, Run, VariantOutcome};
+use crate::scenario::{LEVEL, Note, Outcome, Run, VariantOutcome};
 use crate::units::{PS_PER_S, SourceKind};
 
 const GB: f64 = 1e9;
@@ -34,6 +33,7 @@ pub fn render(outcome: &Outcome) -> String {
         ("Speed", speed(variants)),
         (saved::TITLE, saved::table(variants)),
         (saved::SAME_PASSES, saved::same_passes(variants)),
+        ("Launches", launches(variants)),
         ("Serving", serving::table(variants)),
         ("How wrong this may be", errors::table(variants)),
         ("Layers that came over a link", tiers::table(variants)),
@@ -94,27 +94,30 @@ fn pass_s(run: &Run) -> f64 {
     run.ledger.pass_ps as f64 / PS_PER_S as f64
 }
 
-/// Names, policies, and where they are not the same everywhere or not the default, what starts kernels.
-fn started(variants: &[VariantOutcome]) -> Sheet {
-    let sheet = named(variants).words("policy", variants.iter().map(|variant| variant.policy));
-    let sheet = match variants.iter().any(|variant| variant.decisions != Decisions::Known.name()) {
-        true => sheet.words("decisions", variants.iter().map(|variant| variant.decisions)),
-        false => sheet,
+/// Who starts kernels, how the host learns what to start, and what of the pass time the device waits meanwhile.
+fn launches(variants: &[VariantOutcome]) -> String {
+    let idle = |run: &Run| run.ledger.idle_in_passes() as f64 / run.ledger.pass_ps.max(1) as f64;
+    let host = |run: &Run| {
+        let share =
+            run.ledger.busy.iter().find(|(name, _)| name == "host").map_or(f64::NAN, |(_, share)| *share);
+        share * run.summary.makespan_s / pass_s(run).max(f64::MIN_POSITIVE)
     };
-    match variants.iter().any(|variant| variant.engine != OWN) {
-        true => sheet.words("engine", variants.iter().map(|variant| variant.engine.as_str())),
-        false => sheet,
-    }
+    named(variants)
+        .words("engine", variants.iter().map(|variant| variant.engine.as_str()))
+        .words("decisions", variants.iter().map(|variant| variant.decisions))
+        .numbers("host\nbusy %", cells(variants, host, percent))
+        .numbers("device\nidle %", cells(variants, idle, percent))
+        .render()
+        + "decisions: how the host learns what to launch (docs/DISPATCH.md). host busy, device idle: of the pass time; idle while no\n\
+           kernel runs, the most that a faster host could save. simulate --engines shows the comparison under all engines.\n"
 }
 
 fn speed(variants: &[VariantOutcome]) -> String {
-    let sheet = started(variants)
+    let sheet = named(variants)
+        .words("policy", variants.iter().map(|variant| variant.policy))
         .numbers("mean\ndepth", cells(variants, |v| v.summary.work.mean_depth, |depth| format!("{depth:.2}")))
         .numbers("weights\nread %", cells(variants, |v| v.summary.work.layer_weights_read, percent));
-    let idle = |run: &Run| run.ledger.idle_in_passes() as f64 / run.ledger.pass_ps.max(1) as f64;
-    let sheet = timed(sheet, "pass\ntime", variants, pass_s)
-        .numbers("saved\n%", less(variants, pass_s))
-        .numbers("device\nidle %", cells(variants, idle, percent));
+    let sheet = timed(sheet, "pass\ntime", variants, pass_s).numbers("saved\n%", less(variants, pass_s));
     let sheet = timed(sheet, "make-\nspan", variants, |v| v.summary.makespan_s)
         .numbers("output\ntokens\n/ s", alike(&means(variants, |v| v.summary.output_tokens_per_s)));
     let sheet = timed(sheet, "TTFT\np50", variants, |v| v.summary.ttft_s.p50);
@@ -122,8 +125,7 @@ fn speed(variants: &[VariantOutcome]) -> String {
     let sheet = timed(sheet, "TPOT\np99", variants, |v| of(v.summary.tpot_s, |spread| spread.p99));
     sheet.render()
         + "mean depth: blocks a token takes, a branch counts half. weights read: of the layer weights, a pass on average.\n\
-           pass time: with a pass in flight; the makespan also waits for arrivals. device idle: of the pass time, while no kernel runs,\n\
-           mostly since the host launches, forms a step or reads back. TTFT: to the first token. TPOT: between tokens.\n"
+           pass time: with a pass in flight; the makespan also waits for arrivals. TTFT: to the first token. TPOT: between tokens.\n"
 }
 
 /// Of a distribution that may be one of nothing; not a number then.

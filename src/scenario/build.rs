@@ -96,14 +96,19 @@ impl Scenario {
         let built = self.variants.iter().map(|variant| self.variant(&shared, variant, &mut notes));
         let mut built = built.collect::<Result<Vec<_>>>()?;
         hold_against_first(&mut built);
-        for assumption in shared.hardware.assumed() {
+        let conditional = built.iter().any(|built| built.setup.dispatch.decisions.has_nodes());
+        let used = |key: &str| conditional || key != "launch.conditional_us";
+        for assumption in shared.hardware.assumed().into_iter().filter(|assumption| used(&assumption.key)) {
             notes.push(Note::new(assumption.key, assumption.value, assumption.text));
         }
         for (variant, built) in
             self.variants.iter().zip(&built).filter(|(variant, _)| variant.engine.is_some())
         {
             let own = built.setup.hardware.assumed();
-            for assumption in own.into_iter().filter(|assumption| assumption.key.starts_with("launch.")) {
+            let of_engine = own
+                .into_iter()
+                .filter(|assumption| assumption.key.starts_with("launch.") && used(&assumption.key));
+            for assumption in of_engine {
                 let key = format!("variants.{}: {}", variant.name, assumption.key);
                 notes.push(Note::new(key, assumption.value, assumption.text));
             }

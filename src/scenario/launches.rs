@@ -1,7 +1,7 @@
 //! What starts kernels: the engine whose host times count, and how the host comes to know what a router decided. Combinations that no
 //! machine can run are refused by name.
 
-use super::{Note, Scenario};
+use super::{Note, Scenario, Variant};
 use crate::batch::{Decisions, Policy, Visibility};
 use crate::error::{InputError, Result};
 use crate::hw::{Engine, Hardware};
@@ -23,7 +23,8 @@ pub(super) fn engine(name: Option<&String>, key: &str) -> Result<Option<Engine>>
 }
 
 impl Scenario {
-    /// The same with the host times of one engine for all variants. Where it captures no graphs, no pass is captured.
+    /// The same with the host times of one engine for all variants. Where it captures no graphs, no pass is captured, and variants that need
+    /// a graph with all layers are left out.
     ///
     /// # Errors
     /// A name that no engine has.
@@ -33,6 +34,11 @@ impl Scenario {
         let mut scenario = Scenario { engine: Some(name), ..self.clone() };
         if !captures {
             scenario.dispatch.capture.clear();
+            let of_all = scenario.dispatch.decisions;
+            let needs_graph = |variant: &Variant| {
+                variant.decisions.or(of_all).is_some_and(|decisions| decisions.one_graph())
+            };
+            scenario.variants.retain(|variant| !needs_graph(variant));
         }
         for variant in &mut scenario.variants {
             variant.engine = None;
@@ -48,6 +54,10 @@ pub(super) fn drive(hardware: &mut Hardware, engine: Option<&Engine>) {
         Some(engine) => engine.launch(&hardware.launch),
         None => hardware.own_launch(),
     };
+    if hardware.is_not_cuda() {
+        // HIP has none (ROCm/legacy-rocm-build issue 6398), nor has anything else.
+        hardware.launch.conditional_us = None;
+    }
 }
 
 /// What is said where no engine is named.
@@ -123,7 +133,7 @@ impl Asked<'_> {
             }
         }
         let has_nodes = self.hardware.launch.conditional_us.is_some();
-        if matches!(decisions, Decisions::Conditional | Decisions::Switch) && !has_nodes {
+        if decisions.has_nodes() && !has_nodes {
             let expected = "another choice: neither the engine nor the device has conditional nodes (launch.conditional_us), which CUDA \
                             has from 12.4 on";
             return Err(self.refused("decisions", expected, decisions.name()));

@@ -297,12 +297,12 @@ impl Sink for ClosedForm {
             Node::LaunchGraph => self.launch(times.graph),
             Node::Readback { bytes } => {
                 let time = times.readback.max(self.device.host_copy(bytes.into()));
-                for clocks in [&mut self.real, &mut self.free] {
-                    clocks.copy = clocks.copy.max(clocks.compute) + time;
-                }
+                self.real.copy = self.real.copy.max(self.real.compute) + time;
+                let free = self.free.compute + time;
+                self.free.copy = self.free.copy.max(free);
                 self.sums.copy += time;
                 self.sums.deciding += time;
-                self.read.push((self.real.copy, self.free.copy));
+                self.read.push((self.real.copy, free));
                 return self.read.len() as u32 - 1;
             }
             Node::Decide | Node::Learn => {
