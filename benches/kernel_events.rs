@@ -4,7 +4,7 @@
 
 #![allow(clippy::print_stdout, reason = "a bench prints")]
 
-use radialsim::batch::{Policy, Visibility};
+use radialsim::batch::{Decisions, Policy, Visibility};
 use radialsim::cost::{Device, Limits};
 use radialsim::engine::{Engine, Occurrence, Plan, Task};
 use radialsim::hw::Hardware;
@@ -149,6 +149,7 @@ fn whole(name: &str, text: &str, batch: u32, captured: bool) {
             density: Density::Dense,
             router: RouterPlan::FREE,
             monotone: trace.header.order == Order::Monotone,
+            decisions: Decisions::Known,
         },
         model,
         tiers: None,

@@ -5,7 +5,7 @@
 
 #![allow(clippy::print_stdout, reason = "a bench prints")]
 
-use radialsim::batch::{Policy, Visibility};
+use radialsim::batch::{Decisions, Policy, Visibility};
 use radialsim::cost::{Device, Limits};
 use radialsim::hw::Hardware;
 use radialsim::kernel::Density;
@@ -99,6 +99,7 @@ fn report(name: &str, count: u32, trace: &Trace) -> Timed {
         density: Density::Dense,
         router: RouterPlan::FREE,
         monotone: true,
+        decisions: Decisions::Known,
     };
     let hardware = Hardware::shipped("nvidia-h100-sxm").expect("shipped");
     let setup = Setup {

@@ -4,11 +4,13 @@
 //! batches, `lower` turns them into kernels, and neither knows the other.
 
 mod context;
+mod decisions;
 mod lanes;
 mod path;
 
 pub use crate::model::Visibility;
 pub use context::Context;
+pub use decisions::Decisions;
 pub use lanes::{AtLayer, LaneSums};
 pub use path::{Entries, Hop, Left, Path, Paths, Skip};
 

@@ -1,13 +1,14 @@
 //! `radialsim simulate`: the main job.
 
 use super::progress::Bar;
-use radialsim::error::{InputError, Result, shorten};
+use radialsim::error::{Error, InputError, Result, shorten};
+use radialsim::hw::Engine;
 use radialsim::report::closer::Closer;
 use radialsim::report::series::{self, Series};
 use radialsim::report::timeline::{self, Timeline};
-use radialsim::report::{Staged, html, json, table};
+use radialsim::report::{Staged, engines, html, json, table};
 use radialsim::scenario::{self, Inputs, Outcome, Scenario};
-use radialsim::sim::{Fidelity, Setup};
+use radialsim::sim::{Fidelity, Setup, Silent};
 use std::path::{Path, PathBuf};
 
 /// What to simulate, and where the results go.
@@ -35,6 +36,9 @@ pub struct Args {
     /// Seconds of a row of the series.
     #[arg(long, value_name = "S", default_value_t = series::INTERVAL_S, requires = "series")]
     interval: f64,
+    /// Shows the same comparison under the host times of every engine, too.
+    #[arg(long)]
+    engines: bool,
     /// Sets a key of the scenario anew: serving.max_sequences=8, variants.1.policy=hop, hardware.memory.dram_gb_per_s=2000.
     #[arg(long = "set", value_name = "KEY=VALUE")]
     settings: Vec<String>,
@@ -111,7 +115,14 @@ pub fn run(args: &Args) -> Result<()> {
         let page = html::page(scenario, &closer, &inputs.read(), &args.command());
         file.finish(|out| out.write_all(page.html().as_bytes()))?;
     }
-    print_tables(&outcomes)
+    print_tables(&outcomes)?;
+    if args.engines {
+        for (scenario, outcome) in scenarios.iter().zip(&outcomes) {
+            let under = args.under_engines(&inputs, scenario, outcome)?;
+            super::print(&under)?;
+        }
+    }
+    Ok(())
 }
 
 /// What each variant's watchers hold of one kind.
@@ -132,6 +143,22 @@ impl Args {
         }
         scenario.seeds = self.seeds.unwrap_or(scenario.seeds);
         Ok(scenario)
+    }
+
+    /// The same comparison under every engine, as a table. What an engine cannot run is left open, not what is wrong anyway.
+    fn under_engines(&self, inputs: &Inputs, scenario: &Scenario, outcome: &Outcome) -> Result<String> {
+        let mut columns = Vec::new();
+        for name in std::iter::once(scenario::OWN).chain(Engine::names()) {
+            let (under, threads) = (scenario.under(name)?, super::threads(self.threads));
+            let bar = Bar::new(&format!("{} under {name}", scenario.title), self.quiet);
+            let found = match scenario::run_with(inputs, &under, threads, &bar, |_, _| Silent) {
+                Ok((outcome, _)) => Some(outcome),
+                Err(Error::Input(_)) => None,
+                Err(error) => return Err(error),
+            };
+            columns.push((name, found));
+        }
+        Ok(engines::table(outcome, &columns))
     }
 
     /// No two results go to one file.

@@ -92,6 +92,10 @@ pub struct LaunchTimes {
     pub graph: SimTime,
     /// Device time between two kernels of a captured graph.
     pub graph_gap: SimTime,
+    /// Device time between two kernels that were launched one by one, beyond that between two of a graph.
+    pub eager_gap: SimTime,
+    /// Device time of a conditional node of a captured graph.
+    pub conditional: SimTime,
     /// From a result on the device to the host having read it.
     pub readback: SimTime,
     /// One routing decision on the host.
@@ -100,6 +104,13 @@ pub struct LaunchTimes {
     pub step: SimTime,
     /// Whether all launches of a pass come before its first kernel.
     pub recorded: bool,
+}
+
+impl LaunchTimes {
+    /// Device time behind each kernel that no kernel has alone.
+    pub fn gap(&self, captured: bool) -> SimTime {
+        if captured { self.graph_gap } else { self.eager_gap }
+    }
 }
 
 fn kind(number: &Sourced) -> SourceKind {
@@ -208,6 +219,8 @@ impl Device {
                 kernel: us(&hw.launch.kernel_us),
                 graph: us(&hw.launch.graph_us),
                 graph_gap: us(&hw.launch.graph_gap_us),
+                eager_gap: hw.launch.eager_gap_us.as_ref().map_or(SimTime::ZERO, us),
+                conditional: hw.launch.conditional_us.as_ref().map_or(SimTime::ZERO, us),
                 readback: us(&hw.launch.readback_us),
                 host_decision: us(&hw.launch.host_decision_us),
                 step: us(&hw.launch.step_us),

@@ -182,7 +182,8 @@ impl Hardware {
         walk!(out, "memory", memory, Memory
             [capacity_gb usable_fraction dram_gb_per_s l2_mb l2_gb_per_s] optional [runtime_gb l2_peak_gb_per_s l2_parts] skip []);
         walk!(out, "launch", launch, Launch
-            [kernel_us graph_us graph_gap_us readback_us host_decision_us step_us] optional [] skip [submit]);
+            [kernel_us graph_us graph_gap_us readback_us host_decision_us step_us]
+            optional [eager_gap_us conditional_us] skip [submit]);
         walk!(out, "power", power, Power
             [limit_w idle_w static_w pj_per_byte pj_per_flop] optional [pj_per_widened] skip [clocks metered]);
         if let Some(clocks) = &power.clocks {

@@ -3,6 +3,7 @@
 //! There is no default for a number and no default source; a profile that leaves one out is refused.
 
 mod correction;
+mod engine;
 mod load;
 mod measured;
 mod metered;
@@ -11,6 +12,7 @@ mod usual;
 pub use correction::{
     Correction, Corrections, Evidence, Forest, LARGEST_LEAF, MOST_EDGES, Quantising, Tree, Waves, Within,
 };
+pub use engine::Engine;
 pub use load::Assumption;
 pub use measured::{Measured, MeasuredKernel};
 pub use metered::{ClockEvidence, Metered};
@@ -173,6 +175,12 @@ pub struct Launch {
     pub graph_us: Sourced,
     /// Device time between two kernels of a captured graph.
     pub graph_gap_us: Sourced,
+    /// Device time between two kernels that were launched one by one, beyond that between two of a captured graph; absent: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub eager_gap_us: Option<Sourced>,
+    /// Device time of a conditional node of a captured graph, whether its body runs or not; absent where there is no such node.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub conditional_us: Option<Sourced>,
     /// From a result on the device to the host having read it.
     pub readback_us: Sourced,
     /// Host time for one routing decision taken on the host.

@@ -4,21 +4,23 @@ use super::Dispatch;
 use super::block::Formats;
 use super::graph::{Call, Cause, Node};
 use super::groups::Group;
+use super::places::Places;
 use super::sink::{Sink, Stretch};
-use crate::batch::{Batch, Policy};
+use crate::batch::{Batch, Decisions, Policy};
 use crate::kernel::{Density, Kernel};
 use crate::model::Model;
 use crate::tier::Residency;
 use crate::units::Dtype;
+use std::collections::VecDeque;
 
 /// How kernels of a pass get started.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Start {
     /// The host launches each.
     Eager,
-    /// One captured graph; host decisions cut it.
+    /// One captured graph, of layers that are known or with all layers in it; host decisions cut it.
     OneGraph,
-    /// A captured graph for each group: which groups there are changes from pass to pass.
+    /// A captured graph for each group, which the host picks: which groups there are changes from pass to pass.
     GraphPerGroup,
 }
 
@@ -26,6 +28,8 @@ enum Start {
 pub(super) struct Emit<'a, S: Sink> {
     pub model: &'a Model,
     pub dispatch: &'a Dispatch,
+    /// What a graph holds that is captured before the routes are known.
+    places: &'a Places,
     /// Tokens of the pass.
     pub tokens: u32,
     /// Tokens whose states are on the device: a group of fewer is gathered and put back.
@@ -49,21 +53,22 @@ pub(super) struct Emit<'a, S: Sink> {
     pub residency: Option<&'a mut Residency>,
     /// Layers that were fetched in this pass and not awaited yet, with the fetch.
     on_the_way: Vec<(u16, u32)>,
+    /// Decisions that are being read back, by the layer that they are about.
+    reading: VecDeque<(u16, u32)>,
 }
 
 impl<'a, S: Sink> Emit<'a, S> {
-    /// `whole`: every group is the whole batch, so that the pass looks the same whatever the routes.
+    /// `one_graph`: which groups there are does not change from pass to pass, or the graph holds all that there may be.
     pub fn new(
         model: &'a Model,
-        dispatch: &'a Dispatch,
+        (dispatch, places): (&'a Dispatch, &'a Places),
         sink: &'a mut S,
         batch: &Batch,
-        decode_only: bool,
-        whole: bool,
+        captured: bool,
+        one_graph: bool,
     ) -> Self {
         let tokens = batch.tokens();
-        let captured = decode_only && dispatch.capture.last().is_some_and(|&largest| tokens <= largest);
-        let start = match (captured, whole) {
+        let start = match (captured, one_graph) {
             (false, _) => Start::Eager,
             (true, true) => Start::OneGraph,
             (true, false) => Start::GraphPerGroup,
@@ -71,6 +76,7 @@ impl<'a, S: Sink> Emit<'a, S> {
         Emit {
             model,
             dispatch,
+            places,
             tokens,
             on_device: tokens + batch.waiting,
             layer_id: Call::NO_LAYER,
@@ -84,15 +90,23 @@ impl<'a, S: Sink> Emit<'a, S> {
             branches: Vec::new(),
             residency: None,
             on_the_way: Vec::new(),
+            reading: VecDeque::new(),
         }
     }
 
     /// Rows after padding to the captured sizes.
     pub fn pad(&self, rows: u32) -> u32 {
-        if self.start == Start::Eager {
+        // The share of the tokens that a layer takes is a size of its own.
+        let given = matches!(self.dispatch.decisions, Decisions::Capacity { .. }) && rows < self.tokens;
+        if self.start == Start::Eager || given {
             return rows;
         }
-        self.dispatch.capture.iter().copied().find(|&size| size >= rows).unwrap_or(rows)
+        self.dispatch.padded(rows)
+    }
+
+    /// Whether what the router decides is read back.
+    pub fn reads_back(&self) -> bool {
+        self.dispatch.router.host || self.dispatch.decisions.reads_back(self.start != Start::Eager)
     }
 
     /// Whether groups run hop by hop rather than in pool order.
@@ -148,15 +162,8 @@ impl<'a, S: Sink> Emit<'a, S> {
     /// Adds a kernel behind the last call of the branch.
     pub fn kernel(&mut self, kernel: Kernel, cause: Cause) {
         let captured = self.start != Start::Eager;
-        let launch =
-            if captured { self.launched.take() } else { Some(self.host(Node::Launch, Cause::Launch, None)) };
-        let call = Call { node: Node::Kernel { kernel, captured }, cause, layer: self.layer_id };
-        let index = match (self.last, launch) {
-            (Some(last), Some(launch)) => self.sink.push(call, &[last, launch]),
-            (Some(before), None) | (None, Some(before)) => self.sink.push(call, &[before]),
-            (None, None) => self.sink.push(call, &[]),
-        };
-        self.last = Some(index);
+        let launch = (!captured).then(|| self.host(Node::Launch, Cause::Launch, None));
+        self.device(Call { node: Node::Kernel { kernel, captured }, cause, layer: self.layer_id }, launch);
     }
 
     /// A dense product `rows x inner -> rows x columns`.
@@ -177,15 +184,52 @@ impl<'a, S: Sink> Emit<'a, S> {
         );
     }
 
-    /// The device's last result goes to the host, which decides; nothing is launched before.
-    pub fn host_decision(&mut self, readback: Node) {
+    /// The device's last result, a decision about `layer`, goes to the host.
+    pub fn read_back(&mut self, rows: u32, layer: u16) {
         let last = self.last.expect("a read-back follows a kernel");
-        let read =
-            self.sink.push(Call { node: readback, cause: Cause::Router, layer: Call::NO_LAYER }, &[last]);
-        self.host(Node::Decide, Cause::Router, Some(read));
-        if self.start == Start::OneGraph {
+        let node = Node::Readback { bytes: 4 * rows };
+        let read = self.sink.push(Call { node, cause: Cause::Router, layer: Call::NO_LAYER }, &[last]);
+        self.reading.push_back((layer, read));
+    }
+
+    /// The host waits for the decisions about `layer` and all layers before it, or decides them itself; nothing that follows is launched before.
+    pub fn learn(&mut self, layer: u16) {
+        let node = if self.dispatch.router.host { Node::Decide } else { Node::Learn };
+        let mut learned = false;
+        while let Some((_, read)) = self.reading.front().copied().filter(|&(about, _)| about <= layer) {
+            self.reading.pop_front();
+            self.host(node, Cause::Router, Some(read));
+            learned = true;
+        }
+        if learned && self.start == Start::OneGraph {
             self.launch_graph();
         }
+    }
+
+    /// The conditional nodes before a layer, which run whether or not anybody takes it.
+    pub fn conditions(&mut self, layer: u16) {
+        let place = self.places.layers.get(usize::from(layer)).copied().unwrap_or_default();
+        let count = match self.dispatch.decisions {
+            _ if self.start == Start::Eager => 0,
+            Decisions::Conditional => place.bodies,
+            Decisions::Switch => place.choices,
+            _ => 0,
+        };
+        if count > 0 {
+            let call = Call { node: Node::Conditions { count }, cause: Cause::Router, layer };
+            self.device(call, None);
+        }
+    }
+
+    /// A call on the device, behind the last of the branch and behind what starts it.
+    fn device(&mut self, call: Call, launch: Option<u32>) {
+        let launch = launch.or_else(|| self.launched.take());
+        let index = match (self.last, launch) {
+            (Some(last), Some(launch)) => self.sink.push(call, &[last, launch]),
+            (Some(before), None) | (None, Some(before)) => self.sink.push(call, &[before]),
+            (None, None) => self.sink.push(call, &[]),
+        };
+        self.last = Some(index);
     }
 
     fn host(&mut self, node: Node, cause: Cause, after: Option<u32>) -> u32 {

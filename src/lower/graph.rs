@@ -18,6 +18,10 @@ pub enum Node {
     Readback { bytes: u32 },
     /// The host decides where tokens go next.
     Decide,
+    /// The host goes on, as it has read what the device decided. Takes no time.
+    Learn,
+    /// Conditional nodes of a captured graph, on the compute queue.
+    Conditions { count: u32 },
     /// A layer's weights come over the link to other memory.
     Fetch { bytes: u64 },
     /// KV entries go over the same link to the host, or come back.

@@ -44,13 +44,14 @@ pub(super) struct Group {
     pub decode: Scores,
     /// Product of (1 - width) over the tokens: the share of neurons that nobody needs, were the choices independent.
     unneeded: f64,
-    widest: f32,
+    /// The widest feed-forward part that a token takes.
+    pub widest: f32,
     span: u32,
     span_last: u64,
 }
 
 impl Group {
-    fn new(wave: u32, layer: u16) -> Self {
+    pub(super) fn new(wave: u32, layer: u16) -> Self {
         let (prefill, decode) = (Scores::default(), Scores::default());
         Group {
             wave,
@@ -155,7 +156,7 @@ pub(super) struct View<'a> {
 impl View<'_> {
     /// Entries that a token sees at a layer, its own counted: all of `entries`, which `tokens` left with it, or those within the
     /// window. Where tokens skipped the layer, the entries are taken as spread evenly over the tokens.
-    fn within(&self, layer: u16, entries: u64, tokens: u64) -> u64 {
+    pub fn within(&self, layer: u16, entries: u64, tokens: u64) -> u64 {
         match self.windows.get(layer as usize) {
             Some(&window) if tokens > u64::from(window) => {
                 let share = u128::from(entries) * u128::from(window) / u128::from(tokens);
@@ -219,34 +220,6 @@ impl Groups {
             Align::Hop { .. } | Align::Layer => {
                 self.groups.sort_unstable_by_key(|group| (group.wave, group.layer))
             }
-        }
-    }
-
-    /// Every group that anybody needs is run for all tokens of the pass. Tokens that are not at the layer see what earlier
-    /// ones left there, and themselves.
-    pub fn mask(&mut self, view: &View, align: Align) {
-        let tokens = view.batch.tokens();
-        for group in &mut self.groups {
-            if group.attention > 0 {
-                (group.prefill, group.decode) = (Scores::default(), Scores::default());
-                group.attention = tokens;
-                // The attention branch computes K and V of every row.
-                group.project = 0;
-                for span in &view.batch.spans {
-                    let (pairs, entries) = masked_scores(view, align, span, group.wave, group.layer);
-                    let scores = if span.decode { &mut group.decode } else { &mut group.prefill };
-                    scores.rows += span.tokens;
-                    scores.pairs += pairs;
-                    scores.entries += entries;
-                }
-            }
-            if group.feed_forward > 0 {
-                group.feed_forward = tokens;
-            }
-            if group.adapter > 0 {
-                group.adapter = tokens;
-            }
-            group.block = group.attention.min(group.feed_forward);
         }
     }
 
@@ -482,38 +455,6 @@ fn run_scores(view: &View, layer: u16, (seen, step, count): (u64, u64, u64), fir
         }
         _ => (count * (seen + 1) + step * (count * (count - 1) / 2), 0),
     }
-}
-
-/// Pairs and entries of a span's tokens at a layer, where all of them run it and some are masked out.
-fn masked_scores(view: &View, align: Align, span: &Span, wave: u32, layer: u16) -> (u64, u64) {
-    let context = &view.contexts[span.sequence as usize];
-    let mut before = context.seen(layer, view.visibility);
-    let (mut pairs, mut entries) = (0, 0);
-    // Entries that the first token no longer sees, and positions from 1.
-    let (mut hidden, mut position) = (None, u64::from(context.tokens()));
-    for &index in view.batch.paths_of(span) {
-        let path = view.paths.get(index);
-        let hop = match align {
-            // The first time at a layer, a token has left nothing there.
-            Align::Pool if wave == 0 && view.visibility == Visibility::SameLayer => None,
-            Align::Pool => path.hops.iter().find(|hop| hop.layer == layer && hop.occurrence == wave),
-            Align::Hop { .. } | Align::Layer => path.hops.get(wave as usize).filter(|hop| hop.layer == layer),
-        }
-        .filter(|hop| hop.modules.attention());
-        let (own, leaves) = match view.visibility {
-            Visibility::SameLayer => (hop.map_or(0, |hop| hop.own_here), path.visible.at(layer)),
-            Visibility::OnePerToken => (0, u32::from(path.visible.total > 0)),
-            Visibility::AllEntries => (hop.map_or(0, |hop| hop.own_before), path.visible.total),
-        };
-        let seen = before + u64::from(own) + 1;
-        position += 1;
-        let within = view.within(layer, seen, position);
-        pairs += within;
-        let hidden = *hidden.get_or_insert(seen - within);
-        entries = (seen - hidden).max(entries);
-        before += u64::from(leaves);
-    }
-    (pairs, entries)
 }
 
 /// Whether work before hop `before` belongs to this part of the route.

@@ -8,14 +8,17 @@ mod emit;
 mod graph;
 mod groups;
 mod latent;
+mod masked;
+mod places;
 mod router;
 mod sink;
 
 pub use graph::{Call, Cause, Graph, Node};
-pub use router::RouterPlan;
+pub use places::{Place, Places};
+pub use router::{RouterPlan, When};
 pub use sink::{Part as StretchPart, Sink, Stretch};
 
-use crate::batch::{Batch, Context, Part, Paths, Policy, Span, Visibility};
+use crate::batch::{Batch, Context, Decisions, Part, Paths, Policy, Span, Visibility};
 use crate::kernel::{Density, Kernel};
 use crate::model::{Input, Kind, Model};
 use crate::tier::Residency;
@@ -40,14 +43,39 @@ pub struct Dispatch {
     pub router: RouterPlan,
     /// Whether the routes ascend through the pool.
     pub monotone: bool,
+    /// How the host comes to know what to launch, where a router decides.
+    pub decisions: Decisions,
 }
 
 impl Dispatch {
     /// Whether tokens of a prompt may keep to the order of the pool: what a token sees of its predecessors lies at the layer that it
     /// visits. Otherwise they go hop by hop.
-    fn in_pool_order(&self) -> bool {
+    pub fn in_pool_order(&self) -> bool {
         self.monotone && self.visibility == Visibility::SameLayer
     }
+
+    /// The next captured size.
+    fn padded(&self, rows: u32) -> u32 {
+        self.capture.iter().copied().find(|&size| size >= rows).unwrap_or(rows)
+    }
+
+    /// Whether a pass of so many tokens, all of generations, is captured.
+    fn captures(&self, tokens: u32) -> bool {
+        self.capture.last().is_some_and(|&largest| tokens <= largest)
+    }
+}
+
+/// A layer that more tokens take than it has room for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Overfull {
+    /// Layer of the pool.
+    pub layer: u16,
+    /// Tokens that take it.
+    pub rows: u32,
+    /// Tokens that it has room for.
+    pub room: u32,
+    /// Tokens of the pass.
+    pub tokens: u32,
 }
 
 /// What a pass amounts to, besides its calls.
@@ -59,6 +87,8 @@ pub struct Lowered {
     pub union_bytes: u64,
     /// Bytes of activations and logits alive at once.
     pub activation_bytes: u64,
+    /// A layer that more tokens take than its fixed share.
+    pub overfull: Option<Overfull>,
 }
 
 /// Turns batches of one model into graphs; keeps its memory from pass to pass.
@@ -66,6 +96,7 @@ pub struct Lowered {
 pub struct Lowering<'a> {
     model: &'a Model,
     dispatch: Dispatch,
+    places: Places,
     groups: Groups,
     residency: Option<Residency>,
     union: Vec<(bool, f64, u32)>,
@@ -87,7 +118,13 @@ impl<'a> Lowering<'a> {
         let ffn = |kind: &Kind| (!kind.experts).then(|| model.ffn_weight_bytes(kind));
         let bytes = model.layer_kinds().map(|kind| (model.attention_weight_bytes(kind), ffn(kind))).collect();
         let (groups, union) = (Groups::default(), Vec::new());
-        Lowering { model, dispatch, groups, residency: None, union, windows, bytes }
+        let places = Places::known();
+        Lowering { model, dispatch, places, groups, residency: None, union, windows, bytes }
+    }
+
+    /// With routes that use the layers so; without this, all tokens are taken to be on one known route.
+    pub fn with_places(self, places: Places) -> Self {
+        Lowering { places, ..self }
     }
 
     /// With layers that come when they are needed.
@@ -128,10 +165,24 @@ impl<'a> Lowering<'a> {
         };
         self.groups.build(&view, align);
         let visits: u64 = self.groups.groups.iter().map(|group| u64::from(group.visiting())).sum();
-        if self.dispatch.policy == Policy::DenseMasked {
-            self.groups.mask(&view, align);
+        let tokens = batch.tokens();
+        let captured = batch.spans.iter().all(|span| span.decode) && self.dispatch.captures(tokens);
+        let mut overfull = None;
+        match self.dispatch.decisions {
+            Decisions::Padded if captured => {
+                self.groups.complete(&self.places, None);
+                self.groups.mask(&view, align);
+            }
+            Decisions::Conditional if captured => self.groups.mask(&view, align),
+            Decisions::Capacity { share } => {
+                let size = if captured { self.dispatch.padded(tokens) } else { tokens };
+                let room = ((share * f64::from(size)).ceil() as u32).clamp(1, size);
+                overfull = self.groups.complete(&self.places, Some((room, tokens)));
+            }
+            _ if self.dispatch.policy == Policy::DenseMasked => self.groups.mask(&view, align),
+            _ => {}
         }
-        self.emit(&view, align, sink);
+        self.emit(&view, align, captured, sink);
         self.windows = windows;
         let logits: u64 =
             batch.spans.iter().filter(|span| leaves(span)).map(|span| u64::from(span.logits)).sum();
@@ -139,6 +190,7 @@ impl<'a> Lowering<'a> {
             layer_visits: visits,
             union_bytes: self.union_bytes(),
             activation_bytes: activation_bytes(self.model, batch.tokens().into(), logits),
+            overfull,
         }
     }
 
@@ -162,13 +214,15 @@ impl<'a> Lowering<'a> {
         sum
     }
 
-    fn emit<S: Sink>(&mut self, view: &View, align: Align, sink: &mut S) {
+    fn emit<S: Sink>(&mut self, view: &View, align: Align, captured: bool, sink: &mut S) {
         let batch = view.batch;
         let groups = &self.groups.groups;
         let tokens = batch.tokens();
-        let decode_only = batch.spans.iter().all(|span| span.decode);
         let whole = batch.waiting == 0 && groups.iter().all(|group| group.takes_all(tokens));
-        let mut emit = Emit::new(self.model, &self.dispatch, sink, batch, decode_only, whole);
+        // A subset of the layers that may be another one next time is no graph that was captured once.
+        let one_graph = self.dispatch.decisions.one_graph() || (self.places.fixed && whole);
+        let mut emit =
+            Emit::new(self.model, (&self.dispatch, &self.places), sink, batch, captured, one_graph);
         emit.residency = self.residency.as_mut();
 
         if batch.swapped_bytes > 0 {
@@ -199,23 +253,30 @@ fn leaves(span: &Span) -> bool {
     span.part.to == Part::END
 }
 
-/// Each group is a wave of its own; routers of layers that nobody takes run too.
+/// Each group is a wave of its own; routers and conditional nodes of layers that nobody takes run too.
 fn pool_order<S: Sink>(emit: &mut Emit<S>, groups: &[Group], layers: u32) {
-    let mut decided = 0;
-    for (index, group) in groups.iter().enumerate() {
-        while decided <= u32::from(group.layer) {
-            emit.route_layer(decided as u16);
-            decided += 1;
+    let ahead = emit.dispatch.decisions.ahead();
+    let (mut decided, mut passed) = (0, 0);
+    let mut up_to = |emit: &mut Emit<S>, layer: u32| {
+        while passed <= layer && passed < layers {
+            while decided < layers && decided <= passed.saturating_add(ahead) {
+                emit.route_layer(decided as u16);
+                decided += 1;
+            }
+            emit.learn(passed as u16);
+            emit.conditions(passed as u16);
+            passed += 1;
         }
+    };
+    for (index, group) in groups.iter().enumerate() {
+        up_to(emit, group.layer.into());
         let group = std::slice::from_ref(group);
         emit.route_marked(group);
         emit.bring(group, index + 1 == groups.len());
         emit.segment();
         emit.layer(group);
     }
-    for layer in decided..layers {
-        emit.route_layer(layer as u16);
-    }
+    up_to(emit, layers);
 }
 
 /// Groups of a wave are independent; the next wave waits for all of them. Where layers are streamed, one group follows the

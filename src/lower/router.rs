@@ -1,7 +1,7 @@
 //! What routing costs: when a router runs, how large it is, and where it decides.
 
 use super::emit::Emit;
-use super::graph::{Call, Cause, Node};
+use super::graph::{Call, Cause};
 use super::groups::Group;
 use super::sink::Sink;
 use crate::kernel::Kernel;
@@ -130,8 +130,11 @@ impl<S: Sink> Emit<'_, S> {
         self.routing_segment();
         self.kernel(kernel, Cause::Router);
         self.layer_id = Call::NO_LAYER;
-        if plan.host {
-            self.host_decision(Node::Readback { bytes: 4 * rows });
+        if self.reads_back() {
+            self.read_back(rows, layer);
+            if self.dispatch.decisions.ahead() == 0 {
+                self.learn(Call::NO_LAYER);
+            }
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use super::fit::{Constants, Point};
 use super::rows::{Measured, Table};
-use crate::batch::{Policy, Visibility};
+use crate::batch::{Decisions, Policy, Visibility};
 use crate::cost::Limits;
 use crate::error::{InputError, Result};
 use crate::hw::{Hardware, Sampler, Sourced};
@@ -253,6 +253,7 @@ fn steady(hw: &Hardware, row: &Measured, constants: Constants) -> Result<Steady>
             density: Density::Dense,
             router: RouterPlan::new(&trace.header.router, &trace.header, false),
             monotone: true,
+            decisions: Decisions::Known,
         },
         tiers: None,
         fidelity: Fidelity::Step,

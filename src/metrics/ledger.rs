@@ -324,6 +324,11 @@ pub struct Ledger {
 }
 
 impl Ledger {
+    /// Time with a pass in flight and no kernel on the device, picoseconds.
+    pub fn idle_in_passes(&self) -> u128 {
+        self.pass_ps.saturating_sub(self.busy_ps)
+    }
+
     /// A kernel that is about to run, `times` times.
     #[inline]
     pub fn plan(&mut self, price: &Price, times: u64) {

@@ -23,7 +23,7 @@ const BATCHING: usize = 10;
 /// What a run saves against the first variant, in picoseconds, as a sum of signed parts: what saves is positive.
 ///
 /// With F the first variant's run and R this one, D(X) the time of the passes of X if they ran dense, and D_F(R) that of R's under
-/// F's settings (capture sizes, sparsity, caps):
+/// F's settings (engine, capture sizes, sparsity, caps):
 ///
 /// - nine parts are [`Losses`] of R less those of F, which are 0 where F runs dense: `ideal` is `saving`, the others are losses with
 ///   a minus sign;

@@ -80,13 +80,15 @@ const CONFIDENT: [&str; 29] = [
 
 /// One run is shown as it is, of several the mean of each number.
 fn variant(scenario: &str, variant: &VariantOutcome) -> Map<String, Value> {
-    let VariantOutcome { name, hardware, model, policy, runs } = variant;
+    let VariantOutcome { name, hardware, model, policy, decisions, engine, runs } = variant;
     let words = [
         ("name", name.as_str()),
         ("hardware", hardware),
         ("model", model),
         ("scenario", scenario),
         ("policy", policy),
+        ("decisions", decisions),
+        ("engine", engine),
     ];
     let mut object: Map<_, _> = words.map(|(key, word)| (key.to_owned(), word.into())).into_iter().collect();
     let runs: Vec<Value> = runs.iter().map(run).collect();
@@ -132,6 +134,7 @@ fn assert_finite(name: &str, path: &str, value: &Value) {
 pub fn run(Run { summary, ledger, .. }: &Run) -> Value {
     let mut numbers = serde_json::to_value(summary).expect("a struct with text keys is JSON");
     numbers["pass_time_s"] = json!(seconds(ledger.pass_ps as f64));
+    numbers["device_idle_in_passes_s"] = json!(seconds(ledger.idle_in_passes() as f64));
     numbers["time_by_cause_s"] = by(Cause::ALL.map(|(_, name)| name), &ledger.by_cause);
     numbers["time_by_bound_s"] = by(Bound::ALL.map(|(_, name)| name), &ledger.by_bound);
     numbers["time_by_source_s"] = by(SOURCES.map(|source| source.to_string()), &ledger.by_source);

@@ -5,6 +5,7 @@ mod caps;
 pub mod closer;
 pub mod contributions;
 mod ends;
+pub mod engines;
 mod errors;
 #[cfg(feature = "gpu")]
 pub mod execution;
@@ -13,6 +14,7 @@ mod fits;
 pub mod html;
 pub mod inspect;
 pub mod json;
+mod launches;
 mod metered;
 pub mod quantity;
 #[cfg(feature = "gpu")]
@@ -31,6 +33,7 @@ pub use caps::{Answered, CapErrors, cap_errors, cap_points, caps};
 pub use ends::{End, ends};
 pub use file::Staged;
 pub use fits::{fits, layer_fits, layers, scores};
+pub use launches::launches;
 pub use metered::{metered, skipped};
 pub use served::{Gate, Queue, Served};
 pub use sheet::{Sheet, WIDTH};

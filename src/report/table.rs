@@ -33,6 +33,7 @@ pub fn render(outcome: &Outcome) -> String {
         ("Speed", speed(variants)),
         (saved::TITLE, saved::table(variants)),
         (saved::SAME_PASSES, saved::same_passes(variants)),
+        ("Launches", launches(variants)),
         ("Serving", serving::table(variants)),
         ("How wrong this may be", errors::table(variants)),
         ("Layers that came over a link", tiers::table(variants)),
@@ -91,6 +92,24 @@ fn less(variants: &[VariantOutcome], of: impl Fn(&Run) -> f64) -> Vec<String> {
 /// Seconds with a pass in flight.
 fn pass_s(run: &Run) -> f64 {
     run.ledger.pass_ps as f64 / PS_PER_S as f64
+}
+
+/// Who starts kernels, how the host learns what to start, and what of the pass time the device waits meanwhile.
+fn launches(variants: &[VariantOutcome]) -> String {
+    let idle = |run: &Run| run.ledger.idle_in_passes() as f64 / run.ledger.pass_ps.max(1) as f64;
+    let host = |run: &Run| {
+        let share =
+            run.ledger.busy.iter().find(|(name, _)| name == "host").map_or(f64::NAN, |(_, share)| *share);
+        share * run.summary.makespan_s / pass_s(run).max(f64::MIN_POSITIVE)
+    };
+    named(variants)
+        .words("engine", variants.iter().map(|variant| variant.engine.as_str()))
+        .words("decisions", variants.iter().map(|variant| variant.decisions))
+        .numbers("host\nbusy %", cells(variants, host, percent))
+        .numbers("device\nidle %", cells(variants, idle, percent))
+        .render()
+        + "decisions: how the host learns what to launch (docs/DISPATCH.md). host busy, device idle: of the pass time; idle while no\n\
+           kernel runs, the most that a faster host could save. simulate --engines shows the comparison under all engines.\n"
 }
 
 fn speed(variants: &[VariantOutcome]) -> String {

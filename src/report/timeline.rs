@@ -250,6 +250,8 @@ impl Events<'_> {
                     Node::Launch => (2, "launch"),
                     Node::LaunchGraph => (2, "launch graph"),
                     Node::Decide => (2, "decide"),
+                    Node::Learn => (2, "learn"),
+                    Node::Conditions { .. } => (3, "conditional nodes"),
                     Node::Readback { .. } => (4, "read back"),
                 };
                 let layer = (call.layer != Call::NO_LAYER).then_some(call.layer);

@@ -4,13 +4,15 @@ use super::context;
 use super::doubts;
 use super::formats;
 use super::inputs::{Input, Inputs, KINDS};
+use super::launches::{self, Asked};
 use super::network;
 use super::set::with_keys;
 use super::words::{self, token_count};
 use super::{LimitsSpec, RouterSpec, Routes, SHORT_RUN_TOKENS, Scenario, Sparsity, Variant, Workload};
+use crate::batch::Decisions;
 use crate::cost::Limits;
 use crate::error::{InputError, Result};
-use crate::hw::Hardware;
+use crate::hw::{Engine, Hardware, Launch};
 use crate::kernel::Density;
 use crate::lower::{Dispatch, RouterPlan};
 use crate::model::{Model, Network, Visibility};
@@ -52,6 +54,8 @@ impl Note {
 pub struct Built {
     /// Name of the row.
     pub name: String,
+    /// Whose host times count: an engine, or `profile`.
+    pub engine: String,
     /// The machine and the policies.
     pub setup: Setup,
     /// Who arrives, on which routes.
@@ -64,6 +68,8 @@ pub(super) struct Shared {
     /// What the model's folder says of its router.
     pub(super) network: Option<Network>,
     hardware: Hardware,
+    /// Launches as the device's profile has them.
+    own_launch: Launch,
     /// The recorded trace laid over the model, with the scenario's requests.
     recorded: Option<Trace>,
     requests: Vec<Request>,
@@ -90,8 +96,22 @@ impl Scenario {
         let built = self.variants.iter().map(|variant| self.variant(&shared, variant, &mut notes));
         let mut built = built.collect::<Result<Vec<_>>>()?;
         hold_against_first(&mut built);
-        for assumption in shared.hardware.assumed() {
+        let conditional = built.iter().any(|built| built.setup.dispatch.decisions.has_nodes());
+        let used = |key: &str| conditional || key != "launch.conditional_us";
+        for assumption in shared.hardware.assumed().into_iter().filter(|assumption| used(&assumption.key)) {
             notes.push(Note::new(assumption.key, assumption.value, assumption.text));
+        }
+        for (variant, built) in
+            self.variants.iter().zip(&built).filter(|(variant, _)| variant.engine.is_some())
+        {
+            let own = built.setup.hardware.assumed();
+            let of_engine = own
+                .into_iter()
+                .filter(|assumption| assumption.key.starts_with("launch.") && used(&assumption.key));
+            for assumption in of_engine {
+                let key = format!("variants.{}: {}", variant.name, assumption.key);
+                notes.push(Note::new(key, assumption.value, assumption.text));
+            }
         }
         Ok((built, notes))
     }
@@ -102,6 +122,12 @@ impl Scenario {
             formats.set(&mut model)?;
         }
         let mut hardware = Hardware::clone(&*inputs.hardware(&self.folder, &self.hardware)?);
+        let own_launch = hardware.launch.clone();
+        let engine = launches::engine(self.engine.as_ref(), "engine")?;
+        launches::drive(&mut hardware, engine.as_ref());
+        if self.engine.is_none() && self.variants.iter().any(|variant| variant.engine.is_none()) {
+            launches::remark(notes);
+        }
         let mut doubts = Vec::new();
         if !Hardware::is_shipped(&self.hardware) {
             doubts.extend(doubts::of_profile(&hardware, None));
@@ -165,7 +191,7 @@ impl Scenario {
         context::check(&requests, &model, &self.serving, notes)?;
         context::remark_outputs(&requests, &self.serving, notes);
         let network = Network::of(&self.folder.join(&self.model))?;
-        Ok(Shared { model, network, hardware, recorded, requests, clients, sessions })
+        Ok(Shared { model, network, hardware, own_launch, recorded, requests, clients, sessions })
     }
 
     /// The profile with the keys set anew. What was learned from measured tables is large, and stays as it is unless a key is in it.
@@ -304,11 +330,24 @@ impl Scenario {
             density: density(variant)?,
             router: RouterPlan::new(&router, header, marked),
             monotone: header.order == Order::Monotone,
+            decisions: Decisions::Known,
         };
+        let (engine, hardware) = self.driven(shared, variant)?;
+        let decisions = variant.decisions.or(self.dispatch.decisions);
+        let asked = Asked {
+            variant: &variant.name,
+            engine: engine.as_ref(),
+            hardware: &hardware,
+            trace: &trace,
+            streamed: tiers.is_some(),
+            decisions,
+            dispatch: &dispatch,
+        };
+        let dispatch = Dispatch { decisions: asked.decisions()?, ..dispatch };
         let tokens: u64 = trace.requests.iter().map(|request| u64::from(request.output_tokens)).sum();
         let setup = Setup {
             model: shared.model.clone(),
-            hardware: shared.hardware.clone(),
+            hardware,
             limits,
             clients: shared.clients.clone(),
             sessions: shared.sessions.clone(),
@@ -323,7 +362,23 @@ impl Scenario {
             explain: true,
             against: None,
         };
-        Ok(Built { name: variant.name.clone(), setup, trace })
+        let engine = variant.engine.clone().or_else(|| self.engine.clone());
+        let engine = engine.unwrap_or_else(|| launches::OWN.into());
+        Ok(Built { name: variant.name.clone(), engine, setup, trace })
+    }
+
+    /// The engine of a variant, and the device with its host times.
+    fn driven(&self, shared: &Shared, variant: &Variant) -> Result<(Option<Engine>, Hardware)> {
+        let mut hardware = shared.hardware.clone();
+        if variant.engine.is_none() {
+            return Ok((launches::engine(self.engine.as_ref(), "engine")?, hardware));
+        }
+        let key = format!("variants.{}.engine", variant.name);
+        let engine = launches::engine(variant.engine.as_ref(), &key)?;
+        hardware.launch = shared.own_launch.clone();
+        launches::drive(&mut hardware, engine.as_ref());
+        let hardware = if self.overrides.is_empty() { hardware } else { self.overridden(hardware)? };
+        Ok((engine, hardware))
     }
 
     fn trace_of(&self, shared: &Shared, variant: &Variant) -> Result<Trace> {
@@ -349,10 +404,11 @@ impl Scenario {
 
 /// Tells each variant the settings of the first, which its savings are against, where it has others.
 fn hold_against_first(built: &mut [Built]) {
-    let of = |Setup { dispatch, limits, .. }: &Setup| Against {
+    let of = |Setup { dispatch, limits, hardware, .. }: &Setup| Against {
         capture: dispatch.capture.clone(),
         density: dispatch.density,
         limits: *limits,
+        launch: hardware.launch.clone(),
     };
     let Some((first, others)) = built.split_first_mut() else { return };
     let first = of(&first.setup);

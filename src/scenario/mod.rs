@@ -6,8 +6,10 @@ mod context;
 mod doubts;
 mod formats;
 mod inputs;
+mod launches;
 mod load;
 mod network;
+mod published;
 mod run;
 mod set;
 mod words;
@@ -15,10 +17,12 @@ mod words;
 pub use build::{Built, Note};
 pub use formats::{Formats, Products};
 pub use inputs::{Input, Inputs, KINDS, digest};
+pub use launches::OWN;
+pub use published::{Predicted, Row as PublishedRow, published};
 pub use run::{GROWS, LEVEL, Outcome, Progress, Run, VariantOutcome, run, run_with};
 pub use words::token_count;
 
-use crate::batch::{Policy, Visibility};
+use crate::batch::{Decisions, Policy, Visibility};
 use crate::metrics::{Slo, WarmUp};
 use crate::sched::Serving;
 use crate::sim::Fidelity;
@@ -45,6 +49,9 @@ pub struct Scenario {
     pub formats: Option<Formats>,
     /// A shipped device, or a profile file.
     pub hardware: String,
+    /// Whose host times count, by the name of an engine; absent, or `profile`: those of the device's profile.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub engine: Option<String>,
     /// Who arrives, on which routes.
     pub workload: Workload,
     /// How batches form.
@@ -145,6 +152,9 @@ pub struct DispatchSpec {
     /// entries of its layer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub visibility: Option<Visibility>,
+    /// How the host comes to know what to launch, where a router decides; absent: it reads back what the device decides.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub decisions: Option<Decisions>,
 }
 
 /// Caps on power and clock.
@@ -173,6 +183,12 @@ pub struct Variant {
     /// Replaces the scenario's.
     #[serde(default)]
     pub capture: Option<Vec<u32>>,
+    /// Replaces the scenario's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub decisions: Option<Decisions>,
+    /// Replaces the scenario's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub engine: Option<String>,
     /// Replaces the trace's router: what routing would cost with this one.
     #[serde(default)]
     pub router: Option<RouterSpec>,

@@ -26,6 +26,10 @@ pub struct VariantOutcome {
     pub model: String,
     /// Dispatch policy.
     pub policy: &'static str,
+    /// How the host comes to know what to launch.
+    pub decisions: &'static str,
+    /// Whose host times count: an engine, or [`super::OWN`].
+    pub engine: String,
     /// One for each seed, ascending; at least one.
     pub runs: Vec<Run>,
 }
@@ -208,6 +212,8 @@ pub fn run_with<O: Observer + Send>(
         hardware: built.setup.hardware.name.clone(),
         model: built.setup.model.name.clone(),
         policy: built.setup.dispatch.policy.name(),
+        decisions: built.setup.dispatch.decisions.name(),
+        engine: built.engine.clone(),
         runs: Vec::with_capacity(seeds.len()),
     };
     let mut variants: Vec<_> = first_built.iter().map(named).collect();

@@ -3,6 +3,7 @@
 use super::Setup;
 use crate::error::{Error, InputError};
 use crate::hw::usual;
+use crate::lower::Overfull;
 use crate::tier::Link;
 
 /// What a run went beyond.
@@ -14,6 +15,8 @@ pub(super) enum Beyond {
     Run,
     /// One pass alone, as it runs or as it would run dense, takes longer, more work or more energy.
     Pass,
+    /// A layer that more tokens take than `dispatch.decisions: capacity` has room for.
+    Capacity(Overfull),
 }
 
 /// What comes back where a run can go beyond.
@@ -34,6 +37,14 @@ impl Beyond {
     /// The error that a run ends with.
     pub fn error(self, setup: &Setup) -> Error {
         let bound = match self {
+            Beyond::Capacity(Overfull { layer, rows, room, tokens }) => {
+                let expected = format!(
+                    "routes that keep the capacity: in a pass of {tokens} tokens a layer takes {room} of them; a larger share, or another \
+                     choice"
+                );
+                let found = format!("{rows} tokens at layer {layer}");
+                return InputError::expected(expected).key("dispatch.decisions.capacity").found(found).into();
+            }
             Beyond::Arrival => "arrivals within the 213 days of simulated time",
             Beyond::Run => "a run within the 213 days of simulated time",
             Beyond::Pass => {

@@ -33,8 +33,10 @@ pub(super) struct PassSums {
     pub copy: SimTime,
     /// Time that the link to other memory is busy.
     pub link: SimTime,
-    /// Of it, what read-backs and the decisions behind them take.
+    /// Of it, what read-backs, the decisions behind them and conditional nodes take.
     pub deciding: SimTime,
+    /// Time of conditional nodes on the compute queue, beside its kernels.
+    pub conditions: SimTime,
     /// Energy of the kernels beyond static power; at most what 64 bits hold.
     pub dynamic_pj: i64,
     /// Kernel time by cause.
@@ -134,6 +136,8 @@ pub(super) struct ClosedForm {
     recorded: u64,
     /// When what came over the link in this pass is there, in both reckonings.
     fetched: Vec<(SimTime, SimTime)>,
+    /// When each read-back of this pass is over, in both reckonings.
+    read: Vec<(SimTime, SimTime)>,
 }
 
 impl ClosedForm {
@@ -153,6 +157,7 @@ impl ClosedForm {
             launched: false,
             recorded: 0,
             fetched: Vec::new(),
+            read: Vec::new(),
         }
     }
 
@@ -163,6 +168,7 @@ impl ClosedForm {
         self.launched = false;
         self.recorded = 0;
         self.fetched.clear();
+        self.read.clear();
         self.booking = booking;
     }
 
@@ -209,7 +215,7 @@ impl ClosedForm {
     #[inline]
     fn kernel(&mut self, call: &Call, kernel: &crate::kernel::Kernel, captured: bool) {
         let price = self.prices.price(&self.device, kernel);
-        let time = if captured { price.time + self.device.launch().graph_gap } else { price.time };
+        let time = price.time + self.device.launch().gap(captured);
         let booked = Booked { cause: call.cause, class: kernel.class() as usize, price, time };
         let launched = std::mem::take(&mut self.launched);
         if let Some(stretch) = &mut self.recording {
@@ -300,18 +306,30 @@ impl Sink for ClosedForm {
             Node::LaunchGraph => self.launch(times.graph),
             Node::Readback { bytes } => {
                 let time = times.readback.max(self.device.host_copy(bytes.into()));
-                for clocks in [&mut self.real, &mut self.free] {
-                    clocks.copy = clocks.copy.max(clocks.compute) + time;
-                }
+                self.real.copy = self.real.copy.max(self.real.compute) + time;
+                let free = self.free.compute + time;
+                self.free.copy = self.free.copy.max(free);
                 self.sums.copy += time;
                 self.sums.deciding += time;
+                self.read.push((self.real.copy, free));
+                return self.read.len() as u32 - 1;
             }
-            Node::Decide => {
-                for clocks in [&mut self.real, &mut self.free] {
-                    clocks.host = clocks.host.max(clocks.copy) + times.host_decision;
-                }
-                self.sums.host += times.host_decision;
-                self.sums.deciding += times.host_decision;
+            Node::Decide | Node::Learn => {
+                let read = *predecessors.last().expect("what is learned was read back");
+                let (real, free) = self.read[read as usize];
+                let time = if call.node == Node::Decide { times.host_decision } else { SimTime::ZERO };
+                self.real.host = self.real.host.max(real) + time;
+                self.free.host = self.free.host.max(free) + time;
+                self.sums.host += time;
+                self.sums.deciding += time;
+            }
+            Node::Conditions { count } => {
+                let time = times.conditional.times(count.into());
+                let launched = std::mem::take(&mut self.launched);
+                self.real.kernel(time, launched);
+                self.free.kernel(time, launched);
+                self.sums.conditions += time;
+                self.sums.deciding += time;
             }
             Node::Fetch { bytes } => return self.transfer(bytes, Ledger::fetch),
             Node::Swap { bytes } => return self.transfer(bytes, Ledger::swap),

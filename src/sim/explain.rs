@@ -9,9 +9,10 @@ use super::Setup;
 use super::beyond::Within;
 use super::closed::PassSums;
 use super::governor::{At, Governor};
-use crate::batch::{Batch, Context, Part, Paths, Policy, Visibility};
+use crate::batch::{Batch, Context, Decisions, Part, Paths, Policy, Visibility};
 use crate::cost::{Device, Limits};
 use crate::error::Result;
+use crate::hw::{Hardware, Launch};
 use crate::kernel::Density;
 use crate::lower::{Cause, Dispatch, Lowering, RouterPlan};
 use crate::metrics::Losses;
@@ -28,6 +29,8 @@ pub struct Against {
     pub density: Density,
     /// Clock and power caps.
     pub limits: Limits,
+    /// Host times of its engine.
+    pub launch: Launch,
 }
 
 /// Dense passes as the variant that savings are against would run them.
@@ -35,6 +38,8 @@ struct Beside<'a> {
     dense: Lowering<'a>,
     prices: Governor,
     clock: At,
+    /// Host time of a scheduler step.
+    step: SimTime,
 }
 
 pub(super) struct Explain<'a> {
@@ -57,6 +62,8 @@ pub(super) struct Seen<'a> {
     pub batch: &'a Batch,
     /// Host time of the scheduler step; none where the pass is part of one.
     pub step: Option<SimTime>,
+    /// Of it, what is hidden behind the pass before.
+    pub hidden: SimTime,
     pub contexts: &'a [Context],
     pub paths: &'a Paths,
 }
@@ -112,16 +119,25 @@ impl<'a> Explain<'a> {
         let header = Header::dense(&model.name, model.layers);
         let mut routes = RouteTable::default();
         routes.intern(Route::dense(model.layers));
-        let aligned = Dispatch { policy: Policy::Aligned, router: RouterPlan::FREE, ..dispatch.clone() };
+        let aligned = Dispatch {
+            policy: Policy::Aligned,
+            router: RouterPlan::FREE,
+            decisions: Decisions::Known,
+            ..dispatch.clone()
+        };
         let dense = Dispatch { visibility: Visibility::SameLayer, monotone: true, ..aligned.clone() };
         let beside = |against: &Against| -> Result<Beside> {
-            let Against { capture, density, limits } = against.clone();
-            let prices = Governor::new(Device::new(&setup.hardware, limits)?);
+            let Against { capture, density, limits, launch } = against.clone();
+            let hardware = Hardware { launch, ..setup.hardware.clone() };
+            let device = Device::new(&hardware, limits)?;
+            let step = device.launch().step;
+            let prices = Governor::new(device);
             let clock = prices.highest();
             Ok(Beside {
                 dense: Lowering::new(model, Dispatch { capture, density, ..dense.clone() }),
                 prices,
                 clock,
+                step,
             })
         };
         Ok(Explain {
@@ -193,7 +209,8 @@ impl<'a> Explain<'a> {
         });
         dense_sums.within()?;
         let mut length_beside = dense_sums.length;
-        if let Some(Beside { dense, prices, clock }) = &mut self.beside {
+        if let Some(Beside { dense, prices, clock, step }) = &mut self.beside {
+            let step = view.step.map_or(SimTime::ZERO, |_| step.saturating_sub(view.hidden));
             let (sums, _) = prices.sum(clock, false, |form, booking| {
                 form.begin_pass(step, booking);
                 let lowered = dense.lower(full, dense_contexts, dense_path, form);

@@ -80,7 +80,7 @@ impl Machine {
     pub fn run_whole(&mut self, sums: &PassSums, ledger: &mut Ledger) {
         ledger.critical_path += sums.critical_path;
         self.summed.host += sums.host;
-        self.summed.compute += sums.compute;
+        self.summed.compute += sums.compute + sums.conditions;
         self.summed.copy += sums.copy;
         self.summed.link += sums.link;
         let mut plan = std::mem::take(&mut self.graphed.plan);
@@ -104,7 +104,7 @@ impl Machine {
         match *node {
             Node::Kernel { ref kernel, captured } => {
                 let price = prices.price(device, kernel);
-                let duration = if captured { price.time + launch.graph_gap } else { price.time };
+                let duration = price.time + launch.gap(captured);
                 (Task { resource: self.compute, duration }, Some(price))
             }
             Node::Join | Node::Await => (Task { resource: self.compute, duration: SimTime::ZERO }, None),
@@ -116,6 +116,11 @@ impl Machine {
             Node::Launch => (Task { resource: self.host, duration: launch.kernel }, None),
             Node::LaunchGraph => (Task { resource: self.host, duration: launch.graph }, None),
             Node::Decide => (Task { resource: self.host, duration: launch.host_decision }, None),
+            Node::Learn => (Task { resource: self.host, duration: SimTime::ZERO }, None),
+            Node::Conditions { count } => {
+                let duration = launch.conditional.times(count.into());
+                (Task { resource: self.compute, duration }, None)
+            }
             Node::Readback { bytes } => {
                 let duration = launch.readback.max(self.device.host_copy(bytes.into()));
                 (Task { resource: self.copy, duration }, None)

@@ -14,11 +14,11 @@ mod observe;
 
 pub use observe::{Observer, PassInfo, Silent};
 
-use crate::batch::{Batch, Part, Paths};
+use crate::batch::{Batch, Decisions, Part, Paths};
 use crate::cost::{Device, Limits};
 use crate::engine::Pool;
 use crate::error::{InputError, Result};
-use crate::lower::{Dispatch, Lowered, Lowering};
+use crate::lower::{Dispatch, Lowered, Lowering, Places};
 use crate::metrics::{Gap, KvUse, Ledger, Memory, Own, RequestTimes, Split};
 use crate::model::Model;
 use crate::sched::{Outcome, Scheduler, Sequence, Serving};
@@ -133,6 +133,8 @@ impl<'a> Simulation<'a> {
         let again =
             trace.requests.iter().flat_map(|request| &request.runs).any(|run| Paths::passes_again(run.role));
         let paths = Paths::new(&trace.header, &trace.routes, again);
+        let all = matches!(setup.dispatch.decisions, Decisions::Capacity { .. });
+        let places = Places::of(trace, &paths, all);
         let mut residency = None;
         if let Some(tiers) = &setup.tiers {
             tiers.check(model.layers)?;
@@ -189,7 +191,7 @@ impl<'a> Simulation<'a> {
             block_tokens: serving.kv_block_tokens,
             branch_bytes: model.branch_weight_bytes(),
             kv_bytes: 0,
-            lowering: Lowering::new(model, setup.dispatch.clone()).streaming(residency),
+            lowering: Lowering::new(model, setup.dispatch.clone()).with_places(places).streaming(residency),
             explain,
             clock: governor.highest(),
             governor,
@@ -248,6 +250,7 @@ impl<'a> Simulation<'a> {
             (true, false) => self.step,
             (true, true) => self.step.saturating_sub(self.before),
         };
+        let hidden = if self.overlaps { self.before } else { SimTime::ZERO };
         let begin = self.machine.now();
         let before = (self.ledger.busy_ps, self.ledger.dynamic_pj, self.ledger.attention);
         let sums = match self.fidelity {
@@ -268,6 +271,9 @@ impl<'a> Simulation<'a> {
             }
             _ => self.run_kernels(batch, step, observer),
         };
+        if let Some(overfull) = lowered.overfull {
+            return Err(Beyond::Capacity(overfull));
+        }
         if self.machine.now() == SimTime::MAX {
             return Err(Beyond::Run);
         }
@@ -293,7 +299,7 @@ impl<'a> Simulation<'a> {
         if let (Some(explain), Some((sums, _))) = (&mut self.explain, &sums) {
             assert_eq!(sums.length, length, "event by event, a pass takes what its closed form says");
             let step = whole.then_some(step);
-            let seen = Seen { batch, contexts: self.scheduler.contexts(), paths: &self.paths, step };
+            let seen = Seen { batch, contexts: self.scheduler.contexts(), paths: &self.paths, step, hidden };
             explain.pass(&seen, sums, &mut self.governor)?;
         }
         let (waiting, running) = self.scheduler.waiting_and_running();

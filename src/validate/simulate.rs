@@ -1,6 +1,7 @@
 //! The simulated side: the same case, priced with a profile.
 
 use super::{Case, PassTimes, RunTimes};
+use crate::batch::Decisions;
 use crate::cost::{Limits, Price};
 use crate::engine::Ended;
 use crate::error::Result;
@@ -38,6 +39,7 @@ pub fn simulate(
             None => RouterPlan::FREE,
         },
         monotone: header.order == Order::Monotone && !header.reuse,
+        decisions: Decisions::Known,
     };
     let serving = Serving {
         // An entry is a block: the executor keeps rows, not blocks.

@@ -31,6 +31,7 @@ const NUMBERS: &[&str] = &[
     "bounds.critical_path_s",
     "bounds.work_over_peak_s",
     "pass_time_s",
+    "device_idle_in_passes_s",
     "ttft_s.mean",
     "ttft_s.p50",
     "ttft_s.p90",
@@ -104,7 +105,7 @@ const NUMBERS: &[&str] = &[
     "time_by_source_s.datasheet",
     "time_by_source_s.assumed",
 ];
-const WORDS: &[&str] = &["name", "hardware", "model", "scenario", "policy", "digest"];
+const WORDS: &[&str] = &["name", "hardware", "model", "scenario", "policy", "decisions", "engine", "digest"];
 
 #[test]
 fn the_json_has_every_key_that_others_read() {

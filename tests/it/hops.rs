@@ -1,7 +1,7 @@
 //! Routers that send tokens elsewhere than their weights say: decided by the host and by the device, against a naive walk.
 
 use crate::small_models::{HIDDEN, LAYERS, Small, VOCABULARY};
-use radialsim::batch::Policy;
+use radialsim::batch::{Decisions, Policy};
 use radialsim::gpu::{
     Executor, Generated, Options, Outcome, Pass, Prompt, RouterMlp, Routing, Settings, Watch,
 };
@@ -58,6 +58,7 @@ impl Watch for AsLowered<'_> {
             density: Density::Dense,
             router: RouterPlan::FREE,
             monotone: false,
+            decisions: Decisions::Known,
         };
         let mut graph = Graph::default();
         Lowering::new(self.0, dispatch).lower(pass.batch, pass.contexts, pass.paths, &mut graph);

@@ -1,6 +1,6 @@
 //! A bench for laws: a model, a device and routes in, a ledger out.
 
-use radialsim::batch::{Policy, Visibility};
+use radialsim::batch::{Decisions, Policy, Visibility};
 use radialsim::cost::{Device, Limits};
 use radialsim::hw::Hardware;
 use radialsim::kernel::Density;
@@ -30,6 +30,7 @@ impl Lab {
             density: Density::Dense,
             router: RouterPlan::FREE,
             monotone: true,
+            decisions: Decisions::Known,
         };
         let serving = Serving { kv_block_tokens: 1, ..Serving::new(1 << 14, batch, true) };
         let hardware = Hardware::datasheet(hardware).expect("a shipped device");

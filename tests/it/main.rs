@@ -53,6 +53,7 @@ mod hops;
 mod kv;
 mod lab;
 mod latent;
+mod launches;
 mod laws;
 mod layers;
 mod layerskip;

@@ -1,7 +1,7 @@
 //! Routes that are not followed, or kernels that the simulator does not know: real routes on real weights, pass by pass
 //! against the lowering of the same batches.
 
-use radialsim::batch::{Context, Paths, Policy, Visibility};
+use radialsim::batch::{Context, Decisions, Paths, Policy, Visibility};
 use radialsim::error::Result;
 use radialsim::gpu::{Executor, Generated, Oracle, Outcome, Pass, Prompt, Ratio, Routing, Settings, Watch};
 use radialsim::kernel::{Attention, Density, Kernel};
@@ -28,6 +28,7 @@ impl Watch for AsLowered<'_> {
             density: Density::Dense,
             router: RouterPlan::FREE,
             monotone: pass.monotone,
+            decisions: Decisions::Known,
         };
         let mut graph = Graph::default();
         Lowering::new(self.model, dispatch).lower(pass.batch, pass.contexts, pass.paths, &mut graph);

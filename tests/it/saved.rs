@@ -3,8 +3,9 @@
 use crate::cli::{EXAMPLE, folder, radialsim, text};
 use crate::lab::{Lab, method};
 use proptest::prelude::*;
-use radialsim::batch::{Hold, Policy};
+use radialsim::batch::{Decisions, Hold, Policy};
 use radialsim::cost::Limits;
+use radialsim::hw::Engine;
 use radialsim::kernel::Density;
 use radialsim::lower::RouterPlan;
 use radialsim::metrics::{Ledger, PARTS, TimeSaved};
@@ -14,6 +15,15 @@ use radialsim::trace::Trace;
 use radialsim::trace::synth::{Method, generate};
 use radialsim::workload::{Arrivals, Length, Lengths, Think, requests};
 use serde_json::Value;
+
+const DECISIONS: [Decisions; 6] = [
+    Decisions::Known,
+    Decisions::ReadBack,
+    Decisions::Prefetch { ahead: 3 },
+    Decisions::Padded,
+    Decisions::Conditional,
+    Decisions::Switch,
+];
 
 const METHODS: [&str; 6] = [
     "IndependentSkips(skip: 0.3, branches: Jointly, kv: project_only)",
@@ -44,7 +54,12 @@ fn explained(setup: &Setup, trace: &Trace, policy: Policy) -> Ledger {
 }
 
 fn against(setup: &Setup) -> Against {
-    Against { capture: setup.dispatch.capture.clone(), density: setup.dispatch.density, limits: setup.limits }
+    Against {
+        capture: setup.dispatch.capture.clone(),
+        density: setup.dispatch.density,
+        limits: setup.limits,
+        launch: setup.hardware.launch.clone(),
+    }
 }
 
 proptest! {
@@ -59,6 +74,7 @@ proptest! {
         (admission, first, queue) in (0usize..3, any::<bool>(), 0usize..3),
         (tight, swaps, overlaps) in (any::<bool>(), any::<bool>(), any::<bool>()),
         (captured, sparse, cap) in (any::<bool>(), any::<bool>(), prop_oneof![Just(None), Just(Some(150.0))]),
+        (engine, decisions) in (0usize..3, 0..DECISIONS.len()),
         seed in 0u64..1000,
     ) {
         let mut lab = Lab::new("smollm2-135m", "nvidia-h100-sxm", sequences);
@@ -90,10 +106,16 @@ proptest! {
             let mut own = lab.setup.clone();
             own.dispatch.capture = if captured { vec![1, 2, 4, 8] } else { vec![] };
             own.dispatch.density = if sparse { Density::TwoFour } else { Density::Dense };
+            if let Some(name) = ["", "cuda-cpp", "vllm-v1"].get(engine).filter(|name| !name.is_empty()) {
+                own.hardware.launch = Engine::named(name).expect("an engine").launch(&own.hardware.launch);
+            }
             own.limits = Limits { power_w: cap, clock_mhz: None };
             own.against = (against(&own) != against(&lab.setup)).then(|| against(&lab.setup));
             let (trace, _) = of(METHODS[routes]);
             for policy in [Policy::DenseMasked, Policy::Aligned, Policy::Hop, Policy::Grouped, queued] {
+                // A graph with a place for each layer is one of the order of the pool.
+                let ordered = matches!(policy, Policy::DenseMasked | Policy::Aligned);
+                own.dispatch.decisions = if ordered { DECISIONS[decisions] } else { Decisions::ReadBack };
                 let ledger = explained(&own, &trace, policy);
                 let saved = TimeSaved::of(&first, &ledger).expect("both are explained");
                 prop_assert_eq!(saved.saved(), first.pass_ps as i128 - ledger.pass_ps as i128, "{:?}", policy);

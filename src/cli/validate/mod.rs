@@ -2,6 +2,7 @@
 
 pub mod e2e;
 pub mod energy;
+pub mod launches;
 pub mod operators;
 pub mod power;
 pub mod runs;
@@ -16,6 +17,8 @@ pub enum What {
     E2e(e2e::Args),
     /// Latency and energy of measured serving runs.
     Energy(energy::Args),
+    /// Published times of a token with and without captured graphs.
+    Launches(launches::Args),
     /// Operators of a layer, as Vidur's profiler measures them.
     Operators(operators::Args),
     /// Measured power caps and clock locks.
@@ -31,6 +34,7 @@ pub fn run(what: &What) -> Result<()> {
     match what {
         What::E2e(args) => e2e::run(args),
         What::Energy(args) => energy::run(args),
+        What::Launches(args) => launches::run(args),
         What::Operators(args) => operators::run(args),
         What::Power(args) => power::run(args),
         What::Runs(args) => runs::run(args),
