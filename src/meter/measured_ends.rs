@@ -1,7 +1,8 @@
 //! Tables of measured runs of serving engines, end to end: a row for each closed loop, with mean time to the first token and mean time per output token.
 
+use super::columns::{Cells, Columns};
 use super::shape::shape_of;
-use crate::error::{Error, InputError, Result};
+use crate::error::{InputError, Result};
 use crate::hw::Hardware;
 use crate::units::Dtype;
 use std::collections::BTreeMap;
@@ -55,41 +56,18 @@ const COLUMNS: [&str; 10] = [
     "silicon_tpot_ms",
 ];
 
-/// Larger files are refused.
-const MOST_BYTES: u64 = 1 << 28;
-
 /// Reads a table.
 ///
 /// # Errors
 /// A file that is no such table; a number that cannot be; no row that can be simulated.
 pub fn read_ends(path: &Path) -> Result<MeasuredEnds> {
-    let found = std::fs::metadata(path).map_err(Error::io(path, "read"))?.len();
-    if found > MOST_BYTES {
-        let wrong = InputError::expected(format!("a table of at most {MOST_BYTES} bytes"));
-        return Err(wrong.file(path).found(format!("{found} bytes")).into());
-    }
-    let bytes = std::fs::read(path).map_err(Error::io(path, "read"))?;
-    parse(&bytes).map_err(|error| error.file(path).into())
+    ends(&Columns::read(path, &COLUMNS)?).map_err(|error| error.file(path).into())
 }
 
-fn parse(bytes: &[u8]) -> std::result::Result<MeasuredEnds, InputError> {
-    let mut csv = csv::Reader::from_reader(bytes);
-    let broken = |error: csv::Error| {
-        let line = error.position().map_or(1, csv::Position::line);
-        InputError::expected("a CSV file whose rows have as many cells as the first").line(line)
-    };
-    let header = csv.headers().map_err(broken)?.clone();
-    let mut places = [0; COLUMNS.len()];
-    for (place, name) in places.iter_mut().zip(COLUMNS) {
-        *place = header.iter().position(|known| known.trim() == name).ok_or_else(|| {
-            let wrong = InputError::expected(format!("the columns {}", COLUMNS.join(", ")));
-            wrong.key(name).found("none").line(1)
-        })?;
-    }
+fn ends(columns: &Columns) -> std::result::Result<MeasuredEnds, InputError> {
     let mut table = MeasuredEnds::default();
-    for record in csv.records() {
-        let record = record.map_err(broken)?;
-        match (Cells { record: &record, places: &places }).row()? {
+    for cells in columns.rows() {
+        match end(cells)? {
             Ok(row) => table.rows.push(row),
             Err(reason) => *table.skipped.entry(reason).or_default() += 1,
         }
@@ -103,59 +81,32 @@ fn parse(bytes: &[u8]) -> std::result::Result<MeasuredEnds, InputError> {
     Ok(table)
 }
 
-struct Cells<'a> {
-    record: &'a csv::StringRecord,
-    places: &'a [usize; COLUMNS.len()],
-}
-
-impl Cells<'_> {
-    fn text(&self, column: &str) -> &str {
-        let index = COLUMNS.iter().position(|name| *name == column).unwrap_or_default();
-        self.record.get(self.places[index]).unwrap_or_default().trim()
+/// The row, or why it is left out.
+fn end(cells: Cells) -> std::result::Result<std::result::Result<MeasuredEnd, String>, InputError> {
+    let devices = cells.count("tp_size", 1 << 16)?;
+    if devices != 1 {
+        return Ok(Err(format!("on {devices} devices, and one is simulated")));
     }
-
-    fn wrong(&self, column: &str, expected: &str) -> InputError {
-        let line = self.record.position().map_or(0, csv::Position::line);
-        InputError::expected(expected).key(column).found(format!("{:?}", self.text(column))).line(line)
-    }
-
-    fn count(&self, column: &str, most: u32) -> std::result::Result<u32, InputError> {
-        let number = self.text(column).parse().ok().filter(|number| (1..=most).contains(number));
-        number.ok_or_else(|| self.wrong(column, &format!("a whole number from 1 to {most}")))
-    }
-
-    fn seconds(&self, column: &str) -> std::result::Result<f64, InputError> {
-        let number = self.text(column).parse().ok().filter(|ms: &f64| *ms > 0.0 && *ms < 1e9);
-        Ok(number.ok_or_else(|| self.wrong(column, "milliseconds above 0 and below 1e9"))? / 1e3)
-    }
-
-    /// The row, or why it is left out.
-    fn row(&self) -> std::result::Result<std::result::Result<MeasuredEnd, String>, InputError> {
-        let devices = self.count("tp_size", 1 << 16)?;
-        if devices != 1 {
-            return Ok(Err(format!("on {devices} devices, and one is simulated")));
-        }
-        let system = self.text("system");
-        let Some(hardware) = device(system) else {
-            return Ok(Err(format!("on {system}, of which no profile is shipped")));
-        };
-        let id = self.text("model_path");
-        let Some(shape) = shape_of(id, None, Dtype::Bf16) else {
-            return Ok(Err(format!("of {id}, whose shapes are not known")));
-        };
-        Ok(Ok(MeasuredEnd {
-            line: self.record.position().map_or(0, csv::Position::line),
-            model: shape.model.name,
-            hardware,
-            engine: self.text("backend").to_lowercase(),
-            precision: self.text("gemm_quant_mode").to_lowercase(),
-            prompt_tokens: self.count("isl", 1 << 20)?,
-            output_tokens: self.count("osl", 1 << 20)?,
-            clients: self.count("batch_size", 8192)?,
-            ttft_s: self.seconds("silicon_ttft_ms")?,
-            tpot_s: self.seconds("silicon_tpot_ms")?,
-        }))
-    }
+    let system = cells.text("system");
+    let Some(hardware) = device(system) else {
+        return Ok(Err(format!("on {system}, of which no profile is shipped")));
+    };
+    let id = cells.text("model_path");
+    let Some(shape) = shape_of(id, None, Dtype::Bf16) else {
+        return Ok(Err(format!("of {id}, whose shapes are not known")));
+    };
+    Ok(Ok(MeasuredEnd {
+        line: cells.line(),
+        model: shape.model.name,
+        hardware,
+        engine: cells.text("backend").to_lowercase(),
+        precision: cells.text("gemm_quant_mode").to_lowercase(),
+        prompt_tokens: cells.count("isl", 1 << 20)?,
+        output_tokens: cells.count("osl", 1 << 20)?,
+        clients: cells.count("batch_size", 8192)?,
+        ttft_s: cells.number("silicon_ttft_ms")? / 1e3,
+        tpot_s: cells.number("silicon_tpot_ms")? / 1e3,
+    }))
 }
 
 /// The shipped profile that `h100_sxm` and the like mean: all words of the name stand in the profile's, in their order. The shortest such name.
@@ -170,7 +121,12 @@ fn device(system: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::{device, parse};
+    use super::{COLUMNS, Columns, MeasuredEnds, device, ends};
+    use crate::error::InputError;
+
+    fn parse(bytes: &[u8]) -> Result<MeasuredEnds, InputError> {
+        ends(&Columns::parse(bytes, &COLUMNS)?)
+    }
 
     const HEAD: &str = "model_path,system,backend,gemm_quant_mode,tp_size,isl,osl,batch_size,silicon_ttft_ms,silicon_tpot_ms\n";
 

@@ -6,6 +6,7 @@
 //! simulation of a row gives the sums in which its latency and energy are linear ([`Parts`]).
 
 pub mod caps;
+mod columns;
 mod fit;
 mod measured_ends;
 mod parts;

@@ -186,9 +186,9 @@ fn without_evidence_there_is_no_error() {
 }
 
 fn product(rows: u32) -> Kernel {
-    let (weights, activations) = (Dtype::Bf16, Dtype::Bf16);
+    let (weights, inputs, activations) = (Dtype::Bf16, Dtype::Bf16, Dtype::Bf16);
     let density = radialsim::kernel::Density::Dense;
-    Kernel::MatMul { rows, inner: 4096, columns: 4096, weights, activations, density }
+    Kernel::MatMul { rows, inner: 4096, columns: 4096, weights, inputs, activations, density }
 }
 
 fn decode(beside: u32) -> Kernel {
