@@ -28,8 +28,6 @@ pub struct Place {
 pub struct Places {
     /// Whether tokens of each kind of run take one route: what a pass launches is known without a decision.
     pub fixed: bool,
-    /// Whether a route takes a layer more than once.
-    pub repeats: bool,
     /// By layer; empty where no graph needs them.
     pub layers: Vec<Place>,
 }
@@ -78,11 +76,9 @@ impl Places {
         }
         let layers = trace.header.layers as usize;
         let (mut branches, mut skipped) = (vec![[Who::default(); 3]; layers], vec![Who::default(); layers]);
-        let mut repeats = false;
         for (number, &index) in (0..).zip(&used) {
             let path = paths.get(index);
             for hop in &path.hops {
-                repeats |= hop.occurrence > 0;
                 let modules = hop.modules;
                 let taken = [
                     modules.attention(),
@@ -117,6 +113,6 @@ impl Places {
             place
         };
         let layers = branches.iter().zip(&skipped).map(&mut place).collect();
-        Places { fixed, repeats, layers }
+        Places { fixed, layers }
     }
 }

@@ -108,8 +108,8 @@ fn launches(variants: &[VariantOutcome]) -> String {
         .numbers("host\nbusy %", cells(variants, host, percent))
         .numbers("device\nidle %", cells(variants, idle, percent))
         .render()
-        + "decisions: how the host learns what to launch (docs/DISPATCH.md). host busy, device idle: of the pass time; idle while no\n\
-           kernel runs, the most that a faster host could save. simulate --engines shows the comparison under all engines.\n"
+        + "decisions: how the host learns what to launch (docs/DISPATCH.md). host busy, device idle: of the pass time. Idle is\n\
+           what a faster host could save at most. simulate --engines shows the same comparison under all engines.\n"
 }
 
 fn speed(variants: &[VariantOutcome]) -> String {

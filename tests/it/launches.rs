@@ -265,9 +265,6 @@ fn combinations_that_cannot_be_are_refused_by_name() {
         let setting = format!("variants.1.decisions={decisions}");
         scenario(&[routes, router, &setting]).unwrap_or_else(|error| panic!("{decisions}: {error}"));
     }
-    let again = r#"variants.1.routes={"Method":{"Recursion":{"prefix":1,"suffix":1,"times":{"Each":[[1,0.5],[3,0.5]]},"kv":"Shared"}}}"#;
-    let error = scenario(&[again, "variants.1.decisions=padded"]).expect_err("one place for a layer");
-    assert!(error.contains("take a layer again"), "{error}");
 }
 
 /// What comes out for rows to which nothing was fitted.
