@@ -131,11 +131,29 @@ pub fn shapes(formats: &[Dtype]) -> Vec<Probe> {
 fn products(weights: Dtype, out: &mut Vec<Kernel>) {
     let (activations, density) = (ACTIVATIONS, Density::Dense);
     for (inner, columns) in PRODUCTS {
-        out.extend(ROWS.map(|rows| Kernel::MatMul { rows, inner, columns, weights, inputs: activations, activations, density }));
+        out.extend(ROWS.map(|rows| Kernel::MatMul {
+            rows,
+            inner,
+            columns,
+            weights,
+            inputs: activations,
+            activations,
+            density,
+        }));
         out.extend(GROUPED.map(|(rows, groups)| {
             let each = |group| rows / groups + u32::from(group < rows % groups);
             let slices = (0..groups).map(|group| each(group).div_ceil(GROUP_SLICE)).sum();
-            Kernel::GroupedMatMul { rows, groups, slices, inner, columns, weights, inputs: activations, activations, density }
+            Kernel::GroupedMatMul {
+                rows,
+                groups,
+                slices,
+                inner,
+                columns,
+                weights,
+                inputs: activations,
+                activations,
+                density,
+            }
         }));
     }
     if weights == Dtype::Int8 {
@@ -145,7 +163,8 @@ fn products(weights: Dtype, out: &mut Vec<Kernel>) {
                 inner,
                 columns,
                 weights,
-                inputs: activations, activations,
+                inputs: activations,
+                activations,
                 density,
             }));
         }

@@ -40,8 +40,10 @@ pub fn run(args: &Args) -> Result<()> {
     }
     let (mut header, rows) = table.text;
     if rows.len() != prices.len() {
-        let wrong = InputError::expected("rows of this format only, 16 bits without `--format`, without windows and beams")
-            .file(&args.file);
+        let wrong = InputError::expected(
+            "rows of this format only, 16 bits without `--format`, without windows and beams",
+        )
+        .file(&args.file);
         return Err(wrong.found(format!("{} others", rows.len() - prices.len())).into());
     }
     let mut out = csv::Writer::from_writer(Vec::new());

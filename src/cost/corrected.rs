@@ -69,7 +69,7 @@ struct Operator {
     context: (f64, f64),
     /// Which kernels it is of.
     class: Class,
-    /// Whether it is what this device learned in another format.
+    /// Whether another device or another format of this one learned it.
     lent: bool,
     host: Option<Nodes>,
     tables: RwLock<HashMap<Kernel, Arc<Table>, FoldHasher>>,
@@ -78,22 +78,26 @@ struct Operator {
 impl Corrected {
     pub(super) fn new(hw: &Hardware) -> Self {
         let Some(all) = &hw.corrections else { return Corrected::default() };
-        let operator = |correction: &Correction, anchors| Arc::new(Operator::new(correction, anchors));
+        let transferred = all.transferred_from.is_some();
+        let lent = |name: &str| transferred && !all.own.iter().any(|own| own == name);
+        let operator = |correction: &Correction, anchors| {
+            Arc::new(Operator { lent: transferred, ..Operator::new(correction, anchors) })
+        };
         let of = |correction: &Option<Correction>, anchors| {
             correction.as_ref().map(|correction| operator(correction, anchors))
         };
         let or_within = |correction: &Option<Correction>, name: &str, class| {
-            let anchors = Anchors::of(class);
-            of(correction, anchors).or_else(|| {
-                let correction = all.lent_within(name)?;
-                let operator = Operator::new(&correction, anchors);
-                Some(Arc::new(Operator { class, lent: true, ..operator }))
-            })
+            let new = |correction: &Correction, lent| {
+                Arc::new(Operator { class, lent, ..Operator::new(correction, Anchors::of(class)) })
+            };
+            let within = || all.lent_within(name).map(|correction| new(&correction, true));
+            correction.as_ref().map(|correction| new(correction, lent(name))).or_else(within)
         };
         let named = |(name, correction): (&String, _)| (name.clone(), operator(correction, Anchors::Rows));
         let in_format = |(name, correction): (&String, &Correction)| {
             let class = OPERATORS.iter().find(|(stem, _)| name.starts_with(stem)).map(|&(_, class)| class)?;
-            Some(Arc::new(Operator { class, ..Operator::new(correction, Anchors::of(class)) }))
+            let operator = Operator::new(correction, Anchors::of(class));
+            Some(Arc::new(Operator { class, lent: lent(name), ..operator }))
         };
         let [gemm, context, generation] = OPERATORS;
         Corrected {
@@ -105,7 +109,7 @@ impl Corrected {
             by_format: all.by_format.iter().filter_map(in_format).collect(),
             by_rows: Arc::new(all.by_rows.iter().map(named).collect()),
             fused: all.fused.clone().into(),
-            transferred: all.transferred_from.is_some(),
+            transferred,
         }
     }
 
@@ -118,13 +122,14 @@ impl Corrected {
         physical: SimTime,
     ) -> Option<(SimTime, SourceKind)> {
         if self.fused.iter().any(|name| name == kernel.name()) || self.within_products(kernel) {
-            return Some((SimTime::ZERO, self.source(true, false)));
+            return Some((SimTime::ZERO, source(true, self.transferred)));
         }
         let kernel = &self.alone(kernel);
         let operator = match kernel {
             _ if self.in_format(kernel).is_some() => self.in_format(kernel),
             // Measured kernels of other formats say nothing about a product whose inputs are quantised.
-            Kernel::MatMul { inputs, activations, .. } | Kernel::GroupedMatMul { inputs, activations, .. }
+            Kernel::MatMul { inputs, activations, .. }
+            | Kernel::GroupedMatMul { inputs, activations, .. }
                 if inputs != activations =>
             {
                 return None;
@@ -150,16 +155,18 @@ impl Corrected {
             // What hides behind the host was not measured.
             let seen = operator.host_time(kernel).is_none_or(|host| host < time);
             let covered = table.covered && operator.covers(&plain) && seen;
-            return Some((time, self.source(covered, operator.lent)));
+            return Some((time, source(covered, operator.lent)));
         }
         // A grouped product costs at least a plain one of its padded rows, and at least what its own weights cost.
         let time = table.time(device, &plain, device.physical(&plain).time);
-        Some((time.max(physical), self.source(false, operator.lent)))
+        Some((time.max(physical), source(false, operator.lent)))
     }
 
     /// What was learned of products and attention in the format of this kernel.
     fn in_format(&self, kernel: &Kernel) -> Option<&Arc<Operator>> {
-        if self.by_format.is_empty() || !matches!(kernel.class(), Class::MatMul | Class::PrefillAttention | Class::DecodeAttention) {
+        if self.by_format.is_empty()
+            || !matches!(kernel.class(), Class::MatMul | Class::PrefillAttention | Class::DecodeAttention)
+        {
             return None;
         }
         let plain = match plain(kernel) {
@@ -193,14 +200,6 @@ impl Corrected {
 
     fn measures_products(&self) -> bool {
         self.by_rows.keys().any(|name| name.starts_with(PRODUCT))
-    }
-
-    fn source(&self, covered: bool, lent: bool) -> SourceKind {
-        match (covered, self.transferred || lent) {
-            (false, _) => SourceKind::Extrapolated,
-            (true, true) => SourceKind::Transferred,
-            (true, false) => SourceKind::Fitted,
-        }
     }
 
     /// The kernel, without what is beside it where nobody measured what that changes.
@@ -238,6 +237,15 @@ impl Corrected {
             Class::Elementwise => largest(|name| name != EMBED && !name.starts_with(PRODUCT)),
             Class::Gather => largest(|name| name == EMBED),
         }
+    }
+}
+
+/// Who says what was learned, of a shape among those that were fitted, on this device or on another.
+fn source(covered: bool, lent: bool) -> SourceKind {
+    match (covered, lent) {
+        (false, _) => SourceKind::Extrapolated,
+        (true, true) => SourceKind::Transferred,
+        (true, false) => SourceKind::Fitted,
     }
 }
 

@@ -122,7 +122,8 @@ impl Device {
                     let flops = 2.0 * rows * inner * columns / (unit_flops * self.units as f64);
                     let busy = arithmetic / step;
                     let tile = tile_rows * tile_columns;
-                    best = Waved { time: total, tiles: time, memory, flops, tile, split, waves, busy, ..best };
+                    best =
+                        Waved { time: total, tiles: time, memory, flops, tile, split, waves, busy, ..best };
                 }
                 if tiles * split >= self.units as f64 {
                     break;

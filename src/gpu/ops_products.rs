@@ -29,12 +29,24 @@ impl Ops<'_> {
         let (inner, columns, weights) = (stack.width, columns.len() as u32, stack.dtype());
         let (rows, density, activations) = (before, Stack::DENSITY, ACTIVATIONS);
         let kernel = match segments {
-            [_] => Kernel::MatMul { rows, inner, columns, weights, inputs: activations, activations, density },
+            [_] => {
+                Kernel::MatMul { rows, inner, columns, weights, inputs: activations, activations, density }
+            }
             _ => {
                 let slices =
                     segments.iter().map(|segment| segment.rows.div_ceil(crate::kernel::GROUP_SLICE)).sum();
                 let groups = segments.len() as u32;
-                Kernel::GroupedMatMul { rows, groups, slices, inner, columns, weights, inputs: activations, activations, density }
+                Kernel::GroupedMatMul {
+                    rows,
+                    groups,
+                    slices,
+                    inner,
+                    columns,
+                    weights,
+                    inputs: activations,
+                    activations,
+                    density,
+                }
             }
         };
         self.label(kernel, first);
@@ -56,7 +68,10 @@ impl Ops<'_> {
         }
         let (inner, columns, weights) = (matrix.width, matrix.rows, matrix.dtype());
         let (density, activations) = (Stack::DENSITY, ACTIVATIONS);
-        self.label(Kernel::MatMul { rows, inner, columns, weights, inputs: activations, activations, density }, first);
+        self.label(
+            Kernel::MatMul { rows, inner, columns, weights, inputs: activations, activations, density },
+            first,
+        );
         Ok(())
     }
 
@@ -176,7 +191,17 @@ impl Ops<'_> {
         }
         let (density, activations) = (Stack::DENSITY, ACTIVATIONS);
         self.label(
-            Kernel::GroupedMatMul { rows, groups, slices, inner, columns, weights, inputs: activations, activations, density },
+            Kernel::GroupedMatMul {
+                rows,
+                groups,
+                slices,
+                inner,
+                columns,
+                weights,
+                inputs: activations,
+                activations,
+                density,
+            },
             first,
         );
         Ok(())

@@ -16,6 +16,9 @@ pub struct Corrections {
     /// The device whose measurements these are, if not of this one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub transferred_from: Option<String>,
+    /// Corrections by name that were measured on this device all the same.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub own: Vec<String>,
     /// Matrix products.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gemm: Option<Correction>,
@@ -278,7 +281,8 @@ impl Corrections {
     pub(super) fn check(&self) -> Result<(), InputError> {
         for (name, within) in &self.within {
             let Within { from, share, error: (mean, p90) } = within;
-            let sound = (0.0..=1.0).contains(share) && [mean, p90].iter().all(|e| (0.0..=MOST_PERCENT).contains(*e));
+            let sound =
+                (0.0..=1.0).contains(share) && [mean, p90].iter().all(|e| (0.0..=MOST_PERCENT).contains(*e));
             if !self.by_format.contains_key(from) || !sound {
                 let expected = "from: one of by_format, a share from 0 to 1, errors in percent";
                 return Err(InputError::expected(expected).key(format!("corrections.within.{name}")));

@@ -115,7 +115,15 @@ impl Kernel {
                 matmul(rows, 1, inner, columns, weights, (inputs, activations), density)
             }
             Kernel::GroupedMatMul {
-                rows, groups, inner, columns, weights, inputs, activations, density, ..
+                rows,
+                groups,
+                inner,
+                columns,
+                weights,
+                inputs,
+                activations,
+                density,
+                ..
             } => matmul(rows, groups, inner, columns, weights, (inputs, activations), density),
             Kernel::Quantise { rows, width, activations, to } => {
                 let (of_value, of_block, block) = quantise_flops(to);

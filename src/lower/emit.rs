@@ -164,7 +164,15 @@ impl<'a, S: Sink> Emit<'a, S> {
         let rows = self.pad(rows);
         let activations = self.model.activations;
         self.kernel(
-            Kernel::MatMul { rows, inner, columns, weights, inputs: activations, activations, density: Density::Dense },
+            Kernel::MatMul {
+                rows,
+                inner,
+                columns,
+                weights,
+                inputs: activations,
+                activations,
+                density: Density::Dense,
+            },
             cause,
         );
     }

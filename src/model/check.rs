@@ -49,7 +49,11 @@ impl Model {
             return Err(wrong("products", products, format!("the format of the weights, {}", self.weights)));
         }
         if !matches!(self.activations, Dtype::F32 | Dtype::F16 | Dtype::Bf16) {
-            return Err(wrong("activations", self.activations, "f32, f16 or bf16 where products are quantised"));
+            return Err(wrong(
+                "activations",
+                self.activations,
+                "f32, f16 or bf16 where products are quantised",
+            ));
         }
         Ok(())
     }

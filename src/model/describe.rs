@@ -51,7 +51,8 @@ impl Model {
                     self.embedding_weights,
                     self.activations,
                     self.kv,
-                    self.products.map_or(String::new(), |products| format!(", inputs of products {products}"))
+                    self.products
+                        .map_or(String::new(), |products| format!(", inputs of products {products}"))
                 ),
             ),
             ("layer weights", self.layer_words()),

@@ -68,7 +68,8 @@ impl Quantised {
 
     /// Inputs in a format that products are not modelled in, under the key that says so.
     fn other(weights: Dtype, key: &str, said: &str) -> Quantised {
-        let remark = format!("quantization_config.{key}: {said} inputs of products, which run as the activations are");
+        let remark =
+            format!("quantization_config.{key}: {said} inputs of products, which run as the activations are");
         Quantised { weights, inputs: Inputs::Other(remark) }
     }
 }

@@ -7,9 +7,7 @@ use super::inputs::{Input, Inputs, KINDS};
 use super::network;
 use super::set::with_keys;
 use super::words::{self, token_count};
-use super::{
-    LimitsSpec, RouterSpec, Routes, SHORT_RUN_TOKENS, Scenario, Sparsity, Variant, Workload,
-};
+use super::{LimitsSpec, RouterSpec, Routes, SHORT_RUN_TOKENS, Scenario, Sparsity, Variant, Workload};
 use crate::cost::Limits;
 use crate::error::{InputError, Result};
 use crate::hw::Hardware;

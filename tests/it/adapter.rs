@@ -100,8 +100,15 @@ fn constants_come_back_from_records() {
     assert_eq!(again, hw);
     let device = Device::new(&again, Limits::default()).expect("a device");
     let (rows, inner, columns, weights) = (2, 320, 777, Dtype::Int4);
-    let kernel =
-        Kernel::MatMul { rows, inner, columns, weights, inputs: Dtype::F32, activations: Dtype::F32, density: Density::Dense };
+    let kernel = Kernel::MatMul {
+        rows,
+        inner,
+        columns,
+        weights,
+        inputs: Dtype::F32,
+        activations: Dtype::F32,
+        density: Density::Dense,
+    };
     let price = device.price(&kernel);
     assert!((price.time.us() / microseconds(&kernel, 1) - 1.0).abs() < 0.01);
     assert_eq!(price.source, SourceKind::Fitted);
@@ -110,7 +117,8 @@ fn constants_come_back_from_records() {
         inner: 1 << 20,
         columns,
         weights,
-        inputs: Dtype::F32, activations: Dtype::F32,
+        inputs: Dtype::F32,
+        activations: Dtype::F32,
         density: Density::Dense,
     };
     assert_eq!(device.price(&huge).source, SourceKind::Extrapolated);
@@ -162,8 +170,15 @@ fn power_comes_from_a_counter_or_stays_assumed() {
     // 80 GFLOP of 32 bits take a second at 80 GFLOP/s: 40 J beyond what is drawn anyway.
     let device = Device::new(&hw, Limits::default()).expect("a device");
     let (rows, inner, columns, weights) = (1000, 4000, 10000, Dtype::F32);
-    let kernel =
-        Kernel::MatMul { rows, inner, columns, weights, inputs: Dtype::F32, activations: Dtype::F32, density: Density::Dense };
+    let kernel = Kernel::MatMul {
+        rows,
+        inner,
+        columns,
+        weights,
+        inputs: Dtype::F32,
+        activations: Dtype::F32,
+        density: Density::Dense,
+    };
     let price = device.price(&kernel);
     let of_bytes = price.dram_bytes as f64 * 250.0;
     assert!(((price.dynamic_pj as f64 - of_bytes) / 40e12 - 1.0).abs() < 1e-6, "{price:?}");
@@ -226,7 +241,7 @@ proptest! {
         let all = shapes(&[Dtype::Int4]);
         let kernel = all[index % all.len()].kernel;
         let larger = match kernel {
-            Kernel::MatMul { rows, inner, columns, weights, inputs, activations, density } => {
+            Kernel::MatMul { rows, inner, columns, weights, inputs: _, activations, density } => {
                 Kernel::MatMul { rows: rows + more, inner: inner + more, columns: columns + more, weights, inputs: activations, activations, density }
             }
             Kernel::Norm { rows, width, groups, layer_norm, activations } => {

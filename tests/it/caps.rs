@@ -58,7 +58,15 @@ fn by_memory(phase: &str) -> Option<bool> {
 fn product(by_memory: bool) -> Kernel {
     let rows = if by_memory { 1 } else { 4096 };
     let (weights, activations) = (Dtype::Bf16, Dtype::Bf16);
-    Kernel::MatMul { rows, inner: 4096, columns: 14336, weights, inputs: activations, activations, density: Density::Dense }
+    Kernel::MatMul {
+        rows,
+        inner: 4096,
+        columns: 14336,
+        weights,
+        inputs: activations,
+        activations,
+        density: Density::Dense,
+    }
 }
 
 /// Time and energy under limits.

@@ -22,7 +22,15 @@ fn shipped(name: &str) -> Hardware {
 }
 
 fn product(rows: u32, inner: u32, columns: u32, dtype: Dtype) -> Kernel {
-    Kernel::MatMul { rows, inner, columns, weights: dtype, inputs: dtype, activations: dtype, density: Density::Dense }
+    Kernel::MatMul {
+        rows,
+        inner,
+        columns,
+        weights: dtype,
+        inputs: dtype,
+        activations: dtype,
+        density: Density::Dense,
+    }
 }
 
 proptest! {
