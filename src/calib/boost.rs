@@ -19,6 +19,9 @@ pub struct Settings {
     pub edges: usize,
     /// Errors beyond this count as this (Huber 1964), so that a few odd rows do not pull.
     pub clip: f64,
+    /// Where thresholds lie between two values of the rows of a leaf: in the middle of those that part them alike, or at the first. In the
+    /// middle, a shape between two fitted ones goes with the nearer.
+    pub middle: bool,
 }
 
 /// Added to the rows of a leaf when its value is taken: few rows are believed less.
@@ -168,12 +171,18 @@ fn leaf(
 fn best_split(bins: &Bins, histogram: &[(f64, u32)], rows: usize, settings: Settings) -> Option<Split> {
     let score = |sum: f64, count: f64| sum * sum / (count + RIDGE);
     let mut best: Option<Split> = None;
+    // The last threshold that parts the rows as the best one does.
+    let mut last = 0;
     for (feature, sums) in histogram.chunks(MOST_EDGES).enumerate() {
         let total: f64 = sums.iter().map(|sum| sum.0).sum();
         let (mut low, mut count) = (0.0, 0usize);
         for (edge, &(sum, rows_here)) in sums.iter().take(bins.edges[feature].len()).enumerate() {
             low += sum;
             count += rows_here as usize;
+            if rows_here == 0 && edge == last + 1 && best.is_some_and(|best| best.feature == feature) {
+                last = edge;
+                continue;
+            }
             if count < settings.least_rows || rows - count < settings.least_rows {
                 continue;
             }
@@ -181,10 +190,12 @@ fn best_split(bins: &Bins, histogram: &[(f64, u32)], rows: usize, settings: Sett
                 - score(total, rows as f64);
             if best.is_none_or(|best| gain > best.gain) {
                 best = Some(Split { gain, feature, edge });
+                last = edge;
             }
         }
     }
-    best
+    let middle = |split: Split| Split { edge: (split.edge + last) / 2, ..split };
+    if settings.middle { best.map(middle) } else { best }
 }
 
 /// Root, left side, right side.

@@ -54,14 +54,17 @@ pub struct Report {
     pub in_table: Errors,
 }
 
-/// How trees are grown, settled under the seeds 1 and 2 of the split; sized so that three operators fit in a profile of 256 KB.
-fn settings(operator: Operator) -> Settings {
+/// How trees are grown, settled under the seeds 1 and 2 of the split; sized so that three operators take at most 256 KB of a profile.
+fn settings(operator: Operator, format: Format) -> Settings {
+    let sixteen = format == Format::Sixteen;
     let (trees, rate, clip) = match operator {
-        Operator::Gemm => (500, 0.1, 0.2),
-        Operator::ContextAttention => (350, 0.2, 0.2),
+        // Tables in fewer bits have more odd rows: on B200 one in twenty takes twice as long as its neighbours.
+        Operator::Gemm => (500, 0.1, if sixteen { 0.2 } else { 0.1 }),
+        // Caches in 8 bits have widths of heads that fall back to kernels ten times as slow.
+        Operator::ContextAttention => (350, 0.2, if sixteen { 0.2 } else { 1.0 }),
         Operator::GenerationAttention => (250, 0.2, 1.0),
     };
-    Settings { trees, leaves: 32, rate, least_rows: 10, edges: 128, clip }
+    Settings { trees, leaves: 32, rate, least_rows: 10, edges: 128, clip, middle: !sixteen }
 }
 
 /// A number from 0 to 2^64 that only the words decide.
@@ -142,7 +145,7 @@ pub fn fit(hw: &mut Hardware, table: &Table, how: &Fit) -> Result<Report> {
             (features, libm::log(row.seconds / time.s()))
         })
         .unzip();
-    let forest = grow(&features, &targets, settings(operator));
+    let forest = grow(&features, &targets, settings(operator, table.format));
     let evidence = Evidence {
         sha256: table.sha256.clone(),
         fitted_rows: shown.len() as u64,
@@ -161,7 +164,11 @@ pub fn fit(hw: &mut Hardware, table: &Table, how: &Fit) -> Result<Report> {
     let (beside, grid, host) = (Vec::new(), Vec::new(), host.map(|host| host.forest));
     let correction =
         Correction { evidence, range, formats, rows, context, beside, grid, waves, forest, host };
-    set(hw.corrections.get_or_insert_default(), operator, table.format, Some(correction));
+    let all = hw.corrections.get_or_insert_default();
+    set(all, operator, table.format, Some(correction));
+    if all.transferred_from.is_some() && !all.own.contains(&name) {
+        all.own.push(name.clone());
+    }
 
     let with = Device::new(hw, Limits::default())?;
     let corrected = errors(&with, &held_shown, &name)?;
@@ -205,15 +212,17 @@ pub fn predict(device: &Device, table: &Table) -> Vec<Price> {
 }
 
 /// Lends what the device learned of an operator in another format to 16 bits, of which it has no table: constants whole, trees at the
-/// strength of loans to another chip. Returns the name of what is lent; nothing where there is nothing to lend, or no need. `error` is the
-/// mean error in percent that one expects of it.
+/// strength of loans to another chip; in place of what another device lent. Returns the name of what is lent; nothing where there is nothing
+/// to lend, or a table in 16 bits. `error` is the mean error in percent that one expects of it.
 pub fn lend_within(hw: &mut Hardware, operator: Operator, error: f64) -> Option<String> {
     let all = hw.corrections.as_mut()?;
-    if slot(all, operator, Format::Sixteen).is_some() {
+    let lent = all.transferred_from.is_some() && !all.own.iter().any(|own| own == operator.name());
+    if slot(all, operator, Format::Sixteen).is_some() && !lent {
         return None;
     }
-    let names = Format::ALL.iter().filter_map(|&format| operator.in_format(format));
-    let from = names.into_iter().find(|name| all.by_format.contains_key(name))?;
+    let mut names = Format::ALL.iter().filter_map(|&format| operator.in_format(format));
+    let from = names.find(|name| all.by_format.contains_key(name))?;
+    set(all, operator, Format::Sixteen, None);
     let evidence = &all.by_format[&from].evidence;
     let p90 = evidence.held_p90 * (error / evidence.held_error.max(1e-9)).max(1.0);
     let within = Within { from: from.clone(), share: ABROAD, error: (error, (p90 * 1e3).round() / 1e3) };
@@ -232,6 +241,7 @@ pub fn transfer(from: &Hardware, to: &mut Hardware, error: impl Fn(Operator) -> 
         return Err(wrong.key("corrections").found("none").into());
     };
     corrections.transferred_from = Some(from.name.clone());
+    corrections.own.clear();
     // What was measured of one model's layers on a grid says nothing about another device.
     let lent = Corrections { chunk_attention: None, mixed_attention: None, ..corrections };
     corrections = Corrections { by_rows: BTreeMap::new(), fused: Vec::new(), ..lent };

@@ -10,12 +10,9 @@ use crate::hw::Forest;
 /// A row that takes so many times as long as the device needs at its peaks waits for the host. Reached shares of the peaks lie above a
 /// fifth but for the smallest calls, which the host hides anyhow.
 const HIDDEN: f64 = 6.0;
-/// A row that takes so many times as long as the host shows the device: more than a host's times scatter.
-const SHOWN: f64 = 1.2;
-
 /// Small trees: the host knows little of a shape.
 const SETTINGS: Settings =
-    Settings { trees: 120, leaves: 8, rate: 0.2, least_rows: 20, edges: 64, clip: 0.3 };
+    Settings { trees: 120, leaves: 8, rate: 0.2, least_rows: 20, edges: 64, clip: 10.0, middle: true };
 
 /// The host of a table.
 pub(super) struct Host {
@@ -40,6 +37,6 @@ impl Host {
     /// Whether a row takes longer than the host, so that it shows what the device takes.
     pub fn shows(&self, row: &Row) -> bool {
         let host = libm::exp(self.nodes.predict(&Device::host_features(&row.kernel)));
-        row.seconds * 1e6 > SHOWN * host
+        row.seconds * 1e6 > Device::SHOWN * host
     }
 }

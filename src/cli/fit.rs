@@ -63,8 +63,8 @@ pub struct Args {
     /// `MODEL_per_sequence.csv` and `MODEL_attention.csv` of LLMServingSim.
     #[arg(long, value_name = "DIR", required_unless_present_any = ["from", "energy", "caps"])]
     data: Option<PathBuf>,
-    /// Lends what was fitted for this profile to BASE, instead of fitting.
-    #[arg(long, value_name = "PROFILE", conflicts_with = "data", requires = "error")]
+    /// Lends what was fitted for this profile to BASE. With `--data`, before that is fitted: what BASE has tables of is its own.
+    #[arg(long, value_name = "PROFILE", requires = "error")]
     from: Option<String>,
     /// Table of measured serving runs (columns of the ML.ENERGY benchmark): fits the constants of power, step and sampler on top of
     /// what BASE has; a fitted profile wins, and all else in it stays as it is.
@@ -74,10 +74,13 @@ pub struct Args {
     /// clocks, to the rows of the device of BASE where there are two workloads of it, else to all. All else stays as it is.
     #[arg(long, value_name = "FILE.csv", conflicts_with_all = ["data", "from"])]
     caps: Option<PathBuf>,
-    /// Mean error in percent to expect of what is lent: `22` of everything, `gemm=15` of an operator. With `--data` it lends, too: an
-    /// operator without a table in 16 bits takes what was learned of it in another format.
+    /// Mean error in percent to expect of what is lent: `22` of everything, `gemm=15` of an operator.
     #[arg(long, value_name = "[OP=]PERCENT")]
     error: Vec<String>,
+    /// Operators without a table in 16 bits that take what `--data` teaches of them in another format, and the mean error in percent to
+    /// expect of that: `30` of everything, `gemm=30` of an operator.
+    #[arg(long, value_name = "[OP=]PERCENT", requires = "data")]
+    within: Vec<String>,
     /// The profile to write.
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
@@ -111,7 +114,7 @@ pub fn run(args: &Args) -> Result<()> {
     }
     if let Some(from) = &args.from {
         let missing = || InputError::expected("an error for every operator that is lent").key("error");
-        let errors: Option<Vec<f64>> = expected(&args.error)?.into_iter().collect();
+        let errors: Option<Vec<f64>> = expected("error", &args.error)?.into_iter().collect();
         let errors = errors.ok_or_else(missing)?;
         calib::transfer(&Hardware::resolve(from)?, &mut hardware, |operator| errors[operator as usize])?;
     }
@@ -146,13 +149,13 @@ fn energy(path: &Path, hardware: &mut Hardware) -> Result<()> {
 }
 
 /// The error to expect of each operator, in the order of [`Operator::ALL`]; later words win.
-fn expected(words: &[String]) -> Result<[Option<f64>; Operator::ALL.len()]> {
+fn expected(key: &str, words: &[String]) -> Result<[Option<f64>; Operator::ALL.len()]> {
     let mut errors = [None; Operator::ALL.len()];
     for word in words {
         let wrong = || {
             let names = Operator::ALL.map(|(_, name)| name).join(", ");
             let expected = format!("0 to 1000 percent, alone or behind `OPERATOR=` ({names})");
-            InputError::expected(expected).key("error").found(word)
+            InputError::expected(expected).key(key).found(word)
         };
         let (name, percent) =
             word.split_once('=').map_or((None, word.as_str()), |(name, rest)| (Some(name), rest));
@@ -173,7 +176,7 @@ fn expected(words: &[String]) -> Result<[Option<f64>; Operator::ALL.len()]> {
 /// Fits every table of the folder. Returns the errors as a text.
 fn tables(args: &Args, folder: &Path, hardware: &mut Hardware) -> Result<String> {
     let how = Fit { hold_one_in: args.hold_one_in, seed: args.seed, share: args.share };
-    let within = expected(&args.error)?;
+    let within = expected("within", &args.within)?;
     let mut names = Vec::new();
     for entry in std::fs::read_dir(folder).map_err(Error::io(folder, "read"))? {
         names.push(entry.map_err(Error::io(folder, "read"))?.path());

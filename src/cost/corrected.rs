@@ -76,7 +76,7 @@ struct Operator {
     context: (f64, f64),
     /// Which kernels it is of.
     class: Class,
-    /// Whether it is what this device learned in another format.
+    /// Whether another device or another format of this one learned it.
     lent: bool,
     host: Option<Nodes>,
     tables: RwLock<HashMap<Kernel, Arc<Table>, FoldHasher>>,
@@ -85,29 +85,34 @@ struct Operator {
 impl Corrected {
     pub(super) fn new(hw: &Hardware) -> Self {
         let Some(all) = &hw.corrections else { return Corrected::default() };
-        let operator =
-            |correction: &Correction, anchors, lent| Arc::new(Operator::new(correction, anchors, lent));
-        let of = |correction: &Option<Correction>, anchors, lent| {
-            correction.as_ref().map(|correction| operator(correction, anchors, lent))
+        let transferred = all.transferred_from.is_some();
+        let lent = |name: &str| transferred && !all.own.iter().any(|own| own == name);
+        let operator = |correction: &Correction, anchors, lent_error| {
+            let operator = Operator::new(correction, anchors, lent_error);
+            Arc::new(Operator { lent: transferred, ..operator })
+        };
+        let of = |correction: &Option<Correction>, anchors, lent_error| {
+            correction.as_ref().map(|correction| operator(correction, anchors, lent_error))
         };
         let named = |(name, correction): (&String, &Correction)| {
             let own = correction.evidence.held_error;
-            let lent = if name.starts_with(PRODUCT) { LENT_PRODUCTS } else { EXTRAPOLATED * own };
-            (name.clone(), operator(correction, Anchors::Rows, lent))
+            let lent_error = if name.starts_with(PRODUCT) { LENT_PRODUCTS } else { EXTRAPOLATED * own };
+            (name.clone(), operator(correction, Anchors::Rows, lent_error))
         };
-        let or_within = |correction: &Option<Correction>, (name, class): (&str, Class), lent| {
-            let anchors = Anchors::of(class);
-            of(correction, anchors, lent).or_else(|| {
-                let correction = all.lent_within(name)?;
-                let operator = Operator::new(&correction, anchors, lent);
-                Some(Arc::new(Operator { class, lent: true, ..operator }))
-            })
+        let or_within = |correction: &Option<Correction>, (name, class): (&str, Class), lent_error| {
+            let new = |correction: &Correction, lent| {
+                let operator = Operator::new(correction, Anchors::of(class), lent_error);
+                Arc::new(Operator { class, lent, ..operator })
+            };
+            let within = || all.lent_within(name).map(|correction| new(&correction, true));
+            correction.as_ref().map(|correction| new(correction, lent(name))).or_else(within)
         };
         let in_format = |(name, correction): (&String, &Correction)| {
             let place = OPERATORS.iter().position(|(stem, _)| name.starts_with(stem))?;
             let class = OPERATORS[place].1;
-            let lent = [LENT_PRODUCTS, LENT_PREFILL, LENT_DECODE][place];
-            Some(Arc::new(Operator { class, ..Operator::new(correction, Anchors::of(class), lent) }))
+            let lent_error = [LENT_PRODUCTS, LENT_PREFILL, LENT_DECODE][place];
+            let operator = Operator::new(correction, Anchors::of(class), lent_error);
+            Some(Arc::new(Operator { class, lent: lent(name), ..operator }))
         };
         let [gemm, context, generation] = OPERATORS;
         Corrected {
@@ -119,14 +124,15 @@ impl Corrected {
             by_format: all.by_format.iter().filter_map(in_format).collect(),
             by_rows: Arc::new(all.by_rows.iter().map(named).collect()),
             fused: all.fused.clone().into(),
-            transferred: all.transferred_from.is_some(),
+            transferred,
         }
     }
 
     /// What corrections say of a kernel; nothing where the profile has none for it. `physical` is the time by the formulas.
     pub(super) fn time(&self, device: &Device, kernel: &Kernel, physical: SimTime) -> Option<Learned> {
         if self.fused.iter().any(|name| name == kernel.name()) || self.within_products(kernel) {
-            return Some(Learned { time: SimTime::ZERO, source: self.source(true, false), error: None });
+            let source = source(true, self.transferred);
+            return Some(Learned { time: SimTime::ZERO, source, error: None });
         }
         let kernel = &self.alone(kernel);
         let operator = match kernel {
@@ -151,7 +157,7 @@ impl Corrected {
             return Some(Learned::by(physical, source, error, worst.lent_error, device.altered));
         };
         let learned = |time, covered| {
-            let source = self.source(covered, operator.lent);
+            let source = source(covered, operator.lent);
             Learned::by(time, source, operator.error, operator.lent_error, device.altered)
         };
         let plain = plain(kernel);
@@ -212,14 +218,6 @@ impl Corrected {
         products.map(|(_, operator)| &**operator).max_by_key(|operator| operator.error.mean)
     }
 
-    fn source(&self, covered: bool, lent: bool) -> SourceKind {
-        match (covered, self.transferred || lent) {
-            (false, _) => SourceKind::Extrapolated,
-            (true, true) => SourceKind::Transferred,
-            (true, false) => SourceKind::Fitted,
-        }
-    }
-
     /// The kernel, without what is beside it where nobody measured what that changes.
     fn alone(&self, kernel: &Kernel) -> Kernel {
         match *kernel {
@@ -228,6 +226,15 @@ impl Corrected {
             }
             other => other,
         }
+    }
+}
+
+/// Who says what was learned, of a shape among those that were fitted, on this device or on another.
+fn source(covered: bool, lent: bool) -> SourceKind {
+    match (covered, lent) {
+        (false, _) => SourceKind::Extrapolated,
+        (true, true) => SourceKind::Transferred,
+        (true, false) => SourceKind::Fitted,
     }
 }
 

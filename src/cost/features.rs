@@ -108,6 +108,10 @@ impl Device {
         let head_dim = f64::from(shape.head_dim);
         let fresh = 4.0 * rows * (heads + 2.0 * kv_heads) * head_dim / self.dram_bytes_per_s;
         all.extend([ln_us(fresh), ln(kv_heads * head_dim), ln(rows / super::length(shape.decode, context))]);
+        // Kernels over quantised caches are made for few widths; others fall back to ones that are many times as slow.
+        if shape.kv != shape.activations {
+            all.push(f32::from(u8::from(!shape.head_dim.is_power_of_two())));
+        }
         all
     }
 }

@@ -122,6 +122,14 @@ impl Device {
         }
     }
 
+    /// Measured times so many times as long as the host's show what the device takes: more than a host's times scatter.
+    pub(crate) const SHOWN: f64 = 1.2;
+
+    /// Whether a measured time shows what the device takes, rather than the host: all do in tables measured with captured graphs.
+    pub fn shows(&self, kernel: &Kernel, seconds: f64) -> bool {
+        self.corrected.host_time(kernel).is_none_or(|host| seconds > Device::SHOWN * host.s())
+    }
+
     /// The same call at the clock that the limits allow.
     fn clocked(&self, clocks: &ClockRange, price: Price, parts: &Parts) -> Price {
         let full = parts.time(1.0, 1.0);

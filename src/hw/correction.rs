@@ -16,6 +16,9 @@ pub struct Corrections {
     /// The device whose measurements these are, if not of this one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub transferred_from: Option<String>,
+    /// Corrections by name that were measured on this device all the same.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub own: Vec<String>,
     /// Matrix products.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gemm: Option<Correction>,

@@ -241,7 +241,7 @@ proptest! {
         let all = shapes(&[Dtype::Int4]);
         let kernel = all[index % all.len()].kernel;
         let larger = match kernel {
-            Kernel::MatMul { rows, inner, columns, weights, inputs, activations, density } => {
+            Kernel::MatMul { rows, inner, columns, weights, inputs: _, activations, density } => {
                 Kernel::MatMul { rows: rows + more, inner: inner + more, columns: columns + more, weights, inputs: activations, activations, density }
             }
             Kernel::Norm { rows, width, groups, layer_norm, activations } => {

@@ -6,7 +6,7 @@ use radialsim::rng::Stream;
 use radialsim::units::Dtype;
 
 /// Kinds that [`draw`] knows: one for each variant of `Kernel`.
-pub const KINDS: usize = 14;
+pub const KINDS: usize = 15;
 
 /// A size from 1 to `most`, as often small as large.
 fn size(random: &mut Stream, most: u32) -> u32 {
@@ -25,12 +25,14 @@ pub fn draw(kind: usize, random: &mut Stream) -> Kernel {
     let (activations, weights, kv) = (dtype(random), dtype(random), dtype(random));
     let density = [Density::Dense, Density::TwoFour, Density::Effective(1 + random.below(1000) as u16)]
         [random.below(3) as usize];
+    let quantised = [Dtype::Fp8, Dtype::Fp8Block, Dtype::Fp4][random.below(3) as usize];
+    let (inputs, weights) = if random.chance(0.3) { (quantised, quantised) } else { (activations, weights) };
     let (heads, head_dim) = (size(random, 64), 2 * size(random, 64));
     let (flag, groups) = (random.chance(0.5), size(random, rows.min(80)));
     match kind {
         0 => Kernel::Embed { rows, width, table: weights, activations },
         1 => Kernel::Norm { rows, width, groups, layer_norm: flag, activations },
-        2 => Kernel::MatMul { rows, inner, columns, weights, inputs: activations, activations, density },
+        2 => Kernel::MatMul { rows, inner, columns, weights, inputs, activations, density },
         3 => {
             let slices = groups + rows / radialsim::kernel::GROUP_SLICE;
             Kernel::GroupedMatMul {
@@ -40,7 +42,7 @@ pub fn draw(kind: usize, random: &mut Stream) -> Kernel {
                 inner,
                 columns,
                 weights,
-                inputs: activations,
+                inputs,
                 activations,
                 density,
             }
@@ -85,6 +87,7 @@ pub fn draw(kind: usize, random: &mut Stream) -> Kernel {
             activations,
             kv: activations,
         }),
+        14 => Kernel::Quantise { rows, width, activations, to: quantised },
         _ => Kernel::Sample { rows, vocabulary: 4 * width, activations },
     }
 }
@@ -198,6 +201,7 @@ fn grown(kernel: &mut Kernel, field: usize, grow: impl Fn(u64) -> u64) -> bool {
             return true;
         }
         Kernel::Activation { rows, width, gated: _, activations: _ } => vec![rows, width],
+        Kernel::Quantise { rows, width, activations: _, to: _ } => vec![rows, width],
         Kernel::ResidualAdd { rows, width, activations: _ } => vec![rows, width],
         Kernel::Router { rows, width, hidden, options, weights: _, activations: _ } => {
             // From no hidden layer to a narrow one is another network, and less work.
@@ -278,11 +282,11 @@ pub fn peaks(hardware: &Hardware, kernel: &Kernel) -> (f64, f64) {
     };
     let vector = compute.vector_f32_tflops.value;
     let tflops = match *kernel {
-        Kernel::MatMul { weights, activations, density, .. }
-        | Kernel::GroupedMatMul { weights, activations, density, .. } => {
+        Kernel::MatMul { weights, inputs, density, .. }
+        | Kernel::GroupedMatMul { weights, inputs, density, .. } => {
             let speed = if density == Density::TwoFour { compute.two_four_speedup.value } else { 1.0 };
             // Half of the flops are left of a 2:4 product and run at up to the dense rate; the speed-up is the profile's.
-            of(weights).max(of(activations)) * speed
+            of(weights).max(of(inputs)) * speed
         }
         Kernel::Router { weights, activations, .. } => of(weights).max(of(activations)),
         Kernel::Attention(shape) => of(shape.activations).max(of(shape.kv)),

@@ -34,6 +34,7 @@ mod family_list;
 mod family_models;
 mod fidelity;
 mod fit;
+mod formats;
 mod frontier;
 mod fuzzed;
 #[cfg(feature = "gpu")]

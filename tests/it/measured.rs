@@ -51,3 +51,61 @@ fn matrix_products_are_priced_as_well_as_four_constants_can() {
         assert!(gemm_error(&bare, &table).0 > 1.3 * error, "{name}");
     }
 }
+
+/// Fused expert layers as vLLM runs them (`moe.csv`), few rows on many experts: two grouped products, what is between them, and the sum.
+/// Experts of a row are not recorded there; in the balanced rows each new copy takes another expert until all are taken.
+#[test]
+fn few_rows_on_many_experts_cost_what_fused_layers_take() {
+    for (name, folder, most) in [("nvidia-h100-sxm", "h100_sxm", 20.0), ("nvidia-l40s", "l40s", 20.0)] {
+        let Some(path) = crate::data(&format!("timings/{folder}/moe.csv")) else { return };
+        let device = Hardware::shipped(name).expect("a shipped device");
+        let device = Device::new(&device, Limits::default()).expect("no limits");
+        let table = std::fs::read_to_string(path).expect("a table");
+        let mut errors: Vec<f64> = Vec::new();
+        for line in table.lines().skip(1) {
+            let cells: Vec<&str> = line.split(',').collect();
+            let [dtype, tokens, hidden, inter, top, experts, tp, ep, distribution, ms] = cells[..] else {
+                panic!("ten columns: {line}")
+            };
+            if (dtype, tp, ep, distribution) != ("bfloat16", "1", "1", "balanced") {
+                continue;
+            }
+            let [tokens, hidden, width, top, experts] =
+                [tokens, hidden, inter, top, experts].map(|cell| cell.parse::<u32>().expect("a number"));
+            let rows = tokens * top;
+            if tokens > 32 {
+                continue;
+            }
+            let groups = experts.min(rows);
+            let slices = groups * rows.div_ceil(groups).div_ceil(radialsim::kernel::GROUP_SLICE);
+            let (weights, activations, density) = (Dtype::Bf16, Dtype::Bf16, Density::Dense);
+            let inputs = activations;
+            let product = |inner, columns| Kernel::GroupedMatMul {
+                rows,
+                groups,
+                slices,
+                inner,
+                columns,
+                weights,
+                inputs,
+                activations,
+                density,
+            };
+            let all = [
+                product(hidden, 2 * width),
+                Kernel::Activation { rows, width, gated: true, activations },
+                product(width, hidden),
+                Kernel::ExpertSum { rows: tokens, width: hidden, top, activations },
+            ];
+            let time: f64 = all.iter().map(|kernel| device.price(kernel).time.s()).sum();
+            errors.push(time * 1e3 / ms.parse::<f64>().expect("a number") - 1.0);
+        }
+        assert!(errors.len() > 50, "{name}: {} rows", errors.len());
+        let mean = |of: &dyn Fn(f64) -> f64| {
+            100.0 * errors.iter().copied().map(of).sum::<f64>() / errors.len() as f64
+        };
+        let (error, bias) = (mean(&f64::abs), mean(&|error| error));
+        eprintln!("{name}: {} rows, mean absolute error {error:.1} %, bias {bias:+.1} %", errors.len());
+        assert!(error <= most, "{name}: {error} %");
+    }
+}

@@ -8,7 +8,7 @@ use radialsim::rng::Stream;
 use radialsim::units::Dtype;
 
 /// Variants of `Kernel`; a new one makes [`number`] and [`execute`] incomplete, which the compiler says.
-const KINDS: usize = 15;
+const KINDS: usize = 16;
 
 fn number(kernel: &Kernel) -> usize {
     match kernel {
@@ -27,6 +27,7 @@ fn number(kernel: &Kernel) -> usize {
         Kernel::Sample { .. } => 12,
         Kernel::ExpertSum { .. } => 13,
         Kernel::LatentAttention(_) => 14,
+        Kernel::Quantise { .. } => 15,
     }
 }
 
@@ -38,11 +39,13 @@ fn draw(kind: usize, random: &mut Stream) -> Kernel {
     let (layer_norm, gated, decode, two_four) = (upto(2) == 1, upto(2) == 1, upto(2) == 1, upto(3) == 1);
     let mut dtype = || Dtype::ALL[upto(7) as usize - 1];
     let (activations, weights, kv) = (dtype(), dtype(), dtype());
+    let quantised = [Dtype::Fp8, Dtype::Fp8Block, Dtype::Fp4][upto(3) as usize - 1];
+    let inputs = if upto(2) == 1 { activations } else { quantised };
     let (inner, density) = if two_four { (4 * width, Density::TwoFour) } else { (width, Density::Dense) };
     match kind {
         0 => Kernel::Embed { rows, width, table: weights, activations },
         1 => Kernel::Norm { rows, width, groups, layer_norm, activations },
-        2 => Kernel::MatMul { rows, inner, columns, weights, inputs: activations, activations, density },
+        2 => Kernel::MatMul { rows, inner, columns, weights, inputs, activations, density },
         3 => {
             let slices = groups;
             Kernel::GroupedMatMul {
@@ -52,7 +55,7 @@ fn draw(kind: usize, random: &mut Stream) -> Kernel {
                 inner,
                 columns,
                 weights,
-                inputs: activations,
+                inputs,
                 activations,
                 density,
             }
@@ -95,6 +98,7 @@ fn draw(kind: usize, random: &mut Stream) -> Kernel {
             activations,
             kv,
         }),
+        15 => Kernel::Quantise { rows, width: 30 * width + columns, activations, to: quantised },
         _ => unreachable!("the match of `number` has {KINDS} arms"),
     }
 }
@@ -201,10 +205,25 @@ fn execute(kernel: &mut Kernel, random: &mut Stream) -> Traffic {
             traffic.activation_bytes = run.bytes(&input, activations) + activations.bytes(out);
         }
         Kernel::MatMul { rows, inner, columns, weights, inputs, activations, density } => {
-            product(run, &mut traffic, &[size(rows)], inner, columns, (weights, activations, density));
+            let formats = (weights, inputs, activations, density);
+            product(run, &mut traffic, &[size(rows)], inner, columns, formats);
         }
-        Kernel::GroupedMatMul { rows, groups, inner, columns, weights, activations, density, .. } => {
-            product(run, &mut traffic, &split(rows, groups), inner, columns, (weights, activations, density));
+        Kernel::GroupedMatMul {
+            rows, groups, inner, columns, weights, inputs, activations, density, ..
+        } => {
+            let formats = (weights, inputs, activations, density);
+            product(run, &mut traffic, &split(rows, groups), inner, columns, formats);
+        }
+        Kernel::Quantise { rows, width, activations, to } => {
+            let input = run.input(rows * width);
+            let shape = (size(rows), size(width));
+            let values = run.count(|| match to {
+                Dtype::Fp8Block => quantise_blocks(shape, 128, &input.0, 448.0, None).0,
+                Dtype::Fp4 => quantise_blocks(shape, 16, &input.0, 6.0, Some(Counted::constant(3.0))).0,
+                _ => quantise(&input.0, Counted::constant(0.5), 448.0),
+            });
+            assert_eq!(values.len(), input.0.len());
+            traffic.activation_bytes = run.bytes(&input, activations) + row_bytes(to, shape.0, shape.1);
         }
         Kernel::Rope { rows, heads, head_dim, activations } => {
             let input = run.input(rows * heads * head_dim);
@@ -341,7 +360,7 @@ fn product(
     group_rows: &[usize],
     inner: u32,
     columns: u32,
-    (weights, activations, density): (Dtype, Dtype, Density),
+    (weights, inputs, activations, density): (Dtype, Dtype, Dtype, Density),
 ) {
     let rows: usize = group_rows.iter().sum();
     let input = run.input(rows as u32 * inner);
@@ -373,7 +392,25 @@ fn product(
     traffic.weight_bytes += matrices.iter().map(|matrix| run.bytes(matrix, weights)).sum::<u64>();
     // One block, so that formats with scales round once.
     assert_eq!(run.bytes(&input, Dtype::F32), Dtype::F32.bytes(input.0.len() as u64));
-    traffic.activation_bytes = activations.bytes((input.0.len() + out) as u64);
+    traffic.activation_bytes = if inputs == activations {
+        activations.bytes((input.0.len() + out) as u64)
+    } else {
+        row_bytes(inputs, rows, width) + activations.bytes(out as u64)
+    };
+}
+
+/// Bytes of quantised rows, counted block by block: a byte or half a byte a value, and the scales.
+fn row_bytes(format: Dtype, rows: usize, width: usize) -> u64 {
+    let row: usize = match format {
+        Dtype::Fp8Block => (0..width).step_by(128).map(|first| (width - first).min(128) + 4).sum(),
+        Dtype::Fp4 => {
+            let bits: usize = (0..width).step_by(16).map(|first| 4 * (width - first).min(16)).sum();
+            // Blocks are whole, their scales a byte each; the last one counts by its share, as with weights.
+            (bits * 9).div_ceil(8 * 8)
+        }
+        _ => width,
+    };
+    (rows * row) as u64
 }
 
 proptest! {
