@@ -144,7 +144,10 @@ impl Device {
         let parts = Parts {
             fixed: class.fixed.ps() as f64,
             compute: compute.ps() as f64,
-            arithmetic: self.arithmetic_time(kernel, class.flops).map_or(compute, |least| least.min(compute)).ps() as f64,
+            arithmetic: self
+                .arithmetic_time(kernel, class.flops)
+                .map_or(compute, |least| least.min(compute))
+                .ps() as f64,
             dram: dram.ps() as f64,
             l2: l2.ps() as f64,
             sampling: sampling.ps() as f64,

@@ -339,11 +339,15 @@ impl Range {
             "units" => Range { whole: true, ..range(1.0, true, 65536.0, "a whole number from 1 to 65536") },
             "flops" | "bytes" => range(0.0, false, 1.5, "a number above 0, at most 1.5"),
             "overlap" | "byte_core_share" => range(0.0, true, 1.0, "a number from 0 to 1"),
-            "usable_fraction" | "flat_voltage" | "memory_knee" => range(0.0, false, 1.0, "a number above 0, at most 1"),
+            "usable_fraction" | "flat_voltage" | "memory_knee" => {
+                range(0.0, false, 1.0, "a number above 0, at most 1")
+            }
             "two_four_speedup" => range(1.0, true, 4.0, "a number from 1 to 4"),
             "multicast" | "l2_parts" => range(1.0, true, 16.0, "a number from 1 to 16"),
             "l2_mb" | "runtime_gb" | "idle_w" | "static_w" | "pj_per_byte" | "pj_per_flop"
-            | "pj_per_widened" | "ps_per_logit" | "pj_per_logit" => range(0.0, true, LARGEST, "a number from 0 to 1e12"),
+            | "pj_per_widened" | "ps_per_logit" | "pj_per_logit" => {
+                range(0.0, true, LARGEST, "a number from 0 to 1e12")
+            }
             _ if last.ends_with("_us") => range(0.0, true, 1e9, "a number from 0 to 1e9"),
             _ => range(0.0, false, LARGEST, "a number above 0, at most 1e12"),
         }

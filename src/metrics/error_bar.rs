@@ -108,7 +108,8 @@ impl ErrorBar {
         bar.time_percent = largest.map(|_| bar.parts().iter().sum::<f64>() + by_clock);
         let makespan_ps = ledger.makespan.ps() as f64;
         bar.makespan_percent = bar.time_percent.map(|error| error * pass_ps / makespan_ps);
-        bar.energy_percent = energy(ledger, device, bar.time_percent).map(|error| error + clock.map_or(0.0, |clock| clock.1));
+        bar.energy_percent =
+            energy(ledger, device, bar.time_percent).map(|error| error + clock.map_or(0.0, |clock| clock.1));
         bar
     }
 
@@ -118,7 +119,8 @@ impl ErrorBar {
         let [own, others] = of_passes;
         let by_clock = |bar: &ErrorBar| bar.clock_percent.unwrap_or(0.0);
         let clocks = (own * by_clock(self) - others * by_clock(other)).abs();
-        clocks + self.parts().iter().zip(other.parts()).map(|(a, b)| (own * a - others * b).abs()).sum::<f64>()
+        clocks
+            + self.parts().iter().zip(other.parts()).map(|(a, b)| (own * a - others * b).abs()).sum::<f64>()
     }
 
     /// Share of the makespan with a pass in flight, as far as its errors tell; 1 where they do not.
@@ -140,7 +142,7 @@ impl ErrorBar {
 
 /// By how many percent a device draws more or less than a profile says whose constants of power nobody fitted: the last column of
 /// `radialsim validate power`, devices left out.
-const DRAW_ERROR: f64 = 30.0;
+const DRAW_ERROR: f64 = 24.0;
 
 /// What a cap or a lock adds to the errors of times and of energy, in percent: the error of its law, and under a cap that of the draw that
 /// sets the clock; by the share of the pass time in kernels that it slowed.
@@ -151,7 +153,9 @@ fn clock_errors(ledger: &Ledger, device: &Device) -> Option<(f64, f64)> {
     };
     let share = slowed as f64 / ledger.pass_ps as f64;
     let (speed, energy) = device.clock_errors().filter(|_| slowed > 0)?;
-    let by_draw = device.cap_error(device.metered_error().unwrap_or(DRAW_ERROR));
+    let prompts =
+        ledger.prefill.time_ps as f64 / (ledger.prefill.time_ps + ledger.decode.time_ps).max(1) as f64;
+    let by_draw = device.cap_error(device.metered_error().unwrap_or(DRAW_ERROR), prompts);
     Some((share * (speed + by_draw), share * (energy + by_draw)))
 }
 

@@ -1,7 +1,6 @@
 //! What happened in a run, added up as it happens: exact integers, a fixed amount of memory for any number of kernels.
 
-use super::Split;
-use crate::cost::{Bound, Price};
+use crate::cost::Price;
 use crate::kernel::Class;
 use crate::lower::Cause;
 use crate::tier::Fetches;

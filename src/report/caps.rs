@@ -116,7 +116,9 @@ pub fn caps(all: &[Answered]) -> String {
 pub fn cap_points(all: &[Answered]) -> String {
     let rows: Vec<(&Series, &Answer)> =
         all.iter().flat_map(|(series, answers, _)| answers.iter().map(|answer| (*series, answer))).collect();
-    let column = |of: &dyn Fn(&Answer) -> String| -> Vec<String> { rows.iter().map(|(_, answer)| of(answer)).collect() };
+    let column = |of: &dyn Fn(&Answer) -> String| -> Vec<String> {
+        rows.iter().map(|(_, answer)| of(answer)).collect()
+    };
     let number = |value: f64| format!("{value:.3}");
     let error = |[was, said]: [f64; 2]| format!("{:.1}", 100.0 * (said / was - 1.0));
     let set = |answer: &Answer| match answer.point.control {

@@ -213,7 +213,10 @@ impl ClosedForm {
         let booked = Booked { cause: call.cause, class: kernel.class() as usize, price, time };
         let launched = std::mem::take(&mut self.launched);
         if let Some(stretch) = &mut self.recording {
-            assert!(Own::index(booked.class).is_none(), "attention depends on contexts, which no key of a stretch has");
+            assert!(
+                Own::index(booked.class).is_none(),
+                "attention depends on contexts, which no key of a stretch has"
+            );
             if launched {
                 stretch.launched = Some(stretch.launched.map_or(stretch.host, |at| at.max(stretch.host)));
             }

@@ -349,7 +349,13 @@ impl<'a> Simulation<'a> {
 
     /// Gives each phase and each request of a pass that began at `begin` and is over its part of the time and the energy: of attention, by the
     /// tokens that have the same kind, since prompts and generation draw differently; of all else, by tokens.
-    fn share_out(&mut self, batch: &Batch, begin: SimTime, (busy_ps, dynamic_pj): (u128, i128), attention: [Own; 2]) {
+    fn share_out(
+        &mut self,
+        batch: &Batch,
+        begin: SimTime,
+        (busy_ps, dynamic_pj): (u128, i128),
+        attention: [Own; 2],
+    ) {
         let length_ps = u128::from((self.machine.now() - begin).ps());
         let device = self.machine.device();
         // `as` rounds down to whole picojoules, far below what the constants of power are known to.
@@ -374,7 +380,8 @@ impl<'a> Simulation<'a> {
             let sequence = self.scheduler.sequence_mut(span.sequence);
             let (own_times, own_energies) = &mut own[usize::from(span.decode)];
             let count = u64::from(span.tokens);
-            let (time_ps, pj) = (times.take(count) + own_times.take(count), energies.take(count) + own_energies.take(count));
+            let (time_ps, pj) =
+                (times.take(count) + own_times.take(count), energies.take(count) + own_energies.take(count));
             sequence.energy_pj += pj;
             let in_prompt = sequence.in_prompt();
             let whole = if span.part.to == Part::END { span.tokens } else { 0 };

@@ -42,7 +42,8 @@ fn table_of(hw: &Hardware, device: &str) -> String {
             let clock_mhz = Some(boost * share).filter(|_| step > 0);
             let (slower, less) = run(hw, &kernel, Limits { clock_mhz, power_w: None });
             let (speed, watts) = (1.0 / slower, less / slower);
-            writeln!(text, "{device},locked,bf16,{phase},1,clock,,{},{speed},{watts},", boost * share).expect("text");
+            writeln!(text, "{device},locked,bf16,{phase},1,clock,,{},{speed},{watts},", boost * share)
+                .expect("text");
             let cap = energy / time * share;
             let power_w = Some(cap).filter(|_| step > 0);
             let (slower, less) = run(hw, &kernel, Limits { clock_mhz: None, power_w });
@@ -95,8 +96,12 @@ fn a_fit_finds_how_a_device_follows() {
     caps::fit(&mut fitted, &table).expect("a fit");
     let after = worst(&all_answers(&table, Some(&fitted)));
     assert!(after < 0.03 && after < before / 2.0, "{before} {after}");
-    let evidence = fitted.power.clocks.as_ref().and_then(|clocks| clocks.evidence.as_ref()).expect("evidence");
-    assert!(evidence.rows as usize == all_answers(&table, None).len() && evidence.speed_error < 10.0, "{evidence:?}");
+    let evidence =
+        fitted.power.clocks.as_ref().and_then(|clocks| clocks.evidence.as_ref()).expect("evidence");
+    assert!(
+        evidence.rows as usize == all_answers(&table, None).len() && evidence.speed_error < 10.0,
+        "{evidence:?}"
+    );
     // What is written is read back.
     let (_folder, path) = written(&fitted.text());
     assert_eq!(Hardware::load(&path).expect("a profile").power, fitted.power);
@@ -132,8 +137,14 @@ fn energy_has_one_minimum_over_clocks() {
             let joules: Vec<f64> = (8..=40).map(|step| run(&hw, &product(rows), at(step)).1).collect();
             let least = (0..joules.len()).min_by(|&a, &b| joules[a].total_cmp(&joules[b])).expect("clocks");
             let slack = 1.0 + 1e-6;
-            assert!(joules[..=least].windows(2).all(|pair| pair[1] <= pair[0] * slack), "{name} {rows}: {joules:?}");
-            assert!(joules[least..].windows(2).all(|pair| pair[0] <= pair[1] * slack), "{name} {rows}: {joules:?}");
+            assert!(
+                joules[..=least].windows(2).all(|pair| pair[1] <= pair[0] * slack),
+                "{name} {rows}: {joules:?}"
+            );
+            assert!(
+                joules[least..].windows(2).all(|pair| pair[0] <= pair[1] * slack),
+                "{name} {rows}: {joules:?}"
+            );
             assert!(least < joules.len() - 1, "{name} {rows}: a lower clock saves energy");
             assert_eq!(run(&hw, &product(rows), at(40)), run(&hw, &product(rows), Limits::default()));
         }
@@ -153,8 +164,12 @@ fn measured_caps_and_locks_are_followed() {
             (caps::answers(&hw, series), caps::draw(&hw, series).expect("a draw") / series.reference.watts)
         })
         .collect();
-    let pairs: Vec<Answered> =
-        table.series.iter().zip(&answered).map(|(series, (answers, draw))| (series, answers.as_slice(), *draw)).collect();
+    let pairs: Vec<Answered> = table
+        .series
+        .iter()
+        .zip(&answered)
+        .map(|(series, (answers, draw))| (series, answers.as_slice(), *draw))
+        .collect();
     let errors = cap_errors(&pairs).expect("answers");
     assert!(errors.speed < 8.0 && errors.energy < 9.0, "{errors:?}");
     assert!(100 * errors.right >= 97 * errors.changes && errors.changes > 700, "{errors:?}");

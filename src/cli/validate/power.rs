@@ -39,11 +39,16 @@ pub fn run(args: &Args) -> Result<()> {
     let table = caps::read(&args.file)?;
     let shipped: Vec<(Vec<Answer>, f64)> = table.series.iter().map(shipped).collect::<Result<_>>()?;
     let pairs = table.series.iter().zip(&shipped);
-    let as_is: Vec<Answered> = pairs.map(|(series, (answers, draw))| (series, answers.as_slice(), *draw)).collect();
-    let mut text = format!("Shipped profiles; devices without one have a profile made of their datasheet\n{}", sheet(&as_is));
+    let as_is: Vec<Answered> =
+        pairs.map(|(series, (answers, draw))| (series, answers.as_slice(), *draw)).collect();
+    let mut text = format!(
+        "Shipped profiles; devices without one have a profile made of their datasheet\n{}",
+        sheet(&as_is)
+    );
     let left = caps::left_out(&table)?;
-    let left: Option<Vec<Answered>> =
-        left.as_ref().map(|all| all.iter().map(|Left { series, answers, draw }| (*series, answers.as_slice(), *draw)).collect());
+    let left: Option<Vec<Answered>> = left.as_ref().map(|all| {
+        all.iter().map(|Left { series, answers, draw }| (*series, answers.as_slice(), *draw)).collect()
+    });
     match &left {
         Some(left) => {
             text += "\nThe same with idle and static power, voltages and memory fitted to the other devices of the table\n";
@@ -61,11 +66,15 @@ pub fn run(args: &Args) -> Result<()> {
     let Some((speed, energy)) = args.gate else { return Ok(()) };
     let errors = left.as_deref().and_then(cap_errors);
     let Some(errors) = errors else {
-        return Err(InputError::expected("devices to leave out, to hold the gate to").file(&args.file).into());
+        return Err(InputError::expected("devices to leave out, to hold the gate to")
+            .file(&args.file)
+            .into());
     };
     for (name, found, most) in [("speed", errors.speed, speed), ("joules a unit", errors.energy, energy)] {
         if found.is_nan() || found > most {
-            return Err(Error::Gate(format!("devices left out: {name} off by {found:.2} %, more than {most} %")));
+            return Err(Error::Gate(format!(
+                "devices left out: {name} off by {found:.2} %, more than {most} %"
+            )));
         }
     }
     Ok(())

@@ -90,7 +90,8 @@ impl Board {
         let Some(facts) = self.facts else { return Ok(hw) };
         hw.title = format!("{}, made of {}", self.name, hw.title);
         let source = Source::Datasheet(format!("datasheet of {}", self.name));
-        let cache = facts.units * facts.boost_mhz / (hw.compute.units.value * hw.compute.boost_clock_mhz.value);
+        let cache =
+            facts.units * facts.boost_mhz / (hw.compute.units.value * hw.compute.boost_clock_mhz.value);
         let watts = facts.limit_w / hw.power.limit_w.value;
         let (bytes, flops) = (
             facts.dram_gb_per_s / hw.memory.dram_gb_per_s.value,

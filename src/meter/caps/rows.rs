@@ -146,21 +146,28 @@ fn parse(bytes: &[u8]) -> Result<Table> {
             continue;
         }
         let limit_w = board.hardware()?.power.limit_w.value;
-        let held = |point: &Point| matches!(point.control, Control::Lock(..)) && point.watts > AT_THE_LIMIT * limit_w;
+        let held = |point: &Point| {
+            matches!(point.control, Control::Lock(..)) && point.watts > AT_THE_LIMIT * limit_w
+        };
         let (bound, mut points): (Vec<Point>, Vec<Point>) = points.into_iter().partition(held);
         skip("under a clock lock that the board's power limit held below it", bound.len());
-        let most = points.iter().copied().reduce(|most, point| if point.watts > most.watts { point } else { most });
+        let most =
+            points.iter().copied().reduce(|most, point| if point.watts > most.watts { point } else { most });
         let Some(reference) = most else { continue };
         points.retain(|point| *point != reference);
         let before = points.len();
         points.retain(|point| point.speed >= Series::LEAST_SPEED * reference.speed);
-        skip(&format!("below {} of the speed of the row that draws most", Series::LEAST_SPEED), before - points.len());
+        skip(
+            &format!("below {} of the speed of the row that draws most", Series::LEAST_SPEED),
+            before - points.len(),
+        );
         if !points.is_empty() {
             table.series.push(Series { device, board, workload, kernel, reference, points });
         }
     }
     if table.series.is_empty() {
-        let reasons: Vec<String> = table.skipped.iter().map(|(reason, rows)| format!("{rows} rows {reason}")).collect();
+        let reasons: Vec<String> =
+            table.skipped.iter().map(|(reason, rows)| format!("{rows} rows {reason}")).collect();
         let wrong = InputError::expected("rows of known devices under power caps or clock locks");
         return Err(wrong.found(reasons.join("; ")).into());
     }
@@ -252,14 +259,17 @@ impl Cells<'_> {
             let rows = match self.text("batch") {
                 "" => 1,
                 text => text.parse().ok().filter(|rows| (1..=4096).contains(rows)).ok_or_else(|| {
-                    let wrong = InputError::expected("1 to 4096 sequences of a decoding, or nothing").key("batch");
+                    let wrong =
+                        InputError::expected("1 to 4096 sequences of a decoding, or nothing").key("batch");
                     wrong.found(format!("{text:?}")).line(self.line())
                 })?,
             };
             return Ok(Some(product(rows)));
         }
         Ok(match () {
-            () if has("memory") => Some(Kernel::ResidualAdd { rows: 1 << 16, width: 1 << 12, activations: Dtype::F32 }),
+            () if has("memory") => {
+                Some(Kernel::ResidualAdd { rows: 1 << 16, width: 1 << 12, activations: Dtype::F32 })
+            }
             () if phase == "prefill" || has("prefill-like") || has("matrix") => Some(product(4096)),
             () => None,
         })

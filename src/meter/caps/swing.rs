@@ -95,7 +95,8 @@ fn anchored(hw: &Hardware, series: &Series) -> Option<Hardware> {
     let statics = hw.power.static_w.value;
     let factor = (watts - statics) / (energy / time - statics);
     let power = &mut hw.power;
-    let energies = [Some(&mut power.pj_per_byte), Some(&mut power.pj_per_flop), power.pj_per_widened.as_mut()];
+    let energies =
+        [Some(&mut power.pj_per_byte), Some(&mut power.pj_per_flop), power.pj_per_widened.as_mut()];
     energies.into_iter().flatten().for_each(|number| number.value *= factor);
     factor.is_finite().then_some(hw)
 }
