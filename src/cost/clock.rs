@@ -25,11 +25,11 @@ struct Law {
 /// For profiles without `power.clocks`. All but `lowest` fitted to measured caps and locks by `radialsim fit --caps`, with the errors that
 /// `radialsim validate power` prints (docs/VALIDATION.md, "Power caps and clocks"); `lowest` from 210 of 1,980 MHz on Hopper and 210 of
 /// 2,520 on Ada, as `nvidia-smi -q -d SUPPORTED_CLOCKS` lists them.
-const LAW: Law = Law { lowest: 0.1, flat: 0.82, voltage: 0.86, knee: 0.45, byte_core: 0.7 };
+const LAW: Law = Law { lowest: 0.1, flat: 0.88, voltage: 0.9, knee: 0.5, byte_core: 0.7 };
 
 /// Errors in percent of speed and energy a unit under caps and locks, on devices whose rows the law was not fitted to: the line "all" of
 /// `radialsim validate power`.
-const LAW_ERRORS: (f64, f64) = (6.5, 6.5);
+const LAW_ERRORS: (f64, f64) = (7.5, 7.4);
 
 /// Clocks that are tried for one call under a power cap: this many steps between the lowest and the highest.
 const STEPS: u32 = 1 << 10;

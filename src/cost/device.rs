@@ -297,9 +297,9 @@ impl Device {
         self.clocks.is_some_and(|clocks| clocks.highest() < 1.0)
     }
 
-    /// By how many percent the speed under the cap moves where the device really draws `percent` more or less than its profile says: that of a
-    /// product of one row or of many, whichever moves more. 0 without a cap.
-    pub fn cap_error(&self, percent: f64) -> f64 {
+    /// By how many percent the speed under the cap moves where the device really draws `percent` more or less than its profile says, on average
+    /// over both: that of a product of many rows for the share of the time that `prompts` take, of one row for the rest. 0 without a cap.
+    pub fn cap_error(&self, percent: f64, prompts: f64) -> f64 {
         let Some((clocks, cap)) = self.clocks.and_then(|clocks| Some((clocks, clocks.cap_w()?))) else {
             return 0.0;
         };
@@ -315,9 +315,9 @@ impl Device {
         let moved = |rows: u32| {
             let here = time(rows, 1.0);
             let apart = |factor: f64| (time(rows, factor) / here - 1.0).abs();
-            100.0 * f64::max(apart(1.0 - percent / 100.0), apart(1.0 + percent / 100.0))
+            50.0 * (apart(1.0 - percent / 100.0) + apart(1.0 + percent / 100.0))
         };
-        f64::max(moved(1), moved(4096))
+        prompts * moved(4096) + (1.0 - prompts) * moved(1)
     }
 
     /// Energy in picojoules (W x ps = pJ): static power while a kernel runs, idle power otherwise, and `dynamic_pj` that the

@@ -179,7 +179,7 @@ impl Figures<'_> {
 
 /// By how many percent a device draws more or less than a profile says whose constants of power nobody fitted: the last column of
 /// `radialsim validate power`, devices left out.
-const DRAW_ERROR: f64 = 30.0;
+const DRAW_ERROR: f64 = 24.0;
 
 /// What a cap or a lock adds to the errors of times and of energy, in percent: the error of its law, and under a cap that of the draw that
 /// sets the clock; by the share of the pass time in kernels that it slowed.
@@ -190,7 +190,9 @@ fn clock_errors(ledger: &Ledger, device: &Device) -> Option<(f64, f64)> {
     };
     let share = slowed as f64 / ledger.pass_ps as f64;
     let (speed, energy) = device.clock_errors().filter(|_| slowed > 0)?;
-    let by_draw = device.cap_error(device.metered_error().unwrap_or(DRAW_ERROR));
+    let prompts =
+        ledger.prefill.time_ps as f64 / (ledger.prefill.time_ps + ledger.decode.time_ps).max(1) as f64;
+    let by_draw = device.cap_error(device.metered_error().unwrap_or(DRAW_ERROR), prompts);
     Some((share * (speed + by_draw), share * (energy + by_draw)))
 }
 

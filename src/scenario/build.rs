@@ -314,7 +314,7 @@ impl Scenario {
         let spec = variant.limits.unwrap_or(self.limits);
         let limited = spec.power_w.is_some() || spec.clock_mhz.is_some();
         if limited && shared.hardware.power.clocks.is_none() {
-            let why = "the profile says nothing of other clocks; voltages and memory speeds are those fitted to six other devices";
+            let why = "the profile says nothing of other clocks; voltages and memory speeds are those that nine other devices have on average";
             notes.push(Note::new("hardware.power.clocks", "a general law", why));
         }
         let limits: Limits = spec.into();

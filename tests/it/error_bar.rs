@@ -401,3 +401,47 @@ fn a_device_with_other_numbers_is_no_longer_the_one_that_was_fitted() {
     let near = errors[0].expect("known") / own.mean.time_percent.expect("known");
     assert!(near < 1.2, "a hundredth more bandwidth hardly makes another device: {near}");
 }
+
+/// A cap or a lock that slows passes makes their errors wider, and takes no kernel out of them; one that slows nothing changes nothing.
+#[test]
+fn a_cap_adds_its_error_and_leaves_none_out() {
+    let mut lab = Lab::new("llama-3.1-8b", "nvidia-h100-sxm", 4);
+    lab.setup.hardware = Hardware::resolve("nvidia-h100-sxm").expect("a shipped device");
+    let trace = lab.trace(&method("Dense"), 4, 64, 8, 1);
+    let of = |lab: &Lab| {
+        let ledger = lab.run(&trace);
+        let device = Device::new(&lab.setup.hardware, lab.setup.limits).expect("limits within reach");
+        (ErrorBar::of(&ledger, &device), ledger.hottest_pass_w)
+    };
+    let (free, hottest_w) = of(&lab);
+    assert_eq!(free.clock_percent, None);
+    let boost = lab.setup.hardware.compute.boost_clock_mhz.value;
+    let mut before = 0.0;
+    for limits in [
+        Limits { power_w: None, clock_mhz: Some(0.7 * boost) },
+        Limits { power_w: Some(0.8 * hottest_w), clock_mhz: None },
+    ] {
+        lab.setup.limits = limits;
+        let (held, _) = of(&lab);
+        let clock = held.clock_percent.expect("slowed passes");
+        assert!(
+            clock > before,
+            "the draw that sets the clock of a cap is not sure, either: {limits:?} {clock}"
+        );
+        before = clock;
+        assert!((held.covered_share - free.covered_share).abs() < 0.1, "{held:?} {free:?}");
+        for (wider, narrow) in [
+            (held.mean.time_percent, free.mean.time_percent),
+            (held.mean.any_mix_percent, free.mean.any_mix_percent),
+            (held.mean.energy_percent, free.mean.energy_percent),
+        ] {
+            assert!(wider.expect("an error") > narrow.expect("an error") + 0.5 * clock, "{held:?} {free:?}");
+        }
+        assert!(
+            held.apart(&free, [1.0; 2]) > 0.9 * clock,
+            "against a run without limits, the error of the clock stays"
+        );
+    }
+    lab.setup.limits = Limits { power_w: Some(1.01 * hottest_w), clock_mhz: None };
+    assert_eq!(of(&lab).0, free);
+}

@@ -397,3 +397,38 @@ fn bounds_and_seeds_that_cannot_be_are_refused() {
     assert!(message.contains("slo.e2e_s: found inf, expected a finite number"), "{message}");
     assert!(message.contains("small.ron:"), "{message}");
 }
+
+/// Long generations beside prompts: what their own attention takes is theirs, though their tokens are one in a thousand of each pass.
+#[test]
+fn a_mixed_pass_gives_each_phase_its_own_attention() {
+    use radialsim::trace::{Header, Request, Route, RouteTable};
+    let mut lab = Lab::new("llama-3.1-8b", "nvidia-h100-sxm", 16);
+    lab.setup.serving.max_batched_tokens = 2048;
+    let (model, layers) = (lab.setup.model.name.clone(), lab.setup.model.layers);
+    let mut routes = RouteTable::default();
+    routes.intern(Route::dense(layers));
+    let request = |id, prompt: usize, output: u32| {
+        let (prompt, decode) = (vec![0; prompt], vec![0; output as usize - 1]);
+        Request::plain(id, &prompt, output, &decode)
+    };
+    // 29 passes of one generated token beside chunks of the other prompts, which take more passes than that.
+    let requests =
+        [request(0, 20_000, 30)].into_iter().chain((1..9).map(|id| request(id, 8192, 1))).collect();
+    let trace = Trace { header: Header::dense(&model, layers), routes, requests };
+    let ledger = lab.run(&trace);
+    let [prompts, generation] = ledger.attention;
+    assert_eq!(ledger.decode.tokens, 29);
+    assert!(
+        ledger.decode.time_ps >= generation.time_ps && ledger.prefill.time_ps >= prompts.time_ps,
+        "{ledger:?}"
+    );
+    // By tokens alone, generation would have had a two-thousandth of its passes.
+    assert!(generation.time_ps > 10 * ledger.pass_ps * 29 / (20_000 + 8 * 8192), "{generation:?}");
+    let (static_w, _) =
+        Device::new(&lab.setup.hardware, lab.setup.limits).expect("no limits").static_and_idle_w();
+    let own_pj = static_w * generation.time_ps as f64 + generation.dynamic_pj as f64;
+    assert!(ledger.decode.energy_pj as f64 >= own_pj * (1.0 - 1e-9));
+    assert_eq!(ledger.prefill.time_ps + ledger.decode.time_ps, ledger.pass_ps);
+    let requests: u128 = ledger.requests.iter().map(|request| request.energy_pj).sum();
+    assert_eq!(ledger.prefill.energy_pj + ledger.decode.energy_pj, requests);
+}

@@ -8,20 +8,26 @@ use crate::hw::{ClockEvidence, Hardware, Source, Sourced};
 use rayon::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Rounds of the search, each along every number in turn.
-const ROUNDS: i32 = 4;
+/// Rounds of the finer search, each along every number in turn.
+const ROUNDS: i32 = 2;
 /// Rows of a workload that a fit sees at most, evenly spread: more say the same again.
 const MOST_ROWS: usize = 8;
-/// Where the search begins, and its bounds: idle and static power, flat clock and its voltage, knee, share of the core. Voltages of boards lie
-/// between 0.65 and 1.1 V (`nvidia-smi -q -d VOLTAGE`), so the lowest is hardly below 0.6 of the highest.
-const BEGIN: [(f64, f64, f64); 6] = [
-    (0.08, 0.03, 0.3),
-    (0.2, 0.05, 0.45),
-    (0.8, 0.4, 0.95),
-    (0.8, 0.6, 0.95),
-    (0.5, 0.1, 0.9),
-    (0.7, 0.0, 1.0),
+/// A coarse grid of numbers, all of which are tried, and the bounds of a finer search: idle and static power, flat clock and its voltage, knee,
+/// share of the core. Other devices borrow what the grid says, since a finer search would find the devices that it sees. Idle and static power
+/// of boards lie about a tenth and a quarter of the limit; voltages between 0.65 and 1.1 V (`nvidia-smi -q -d VOLTAGE`), so the lowest is
+/// hardly below 0.6 of the highest.
+const GRID: [(&[f64], f64, f64); 6] = [
+    (&[0.05, 0.1], 0.02, 0.3),
+    (&[0.15, 0.2, 0.25, 0.3], 0.05, 0.45),
+    (&[0.7, 0.76, 0.82, 0.88], 0.4, 0.95),
+    (&[0.75, 0.8, 0.85, 0.9], 0.6, 0.95),
+    (&[0.4, 0.5, 0.6], 0.1, 0.9),
+    (&[0.7], 0.0, 1.0),
 ];
+
+/// What the source of an energy says that static power gave to it.
+const GIVEN_UP: &str =
+    "; and what a fitted static power gives up, so that the most that the board draws stays";
 
 /// What was fitted to measured caps and locks.
 #[derive(Clone, Debug, PartialEq)]
@@ -55,39 +61,45 @@ fn thin(series: &Series) -> Series {
     Series { points: series.points.iter().step_by(step).copied().collect(), ..series.clone() }
 }
 
-/// Every family of devices counts the same, and in it products, decoding and streams.
-fn search(all: &[(Hardware, Series)]) -> Result<Swing> {
+/// The numbers that leave the least errors: every family of devices counts the same, in it every device, in it every workload. `fine`: near the
+/// best of the grid, too, for a device of which there are rows.
+fn search(all: &[(Hardware, Series)], fine: bool) -> Result<Swing> {
     let source = Source::Assumed("a step of a search".into());
+    let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len().max(1) as f64;
     let cost = |at: &[f64; 6]| -> f64 {
         let swing = of(*at);
-        let errors: Vec<_> = all
-            .par_iter()
-            .filter_map(|(hw, series)| {
-                let mut hw = hw.clone();
-                swing.put(&mut hw, &source);
-                let answers = answers(&hw, series);
-                let off = |[was, said]: [f64; 2]| libm::log(said / was).abs();
-                let sum: f64 = answers.iter().map(|answer| off(answer.speed) + off(answer.energy)).sum();
-                let kind =
-                    (series.board.family, series.device.as_str(), series.kernel.name(), by_memory(series));
-                (!answers.is_empty()).then(|| (kind, sum / answers.len() as f64))
-            })
-            .collect();
-        let mut kinds: BTreeMap<_, Vec<f64>> = BTreeMap::new();
-        errors.into_iter().for_each(|(kind, error)| kinds.entry(kind).or_default().push(error));
-        let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len().max(1) as f64;
+        let mut devices: BTreeMap<(&str, &str), Vec<f64>> = BTreeMap::new();
+        for (hw, series) in all {
+            let mut hw = hw.clone();
+            swing.put(&mut hw, &source);
+            if let Some([speed, energy]) = errors(answers(&hw, series).iter()) {
+                devices
+                    .entry((series.board.family, series.device.as_str()))
+                    .or_default()
+                    .push(speed + energy);
+            }
+        }
         let mut families: BTreeMap<&str, Vec<f64>> = BTreeMap::new();
-        kinds
+        devices
             .iter()
-            .for_each(|((family, ..), errors)| families.entry(family).or_default().push(mean(errors)));
-        mean(&families.values().map(|kinds| mean(kinds)).collect::<Vec<_>>())
+            .for_each(|((family, _), errors)| families.entry(family).or_default().push(mean(errors)));
+        mean(&families.values().map(|devices| mean(devices)).collect::<Vec<_>>())
     };
-    let mut at = BEGIN.map(|(begin, ..)| begin);
-    let mut known = cost(&at);
-    for round in 0..ROUNDS {
+    let count = GRID.iter().map(|(values, ..)| values.len()).product::<usize>();
+    let place = |mut index: usize| {
+        GRID.map(|(values, ..)| {
+            let value = values[index % values.len()];
+            index /= values.len();
+            value
+        })
+    };
+    let costs: Vec<f64> = (0..count).into_par_iter().map(|index| cost(&place(index))).collect();
+    let least = (0..count).min_by(|&a, &b| costs[a].total_cmp(&costs[b])).unwrap_or_default();
+    let (mut at, mut known) = (place(least), costs[least]);
+    for round in 0..if fine { ROUNDS } else { 0 } {
         for number in 0..at.len() {
-            let (_, low, high) = BEGIN[number];
-            let reach = (high - low) / libm::pow(2.0, f64::from(round));
+            let (_, low, high) = GRID[number];
+            let reach = (high - low) / libm::pow(2.0, f64::from(round + 1));
             let range = ((at[number] - reach).max(low), (at[number] + reach).min(high));
             let with = |value: f64| {
                 let mut other = at;
@@ -103,11 +115,6 @@ fn search(all: &[(Hardware, Series)]) -> Result<Swing> {
         }
     }
     Ok(of(at))
-}
-
-/// Whether few rows make a product one of memory.
-fn by_memory(series: &Series) -> bool {
-    !matches!(series.kernel, crate::kernel::Kernel::MatMul { rows: 4096, .. })
 }
 
 /// What narrow products draw beyond static power and bytes, for a weight: the median over workloads.
@@ -143,9 +150,9 @@ fn with_profiles<'a>(series: impl Iterator<Item = &'a Series>) -> Result<Vec<(Ha
 
 impl Caps {
     /// Fitted to these workloads.
-    fn of<'a>(series: impl Iterator<Item = &'a Series>) -> Result<Caps> {
+    fn of<'a>(series: impl Iterator<Item = &'a Series>, fine: bool) -> Result<Caps> {
         let all = with_profiles(series)?;
-        let swing = search(&all)?;
+        let swing = search(&all, fine)?;
         Ok(Caps { swing, widened: widened(&all, &swing)? })
     }
 
@@ -163,7 +170,11 @@ impl Caps {
         let bytes = hw.memory.dram_gb_per_s.value * product.bytes.value * 1e-3;
         let flops = hw.compute.matrix_f16_tflops.value * product.flops.value;
         for (number, rate) in [(&mut hw.power.pj_per_byte, bytes), (&mut hw.power.pj_per_flop, flops)] {
-            number.value = digits((number.value + free_w / rate).max(0.0));
+            let moved = digits((number.value + free_w / rate).max(0.0));
+            if (moved / number.value - 1.0).abs() > 1e-3 {
+                let words = format!("{}{GIVEN_UP}", number.source.text());
+                *number = Sourced { value: moved, source: Source::Assumed(words) };
+            }
         }
         hw.power.pj_per_widened = self.widened.map(|share| {
             let value = digits(share * hw.power.limit_w.value / hw.memory.dram_gb_per_s.value);
@@ -189,7 +200,9 @@ pub fn left_out(table: &Table) -> Result<Option<Vec<Left<'_>>>> {
     let source = Source::Fitted("the other devices of the table".into());
     let fitted: Vec<Result<(&str, Caps)>> = families
         .par_iter()
-        .map(|&left| Ok((left, Caps::of(table.series.iter().filter(|series| series.board.family != left))?)))
+        .map(|&left| {
+            Ok((left, Caps::of(table.series.iter().filter(|series| series.board.family != left), false)?))
+        })
         .collect();
     let fitted: BTreeMap<&str, Caps> = fitted.into_iter().collect::<Result<_>>()?;
     let one = |series| -> Result<Left<'_>> {
@@ -231,7 +244,7 @@ pub fn fit(hw: &mut Hardware, table: &Table) -> Result<String> {
             let others =
                 own.iter().enumerate().filter(|(other, _)| *other != index).map(|(_, series)| *series);
             let mut hw = own[index].board.hardware()?;
-            Caps::of(others)?.put(&mut hw, &Source::Fitted("the other workloads".into()));
+            Caps::of(others, true)?.put(&mut hw, &Source::Fitted("the other workloads".into()));
             Ok(answers(&hw, own[index]))
         };
         let all: Result<Vec<_>> = (0..own.len()).into_par_iter().map(left).collect();
@@ -247,20 +260,28 @@ pub fn fit(hw: &mut Hardware, table: &Table) -> Result<String> {
     };
     let [speed_error, energy_error] =
         errors.unwrap_or([f64::NAN; 2]).map(|error| (error * 10.0).round() / 10.0);
-    let caps = Caps::of(used.iter().copied())?;
-    let what =
-        if used.iter().all(|series| series.board.profile == hw.name) { "workloads" } else { "devices" };
+    let is_own = used.iter().all(|series| series.board.is_own() && series.board.profile == hw.name);
+    let caps = Caps::of(used.iter().copied(), is_own)?;
+    let what = if is_own { "workloads" } else { "devices" };
     let words = format!(
         "`radialsim fit --caps` on {} rows under caps and locks of {who}, table {}; {what} left out: {speed_error} % of the speed, \
          {energy_error} % of joules a unit",
         rows(&used),
         table.sha256.get(..16).unwrap_or_default(),
     );
-    caps.put(hw, &Source::Fitted(words.clone()));
+    // Numbers of other devices are lent, not fitted.
+    caps.put(
+        hw,
+        &if is_own { Source::Fitted(words.clone()) } else { Source::Assumed(format!("lent: {words}")) },
+    );
     if let Some(clocks) = &mut hw.power.clocks {
         let (devices, sha256) = (who, table.sha256.clone());
         clocks.evidence =
             Some(ClockEvidence { devices, sha256, rows: rows(&used), speed_error, energy_error });
     }
-    Ok(words)
+    let Swing { idle, statics, flat, voltage, knee, byte_core } = caps.swing;
+    Ok(format!(
+        "{words}\nOf the limit: idle {idle}, static {statics}. Lowest voltage {voltage} up to {flat} of the boost clock, knee of the memory {knee}, \
+         share of the core in a byte {byte_core}.",
+    ))
 }
