@@ -271,7 +271,7 @@ fn a_clock_cap_slows_arithmetic_in_proportion() {
     let thin = product(1, 4096, 4096, Dtype::F16);
     let slower = |share| at_clock(&memory, &thin, share) as f64 / at_clock(&memory, &thin, 1.0) as f64;
     assert!(slower(1.0) == 1.0 && (1.0..1.02).contains(&slower(0.9)), "{}", slower(0.9));
-    assert!((1.2..1.5).contains(&slower(0.5)) && (2.5..4.0).contains(&slower(0.2)), "{}", slower(0.5));
+    assert!((1.05..1.5).contains(&slower(0.5)) && (2.0..4.0).contains(&slower(0.2)), "{}", slower(0.5));
 }
 
 /// A moderate cap or lock saves energy where memory is what is slow: the core's voltage falls, and memory hardly waits. A low one wastes it:
@@ -300,7 +300,7 @@ fn less_clock_saves_energy_until_it_is_too_little() {
             let power_w = Some(share * free / time);
             let (capped, longer) = run(Limits { power_w, ..Limits::default() });
             let (energy, slower) = (capped / free, longer / time);
-            assert!(energy < 0.97 && slower < 1.25, "{name}: {share}: {energy} {slower}");
+            assert!(energy < 0.97 && slower < 1.3, "{name}: {share}: {energy} {slower}");
         }
         let boost = hardware.compute.boost_clock_mhz.value;
         let locked =
