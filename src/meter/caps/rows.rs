@@ -1,10 +1,10 @@
 //! Tables of measured power caps and clock locks.
 
+use super::super::columns::{Cells, Columns};
 use super::boards::{Board, board};
-use crate::error::{Error, InputError, Result};
+use crate::error::{InputError, Result};
 use crate::kernel::{Density, Kernel};
 use crate::units::Dtype;
-use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -73,9 +73,6 @@ const COLUMNS: [&str; 11] = [
     "power_fix_factor",
 ];
 
-/// Larger files are refused.
-const MOST_BYTES: u64 = 1 << 28;
-
 /// A board that draws this share of its limit is held by the limit, whatever its clock was locked to.
 const AT_THE_LIMIT: f64 = 0.97;
 
@@ -92,37 +89,14 @@ impl Series {
 /// # Errors
 /// A file that is no such table; a number that cannot be; no row that can be simulated.
 pub fn read(path: &Path) -> Result<Table> {
-    let found = std::fs::metadata(path).map_err(Error::io(path, "read"))?.len();
-    if found > MOST_BYTES {
-        let wrong = InputError::expected(format!("a table of at most {MOST_BYTES} bytes"));
-        return Err(wrong.file(path).found(format!("{found} bytes")).into());
-    }
-    let bytes = std::fs::read(path).map_err(Error::io(path, "read"))?;
-    parse(&bytes).map_err(|error| error.in_file(path))
+    series(&Columns::read(path, &COLUMNS)?).map_err(|error| error.in_file(path))
 }
 
-fn parse(bytes: &[u8]) -> Result<Table> {
-    let mut csv = csv::Reader::from_reader(bytes);
-    let broken = |error: csv::Error| {
-        let line = error.position().map_or(1, csv::Position::line);
-        InputError::expected("a CSV file whose rows have as many cells as the first").line(line)
-    };
-    let header = csv.headers().map_err(broken)?.clone();
-    let mut places = [0; COLUMNS.len()];
-    for (place, name) in places.iter_mut().zip(COLUMNS) {
-        let Some(found) = header.iter().position(|known| known.trim() == name) else {
-            let wrong = InputError::expected(format!("the columns {}", COLUMNS.join(", ")));
-            return Err(wrong.key(name).found("none").line(1).into());
-        };
-        *place = found;
-    }
-    let sha256 = Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect();
-    let mut table = Table { sha256, series: Vec::new(), skipped: BTreeMap::new() };
+fn series(columns: &Columns) -> Result<Table> {
+    let mut table = Table { sha256: columns.sha256.clone(), series: Vec::new(), skipped: BTreeMap::new() };
     let mut all: Vec<([String; 4], &'static Board, Kernel, Vec<Point>)> = Vec::new();
-    for record in csv.records() {
-        let record = record.map_err(broken)?;
-        let cells = Cells { record: &record, places: &places };
-        let (board, kernel, point) = match cells.row()? {
+    for cells in columns.rows() {
+        let (board, kernel, point) = match row(cells)? {
             Ok(row) => row,
             Err(reason) => {
                 *table.skipped.entry(reason).or_default() += 1;
@@ -174,105 +148,79 @@ fn parse(bytes: &[u8]) -> Result<Table> {
     Ok(table)
 }
 
-struct Cells<'a> {
-    record: &'a csv::StringRecord,
-    places: &'a [usize; COLUMNS.len()],
-}
-
 type Row = (&'static Board, Kernel, Point);
 
-impl Cells<'_> {
-    fn line(&self) -> u64 {
-        self.record.position().map_or(0, csv::Position::line)
-    }
+/// A number; none where the cell is empty.
+fn number(cells: Cells, column: &str) -> Result<Option<f64>> {
+    if cells.text(column).is_empty() { Ok(None) } else { Ok(Some(cells.number(column)?)) }
+}
 
-    fn text(&self, column: &str) -> &str {
-        let index = COLUMNS.iter().position(|name| *name == column).unwrap_or_default();
-        self.record.get(self.places[index]).unwrap_or_default().trim()
-    }
+/// The row, or why it is left out.
+fn row(cells: Cells) -> Result<std::result::Result<Row, String>> {
+    let (speed, watts) = (number(cells, "speed")?, number(cells, "mean_power_w")?);
+    let (cap, clock) = (number(cells, "cap_w")?, number(cells, "clock_mhz")?);
+    let factor = number(cells, "power_fix_factor")?.unwrap_or(1.0);
+    let device = cells.text("device");
+    let Some(board) = board(device) else {
+        return Ok(Err(format!("on {device}, of which no profile is made")));
+    };
+    let Some(kernel) = kernel(cells)? else {
+        return Ok(Err(format!("of {}, for which no kernel stands", cells.text("phase"))));
+    };
+    let (Some(speed), Some(watts)) = (speed, watts) else {
+        return Ok(Err("without a speed or a draw".into()));
+    };
+    let control = match (cells.text("control").contains("clock"), clock, cap) {
+        (true, Some(clock), cap) => Control::Lock(clock, cap),
+        (false, _, Some(cap)) => Control::Cap(cap),
+        _ => return Ok(Err("without a cap or a clock".into())),
+    };
+    Ok(Ok((board, kernel, Point { line: cells.line(), control, speed, watts: watts * factor })))
+}
 
-    /// A number; none where the cell is empty.
-    fn number(&self, column: &str) -> Result<Option<f64>> {
-        let text = self.text(column);
-        if text.is_empty() {
-            return Ok(None);
-        }
-        match text.parse::<f64>() {
-            Ok(value) if value.is_finite() && value > 0.0 && value < 1e9 => Ok(Some(value)),
-            _ => {
-                let wrong = InputError::expected("a number above 0 and below 1e9, or nothing").key(column);
-                Err(wrong.found(format!("{text:?}")).line(self.line()).into())
-            }
-        }
+/// A product of as many rows as ran together for decoding, of many for prompts and products, a stream for copies. None for what is
+/// neither: training, drafts, prompts and decoding in one figure.
+fn kernel(cells: Cells) -> Result<Option<Kernel>> {
+    let (phase, precision) = (cells.text("phase"), cells.text("precision").to_lowercase());
+    let has = |word: &str| phase.contains(word);
+    let software = cells.text("workload");
+    let narrow = ["gguf", "int4", "4-bit"].iter().any(|word| precision.contains(word))
+        || software.contains("llama.cpp")
+        || software.contains("Ollama");
+    let (weights, activations) = match () {
+        () if narrow => (Dtype::Int4, Dtype::Bf16),
+        () if precision.starts_with("fp32") => (Dtype::F32, Dtype::F32),
+        () if precision.starts_with("fp8") => (Dtype::Fp8, Dtype::Bf16),
+        () => (Dtype::Bf16, Dtype::Bf16),
+    };
+    let product = |rows: u32| Kernel::MatMul {
+        rows,
+        inner: 4096,
+        columns: 14336,
+        weights,
+        inputs: activations,
+        activations,
+        density: Density::Dense,
+    };
+    if ["train", "draft", "backward", "prefill+"].iter().any(|word| has(word)) {
+        return Ok(None);
     }
-
-    /// The row, or why it is left out.
-    fn row(&self) -> Result<std::result::Result<Row, String>> {
-        let (speed, watts) = (self.number("speed")?, self.number("mean_power_w")?);
-        let (cap, clock) = (self.number("cap_w")?, self.number("clock_mhz")?);
-        let factor = self.number("power_fix_factor")?.unwrap_or(1.0);
-        let device = self.text("device");
-        let Some(board) = board(device) else {
-            return Ok(Err(format!("on {device}, of which no profile is made")));
+    if phase.starts_with("decode") {
+        let rows = match cells.text("batch") {
+            "" => 1,
+            text => text.parse().ok().filter(|rows| (1..=4096).contains(rows)).ok_or_else(|| {
+                let wrong =
+                    InputError::expected("1 to 4096 sequences of a decoding, or nothing").key("batch");
+                wrong.found(format!("{text:?}")).line(cells.line())
+            })?,
         };
-        let Some(kernel) = self.kernel()? else {
-            return Ok(Err(format!("of {}, for which no kernel stands", self.text("phase"))));
-        };
-        let (Some(speed), Some(watts)) = (speed, watts) else {
-            return Ok(Err("without a speed or a draw".into()));
-        };
-        let control = match (self.text("control").contains("clock"), clock, cap) {
-            (true, Some(clock), cap) => Control::Lock(clock, cap),
-            (false, _, Some(cap)) => Control::Cap(cap),
-            _ => return Ok(Err("without a cap or a clock".into())),
-        };
-        Ok(Ok((board, kernel, Point { line: self.line(), control, speed, watts: watts * factor })))
+        return Ok(Some(product(rows)));
     }
-
-    /// A product of as many rows as ran together for decoding, of many for prompts and products, a stream for copies. None for what is
-    /// neither: training, drafts, prompts and decoding in one figure.
-    fn kernel(&self) -> Result<Option<Kernel>> {
-        let (phase, precision) = (self.text("phase"), self.text("precision").to_lowercase());
-        let has = |word: &str| phase.contains(word);
-        let software = self.text("workload");
-        let narrow = ["gguf", "int4", "4-bit"].iter().any(|word| precision.contains(word))
-            || software.contains("llama.cpp")
-            || software.contains("Ollama");
-        let (weights, activations) = match () {
-            () if narrow => (Dtype::Int4, Dtype::Bf16),
-            () if precision.starts_with("fp32") => (Dtype::F32, Dtype::F32),
-            () if precision.starts_with("fp8") => (Dtype::Fp8, Dtype::Bf16),
-            () => (Dtype::Bf16, Dtype::Bf16),
-        };
-        let product = |rows: u32| Kernel::MatMul {
-            rows,
-            inner: 4096,
-            columns: 14336,
-            weights,
-            inputs: activations,
-            activations,
-            density: Density::Dense,
-        };
-        if ["train", "draft", "backward", "prefill+"].iter().any(|word| has(word)) {
-            return Ok(None);
+    Ok(match () {
+        () if has("memory") => {
+            Some(Kernel::ResidualAdd { rows: 1 << 16, width: 1 << 12, activations: Dtype::F32 })
         }
-        if phase.starts_with("decode") {
-            let rows = match self.text("batch") {
-                "" => 1,
-                text => text.parse().ok().filter(|rows| (1..=4096).contains(rows)).ok_or_else(|| {
-                    let wrong =
-                        InputError::expected("1 to 4096 sequences of a decoding, or nothing").key("batch");
-                    wrong.found(format!("{text:?}")).line(self.line())
-                })?,
-            };
-            return Ok(Some(product(rows)));
-        }
-        Ok(match () {
-            () if has("memory") => {
-                Some(Kernel::ResidualAdd { rows: 1 << 16, width: 1 << 12, activations: Dtype::F32 })
-            }
-            () if phase == "prefill" || has("prefill-like") || has("matrix") => Some(product(4096)),
-            () => None,
-        })
-    }
+        () if phase == "prefill" || has("prefill-like") || has("matrix") => Some(product(4096)),
+        () => None,
+    })
 }
