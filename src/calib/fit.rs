@@ -135,10 +135,17 @@ pub fn fit(hw: &mut Hardware, table: &Table, how: &Fit) -> Result<Report> {
     let shows = |row: &&Row| host.as_ref().is_none_or(|host| host.shows(row));
     let shown: Vec<&Row> = fitted.iter().copied().filter(shows).collect();
     let held_shown: Vec<&Row> = held.iter().copied().filter(shows).collect();
-    let waves = waves_if_better(hw, &device, table, &shown)?;
+    // Else a row takes what one scale a tensor takes, as far as the host lets that be: without these, trees would ask of short calls what
+    // they learned of long ones.
+    let supposed: Vec<Row> = match &host {
+        Some(host) => fitted.iter().map(|row| host.supposed(&device, row)).collect(),
+        None => Vec::new(),
+    };
+    let learned: Vec<&Row> = if host.is_some() { supposed.iter().collect() } else { shown.clone() };
+    let waves = waves_if_better(hw, &device, table, &learned)?;
     let base = |row: &&Row| (device.base(&row.kernel, waves.as_ref()).s(), row.seconds);
     let waved = waves.as_ref().and_then(|_| Errors::of(held_shown.iter().map(base)));
-    let (features, targets): (Vec<Vec<f32>>, Vec<f64>) = shown
+    let (features, targets): (Vec<Vec<f32>>, Vec<f64>) = learned
         .iter()
         .map(|row| {
             let (time, features) = device.features(&row.kernel, waves.as_ref());

@@ -34,9 +34,21 @@ pub(super) fn learn(device: &Device, rows: &[&Row]) -> Host {
 }
 
 impl Host {
+    fn seconds(&self, row: &Row) -> f64 {
+        libm::exp(self.nodes.predict(&Device::host_features(&row.kernel))) * 1e-6
+    }
+
     /// Whether a row takes longer than the host, so that it shows what the device takes.
     pub fn shows(&self, row: &Row) -> bool {
-        let host = libm::exp(self.nodes.predict(&Device::host_features(&row.kernel)));
-        row.seconds * 1e6 > Device::SHOWN * host
+        row.seconds > Device::SHOWN * self.seconds(row)
+    }
+
+    /// A row that shows the device as it is; another with what the device says of one scale a tensor, at most what the host takes.
+    pub fn supposed(&self, device: &Device, row: &Row) -> Row {
+        if self.shows(row) {
+            return row.clone();
+        }
+        let one_scale = device.price(&row.kernel).time.s();
+        Row { seconds: one_scale.min(self.seconds(row)), ..row.clone() }
     }
 }

@@ -191,10 +191,15 @@ impl Corrected {
             other => other,
         };
         let formats = formats(&plain)?;
-        let of = |operator: &&Arc<Operator>| {
-            operator.class == kernel.class() && operator.correction.formats.contains(&formats)
+        let of = |formats: (Dtype, Dtype)| {
+            let fits = move |operator: &&Arc<Operator>| {
+                operator.class == kernel.class() && operator.correction.formats.contains(&formats)
+            };
+            self.by_format.iter().find(fits)
         };
-        self.by_format.iter().find(of)
+        // Blocks of scales are multiplied as fast as one scale a tensor, nearly: who was fitted to the one says `extrapolated` of the other.
+        let quantised = formats.0 == formats.1;
+        of(formats).or_else(|| of((formats.0.plain(), formats.1.plain())).filter(|_| quantised))
     }
 
     /// Whether a kernel brings rows into a format whose measured products hold that.
@@ -202,7 +207,8 @@ impl Corrected {
         let Kernel::Quantise { to, .. } = *kernel else { return false };
         let holds = |operator: &Arc<Operator>| {
             let quantises = operator.correction.waves.as_ref().is_some_and(|waves| waves.quantise.is_some());
-            quantises && operator.correction.formats.contains(&(to, to))
+            let formats = &operator.correction.formats;
+            quantises && (formats.contains(&(to, to)) || formats.contains(&(to.plain(), to.plain())))
         };
         self.by_format.iter().any(holds)
     }
