@@ -116,7 +116,7 @@ fn what_cannot_be_is_refused_before_anything_runs() {
     );
     refuses(
         &["simulate", EXAMPLE, "--set", "limits.power_w=5", "--set", "hardware=nvidia-l4"],
-        "limits.power_w: found 5, expected a finite cap above 8.3 W, which the device draws at its lowest clock",
+        "limits.power_w: found 5, expected a finite cap above 8.4 W, which the device draws at its lowest clock",
     );
     refuses(
         &["simulate", EXAMPLE, "--set", "serving.max_sequences=0"],
