@@ -20,6 +20,12 @@ pub fn fits(reports: &[Report]) -> String {
         .iter()
         .map(|report| report.waved.map_or(String::from("-"), |errors| format!("{:.2}", errors.mean)))
         .collect();
+    let spread = Sheet::new()
+        .words("operator", &names)
+        .numbers("interval\n± %", percent(&|report| report.corrected.interval))
+        .numbers("covers\n%", percent(&|report| 100.0 * report.covered.unwrap_or(f64::NAN)))
+        .numbers("explained\n%", percent(&|report| 100.0 * report.corrected.explained))
+        .render();
     Sheet::new()
         .words("operator", names)
         .numbers("rows\nfitted", count(&|report| report.fitted.0))
@@ -30,11 +36,9 @@ pub fn fits(reports: &[Report]) -> String {
         .numbers("corrected\n%", percent(&|report| report.corrected.mean))
         .numbers("bias\n%", percent(&|report| report.corrected.bias))
         .numbers("p90\n%", percent(&|report| report.corrected.p90))
-        .numbers("interval\n± %", percent(&|report| report.corrected.interval))
-        .numbers("covers\n%", percent(&|report| 100.0 * report.covered.unwrap_or(f64::NAN)))
         .numbers("fitted\n%", percent(&|report| report.seen.mean))
-        .numbers("explained\n%", percent(&|report| 100.0 * report.corrected.explained))
         .render()
+        + &spread
         + "constants, waves, corrected: mean absolute error on the rows of families kept aside, by the four constants of the class,\n\
            by the waves of tiles that the correction of products begins with, and corrected;\n\
            bias, p90 and interval are of the corrected. interval: nominal 90 % of a family that was not seen; covers: share of the rows\n\
