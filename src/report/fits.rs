@@ -76,8 +76,9 @@ pub fn layer_fits(fits: &[Fitted]) -> String {
         .numbers("fitted\n%", percent(&|fit| fit.seen.mean))
         .render()
         + "constants, corrected: mean absolute error on rows kept aside in turn, before and after the correction; bias, p90 and\n\
-           interval (nominal 90 % of a number or layer that was not seen) are of the corrected. A number: one of the rows, entries or rows beside of the grid. fitted: all rows, by the profile; of\n\
-           mixed_attention, whole calls with their chunk. matmul: products of a layer that was not measured, by the constants alone.\n"
+           interval (nominal 90 % of a number or layer that was not seen) are of the corrected. A number: one\n\
+           of the rows, entries or rows beside of the grid. fitted: all rows, by the profile; of mixed_attention, whole calls with their\n\
+           chunk. matmul: products of a layer that was not measured, by the constants alone.\n"
 }
 
 /// How far prices lie from measured rows: all of them, and by who says so.
