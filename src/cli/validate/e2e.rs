@@ -77,8 +77,8 @@ fn simulate(row: &MeasuredEnd, args: &Args) -> Result<End> {
 fn settings(row: &MeasuredEnd, args: &Args) -> Result<Vec<String>> {
     let formats = match row.precision.as_str() {
         "bf16" | "bfloat16" | "fp16" | "float16" => None,
-        // Checkpoints in fp8 come with their KV cache in fp8, and the engines' settings of the tables say so.
-        "fp8" => Some(r#"formats={"weights":"fp8","activations":"bf16","kv":"fp8"}"#),
+        // Checkpoints in fp8 come with their KV cache in fp8, and the engines' settings of the tables say so; both engines multiply in 8 bits.
+        "fp8" => Some(r#"formats={"weights":"fp8","activations":"bf16","kv":"fp8","products":"fp8"}"#),
         other => {
             let wrong = InputError::expected("bf16, fp16 or fp8").key("gemm_quant_mode").line(row.line);
             return Err(wrong.found(other).file(&args.file).into());
@@ -88,7 +88,16 @@ fn settings(row: &MeasuredEnd, args: &Args) -> Result<Vec<String>> {
         let low = ((f64::from(most) * args.shortest) as u32).max(1);
         format!(r#"workload.requests.lengths.{name}={{"Uniform":{{"low":{low},"high":{most}}}}}"#)
     };
+    let engine = match row.engine.as_str() {
+        "vllm" => "vllm-v1",
+        "trtllm" | "tensorrt-llm" => "tensorrt-llm",
+        other => {
+            let wrong = InputError::expected("vllm or trtllm").key("backend").line(row.line);
+            return Err(wrong.found(other).file(&args.file).into());
+        }
+    };
     let mut all = vec![
+        format!("engine={engine}"),
         format!("model={}", row.model),
         format!("hardware={}", row.hardware),
         format!("serving.max_sequences={}", row.clients),
