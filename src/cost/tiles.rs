@@ -18,23 +18,23 @@ const SPLITS: [u64; 4] = [1, 2, 4, 8];
 pub(super) struct TileSpeed {
     /// Flops of the product a second.
     flops_per_s: f64,
-    /// Flops of the product that take as long as widening one weight, if that is not done beside them.
-    of_weight: f64,
+    /// Flops of widening one weight, and how many of these a second.
+    widening: (u64, f64),
 }
 
 /// Flops of widening one weight to what it is multiplied with, on vector units: converting it, taking a zero point off, scaling it. Scales
 /// of whole channels and tensors are taken to the results. Counted, not measured: kernels need fewer instructions where they work on two
 /// values at once, and more where bits have to be unpacked (Frantar et al., Marlin, arXiv 2408.11743, section 3.4).
-pub(super) fn widening_flops(inputs: Dtype, weights: Dtype) -> f64 {
+pub(super) fn widening_flops(inputs: Dtype, weights: Dtype) -> u64 {
     use Dtype::*;
     if inputs.plain() == weights.plain() {
-        return 0.0;
+        return 0;
     }
     match weights {
-        F32 | F16 | Bf16 => 0.0,
-        Fp8 | Int8Channel => 1.0,
-        Int8 | Fp8Block | Fp4 | Mxfp4 | Nf4 | Int4Channel => 2.0,
-        Int4 | Int4G32 | Int4G64 | Int4G128 => 3.0,
+        F32 | F16 | Bf16 => 0,
+        Fp8 | Int8Channel => 1,
+        Int8 | Fp8Block | Fp4 | Mxfp4 | Nf4 | Int4Channel => 2,
+        Int4 | Int4G32 | Int4G64 | Int4G128 => 3,
     }
 }
 
@@ -48,8 +48,8 @@ impl Device {
         efficiency: f64,
     ) -> TileSpeed {
         let flops_per_s = self.matrix_flops_per_s(inputs, weights) * efficiency * self.density_speed(density);
-        let widening = widening_flops(inputs, weights) / (self.vector_flops_per_s * efficiency);
-        TileSpeed { flops_per_s, of_weight: widening * flops_per_s }
+        let widening = (widening_flops(inputs, weights), self.vector_flops_per_s * efficiency);
+        TileSpeed { flops_per_s, widening }
     }
 
     /// Time of the best tiling. Each tile widens its own weights, beside its products.
@@ -65,20 +65,26 @@ impl Device {
         if rows == 0 || inner == 0 || columns == 0 {
             return SimTime::ZERO;
         }
-        let mut best = u64::MAX;
+        let (of_weight, widened_per_s) = speed.widening;
+        let (mut best, mut least) = (u64::MAX, SimTime::MAX);
         for &(tile_rows, tile_columns) in &self.tiles {
             let row_tiles = rows.div_ceil(tile_rows).max(u64::from(groups));
             let tiles = row_tiles * columns.div_ceil(tile_columns);
             for split in SPLITS {
                 let waves = (tiles * split).div_ceil(self.units);
                 let weights = tile_columns * inner.div_ceil(split);
-                let of_tile = (2 * tile_rows * weights).max((weights as f64 * speed.of_weight) as u64);
-                best = best.min((waves * self.units).saturating_mul(of_tile));
+                let all = |of_tile: u64| (waves * self.units).saturating_mul(of_tile);
+                let flops = all(2 * tile_rows * weights);
+                best = best.min(flops);
+                if of_weight > 0 {
+                    let widening = SimTime::at_rate(all(of_weight * weights), widened_per_s);
+                    least = least.min(SimTime::at_rate(flops, speed.flops_per_s).max(widening));
+                }
                 if tiles * split >= self.units {
                     break;
                 }
             }
         }
-        SimTime::at_rate(best, speed.flops_per_s)
+        if of_weight > 0 { least } else { SimTime::at_rate(best, speed.flops_per_s) }
     }
 }

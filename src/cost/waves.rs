@@ -79,7 +79,7 @@ impl Device {
         let rate = self.matrix_flops_per_s(inputs, weights) * self.density_speed(density);
         let unit_flops = rate * self.top_clock / self.units as f64 * constants.flops;
         let unit_vector = self.vector_flops_per_s * self.top_clock / self.units as f64 * constants.flops;
-        let widening = widening_flops(inputs, weights) / unit_vector;
+        let widening = widening_flops(inputs, weights) as f64 / unit_vector;
         let cycle = 1.0 / self.cycle_hz;
         let l2 = self.l2_peak * constants.l2;
         let dram = self.dram_bytes_per_s * constants.dram;

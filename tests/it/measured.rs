@@ -100,7 +100,7 @@ fn few_rows_on_many_experts_cost_what_fused_layers_take() {
             let time: f64 = all.iter().map(|kernel| device.price(kernel).time.s()).sum();
             errors.push(time * 1e3 / ms.parse::<f64>().expect("a number") - 1.0);
         }
-        assert!(errors.len() > 50, "{name}: {} rows", errors.len());
+        assert!(errors.len() > 40, "{name}: {} rows", errors.len());
         let mean = |of: &dyn Fn(f64) -> f64| {
             100.0 * errors.iter().copied().map(of).sum::<f64>() / errors.len() as f64
         };
