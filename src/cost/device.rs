@@ -3,7 +3,7 @@
 use super::clock::ClockRange;
 use super::corrected::Corrected;
 use super::measured::Measured;
-use super::price_error::PriceError;
+use super::price_error::{EXTRAPOLATED, PriceError};
 use crate::error::{InputError, Result};
 use crate::hw::{Efficiency, Hardware, Sourced, Submit};
 use crate::kernel::{Density, Kernel};
@@ -121,6 +121,18 @@ fn us(number: &Sourced) -> SimTime {
     SimTime::from_us(number.value)
 }
 
+/// Who says what the sampler takes, and how wrong that may be: what was fitted on a device with other numbers is lent.
+fn sampler_said(hw: &Hardware) -> (SourceKind, Option<PriceError>) {
+    let Some(sampler) = &hw.sampler else { return (SourceKind::Measured, None) };
+    let source = kind(&sampler.ps_per_logit);
+    let held = sampler.error.filter(|_| source != SourceKind::Assumed);
+    let error = held.map(|held| {
+        let error = PriceError::new(held.mean, held.interval);
+        if hw.altered > 0.0 { error.lent(EXTRAPOLATED * held.mean, hw.altered) } else { error }
+    });
+    (if hw.altered > 0.0 { source.join(SourceKind::Extrapolated) } else { source }, error)
+}
+
 impl ClassConstants {
     fn new(efficiency: &Efficiency) -> Self {
         ClassConstants {
@@ -174,6 +186,7 @@ impl Device {
             &kernels.elementwise,
             &kernels.gather,
         ];
+        let (sampler_source, sampler_error) = sampler_said(hw);
         Ok(Device {
             units: hw.compute.units.value as u64,
             cycle_hz: boost * top_clock * 1e6,
@@ -200,17 +213,8 @@ impl Device {
                 .sampler
                 .as_ref()
                 .map_or((0.0, 0.0), |sampler| (sampler.ps_per_logit.value, sampler.pj_per_logit.value)),
-            sampler_source: hw
-                .sampler
-                .as_ref()
-                .map_or(SourceKind::Measured, |sampler| kind(&sampler.ps_per_logit)),
-            sampler_error: hw
-                .sampler
-                .as_ref()
-                .and_then(|sampler| {
-                    sampler.error.filter(|_| kind(&sampler.ps_per_logit) != SourceKind::Assumed)
-                })
-                .map(|held| PriceError::new(held.mean, held.interval)),
+            sampler_source,
+            sampler_error,
             metered_error: hw.power.metered.as_ref().map(|metered| metered.watts_error),
             memory_bytes: hw.memory.capacity_gb.value * 1e9,
             usable_fraction: hw.memory.usable_fraction.value,

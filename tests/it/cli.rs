@@ -91,7 +91,7 @@ fn what_is_not_there_is_named() {
         &["simulate", EXAMPLE, "--set", "serving.nothing=3"],
         "--set serving.nothing: found nothing, expected max_batched_tokens, max_sequences, chunked_prefill, \
          kv_block_tokens, kv_blocks, gpu_memory_utilization, watermark, max_model_len, beyond_context, \
-         first, queue, admission, preemption, async_scheduling, prefix_caching",
+         first, queue, admission, preemption, async_scheduling, prefix_caching, sampling",
     );
     refuses(
         &["simulate", EXAMPLE, "--set", "hardware.memory.nope=1"],
