@@ -12,10 +12,10 @@ pub struct PriceError {
 }
 
 /// How far the logarithms of two sources' times of the same products lie apart, as half the width of a 90 % interval, beyond what the interval
-/// of one source holds. From Llama-2-7B's products, which Vidur timed and aiconfigurator's tables predict: nominal 90 % of their families ask for
-/// 63.1 % on H100 and 29.1 % on A100 (`validate operators`), logarithms of 0.489 and 0.255, of which the fits' own intervals leave 0.48 and
-/// 0.24; this is the root of their mean square. No device has more than two sources here. Of attention and small kernels no second source
-/// is at hand; they take that of products, which is assumed.
+/// of one source holds. From Llama-2-7B's products, which Vidur timed and aiconfigurator's tables predict, on H100 and A100: of the 32 families
+/// (a product of a width on a device) about 0.39 holds the share (1 + 1 / 32) 0.9 that a conformal interval asks for, of which the fits' own
+/// intervals are 0.09. No device has more than two sources here. Of attention and small kernels no second source is at hand; they take
+/// that of products, which is assumed.
 pub const BETWEEN_SOURCES: f64 = 0.38;
 
 /// How much wider the error of an extrapolated price is than that of its correction. Assumed: beyond the fitted rows a correction knows

@@ -3,7 +3,7 @@
 
 use super::Ledger;
 use super::ledger::Doubts;
-use crate::cost::{Bound, Device, percent};
+use crate::cost::{Bound, Device};
 use crate::kernel::Class;
 use crate::units::SourceKind;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -38,7 +38,7 @@ pub struct Errors {
     /// Of the makespan, in which waits for arrivals are exact.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub makespan_percent: Option<f64>,
-    /// Of a time with any other mix of the same kernels, such as that of a prompt: the largest error of any of them.
+    /// Of a time with any other mix of the same classes of kernels, such as that of a prompt: the largest error of a class.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub any_mix_percent: Option<f64>,
     /// Of the energy; absent, too, where the power of the device was not fitted to measured runs.
@@ -107,7 +107,8 @@ impl ErrorBar {
             return bar;
         }
         bar.covered_share = all.time_ps as f64 / pass_ps;
-        let [mean, _, any_source] = all.most;
+        let worst = |of: fn(&ClassError) -> f64| bar.by_class.iter().flatten().map(of).fold(0.0, f64::max);
+        let (mean, any_source) = (worst(|class| class.error_percent), worst(|class| class.interval_percent));
         let figures = Figures { ledger, device, clock: clock.unwrap_or_default() };
         bar.mean = figures.errors(all.mean_percent(all.mean), mean, 1.0);
         let by_clock = NORMAL * figures.clock.0;
@@ -161,9 +162,9 @@ struct Figures<'a> {
 }
 
 impl Figures<'_> {
-    /// From the error of the kernels in percent, and the largest of any in hundredths of one. `wider` times the mean errors of power and of clocks
+    /// From the error of the kernels and the largest of a class, in percent. `wider` times the mean errors of power and of clocks
     /// are theirs.
-    fn errors(&self, kernels: f64, most: u32, wider: f64) -> Errors {
+    fn errors(&self, kernels: f64, most: f64, wider: f64) -> Errors {
         let Figures { ledger, device, clock: (by_clock, energy_by_clock) } = *self;
         let time_percent = kernels + wider * by_clock;
         let passing = ledger.pass_ps as f64 / ledger.makespan.ps() as f64;
@@ -171,7 +172,7 @@ impl Figures<'_> {
         Errors {
             time_percent: Some(time_percent),
             makespan_percent: Some(time_percent * passing),
-            any_mix_percent: Some(percent(most) + wider * by_clock),
+            any_mix_percent: Some(most + wider * by_clock),
             energy_percent: energy.map(|percent| percent + wider * energy_by_clock),
         }
     }

@@ -38,8 +38,6 @@ pub struct Doubts {
     pub same_source: u128,
     /// See [`Doubts::same_source`].
     pub any_source: u128,
-    /// The largest of each: mean, half widths.
-    pub most: [u32; 3],
 }
 
 impl Doubts {
@@ -53,7 +51,6 @@ impl Doubts {
         self.mean += time_ps * u128::from(error.mean);
         self.same_source += time_ps * u128::from(error.same_source);
         self.any_source += time_ps * u128::from(error.any_source);
-        self.at_least([error.mean, error.same_source, error.any_source]);
     }
 
     /// A sum of these, over the time: percent.
@@ -66,11 +63,6 @@ impl Doubts {
         self.mean += other.mean;
         self.same_source += other.same_source;
         self.any_source += other.any_source;
-        self.at_least(other.most);
-    }
-
-    fn at_least(&mut self, most: [u32; 3]) {
-        self.most.iter_mut().zip(most).for_each(|(most, other)| *most = (*most).max(other));
     }
 }
 
