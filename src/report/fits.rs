@@ -7,9 +7,7 @@ use crate::units::SourceKind;
 
 /// A table, a row for each operator.
 pub fn fits(reports: &[Report]) -> String {
-    // The format of a long name on a line of its own.
-    let names: Vec<String> =
-        reports.iter().map(|report| report.name.replace("attention_", "attention\n_")).collect();
+    let names: Vec<&str> = reports.iter().map(|report| report.name.as_str()).collect();
     let percent = |of: &dyn Fn(&Report) -> f64| -> Vec<String> {
         reports.iter().map(|report| format!("{:.2}", of(report))).collect()
     };
