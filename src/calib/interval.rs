@@ -60,7 +60,8 @@ pub fn covered(rows: impl IntoIterator<Item = (f64, f64, f64)>) -> Option<f64> {
     let (mut within, mut all) = (0, 0);
     for (said, was, percent) in rows {
         all += 1;
-        within += u64::from(libm::log(was / said).abs() <= libm::log1p(percent / 100.0));
+        // A row at the end of its interval is in it, whatever the rounding.
+        within += u64::from(libm::log(was / said).abs() <= libm::log1p(percent / 100.0) + 1e-12);
     }
     (all > 0).then(|| within as f64 / f64::from(all as u32))
 }

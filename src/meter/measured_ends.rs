@@ -109,7 +109,8 @@ fn end(cells: Cells) -> std::result::Result<std::result::Result<MeasuredEnd, Str
     }))
 }
 
-/// The shipped profile that `h100_sxm` and the like mean: all words of the name stand in the profile's, in their order. The shortest such name.
+/// The shipped profile that `h100_sxm` and the like mean: all words of the name stand in the profile's, in their order. The shortest such name; of equal
+/// ones the first that is shipped, the A100 of 80 GB.
 fn device(system: &str) -> Option<String> {
     let words: Vec<String> = system.to_lowercase().split(['_', '-', ' ']).map(str::to_owned).collect();
     let within = |name: &&str| {
@@ -133,7 +134,7 @@ mod tests {
     #[test]
     fn names_of_devices_and_models_are_found() {
         assert_eq!(device("h100_sxm").as_deref(), Some("nvidia-h100-sxm"));
-        assert_eq!(device("a100_sxm"), Some("nvidia-a100-sxm-40gb".into()));
+        assert_eq!(device("a100_sxm"), Some("nvidia-a100-sxm-80gb".into()));
         assert_eq!(device("z9"), None);
         let rows = parse(format!("{HEAD}meta-llama/Llama-3.1-70B,h200_sxm,vLLM,fp8,1,1024,8192,8,247.3,24.1\nQwen/Qwen3-32B,h100_sxm,trtllm,fp8,2,1024,128,8,1,1\n").as_bytes()).expect("rows");
         let row = &rows.rows[0];
