@@ -15,7 +15,7 @@ const FEW: usize = 20;
 /// Split conformal prediction in two layers (Dunn, Wasserman and Ramdas, J. Am. Stat. Assoc. 118, 2023, "pooling CDFs"): each of the k families counts
 /// the same, each row of a family the same; the score is the logarithm of measured over predicted time without sign, and its quantile is
 /// taken at (1 + 1 / k) times the coverage. Of few families that is all but the largest score of all rows, and below nine there is none: below
-/// [`FEW`] w comes from Student's t with k degrees of freedom, times the root of the mean square of the scores, as for families whose
+/// 20 families w comes from Student's t with k degrees of freedom, times the root of the mean square of the scores, as for families whose
 /// logarithms are normal about 0.
 pub fn interval<F: Ord>(rows: impl IntoIterator<Item = (F, f64, f64)>) -> Option<f64> {
     let mut families: BTreeMap<F, Vec<f64>> = BTreeMap::new();

@@ -218,7 +218,7 @@ impl Hardware {
     }
 
     /// How far this device lies from `other` in what moves prices: the largest logarithm of the ratio of two numbers, without sign; 0 where all
-    /// are the same. A number that only one of them has, that is 0 in one of them, or other tiles count as [`Hardware::ANOTHER`].
+    /// are the same. A number that only one of them has, that is 0 in one of them, or other tiles count as 1.38.
     pub fn distance(&self, other: &Hardware) -> f64 {
         let moving = |hardware: &Hardware| -> BTreeMap<String, f64> {
             let numbers = hardware.numbers().into_iter().map(|(key, number)| (key, number.value));
