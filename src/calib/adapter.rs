@@ -184,19 +184,9 @@ fn hash(words: &str) -> u64 {
 }
 
 fn evidence(sha256: &str, fitted: usize, errors: &Errors) -> Evidence {
-    let mut evidence = Evidence {
-        sha256: sha256.to_owned(),
-        fitted_rows: fitted as u64,
-        held_rows: 0,
-        split: format!(
-            "by family, one in {HOLD_ONE_IN} kept aside, in the order of SHA-256 of 'kernel family'"
-        ),
-        held_error: 0.0,
-        held_bias: 0.0,
-        held_p90: 0.0,
-        held_interval: None,
-        explained: 0.0,
-    };
+    let split =
+        format!("by family, one in {HOLD_ONE_IN} kept aside, in the order of SHA-256 of 'kernel family'");
+    let mut evidence = Evidence::new(sha256, fitted, 0, split);
     errors.state(&mut evidence);
     evidence
 }

@@ -153,17 +153,7 @@ pub fn fit(hw: &mut Hardware, table: &Table, how: &Fit) -> Result<Report> {
         })
         .unzip();
     let forest = grow(&features, &targets, settings(operator, table.format));
-    let evidence = Evidence {
-        sha256: table.sha256.clone(),
-        fitted_rows: shown.len() as u64,
-        held_rows: held_shown.len() as u64,
-        split,
-        held_error: 0.0,
-        held_bias: 0.0,
-        held_p90: 0.0,
-        held_interval: None,
-        explained: 0.0,
-    };
+    let evidence = Evidence::new(&table.sha256, shown.len(), held_shown.len(), split);
     let (rows, context) = anchors(&fitted);
     let range = range(&shown);
     let formats: BTreeSet<_> = fitted.iter().filter_map(|row| formats(&row.kernel)).collect();

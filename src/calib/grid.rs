@@ -310,17 +310,7 @@ fn correction(device: &Device, points: &[Point], layers: &Layers) -> Correction 
 }
 
 fn evidence(layers: &Layers, rows: usize) -> Evidence {
-    Evidence {
-        sha256: layers.sha256.clone(),
-        fitted_rows: rows as u64,
-        held_rows: 0,
-        split: String::new(),
-        held_error: 0.0,
-        held_bias: 0.0,
-        held_p90: 0.0,
-        held_interval: None,
-        explained: 0.0,
-    }
+    Evidence::new(&layers.sha256, rows, 0, String::new())
 }
 
 fn fitted(

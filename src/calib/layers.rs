@@ -112,15 +112,7 @@ fn layer(model: &Model, name: &str, rows: u32) -> Option<Kernel> {
     let (hidden, ffn, q_dim) = (model.hidden as u32, model.ffn as u32, model.q_dim() as u32);
     let (vocabulary, head_dim) = (model.outputs as u32, model.head_dim as u32);
     let heads = (model.heads + model.kv_heads) as u32;
-    let product = |inner, columns| Kernel::MatMul {
-        rows,
-        inner,
-        columns,
-        weights,
-        inputs: activations,
-        activations,
-        density,
-    };
+    let product = |inner, columns| Kernel::product(rows, [inner, columns], weights, activations, density);
     Some(match name {
         "qkv_proj" => product(hidden, q_dim + 2 * model.kv_dim() as u32),
         "o_proj" => product(q_dim, hidden),

@@ -131,42 +131,18 @@ pub fn shapes(formats: &[Dtype]) -> Vec<Probe> {
 fn products(weights: Dtype, out: &mut Vec<Kernel>) {
     let (activations, density) = (ACTIVATIONS, Density::Dense);
     for (inner, columns) in PRODUCTS {
-        out.extend(ROWS.map(|rows| Kernel::MatMul {
-            rows,
-            inner,
-            columns,
-            weights,
-            inputs: activations,
-            activations,
-            density,
-        }));
+        out.extend(ROWS.map(|rows| Kernel::product(rows, [inner, columns], weights, activations, density)));
         out.extend(GROUPED.map(|(rows, groups)| {
             let each = |group| rows / groups + u32::from(group < rows % groups);
             let slices = (0..groups).map(|group| each(group).div_ceil(GROUP_SLICE)).sum();
-            Kernel::GroupedMatMul {
-                rows,
-                groups,
-                slices,
-                inner,
-                columns,
-                weights,
-                inputs: activations,
-                activations,
-                density,
-            }
+            Kernel::grouped_product([rows, groups, slices], [inner, columns], weights, activations, density)
         }));
     }
     if weights == Dtype::Int8 {
         for (inner, columns) in HEADS {
-            out.extend(HEAD_ROWS.map(|rows| Kernel::MatMul {
-                rows,
-                inner,
-                columns,
-                weights,
-                inputs: activations,
-                activations,
-                density,
-            }));
+            out.extend(
+                HEAD_ROWS.map(|rows| Kernel::product(rows, [inner, columns], weights, activations, density)),
+            );
         }
     }
 }

@@ -135,8 +135,9 @@ impl Corrected {
             return Some(Learned { time: SimTime::ZERO, source, error: None });
         }
         let kernel = &self.alone(kernel);
+        let in_format = self.in_format(kernel);
         let operator = match kernel {
-            _ if self.in_format(kernel).is_some() => self.in_format(kernel),
+            _ if in_format.is_some() => in_format,
             // Measured kernels of other formats say nothing about a product whose inputs are quantised.
             Kernel::MatMul { inputs, activations, .. }
             | Kernel::GroupedMatMul { inputs, activations, .. }

@@ -309,10 +309,7 @@ impl Device {
         };
         let (_, least) = clocks.lowest();
         let time = |rows: u32, factor: f64| {
-            let (weights, activations) = (Dtype::Bf16, Dtype::Bf16);
-            let (inner, columns, density) = (4096, 14336, Density::Dense);
-            let inputs = activations;
-            let kernel = Kernel::MatMul { rows, inner, columns, weights, inputs, activations, density };
+            let kernel = Kernel::product(rows, [4096, 14336], Dtype::Bf16, Dtype::Bf16, Density::Dense);
             let clocks = Some(clocks.under((cap * factor).max(least)));
             Device { clocks, ..self.clone() }.price(&kernel).time.ps() as f64
         };
@@ -378,7 +375,18 @@ impl Device {
         self.matrix[peak(inputs.plain().min(weights.plain()))]
     }
 
-    pub(super) fn density_speed(&self, density: Density) -> f64 {
+    /// How fast such a product goes at a reached share of the peaks.
+    pub(super) fn product_flops_per_s(
+        &self,
+        inputs: Dtype,
+        weights: Dtype,
+        density: Density,
+        efficiency: f64,
+    ) -> f64 {
+        self.matrix_flops_per_s(inputs, weights) * efficiency * self.density_speed(density)
+    }
+
+    fn density_speed(&self, density: Density) -> f64 {
         match density {
             Density::Dense => 1.0,
             Density::TwoFour => self.two_four_speedup,

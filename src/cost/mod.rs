@@ -251,7 +251,7 @@ impl Device {
         };
         let rows = u64::from(rows) * u64::from(crate::kernel::GROUP_SLICE);
         let flops = (2 * rows * u64::from(inner)).saturating_mul(columns.into());
-        let speed = self.matrix_flops_per_s(inputs, weights) * efficiency * self.density_speed(density);
+        let speed = self.product_flops_per_s(inputs, weights, density, efficiency);
         Some(SimTime::at_rate(flops, speed))
     }
 

@@ -1,5 +1,7 @@
 //! How wrong a price may be: of which population that is said, and with which coverage. `docs/METRICS.md`, "Error".
 
+use crate::hw::Hardware;
+
 /// How wrong a price may be, in hundredths of a percent, so that sums of it over kernels are exact.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct PriceError {
@@ -23,10 +25,6 @@ pub const BETWEEN_SOURCES: f64 = 0.38;
 /// 11.7 against 3.8 %), others more.
 pub const EXTRAPOLATED: f64 = 3.0;
 
-/// Mean distance of the three devices among which loans were measured (H100 SXM, A100 SXM 80 GB, L40S), as
-/// [`Hardware::distance`](crate::hw::Hardware::distance) counts it: 1.23, 1.36 and 1.55.
-const LOAN: f64 = 1.38;
-
 impl PriceError {
     /// From a mean error and the half width of the 90 % interval of one source, both in percent.
     pub fn new(mean: f64, interval: f64) -> PriceError {
@@ -46,7 +44,7 @@ impl PriceError {
     /// `lent` percent on average; in between and beyond in proportion to the distance.
     pub fn lent(self, lent: f64, distance: f64) -> PriceError {
         let own = percent(self.mean);
-        let more = (lent - own).max(0.0) * distance / LOAN;
+        let more = (lent - own).max(0.0) * distance / Hardware::DEVICES_APART;
         if own > 0.0 { self.times(1.0 + more / own) } else { PriceError::new(more, more) }
     }
 }

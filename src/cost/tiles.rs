@@ -47,7 +47,7 @@ impl Device {
         density: Density,
         efficiency: f64,
     ) -> TileSpeed {
-        let flops_per_s = self.matrix_flops_per_s(inputs, weights) * efficiency * self.density_speed(density);
+        let flops_per_s = self.product_flops_per_s(inputs, weights, density, efficiency);
         let widening = (widening_flops(inputs, weights), self.vector_flops_per_s * efficiency);
         TileSpeed { flops_per_s, widening }
     }

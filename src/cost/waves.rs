@@ -76,7 +76,7 @@ impl Device {
         let (read, moved) = (work.weight_bytes as f64, work.activation_bytes as f64);
         let (input, weight) = (inputs.bytes(1 << 10) as f64 / 1024.0, read / (inner * columns));
 
-        let rate = self.matrix_flops_per_s(inputs, weights) * self.density_speed(density);
+        let rate = self.product_flops_per_s(inputs, weights, density, 1.0);
         let unit_flops = rate * self.top_clock / self.units as f64 * constants.flops;
         let unit_vector = self.vector_flops_per_s * self.top_clock / self.units as f64 * constants.flops;
         let widening = widening_flops(inputs, weights) as f64 / unit_vector;

@@ -29,24 +29,18 @@ impl Ops<'_> {
         let (inner, columns, weights) = (stack.width, columns.len() as u32, stack.dtype());
         let (rows, density, activations) = (before, Stack::DENSITY, ACTIVATIONS);
         let kernel = match segments {
-            [_] => {
-                Kernel::MatMul { rows, inner, columns, weights, inputs: activations, activations, density }
-            }
+            [_] => Kernel::product(rows, [inner, columns], weights, activations, density),
             _ => {
                 let slices =
                     segments.iter().map(|segment| segment.rows.div_ceil(crate::kernel::GROUP_SLICE)).sum();
                 let groups = segments.len() as u32;
-                Kernel::GroupedMatMul {
-                    rows,
-                    groups,
-                    slices,
-                    inner,
-                    columns,
+                Kernel::grouped_product(
+                    [rows, groups, slices],
+                    [inner, columns],
                     weights,
-                    inputs: activations,
                     activations,
                     density,
-                }
+                )
             }
         };
         self.label(kernel, first);
@@ -68,10 +62,7 @@ impl Ops<'_> {
         }
         let (inner, columns, weights) = (matrix.width, matrix.rows, matrix.dtype());
         let (density, activations) = (Stack::DENSITY, ACTIVATIONS);
-        self.label(
-            Kernel::MatMul { rows, inner, columns, weights, inputs: activations, activations, density },
-            first,
-        );
+        self.label(Kernel::product(rows, [inner, columns], weights, activations, density), first);
         Ok(())
     }
 
@@ -191,17 +182,7 @@ impl Ops<'_> {
         }
         let (density, activations) = (Stack::DENSITY, ACTIVATIONS);
         self.label(
-            Kernel::GroupedMatMul {
-                rows,
-                groups,
-                slices,
-                inner,
-                columns,
-                weights,
-                inputs: activations,
-                activations,
-                density,
-            },
+            Kernel::grouped_product([rows, groups, slices], [inner, columns], weights, activations, density),
             first,
         );
         Ok(())

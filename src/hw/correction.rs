@@ -192,6 +192,21 @@ pub struct Evidence {
 }
 
 impl Evidence {
+    /// Of a fit whose errors are still to be stated.
+    pub fn new(sha256: &str, fitted_rows: usize, held_rows: usize, split: String) -> Evidence {
+        Evidence {
+            sha256: sha256.to_owned(),
+            fitted_rows: fitted_rows as u64,
+            held_rows: held_rows as u64,
+            split,
+            held_error: 0.0,
+            held_bias: 0.0,
+            held_p90: 0.0,
+            held_interval: None,
+            explained: 0.0,
+        }
+    }
+
     /// Half width in percent of the nominal 90 % interval of one call of a family that the fit did not see.
     pub fn interval(&self) -> f64 {
         self.held_interval.unwrap_or(self.held_p90)

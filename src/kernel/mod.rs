@@ -166,6 +166,29 @@ impl Class {
 }
 
 impl Kernel {
+    /// A product whose rows come in the format of its results.
+    pub fn product(
+        rows: u32,
+        [inner, columns]: [u32; 2],
+        weights: Dtype,
+        activations: Dtype,
+        density: Density,
+    ) -> Kernel {
+        Kernel::MatMul { rows, inner, columns, weights, inputs: activations, activations, density }
+    }
+
+    /// Products of `groups` layers in one dispatch, whose rows come in the format of their results.
+    pub fn grouped_product(
+        [rows, groups, slices]: [u32; 3],
+        [inner, columns]: [u32; 2],
+        weights: Dtype,
+        activations: Dtype,
+        density: Density,
+    ) -> Kernel {
+        let inputs = activations;
+        Kernel::GroupedMatMul { rows, groups, slices, inner, columns, weights, inputs, activations, density }
+    }
+
     /// Its class.
     pub fn class(&self) -> Class {
         match self {

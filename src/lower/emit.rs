@@ -170,18 +170,7 @@ impl<'a, S: Sink> Emit<'a, S> {
     pub fn matmul(&mut self, rows: u32, inner: u32, columns: u32, weights: Dtype, cause: Cause) {
         let rows = self.pad(rows);
         let activations = self.model.activations;
-        self.kernel(
-            Kernel::MatMul {
-                rows,
-                inner,
-                columns,
-                weights,
-                inputs: activations,
-                activations,
-                density: Density::Dense,
-            },
-            cause,
-        );
+        self.kernel(Kernel::product(rows, [inner, columns], weights, activations, Density::Dense), cause);
     }
 
     /// The device's last result, a decision about `layer`, goes to the host.

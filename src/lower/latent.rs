@@ -90,19 +90,8 @@ impl<S: Sink> Emit<'_, S> {
         let (heads, weights, activations) =
             (self.model.heads as u32, self.formats.attention, self.model.activations);
         let slices = heads * rows.div_ceil(GROUP_SLICE);
-        let rows = rows * heads;
-        let density = Density::Dense;
-        let kernel = Kernel::GroupedMatMul {
-            rows,
-            groups: heads,
-            slices,
-            inner,
-            columns,
-            weights,
-            inputs: activations,
-            activations,
-            density,
-        };
+        let groups = [rows * heads, heads, slices];
+        let kernel = Kernel::grouped_product(groups, [inner, columns], weights, activations, Density::Dense);
         self.kernel(kernel, Cause::Attention);
     }
 }

@@ -135,8 +135,12 @@ fn short(value: f64) -> f64 {
 /// Predictions of each row by constants fitted to the rows of the other models. Models of the same shapes are left out together.
 /// Nothing where all are of one shape.
 pub fn left_out(points: &[Point], hw: &Hardware) -> Option<Vec<Predicted>> {
-    let constants = without_each(points, hw);
-    let predict = |point: &Point| Some(constants.get(shape(point))?.predict(&point.parts));
+    predicted(points, &without_each(points, hw))
+}
+
+/// Predictions of each row by the constants fitted without its shape.
+fn predicted(points: &[Point], without: &BTreeMap<&str, Constants>) -> Option<Vec<Predicted>> {
+    let predict = |point: &Point| Some(without.get(shape(point))?.predict(&point.parts));
     points.iter().map(predict).collect()
 }
 
@@ -224,7 +228,7 @@ fn once(hw: &mut Hardware, table: &Table, points: &[Point]) -> Result<Wrong> {
         return Err(InputError::expected(expected).found(found).into());
     }
     let without = without_each(points, hw);
-    let predicted = left_out(points, hw).unwrap_or_default();
+    let predicted = predicted(points, &without).unwrap_or_default();
     let pairs: Vec<(&Point, Predicted)> = points.iter().zip(predicted).collect();
     let Some(errors) = wrong(&pairs) else { return Err(InputError::expected("rows").into()) };
     errors.itl.check_explained("median_itl_ms", "values that depend on the runs")?;

@@ -40,16 +40,13 @@ impl ErrorKind {
 
     /// Half width in percent of its 90 % interval in a run; none where it is not known, or stands for less than half of the run.
     pub fn percent(self, bar: &ErrorBar) -> Option<f64> {
-        if self == ErrorKind::Exact {
-            return Some(0.0);
-        }
-        let errors = bar.interval90?.any_source;
+        let errors = bar.interval90.map(|interval| interval.any_source).unwrap_or_default();
         let percent = match self {
             ErrorKind::Time => errors.time_percent,
             ErrorKind::Makespan => errors.makespan_percent,
             ErrorKind::AnyMix => errors.any_mix_percent,
             ErrorKind::Energy => errors.energy_percent,
-            ErrorKind::Exact => Some(0.0),
+            ErrorKind::Exact => return Some(0.0),
         };
         percent.filter(|_| bar.covered_share >= ENOUGH)
     }

@@ -369,7 +369,7 @@ impl<'a> Simulation<'a> {
         let mut kinds = [0u64; 2];
         batch.spans.iter().for_each(|span| kinds[usize::from(span.decode)] += u64::from(span.tokens));
         let (mut left_ps, mut left_pj) = (length_ps, energy_pj);
-        let own = [0, 1].map(|kind: usize| {
+        let mut own = [0, 1].map(|kind: usize| {
             let Own { time_ps, dynamic_pj } = attention[kind];
             let share = kinds[kind] > 0;
             // Whole picojoules of each part, at most what is left.
@@ -378,7 +378,6 @@ impl<'a> Simulation<'a> {
             (left_ps, left_pj) = (left_ps - time_ps, left_pj - pj);
             (Split::new(time_ps, kinds[kind]), Split::new(pj, kinds[kind]))
         });
-        let mut own = own;
         let tokens = u64::from(batch.tokens());
         let (mut times, mut energies) = (Split::new(left_ps, tokens), Split::new(left_pj, tokens));
         let mut prefill = (0, 0);

@@ -63,8 +63,7 @@ const OPERATORS: [Known; 10] = [
 ];
 
 fn product(shape: &Shape, inner: u32, columns: u32) -> Kernel {
-    let (weights, activations, density) = (Dtype::F16, Dtype::F16, Density::Dense);
-    Kernel::MatMul { rows: shape.tokens, inner, columns, weights, inputs: activations, activations, density }
+    Kernel::product(shape.tokens, [inner, columns], Dtype::F16, Dtype::F16, Density::Dense)
 }
 
 fn norm(shape: &Shape) -> Kernel {

@@ -193,15 +193,7 @@ fn kernel(cells: Cells) -> Result<Option<Kernel>> {
         () if precision.starts_with("fp8") => (Dtype::Fp8, Dtype::Bf16),
         () => (Dtype::Bf16, Dtype::Bf16),
     };
-    let product = |rows: u32| Kernel::MatMul {
-        rows,
-        inner: 4096,
-        columns: 14336,
-        weights,
-        inputs: activations,
-        activations,
-        density: Density::Dense,
-    };
+    let product = |rows: u32| Kernel::product(rows, [4096, 14336], weights, activations, Density::Dense);
     if ["train", "draft", "backward", "prefill+"].iter().any(|word| has(word)) {
         return Ok(None);
     }
