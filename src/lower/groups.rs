@@ -89,6 +89,8 @@ impl Group {
         let pairs = at.seen + u64::from(at.attention);
         let (scores, entries) = match prompt {
             None => (&mut self.decode, pairs),
+            // The prompt reads nothing here.
+            Some(_) if at.attention == 0 => (&mut self.prefill, 0),
             Some(span) => {
                 if self.span != span {
                     (self.span, self.span_last) = (span, 0);
