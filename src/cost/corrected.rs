@@ -28,18 +28,22 @@ const ROWS: &str = "rows";
 const CONTEXT: &str = "context";
 /// How the names of products begin.
 const PRODUCT: &str = "matmul_";
-/// Names of what is corrected by trees, and the kernels that each is of.
-const OPERATORS: [(&str, Class); 3] = [
-    ("gemm", Class::MatMul),
-    ("context_attention", Class::PrefillAttention),
-    ("generation_attention", Class::DecodeAttention),
-];
+/// What is corrected by trees.
+#[derive(Clone, Copy, Debug)]
+struct Trees {
+    /// Its name in profiles; in other formats, how its names begin.
+    name: &'static str,
+    /// The kernels that it is of.
+    class: Class,
+    /// Mean error in percent of what was lent among H100, A100 and L40S (`docs/VALIDATION.md`, "Lent").
+    lent_error: f64,
+}
 
-/// Mean errors in percent of what was lent among H100, A100 and L40S: products, attention of prompts, attention of generated tokens
-/// (`docs/VALIDATION.md`, "Lent").
-const LENT_PRODUCTS: f64 = 15.0;
-const LENT_PREFILL: f64 = 21.8;
-const LENT_DECODE: f64 = 32.4;
+const GEMM: Trees = Trees { name: "gemm", class: Class::MatMul, lent_error: 15.0 };
+const CONTEXT_ATTENTION: Trees =
+    Trees { name: "context_attention", class: Class::PrefillAttention, lent_error: 21.8 };
+const GENERATION_ATTENTION: Trees =
+    Trees { name: "generation_attention", class: Class::DecodeAttention, lent_error: 32.4 };
 
 /// The name under which a profile keeps what was measured of a kernel over its rows.
 pub(crate) fn by_rows_name(kernel: &Kernel) -> Cow<'static, str> {
@@ -87,42 +91,39 @@ impl Corrected {
         let Some(all) = &hw.corrections else { return Corrected::default() };
         let transferred = all.transferred_from.is_some();
         let lent = |name: &str| transferred && !all.own.iter().any(|own| own == name);
-        let operator = |correction: &Correction, anchors, lent_error| {
-            let operator = Operator::new(correction, anchors, lent_error);
-            Arc::new(Operator { lent: transferred, ..operator })
+        let trees = |correction: &Correction, Trees { class, lent_error, .. }, lent| {
+            Arc::new(Operator::new(correction, (class, Anchors::of(class)), lent_error, lent))
         };
-        let of = |correction: &Option<Correction>, anchors, lent_error| {
-            correction.as_ref().map(|correction| operator(correction, anchors, lent_error))
-        };
-        let named = |(name, correction): (&String, &Correction)| {
-            let own = correction.evidence.held_error;
-            let lent_error = if name.starts_with(PRODUCT) { LENT_PRODUCTS } else { EXTRAPOLATED * own };
-            (name.clone(), operator(correction, Anchors::Rows, lent_error))
-        };
-        let or_within = |correction: &Option<Correction>, (name, class): (&str, Class), lent_error| {
-            let new = |correction: &Correction, lent| {
-                let operator = Operator::new(correction, Anchors::of(class), lent_error);
-                Arc::new(Operator { class, lent, ..operator })
-            };
-            let within = || all.lent_within(name).map(|correction| new(&correction, true));
-            correction.as_ref().map(|correction| new(correction, lent(name))).or_else(within)
+        let or_within = |correction: &Option<Correction>, of: Trees| {
+            let within = || all.lent_within(of.name).map(|correction| trees(&correction, of, true));
+            correction.as_ref().map(|correction| trees(correction, of, lent(of.name))).or_else(within)
         };
         let in_format = |(name, correction): (&String, &Correction)| {
-            let place = OPERATORS.iter().position(|(stem, _)| name.starts_with(stem))?;
-            let class = OPERATORS[place].1;
-            let lent_error = [LENT_PRODUCTS, LENT_PREFILL, LENT_DECODE][place];
-            let operator = Operator::new(correction, Anchors::of(class), lent_error);
-            Some(Arc::new(Operator { class, lent: lent(name), ..operator }))
+            let all = [GEMM, CONTEXT_ATTENTION, GENERATION_ATTENTION];
+            let of = all.into_iter().find(|of| name.starts_with(of.name))?;
+            Some(trees(correction, of, lent(name)))
         };
-        let [gemm, context, generation] = OPERATORS;
+        let grid = |correction: &Option<Correction>, anchors, Trees { class, lent_error, .. }| {
+            let new =
+                |correction| Arc::new(Operator::new(correction, (class, anchors), lent_error, transferred));
+            correction.as_ref().map(new)
+        };
+        let by_rows = |(name, correction): (&String, &Correction)| {
+            let product = name.starts_with(PRODUCT);
+            let class = if product { Class::MatMul } else { Class::Elementwise };
+            let own = correction.evidence.held_error;
+            let lent_error = if product { GEMM.lent_error } else { EXTRAPOLATED * own };
+            let operator = Operator::new(correction, (class, Anchors::Rows), lent_error, transferred);
+            (name.clone(), Arc::new(operator))
+        };
         Corrected {
-            gemm: or_within(&all.gemm, gemm, LENT_PRODUCTS),
-            context: or_within(&all.context_attention, context, LENT_PREFILL),
-            generation: or_within(&all.generation_attention, generation, LENT_DECODE),
-            chunk: of(&all.chunk_attention, Anchors::Chunk, LENT_PREFILL),
-            mixed: of(&all.mixed_attention, Anchors::Sequences, LENT_DECODE),
+            gemm: or_within(&all.gemm, GEMM),
+            context: or_within(&all.context_attention, CONTEXT_ATTENTION),
+            generation: or_within(&all.generation_attention, GENERATION_ATTENTION),
+            chunk: grid(&all.chunk_attention, Anchors::Chunk, CONTEXT_ATTENTION),
+            mixed: grid(&all.mixed_attention, Anchors::Sequences, GENERATION_ATTENTION),
             by_format: all.by_format.iter().filter_map(in_format).collect(),
-            by_rows: Arc::new(all.by_rows.iter().map(named).collect()),
+            by_rows: Arc::new(all.by_rows.iter().map(by_rows).collect()),
             fused: all.fused.clone().into(),
             transferred,
         }
@@ -265,13 +266,19 @@ fn empty(kernel: &Kernel) -> bool {
 }
 
 impl Operator {
-    fn new(correction: &Correction, anchors: Anchors, lent_error: f64) -> Operator {
+    /// `lent_error`: see [`Trees`]; `lent`: whether another device or another format of this one learned it.
+    fn new(
+        correction: &Correction,
+        (class, anchors): (Class, Anchors),
+        lent_error: f64,
+        lent: bool,
+    ) -> Operator {
         let range = |name: &str| correction.range.get(name).copied().unwrap_or((f64::INFINITY, 0.0));
         let (rows, context) = (range(ROWS), range(CONTEXT));
         let error = PriceError::new(correction.evidence.held_error, correction.evidence.interval());
         let (correction, nodes) = (correction.clone(), Nodes::new(&correction.forest));
         let host = correction.host.as_ref().map(Nodes::new);
-        let (class, lent, tables) = (Class::MatMul, false, RwLock::default());
+        let tables = RwLock::default();
         Operator { correction, error, lent_error, nodes, anchors, rows, context, class, lent, host, tables }
     }
 

@@ -119,11 +119,11 @@ impl ErrorBar {
         bar
     }
 
-    /// By how many percent the ratio of two times may be wrong if kernels of a class err by the same share in both runs: what the
-    /// classes add to both errors, class by class, apart. `of_passes` says what share of each time its passes are.
+    /// Half the 90 % interval of the ratio of two times, in percent, if kernels of a class err by the same share in both runs: what the
+    /// classes and the clocks add to both intervals, one by one, apart. `of_passes` says what share of each time its passes are.
     pub fn apart(&self, other: &ErrorBar, of_passes: [f64; 2]) -> f64 {
         let [own, others] = of_passes;
-        let by_clock = |bar: &ErrorBar| bar.clock_percent.unwrap_or(0.0);
+        let by_clock = |bar: &ErrorBar| NORMAL * bar.clock_percent.unwrap_or(0.0);
         let clocks = (own * by_clock(self) - others * by_clock(other)).abs();
         clocks
             + self.parts().iter().zip(other.parts()).map(|(a, b)| (own * a - others * b).abs()).sum::<f64>()
