@@ -94,6 +94,7 @@ fn prices() {
             head_dim: 128,
             decode,
             beside: 0,
+            waits: 0,
             pairs: entries,
             entries,
             activations,

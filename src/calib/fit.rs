@@ -240,7 +240,7 @@ pub fn transfer(from: &Hardware, to: &mut Hardware, error: impl Fn(Operator) -> 
     corrections.transferred_from = Some(from.name.clone());
     corrections.own.clear();
     // What was measured of one model's layers on a grid says nothing about another device.
-    let lent = Corrections { chunk_attention: None, mixed_attention: None, ..corrections };
+    let lent = Corrections { chunk_attention: None, mixed_attention: None, uneven: None, ..corrections };
     corrections = Corrections { by_rows: BTreeMap::new(), fused: Vec::new(), ..lent };
     let strength = if same_chip(from, to) { 1.0 } else { ABROAD };
     let clock =

@@ -7,6 +7,7 @@ use super::error::Errors;
 use super::fit::{range, thin};
 use super::layers::{Call, Layers};
 use super::rows::Row;
+use super::uneven;
 use crate::cost::{Device, Limits, by_rows_name, formats};
 use crate::error::{InputError, Result};
 use crate::hw::{Correction, Corrections, Evidence, Forest, Hardware, Source};
@@ -110,6 +111,9 @@ pub fn fit_layers(hw: &mut Hardware, layers: &Layers) -> Result<Vec<Fitted>> {
     out.push(Fitted { seen: whole, ..mixed });
     for (name, points) in &by_rows {
         out.push(grid(hw, &Slot::ByRows(name.clone()), points, layers)?);
+    }
+    if !layers.uneven.is_empty() {
+        out.push(uneven::fit(hw, &layers.uneven, &layers.uneven_sha256)?);
     }
     if let Some(corrections) = &mut hw.corrections {
         // vLLM's norm adds the residual, and its attention layer writes the cache; both are in the measured times.
@@ -313,7 +317,7 @@ fn evidence(layers: &Layers, rows: usize) -> Evidence {
     Evidence::new(&layers.sha256, rows, 0, String::new())
 }
 
-fn fitted(
+pub(super) fn fitted(
     name: &str,
     rows: usize,
     kept: (&'static str, usize),

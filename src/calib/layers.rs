@@ -1,6 +1,8 @@
 //! Tables of a model's layers as LLMServingSim 2.0 profiles them in vLLM: `MODEL_dense.csv` (layers by tokens),
 //! `MODEL_per_sequence.csv` (head and sampler by sequences), `MODEL_attention.csv` (one call for a chunk of a prompt and for generated
-//! tokens, by the shapes of both). Times are microseconds of the kernels of one layer.
+//! tokens, by the shapes of both), and, where it is there, `MODEL_skew.csv` (calls whose generated tokens see contexts of two lengths, beside
+//! calls of the same mean). Times are microseconds of the kernels of one layer; those of the last table are sums over several passes, so that
+//! only their ratios count.
 
 use crate::error::{Error, InputError, Result};
 use crate::kernel::{Attention, Density, Kernel};
@@ -19,7 +21,11 @@ pub struct Layers {
     pub by_rows: Vec<(u32, Kernel, f64)>,
     /// Attention.
     pub attention: Vec<Call>,
-    /// SHA-256 of the three files one after another, in hexadecimal digits.
+    /// Attention over uneven contexts.
+    pub uneven: Vec<UnevenCall>,
+    /// SHA-256 of the table of these, in hexadecimal digits.
+    pub uneven_sha256: String,
+    /// SHA-256 of the first three files one after another, in hexadecimal digits.
     pub sha256: String,
 }
 
@@ -36,11 +42,33 @@ pub struct Call {
     pub heads: Attention,
 }
 
-/// The three tables of a folder, if they are there.
+/// A measured attention call whose generated tokens see contexts of two lengths.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct UnevenCall {
+    /// The call of the same mean context.
+    pub even: Call,
+    /// Generated tokens, and those among them with the longer context.
+    pub sequences: (u32, u32),
+    /// Entries of the shorter and of the longer context.
+    pub contexts: (u32, u32),
+    /// Measured time over that of the even call.
+    pub ratio: f64,
+}
+
+/// The tables of a folder as files.
+#[derive(Clone, Debug)]
+pub struct Tables {
+    /// Those that must be there: `_dense.csv`, `_per_sequence.csv`, `_attention.csv`.
+    pub grids: [PathBuf; 3],
+    /// `_skew.csv`.
+    pub uneven: Option<PathBuf>,
+}
+
+/// The tables of a folder, if they are there.
 ///
 /// # Errors
-/// Some of the three, or more than one of a kind.
-pub fn find(folder: &Path, files: &[PathBuf]) -> Result<Option<[PathBuf; 3]>> {
+/// Some of the three that belong together, or more than one of a kind.
+pub fn find(folder: &Path, files: &[PathBuf]) -> Result<Option<Tables>> {
     let one = |ending: &str| -> Result<Option<PathBuf>> {
         let named = |path: &&PathBuf| path.to_string_lossy().ends_with(ending);
         let mut found = files.iter().filter(named);
@@ -57,15 +85,20 @@ pub fn find(folder: &Path, files: &[PathBuf]) -> Result<Option<[PathBuf; 3]>> {
         let missing = InputError::expected("this table beside that of the dense layers").key(ending);
         one(ending)?.ok_or_else(|| Error::from(missing.file(folder)))
     };
-    Ok(Some([dense, need("_per_sequence.csv")?, need("_attention.csv")?]))
+    let grids = [dense, need("_per_sequence.csv")?, need("_attention.csv")?];
+    Ok(Some(Tables { grids, uneven: one("_skew.csv")? }))
 }
 
 /// Reads them. The model is the built-in one whose name the file names begin with, but for case and punctuation.
 ///
 /// # Errors
 /// A file that is no such table: the line, the column, what was found and what was expected.
-pub fn read([dense, per_sequence, attention]: &[PathBuf; 3]) -> Result<Layers> {
+pub fn read(Tables { grids: [dense, per_sequence, attention], uneven }: &Tables) -> Result<Layers> {
     let model = model(dense)?;
+    if shards(dense) > 1 {
+        let expected = "layers that one device has to itself; parts of layers are not fitted";
+        return Err(InputError::expected(expected).file(dense).into());
+    }
     let mut digest = Sha256::new();
     let mut by_rows = Vec::new();
     for (path, count) in [(dense, "tokens"), (per_sequence, "sequences")] {
@@ -90,8 +123,45 @@ pub fn read([dense, per_sequence, attention]: &[PathBuf; 3]) -> Result<Layers> {
             heads: heads(&model),
         });
     }
-    let sha256 = digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
-    Ok(Layers { by_rows, attention: calls, sha256 })
+    let (uneven, uneven_sha256) = uneven.as_deref().map(read_uneven).transpose()?.unwrap_or_default();
+    Ok(Layers { by_rows, attention: calls, uneven, uneven_sha256, sha256: hexadecimal(digest) })
+}
+
+fn hexadecimal(digest: Sha256) -> String {
+    digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Reads a table `MODEL_skew.csv` and tells its SHA-256. The model is the built-in one whose name the file name begins with; of `MODEL_tp2_skew.csv`
+/// each of two devices has half of its heads.
+///
+/// # Errors
+/// A file that is no such table: the line, the column, what was found and what was expected.
+pub fn read_uneven(path: &Path) -> Result<(Vec<UnevenCall>, String)> {
+    let whole = heads(&model(path)?);
+    let parts = shards(path);
+    let heads = Attention { heads: whole.heads / parts, kv_heads: whole.kv_heads / parts, ..whole };
+    let mut digest = Sha256::new();
+    let columns = ["n", "nb", "pc", "kp", "kvs", "kv_big", "t_mean_us", "t_skew_us"];
+    let table = Csv::read(path, &columns, &mut digest)?;
+    let mut calls = Vec::new();
+    for (line, cells) in table.lines() {
+        let whole = |column| table.whole(line, cells, column);
+        let (sequences, longer) = (whole(0)?, whole(1)?);
+        let (short, long) = (whole(4)?, whole(5)?);
+        if sequences == 0 || longer > sequences || short == 0 {
+            return Err(table.wrong(line, cells, 1, "sequences, some of them longer, with entries").into());
+        }
+        let all = u64::from(longer) * u64::from(long) + u64::from(sequences - longer) * u64::from(short);
+        let seconds = table.seconds(line, cells, 6)?;
+        let decode = (sequences, (all / u64::from(sequences)) as u32);
+        calls.push(UnevenCall {
+            even: Call { chunk: (whole(2)?, whole(3)?), decode, seconds, heads },
+            sequences: (sequences, longer),
+            contexts: (short, long),
+            ratio: table.seconds(line, cells, 7)? / seconds,
+        });
+    }
+    Ok((calls, hexadecimal(digest)))
 }
 
 /// The built-in model that a file is named after.
@@ -104,6 +174,13 @@ fn model(path: &Path) -> Result<Model> {
         let what = format!("a file named after one of {}", names.join(", "));
         InputError::expected(what).file(path).into()
     })
+}
+
+/// How many devices share a layer, as file names tell: `qwen3_32b_tp2_skew.csv`; 1 where the name does not.
+fn shards(path: &Path) -> u16 {
+    let name = path.file_name().unwrap_or_default().to_string_lossy().to_lowercase();
+    let told = name.split('_').find_map(|word| word.strip_prefix("tp")?.parse().ok());
+    told.filter(|&parts| parts > 0).unwrap_or(1)
 }
 
 /// The kernel of a layer in 16 bits; nothing for the last norm, which is another norm of the same shape.
@@ -136,6 +213,7 @@ fn heads(model: &Model) -> Attention {
         head_dim: model.head_dim as u16,
         decode: true,
         beside: 0,
+        waits: 0,
         pairs: 0,
         entries: 0,
         activations: Dtype::Bf16,

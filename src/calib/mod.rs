@@ -14,6 +14,7 @@ mod least;
 mod record;
 mod rows;
 mod shapes;
+mod uneven;
 mod waves;
 
 pub use adapter::{FittedKernel, fit_adapter};
@@ -27,6 +28,7 @@ pub use least::{least_squares, nonnegative};
 pub use record::{Drawn, Environment, Record, Records, quartiles};
 pub use rows::{Format, Measured, Operator, Row, Table, read, read_layers};
 pub use shapes::{Probe, shapes};
+pub use uneven::ratios;
 
 /// Four digits, as fitted numbers are kept in a profile.
 fn rounded(value: f64) -> f64 {

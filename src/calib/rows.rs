@@ -87,6 +87,7 @@ impl Operator {
                     head_dim: u16::try_from(head_dim).ok()?,
                     decode: self == Operator::GenerationAttention,
                     beside: 0,
+                    waits: 0,
                     pairs,
                     entries: batch * (length + step),
                     activations,

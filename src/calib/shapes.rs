@@ -196,6 +196,7 @@ fn attention(out: &mut Vec<Probe>) {
                 head_dim,
                 decode,
                 beside,
+                waits: 0,
                 pairs,
                 entries,
                 activations,

@@ -182,14 +182,14 @@ fn tables(args: &Args, folder: &Path, hardware: &mut Hardware) -> Result<String>
         names.push(entry.map_err(Error::io(folder, "read"))?.path());
     }
     names.sort();
-    if let Some(files) = calib::layers::find(folder, &names)? {
+    if let Some(tables) = calib::layers::find(folder, &names)? {
         if args.share < 1.0 {
             let wrong = InputError::expected(
                 "1 where layers of a model are fitted, of which each is kept aside in turn",
             );
             return Err(wrong.key("share").found(args.share).into());
         }
-        return Ok(layer_fits(&calib::fit_layers(hardware, &calib::layers::read(&files)?)?));
+        return Ok(layer_fits(&calib::fit_layers(hardware, &calib::layers::read(&tables)?)?));
     }
     let mut reports: Vec<Report> = Vec::new();
     // 16 bits first, whose constants are the class's.

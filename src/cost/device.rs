@@ -5,9 +5,13 @@ use super::corrected::Corrected;
 use super::measured::Measured;
 use super::price_error::{EXTRAPOLATED, PriceError};
 use crate::error::{InputError, Result};
-use crate::hw::{Efficiency, Hardware, Sourced, Submit};
-use crate::kernel::{Density, Kernel};
+use crate::hw::{Efficiency, Hardware, Sourced, Submit, Uneven};
+use crate::kernel::{Density, Filling, Kernel};
 use crate::units::{Dtype, PS_PER_S, SimTime, SourceKind};
+
+/// Blocks of a unit from which on a call of generated tokens leaves contexts whole: FlashAttention 2 cuts them where it has fewer blocks than 0.8 of
+/// two a multiprocessor (`csrc/flash_attn/flash_api.cpp`, `num_splits_heuristic` and `set_params_splitkv`).
+const WHOLE: f64 = 1.6;
 
 /// Limits that an operator sets on a device.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -65,6 +69,8 @@ pub struct Device {
     pub(super) power_source: SourceKind,
     /// What measurements add to the formulas.
     pub(super) corrected: Corrected,
+    /// How many blocks that read a context each fill the memory, alone and beside rows of prompts, and how wrong that is.
+    uneven: Option<(f64, f64, PriceError)>,
     /// Kernels that were measured one by one.
     pub(super) measured: Measured,
     /// How far the device lies from the one on which both were learned.
@@ -131,6 +137,11 @@ fn sampler_said(hw: &Hardware) -> (SourceKind, Option<PriceError>) {
         if hw.altered > 0.0 { error.lent(EXTRAPOLATED * held.mean, hw.altered) } else { error }
     });
     (if hw.altered > 0.0 { source.join(SourceKind::Extrapolated) } else { source }, error)
+}
+
+/// Blocks of a unit that fill the memory, alone and beside rows of prompts, and how wrong that is.
+fn uneven(of: &Uneven) -> (f64, f64, PriceError) {
+    (of.alone, of.beside, PriceError::new(of.evidence.held_error, of.evidence.interval()))
 }
 
 impl ClassConstants {
@@ -238,6 +249,7 @@ impl Device {
             l2_source: kind(&hw.memory.l2_gb_per_s),
             power_source: kind(&hw.power.pj_per_byte).join(kind(&hw.power.pj_per_flop)),
             corrected: Corrected::new(hw),
+            uneven: hw.corrections.as_ref().and_then(|all| all.uneven.as_ref()).map(uneven),
             measured: Measured::new(hw),
             altered: hw.altered,
         })
@@ -251,6 +263,25 @@ impl Device {
     /// Of it, what the process holds beside weights, activations and KV entries.
     pub fn runtime_bytes(&self) -> u64 {
         self.runtime_bytes
+    }
+
+    /// How many sequences of a model with so many heads, of queries and of the cache, keep the memory busy; none where nobody measured calls
+    /// of uneven contexts.
+    pub fn filling(&self, heads: u64, kv_heads: u64) -> Option<Filling> {
+        let (alone, beside, _) = self.uneven.filter(|_| heads > 0 && kv_heads > 0)?;
+        Some(self.filling_by((alone, beside), heads, kv_heads))
+    }
+
+    /// The same, if so many blocks a unit fill the memory, alone and beside rows of prompts.
+    pub fn filling_by(&self, (alone, beside): (f64, f64), heads: u64, kv_heads: u64) -> Filling {
+        let (units, heads, kv_heads) = (self.units as f64, heads as f64, kv_heads as f64);
+        let whole_from = WHOLE * units / kv_heads;
+        Filling { alone: alone * units / kv_heads, whole_from, beside: beside * units / heads }
+    }
+
+    /// How wrong it is what calls of uneven contexts wait.
+    pub(super) fn uneven_error(&self) -> Option<PriceError> {
+        self.uneven.map(|(.., error)| error)
     }
 
     /// What a tile of a kernel occupies: streaming multiprocessors, compute units, cores.

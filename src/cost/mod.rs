@@ -95,15 +95,26 @@ impl Device {
     /// measurements correct them.
     pub fn price(&self, kernel: &Kernel) -> Price {
         let (price, parts) = self.parts(kernel);
+        // A call that waits takes as long as a larger one, and does no more.
+        let larger = match *kernel {
+            Kernel::Attention(shape) if shape.waits > 0 => Kernel::Attention(shape.even()),
+            kernel => kernel,
+        };
+        let by_formulas = if larger == *kernel { price } else { self.physical(&larger) };
         // Constants of calls that were measured may promise more of others than the memory can do.
         let least = || SimTime::at_rate(price.dram_bytes, self.dram_bytes_per_s);
         let measured = || {
-            let learned = self.measured.time(self, kernel)?;
+            let learned = self.measured.time(self, &larger)?;
             Some(Learned { time: learned.time.max(least()), ..learned })
         };
-        let formulas = Learned { time: price.time, source: price.source, error: price.error };
+        let Price { time, source, error, .. } = by_formulas;
+        let formulas = Learned { time, source, error };
         let Learned { time, source, error } =
-            self.corrected.time(self, kernel, price.time).or_else(measured).unwrap_or(formulas);
+            self.corrected.time(self, &larger, time).or_else(measured).unwrap_or(formulas);
+        let error = match self.uneven_error().filter(|_| larger != *kernel) {
+            Some(uneven) => error.map(|error| error.and(uneven)),
+            None => error,
+        };
         let dynamic_pj = price.dynamic_pj.min(self.most_pj(time));
         let price = Price { time, source, error, dynamic_pj, ..price };
         let price = self.clocks.map_or(price, |clocks| self.clocked(&clocks, price, &parts));

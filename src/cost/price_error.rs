@@ -35,6 +35,13 @@ impl PriceError {
         }
     }
 
+    /// Of a price that a further correction, as wrong as this, stands on: the two have nothing to do with each other.
+    pub fn and(self, other: PriceError) -> PriceError {
+        let mean = libm::hypot(percent(self.mean), percent(other.mean));
+        let logarithm = |error: PriceError| libm::log1p(percent(error.same_source) / 100.0);
+        PriceError::new(mean, 100.0 * libm::expm1(libm::hypot(logarithm(self), logarithm(other))))
+    }
+
     /// So many times as large, but for the spread between sources.
     pub fn times(self, factor: f64) -> PriceError {
         PriceError::new(percent(self.mean) * factor, percent(self.same_source) * factor)

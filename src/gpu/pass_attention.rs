@@ -176,6 +176,7 @@ impl<'a> Work<'a, '_, '_> {
             head_dim: model.head_dim as u16,
             decode,
             beside: 0,
+            waits: 0,
             pairs,
             entries,
             activations: ACTIVATIONS,

@@ -1,7 +1,7 @@
 //! What measured tables add to the constants of a profile: a correction of one operator, small enough to ship, with what
 //! it rests on and how wrong it is.
 
-use super::MOST_PERCENT;
+use super::{MOST_PERCENT, Uneven};
 use crate::error::InputError;
 use crate::units::Dtype;
 use base64::Engine;
@@ -41,6 +41,9 @@ pub struct Corrections {
     /// Attention of generated tokens in one call with rows of prompts, beyond what the prompts take alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mixed_attention: Option<Correction>,
+    /// What calls of generated tokens wait for where their contexts are not equally long; absent: nobody measured it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uneven: Option<Uneven>,
     /// Kernels over their rows, by name; products with their inner width and columns: `matmul_4096x6144`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub by_rows: BTreeMap<String, Correction>,
@@ -331,6 +334,10 @@ impl Corrections {
                 let expected = "from: one of by_format, a share from 0 to 1, errors in percent";
                 return Err(InputError::expected(expected).key(format!("corrections.within.{name}")));
             }
+        }
+        if !self.uneven.as_ref().is_none_or(Uneven::is_sound) {
+            let expected = "finite errors, blocks above 0 and at most 64 a unit";
+            return Err(InputError::expected(expected).key("corrections.uneven"));
         }
         self.named().try_for_each(|(name, correction)| {
             correction.check().map_err(|(key, expected)| {

@@ -7,6 +7,7 @@ mod engine;
 mod load;
 mod measured;
 mod metered;
+mod uneven;
 mod usual;
 
 pub use correction::{
@@ -16,6 +17,7 @@ pub use engine::Engine;
 pub use load::Assumption;
 pub use measured::{Measured, MeasuredKernel};
 pub use metered::{ClockEvidence, Metered};
+pub use uneven::Uneven;
 pub use usual::{doubt, known_keys, usual};
 
 use crate::units::SourceKind;

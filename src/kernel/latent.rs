@@ -37,7 +37,19 @@ impl LatentAttention {
     pub(super) fn as_plain(&self) -> Attention {
         let LatentAttention { rows, heads, kv_heads, decode, pairs, entries, activations, kv, .. } = *self;
         let head_dim = (self.key_dim / 2 + self.value_dim / 2).max(1);
-        Attention { rows, heads, kv_heads, head_dim, decode, beside: 0, pairs, entries, activations, kv }
+        Attention {
+            rows,
+            heads,
+            kv_heads,
+            head_dim,
+            decode,
+            beside: 0,
+            waits: 0,
+            pairs,
+            entries,
+            activations,
+            kv,
+        }
     }
 
     /// What the call must do: as an ordinary one, with widths of its own for scores and for sums.

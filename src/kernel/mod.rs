@@ -5,10 +5,12 @@
 
 mod latent;
 mod terms;
+mod uneven;
 mod work;
 
 pub use latent::LatentAttention;
 pub use terms::{KINDS, MOST_TERMS, Terms, kind, terms};
+pub use uneven::Filling;
 pub use work::Traffic;
 
 use crate::units::Dtype;
@@ -100,10 +102,19 @@ pub struct Attention {
     pub pairs: u64,
     /// Distinct entries read, over all sequences.
     pub entries: u64,
+    /// Entries that could have been read while a decode call waits for its longest contexts ([`Filling::waits`]); 0 where contexts are
+    /// even, and where nobody measured what it costs that they are not.
+    #[serde(default, skip_serializing_if = "waits_for_none")]
+    pub waits: u64,
     /// Format of queries and results.
     pub activations: Dtype,
     /// Format of the cache.
     pub kv: Dtype,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "what serde calls takes a reference")]
+fn waits_for_none(waits: &u64) -> bool {
+    *waits == 0
 }
 
 impl Attention {
@@ -120,6 +131,12 @@ impl Attention {
     pub fn chunk(&self, count: f64) -> (f64, f64) {
         let rows = f64::from(self.rows.max(1)) / count;
         (rows, (self.seen() - (rows + 1.0) / 2.0).max(0.0))
+    }
+
+    /// The call with even contexts that takes as long.
+    pub fn even(&self) -> Attention {
+        let (pairs, entries) = (self.pairs + self.waits, self.entries + self.waits);
+        Attention { pairs, entries, waits: 0, ..*self }
     }
 
     /// Entries that a row sees on average.

@@ -135,6 +135,7 @@ mod tests {
         head_dim: 4,
         decode: true,
         beside: 0,
+        waits: 0,
         pairs: 9,
         entries: 9,
         activations: Dtype::F32,

@@ -239,13 +239,16 @@ impl<S: Sink> Emit<'_, S> {
             if let Some(latent) = model.latent.filter(|_| sum.rows > 0) {
                 self.latent_scores(sum, decode, latent);
             } else if sum.rows > 0 {
+                let rows = if decode { self.pad(sum.rows) } else { sum.rows };
+                let waits = if decode { self.waits(groups, sum, rows, beside > 0) } else { 0 };
                 let attention = Attention {
-                    rows: if decode { self.pad(sum.rows) } else { sum.rows },
+                    rows,
                     heads: model.heads as u16,
                     kv_heads: model.kv_heads as u16,
                     head_dim: model.head_dim as u16,
                     decode,
                     beside,
+                    waits,
                     pairs: sum.pairs,
                     entries: sum.entries,
                     activations: model.activations,
@@ -254,6 +257,19 @@ impl<S: Sink> Emit<'_, S> {
                 self.kernel(Kernel::Attention(attention), Cause::Attention);
             }
         }
+    }
+
+    /// What one call over the generated tokens of these groups waits for.
+    fn waits(&self, groups: &[Group], sum: Scores, padded: u32, beside: bool) -> u64 {
+        let Some((filling, longest)) = self.filling else { return 0 };
+        let waits = |longest: &[u32]| filling.waits(longest, (sum.rows, padded), sum.pairs, beside);
+        if let [group] = groups {
+            return waits(longest.of(group.longest));
+        }
+        let mut all: Vec<u32> = groups.iter().flat_map(|group| longest.of(group.longest)).copied().collect();
+        all.sort_unstable_by(|a, b| b.cmp(a));
+        all.truncate(filling.longest());
+        waits(&all)
     }
 
     fn attention_tail(&mut self, rows: Rows, together: bool) {

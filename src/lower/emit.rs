@@ -4,10 +4,11 @@ use super::Dispatch;
 use super::block::Formats;
 use super::graph::{Call, Cause, Node};
 use super::groups::Group;
+use super::longest::Longest;
 use super::places::Places;
 use super::sink::{Sink, Stretch};
 use crate::batch::{Batch, Decisions, Policy};
-use crate::kernel::{Density, Kernel};
+use crate::kernel::{Density, Filling, Kernel};
 use crate::model::Model;
 use crate::tier::Residency;
 use crate::units::Dtype;
@@ -51,6 +52,8 @@ pub(super) struct Emit<'a, S: Sink> {
     branches: Vec<u32>,
     /// Which layers are on the device, where not all are.
     pub residency: Option<&'a mut Residency>,
+    /// The longest contexts of groups, and what they mean on the device; absent: nobody measured that.
+    pub filling: Option<(&'a Filling, &'a Longest)>,
     /// Layers that were fetched in this pass and not awaited yet, with the fetch.
     on_the_way: Vec<(u16, u32)>,
     /// Decisions that are being read back, by the layer that they are about.
@@ -89,6 +92,7 @@ impl<'a, S: Sink> Emit<'a, S> {
             fork: (None, None),
             branches: Vec::new(),
             residency: None,
+            filling: None,
             on_the_way: Vec::new(),
             reading: VecDeque::new(),
         }

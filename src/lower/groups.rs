@@ -1,6 +1,7 @@
 //! The tokens of a pass sorted into groups: who is at which layer together. This is where the batch union, the
 //! fragmentation and the growing attention of a routed batch come from; nothing later adds them by hand.
 
+use super::longest::Longest;
 use crate::batch::{AtLayer, Batch, Context, Hop, LaneSums, Left, Part, Path, Paths, Span, Visibility};
 
 /// How groups are lined up.
@@ -46,12 +47,14 @@ pub(super) struct Group {
     unneeded: f64,
     /// The widest feed-forward part that a token takes.
     pub widest: f32,
+    /// Place of the longest contexts of its generated tokens in [`Groups::longest`].
+    pub longest: u32,
     span: u32,
     span_last: u64,
 }
 
 impl Group {
-    pub(super) fn new(wave: u32, layer: u16) -> Self {
+    pub(super) fn new(wave: u32, layer: u16, longest: u32) -> Self {
         let (prefill, decode) = (Scores::default(), Scores::default());
         Group {
             wave,
@@ -67,6 +70,7 @@ impl Group {
             decode,
             unneeded: 1.0,
             widest: 0.0,
+            longest,
             span: 0,
             span_last: 0,
         }
@@ -129,6 +133,11 @@ impl Group {
 #[derive(Debug, Default)]
 pub(super) struct Groups {
     pub groups: Vec<Group>,
+    /// The longest contexts of each group, where somebody wants them.
+    pub longest: Longest,
+    /// Those at each layer of what is in the sums by layer, and those of neighbours on one path, their own entry counted.
+    of_lanes: Longest,
+    of_run: Longest,
     slots: Vec<(u32, u32)>,
     epoch: u32,
     layers: usize,
@@ -153,6 +162,8 @@ pub(super) struct View<'a> {
     pub visibility: Visibility,
     /// Tokens that each layer attends to at most; empty where every layer attends to all.
     pub windows: &'a [u32],
+    /// How many of the longest contexts of a group are wanted.
+    pub longest: usize,
 }
 
 impl View<'_> {
@@ -172,7 +183,7 @@ impl View<'_> {
 impl Groups {
     /// Sorts the tokens of the pass into groups, in the order in which they run.
     pub fn build(&mut self, view: &View, align: Align) {
-        self.begin(view.layers as usize);
+        self.begin(view.layers as usize, view.longest);
         let spans = &view.batch.spans;
         let mut index = 0;
         while index < spans.len() {
@@ -195,6 +206,7 @@ impl Groups {
                 continue;
             }
             let (mut count, mut seen) = (0u32, 0u64);
+            self.of_run.begin(1, view.longest);
             while let Some(next) = spans.get(index + count as usize).filter(|next| {
                 next.decode
                     && view.windows.is_empty()
@@ -202,7 +214,9 @@ impl Groups {
                     && view.batch.paths[next.first as usize] == number
                     && view.contexts[next.sequence as usize].is_flat()
             }) {
-                seen += view.contexts[next.sequence as usize].seen(0, view.visibility);
+                let sees = view.contexts[next.sequence as usize].seen(0, view.visibility);
+                self.of_run.insert(0, sees + 1);
+                seen += sees;
                 count += 1;
             }
             if count < MANY && self.lane(view, align, path, span.part, context) {
@@ -225,8 +239,10 @@ impl Groups {
         }
     }
 
-    fn begin(&mut self, layers: usize) {
+    fn begin(&mut self, layers: usize, longest: usize) {
         self.groups.clear();
+        self.longest.begin(0, longest);
+        self.of_lanes.begin(layers, longest);
         self.layers = layers;
         self.left.resize(layers, 0);
         self.epoch = self.epoch.wrapping_add(1);
@@ -248,7 +264,7 @@ impl Groups {
         if epoch != self.epoch {
             index = self.groups.len() as u32;
             self.slots[slot] = (self.epoch, index);
-            self.groups.push(Group::new(wave, layer));
+            self.groups.push(Group::new(wave, layer, self.longest.list()));
         }
         &mut self.groups[index as usize]
     }
@@ -286,6 +302,12 @@ impl Groups {
                 group.decode.pairs += pairs;
                 group.decode.entries += pairs;
                 group.pending += if hop.attends_first { pending } else { 0 };
+                let place = group.longest;
+                if count == 1 {
+                    self.longest.insert(place, pairs);
+                } else {
+                    self.longest.extend(place, self.of_run.of(0), own - 1);
+                }
             }
         }
         for skip in path.skips.iter().filter(|skip| part_has(part, skip.before)) {
@@ -311,6 +333,11 @@ impl Groups {
             self.take_lanes();
         }
         self.lanes.add(row, context);
+        if !self.of_lanes.is_off() {
+            for hop in path.hops.iter().filter(|hop| hop.modules.attention()) {
+                self.of_lanes.insert(hop.layer.into(), context.seen(hop.layer, view.visibility) + 1);
+            }
+        }
         true
     }
 
@@ -363,7 +390,13 @@ impl Groups {
     /// Adds what the sums by layer hold to the groups.
     fn take_lanes(&mut self) {
         let mut lanes = std::mem::take(&mut self.lanes);
-        lanes.take(|at| self.group(0, at.layer).add(&at, None));
+        lanes.take(|at| {
+            let group = self.group(0, at.layer);
+            group.add(&at, None);
+            let (place, layer) = (group.longest, at.layer.into());
+            self.longest.extend(place, self.of_lanes.of(layer), 0);
+            self.of_lanes.clear(layer);
+        });
         self.lanes = lanes;
     }
 
@@ -509,10 +542,15 @@ mod tests {
             let build = |paths: &Paths| {
                 let mut groups = Groups::default();
                 let visibility = Visibility::SameLayer;
-                let windows = &[];
-                let view = View { batch: &batch, paths, contexts: &contexts, layers: LAYERS, visibility, windows };
+                let (windows, longest) = (&[], 3);
+                let view =
+                    View { batch: &batch, paths, contexts: &contexts, layers: LAYERS, visibility, windows, longest };
                 groups.build(&view, Align::Pool);
-                groups.groups
+                let long = |group: &Group| groups.longest.of(group.longest).to_vec();
+                let lists: Vec<_> = groups.groups.iter().map(long).collect();
+                // Who comes first gets the first list.
+                groups.groups.iter_mut().for_each(|group| group.longest = 0);
+                (groups.groups, lists)
             };
             prop_assert_eq!(build(&paths), build(&without));
         }

@@ -12,6 +12,7 @@ impl Groups {
         let tokens = view.batch.tokens();
         for group in &mut self.groups {
             if group.attention > 0 {
+                self.longest.clear(group.longest);
                 (group.prefill, group.decode) = (Scores::default(), Scores::default());
                 group.attention = tokens;
                 // The attention branch computes keys and values of every row.
@@ -22,6 +23,9 @@ impl Groups {
                     scores.rows += span.tokens;
                     scores.pairs += pairs;
                     scores.entries += entries;
+                    if span.decode {
+                        self.longest.insert(group.longest, pairs);
+                    }
                 }
             }
             if group.feed_forward > 0 {
@@ -45,7 +49,7 @@ impl Groups {
         let missing = (0..).zip(&places.layers).zip(&there).filter(|((_, place), there)| {
             !**there && (place.attention || place.feed_forward || place.adapter)
         });
-        self.groups.extend(missing.map(|((layer, _), _)| Group::new(0, layer)));
+        self.groups.extend(missing.map(|((layer, _), _)| Group::new(0, layer, self.longest.list())));
         self.groups.sort_unstable_by_key(|group| (group.layer, group.wave));
         let decode = self.groups.iter().all(|group| group.prefill.rows == 0);
         let mut overfull = None;

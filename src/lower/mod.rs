@@ -8,6 +8,7 @@ mod emit;
 mod graph;
 mod groups;
 mod latent;
+mod longest;
 mod masked;
 mod places;
 mod router;
@@ -19,7 +20,7 @@ pub use router::{RouterPlan, When};
 pub use sink::{Part as StretchPart, Sink, Stretch};
 
 use crate::batch::{Batch, Context, Decisions, Part, Paths, Policy, Span, Visibility};
-use crate::kernel::{Density, Kernel};
+use crate::kernel::{Density, Filling, Kernel};
 use crate::model::{Input, Kind, Model};
 use crate::tier::Residency;
 use emit::Emit;
@@ -99,6 +100,7 @@ pub struct Lowering<'a> {
     places: Places,
     groups: Groups,
     residency: Option<Residency>,
+    filling: Option<Filling>,
     union: Vec<(bool, f64, u32)>,
     /// Tokens that each layer attends to at most; empty where every layer attends to all.
     windows: Vec<u32>,
@@ -119,7 +121,12 @@ impl<'a> Lowering<'a> {
         let bytes = model.layer_kinds().map(|kind| (model.attention_weight_bytes(kind), ffn(kind))).collect();
         let (groups, union) = (Groups::default(), Vec::new());
         let places = Places::known();
-        Lowering { model, dispatch, places, groups, residency: None, union, windows, bytes }
+        Lowering { model, dispatch, places, groups, residency: None, filling: None, union, windows, bytes }
+    }
+
+    /// For a device on which calls of uneven contexts wait for the longest of them.
+    pub fn filled_by(self, filling: Option<Filling>) -> Self {
+        Lowering { filling, ..self }
     }
 
     /// With routes that use the layers so; without this, all tokens are taken to be on one known route.
@@ -152,8 +159,9 @@ impl<'a> Lowering<'a> {
     ) -> Lowered {
         let layers = self.model.layers;
         let windows = std::mem::take(&mut self.windows);
-        let view =
-            View { batch, paths, contexts, layers, visibility: self.dispatch.visibility, windows: &windows };
+        let (visibility, longest) =
+            (self.dispatch.visibility, self.filling.as_ref().map_or(0, Filling::longest));
+        let view = View { batch, paths, contexts, layers, visibility, windows: &windows, longest };
         let monotone = self.dispatch.in_pool_order();
         let align = match self.dispatch.policy {
             Policy::Aligned => Align::Pool,
@@ -224,6 +232,7 @@ impl<'a> Lowering<'a> {
         let mut emit =
             Emit::new(self.model, (&self.dispatch, &self.places), sink, batch, captured, one_graph);
         emit.residency = self.residency.as_mut();
+        emit.filling = self.filling.as_ref().map(|filling| (filling, &self.groups.longest));
 
         if batch.swapped_bytes > 0 {
             emit.swap(batch.swapped_bytes);

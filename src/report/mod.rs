@@ -27,6 +27,7 @@ mod sheet;
 pub mod table;
 mod tiers;
 pub mod timeline;
+mod uneven;
 
 pub use adapter::adapter_fits;
 pub use caps::{Answered, CapErrors, cap_errors, cap_points, caps};
@@ -37,3 +38,4 @@ pub use launches::launches;
 pub use metered::{metered, skipped};
 pub use served::{Gate, Queue, Served};
 pub use sheet::{Sheet, WIDTH};
+pub use uneven::uneven;

@@ -166,6 +166,7 @@ impl Scenario {
             }
         }
         context::remark(&model, notes);
+        context::remark_uneven(&hardware, self.serving.max_sequences, notes);
         let mut load = self.load_requests(notes)?;
         if let Some((_, load)) = &mut load {
             context::cut(&mut load.requests, &model, &self.serving, notes)?;

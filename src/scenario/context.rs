@@ -2,6 +2,7 @@
 
 use super::build::Note;
 use crate::error::{InputError, Result};
+use crate::hw::Hardware;
 use crate::model::{Input, Model};
 use crate::sched::{BeyondContext, Serving};
 use crate::trace::Request;
@@ -127,4 +128,15 @@ pub(super) fn remark(model: &Model, notes: &mut Vec<Note>) {
         let why = "what chooses the entries that attention sees is counted in memory, and takes no time";
         notes.push(Note::new("model.indexer", "", why));
     }
+}
+
+/// What is said where calls of several sequences are priced by their mean context.
+pub(super) fn remark_uneven(hardware: &Hardware, sequences: u32, notes: &mut Vec<Note>) {
+    let knows = hardware.corrections.as_ref().is_some_and(|all| all.uneven.is_some());
+    if knows || sequences == 1 {
+        return;
+    }
+    let why = "attention over generated tokens is priced by the mean context of a call, as nobody measured uneven contexts on this device: in a \
+               kernel that cuts none, a call takes up to half as long again (docs/COST_MODEL.md, Uneven contexts)";
+    notes.push(Note::new("contexts", "even", why));
 }

@@ -110,11 +110,11 @@ impl Parts {
 }
 
 impl<'a> Explain<'a> {
-    /// `clock`: where the run's own prices begin their search for a clock under a cap.
+    /// `device`: that of the run; `clock`: where the run's own prices begin their search for a clock under a cap.
     ///
     /// # Errors
     /// Limits of the variant that savings are against which the device cannot have.
-    pub fn new(setup: &'a Setup, clock: At) -> Result<Self> {
+    pub fn new(setup: &'a Setup, device: &Device, clock: At) -> Result<Self> {
         let Setup { model, dispatch, .. } = setup;
         let header = Header::dense(&model.name, model.layers);
         let mut routes = RouteTable::default();
@@ -126,15 +126,17 @@ impl<'a> Explain<'a> {
             ..dispatch.clone()
         };
         let dense = Dispatch { visibility: Visibility::SameLayer, monotone: true, ..aligned.clone() };
+        let filling = device.filling(model.heads, model.kv_heads);
         let beside = |against: &Against| -> Result<Beside> {
             let Against { capture, density, limits, launch } = against.clone();
             let hardware = Hardware { launch, ..setup.hardware.clone() };
             let device = Device::new(&hardware, limits)?;
-            let step = device.launch().step;
+            let (step, filling) = (device.launch().step, device.filling(model.heads, model.kv_heads));
             let prices = Governor::new(device);
             let clock = prices.highest();
             Ok(Beside {
-                dense: Lowering::new(model, Dispatch { capture, density, ..dense.clone() }),
+                dense: Lowering::new(model, Dispatch { capture, density, ..dense.clone() })
+                    .filled_by(filling),
                 prices,
                 clock,
                 step,
@@ -144,8 +146,8 @@ impl<'a> Explain<'a> {
             model,
             beside: setup.against.as_ref().map(beside).transpose()?,
             dense_path: Paths::new(&header, &routes, false),
-            dense: Lowering::new(model, dense),
-            merged: Lowering::new(model, aligned),
+            dense: Lowering::new(model, dense).filled_by(filling),
+            merged: Lowering::new(model, aligned).filled_by(filling),
             full: Batch::default(),
             dense_contexts: Vec::new(),
             dense_clock: clock,

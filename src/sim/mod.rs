@@ -171,7 +171,7 @@ impl<'a> Simulation<'a> {
         let policy = setup.dispatch.policy;
         let governor = Governor::new(device.clone());
         let explain = match setup.explain && setup.tiers.is_none() {
-            true => Some(Explain::new(setup, governor.highest())?),
+            true => Some(Explain::new(setup, &device, governor.highest())?),
             false => None,
         };
         Ok(Simulation {
@@ -191,7 +191,10 @@ impl<'a> Simulation<'a> {
             block_tokens: serving.kv_block_tokens,
             branch_bytes: model.branch_weight_bytes(),
             kv_bytes: 0,
-            lowering: Lowering::new(model, setup.dispatch.clone()).with_places(places).streaming(residency),
+            lowering: Lowering::new(model, setup.dispatch.clone())
+                .with_places(places)
+                .streaming(residency)
+                .filled_by(device.filling(model.heads, model.kv_heads)),
             explain,
             clock: governor.highest(),
             governor,

@@ -204,6 +204,7 @@ fn decode(beside: u32) -> Kernel {
         head_dim,
         decode,
         beside,
+        waits: 0,
         activations,
         kv,
     })

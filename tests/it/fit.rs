@@ -177,7 +177,7 @@ proptest! {
             };
             let head_dim = if wide { 128 } else { 64 };
             let (activations, kv) = (Dtype::Bf16, Dtype::Bf16);
-            let shape = Attention { rows, heads: heads * group, kv_heads: heads, head_dim, decode, beside: 0, pairs, entries, activations, kv };
+            let shape = Attention { rows, heads: heads * group, kv_heads: heads, head_dim, decode, beside: 0, waits: 0, pairs, entries, activations, kv };
             device.price(&Kernel::Attention(shape)).time
         };
         prop_assert!(time(a.0.min(b.0), a.1) <= time(a.0.max(b.0), a.1), "rows");

@@ -33,6 +33,7 @@ fn attention(rows: u32, decode: bool, beside: u32, pairs: u64, entries: u64) -> 
         head_dim,
         decode,
         beside,
+        waits: 0,
         pairs,
         entries,
         activations: B,
@@ -103,12 +104,12 @@ fn tables(folder: &Path) {
     }
 }
 
-fn files(folder: &Path) -> [PathBuf; 3] {
+fn files(folder: &Path) -> layers::Tables {
     files_of(folder, "")
 }
 
 /// The tables among the files whose names begin so.
-fn files_of(folder: &Path, prefix: &str) -> [PathBuf; 3] {
+fn files_of(folder: &Path, prefix: &str) -> layers::Tables {
     let mut all: Vec<PathBuf> =
         folder.read_dir().expect("a folder").map(|entry| entry.expect("a file").path()).collect();
     all.retain(|file| file.file_name().is_some_and(|name| name.to_string_lossy().starts_with(prefix)));
@@ -185,6 +186,42 @@ fn grids_are_monotone() {
         rising((1..9).map(|count| time(chunks(count, 128, other))).collect());
     }
     rising((1..3000).step_by(3).map(|rows| time(norm(rows))).collect());
+}
+
+/// Numbers of blocks that fill the memory, put into a table of uneven calls, come out of it; without calls beside prompts nothing is fitted.
+#[test]
+fn what_fills_the_memory_is_found_again() {
+    let folder = tempfile::tempdir().expect("a folder");
+    tables(folder.path());
+    let path = folder.path().join("llama31_8b_skew.csv");
+    let learned = device(&LEARNED.0);
+    let (alone, beside) = (0.55, 0.95);
+    crate::uneven::table(&path, &learned.filling_by((alone, beside), 32, 8), &learned);
+    let fit = |hw: &mut Hardware| fit_layers(hw, &layers::read(&files(folder.path())).expect("tables"));
+    let mut hw = datasheet();
+    let fits = fit(&mut hw).expect("a fit");
+    let found = hw.corrections.as_ref().and_then(|all| all.uneven.clone()).expect("fitted");
+    // Numbers are tried a tenth apart.
+    for (found, put) in [(found.alone, alone), (found.beside, beside)] {
+        assert!((found / put - 1.0).abs() < 0.06, "{found} for {put}");
+    }
+    let uneven = fits.last().expect("fits");
+    assert!(uneven.held.mean < 0.5 * uneven.constants.mean, "{uneven:?}");
+    assert_eq!(Hardware::parse(&hw.text(), "fitted.ron").expect("what is written is read"), hw);
+    let text = std::fs::read_to_string(&path).expect("written");
+    let few: Vec<&str> =
+        text.lines().filter(|line| !line.contains(",0,0,32,0") && !line.contains(",0,0,256,0")).collect();
+    std::fs::write(&path, few.join("\n")).expect("written");
+    let error = fit(&mut datasheet()).expect_err("no calls beside prompts").to_string();
+    assert!(error.contains("calls with and without rows of prompts"), "{error}");
+    // Parts of layers are other kernels.
+    for name in ["dense", "per_sequence", "attention"] {
+        let [from, to] =
+            ["llama31_8b", "llama31_8b_tp2"].map(|model| folder.path().join(format!("{model}_{name}.csv")));
+        std::fs::rename(from, to).expect("renamed");
+    }
+    let error = layers::read(&files(folder.path())).expect_err("parts of layers").to_string();
+    assert!(error.contains("layers that one device has to itself"), "{error}");
 }
 
 /// Two equal chunks take less than twice one and more than one; one chunk is what the table says.

@@ -140,6 +140,7 @@ mod twin_rows;
 #[cfg(feature = "gpu")]
 mod twin_support;
 mod uncertainty;
+mod uneven;
 #[cfg(feature = "gpu")]
 mod validated;
 #[cfg(feature = "gpu")]

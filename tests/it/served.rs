@@ -255,7 +255,9 @@ fn a_missed_gate_is_exit_code_one() {
     assert_eq!(run(&["--gate", "tpot=1"]).status.code(), Some(2));
 }
 
-/// The measured run of vLLM on an RTX 4090, with the shipped profile: the targets hold, and a constant off by a fifth breaks them.
+/// The measured run of vLLM on an RTX 4090. With the shipped profile two of its six targets are missed, by name: uneven contexts make its passes longer, and
+/// passes of few sequences, which wait for none, are simulated too long already (`docs/VALIDATION.md`, "The run"). Without what is known of uneven
+/// contexts all targets hold, and a constant off by a fifth breaks them.
 #[test]
 fn the_measured_run_of_vllm_is_met_and_a_fifth_off_is_not() {
     let folder = "serving/rtx4090_llama31_8b_vllm";
@@ -275,6 +277,13 @@ fn the_measured_run_of_vllm_is_met_and_a_fifth_off_is_not() {
         Served::new(&requests, (&ledger, ErrorBar::default()), Some((&seconds, &queue)))
             .expect("the same requests")
     };
+    let missed = run(&setup).missed(&gates);
+    let named = ["tpot.mean", "e2e.mean"].iter().all(|name| missed.iter().any(|miss| miss.starts_with(name)));
+    assert!(missed.len() == 2 && named, "{missed:?}");
+    let wider = self::gates(&["tpot.mean=4", "e2e.mean=5"]);
+    assert_eq!(run(&setup).missed(&wider), Vec::<String>::new());
+    let mut setup = setup;
+    setup.hardware.corrections.as_mut().expect("a fitted profile").uneven = None;
     let served = run(&setup);
     assert_eq!(served.missed(&gates), Vec::<String>::new(), "\n{}", served.render());
     for factor in [0.8, 1.2] {

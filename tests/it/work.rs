@@ -69,6 +69,7 @@ fn draw(kind: usize, random: &mut Stream) -> Kernel {
             head_dim: head_dim as u16,
             decode,
             beside: 0,
+            waits: 0,
             // Filled in by `visible`.
             pairs: 0,
             entries: 0,
@@ -319,6 +320,7 @@ fn execute(kernel: &mut Kernel, random: &mut Stream) -> Traffic {
                 head_dim: shape.key_dim,
                 decode: shape.decode,
                 beside: 0,
+                waits: 0,
                 pairs: 0,
                 entries: 0,
                 activations: shape.activations,

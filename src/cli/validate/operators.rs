@@ -1,12 +1,12 @@
 //! `radialsim validate operators`: a profile against the measured operators of a layer.
 
 use crate::cli::print;
-use radialsim::calib::{Errors, Format, Measured, Operator, Row, interval, read, read_layers};
+use radialsim::calib::{self, Errors, Format, Measured, Operator, Row, interval, read, read_layers};
 use radialsim::cost::{Device, Limits, Price};
 use radialsim::error::{Error, InputError, Result};
 use radialsim::hw::Hardware;
 use radialsim::kernel::Kernel;
-use radialsim::report::layers;
+use radialsim::report::{layers, uneven};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
@@ -25,11 +25,11 @@ pub struct Args {
     /// A table of products of another source (columns m, n, k): says how far its own times lie from these, where it has the same shapes.
     #[arg(long, value_name = "TABLE")]
     beside: Option<PathBuf>,
-    /// The table: CSV with columns `time_stats.NAME.median`.
+    /// The table: CSV with columns `time_stats.NAME.median`; or `MODEL_skew.csv`, attention over uneven contexts.
     file: PathBuf,
 }
 
-/// Prints a table of matrix products and one of the other operators.
+/// Prints a table of matrix products and one of the other operators; or one of uneven contexts.
 pub fn run(args: &Args) -> Result<()> {
     if let Some(gate) = args.gate.filter(|gate| !(*gate > 0.0 && gate.is_finite())) {
         return Err(InputError::expected("percent above 0").key("gate").found(gate).into());
@@ -38,33 +38,59 @@ pub fn run(args: &Args) -> Result<()> {
         return Err(InputError::expected("percent of at least 0").key("interval").found(interval).into());
     }
     let device = Device::new(&Hardware::resolve(&args.hw)?, Limits::default())?;
+    if args.file.to_string_lossy().ends_with("_skew.csv") {
+        return uneven_contexts(args, &device);
+    }
     let measured = read_layers(&args.file)?;
     let prices: Vec<Vec<Price>> = measured
         .iter()
         .map(|operator| operator.rows.iter().map(|row| device.price(&row.kernel)).collect())
         .collect();
     print(&layers(&measured, &prices, args.interval))?;
-    print(&widest(&measured, &prices)?)?;
+    print(&widest(&measured, &prices))?;
     if let Some(path) = &args.beside {
         print(&beside(path, &measured)?)?;
     }
-    let Some(gate) = args.gate else { return Ok(()) };
+    if args.gate.is_none() {
+        return Ok(());
+    }
     let products = measured.iter().zip(&prices).filter(|(operator, _)| operator.projection);
     let pairs = products.flat_map(|(operator, prices)| operator.rows.iter().zip(prices));
     let Some(errors) = Errors::of(pairs.map(|(row, price)| (price.time.s(), row.seconds))) else {
         return Err(InputError::expected("a matrix product to hold the gate to").file(&args.file).into());
     };
-    if errors.mean <= gate {
-        return Ok(());
+    gate(args.gate, errors.mean, "matrix products")
+}
+
+/// How far calls of uneven contexts lie from even ones of the same mean, measured and by the profile.
+fn uneven_contexts(args: &Args, device: &Device) -> Result<()> {
+    for (key, given) in [("beside", args.beside.is_some()), ("interval", args.interval.is_some())] {
+        if given {
+            return Err(InputError::expected("a table of operators, not of uneven contexts").key(key).into());
+        }
     }
-    Err(Error::Gate(format!(
-        "matrix products are off by {:.2} % on average, at most {gate} % allowed",
-        errors.mean
-    )))
+    let (calls, _) = calib::layers::read_uneven(&args.file)?;
+    let Some(ratios) = calib::ratios(device, &calls) else {
+        let expected = "a profile that was fitted to a table of uneven contexts";
+        return Err(InputError::expected(expected).key("hw").found(&args.hw).into());
+    };
+    print(&uneven(&calls, &ratios))?;
+    let mean = Errors::of(ratios).map_or(0.0, |errors| errors.mean);
+    gate(args.gate, mean, "ratios of uneven to even calls")
+}
+
+/// Fails where the mean error is more than what is allowed.
+fn gate(gate: Option<f64>, mean: f64, what: &str) -> Result<()> {
+    match gate.filter(|&most| mean > most) {
+        Some(most) => {
+            Err(Error::Gate(format!("{what} are off by {mean:.2} % on average, at most {most} % allowed")))
+        }
+        None => Ok(()),
+    }
 }
 
 /// The interval that these rows would ask for: each product of each shape a family.
-fn widest(measured: &[Measured], prices: &[Vec<Price>]) -> Result<String> {
+fn widest(measured: &[Measured], prices: &[Vec<Price>]) -> String {
     let products = measured.iter().zip(prices).filter(|(operator, _)| operator.projection);
     let rows = products.flat_map(|(operator, prices)| {
         let row =
@@ -75,12 +101,12 @@ fn widest(measured: &[Measured], prices: &[Vec<Price>]) -> Result<String> {
     let mut families: Vec<_> = rows.iter().map(|(family, ..)| *family).collect();
     families.sort_unstable();
     families.dedup();
-    Ok(interval(rows).map_or_else(String::new, |width| {
+    interval(rows).map_or_else(String::new, |width| {
         format!(
             "Products: nominal 90 % of a family that is not here: ± {width:.1} %, from {} families.\n",
             families.len()
         )
-    }))
+    })
 }
 
 /// What the table at `path` says of the products measured, as if it were a profile: two sources of the same shapes.
