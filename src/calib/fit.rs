@@ -220,9 +220,10 @@ pub fn lend_within(hw: &mut Hardware, operator: Operator, error: f64) -> Option<
     let mut names = Format::ALL.iter().filter_map(|&format| operator.in_format(format));
     let from = names.find(|name| all.by_format.contains_key(name))?;
     set(all, operator, Format::Sixteen, None);
-    let evidence = &all.by_format[&from].evidence;
-    let p90 = evidence.held_p90 * (error / evidence.held_error.max(1e-9)).max(1.0);
-    let within = Within { from: from.clone(), share: ABROAD, error: (error, (p90 * 1e3).round() / 1e3) };
+    let mut expected = all.by_format[&from].evidence.clone();
+    expected.expect(error);
+    let p90 = (expected.held_p90 * 1e3).round() / 1e3;
+    let within = Within { from: from.clone(), share: ABROAD, error: (error, p90) };
     all.within.insert(operator.name().into(), within);
     Some(from)
 }

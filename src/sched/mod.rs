@@ -259,11 +259,22 @@ impl<'a> Scheduler<'a> {
     fn take(&mut self, slot: u32, budget: &mut u32, paths: &Paths, batch: &mut Batch) {
         while !self.push(slot, budget, 0, paths, batch) {
             let last = self.last_in_line();
+            if last.is_none_or(|last| last == slot) && self.must_wait(slot) {
+                return;
+            }
             self.preempt(last.unwrap_or(slot), paths);
             if last.is_none_or(|last| last == slot) {
                 return;
             }
         }
+    }
+
+    /// Whether a round of drafts stands still until the next pass, rather than be preempted for sequences that came later and are in the pass: a
+    /// preempted round begins anew, so that two could preempt each other for ever.
+    fn must_wait(&self, slot: u32) -> bool {
+        let place = |slot: u32| self.slots[slot as usize].as_ref().map(|(place, _)| *place);
+        let later = |&other: &u32| self.sequence(other).in_pass && place(other) > place(slot);
+        self.sequence(slot).in_round() && self.running.iter().any(later)
     }
 
     /// The sequence that came last among those that are not in the pass yet.

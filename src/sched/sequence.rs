@@ -109,6 +109,11 @@ impl<'a> Sequence<'a> {
         run.phase == Phase::Decode && matches!(run.role, Role::Plain | Role::Draft) && !self.is_replaying()
     }
 
+    /// Whether it drafts or verifies: what such a round has done is lost at a preemption.
+    pub fn in_round(&self) -> bool {
+        matches!(self.current().role, Role::Draft | Role::Verify) && !self.is_replaying()
+    }
+
     /// Whether its next token is one of the prompt, for the first time.
     pub fn in_prompt(&self) -> bool {
         self.current().phase == Phase::Prefill && self.current().role == Role::Plain && !self.is_replaying()

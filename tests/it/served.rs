@@ -44,6 +44,28 @@ proptest! {
     }
 }
 
+/// Rounds of drafts of two sequences that do not fit side by side: each once lost its round to the other's drafts, for ever.
+#[test]
+fn rounds_of_drafts_do_not_preempt_each_other_for_ever() {
+    let serving = Serving {
+        kv_block_tokens: 1,
+        watermark: 0.0,
+        admission: Admission::WholePrompt,
+        prefix_caching: CACHING,
+        ..Serving::new(64, 6, true)
+    };
+    let drafts = "DraftVerify(exit_layer: 6, drafts: 3, acceptance: 0.6)";
+    for (gap_us, seed) in [(513.728_764_297_493_4, 5_962_589_731_754_664_539), (100.0, 1), (1000.0, 2)] {
+        for prefix_caching in [CACHING, None] {
+            let mut lab = tight_for(drafts, Serving { prefix_caching, ..serving }, 38 * 32);
+            lab.setup.dispatch.policy = radialsim::batch::Policy::Hop;
+            let ledger = lab.run(&spaced(lab.trace(&method(drafts), 5, 18, 7, seed), gap_us));
+            assert_eq!(ledger.requests.len(), 5);
+            assert!(ledger.preemptions < 100, "{}", ledger.preemptions);
+        }
+    }
+}
+
 /// Sequences of 40 entries that come one after another, with room for 160: those who come back compute less anew.
 #[test]
 fn blocks_found_again_save_computing() {

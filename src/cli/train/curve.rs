@@ -81,11 +81,14 @@ impl Course {
         let values: &[(&str, f64)] = if stage == 2 { &[("loss", loss), ("divergence", kl)] } else { &[] };
         self.curve.push(format!("{stage},{step},{loss},{kl},{depth},{price}"), step, values);
         if stage == 2 || (step + 1) % 100 == 0 {
-            let each = since.elapsed().as_secs_f64() / f64::from(step - first).max(1.0);
-            let left = each * f64::from(of - step - 1);
+            // One step tells nothing of the time between two.
+            let left = (step > first).then(|| {
+                let each = since.elapsed().as_secs_f64() / f64::from(step - first);
+                format!("; {:.0} s left", each * f64::from(of - step - 1))
+            });
             let at = format!("stage {stage}, step {} of {of}", step + 1);
             let said = format!("loss {loss:.4}, KL {kl:.4}, depth {depth:.2}, price {price:.3}");
-            say_unless(self.quiet, &format!("{at}: {said}; {left:.0} s left"));
+            say_unless(self.quiet, &format!("{at}: {said}{}", left.unwrap_or_default()));
         }
     }
 

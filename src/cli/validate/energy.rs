@@ -1,7 +1,7 @@
 //! `radialsim validate energy`: time between tokens and joules a token of measured runs beside those that are simulated.
 
 use crate::cli::print;
-use radialsim::error::{Error, InputError, Result};
+use radialsim::error::{InputError, Result};
 use radialsim::hw::Hardware;
 use radialsim::meter::{self, Constants, Point, Predicted, Wrong};
 use radialsim::report::{metered, skipped};
@@ -54,9 +54,7 @@ pub fn run(args: &Args) -> Result<()> {
         let pairs: Vec<(&Point, Predicted)> = points.iter().zip(predicted.iter().copied()).collect();
         let Some(Wrong { itl, joules, .. }) = meter::wrong(&pairs) else { continue };
         for (name, error) in [("time between tokens", itl.mean), ("joules a token", joules.mean)] {
-            if error.is_nan() || error > gate {
-                return Err(Error::Gate(format!("{what}: {name} off by {error:.2} %, more than {gate} %")));
-            }
+            super::gate(Some(gate), error, &format!("{what}: {name}"))?;
         }
     }
     Ok(())

@@ -8,7 +8,7 @@ pub mod power;
 pub mod runs;
 pub mod serving;
 
-use radialsim::error::Result;
+use radialsim::error::{Error, Result};
 
 /// What is compared.
 #[derive(Debug, clap::Subcommand)]
@@ -27,6 +27,16 @@ pub enum What {
     Runs(runs::Args),
     /// Times of the requests of a measured serving run.
     Serving(serving::Args),
+}
+
+/// Fails where a mean error in percent is more than what is allowed, or no number.
+fn gate(most: Option<f64>, found: f64, what: &str) -> Result<()> {
+    match most {
+        Some(most) if found.is_nan() || found > most => {
+            Err(Error::Gate(format!("{what} off by {found:.2} % on average, at most {most} % allowed")))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Compares.

@@ -1,9 +1,10 @@
 //! `radialsim validate operators`: a profile against the measured operators of a layer.
 
+use super::gate;
 use crate::cli::print;
 use radialsim::calib::{self, Errors, Format, Measured, Operator, Row, interval, read, read_layers};
 use radialsim::cost::{Device, Limits, Price};
-use radialsim::error::{Error, InputError, Result};
+use radialsim::error::{InputError, Result};
 use radialsim::hw::Hardware;
 use radialsim::kernel::Kernel;
 use radialsim::report::{layers, uneven};
@@ -59,7 +60,7 @@ pub fn run(args: &Args) -> Result<()> {
     let Some(errors) = Errors::of(pairs.map(|(row, price)| (price.time.s(), row.seconds))) else {
         return Err(InputError::expected("a matrix product to hold the gate to").file(&args.file).into());
     };
-    gate(args.gate, errors.mean, "matrix products")
+    gate(args.gate, errors.mean, "matrix products are")
 }
 
 /// How far calls of uneven contexts lie from even ones of the same mean, measured and by the profile.
@@ -76,17 +77,7 @@ fn uneven_contexts(args: &Args, device: &Device) -> Result<()> {
     };
     print(&uneven(&calls, &ratios))?;
     let mean = Errors::of(ratios).map_or(0.0, |errors| errors.mean);
-    gate(args.gate, mean, "ratios of uneven to even calls")
-}
-
-/// Fails where the mean error is more than what is allowed.
-fn gate(gate: Option<f64>, mean: f64, what: &str) -> Result<()> {
-    match gate.filter(|&most| mean > most) {
-        Some(most) => {
-            Err(Error::Gate(format!("{what} are off by {mean:.2} % on average, at most {most} % allowed")))
-        }
-        None => Ok(()),
-    }
+    gate(args.gate, mean, "ratios of uneven to even calls are")
 }
 
 /// The interval that these rows would ask for: each product of each shape a family.

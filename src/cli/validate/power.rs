@@ -1,7 +1,7 @@
 //! `radialsim validate power`: measured power caps and clock locks beside the simulated ones.
 
 use crate::cli::print;
-use radialsim::error::{Error, InputError, Result};
+use radialsim::error::{InputError, Result};
 use radialsim::hw::Hardware;
 use radialsim::meter::caps::{self, Answer, Left, Series};
 use radialsim::report::{Answered, cap_errors, cap_points, caps as sheet, skipped};
@@ -71,11 +71,7 @@ pub fn run(args: &Args) -> Result<()> {
             .into());
     };
     for (name, found, most) in [("speed", errors.speed, speed), ("joules a unit", errors.energy, energy)] {
-        if found.is_nan() || found > most {
-            return Err(Error::Gate(format!(
-                "devices left out: {name} off by {found:.2} %, more than {most} %"
-            )));
-        }
+        super::gate(Some(most), found, &format!("devices left out: {name}"))?;
     }
     Ok(())
 }

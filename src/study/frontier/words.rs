@@ -112,7 +112,7 @@ fn sentence(frontier: &Frontier, place: &str, variant: usize, family: usize, all
     let said = |(step, found): &Said| match *found {
         Found::Beyond(beyond) => format!("{}{step}", outside(beyond)),
         Found::Gain { percent, verdict, .. } => {
-            let sure = if alike { String::new() } else { bracketed("", verdict) };
+            let sure = if alike { String::new() } else { bracketed(false, verdict) };
             format!("is {}{step}{sure}", than(percent, objective, &family.name))
         }
     };
@@ -121,21 +121,23 @@ fn sentence(frontier: &Frontier, place: &str, variant: usize, family: usize, all
         _ => false,
     };
     let findings = if all_beyond { said(&(String::new(), all[0].1)) } else { list(all, said, &family.name) };
-    let sure = verdicts[0].filter(|_| alike).map_or(String::new(), |verdict| bracketed("all ", verdict));
+    let sure = verdicts[0].filter(|_| alike).map_or(String::new(), |verdict| bracketed(true, verdict));
     let findings = findings + &sure;
     let head = if place.is_empty() { String::new() } else { format!("{place}, ") };
     capital(&format!("{head}at {quality}, {name} {findings}."))
 }
 
 /// How sure a finding is, or all of several; nothing where it is.
-fn bracketed(which: &str, verdict: Verdict) -> String {
+fn bracketed(of_all: bool, verdict: Verdict) -> String {
+    let all = if of_all { "all " } else { "" };
     let words = match verdict {
         Verdict::Yes => return String::new(),
         Verdict::IfShared => "if what both share is off alike",
         Verdict::No => "within the error",
-        Verdict::Unknown => "of an error that is not known",
+        Verdict::Unknown if of_all => return " (errors not known)".into(),
+        Verdict::Unknown => return " (error not known)".into(),
     };
-    format!(" ({which}{words})")
+    format!(" ({all}{words})")
 }
 
 /// Findings one after the other; whom the network is held against is said once.
