@@ -35,7 +35,7 @@ fn decodes(
     for (sequence, &before) in (0..).zip(before) {
         let mut context = Context::default();
         (0..before).for_each(|at| context.advance(paths.get((sequence * 7 + at) % routes), 1, model.layers));
-        batch.push(sequence, [sequence % routes].into_iter(), true, 1, Part::WHOLE);
+        batch.push(sequence, [sequence % routes], true, 1, Part::WHOLE);
         contexts.push(context);
     }
     if prompt > 0 {
@@ -186,7 +186,7 @@ fn a_run_with_one_long_context_takes_longer() {
         drawn.iter_mut().for_each(|request| request.prompt_tokens -= (long - 600) / 63);
         drawn[0].prompt_tokens = long;
         let trace = generate(&Method::Dense, lab.setup.model.layers, drawn, 1).expect("routes");
-        u128::from(lab.run(&trace).decode.time_ps)
+        lab.run(&trace).decode.time_ps
     };
     let [even, long, longer] = [600, 600 + 63 * 20, 600 + 63 * 80].map(|long| decode_ps(long, true));
     assert!(even < long && long < longer, "{even} {long} {longer}");
