@@ -147,8 +147,10 @@ pub(super) fn check_requests(
     let mut most = Vec::new();
     // Each kept prompt block may leave a part-filled block at every layer.
     let cut = |request: &Request| setup.serving.prefix_block().map_or(0, |_| request.prefix.len() as u64);
+    // One look at all paths, of which there are about as many as tokens where each has a route of its own.
+    let most_at_a_layer = paths.most_at_a_layer();
     let at_most = |request: &Request| {
-        paging.most_blocks(entries_at_most(request, paths)) + cut(request) * u64::from(layers)
+        paging.most_blocks(entries_at_most(request, most_at_a_layer)) + cut(request) * u64::from(layers)
     };
     for request in &trace.requests {
         let key = || format!("request {}", request.id);
@@ -179,8 +181,8 @@ pub(super) fn check_requests(
     Ok(most)
 }
 
-/// A bound on the entries of a layer that needs no route: every token, each time it passes, leaves one for each visit that
-/// the longest of routes could make.
-fn entries_at_most(request: &Request, paths: &Paths) -> u64 {
-    request.runs.iter().map(|run| u64::from(run.routes.len())).sum::<u64>() * paths.most_at_a_layer()
+/// A bound on the entries of a layer that needs no route: every token, each time it passes, leaves as many as the path does that leaves
+/// most at a layer.
+fn entries_at_most(request: &Request, most_at_a_layer: u64) -> u64 {
+    request.runs.iter().map(|run| u64::from(run.routes.len())).sum::<u64>() * most_at_a_layer
 }
