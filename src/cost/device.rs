@@ -20,6 +20,17 @@ pub struct Limits {
     pub power_w: Option<f64>,
     /// The highest clock in MHz; absent: the boost clock.
     pub clock_mhz: Option<f64>,
+    /// Whether the board's own limit is a power cap, too. Otherwise what would draw more keeps its time and draws the limit: right where the times
+    /// that prices were fitted to were measured on a board that held its limit, too short where they were measured in bursts.
+    pub board: bool,
+}
+
+impl Limits {
+    /// The cap on a device, the board's own limit included where it counts.
+    pub fn cap_w(&self, hw: &Hardware) -> Option<f64> {
+        let board = self.board.then_some(hw.power.limit_w.value);
+        self.power_w.into_iter().chain(board).reduce(f64::min)
+    }
 }
 
 /// One device, ready to price kernels.
@@ -42,7 +53,8 @@ pub struct Device {
     pub(super) classes: [ClassConstants; 5],
     static_w: f64,
     idle_w: f64,
-    limit_w: f64,
+    /// What no kernel draws more than, where the board's limit is no cap.
+    most_w: f64,
     /// The clocks to choose among, under limits.
     pub(super) clocks: Option<ClockRange>,
     pj_per_byte: f64,
@@ -165,18 +177,20 @@ impl Device {
     /// A power cap below what the device draws at its lowest clock, a clock outside its clocks.
     pub fn new(hw: &Hardware, limits: Limits) -> Result<Self> {
         let (boost, static_w) = (hw.compute.boost_clock_mhz.value, hw.power.static_w.value);
-        let clocks = ClockRange::new(hw, limits.clock_mhz.map(|clock| clock / boost), limits.power_w);
+        let cap_w = limits.cap_w(hw);
+        let clocks = ClockRange::new(hw, limits.clock_mhz.map(|clock| clock / boost), cap_w);
         let (lowest, lowest_w) = clocks.lowest();
-        if let Some(cap) = limits.power_w.filter(|&cap| !(cap.is_finite() && cap > lowest_w)) {
+        if let Some(cap) = cap_w.filter(|&cap| !(cap.is_finite() && cap > lowest_w)) {
             let what =
                 format!("a finite cap above {lowest_w:.1} W, which the device draws at its lowest clock");
-            return Err(InputError::expected(what).key("limits.power_w").found(cap).into());
+            let key = limits.power_w.map_or("hardware.power.limit_w", |_| "limits.power_w");
+            return Err(InputError::expected(what).key(key).found(cap).into());
         }
         if let Some(clock) = limits.clock_mhz.filter(|&clock| !(clock / boost >= lowest && clock <= boost)) {
             let what = format!("a clock from {:.0} MHz to the boost clock of {boost} MHz", lowest * boost);
             return Err(InputError::expected(what).key("limits.clock_mhz").found(clock).into());
         }
-        let limited = limits.power_w.is_some() || limits.clock_mhz.is_some();
+        let limited = cap_w.is_some() || limits.clock_mhz.is_some();
         let top_clock = hw.compute.top_clock_mhz.as_ref().map_or(1.0, |top| top.value / boost);
         let or_one = |number: &Option<Sourced>| number.as_ref().map_or(1.0, |number| number.value);
         let f16 = hw.compute.matrix_f16_tflops.value;
@@ -215,7 +229,7 @@ impl Device {
             classes: classes.map(ClassConstants::new),
             static_w,
             idle_w: hw.power.idle_w.value,
-            limit_w: hw.power.limit_w.value,
+            most_w: if limits.board { f64::INFINITY } else { hw.power.limit_w.value },
             clocks: limited.then_some(clocks),
             pj_per_byte: hw.power.pj_per_byte.value,
             pj_per_flop: hw.power.pj_per_flop.value,
@@ -445,9 +459,9 @@ impl Device {
     }
 
     /// Most dynamic energy that a kernel of this time can take: the board holds its limit by lowering its clocks, and times that were
-    /// measured have that in them already. W x ps = pJ.
+    /// measured have that in them already, unless [`Limits::board`] says that they have not. W x ps = pJ.
     pub(super) fn most_pj(&self, time: SimTime) -> i64 {
-        ((self.limit_w - self.static_w) * time.ps() as f64) as i64
+        ((self.most_w - self.static_w) * time.ps() as f64) as i64
     }
 }
 

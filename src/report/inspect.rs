@@ -233,7 +233,11 @@ pub fn scenario(scenario: &Scenario, built: &[Built], notes: &[Note]) -> String 
     let limits = &scenario.limits;
     let slo = scenario.slo.bounds().map(|(key, bound)| bound.map(|bound| format!("{key} {bound}")));
     let slo: Vec<String> = slo.into_iter().flatten().collect();
-    let caps = [limits.power_w.map(|w| format!("{w} W")), limits.clock_mhz.map(|mhz| format!("{mhz} MHz"))];
+    let caps = [
+        limits.power_w.map(|w| format!("{w} W")),
+        limits.clock_mhz.map(|mhz| format!("{mhz} MHz")),
+        limits.board.then(|| "the board's own limit".to_owned()),
+    ];
     let caps: Vec<String> = caps.into_iter().flatten().collect();
     let first = built.first().map(|built| &built.setup);
     let head = lines([

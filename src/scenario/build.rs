@@ -313,7 +313,7 @@ impl Scenario {
         }
         let marked = trace.routes.iter().any(|route| route.0.iter().any(|step| step.routed));
         let spec = variant.limits.unwrap_or(self.limits);
-        let limited = spec.power_w.is_some() || spec.clock_mhz.is_some();
+        let limited = spec != LimitsSpec::default();
         if limited && shared.hardware.power.clocks.is_none() {
             let why = "the profile says nothing of other clocks; voltages and memory speeds are those that nine other devices have on average";
             notes.push(Note::new("hardware.power.clocks", "a general law", why));
@@ -431,7 +431,7 @@ impl RouterSpec {
 
 impl From<LimitsSpec> for Limits {
     fn from(spec: LimitsSpec) -> Limits {
-        Limits { power_w: spec.power_w, clock_mhz: spec.clock_mhz }
+        Limits { power_w: spec.power_w, clock_mhz: spec.clock_mhz, board: spec.board }
     }
 }
 

@@ -167,6 +167,9 @@ pub struct LimitsSpec {
     /// Megahertz.
     #[serde(default)]
     pub clock_mhz: Option<f64>,
+    /// Whether the board's own limit is a power cap, too.
+    #[serde(default)]
+    pub board: bool,
 }
 
 /// One row of the table.

@@ -226,6 +226,8 @@ pub fn run_with<O: Observer + Send>(
     }
     let over = first_built.iter().zip(&variants).filter_map(|(built, variant)| over_cap(built, variant));
     assumed.extend(over);
+    let hot = first_built.iter().zip(&variants);
+    assumed.extend(hot.filter_map(|(built, variant)| at_the_boards_limit(built, variant)));
     assumed.extend(
         first_built.iter().zip(&variants).filter_map(|(built, variant)| whole_memory(built, variant)),
     );
@@ -247,12 +249,28 @@ fn whole_memory(built: &Built, variant: &VariantOutcome) -> Option<Note> {
 
 /// A remark where a power cap was not held: the lowest clock draws more.
 fn over_cap(built: &Built, variant: &VariantOutcome) -> Option<Note> {
-    let cap = built.setup.limits.power_w?;
+    let cap = built.setup.limits.cap_w(&built.setup.hardware)?;
     let most = variant.runs.iter().map(|run| run.summary.power_w.hottest_pass).fold(0.0, f64::max);
     let why = format!("passes draw up to {most:.1} W at the lowest clock, so the cap is not held in them");
     (most > cap * (1.0 + 1e-9))
         .then(|| Note::new(format!("variants.{}.limits.power_w", built.name), cap, why))
 }
+
+/// A remark where passes draw nearly what the board allows, and the board's limit is no cap.
+fn at_the_boards_limit(built: &Built, variant: &VariantOutcome) -> Option<Note> {
+    let limits = built.setup.limits;
+    let limit = built.setup.hardware.power.limit_w.value;
+    let most = variant.runs.iter().map(|run| run.summary.power_w.hottest_pass).fold(0.0, f64::max);
+    let why = format!(
+        "passes draw up to {most:.0} W of the {limit:.0} W that the board allows, and kernels that would draw more keep their speed: under a lasting \
+         load a board lowers its clock; limits.board: true does that"
+    );
+    (!limits.board && limits.power_w.is_none() && most >= NEAR_THE_LIMIT * limit)
+        .then(|| Note::new(format!("variants.{}.limits.board", built.name), false, why))
+}
+
+/// From this share of the board's limit on, some kernels of a pass draw all of it. Assumed.
+const NEAR_THE_LIMIT: f64 = 0.95;
 
 /// A remark where the system fills while requests come.
 fn unstable(variant: &VariantOutcome) -> Option<Note> {

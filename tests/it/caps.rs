@@ -1,5 +1,6 @@
 //! Power caps and clock locks that were measured, against the clocks that prices have under them; and what a fit to such a table finds.
 
+use crate::lab::{Lab, method};
 use radialsim::cost::{Device, Limits};
 use radialsim::hw::Hardware;
 use radialsim::kernel::{Density, Kernel};
@@ -50,14 +51,15 @@ fn table_of(hw: &Hardware, device: &str) -> String {
             // Under a lock, a board at its limit is held by the limit: prompts are, here.
             if rows == 1 {
                 let clock_mhz = Some(boost * share).filter(|_| step > 0);
-                let (slower, less) = run(hw, &kernel, Limits { clock_mhz, power_w: None });
+                let (slower, less) =
+                    run(hw, &kernel, Limits { clock_mhz, power_w: None, ..Limits::default() });
                 let (speed, watts) = (1.0 / slower, less / slower);
                 writeln!(text, "{device},locked,bf16,{phase},1,clock,,{},{speed},{watts},", boost * share)
                     .expect("text");
             }
             let cap = energy / time * share;
             let power_w = Some(cap).filter(|_| step > 0);
-            let (slower, less) = run(hw, &kernel, Limits { clock_mhz: None, power_w });
+            let (slower, less) = run(hw, &kernel, Limits { clock_mhz: None, power_w, ..Limits::default() });
             let (speed, watts) = (1.0 / slower, less / slower);
             writeln!(text, "{device},capped,bf16,{phase},1,cap,{cap},,{speed},{watts},").expect("text");
         }
@@ -144,7 +146,11 @@ fn energy_has_one_minimum_over_clocks() {
         let hw = Hardware::resolve(name).expect("shipped");
         let boost = hw.compute.boost_clock_mhz.value;
         for rows in [1, 4096] {
-            let at = |step: u32| Limits { clock_mhz: Some(boost * f64::from(step) / 40.0), power_w: None };
+            let at = |step: u32| Limits {
+                clock_mhz: Some(boost * f64::from(step) / 40.0),
+                power_w: None,
+                ..Limits::default()
+            };
             let joules: Vec<f64> = (8..=40).map(|step| run(&hw, &product(rows), at(step)).1).collect();
             let least = (0..joules.len()).min_by(|&a, &b| joules[a].total_cmp(&joules[b])).expect("clocks");
             let slack = 1.0 + 1e-6;
@@ -184,4 +190,34 @@ fn measured_caps_and_locks_are_followed() {
     let errors = cap_errors(&pairs).expect("answers");
     assert!(errors.speed < 8.0 && errors.energy < 9.0, "{errors:?}");
     assert!(100 * errors.right >= 97 * errors.changes && errors.changes > 700, "{errors:?}");
+}
+
+/// Where the board's own limit is a cap, prompts that would draw more take longer and no pass draws more than the limit; generation that draws less is
+/// what it was, to the last digit; a lower cap still is one.
+#[test]
+fn a_board_holds_its_own_limit() {
+    let run = |prompt: u32, output: u32, limits: Limits| {
+        let mut lab = Lab::new("llama-3.1-70b", "nvidia-h200-sxm", 1);
+        lab.setup.hardware = Hardware::shipped("nvidia-h200-sxm").expect("a shipped profile");
+        for format in [&mut lab.setup.model.weights, &mut lab.setup.model.kv] {
+            *format = Dtype::Fp8;
+        }
+        lab.setup.limits = limits;
+        let ledger = lab.run(&lab.trace(&method("Dense"), 1, prompt, output, 1));
+        let limit_w = lab.setup.hardware.power.limit_w.value;
+        (ledger.makespan, ledger.dynamic_pj, lab.summary(&ledger).power_w.hottest_pass, limit_w)
+    };
+    let free = Limits::default();
+    let board = Limits { board: true, ..free };
+    let (short, _, _, limit_w) = run(4096, 1, free);
+    let (long, _, hottest_w, _) = run(4096, 1, board);
+    assert!(long.s() > 1.05 * short.s(), "{long:?} {short:?}");
+    assert!(hottest_w <= limit_w * (1.0 + 1e-9), "{hottest_w} of {limit_w}");
+    let [few, same] = [free, board].map(|limits| run(16, 24, limits));
+    assert_eq!(few.0, same.0, "who draws less is not slowed");
+    // Single kernels of such a pass may draw more than the limit, and light ones lend them what they leave.
+    assert!((same.1 as f64 / few.1 as f64 - 1.0).abs() < 0.01, "{few:?} {same:?}");
+    let capped = Limits { power_w: Some(0.6 * limit_w), ..free };
+    let both = run(4096, 1, Limits { board: true, ..capped });
+    assert!(both.0 >= run(4096, 1, capped).0 && both.2 <= 0.6 * limit_w * (1.0 + 1e-9));
 }

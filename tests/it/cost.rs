@@ -314,7 +314,9 @@ fn less_clock_saves_energy_until_it_is_too_little() {
 #[test]
 fn a_cap_at_the_edge_is_the_lowest_clock() {
     let hardware = shipped("nvidia-h100-sxm");
-    let capped = |power_w| Device::new(&hardware, Limits { power_w: Some(power_w), clock_mhz: None });
+    let capped = |power_w| {
+        Device::new(&hardware, Limits { power_w: Some(power_w), clock_mhz: None, ..Limits::default() })
+    };
     let error = capped(1.0).expect_err("too low").to_string();
     let edge = error.split("above ").nth(1).and_then(|rest| rest.split(' ').next());
     let edge: f64 = edge.expect("the edge").parse().expect("a number");
@@ -333,11 +335,12 @@ fn limits_that_no_device_can_keep_are_refused() {
     let (idle_w, boost) = (hardware.power.idle_w.value, hardware.compute.boost_clock_mhz.value);
     for power_w in [0.0, -1.0, idle_w, f64::NAN, f64::INFINITY] {
         let error =
-            Device::new(&hardware, Limits { power_w: Some(power_w), clock_mhz: None }).expect_err("refused");
+            Device::new(&hardware, Limits { power_w: Some(power_w), clock_mhz: None, ..Limits::default() })
+                .expect_err("refused");
         assert!(error.to_string().contains("limits.power_w"), "{error}");
     }
     for clock_mhz in [0.0, -1.0, boost * 0.05, boost * 1.001, f64::NAN, f64::INFINITY] {
-        let error = Device::new(&hardware, Limits { clock_mhz: Some(clock_mhz), power_w: None })
+        let error = Device::new(&hardware, Limits { clock_mhz: Some(clock_mhz), ..Limits::default() })
             .expect_err("refused");
         assert!(error.to_string().contains("limits.clock_mhz"), "{error}");
     }

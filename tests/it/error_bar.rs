@@ -419,8 +419,8 @@ fn a_cap_adds_its_error_and_leaves_none_out() {
     let boost = lab.setup.hardware.compute.boost_clock_mhz.value;
     let mut before = 0.0;
     for limits in [
-        Limits { power_w: None, clock_mhz: Some(0.7 * boost) },
-        Limits { power_w: Some(0.8 * hottest_w), clock_mhz: None },
+        Limits { power_w: None, clock_mhz: Some(0.7 * boost), ..Limits::default() },
+        Limits { power_w: Some(0.8 * hottest_w), clock_mhz: None, ..Limits::default() },
     ] {
         lab.setup.limits = limits;
         let (held, _) = of(&lab);
@@ -442,6 +442,6 @@ fn a_cap_adds_its_error_and_leaves_none_out() {
         let parts = held.apart(&free, [1.0; 2]) / clock;
         assert!(parts > 2.0, "against a run without limits, the interval of the clock stays: {parts}");
     }
-    lab.setup.limits = Limits { power_w: Some(1.01 * hottest_w), clock_mhz: None };
+    lab.setup.limits = Limits { power_w: Some(1.01 * hottest_w), clock_mhz: None, ..Limits::default() };
     assert_eq!(of(&lab).0, free);
 }

@@ -109,7 +109,7 @@ proptest! {
             if let Some(name) = ["", "cuda-cpp", "vllm-v1"].get(engine).filter(|name| !name.is_empty()) {
                 own.hardware.launch = Engine::named(name).expect("an engine").launch(&own.hardware.launch);
             }
-            own.limits = Limits { power_w: cap, clock_mhz: None };
+            own.limits = Limits { power_w: cap, clock_mhz: None, ..Limits::default() };
             own.against = (against(&own) != against(&lab.setup)).then(|| against(&lab.setup));
             let (trace, _) = of(METHODS[routes]);
             for policy in [Policy::DenseMasked, Policy::Aligned, Policy::Hop, Policy::Grouped, queued] {

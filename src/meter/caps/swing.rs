@@ -119,10 +119,12 @@ pub fn answers(hw: &Hardware, series: &Series) -> Vec<Answer> {
 /// What a row sets, where the reference row runs at the boost clock.
 fn limits(point: &Point, reference: &Point, boost_mhz: f64) -> Limits {
     match (point.control, reference.control) {
-        (Control::Cap(cap), _) => Limits { power_w: Some(cap), clock_mhz: None },
-        (Control::Lock(clock, cap), Control::Lock(highest, _)) => {
-            Limits { power_w: cap, clock_mhz: Some(boost_mhz * (clock / highest).min(1.0)) }
-        }
+        (Control::Cap(cap), _) => Limits { power_w: Some(cap), clock_mhz: None, ..Limits::default() },
+        (Control::Lock(clock, cap), Control::Lock(highest, _)) => Limits {
+            power_w: cap,
+            clock_mhz: Some(boost_mhz * (clock / highest).min(1.0)),
+            ..Limits::default()
+        },
         (Control::Lock(..), Control::Cap(_)) => Limits::default(),
     }
 }
