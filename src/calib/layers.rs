@@ -45,14 +45,16 @@ pub struct Call {
 /// A measured attention call whose generated tokens see contexts of two lengths.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct UnevenCall {
-    /// The call of the same mean context.
-    pub even: Call,
+    /// Rows of a chunk of one prompt in the same call, and entries before it.
+    pub chunk: (u32, u32),
     /// Generated tokens, and those among them with the longer context.
     pub sequences: (u32, u32),
     /// Entries of the shorter and of the longer context.
     pub contexts: (u32, u32),
-    /// Measured time over that of the even call.
+    /// Measured time over that of the even call of the same mean.
     pub ratio: f64,
+    /// A decode call of the model's heads, to be given rows and entries.
+    pub heads: Attention,
 }
 
 /// The tables of a folder as files.
@@ -139,7 +141,9 @@ fn hexadecimal(digest: Sha256) -> String {
 pub fn read_uneven(path: &Path) -> Result<(Vec<UnevenCall>, String)> {
     let whole = heads(&model(path)?);
     let parts = shards(path);
-    let heads = Attention { heads: whole.heads / parts, kv_heads: whole.kv_heads / parts, ..whole };
+    // Heads of the cache are copied where there are fewer than devices.
+    let part = |heads: u16| (heads / parts).max(1);
+    let heads = Attention { heads: part(whole.heads), kv_heads: part(whole.kv_heads), ..whole };
     let mut digest = Sha256::new();
     let columns = ["n", "nb", "pc", "kp", "kvs", "kv_big", "t_mean_us", "t_skew_us"];
     let table = Csv::read(path, &columns, &mut digest)?;
@@ -151,14 +155,13 @@ pub fn read_uneven(path: &Path) -> Result<(Vec<UnevenCall>, String)> {
         if sequences == 0 || longer > sequences || short == 0 {
             return Err(table.wrong(line, cells, 1, "sequences, some of them longer, with entries").into());
         }
-        let all = u64::from(longer) * u64::from(long) + u64::from(sequences - longer) * u64::from(short);
-        let seconds = table.seconds(line, cells, 6)?;
-        let decode = (sequences, (all / u64::from(sequences)) as u32);
+        let (even, uneven) = (table.seconds(line, cells, 6)?, table.seconds(line, cells, 7)?);
         calls.push(UnevenCall {
-            even: Call { chunk: (whole(2)?, whole(3)?), decode, seconds, heads },
+            chunk: (whole(2)?, whole(3)?),
             sequences: (sequences, longer),
             contexts: (short, long),
-            ratio: table.seconds(line, cells, 7)? / seconds,
+            ratio: uneven / even,
+            heads,
         });
     }
     Ok((calls, hexadecimal(digest)))
@@ -221,13 +224,17 @@ fn heads(model: &Model) -> Attention {
     }
 }
 
+/// A chunk of so many rows behind so many entries, as a call of its own.
+pub(super) fn prefill((rows, before): (u32, u32), heads: Attention) -> Kernel {
+    let (count, before) = (u64::from(rows), u64::from(before));
+    let (pairs, entries) = (count * before + count * (count + 1) / 2, count + before);
+    Kernel::Attention(Attention { rows, decode: false, pairs, entries, ..heads })
+}
+
 impl Call {
     /// The chunk as a call of its own.
     pub fn prefill(&self) -> Kernel {
-        let (rows, before) = (self.chunk.0, u64::from(self.chunk.1));
-        let count = u64::from(rows);
-        let (pairs, entries) = (count * before + count * (count + 1) / 2, count + before);
-        Kernel::Attention(Attention { rows, decode: false, pairs, entries, ..self.heads })
+        prefill(self.chunk, self.heads)
     }
 
     /// The generated tokens as a call beside the chunk.

@@ -1,7 +1,7 @@
 //! Calls of uneven contexts in, and how many blocks fill the memory out (`docs/COST_MODEL.md`, "Uneven contexts").
 
 use super::grid::{Fitted, fitted};
-use super::layers::{Call, UnevenCall};
+use super::layers::{UnevenCall, prefill};
 use crate::cost::{Device, Limits};
 use crate::error::{InputError, Result};
 use crate::hw::{Evidence, Hardware, Uneven};
@@ -24,8 +24,13 @@ pub(super) fn fit(hw: &mut Hardware, calls: &[UnevenCall], sha256: &str) -> Resu
     let mut best = [0.0; 2];
     // What each row says at each number that is tried.
     let said = |alone: bool| -> Vec<(&UnevenCall, Vec<f64>)> {
-        let kind = calls.iter().filter(|call| (call.even.chunk.0 == 0) == alone);
-        let all = |call| tried().map(|blocks| ratio(&device, call, blocks)).collect();
+        let kind = calls.iter().filter(|call| (call.chunk.0 == 0) == alone);
+        let all = |call: &UnevenCall| {
+            let (even, heads) = (Even::of(&device, call), call.heads);
+            let filling =
+                |blocks| device.filling_by((blocks, blocks), heads.heads.into(), heads.kv_heads.into());
+            tried().map(|blocks| even.ratio(&device, &filling(blocks))).collect()
+        };
         kind.map(|call| (call, all(call))).collect()
     };
     let (mut held, mut seen) = (Vec::new(), Vec::new());
@@ -65,34 +70,42 @@ fn least(rows: &[&(&UnevenCall, Vec<f64>)]) -> usize {
     (0..errors.len()).min_by(|&a, &b| errors[a].total_cmp(&errors[b])).unwrap_or(0)
 }
 
-/// Time of an uneven call over that of the even one, if so many blocks a unit fill the memory.
-fn ratio(device: &Device, call: &UnevenCall, blocks: f64) -> f64 {
-    let heads = call.even.heads;
-    call.ratio_by(device, &device.filling_by((blocks, blocks), heads.heads.into(), heads.kv_heads.into()))
-}
-
 /// Ratios that a profile says, and those measured; none where it does not know what uneven contexts cost.
 pub fn ratios(device: &Device, calls: &[UnevenCall]) -> Option<Vec<(f64, f64)>> {
     let of = |call: &UnevenCall| {
-        let heads = call.even.heads;
-        let filling = device.filling(heads.heads.into(), heads.kv_heads.into())?;
-        Some((call.ratio_by(device, &filling), call.ratio))
+        let filling = device.filling(call.heads.heads.into(), call.heads.kv_heads.into())?;
+        Some((Even::of(device, call).ratio(device, &filling), call.ratio))
     };
     calls.iter().map(of).collect()
 }
 
-impl UnevenCall {
-    fn ratio_by(&self, device: &Device, filling: &Filling) -> f64 {
-        let Call { chunk, heads, .. } = self.even;
-        let (rows, longer) = self.sequences;
-        let (short, long) = self.contexts;
+/// The even call of the same mean.
+struct Even<'a> {
+    call: &'a UnevenCall,
+    shape: Attention,
+    /// Seconds of the prompt's rows beside it, and of both together.
+    prompt: f64,
+    whole: f64,
+}
+
+impl<'a> Even<'a> {
+    fn of(device: &Device, call: &'a UnevenCall) -> Self {
+        let UnevenCall { chunk, sequences: (rows, longer), contexts: (short, long), heads, .. } = *call;
         let pairs = u64::from(longer) * u64::from(long) + u64::from(rows - longer) * u64::from(short);
+        let shape = Attention { rows, beside: chunk.0, pairs, entries: pairs, ..heads };
+        let seconds = |kernel: &Kernel| device.price(kernel).time.s();
+        let prompt = if chunk.0 > 0 { seconds(&prefill(chunk, heads)) } else { 0.0 };
+        Even { call, shape, prompt, whole: prompt + seconds(&Kernel::Attention(shape)) }
+    }
+
+    /// Time of the uneven call over that of this one.
+    fn ratio(&self, device: &Device, filling: &Filling) -> f64 {
+        let UnevenCall { sequences: (rows, longer), contexts: (short, long), .. } = *self.call;
         let lengths = (0..rows).map(|at| if at < longer { long } else { short });
         let longest: Vec<u32> = lengths.take(filling.longest()).collect();
-        let even = Attention { rows, beside: chunk.0, pairs, entries: pairs, ..heads };
-        let uneven = Attention { waits: filling.waits(&longest, (rows, rows), pairs, chunk.0 > 0), ..even };
-        let prompt = if chunk.0 > 0 { device.price(&self.even.prefill()).time.s() } else { 0.0 };
-        let whole = |shape| prompt + device.price(&Kernel::Attention(shape)).time.s();
-        whole(uneven) / whole(even)
+        let Attention { pairs, beside, .. } = self.shape;
+        let waits = filling.waits(&longest, (rows, rows), pairs, beside > 0);
+        let uneven = Kernel::Attention(Attention { waits, ..self.shape });
+        (self.prompt + device.price(&uneven).time.s()) / self.whole
     }
 }

@@ -97,21 +97,22 @@ impl Device {
         let (price, parts) = self.parts(kernel);
         // A call that waits takes as long as a larger one, and does no more.
         let larger = match *kernel {
-            Kernel::Attention(shape) if shape.waits > 0 => Kernel::Attention(shape.even()),
-            kernel => kernel,
+            Kernel::Attention(shape) if shape.waits > 0 => Some(Kernel::Attention(shape.even())),
+            _ => None,
         };
-        let by_formulas = if larger == *kernel { price } else { self.physical(&larger) };
+        let by_formulas = larger.as_ref().map_or(price, |larger| self.physical(larger));
+        let timed = larger.as_ref().unwrap_or(kernel);
         // Constants of calls that were measured may promise more of others than the memory can do.
         let least = || SimTime::at_rate(price.dram_bytes, self.dram_bytes_per_s);
         let measured = || {
-            let learned = self.measured.time(self, &larger)?;
+            let learned = self.measured.time(self, timed)?;
             Some(Learned { time: learned.time.max(least()), ..learned })
         };
         let Price { time, source, error, .. } = by_formulas;
         let formulas = Learned { time, source, error };
         let Learned { time, source, error } =
-            self.corrected.time(self, &larger, time).or_else(measured).unwrap_or(formulas);
-        let error = match self.uneven_error().filter(|_| larger != *kernel) {
+            self.corrected.time(self, timed, time).or_else(measured).unwrap_or(formulas);
+        let error = match self.uneven_error().filter(|_| larger.is_some()) {
             Some(uneven) => error.map(|error| error.and(uneven)),
             None => error,
         };

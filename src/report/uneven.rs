@@ -13,7 +13,7 @@ type Line = (bool, Option<u32>);
 pub fn uneven(calls: &[UnevenCall], ratios: &[(f64, f64)]) -> String {
     let mut lines: BTreeMap<Line, Vec<(f64, f64)>> = BTreeMap::new();
     for (call, &ratio) in calls.iter().zip(ratios) {
-        let beside = call.even.chunk.0 > 0;
+        let beside = call.chunk.0 > 0;
         for number in [None, Some(call.sequences.0)] {
             lines.entry((beside, number)).or_default().push(ratio);
         }

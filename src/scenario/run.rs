@@ -224,13 +224,10 @@ pub fn run_with<O: Observer + Send>(
             observers.extend(observer);
         }
     }
-    let over = first_built.iter().zip(&variants).filter_map(|(built, variant)| over_cap(built, variant));
-    assumed.extend(over);
-    let hot = first_built.iter().zip(&variants);
-    assumed.extend(hot.filter_map(|(built, variant)| at_the_boards_limit(built, variant)));
-    assumed.extend(
-        first_built.iter().zip(&variants).filter_map(|(built, variant)| whole_memory(built, variant)),
-    );
+    for remark in [over_cap, at_the_boards_limit, whole_memory] {
+        let pairs = first_built.iter().zip(&variants);
+        assumed.extend(pairs.filter_map(|(built, variant)| remark(built, variant)));
+    }
     assumed.extend(variants.iter().filter_map(unstable));
     let mut seen = std::collections::HashSet::new();
     assumed.retain(|note| seen.insert((note.key.clone(), note.value.clone(), note.why.clone())));
@@ -247,10 +244,15 @@ fn whole_memory(built: &Built, variant: &VariantOutcome) -> Option<Note> {
     taken.then(|| Note::new(format!("variants.{}.gpu_memory_utilization", built.name), 1, why))
 }
 
+/// What the hottest pass draws on average.
+fn hottest_pass_w(variant: &VariantOutcome) -> f64 {
+    variant.runs.iter().map(|run| run.summary.power_w.hottest_pass).fold(0.0, f64::max)
+}
+
 /// A remark where a power cap was not held: the lowest clock draws more.
 fn over_cap(built: &Built, variant: &VariantOutcome) -> Option<Note> {
     let cap = built.setup.limits.cap_w(&built.setup.hardware)?;
-    let most = variant.runs.iter().map(|run| run.summary.power_w.hottest_pass).fold(0.0, f64::max);
+    let most = hottest_pass_w(variant);
     let why = format!("passes draw up to {most:.1} W at the lowest clock, so the cap is not held in them");
     (most > cap * (1.0 + 1e-9))
         .then(|| Note::new(format!("variants.{}.limits.power_w", built.name), cap, why))
@@ -260,7 +262,7 @@ fn over_cap(built: &Built, variant: &VariantOutcome) -> Option<Note> {
 fn at_the_boards_limit(built: &Built, variant: &VariantOutcome) -> Option<Note> {
     let limits = built.setup.limits;
     let limit = built.setup.hardware.power.limit_w.value;
-    let most = variant.runs.iter().map(|run| run.summary.power_w.hottest_pass).fold(0.0, f64::max);
+    let most = hottest_pass_w(variant);
     let why = format!(
         "passes draw up to {most:.0} W of the {limit:.0} W that the board allows, and kernels that would draw more keep their speed: under a lasting \
          load a board lowers its clock; limits.board: true does that"

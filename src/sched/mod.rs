@@ -258,12 +258,12 @@ impl<'a> Scheduler<'a> {
     /// The next tokens of a running sequence, with blocks for them: those of the last in line, if need be.
     fn take(&mut self, slot: u32, budget: &mut u32, paths: &Paths, batch: &mut Batch) {
         while !self.push(slot, budget, 0, paths, batch) {
-            let last = self.last_in_line();
-            if last.is_none_or(|last| last == slot) && self.must_wait(slot) {
+            let last = self.last_in_line().unwrap_or(slot);
+            if last == slot && self.must_wait(slot) {
                 return;
             }
-            self.preempt(last.unwrap_or(slot), paths);
-            if last.is_none_or(|last| last == slot) {
+            self.preempt(last, paths);
+            if last == slot {
                 return;
             }
         }
@@ -272,15 +272,18 @@ impl<'a> Scheduler<'a> {
     /// Whether a round of drafts stands still until the next pass, rather than be preempted for sequences that came later and are in the pass: a
     /// preempted round begins anew, so that two could preempt each other for ever.
     fn must_wait(&self, slot: u32) -> bool {
-        let place = |slot: u32| self.slots[slot as usize].as_ref().map(|(place, _)| *place);
-        let later = |&other: &u32| self.sequence(other).in_pass && place(other) > place(slot);
+        let later = |&other: &u32| self.sequence(other).in_pass && self.place(other) > self.place(slot);
         self.sequence(slot).in_round() && self.running.iter().any(later)
     }
 
     /// The sequence that came last among those that are not in the pass yet.
     fn last_in_line(&self) -> Option<u32> {
-        let place = |slot: &u32| self.slots[*slot as usize].as_ref().map(|(place, _)| *place);
-        self.running.iter().copied().filter(|&slot| !self.sequence(slot).in_pass).max_by_key(place)
+        let waiting = self.running.iter().copied().filter(|&slot| !self.sequence(slot).in_pass);
+        waiting.max_by_key(|&slot| self.place(slot))
+    }
+
+    fn place(&self, slot: u32) -> Option<Place> {
+        self.slots[slot as usize].as_ref().map(|(place, _)| *place)
     }
 
     /// Puts the next tokens of a sequence into the pass, if `spare` blocks stay free. False: blocks are short.

@@ -110,7 +110,8 @@ proptest! {
             sees.sort_unstable_by(|a, b| b.cmp(a));
             prop_assert_eq!(sees.len() as u32, shape.rows);
             sees.truncate(FILLING.longest());
-            let waits = FILLING.waits(&sees, (shape.rows, shape.rows), shape.pairs, prompt > 0);
+            // A prompt of which no token attends at the layer is not in the call.
+            let waits = FILLING.waits(&sees, (shape.rows, shape.rows), shape.pairs, shape.beside > 0);
             prop_assert_eq!(shape.waits, waits, "layer {}", layer);
         }
     }
@@ -267,7 +268,7 @@ fn tables_of_uneven_calls_are_scored() {
     assert!(text(&score.stdout).contains("beside a prompt"), "{}", text(&score.stdout));
     let (calls, _) = layers::read_uneven(&right).expect("a table");
     assert_eq!(calls.len(), rows);
-    assert_eq!((calls[0].even.heads.heads, calls[0].even.heads.kv_heads), (32, 8));
+    assert_eq!((calls[0].heads.heads, calls[0].heads.kv_heads), (32, 8));
     let wrong = Filling { alone: filling.alone * 3.0, beside: filling.beside * 3.0, ..filling };
     table(&right, &wrong, &device);
     let score = run(&right, &["--gate", "0.01"]);
@@ -280,7 +281,7 @@ fn tables_of_uneven_calls_are_scored() {
     let two = folder.path().join("llama31_8b_tp2_skew.csv");
     std::fs::copy(&right, &two).expect("copied");
     let (calls, _) = layers::read_uneven(&two).expect("a table");
-    assert_eq!((calls[0].even.heads.heads, calls[0].even.heads.kv_heads), (16, 4));
+    assert_eq!((calls[0].heads.heads, calls[0].heads.kv_heads), (16, 4));
     // What is no such table, and who does not know, is refused by name.
     let without =
         radialsim(&["validate", "operators", "--hw", "nvidia-h100-sxm", right.to_str().expect("a path")]);
@@ -316,7 +317,7 @@ fn models_kept_aside_are_nearer_than_by_their_mean() {
             let rows: Vec<(f64, f64)> = calls
                 .iter()
                 .zip(&ratios)
-                .filter(|(call, _)| (call.even.chunk.0 == 0) == alone)
+                .filter(|(call, _)| (call.chunk.0 == 0) == alone)
                 .map(|(_, &ratio)| ratio)
                 .collect();
             let mean = |said: fn(&(f64, f64)) -> f64| {
