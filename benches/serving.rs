@@ -1,157 +1,207 @@
 //! Output tokens a second of CPU time, one thread: a server under Poisson arrivals, dense and routed.
 //!
-//! `cargo bench --bench serving`. With `INFERENCE_LAB=path/to/inference-lab` (crates.io, 1.0.0) and `PEER=folder` of its
-//! `config.toml` and `workload.toml`, the peer runs the same load in the same minute, and the ratio is printed.
+//! `cargo bench --bench serving`. Every case is a process of its own, so that CPU time and peak memory are its own: the program as its users run
+//! it (`through the program`: reading the scenario, drawing routes, the report), and this bench in the library (`inside`: the simulation and
+//! its summary). With `INFERENCE_LAB=path/to/inference-lab` (crates.io, 1.0.0) and `PEER=folder` of its `config.toml` and
+//! `workload.toml`, the peer runs the same load in turn with each case, and the ratio is printed. `ONLY=text` runs the cases whose
+//! names hold the text.
 
 #![allow(clippy::print_stdout, reason = "a bench prints")]
 
-use radialsim::batch::{Decisions, Policy, Visibility};
-use radialsim::cost::{Device, Limits};
-use radialsim::hw::Hardware;
-use radialsim::kernel::Density;
-use radialsim::lower::{Dispatch, RouterPlan};
+use radialsim::cost::Device;
 use radialsim::metrics::Summary;
-use radialsim::model::Model;
-use radialsim::sched::Serving;
-use radialsim::sim::{Fidelity, Setup, Silent, run};
-use radialsim::trace::synth::{Method, generate};
-use radialsim::trace::{RouteIds, RouteTable, Trace, draw_routes};
+use radialsim::scenario::{Built, Scenario};
+use radialsim::sim::{Setup, Silent, run_later, run_on};
+use radialsim::trace::Request;
+use radialsim::trace::synth::generate;
 use radialsim::workload::{Arrivals, Length, Lengths, requests};
-use std::process::Command;
+use std::path::Path;
+use std::process::{Command, Stdio};
 use std::time::Instant;
+use wait4::Wait4;
 
-fn main() {
-    println!(
-        "{:34} {:>9} {:>9} {:>12} {:>9}",
-        "Llama-3.1-8B on H100", "requests", "CPU s", "M tokens/s", "peak MB"
-    );
-    let dense = report("dense", 10_000, &load(&Method::Dense, 10_000));
-    let routed =
-        draw_routes(&distinct(load(&skips(), 10)), arrivals(10_000), 1).expect("routes for both phases");
-    println!("{} distinct routes", routed.routes.len());
-    report("routed", 10_000, &routed);
-    let long = report("dense", 100_000, &load(&Method::Dense, 100_000));
-    println!("100,000 requests take {:.2} times as long as 10,000", long.seconds / dense.seconds);
-    peer(&dense);
-}
-
-struct Timed {
-    tokens: u64,
-    seconds: f64,
-}
-
-fn arrivals(count: u32) -> Vec<radialsim::trace::Request> {
-    let length = Length::Uniform { low: 256, high: 768 };
-    let lengths = Lengths { prompt: length.clone(), output: length };
-    requests(count, &lengths, &Arrivals::Poisson { rate_per_s: 20.0 }, 7).expect("valid lengths")
-}
-
-fn load(method: &Method, count: u32) -> Trace {
-    generate(method, 32, arrivals(count), 1).expect("a valid method")
-}
-
-/// Distinct routes of the routed load.
-const ROUTES: u32 = 1000;
-
-/// The same trace with its first [`ROUTES`] routes only, which stand in for the others too.
-fn distinct(trace: Trace) -> Trace {
-    let mut routes = RouteTable::default();
-    trace
-        .routes
-        .iter()
-        .take(ROUTES as usize)
-        .for_each(|route| assert!(routes.intern(route.clone()) < ROUTES));
-    assert_eq!(routes.len(), ROUTES as usize, "enough routes to draw from");
-    let mut requests = trace.requests;
-    for run in requests.iter_mut().flat_map(|request| &mut request.runs) {
-        run.routes = RouteIds::listed(run.routes.iter().map(|id| id % ROUTES).collect());
-    }
-    Trace { routes, requests, ..trace }
-}
-
-fn skips() -> Method {
-    let text =
-        "CorrelatedSkips(skip: 0.25, correlation: 0.5, share: Step, branches: Jointly, kv: project_only)";
-    radialsim::ron_text::parse(text, "a method").expect("a valid method")
-}
+/// Set for a child that is one case inside the library: its scenario.
+const INSIDE: &str = "RADIALSIM_BENCH_INSIDE";
 
 /// Times that everything is run, the peer too; the shortest counts, as others on the machine can only lengthen a run.
 const REPEATS: u32 = 3;
 
-/// Seconds of the shortest run, and what it gave.
-fn best<T>(mut run: impl FnMut() -> T) -> (f64, T) {
-    let timed = || {
-        let begin = Instant::now();
-        let out = run();
-        (begin.elapsed().as_secs_f64(), out)
-    };
-    let runs = std::iter::repeat_with(timed).take(REPEATS as usize);
-    runs.min_by(|a, b| a.0.total_cmp(&b.0)).expect("at least one run")
+const DENSE: &str = "Method(Dense)";
+const STEP: &str =
+    "Method(CorrelatedSkips(skip: 0.25, correlation: 0.5, share: Step, branches: Jointly, kv: project_only))";
+const APART: &str = "Method(IndependentSkips(skip: 0.25, branches: Separately, kv: project_only))";
+const HOLES: &str =
+    "Method(CorrelatedSkips(skip: 0.25, correlation: 0.5, share: Step, branches: Jointly, kv: none))";
+const RADIAL: &str = "Method(Radial(transitions: Uniform, start: Uniform, hops: Fixed(32)))";
+
+/// A load: its name, the routes of its tokens, requests, and the model.
+struct Case {
+    name: &'static str,
+    routes: &'static str,
+    requests: u32,
+    model: &'static str,
 }
 
-fn report(name: &str, count: u32, trace: &Trace) -> Timed {
-    let model = Model::builtin("llama-3.1-8b").expect("built in");
-    let dispatch = Dispatch {
-        policy: Policy::Aligned,
-        capture: (0..=8).map(|power| 1 << power).collect(),
-        visibility: Visibility::SameLayer,
-        nested_width: false,
-        density: Density::Dense,
-        router: RouterPlan::FREE,
-        monotone: true,
-        decisions: Decisions::Known,
-    };
-    let hardware = Hardware::shipped("nvidia-h100-sxm").expect("shipped");
-    let setup = Setup {
-        model,
-        hardware,
-        limits: Limits::default(),
-        clients: None,
-        sessions: None,
-        serving: Serving { watermark: 0.0, ..Serving::new(2048, 256, true) },
-        dispatch,
-        tiers: None,
-        fidelity: Fidelity::Step,
-        explain: false,
-        against: None,
-    };
+const fn case(name: &'static str, routes: &'static str, requests: u32) -> Case {
+    Case { name, routes, requests, model: "llama-3.1-8b" }
+}
+
+const CASES: [Case; 9] = [
+    case("dense", DENSE, 10_000),
+    case("own routes, half shared by step", STEP, 10_000),
+    case("own routes, branches apart", APART, 10_000),
+    case("recorded, about a thousand routes", "Recorded", 10_000),
+    case("own routes, holes in the cache", HOLES, 1000),
+    case("own routes, any order with reuse", RADIAL, 300),
+    case("long: dense", DENSE, 100_000),
+    case("long: own routes, half shared by step", STEP, 100_000),
+    case("long: own routes, branches apart", APART, 100_000),
+];
+
+fn main() {
+    if let Ok(scenario) = std::env::var(INSIDE) {
+        return inside(Path::new(&scenario));
+    }
+    let folder = tempfile::tempdir().expect("a folder");
+    let only = std::env::var("ONLY").unwrap_or_default();
+    println!(
+        "{:38} {:8} {:>8} {:>8} {:>8} {:>11} {:>8} {:>8}",
+        "Llama-3.1-8B, H100, 20 requests/s",
+        "",
+        "requests",
+        "CPU s",
+        "wall s",
+        "M tokens/s",
+        "peak MB",
+        "of peer"
+    );
+    for case in CASES.iter().filter(|case| case.name.contains(&only)) {
+        let path = folder.path().join("scenario.ron");
+        std::fs::write(&path, case.scenario(folder.path())).expect("a file");
+        let program = || {
+            let mut command = Command::new(env!("CARGO_BIN_EXE_radialsim"));
+            command.args(["simulate", "--threads", "1"]).arg(&path);
+            command
+        };
+        let itself = || {
+            let mut command = Command::new(std::env::current_exe().expect("this program"));
+            command.env(INSIDE, &path);
+            command
+        };
+        let ways: [(&str, &dyn Fn() -> Command); 2] = [("inside", &itself), ("program", &program)];
+        for (way, command) in ways {
+            let (ours, theirs) = best(command, case.requests);
+            let rate = case.output_tokens() as f64 / ours.cpu_s / 1e6;
+            let of_peer = theirs.map_or("-".to_owned(), |theirs| format!("{:.2}", theirs / ours.cpu_s));
+            println!(
+                "{:38} {way:8} {:>8} {:>8.3} {:>8.3} {rate:>11.2} {:>8.1} {of_peer:>8}",
+                case.name, case.requests, ours.cpu_s, ours.wall_s, ours.peak_mb
+            );
+        }
+    }
+}
+
+fn lengths() -> Lengths {
+    let length = Length::Uniform { low: 256, high: 768 };
+    Lengths { prompt: length.clone(), output: length }
+}
+
+impl Case {
+    /// The scenario, as text; a trace beside it where the routes are recorded ones.
+    fn scenario(&self, folder: &Path) -> String {
+        let Case { name, routes, requests, model } = self;
+        let mut trace = String::new();
+        let mut policy = "aligned";
+        if *routes == "Recorded" {
+            let path = folder.join("trace.jsonl");
+            let drawn = drawn(2);
+            let routes = "IndependentSkips(skip: 0.25, branches: Jointly, kv: project_only)";
+            let method = radialsim::ron_text::parse(routes, "a method").expect("a valid method");
+            let recorded = generate(&method, 32, drawn, 1).expect("a valid method");
+            radialsim::trace::write(&path, &recorded).expect("a trace");
+            trace = "trace: \"trace.jsonl\", ".to_owned();
+        }
+        if *routes == RADIAL {
+            policy = "hop";
+        }
+        let length = "Uniform(low: 256, high: 768)";
+        format!(
+            "(title: \"{name}\", model: \"{model}\", hardware: \"nvidia-h100-sxm\", seed: 7,
+            workload: ({trace}requests: (count: {requests}, lengths: (prompt: {length}, output: {length}), arrivals: Poisson(rate_per_s: 20.0))),
+            serving: (max_batched_tokens: 2048, max_sequences: 256, chunked_prefill: true, watermark: 0.0),
+            dispatch: (policy: {policy}, capture: [1, 2, 4, 8, 16, 32, 64, 128, 256]),
+            fidelity: step,
+            variants: [(name: \"run\", routes: {routes})])"
+        )
+    }
+
+    fn output_tokens(&self) -> u64 {
+        drawn(self.requests).iter().map(|request| u64::from(request.output_tokens)).sum()
+    }
+}
+
+fn drawn(count: u32) -> Vec<Request> {
+    requests(count, &lengths(), &Arrivals::Poisson { rate_per_s: 20.0 }, 7).expect("valid lengths")
+}
+
+/// One case in the library: the simulation and its summary, without dense passes beside it.
+fn inside(path: &Path) {
+    let (built, _) =
+        Scenario::load(path, &[]).and_then(|scenario| scenario.build()).expect("a valid scenario");
+    let Built { setup, trace, later, .. } = &built[0];
+    let setup = Setup { explain: false, ..setup.clone() };
     let device = Device::new(&setup.hardware, setup.limits).expect("valid limits");
-    let (seconds, tokens) = best(|| {
-        let ledger = run(&setup, trace, &mut Silent).expect("a load that fits");
-        Summary::new(&ledger, &device, &setup.model).output_tokens
-    });
-    println!(
-        "{name:34} {count:>9} {seconds:>9.3} {:>12.1} {:>9.1}",
-        tokens as f64 / seconds / 1e6,
-        peak_mb().unwrap_or(f64::NAN)
-    );
-    Timed { tokens, seconds }
-}
-
-/// The peer on the same load: whole process, as its users run it.
-fn peer(ours: &Timed) {
-    let (Ok(program), Ok(folder)) = (std::env::var("INFERENCE_LAB"), std::env::var("PEER")) else {
-        println!("peer: set INFERENCE_LAB and PEER to time it beside this");
-        return;
+    let ledger = match later {
+        Some(later) => run_later(device.clone(), &setup, (trace, later), &mut Silent),
+        None => run_on(device.clone(), &setup, trace, &mut Silent),
     };
-    let (seconds, done) = best(|| {
-        Command::new(&program)
-            .args(["-q", "-c", "config.toml", "-w", "workload.toml"])
-            .current_dir(&folder)
-            .stdout(std::process::Stdio::null())
-            .status()
-    });
-    assert!(done.is_ok_and(|status| status.success()), "the peer ran");
-    println!(
-        "peer: {seconds:.3} s; this is {:.2} times as fast for {} tokens",
-        seconds / ours.seconds,
-        ours.tokens
-    );
+    let summary = Summary::new(&ledger.expect("a load that fits"), &device, &setup.model);
+    assert!(summary.output_tokens > 0, "tokens came out");
 }
 
-/// Peak resident memory of this process so far, where the system tells.
-fn peak_mb() -> Option<f64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find(|line| line.starts_with("VmHWM"))?;
-    line.split_whitespace().nth(1)?.parse::<f64>().ok().map(|kb| kb / 1e3)
+/// What a process took.
+#[derive(Clone, Copy)]
+struct Taken {
+    cpu_s: f64,
+    wall_s: f64,
+    peak_mb: f64,
+}
+
+fn timed(mut command: Command) -> Taken {
+    let begin = Instant::now();
+    let mut child = command.stdout(Stdio::null()).spawn().expect("a program that starts");
+    let used = child.wait4().expect("a program that ends");
+    assert!(used.status.success(), "{command:?} failed");
+    let cpu = used.rusage.utime + used.rusage.stime;
+    let wall_s = begin.elapsed().as_secs_f64();
+    Taken { cpu_s: cpu.as_secs_f64(), wall_s, peak_mb: used.rusage.maxrss as f64 / 1e6 }
+}
+
+/// The least CPU time of some runs of ours, and of as many of the peer's in turn with them, where there is one.
+fn best(ours: &dyn Fn() -> Command, requests: u32) -> (Taken, Option<f64>) {
+    let mut best: Option<Taken> = None;
+    let mut theirs: Option<f64> = None;
+    for _ in 0..REPEATS {
+        let taken = timed(ours());
+        if best.is_none_or(|best| taken.cpu_s < best.cpu_s) {
+            best = Some(taken);
+        }
+        if let Some(peer) = peer(requests) {
+            let taken = timed(peer).cpu_s;
+            theirs = Some(theirs.map_or(taken, |least| least.min(taken)));
+        }
+    }
+    (best.expect("at least one run"), theirs)
+}
+
+/// The peer's dense run of as many requests, whole process, as its users run it.
+fn peer(requests: u32) -> Option<Command> {
+    let (program, folder) = (std::env::var("INFERENCE_LAB").ok()?, std::env::var("PEER").ok()?);
+    // Its settings are of 10,000 requests.
+    if requests != 10_000 {
+        return None;
+    }
+    let mut command = Command::new(program);
+    command.args(["-q", "-c", "config.toml", "-w", "workload.toml"]).current_dir(folder);
+    Some(command)
 }

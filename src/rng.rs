@@ -48,6 +48,33 @@ impl Stream {
         self.uniform() < p
     }
 
+    /// So many independent decisions (at most 64), each true with probability `p` (to 53 bits, as [`Stream::chance`]), as bits from the lowest on.
+    ///
+    /// Each lane compares a uniform number with `p` digit by digit, all lanes at once, and stops when every lane is decided: for 64 lanes
+    /// after about 8 words rather than 64; where `p` has few binary digits, after as many words as it has digits.
+    pub fn chances(&mut self, p: f64, lanes: u32) -> u64 {
+        assert!(lanes <= 64, "{lanes} decisions in 64 bits");
+        let mut undecided = u64::MAX.checked_shr(64 - lanes).unwrap_or(0);
+        // What is below p of the multiples of 2^-53: a whole number of them.
+        let below = libm::ceil(p.clamp(0.0, 1.0) * (1u64 << 53) as f64) as u64;
+        let mut yes = 0;
+        if below == 1 << 53 {
+            return undecided;
+        }
+        let mut left = below << 11;
+        while undecided != 0 && left != 0 {
+            let word = if lanes <= 32 { self.0.next_u32().into() } else { self.0.next_u64() };
+            if left >> 63 == 1 {
+                yes |= undecided & !word;
+                undecided &= word;
+            } else {
+                undecided &= !word;
+            }
+            left <<= 1;
+        }
+        yes
+    }
+
     /// Standard normal, by Box and Muller. `libm` rather than the system's, for equal digits everywhere.
     pub fn normal(&mut self) -> f64 {
         let radius = libm::sqrt(-2.0 * libm::log(1.0 - self.uniform()));
@@ -101,5 +128,40 @@ impl Stream {
                 left < 0.0 && w > 0.0
             })
             .or(last)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Stream;
+    use proptest::prelude::*;
+
+    proptest! {
+        /// Lane by lane the digits of the words are those of a number that is compared with p; how many words are read is another matter.
+        #[test]
+        fn decisions_side_by_side_are_decisions_one_by_one(
+            p in prop_oneof![Just(0.0), Just(1.0), Just(0.25), Just(f64::MIN_POSITIVE), 0.0..1.0], lanes in 0..=64_u32, seed in any::<u64>(),
+        ) {
+            let mut words = Stream::new(seed, "decisions");
+            let yes = words.clone().chances(p, lanes);
+            let mut word = || if lanes <= 32 { u64::from(words.0.next_u32()) } else { words.0.next_u64() };
+            let digits: Vec<u64> = (0..53).map(|_| word()).collect();
+            for lane in 0..64 {
+                let number = digits.iter().fold(0, |number: u64, word| number << 1 | (word >> lane & 1));
+                let below = lane < lanes && (number as f64) < p * (1_u64 << 53) as f64;
+                prop_assert_eq!(yes >> lane & 1 == 1, below, "lane {} of {} at {}", lane, lanes, p);
+            }
+        }
+    }
+
+    /// As often as it should be: 64,000 decisions, within four standard deviations.
+    #[test]
+    fn decisions_are_as_frequent_as_asked() {
+        let mut stream = Stream::new(1, "decisions");
+        for p in [0.003, 0.25, 0.5, 0.7, 0.99] {
+            let yes: u32 = (0..1000).map(|_| stream.chances(p, 64).count_ones()).sum();
+            let (mean, deviation) = (64_000.0 * p, (64_000.0 * p * (1.0 - p)).sqrt());
+            assert!((f64::from(yes) - mean).abs() < 4.0 * deviation, "{yes} of {mean} at {p}");
+        }
     }
 }

@@ -73,6 +73,18 @@ impl Context {
         }
     }
 
+    /// Whether a token on `path` sees an entry of each earlier token at every layer that it attends to.
+    pub fn sees_all(&self, path: &Path) -> bool {
+        if self.has_pending() {
+            return false;
+        }
+        let all = |layer: u16| self.seen(layer, Visibility::SameLayer) == u64::from(self.tokens);
+        if self.is_flat() {
+            return all(0);
+        }
+        path.hops.iter().filter(|hop| hop.modules.attention()).all(|hop| all(hop.layer))
+    }
+
     /// Entries of copied states that a visit of `layer` projects first.
     pub fn pending(&self, layer: u16) -> u32 {
         self.pending.get(layer as usize).copied().unwrap_or(0)

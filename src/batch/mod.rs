@@ -14,6 +14,7 @@ pub use decisions::Decisions;
 pub use lanes::{AtLayer, LaneSums};
 pub use path::{Entries, Hop, Left, Path, Paths, Skip};
 
+use crate::trace::Taken;
 use serde::{Deserialize, Serialize};
 
 /// Consecutive tokens of one sequence in a pass.
@@ -31,6 +32,22 @@ pub struct Span {
     pub logits: u32,
     /// Part of the route that runs in this pass. All policies but `queued` run the whole route.
     pub part: Part,
+}
+
+/// Sequences that generate in lockstep, counted rather than listed: each takes a token on one path, and sees an entry of every earlier token at
+/// each layer that the path attends to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Lockstep {
+    /// The path: a number of [`Paths`].
+    pub path: u32,
+    /// Sequences, each with one token, whose logits are needed.
+    pub count: u32,
+    /// Tokens that have passed, over all of them.
+    pub positions: u64,
+    /// Entries that the longest of them see, their own counted, descending; as many as are wanted.
+    pub longest: Vec<u32>,
+    /// Tokens that have passed of each, and the branches that its token takes, where these are fewer than those of the path.
+    pub each: Vec<(u32, Taken)>,
 }
 
 /// Which hops of its route a token takes in a pass.
@@ -58,6 +75,11 @@ pub struct Batch {
     pub spans: Vec<Span>,
     /// Path of each token, span after span: an index of [`Paths`].
     pub paths: Vec<u32>,
+    /// Sequences that are not among the spans.
+    pub lockstep: Vec<Lockstep>,
+    /// Branches that each token of the spans takes, where these are fewer than those of its path. A pass has them for all of its tokens or for
+    /// none.
+    pub taken: Vec<Taken>,
     /// Tokens whose states are on the device, where they are more than the tokens of the pass: those that wait in queues.
     pub waiting: u32,
     /// KV bytes that go to the host or come back before anything of the pass runs.
@@ -67,7 +89,43 @@ pub struct Batch {
 impl Batch {
     /// Tokens in all.
     pub fn tokens(&self) -> u32 {
-        self.paths.len() as u32
+        self.paths.len() as u32 + self.in_lockstep()
+    }
+
+    /// Sequences that generate in lockstep.
+    pub fn in_lockstep(&self) -> u32 {
+        self.lockstep.iter().map(|group| group.count).sum()
+    }
+
+    /// Whether its tokens take some branches of their paths only.
+    pub fn takes_some(&self) -> bool {
+        !self.taken.is_empty() || self.lockstep.iter().any(|group| !group.each.is_empty())
+    }
+
+    /// Sequences in all.
+    pub fn sequences(&self) -> u32 {
+        self.spans.len() as u32 + self.in_lockstep()
+    }
+
+    /// Sequences that generate a token.
+    pub fn generating(&self) -> u32 {
+        self.spans.iter().filter(|span| span.decode).count() as u32 + self.in_lockstep()
+    }
+
+    /// Whether anybody reaches the head.
+    pub fn ends(&self) -> bool {
+        !self.lockstep.is_empty() || self.spans.iter().any(|span| span.part.to == Part::END)
+    }
+
+    /// Whether nobody is in the pass.
+    pub fn is_empty(&self) -> bool {
+        self.spans.is_empty() && self.lockstep.is_empty()
+    }
+
+    /// Tokens that reach the head and whose logits are needed.
+    pub fn logits(&self) -> u32 {
+        let leaving = self.spans.iter().filter(|span| span.part.to == Part::END);
+        leaving.map(|span| span.logits).sum::<u32>() + self.in_lockstep()
     }
 
     /// Paths of the tokens of a span.
@@ -94,6 +152,8 @@ impl Batch {
     pub fn clear(&mut self) {
         self.spans.clear();
         self.paths.clear();
+        self.lockstep.clear();
+        self.taken.clear();
         self.waiting = 0;
         self.swapped_bytes = 0;
     }

@@ -6,11 +6,13 @@ use super::graph::{Call, Cause, Node};
 use super::groups::Group;
 use super::longest::Longest;
 use super::places::Places;
+use super::router::When;
 use super::sink::{Sink, Stretch};
 use crate::batch::{Batch, Decisions, Policy};
 use crate::kernel::{Density, Filling, Kernel};
 use crate::model::Model;
 use crate::tier::Residency;
+use crate::trace::RouterWhen;
 use crate::units::Dtype;
 use std::collections::VecDeque;
 
@@ -156,6 +158,26 @@ impl<'a, S: Sink> Emit<'a, S> {
             calls(self);
             self.sink.end();
         }
+    }
+
+    /// Whether nothing but the layer itself runs for each layer that `group` stands for.
+    pub fn nothing_between(&self, group: &Group) -> bool {
+        let routed = match self.dispatch.router.when {
+            None | Some(When::Header(RouterWhen::Upfront | RouterWhen::PerSequence)) => false,
+            Some(When::Marked) => group.routed > 0,
+            Some(When::Header(RouterWhen::PerLayer | RouterWhen::PerHop)) => true,
+        };
+        !routed && self.residency.is_none() && !self.dispatch.decisions.has_nodes()
+    }
+
+    /// What comes now, up to [`Emit::end_repeat`], stands for so many times the same. False: the sink wants each.
+    pub fn repeat(&mut self, times: u16) -> bool {
+        self.sink.repeat(times.into())
+    }
+
+    /// What is repeated has come.
+    pub fn end_repeat(&mut self) {
+        self.sink.end_repeat();
     }
 
     /// Whether the host launches each kernel.

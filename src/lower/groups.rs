@@ -1,8 +1,11 @@
 //! The tokens of a pass sorted into groups: who is at which layer together. This is where the batch union, the
 //! fragmentation and the growing attention of a routed batch come from; nothing later adds them by hand.
 
+use super::alike::Stages;
 use super::longest::Longest;
-use crate::batch::{AtLayer, Batch, Context, Hop, LaneSums, Left, Part, Path, Paths, Span, Visibility};
+use super::sets::SetSums;
+use super::view::View;
+use crate::batch::{AtLayer, Context, Hop, LaneSums, Left, Part, Path, Span, Visibility};
 
 /// How groups are lined up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,12 +27,24 @@ pub(super) struct Scores {
     pub entries: u64,
 }
 
+impl Scores {
+    /// So many more rows.
+    pub fn add(&mut self, rows: u32, pairs: u64, entries: u64) {
+        self.rows += rows;
+        self.pairs += pairs;
+        self.entries += entries;
+    }
+}
+
 /// Tokens that are at one layer together.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Group {
     /// Groups of one wave are independent of each other and follow those of the wave before.
     pub wave: u32,
+    /// Layer, the first of those that it stands for.
     pub layer: u16,
+    /// Consecutive layers that it stands for, at each of which the same happens.
+    pub alike: u16,
     pub attention: u32,
     pub feed_forward: u32,
     /// Tokens that take both branches.
@@ -44,13 +59,13 @@ pub(super) struct Group {
     pub prefill: Scores,
     pub decode: Scores,
     /// Product of (1 - width) over the tokens: the share of neurons that nobody needs, were the choices independent.
-    unneeded: f64,
+    pub(super) unneeded: f64,
     /// The widest feed-forward part that a token takes.
     pub widest: f32,
     /// Place of the longest contexts of its generated tokens in [`Groups::longest`].
     pub longest: u32,
-    span: u32,
-    span_last: u64,
+    pub(super) span: u32,
+    pub(super) span_last: u64,
 }
 
 impl Group {
@@ -59,6 +74,7 @@ impl Group {
         Group {
             wave,
             layer,
+            alike: 1,
             attention: 0,
             feed_forward: 0,
             block: 0,
@@ -74,6 +90,11 @@ impl Group {
             span: 0,
             span_last: 0,
         }
+    }
+
+    /// The same at one layer.
+    pub(super) fn at(&self, layer: u16) -> Group {
+        Group { layer, alike: 1, ..self.clone() }
     }
 
     /// Share of the feed-forward width that the group computes. `nested`: all tokens want the same neurons first, as with
@@ -112,7 +133,7 @@ impl Group {
         }
     }
 
-    fn visit(&mut self, hop: &Hop, count: u32) {
+    pub(super) fn visit(&mut self, hop: &Hop, count: u32) {
         let attention = hop.modules.attention();
         let feed_forward = hop.modules.feed_forward();
         self.attention += u32::from(attention) * count;
@@ -137,7 +158,7 @@ pub(super) struct Groups {
     pub longest: Longest,
     /// Those at each layer of what is in the sums by layer, and those of neighbours on one path, their own entry counted.
     of_lanes: Longest,
-    of_run: Longest,
+    pub(super) of_run: Longest,
     slots: Vec<(u32, u32)>,
     epoch: u32,
     layers: usize,
@@ -148,42 +169,26 @@ pub(super) struct Groups {
     copied: Vec<u32>,
     span: u32,
     lanes: LaneSums,
+    /// Layers at which the same happens on the path of the latest pass that had but one.
+    pub(super) stages: Stages,
+    pub(super) set_sums: Box<SetSums>,
 }
 
 /// Neighbours on one path from which on one addition to each group is less work than a row of lanes for each.
 const MANY: u32 = 4;
 
-/// What all steps of the building need to look at.
-pub(super) struct View<'a> {
-    pub batch: &'a Batch,
-    pub paths: &'a Paths,
-    pub contexts: &'a [Context],
-    pub layers: u32,
-    pub visibility: Visibility,
-    /// Tokens that each layer attends to at most; empty where every layer attends to all.
-    pub windows: &'a [u32],
-    /// How many of the longest contexts of a group are wanted.
-    pub longest: usize,
-}
-
-impl View<'_> {
-    /// Entries that a token sees at a layer, its own counted: all of `entries`, which `tokens` left with it, or those within the
-    /// window. Where tokens skipped the layer, the entries are taken as spread evenly over the tokens.
-    pub fn within(&self, layer: u16, entries: u64, tokens: u64) -> u64 {
-        match self.windows.get(layer as usize) {
-            Some(&window) if tokens > u64::from(window) => {
-                let share = u128::from(entries) * u128::from(window) / u128::from(tokens);
-                (share as u64).max(1).min(entries)
-            }
-            _ => entries,
-        }
-    }
-}
-
 impl Groups {
     /// Sorts the tokens of the pass into groups, in the order in which they run.
     pub fn build(&mut self, view: &View, align: Align) {
         self.begin(view.layers as usize, view.longest);
+        if view.batch.takes_some() {
+            assert_eq!(align, Align::Pool, "sets of branches are taken in pool order");
+            self.of_sets(view);
+            return;
+        }
+        if align == Align::Pool && view.joins && self.of_one_path(view) {
+            return;
+        }
         let spans = &view.batch.spans;
         let mut index = 0;
         while index < spans.len() {
@@ -231,6 +236,11 @@ impl Groups {
             }
         }
         self.take_lanes();
+        for together in &view.batch.lockstep {
+            self.longest_of(together, view);
+            let path = view.paths.get(together.path);
+            self.tokens(view, align, path, Part::WHOLE, (together.count, 0), &|_| (together.positions, 0));
+        }
         match align {
             Align::Pool => self.groups.sort_unstable_by_key(|group| (group.layer, group.wave)),
             Align::Hop { .. } | Align::Layer => {
@@ -288,32 +298,44 @@ impl Groups {
                 Align::Hop { .. } => index as u32,
                 Align::Layer => 0,
             };
-            let group = self.group(wave, hop.layer);
-            group.visit(hop, count);
-            if hop.modules.attention() {
-                let (before, pending) = seen(hop.layer);
-                let own = match view.visibility {
-                    Visibility::SameLayer => 1 + u64::from(hop.own_here),
-                    Visibility::OnePerToken => 1,
-                    Visibility::AllEntries => 1 + u64::from(hop.own_before),
-                };
-                let pairs = view.within(hop.layer, before + own * u64::from(count), position);
-                group.decode.rows += count;
-                group.decode.pairs += pairs;
-                group.decode.entries += pairs;
-                group.pending += if hop.attends_first { pending } else { 0 };
-                let place = group.longest;
-                if count == 1 {
-                    self.longest.insert(place, pairs);
-                } else {
-                    self.longest.extend(place, self.of_run.of(0), own - 1);
-                }
-            }
+            self.generated(view, wave, hop, (count, position), seen);
         }
         for skip in path.skips.iter().filter(|skip| part_has(part, skip.before)) {
             if skip.left == Left::Projected {
                 let wave = if let Align::Hop { .. } = align { skip.before } else { 0 };
                 self.group(wave, skip.layer).project += count;
+            }
+        }
+    }
+
+    /// One hop of such tokens.
+    fn generated(
+        &mut self,
+        view: &View,
+        wave: u32,
+        hop: &Hop,
+        (count, position): (u32, u64),
+        seen: &impl Fn(u16) -> (u64, u32),
+    ) {
+        let group = self.group(wave, hop.layer);
+        group.visit(hop, count);
+        if hop.modules.attention() {
+            let (before, pending) = seen(hop.layer);
+            let own = match view.visibility {
+                Visibility::SameLayer => 1 + u64::from(hop.own_here),
+                Visibility::OnePerToken => 1,
+                Visibility::AllEntries => 1 + u64::from(hop.own_before),
+            };
+            let pairs = view.within(hop.layer, before + own * u64::from(count), position);
+            group.decode.rows += count;
+            group.decode.pairs += pairs;
+            group.decode.entries += pairs;
+            group.pending += if hop.attends_first { pending } else { 0 };
+            let place = group.longest;
+            if count == 1 {
+                self.longest.insert(place, pairs);
+            } else {
+                self.longest.extend(place, self.of_run.of(0), own - 1);
             }
         }
     }
@@ -500,6 +522,7 @@ fn part_has(part: Part, before: u32) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::batch::{Batch, Paths};
     use crate::trace::synth::{Method, generate};
     use crate::workload::{Arrivals, Length, Lengths, requests};
     use proptest::prelude::*;
@@ -542,9 +565,9 @@ mod tests {
             let build = |paths: &Paths| {
                 let mut groups = Groups::default();
                 let visibility = Visibility::SameLayer;
-                let (windows, longest) = (&[], 3);
+                let (windows, kinds, joins, longest) = (&[], &[], false, 3);
                 let view =
-                    View { batch: &batch, paths, contexts: &contexts, layers: LAYERS, visibility, windows, longest };
+                    View { batch: &batch, paths, contexts: &contexts, layers: LAYERS, visibility, windows, kinds, joins, longest };
                 groups.build(&view, Align::Pool);
                 let long = |group: &Group| groups.longest.of(group.longest).to_vec();
                 let lists: Vec<_> = groups.groups.iter().map(long).collect();

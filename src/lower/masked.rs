@@ -1,8 +1,9 @@
 //! Groups that run for more rows than take their layer: all of the pass, or a share that is fixed; and layers that nobody takes.
 
 use super::Overfull;
-use super::groups::{Align, Group, Groups, Scores, View};
+use super::groups::{Align, Group, Groups, Scores};
 use super::places::Places;
+use super::view::View;
 use crate::batch::{Span, Visibility};
 
 impl Groups {

@@ -3,6 +3,7 @@
 //! [`Lowering::lower`] sorts the tokens into groups (`groups`), turns each group into the kernels of its layer
 //! (`block`), strings them together with launches, routers and read-backs (`emit`), and gives them to a [`Sink`].
 
+mod alike;
 mod block;
 mod emit;
 mod graph;
@@ -12,7 +13,9 @@ mod longest;
 mod masked;
 mod places;
 mod router;
+mod sets;
 mod sink;
+mod view;
 
 pub use graph::{Call, Cause, Graph, Node};
 pub use places::{Place, Places};
@@ -24,7 +27,8 @@ use crate::kernel::{Density, Filling, Kernel};
 use crate::model::{Input, Kind, Model};
 use crate::tier::Residency;
 use emit::Emit;
-use groups::{Align, Group, Groups, View};
+use groups::{Align, Group, Groups};
+use view::View;
 
 /// How passes become kernels.
 #[derive(Clone, Debug, PartialEq)]
@@ -84,6 +88,8 @@ pub struct Overfull {
 pub struct Lowered {
     /// Visits of layers by tokens: (token, step) pairs.
     pub layer_visits: u64,
+    /// Visits of attention branches and of feed-forward branches.
+    pub branches: [u64; 2],
     /// Bytes of the layers' weights that the pass needs, each layer counted once.
     pub union_bytes: u64,
     /// Bytes of activations and logits alive at once.
@@ -139,6 +145,31 @@ impl<'a> Lowering<'a> {
         Lowering { residency, ..self }
     }
 
+    /// Whether tokens may take some branches of their paths only.
+    pub fn takes_sets(&self) -> bool {
+        self.counts_lockstep()
+            && self.dispatch.policy == Policy::Aligned
+            && self.dispatch.in_pool_order()
+            && !self.dispatch.decisions.has_nodes()
+    }
+
+    /// Whether groups get rows that their tokens do not ask for.
+    fn fills(&self) -> bool {
+        use Decisions::{Capacity, Conditional, Padded};
+        matches!(self.dispatch.decisions, Padded | Conditional | Capacity { .. })
+            || self.dispatch.policy == Policy::DenseMasked
+    }
+
+    /// Whether passes may count sequences that generate in lockstep: what these do at a layer is known from sums, unless rows of others are computed
+    /// for them or they see but a part of what is there.
+    pub fn counts_lockstep(&self) -> bool {
+        let policy = matches!(self.dispatch.policy, Policy::Aligned | Policy::Hop | Policy::Grouped);
+        policy
+            && !self.fills()
+            && self.dispatch.visibility == Visibility::SameLayer
+            && self.windows.is_empty()
+    }
+
     /// Which layers are on the device, where not all are.
     pub fn residency(&self) -> Option<&Residency> {
         self.residency.as_ref()
@@ -161,7 +192,10 @@ impl<'a> Lowering<'a> {
         let windows = std::mem::take(&mut self.windows);
         let (visibility, longest) =
             (self.dispatch.visibility, self.filling.as_ref().map_or(0, Filling::longest));
-        let view = View { batch, paths, contexts, layers, visibility, windows: &windows, longest };
+        let kinds = &self.model.pattern;
+        let joins = !self.fills();
+        let view =
+            View { batch, paths, contexts, layers, visibility, windows: &windows, kinds, joins, longest };
         let monotone = self.dispatch.in_pool_order();
         let align = match self.dispatch.policy {
             Policy::Aligned => Align::Pool,
@@ -172,7 +206,12 @@ impl<'a> Lowering<'a> {
             }
         };
         self.groups.build(&view, align);
-        let visits: u64 = self.groups.groups.iter().map(|group| u64::from(group.visiting())).sum();
+        let visits = |group: &Group| u64::from(group.visiting()) * u64::from(group.alike);
+        let visits: u64 = self.groups.groups.iter().map(visits).sum();
+        let count = |of: fn(&Group) -> u32| {
+            self.groups.groups.iter().map(|group| u64::from(of(group)) * u64::from(group.alike)).sum()
+        };
+        let branches = [count(|group| group.attention), count(|group| group.feed_forward)];
         let tokens = batch.tokens();
         let captured = batch.spans.iter().all(|span| span.decode) && self.dispatch.captures(tokens);
         let mut overfull = None;
@@ -190,12 +229,15 @@ impl<'a> Lowering<'a> {
             _ if self.dispatch.policy == Policy::DenseMasked => self.groups.mask(&view, align),
             _ => {}
         }
+        if align == Align::Pool {
+            self.groups.join_alike(kinds);
+        }
         self.emit(&view, align, captured, sink);
         self.windows = windows;
-        let logits: u64 =
-            batch.spans.iter().filter(|span| leaves(span)).map(|span| u64::from(span.logits)).sum();
+        let logits = u64::from(batch.logits());
         Lowered {
             layer_visits: visits,
+            branches,
             union_bytes: self.union_bytes(),
             activation_bytes: activation_bytes(self.model, batch.tokens().into(), logits),
             overfull,
@@ -207,10 +249,13 @@ impl<'a> Lowering<'a> {
         self.union.clear();
         self.union.resize(self.model.layers as usize, (false, 0.0, 0));
         for group in &self.groups.groups {
-            let (attention, width, rows) = &mut self.union[group.layer as usize];
-            *attention |= group.attention > 0;
-            *width = width.max(group.width(self.dispatch.nested_width));
-            *rows += group.feed_forward;
+            let share = group.width(self.dispatch.nested_width);
+            let first = usize::from(group.layer);
+            for (attention, width, rows) in &mut self.union[first..first + usize::from(group.alike)] {
+                *attention |= group.attention > 0;
+                *width = width.max(share);
+                *rows += group.feed_forward;
+            }
         }
         let mut sum = 0;
         for (layer, (&(attention, width, rows), &(attention_bytes, ffn_bytes))) in
@@ -238,6 +283,7 @@ impl<'a> Lowering<'a> {
             emit.swap(batch.swapped_bytes);
         }
         let entering: u32 = batch.spans.iter().filter(|span| span.part.enters).map(|span| span.tokens).sum();
+        let entering = entering + batch.in_lockstep();
         if entering > 0 {
             emit.segment();
             embed(&mut emit, self.model, entering);
@@ -249,17 +295,12 @@ impl<'a> Lowering<'a> {
             Align::Pool => pool_order(&mut emit, groups, self.model.layers),
             Align::Hop { .. } | Align::Layer => waves(&mut emit, groups),
         }
-        let logits: u32 = batch.spans.iter().filter(|span| leaves(span)).map(|span| span.logits).sum();
+        let logits = batch.logits();
         if logits > 0 && self.model.outputs > 0 {
             emit.segment();
             head(&mut emit, self.model, logits);
         }
     }
-}
-
-/// Whether the span's tokens reach the head in this pass.
-fn leaves(span: &Span) -> bool {
-    span.part.to == Part::END
 }
 
 /// Each group is a wave of its own; routers and conditional nodes of layers that nobody takes run too.
@@ -278,12 +319,26 @@ fn pool_order<S: Sink>(emit: &mut Emit<S>, groups: &[Group], layers: u32) {
         }
     };
     for (index, group) in groups.iter().enumerate() {
-        up_to(emit, group.layer.into());
-        let group = std::slice::from_ref(group);
-        emit.route_marked(group);
-        emit.bring(group, index + 1 == groups.len());
-        emit.segment();
-        emit.layer(group);
+        let last = index + 1 == groups.len();
+        let mut one = |emit: &mut Emit<S>, layer: u16, last: bool| {
+            up_to(emit, layer.into());
+            let group = [group.at(layer)];
+            emit.route_marked(&group);
+            emit.bring(&group, last);
+            emit.segment();
+            emit.layer(&group);
+        };
+        one(emit, group.layer, last && group.alike == 1);
+        // Behind the first, every layer begins in the state in which it ends.
+        if group.alike > 1 && emit.nothing_between(group) && emit.repeat(group.alike - 1) {
+            emit.segment();
+            emit.layer(std::slice::from_ref(group));
+            emit.end_repeat();
+        } else {
+            for layer in 1..group.alike {
+                one(emit, group.layer + layer, last && layer + 1 == group.alike);
+            }
+        }
     }
     up_to(emit, layers);
 }

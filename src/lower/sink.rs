@@ -78,6 +78,16 @@ pub trait Sink {
     #[inline]
     fn end(&mut self) {}
 
+    /// What comes now, up to [`Sink::end_repeat`], is run so many times in a row; it ends in the state in which it begins. False: each time is to come by
+    /// itself.
+    #[inline]
+    fn repeat(&mut self, _times: u64) -> bool {
+        false
+    }
+    /// What is repeated has come.
+    #[inline]
+    fn end_repeat(&mut self) {}
+
     /// Branches begin that do not wait for each other.
     #[inline]
     fn fork(&mut self) {}

@@ -83,7 +83,7 @@ impl Observer for Steady {
         if self.seen <= self.from || info.running + info.waiting < self.clients {
             return;
         }
-        let generated = info.batch.spans.iter().filter(|span| span.decode).count() as u32;
+        let generated = info.batch.generating();
         self.passes.push(((info.end - info.begin).ps(), generated));
         self.busy_ps += u128::from(info.busy.ps());
         self.dynamic_pj += i128::from(info.dynamic_pj);

@@ -4,7 +4,6 @@ mod error_bar;
 mod interval;
 mod ledger;
 mod slo;
-mod split;
 mod spread;
 mod steady;
 mod summary;
@@ -15,7 +14,6 @@ pub use error_bar::{ClassError, ENOUGH, ErrorBar, Errors, Ninety, Saving, Verdic
 pub use interval::Interval;
 pub use ledger::{Gap, KvUse, Ledger, Losses, Memory, Own, Phase, RequestTimes, Tally, TierUse};
 pub use slo::{Goodput, Slo};
-pub use split::Split;
 pub use spread::Spread;
 pub use steady::{Cut, Growth, WarmUp, mser5};
 pub use summary::{

@@ -6,7 +6,7 @@ use super::series::Series;
 use crate::error::Result;
 use crate::page::{Block, Cell, Figure, Mark, Section, Table};
 use crate::plot::{Arcs, Axis, Bars, Body, Chart, HeatMap, Ink, Line, Lines, Panel, Point, Waterfall};
-use crate::scenario::{Inputs, Note, Outcome, Scenario, run_with};
+use crate::scenario::{Built, Inputs, Note, Outcome, Scenario, run_with};
 use crate::sim::Setup;
 use crate::trace::{Stats, Trace, transitions};
 use crate::units::SimTime;
@@ -52,7 +52,8 @@ impl Closer {
     /// Those of [`Scenario::build_with`].
     pub fn of(inputs: &Inputs, scenario: &Scenario, outcome: Outcome, series: Vec<Series>) -> Result<Closer> {
         let (built, _) = scenario.build_with(inputs)?;
-        let traces = built.into_iter().map(|built| (built.name, built.trace)).collect();
+        let whole = |built: Built| Ok((built.name.clone(), built.whole_trace()?.into_owned()));
+        let traces = built.into_iter().map(whole).collect::<Result<_>>()?;
         Ok(Closer { outcome, series, traces })
     }
 

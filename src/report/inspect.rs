@@ -258,6 +258,15 @@ pub fn scenario(scenario: &Scenario, built: &[Built], notes: &[Note]) -> String 
         ("checks", "all files are read, all names known, all numbers in range".into()),
     ]);
     let stats: Vec<Stats> = built.iter().map(|built| Stats::of(&built.trace)).collect();
+    let of_both = || built.iter().zip(&stats);
+    let routes = |(built, stats): (&Built, &Stats)| match built.later {
+        Some(_) => "drawn as requests begin".to_owned(),
+        None => stats.routes.to_string(),
+    };
+    let depth = |(built, stats): (&Built, &Stats)| match &built.later {
+        Some(later) => later.mean_depth(&built.trace.requests),
+        None => stats.mean_depth,
+    };
     let routers = built.iter().map(|built| {
         let kind = json!(built.trace.header.router.kind);
         kind.as_str().unwrap_or_default().to_owned()
@@ -268,8 +277,8 @@ pub fn scenario(scenario: &Scenario, built: &[Built], notes: &[Note]) -> String 
         .words("router", routers)
         .numbers("requests", stats.iter().map(|stats| stats.requests.to_string()))
         .numbers("tokens", stats.iter().map(|stats| stats.tokens.to_string()))
-        .numbers("routes", stats.iter().map(|stats| stats.routes.to_string()))
-        .numbers("mean\ndepth", stats.iter().map(|stats| format!("{:.2}", stats.mean_depth)));
+        .numbers("routes", of_both().map(routes))
+        .numbers("mean\ndepth", of_both().map(|both| format!("{:.2}", depth(both))));
     format!("{head}\n{}\n{}", sheet.render(), assumed(notes))
 }
 

@@ -166,11 +166,10 @@ impl Observer for Timeline {
             return;
         }
         let PassInfo { begin, end, batch, memory_bytes, .. } = *info;
-        if batch.spans.iter().any(|span| span.part.to == crate::batch::Part::END) && self.step > SimTime::ZERO
-        {
+        if batch.ends() && self.step > SimTime::ZERO {
             self.slices.push(Slice { start: begin, end: begin + self.step, what: What::Step });
         }
-        let what = What::Pass { tokens: batch.tokens(), sequences: batch.spans.len() as u32 };
+        let what = What::Pass { tokens: batch.tokens(), sequences: batch.sequences() };
         self.slices.push(Slice { start: begin, end, what });
         self.memory.set(begin, memory_bytes);
         self.tokens.set(begin, batch.tokens().into());

@@ -18,7 +18,7 @@ use crate::lower::{Dispatch, RouterPlan};
 use crate::model::{Model, Network, Visibility};
 use crate::sched::Sampling;
 use crate::sim::{Against, Fidelity, Setup};
-use crate::trace::synth::{Keep, Method, generate};
+use crate::trace::synth::{Keep, Later, Method, generate};
 use crate::trace::{Header, Order, Request, Router, RouterKind, Stats, Trace, draw_routes, stretch};
 use crate::workload::{Clients, Load, Sessions};
 use serde_json::Value;
@@ -60,6 +60,8 @@ pub struct Built {
     pub setup: Setup,
     /// Who arrives, on which routes.
     pub trace: Trace,
+    /// What draws the routes when a request begins, where they are not in the trace: it has the dense route for all then.
+    pub later: Option<Later>,
 }
 
 /// Everything that the variants of a scenario share.
@@ -284,7 +286,7 @@ impl Scenario {
     }
 
     fn variant(&self, shared: &Shared, variant: &Variant, notes: &mut Vec<Note>) -> Result<Built> {
-        let trace = self.trace_of(shared, variant)?;
+        let (trace, later) = self.trace_of(shared, variant)?;
         let header = &trace.header;
         let router = match (variant.router, &shared.network) {
             (Some(spec), _) => spec.router(),
@@ -365,7 +367,7 @@ impl Scenario {
         };
         let engine = variant.engine.clone().or_else(|| self.engine.clone());
         let engine = engine.unwrap_or_else(|| launches::OWN.into());
-        Ok(Built { name: variant.name.clone(), engine, setup, trace })
+        Built { name: variant.name.clone(), engine, setup, trace, later }.settled()
     }
 
     /// The engine of a variant, and the device with its host times.
@@ -382,7 +384,7 @@ impl Scenario {
         Ok((engine, hardware))
     }
 
-    fn trace_of(&self, shared: &Shared, variant: &Variant) -> Result<Trace> {
+    fn trace_of(&self, shared: &Shared, variant: &Variant) -> Result<(Trace, Option<Later>)> {
         let recorded = || {
             shared.recorded.as_ref().ok_or_else(|| {
                 InputError::expected("a trace under workload.trace")
@@ -390,7 +392,7 @@ impl Scenario {
             })
         };
         let method = match &variant.routes {
-            Routes::Recorded => return Ok(recorded()?.clone()),
+            Routes::Recorded => return Ok((recorded()?.clone(), None)),
             Routes::DropLastAsRecorded => {
                 Method::StaticDepth { keep: Keep::DropLast { depth: Stats::of(recorded()?).mean_depth } }
             }
@@ -399,7 +401,14 @@ impl Scenario {
             }
             Routes::Method(method) => method.clone(),
         };
-        generate(&method, shared.model.layers, shared.requests.clone(), self.seed)
+        let layers = shared.model.layers;
+        if self.may_wait(variant)
+            && shared.network.is_none()
+            && let Some((trace, later)) = Later::new(&method, layers, &shared.requests, self.seed)?
+        {
+            return Ok((trace, Some(later)));
+        }
+        Ok((generate(&method, layers, shared.requests.clone(), self.seed)?, None))
     }
 }
 

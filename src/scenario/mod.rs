@@ -6,6 +6,7 @@ mod context;
 mod doubts;
 mod formats;
 mod inputs;
+mod later;
 mod launches;
 mod load;
 mod network;

@@ -90,6 +90,21 @@ impl Table {
         self.blocks
     }
 
+    /// Entries at each layer at which a token leaves one of `entries`, where they are the same at all of these. None in a unified cache, too,
+    /// or where nothing is left anywhere.
+    pub(super) fn entries_where(&self, entries: &Entries, paging: &Paging) -> Option<u64> {
+        if paging.unified || entries.total == 0 {
+            return None;
+        }
+        if self.layers.is_empty() {
+            return u64::try_from(self.flat).ok();
+        }
+        let mut at =
+            (0..).zip(&self.layers).filter(|&(layer, _)| entries.at(layer) > 0).map(|(_, &count)| count);
+        let first = at.next()?;
+        if at.all(|count| count == first) { u64::try_from(first).ok() } else { None }
+    }
+
     /// `times` tokens that leave `entries` each. Returns the blocks that come on top.
     #[inline]
     pub fn add(&mut self, entries: &Entries, times: u32, paging: &Paging) -> u64 {

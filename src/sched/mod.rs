@@ -5,6 +5,8 @@
 //! [`First`]; whoever lacks blocks preempts the last in line; then those who wait begin, while budget, sequences and blocks last.
 
 mod blocks;
+mod draws;
+mod lockstep;
 mod places;
 mod prefix;
 mod queues;
@@ -13,6 +15,7 @@ mod sequence;
 mod serving;
 
 pub use blocks::{Paging, Table};
+pub use lockstep::Together;
 pub use sequence::{Sequence, longest_unit, most_blocks, prompt_blocks};
 pub use serving::{Admission, BeyondContext, First, Preemption, PrefixCaching, Queueing, Sampling, Serving};
 
@@ -20,6 +23,8 @@ use crate::batch::{Batch, Context, Hold, Part, Paths, Policy, Span};
 use crate::engine::Pool;
 use crate::trace::Request;
 use crate::units::SimTime;
+use draws::Draws;
+use lockstep::Lockstep;
 use prefix::Prefixes;
 use queues::Queues;
 use remnants::Remnants;
@@ -50,10 +55,10 @@ impl Outcome {
         *self = Outcome { finished, gaps, ..Outcome::default() };
     }
 
-    fn gap(&mut self, length: SimTime) {
+    fn gap(&mut self, length: SimTime, times: u32) {
         match self.gaps.last_mut() {
-            Some((known, count)) if *known == length => *count += 1,
-            _ => self.gaps.push((length, 1)),
+            Some((known, count)) if *known == length => *count += times,
+            _ => self.gaps.push((length, times)),
         }
     }
 }
@@ -84,7 +89,12 @@ pub struct Scheduler<'a> {
     /// Blocks of each request's whole life, or of its prompt, where admission asks for them.
     most_blocks: Vec<u64>,
     waiting: BinaryHeap<Reverse<(Place, Waiter, SimTime)>>,
+    /// Those who run one by one, in the order in which they began; and those who generate in lockstep, where that is allowed.
     running: Vec<u32>,
+    groups: Vec<Lockstep>,
+    together: Option<Together>,
+    /// How many have begun, or begun again.
+    begun: u64,
     slots: Vec<Option<(Place, Sequence<'a>)>>,
     contexts: Vec<Context>,
     arrived: u32,
@@ -94,6 +104,7 @@ pub struct Scheduler<'a> {
     layer_time: SimTime,
     prefixes: Prefixes,
     remnants: Remnants,
+    later: Option<Draws>,
     /// Blocks on the host, bytes of a block, and those that move before the next pass.
     host: Pool,
     block_bytes: u64,
@@ -128,6 +139,9 @@ impl<'a> Scheduler<'a> {
             most_blocks,
             waiting: BinaryHeap::new(),
             running: Vec::new(),
+            groups: Vec::new(),
+            together: None,
+            begun: 0,
             slots: Vec::new(),
             contexts: Vec::new(),
             arrived: 0,
@@ -136,6 +150,7 @@ impl<'a> Scheduler<'a> {
             layer_time: SimTime::ZERO,
             prefixes: Prefixes::default(),
             remnants: Remnants::default(),
+            later: None,
             host: Pool::new(serving.host_bytes() / block_bytes),
             block_bytes,
             moving: 0,
@@ -164,12 +179,17 @@ impl<'a> Scheduler<'a> {
 
     /// Whether nobody waits and nobody runs.
     pub fn is_idle(&self) -> bool {
-        self.waiting.is_empty() && self.running.is_empty()
+        self.waiting.is_empty() && self.running() == 0
+    }
+
+    /// How many run.
+    fn running(&self) -> usize {
+        self.running.len() + self.in_groups()
     }
 
     /// How many wait to begin or to begin again, and how many run.
     pub fn waiting_and_running(&self) -> (u32, u32) {
-        (self.waiting.len() as u32, self.running.len() as u32)
+        (self.waiting.len() as u32, self.running() as u32)
     }
 
     /// What each running sequence can attend to, by slot.
@@ -215,7 +235,7 @@ impl<'a> Scheduler<'a> {
                 self.next_step(now, paths, batch)
             }
         }
-        if batch.spans.is_empty() {
+        if batch.is_empty() {
             return false;
         }
         batch.swapped_bytes = std::mem::take(&mut self.moving) * self.block_bytes;
@@ -234,7 +254,7 @@ impl<'a> Scheduler<'a> {
             First::Prefill => {
                 self.advance(false, &mut budget, paths, batch);
                 self.admit(now, &mut budget, paths, batch);
-                if batch.spans.is_empty() || self.serving.chunked_prefill {
+                if batch.is_empty() || self.serving.chunked_prefill {
                     self.advance(true, &mut budget, paths, batch);
                 }
             }
@@ -243,6 +263,9 @@ impl<'a> Scheduler<'a> {
 
     /// Tokens of those that run, generated ones (`single`) or those of prompts, oldest first, within the budget.
     fn advance(&mut self, single: bool, budget: &mut u32, paths: &Paths, batch: &mut Batch) {
+        if single {
+            self.advance_groups(budget, paths, batch);
+        }
         let mut index = 0;
         while index < self.running.len() && *budget > 0 {
             let slot = self.running[index];
@@ -258,6 +281,9 @@ impl<'a> Scheduler<'a> {
     /// The next tokens of a running sequence, with blocks for them: those of the last in line, if need be.
     fn take(&mut self, slot: u32, budget: &mut u32, paths: &Paths, batch: &mut Batch) {
         while !self.push(slot, budget, 0, paths, batch) {
+            if batch.lockstep.is_empty() {
+                self.dissolve(paths);
+            }
             let last = self.last_in_line().unwrap_or(slot);
             if last == slot && self.must_wait(slot) {
                 return;
@@ -272,8 +298,10 @@ impl<'a> Scheduler<'a> {
     /// Whether a round of drafts stands still until the next pass, rather than be preempted for sequences that came later and are in the pass: a
     /// preempted round begins anew, so that two could preempt each other for ever.
     fn must_wait(&self, slot: u32) -> bool {
-        let later = |&other: &u32| self.sequence(other).in_pass && self.place(other) > self.place(slot);
-        self.sequence(slot).in_round() && self.running.iter().any(later)
+        // Groups that are not in the pass were dissolved.
+        let in_pass = |sequence: &Sequence| sequence.in_pass || sequence.joined.is_some();
+        let later = |(place, sequence): &(Place, _)| in_pass(sequence) && Some(*place) > self.place(slot);
+        self.sequence(slot).in_round() && self.slots.iter().flatten().any(later)
     }
 
     /// The sequence that came last among those that are not in the pass yet.
@@ -298,6 +326,8 @@ impl<'a> Scheduler<'a> {
         }
         let first = batch.paths.len();
         sequence.extend_paths(tokens, &mut batch.paths);
+        let takes = sequence.takes(self.contexts[slot as usize].tokens(), tokens);
+        batch.taken.extend_from_slice(takes);
         // Where prompt blocks are kept, taking back is not adding with the other sign.
         let before = sequence.open.then(|| (sequence.table.clone(), sequence.share.closed.len()));
         let blocks = sequence.fill(&batch.paths[first..], paths, &self.paging);
@@ -313,6 +343,7 @@ impl<'a> Scheduler<'a> {
                 }
             }
             batch.paths.truncate(first);
+            batch.taken.truncate(first);
             return false;
         }
         sequence.in_pass = true;
@@ -372,6 +403,8 @@ impl<'a> Scheduler<'a> {
     /// The pass is over: every sequence in it moves on.
     pub fn complete(&mut self, now: SimTime, batch: &Batch, paths: &Paths, outcome: &mut Outcome) {
         outcome.clear();
+        self.complete_groups(now, batch, paths, outcome);
+        let mut joined = false;
         for span in &batch.spans {
             let slot = span.sequence;
             let (_, sequence) = self.slots[slot as usize].as_mut().expect("an occupied slot");
@@ -389,6 +422,7 @@ impl<'a> Scheduler<'a> {
             let mut passed = batch.paths_of(span);
             if !sequence.open {
                 self.move_on(now, slot, passed, paths, outcome);
+                joined |= self.join_group(slot, now, paths);
                 continue;
             }
             while !passed.is_empty() {
@@ -401,6 +435,17 @@ impl<'a> Scheduler<'a> {
                 }
                 passed = rest;
             }
+            joined |= self.join_group(slot, now, paths);
+        }
+        if joined {
+            let slots = &self.slots;
+            let alone =
+                |&slot: &u32| slots[slot as usize].as_ref().is_some_and(|(_, own)| own.joined.is_none());
+            self.running.retain(alone);
+        }
+        if outcome.finished.len() > 1 {
+            let order = |slot: &u32| self.slots[*slot as usize].as_ref().map(|(_, sequence)| sequence.order);
+            outcome.finished.sort_by_key(order);
         }
     }
 
@@ -418,7 +463,7 @@ impl<'a> Scheduler<'a> {
         if put_out > 0 {
             outcome.output_tokens += put_out;
             if sequence.first.is_some() {
-                outcome.gap(now - sequence.latest);
+                outcome.gap(now - sequence.latest, 1);
             }
             sequence.first.get_or_insert(now);
             sequence.latest = now;

@@ -15,8 +15,8 @@ impl<'a> Scheduler<'a> {
     /// Those who wait begin, the first in line first; nobody overtakes.
     pub(super) fn admit(&mut self, now: SimTime, budget: &mut u32, paths: &Paths, batch: &mut Batch) {
         // Who has just lost blocks does not get them back at once: those whom they were short for run first.
-        while (!self.preempted || self.running.is_empty())
-            && self.running.len() < self.serving.max_sequences as usize
+        while (!self.preempted || self.running() == 0)
+            && self.running() < self.serving.max_sequences as usize
             && *budget > 0
             && let Some(&Reverse((place, waiter, arrival))) = self.waiting.peek()
         {
@@ -26,7 +26,7 @@ impl<'a> Scheduler<'a> {
             };
             let promise = match self.serving.admission {
                 Admission::Whole => asked,
-                Admission::WholePrompt if !self.running.is_empty() && asked > self.available() => return,
+                Admission::WholePrompt if self.running() > 0 && asked > self.available() => return,
                 Admission::WholePrompt | Admission::AsItComes => 0,
             };
             if self.promised + promise > self.blocks.capacity() {
@@ -35,7 +35,7 @@ impl<'a> Scheduler<'a> {
             let slot = match waiter {
                 // Not before it can have again what it lost and grow: else it would soon be back.
                 Waiter::Preempted(slot)
-                    if !self.running.is_empty() && self.sequence(slot).lost_blocks > self.available() =>
+                    if self.running() > 0 && self.sequence(slot).lost_blocks > self.available() =>
                 {
                     return;
                 }
@@ -44,11 +44,14 @@ impl<'a> Scheduler<'a> {
                     let block = self.serving.prefix_block();
                     let mut sequence = Sequence::new(&self.requests[index as usize], arrival, block);
                     (sequence.scheduled, sequence.promised) = (now, promise);
+                    if let Some(draws) = &mut self.later {
+                        sequence.taken = Some(draws.of(index, &self.requests[index as usize]));
+                    }
                     self.seat(place, sequence)
                 }
             };
             // With nobody else there, waiting longer would free nothing.
-            let spare = if self.running.is_empty() { 0 } else { self.watermark };
+            let spare = if self.running() == 0 { 0 } else { self.watermark };
             let before = batch.spans.len();
             if !self.swap_in(slot, spare, paths) {
                 return;
@@ -85,6 +88,8 @@ impl<'a> Scheduler<'a> {
             self.waiting.pop();
             self.came_back(slot);
             self.promised += promise;
+            self.sequence_mut(slot).order = self.begun;
+            self.begun += 1;
             self.running.push(slot);
         }
     }
@@ -107,7 +112,7 @@ impl<'a> Scheduler<'a> {
     }
 
     /// Blocks that are free, or kept and not in use.
-    fn available(&self) -> u64 {
+    pub(super) fn available(&self) -> u64 {
         self.blocks.free() + self.prefixes.spare() + self.remnants.spare()
     }
 

@@ -1,10 +1,12 @@
 //! One request on its way: which run and which token comes next, what a pass puts out, what is taken back.
 
 use super::blocks::{Paging, Table};
+use super::lockstep::Joined;
 use super::prefix::Share;
 use crate::batch::{Context, Path, Paths};
-use crate::trace::{Phase, Request, Role, Run};
+use crate::trace::{Phase, Request, Role, Run, Taken};
 use crate::units::SimTime;
+use std::sync::Arc;
 
 /// A request that has begun.
 #[derive(Clone, Debug)]
@@ -44,6 +46,12 @@ pub struct Sequence<'a> {
     pub(super) open: bool,
     /// Whether it is in the pass that is being formed or run.
     pub(super) in_pass: bool,
+    /// Its place in the order in which sequences began.
+    pub(super) order: u64,
+    /// When it joined a group of sequences that generate in lockstep, where it is in one: what is said here is as of then.
+    pub(super) joined: Option<Joined>,
+    /// What each token takes, by position, where that is drawn; otherwise its path says it.
+    pub(super) taken: Option<Arc<[Taken]>>,
 }
 
 impl<'a> Sequence<'a> {
@@ -72,6 +80,9 @@ impl<'a> Sequence<'a> {
             open: share.is_some(),
             share,
             in_pass: false,
+            order: 0,
+            joined: None,
+            taken: None,
         }
     }
 
@@ -131,6 +142,34 @@ impl<'a> Sequence<'a> {
         }
     }
 
+    /// The path that it takes to the end of its run, where it generates on one, and how many of its tokens put out another.
+    pub(super) fn on_one_path(&self) -> Option<(u32, u32)> {
+        if self.is_over() || !self.is_single() || self.in_round() {
+            return None;
+        }
+        let run = self.current();
+        let at = run.start + self.passed;
+        let last = self.request.prompt_tokens + self.request.output_tokens - 1;
+        let tokens = (run.routes.len() - self.passed).min(last.saturating_sub(at));
+        Some((Paths::index(run.routes.only()?, run.role), tokens))
+    }
+
+    /// So many tokens of its run have passed, and each put out another.
+    pub(super) fn take_tokens(&mut self, tokens: u32) {
+        let run = self.current();
+        self.passed += tokens;
+        self.put_out += tokens;
+        if self.passed == run.routes.len() {
+            self.next_run();
+        }
+    }
+
+    fn next_run(&mut self) {
+        self.run += 1;
+        self.current = self.request.runs.get(self.run).unwrap_or(self.current);
+        self.passed = 0;
+    }
+
     /// Path of the token `ahead` of the next one.
     pub fn path(&self, ahead: u32) -> u32 {
         if self.is_replaying() {
@@ -159,6 +198,13 @@ impl<'a> Sequence<'a> {
         }
         let routes = run.routes.range(self.passed, self.passed + tokens);
         paths.extend(routes.map(|route| Paths::index(route, run.role)));
+    }
+
+    /// What so many tokens take from position `from` on; nothing where their paths say it.
+    #[inline]
+    pub(super) fn takes(&self, from: u32, tokens: u32) -> &[Taken] {
+        let all = self.taken.as_deref().unwrap_or_default();
+        if all.is_empty() { all } else { &all[from as usize..(from + tokens) as usize] }
     }
 
     /// Blocks that are its own: not those of prompt blocks that it shares.
@@ -286,9 +332,7 @@ impl<'a> Sequence<'a> {
             Role::Draft | Role::Recompute | Role::Verify => (0, 0),
         };
         if over {
-            self.run += 1;
-            self.current = self.request.runs.get(self.run).unwrap_or(run);
-            self.passed = 0;
+            self.next_run();
         }
         // The pass that ends a round may put out one token more than the request asked for.
         let put_out = put_out.min(self.request.output_tokens - self.put_out);

@@ -58,16 +58,47 @@ struct Booked {
 #[derive(Debug)]
 struct Known {
     key: (Stretch, bool),
-    host: SimTime,
-    device: SimTime,
-    /// From the host's time at the start to the device's at the end; `None` where nothing in it waits for a launch.
-    launched: Option<SimTime>,
+    moves: Moves,
     /// Launches that are recorded before anything of the pass begins.
     recorded: u64,
     dynamic_pj: i64,
     by_cause: [SimTime; Cause::ALL.len()],
     uses: u64,
     kernels: Vec<Booked>,
+}
+
+/// What a stretch, a kernel or a launch does to the clocks of host and compute queue.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Moves {
+    host: SimTime,
+    device: SimTime,
+    /// From the host's time at the start to the device's at the end; `None` where nothing in it waits for a launch.
+    launched: Option<SimTime>,
+}
+
+impl Moves {
+    /// A kernel that waits for a launch, or not.
+    fn of_kernel(time: SimTime, launched: bool) -> Moves {
+        Moves { host: SimTime::ZERO, device: time, launched: launched.then_some(time) }
+    }
+
+    /// This and then `next`.
+    fn then(self, next: Moves) -> Moves {
+        let through = self.launched.map(|launched| launched + next.device);
+        let late = next.launched.map(|launched| self.host + launched);
+        Moves { host: self.host + next.host, device: self.device + next.device, launched: through.max(late) }
+    }
+
+    /// This so many times, at least once. The device may wait for any of the launches; what comes of it is least or most at the ends, so it is the first or the last
+    /// that counts.
+    fn times(self, times: u64) -> Moves {
+        let between = self.host.max(self.device).times(times - 1);
+        Moves {
+            host: self.host.times(times),
+            device: self.device.times(times),
+            launched: self.launched.map(|launched| launched + between),
+        }
+    }
 }
 
 /// When each resource has done what came so far.
@@ -93,18 +124,10 @@ impl Clocks {
     }
 
     #[inline]
-    fn apply(&mut self, known: &Known) {
-        let launched = known.launched.map_or(SimTime::ZERO, |launched| self.host + launched);
-        self.compute = (self.compute + known.device).max(launched);
-        self.host += known.host;
-    }
-
-    #[inline]
-    fn kernel(&mut self, time: SimTime, launched: bool) {
-        if launched {
-            self.compute = self.compute.max(self.host);
-        }
-        self.compute += time;
+    fn apply(&mut self, moves: &Moves) {
+        let launched = moves.launched.map_or(SimTime::ZERO, |launched| self.host + launched);
+        self.compute = (self.compute + moves.device).max(launched);
+        self.host += moves.host;
     }
 
     fn last(&self) -> SimTime {
@@ -112,8 +135,8 @@ impl Clocks {
     }
 }
 
-/// Stretches kept; a power of two. The stretches of a routed batch of 256 come in about 256 sizes of each part.
-const SLOTS: usize = 1 << 12;
+/// Stretches kept; a power of two. Routed groups of up to 2,048 rows come in as many sizes of each of four parts.
+const SLOTS: usize = 1 << 14;
 
 /// The sink that adds up.
 pub(super) struct ClosedForm {
@@ -130,6 +153,9 @@ pub(super) struct ClosedForm {
     free: Clocks,
     fork: SimTime,
     joined: SimTime,
+    /// How often what comes now is run in a row, and what it has done to the clocks so far, where it is repeated.
+    times: u64,
+    repeated: Option<Moves>,
     /// A launch whose kernel has not come yet.
     launched: bool,
     /// Launches that were recorded before anything of the pass began.
@@ -154,6 +180,8 @@ impl ClosedForm {
             free: Clocks::default(),
             fork: SimTime::ZERO,
             joined: SimTime::ZERO,
+            times: 1,
+            repeated: None,
             launched: false,
             recorded: 0,
             fetched: Vec::new(),
@@ -200,16 +228,29 @@ impl ClosedForm {
 
     #[inline]
     fn apply(&mut self, slot: usize) {
-        let known = self.known[slot].as_mut().expect("a slot that was found or filled");
-        self.real.apply(known);
-        self.free.apply(known);
+        let (known, times) =
+            (self.known[slot].as_mut().expect("a slot that was found or filled"), self.times);
+        let moves = known.moves;
         self.launched = false;
-        self.sums.host += known.host;
-        self.sums.compute += known.device;
-        self.sums.dynamic_pj = self.sums.dynamic_pj.saturating_add(known.dynamic_pj);
-        self.sums.by_cause.iter_mut().zip(&known.by_cause).for_each(|(sum, &time)| *sum += time);
-        self.recorded += known.recorded;
-        known.uses += u64::from(self.booking);
+        self.sums.host += moves.host.times(times);
+        self.sums.compute += moves.device.times(times);
+        self.sums.dynamic_pj = self.sums.dynamic_pj.saturating_add(repeat(known.dynamic_pj, times));
+        let by_cause = self.sums.by_cause.iter_mut().zip(&known.by_cause);
+        by_cause.for_each(|(sum, time)| *sum += time.times(times));
+        self.recorded += known.recorded * times;
+        known.uses += if self.booking { times } else { 0 };
+        self.moves(moves);
+    }
+
+    /// The clocks go on, or what is repeated does.
+    #[inline]
+    fn moves(&mut self, moves: Moves) {
+        if let Some(repeated) = &mut self.repeated {
+            *repeated = repeated.then(moves);
+        } else {
+            self.real.apply(&moves);
+            self.free.apply(&moves);
+        }
     }
 
     #[inline]
@@ -223,26 +264,22 @@ impl ClosedForm {
                 Own::index(booked.class).is_none(),
                 "attention depends on contexts, which no key of a stretch has"
             );
-            if launched {
-                stretch.launched = Some(stretch.launched.map_or(stretch.host, |at| at.max(stretch.host)));
-            }
-            stretch.launched = stretch.launched.map(|at| at + time);
-            stretch.device += time;
+            stretch.moves = stretch.moves.then(Moves::of_kernel(time, launched));
             stretch.dynamic_pj = stretch.dynamic_pj.saturating_add(price.dynamic_pj);
             stretch.by_cause[call.cause as usize] += time;
             stretch.kernels.push(booked);
             return;
         }
+        let (all, pj) = (time.times(self.times), repeat(price.dynamic_pj, self.times));
         if let Some(own) = Own::index(booked.class) {
-            self.sums.attention[own].add(time.ps().into(), price.dynamic_pj.into());
+            self.sums.attention[own].add(all.ps().into(), pj.into());
         }
-        self.real.kernel(time, launched);
-        self.free.kernel(time, launched);
-        self.sums.compute += time;
-        self.sums.dynamic_pj = self.sums.dynamic_pj.saturating_add(price.dynamic_pj);
-        self.sums.by_cause[call.cause as usize] += time;
+        self.moves(Moves::of_kernel(time, launched));
+        self.sums.compute += all;
+        self.sums.dynamic_pj = self.sums.dynamic_pj.saturating_add(pj);
+        self.sums.by_cause[call.cause as usize] += all;
         if self.booking {
-            booked.book(&mut self.booked, 1, self.device.static_and_idle_w().0);
+            booked.book(&mut self.booked, self.times, self.device.static_and_idle_w().0);
         }
     }
 
@@ -264,14 +301,18 @@ impl ClosedForm {
     fn launch(&mut self, time: SimTime) {
         self.launched = true;
         match &mut self.recording {
-            Some(stretch) => stretch.host += time,
+            Some(stretch) => stretch.moves.host += time,
             None => {
-                self.real.host += time;
-                self.free.host += time;
-                self.sums.host += time;
+                self.moves(Moves { host: time, ..Moves::default() });
+                self.sums.host += time.times(self.times);
             }
         }
     }
+}
+
+/// So much energy so many times; at most what 64 bits hold.
+fn repeat(pj: i64, times: u64) -> i64 {
+    i64::try_from(times).map_or(i64::MAX, |times| pj.saturating_mul(times))
 }
 
 impl Booked {
@@ -300,7 +341,10 @@ impl Sink for ClosedForm {
             Node::Join => {}
             Node::Launch if times.recorded => {
                 self.launch(SimTime::ZERO);
-                *self.recording.as_mut().map_or(&mut self.recorded, |stretch| &mut stretch.recorded) += 1;
+                match &mut self.recording {
+                    Some(stretch) => stretch.recorded += 1,
+                    None => self.recorded += self.times,
+                }
             }
             Node::Launch => self.launch(times.kernel),
             Node::LaunchGraph => self.launch(times.graph),
@@ -326,8 +370,7 @@ impl Sink for ClosedForm {
             Node::Conditions { count } => {
                 let time = times.conditional.times(count.into());
                 let launched = std::mem::take(&mut self.launched);
-                self.real.kernel(time, launched);
-                self.free.kernel(time, launched);
+                self.moves(Moves::of_kernel(time, launched));
                 self.sums.conditions += time;
                 self.sums.deciding += time;
             }
@@ -351,20 +394,9 @@ impl Sink for ClosedForm {
             self.apply(slot);
             return true;
         }
-        let (host, device) = (SimTime::ZERO, SimTime::ZERO);
         let by_cause = [SimTime::ZERO; Cause::ALL.len()];
-        let (launched, kernels) = (None, Vec::new());
-        self.recording = Some(Known {
-            key,
-            host,
-            device,
-            launched,
-            recorded: 0,
-            dynamic_pj: 0,
-            by_cause,
-            uses: 0,
-            kernels,
-        });
+        let (moves, kernels) = (Moves::default(), Vec::new());
+        self.recording = Some(Known { key, moves, recorded: 0, dynamic_pj: 0, by_cause, uses: 0, kernels });
         false
     }
 
@@ -375,6 +407,20 @@ impl Sink for ClosedForm {
             pushed_out.book(&mut self.booked, self.device.static_and_idle_w().0);
         }
         self.apply(slot);
+    }
+
+    #[inline]
+    fn repeat(&mut self, times: u64) -> bool {
+        assert!(self.repeated.is_none(), "what is repeated is not repeated within");
+        (self.times, self.repeated) = (times, Some(Moves::default()));
+        true
+    }
+
+    #[inline]
+    fn end_repeat(&mut self) {
+        let once = self.repeated.take().expect("what ends was begun");
+        self.moves(once.times(self.times));
+        self.times = 1;
     }
 
     #[inline]

@@ -14,10 +14,10 @@ use crate::cost::{Device, Limits};
 use crate::error::Result;
 use crate::hw::{Hardware, Launch};
 use crate::kernel::Density;
-use crate::lower::{Cause, Dispatch, Lowering, RouterPlan};
+use crate::lower::{Cause, Dispatch, Lowered, Lowering, RouterPlan};
 use crate::metrics::Losses;
 use crate::model::Model;
-use crate::trace::{Header, Route, RouteTable};
+use crate::trace::{Header, Request, Role, Route, RouteTable, Trace};
 use crate::units::SimTime;
 
 /// What a variant may have of its own that changes the price of a pass and is no matter of routes.
@@ -51,6 +51,9 @@ pub(super) struct Explain<'a> {
     merged: Lowering<'a>,
     full: Batch,
     dense_contexts: Vec<Context>,
+    /// Whether the run's own passes are one group a layer, whose kernels take what those of `merged` would; and whether they are dense.
+    is_merged: bool,
+    is_dense: bool,
     /// Clocks of the passes that are held against the run's.
     dense_clock: At,
     merged_clock: At,
@@ -114,7 +117,7 @@ impl<'a> Explain<'a> {
     ///
     /// # Errors
     /// Limits of the variant that savings are against which the device cannot have.
-    pub fn new(setup: &'a Setup, device: &Device, clock: At) -> Result<Self> {
+    pub fn new(setup: &'a Setup, (trace, drawn): (&Trace, bool), device: &Device, clock: At) -> Result<Self> {
         let Setup { model, dispatch, .. } = setup;
         let header = Header::dense(&model.name, model.layers);
         let mut routes = RouteTable::default();
@@ -127,6 +130,16 @@ impl<'a> Explain<'a> {
         };
         let dense = Dispatch { visibility: Visibility::SameLayer, monotone: true, ..aligned.clone() };
         let filling = device.filling(model.heads, model.kv_heads);
+        let seen =
+            matches!(dispatch.decisions, Decisions::Known | Decisions::ReadBack | Decisions::Prefetch { .. });
+        // Under a power cap, what a router draws changes the clock.
+        let free = aligned == *dispatch;
+        let is_merged = dispatch.policy == Policy::Aligned && seen && (free || device.cap_w().is_none());
+        let plain = |request: &Request| request.runs.iter().all(|run| run.role == Role::Plain);
+        let is_dense = dense == *dispatch
+            && !drawn
+            && trace.routes.iter().eq(routes.iter())
+            && trace.requests.iter().all(plain);
         let beside = |against: &Against| -> Result<Beside> {
             let Against { capture, density, limits, launch } = against.clone();
             let hardware = Hardware { launch, ..setup.hardware.clone() };
@@ -148,6 +161,8 @@ impl<'a> Explain<'a> {
             dense_path: Paths::new(&header, &routes, false),
             dense: Lowering::new(model, dense).filled_by(filling),
             merged: Lowering::new(model, aligned).filled_by(filling),
+            is_merged,
+            is_dense,
             full: Batch::default(),
             dense_contexts: Vec::new(),
             dense_clock: clock,
@@ -161,7 +176,12 @@ impl<'a> Explain<'a> {
     ///
     /// # Errors
     /// A pass that dense would be more than can be counted.
-    pub fn pass(&mut self, view: &Seen, sums: &PassSums, prices: &mut Governor) -> Within<()> {
+    pub fn pass(
+        &mut self,
+        view: &Seen,
+        (sums, lowered): &(PassSums, Lowered),
+        prices: &mut Governor,
+    ) -> Within<()> {
         let routed = Parts::of(sums);
         let gap = ps(sums.length) - routed.busy();
         let routing_gap = ps(sums.deciding).min(gap - ps(view.step.unwrap_or_default()));
@@ -179,36 +199,56 @@ impl<'a> Explain<'a> {
             let paths = view.batch.paths_of(span).iter().copied();
             self.full.push(span.sequence, paths, span.decode, span.logits, Part::WHOLE);
         }
-        if self.full.spans.is_empty() { Ok(()) } else { self.hold_against(view, prices) }
+        self.full.lockstep.clone_from(&view.batch.lockstep);
+        self.full.taken.clone_from(&view.batch.taken);
+        if self.full.is_empty() { Ok(()) } else { self.hold_against(view, (sums, lowered), prices) }
     }
 
     /// Takes off what the same tokens cost dense, and in one group a layer.
-    fn hold_against(&mut self, view: &Seen, prices: &mut Governor) -> Within<()> {
-        let (mut attention_visits, mut ffn_visits) = (0u64, 0.0f64);
-        for hop in self.full.paths.iter().flat_map(|&path| &view.paths.get(path).hops) {
-            attention_visits += u64::from(hop.modules.attention());
-            ffn_visits += if hop.modules.feed_forward() { f64::from(hop.width) } else { 0.0 };
-        }
+    fn hold_against(&mut self, view: &Seen, own: (&PassSums, &Lowered), prices: &mut Governor) -> Within<()> {
+        let (mut attention_visits, mut ffn_visits) = (0.0, 0.0);
+        let mut visit = |path: u32, count: u32| {
+            let path = view.paths.get(path);
+            attention_visits += f64::from(path.attended) * f64::from(count);
+            ffn_visits += path.fed * f64::from(count);
+        };
+        self.full.paths.iter().for_each(|&path| visit(path, 1));
+        self.full.lockstep.iter().for_each(|group| visit(group.path, group.count));
         let Explain { merged, dense, full, dense_contexts, dense_path, .. } = self;
         let step = view.step.unwrap_or_default();
-        let (merged_sums, _) = prices.sum(&mut self.merged_clock, false, |form, booking| {
-            form.begin_pass(step, booking);
-            let lowered = merged.lower(full, view.contexts, view.paths, form);
-            (form.end_pass(), lowered)
-        });
+        let (merged_sums, lowered) = match self.is_merged {
+            true => (*own.0, *own.1),
+            false => prices.sum(&mut self.merged_clock, false, |form, booking| {
+                form.begin_pass(step, booking);
+                let lowered = merged.lower(full, view.contexts, view.paths, form);
+                (form.end_pass(), lowered)
+            }),
+        };
         merged_sums.within()?;
         let merged = Parts::of(&merged_sums);
 
         full.paths.fill(0);
+        if full.takes_some() {
+            [attention_visits, ffn_visits] = lowered.branches.map(|visits| visits as f64);
+        }
+        full.taken.clear();
+        for group in &mut full.lockstep {
+            group.path = 0;
+            group.each.clear();
+        }
         // A dense run has no holes: every earlier token is seen, and nothing waits to be projected.
-        dense_contexts.clear();
-        let dense_context = |context: &Context| Context::dense(context.tokens(), self.model.layers);
-        dense_contexts.extend(view.contexts.iter().map(dense_context));
-        let (dense_sums, _) = prices.sum(&mut self.dense_clock, false, |form, booking| {
-            form.begin_pass(step, booking);
-            let lowered = dense.lower(full, dense_contexts, dense_path, form);
-            (form.end_pass(), lowered)
-        });
+        dense_contexts.resize(view.contexts.len(), Context::default());
+        for slot in full.spans.iter().map(|span| span.sequence as usize) {
+            dense_contexts[slot] = Context::dense(view.contexts[slot].tokens(), self.model.layers);
+        }
+        let (dense_sums, _) = match self.is_dense && view.batch.swapped_bytes == 0 {
+            true => (*own.0, *own.1),
+            false => prices.sum(&mut self.dense_clock, false, |form, booking| {
+                form.begin_pass(step, booking);
+                let lowered = dense.lower(full, dense_contexts, dense_path, form);
+                (form.end_pass(), lowered)
+            }),
+        };
         dense_sums.within()?;
         let mut length_beside = dense_sums.length;
         if let Some(Beside { dense, prices, clock, step }) = &mut self.beside {
@@ -225,7 +265,7 @@ impl<'a> Explain<'a> {
 
         let all = f64::from(self.full.tokens()) * f64::from(self.model.layers);
         let share = |time: i128, visits: f64| (time as f64 * visits / all) as i128;
-        let ideal = share(dense.attention, attention_visits as f64) + share(dense.feed_forward, ffn_visits);
+        let ideal = share(dense.attention, attention_visits) + share(dense.feed_forward, ffn_visits);
 
         let losses = &mut self.losses;
         losses.dense += ps(dense_sums.length);

@@ -11,6 +11,7 @@ mod fit;
 mod governor;
 mod machine;
 mod observe;
+mod shares;
 
 pub use observe::{Observer, PassInfo, Silent};
 
@@ -18,12 +19,14 @@ use crate::batch::{Batch, Decisions, Part, Paths};
 use crate::cost::{Device, Limits};
 use crate::engine::Pool;
 use crate::error::{InputError, Result};
+use crate::kernel::Filling;
 use crate::lower::{Dispatch, Lowered, Lowering, Places};
-use crate::metrics::{Gap, KvUse, Ledger, Memory, Own, RequestTimes, Split};
+use crate::metrics::{Gap, KvUse, Ledger, Memory};
 use crate::model::Model;
-use crate::sched::{Outcome, Scheduler, Sequence, Serving};
+use crate::sched::{Outcome, Scheduler, Serving, Together};
 use crate::tier::{Residency, Tiers};
-use crate::trace::{KvAction, Request, Stats, Trace};
+use crate::trace::synth::Later;
+use crate::trace::{KvAction, Stats, Trace};
 use crate::units::SimTime;
 use crate::workload::{Clients, Sessions};
 use arrivals::Arrivals;
@@ -34,6 +37,7 @@ use explain::{Explain, Seen};
 use governor::{At, Governor};
 use machine::Machine;
 use serde::{Deserialize, Serialize};
+use shares::times;
 
 /// One variant, ready to run.
 #[derive(Clone, Debug)]
@@ -90,7 +94,32 @@ pub fn run(setup: &Setup, trace: &Trace, observer: &mut impl Observer) -> Result
 /// # Errors
 /// Those of [`run`].
 pub fn run_on(device: Device, setup: &Setup, trace: &Trace, observer: &mut impl Observer) -> Result<Ledger> {
-    Simulation::new(device, setup, trace)?.run(observer).map_err(|beyond| beyond.error(setup))
+    Simulation::new(device, setup, trace, None)?.run(observer).map_err(|beyond| beyond.error(setup))
+}
+
+/// The same with what each token takes of its route drawn by `later`, when its request begins; `trace` stands for the routes until then.
+///
+/// # Errors
+/// Those of [`run`], and a setup whose passes cannot be lowered from sets of branches.
+pub fn run_later(
+    device: Device,
+    setup: &Setup,
+    (trace, later): (&Trace, &Later),
+    observer: &mut impl Observer,
+) -> Result<Ledger> {
+    let simulation = Simulation::new(device, setup, trace, Some(later.clone()))?;
+    simulation.run(observer).map_err(|beyond| beyond.error(setup))
+}
+
+/// The same with every sequence listed in every pass: nothing is counted in groups. What the groups are held against.
+///
+/// # Errors
+/// Those of [`run`].
+#[doc(hidden)]
+pub fn run_listed(setup: &Setup, trace: &Trace) -> Result<Ledger> {
+    let mut simulation = Simulation::new(Device::new(&setup.hardware, setup.limits)?, setup, trace, None)?;
+    simulation.scheduler = simulation.scheduler.with_lockstep(None);
+    simulation.run(&mut Silent).map_err(|beyond| beyond.error(setup))
 }
 
 struct Simulation<'a> {
@@ -116,11 +145,13 @@ struct Simulation<'a> {
     explain: Option<Explain<'a>>,
     memory: Pool,
     ledger: Ledger,
+    /// Picojoules that did not go evenly into the tokens of the passes so far.
+    left_pj: u128,
     arrivals: Arrivals<'a>,
 }
 
 impl<'a> Simulation<'a> {
-    fn new(mut device: Device, setup: &'a Setup, trace: &'a Trace) -> Result<Self> {
+    fn new(mut device: Device, setup: &'a Setup, trace: &'a Trace, later: Option<Later>) -> Result<Self> {
         let model = &setup.model;
         if trace.header.layers != model.layers {
             let what =
@@ -134,7 +165,11 @@ impl<'a> Simulation<'a> {
             trace.requests.iter().flat_map(|request| &request.runs).any(|run| Paths::passes_again(run.role));
         let paths = Paths::new(&trace.header, &trace.routes, again);
         let all = matches!(setup.dispatch.decisions, Decisions::Capacity { .. });
-        let places = Places::of(trace, &paths, all);
+        let places = match &later {
+            // Two generated tokens differ, and no graph holds all that there may be.
+            Some(_) => Places::default(),
+            None => Places::of(trace, &paths, all),
+        };
         let mut residency = None;
         if let Some(tiers) = &setup.tiers {
             tiers.check(model.layers)?;
@@ -171,9 +206,21 @@ impl<'a> Simulation<'a> {
         let policy = setup.dispatch.policy;
         let governor = Governor::new(device.clone());
         let explain = match setup.explain && setup.tiers.is_none() {
-            true => Some(Explain::new(setup, &device, governor.highest())?),
+            true => Some(Explain::new(setup, (trace, later.is_some()), &device, governor.highest())?),
             false => None,
         };
+        let filling = device.filling(model.heads, model.kv_heads);
+        let longest = filling.as_ref().map_or(0, Filling::longest);
+        let lowering = Lowering::new(model, setup.dispatch.clone())
+            .with_places(places)
+            .streaming(residency)
+            .filled_by(filling);
+        if later.is_some() && !lowering.takes_sets() {
+            let what = "aligned, in pool order, over whole contexts, nothing decided in a graph: routes are drawn as sets of branches";
+            return Err(InputError::expected(what).key("policy").found(setup.dispatch.policy.name()).into());
+        }
+        let together = (lowering.counts_lockstep() && !unified)
+            .then(|| Together { blocks_of_a_token: paging.most_blocks(paths.most_at_a_layer()), longest });
         Ok(Simulation {
             trace,
             paths,
@@ -186,15 +233,14 @@ impl<'a> Simulation<'a> {
                 &trace.requests,
                 most_blocks,
             )
-            .with_layer_time(device.read(fit::layer_bytes(setup))),
+            .with_layer_time(device.read(fit::layer_bytes(setup)))
+            .with_lockstep(together)
+            .with_later(later),
             block_bytes,
             block_tokens: serving.kv_block_tokens,
             branch_bytes: model.branch_weight_bytes(),
             kv_bytes: 0,
-            lowering: Lowering::new(model, setup.dispatch.clone())
-                .with_places(places)
-                .streaming(residency)
-                .filled_by(device.filling(model.heads, model.kv_heads)),
+            lowering,
             explain,
             clock: governor.highest(),
             governor,
@@ -205,6 +251,7 @@ impl<'a> Simulation<'a> {
             machine: Machine::new(device),
             memory,
             ledger,
+            left_pj: 0,
             arrivals: Arrivals::new(&trace.requests, setup.clients.as_ref(), setup.sessions.as_ref()),
         })
     }
@@ -247,7 +294,7 @@ impl<'a> Simulation<'a> {
 
     /// Lowers, prices and runs one pass. Returns the bytes of activations that it still holds.
     fn pass(&mut self, batch: &Batch, observer: &mut impl Observer) -> Within<u64> {
-        let whole = batch.spans.iter().any(|span| span.part.to == Part::END);
+        let whole = batch.ends();
         let step = match (whole, self.overlaps) {
             (false, _) => SimTime::ZERO,
             (true, false) => self.step,
@@ -283,6 +330,9 @@ impl<'a> Simulation<'a> {
         let length = self.machine.now() - begin;
         self.before = length - step;
         self.ledger.layer_visits += lowered.layer_visits;
+        if batch.takes_some() {
+            self.ledger.half_depths += lowered.branches.iter().sum::<u64>();
+        }
         self.ledger.union_bytes += u128::from(lowered.union_bytes);
         if whole {
             self.ledger.pool_bytes += u128::from(self.branch_bytes);
@@ -299,11 +349,11 @@ impl<'a> Simulation<'a> {
             _ => [0, 1].map(|kind: usize| self.ledger.attention[kind] - before.2[kind]),
         };
         self.share_out(batch, begin, (busy, dynamic), attention);
-        if let (Some(explain), Some((sums, _))) = (&mut self.explain, &sums) {
-            assert_eq!(sums.length, length, "event by event, a pass takes what its closed form says");
+        if let (Some(explain), Some(own)) = (&mut self.explain, &sums) {
+            assert_eq!(own.0.length, length, "event by event, a pass takes what its closed form says");
             let step = whole.then_some(step);
             let seen = Seen { batch, contexts: self.scheduler.contexts(), paths: &self.paths, step, hidden };
-            explain.pass(&seen, sums, &mut self.governor)?;
+            explain.pass(&seen, own, &mut self.governor)?;
         }
         let (waiting, running) = self.scheduler.waiting_and_running();
         let held = self.scheduler.blocks().held();
@@ -356,52 +406,6 @@ impl<'a> Simulation<'a> {
         self.ledger.memory.activations_peak = self.ledger.memory.activations_peak.max(activations);
     }
 
-    /// Gives each phase and each request of a pass that began at `begin` and is over its part of the time and the energy: of attention, by the
-    /// tokens that have the same kind, since prompts and generation draw differently; of all else, by tokens.
-    fn share_out(
-        &mut self,
-        batch: &Batch,
-        begin: SimTime,
-        (busy_ps, dynamic_pj): (u128, i128),
-        attention: [Own; 2],
-    ) {
-        let length_ps = u128::from((self.machine.now() - begin).ps());
-        let device = self.machine.device();
-        // `as` rounds down to whole picojoules, far below what the constants of power are known to.
-        let energy_pj = device.energy_pj(busy_ps, length_ps - busy_ps, dynamic_pj) as u128;
-        let mut kinds = [0u64; 2];
-        batch.spans.iter().for_each(|span| kinds[usize::from(span.decode)] += u64::from(span.tokens));
-        let (mut left_ps, mut left_pj) = (length_ps, energy_pj);
-        let mut own = [0, 1].map(|kind: usize| {
-            let Own { time_ps, dynamic_pj } = attention[kind];
-            let share = kinds[kind] > 0;
-            // Whole picojoules of each part, at most what is left.
-            let time_ps = if share { time_ps.min(left_ps) } else { 0 };
-            let pj = if share { (device.energy_pj(time_ps, 0, dynamic_pj) as u128).min(left_pj) } else { 0 };
-            (left_ps, left_pj) = (left_ps - time_ps, left_pj - pj);
-            (Split::new(time_ps, kinds[kind]), Split::new(pj, kinds[kind]))
-        });
-        let tokens = u64::from(batch.tokens());
-        let (mut times, mut energies) = (Split::new(left_ps, tokens), Split::new(left_pj, tokens));
-        let mut prefill = (0, 0);
-        for span in &batch.spans {
-            let sequence = self.scheduler.sequence_mut(span.sequence);
-            let (own_times, own_energies) = &mut own[usize::from(span.decode)];
-            let count = u64::from(span.tokens);
-            let (time_ps, pj) =
-                (times.take(count) + own_times.take(count), energies.take(count) + own_energies.take(count));
-            sequence.energy_pj += pj;
-            let in_prompt = sequence.in_prompt();
-            let whole = if span.part.to == Part::END { span.tokens } else { 0 };
-            let phase = if in_prompt { &mut self.ledger.prefill } else { &mut self.ledger.decode };
-            phase.tokens += u64::from(whole);
-            if in_prompt {
-                prefill = (prefill.0 + time_ps, prefill.1 + pj);
-            }
-        }
-        self.ledger.pass((length_ps, energy_pj), prefill);
-    }
-
     /// Moves every sequence of the pass on, and books tokens, KV bytes and finished requests.
     fn settle(
         &mut self,
@@ -413,10 +417,21 @@ impl<'a> Simulation<'a> {
         let now = self.machine.now();
         for span in batch.spans.iter().filter(|span| span.part.to == Part::END) {
             self.ledger.routed_tokens += u64::from(span.tokens);
+            if batch.takes_some() {
+                continue;
+            }
             for alike in batch.paths_of(span).chunk_by(|a, b| a == b) {
                 let half_depth = u64::from(self.paths.get(alike[0]).half_depth);
                 self.ledger.half_depths += half_depth * alike.len() as u64;
             }
+        }
+        for group in &batch.lockstep {
+            self.ledger.routed_tokens += u64::from(group.count);
+            if batch.takes_some() {
+                continue;
+            }
+            let half_depth = u64::from(self.paths.get(group.path).half_depth);
+            self.ledger.half_depths += half_depth * u64::from(group.count);
         }
         self.scheduler.complete(now, batch, &self.paths, outcome);
         self.memory.give_back(activations);
@@ -455,6 +470,10 @@ impl<'a> Simulation<'a> {
         self.hold_kv();
         let ledger = &mut self.ledger;
         self.governor.book(ledger);
+        if let Some(last) = ledger.requests.last_mut() {
+            last.energy_pj += self.left_pj;
+            ledger.decode.energy_pj += self.left_pj;
+        }
         assert_eq!(
             self.memory.held(),
             ledger.memory.weights,
@@ -476,22 +495,5 @@ impl<'a> Simulation<'a> {
         let with_link = ledger.tiers.fetches.is_some() || ledger.swapped_bytes > 0;
         ledger.busy = self.machine.busy_shares(with_link);
         ledger.losses = self.explain.as_ref().map(Explain::losses);
-    }
-}
-
-fn times(sequence: &Sequence, last: SimTime) -> RequestTimes {
-    let Request { id, prompt_tokens, output_tokens, .. } = *sequence.request();
-    assert_eq!(sequence.put_out(), output_tokens, "a request that is over has put out all its tokens");
-    RequestTimes {
-        id,
-        arrival: sequence.arrival,
-        scheduled: sequence.scheduled,
-        first: sequence.first.expect("a finished request put a token out"),
-        last,
-        output_tokens,
-        prompt_tokens,
-        cached_tokens: sequence.cached_tokens(),
-        preemptions: sequence.preemptions,
-        energy_pj: sequence.energy_pj,
     }
 }

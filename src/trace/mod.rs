@@ -27,6 +27,7 @@ mod rules;
 mod stats;
 mod stretch;
 pub mod synth;
+mod taken;
 mod transitions;
 mod writer;
 pub use join::{Joining, Prefixes, join};
@@ -38,6 +39,7 @@ use reader::{in_key, in_line};
 pub use route::{Modules, Route, RouteTable, Step};
 pub use stats::Stats;
 pub use stretch::{draw_routes, stretch};
+pub use taken::{TAKEN_LAYERS, Taken};
 pub use transitions::transitions;
 pub use writer::{Writer, write};
 

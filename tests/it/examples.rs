@@ -52,8 +52,10 @@ fn contradictions(scenario: &Scenario) -> Vec<String> {
             .parse()
             .unwrap();
         let (built, _) = scenario.build().unwrap();
-        let depth =
-            built.iter().map(|built| Stats::of(&built.trace).mean_depth).fold(f64::INFINITY, f64::min);
+        let depth = built
+            .iter()
+            .map(|built| Stats::of(&built.whole_trace().unwrap()).mean_depth)
+            .fold(f64::INFINITY, f64::min);
         demand((depth - said).abs() < 0.5, format!("mean depth {depth}"));
     }
     found

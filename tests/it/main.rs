@@ -51,6 +51,7 @@ mod golden;
 mod gpu_failures;
 #[cfg(feature = "gpu")]
 mod hops;
+mod instructions;
 mod kv;
 mod lab;
 mod latent;
@@ -59,6 +60,7 @@ mod laws;
 mod layers;
 mod layerskip;
 mod load;
+mod lockstep;
 mod measured;
 mod meter;
 mod model_counts;

@@ -5,7 +5,7 @@ use crate::lab::{Lab, method};
 use proptest::prelude::*;
 use radialsim::batch::{Hold, Policy};
 use radialsim::cost::Device;
-use radialsim::metrics::{Goodput, Interval, KvUse, Ledger, Phase, RequestTimes, Slo, Split, Summary};
+use radialsim::metrics::{Goodput, Interval, KvUse, Ledger, Phase, RequestTimes, Slo, Summary};
 use radialsim::report::{json, table};
 use radialsim::rng::Stream;
 use radialsim::scenario::{Scenario, run};
@@ -17,25 +17,6 @@ use radialsim::workload::{Arrivals, Length, Lengths, requests};
 use serde_json::Value;
 
 const S: u64 = 1_000_000_000_000;
-
-proptest! {
-    #[test]
-    fn a_split_adds_up_and_is_fair(
-        whole in prop_oneof![0u128..1000, any::<u64>().prop_map(u128::from), 0..1u128 << 96],
-        weights in prop::collection::vec(prop_oneof![0u64..4, 0u64..1 << 20], 1..50),
-    ) {
-        let total: u64 = weights.iter().sum();
-        prop_assume!(total > 0);
-        let mut split = Split::new(whole, total);
-        let parts: Vec<u128> = weights.iter().map(|&weight| split.take(weight)).collect();
-        prop_assert_eq!(parts.iter().sum::<u128>(), whole);
-        for (part, weight) in parts.iter().zip(&weights) {
-            let share = whole * u128::from(*weight);
-            let off = (part * u128::from(total)).abs_diff(share);
-            prop_assert!(off < u128::from(total), "{part} of {whole} for {weight} of {total}");
-        }
-    }
-}
 
 /// Two requests on a server that takes one at a time: 0 to 3 s; 1 s, waits until 3 s, to 6 s. Then 2 s without a pass.
 /// The second puts out one token at 5 s, which is fed once more.

@@ -18,6 +18,7 @@ mod depths;
 mod draft;
 mod exits;
 mod fixed;
+mod later;
 mod method;
 mod parts;
 mod skips;
@@ -25,10 +26,12 @@ mod tokens;
 mod walks;
 
 pub use count::Count;
+pub use later::Later;
 pub use method::Method;
 pub use parts::{Branches, Keep, Loops, Routed, RouterSpec, Share, Start, Transitions};
 
 use count::demand;
+use skips::SkipDraws;
 use tokens::plain;
 
 /// Longest prompt and longest output that may be asked for, in tokens: 2^28. P + G - 1 stays a `u32`.
@@ -52,10 +55,15 @@ pub fn generate(method: &Method, layers: u32, mut requests: Vec<Request>, seed: 
     let mut routes = RouteTable::default();
     let mut of_request = generator(method, layers, seed);
     for request in &mut requests {
-        let mut own = Stream::new(seed, &format!("routes of request {}", request.id));
+        let mut own = own_stream(seed, request);
         request.runs = of_request(request, &mut routes, &mut own);
     }
     Ok(Trace { header: header(method, layers, seed), routes, requests })
+}
+
+/// The random stream of one request.
+fn own_stream(seed: u64, request: &Request) -> Stream {
+    Stream::new(seed, &format!("routes of request {}", request.id))
 }
 
 /// Each request has 1 to [`MOST_TOKENS`] prompt tokens, and as many generated ones.
@@ -92,14 +100,9 @@ fn generator(method: &Method, layers: u32, seed: u64) -> Generator<'_> {
             let depths = depths::Depths::new(*capacity, routed, *window, layers);
             Box::new(move |request, table, own| depths.request(request, table, own))
         }
-        Method::IndependentSkips { skip, branches, keep, dense_prefill, .. } => {
-            let skips = skips::Skips::new(*skip, *branches, keep, layers, *dense_prefill);
-            Box::new(move |request, table, own| skips.independent(request, table, own))
-        }
-        Method::CorrelatedSkips { skip, correlation, share, branches, keep, dense_prefill, .. } => {
-            let skips = skips::Skips::new(*skip, *branches, keep, layers, *dense_prefill);
-            let mut skips = skips::Correlated::new(skips, *correlation, *share, seed);
-            Box::new(move |request, table, own| skips.request(request, table, own))
+        Method::IndependentSkips { .. } | Method::CorrelatedSkips { .. } => {
+            let mut skips = SkipDraws::new(method, layers, seed).expect("a method of skips");
+            Box::new(move |request, table, own| skips.runs(request, table, own))
         }
         Method::Recursion { prefix, suffix, times, kv, .. } => Box::new(move |request, table, own| {
             plain(request, |_| table.intern(walks::recursion(*prefix, *suffix, times.draw(own), *kv, layers)))
@@ -118,8 +121,10 @@ fn generator(method: &Method, layers: u32, seed: u64) -> Generator<'_> {
 
 /// One route for all tokens.
 fn same<'a>(route: Route) -> Generator<'a> {
+    // All requests of a trace have one table.
+    let mut known = None;
     Box::new(move |request, table, _| {
-        let id = table.intern(route.clone());
+        let id = *known.get_or_insert_with(|| table.intern(route.clone()));
         tokens::same(request, id)
     })
 }

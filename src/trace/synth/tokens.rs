@@ -7,8 +7,6 @@ use crate::trace::{Phase, Request, Role, RouteIds, Run};
 pub(super) struct Place {
     /// Part of the request.
     pub phase: Phase,
-    /// Tokens of the same phase before it.
-    pub offset: u32,
     /// Tokens of the request before it.
     pub position: u32,
 }
@@ -21,7 +19,7 @@ pub(super) fn run(start: u32, phase: Phase, role: Role) -> Run {
 /// A prefill run of P tokens and a decode run of G - 1, which is absent where it would be empty.
 pub(super) fn plain(request: &Request, mut route: impl FnMut(Place) -> u32) -> Vec<Run> {
     phases(request, |phase, start, count| {
-        let place = |offset| Place { phase, offset, position: start + offset };
+        let place = |offset| Place { phase, position: start + offset };
         (0..count).map(|offset| route(place(offset))).collect()
     })
 }

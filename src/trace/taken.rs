@@ -1,0 +1,42 @@
+//! Routes as sets: which branches a token takes of a pool that it goes through in order.
+
+use super::{Modules, Route, Step};
+
+/// Layers of which one [`Taken`] says what is taken.
+pub const TAKEN_LAYERS: u32 = 64;
+
+/// The branches that a token takes of up to 64 layers; bit l stands for layer l.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Taken {
+    /// Layers whose attention branch it takes.
+    pub attention: u64,
+    /// Layers whose feed-forward branch it takes.
+    pub feed_forward: u64,
+}
+
+impl Taken {
+    /// Every branch of so many layers.
+    pub fn all(layers: u32) -> Taken {
+        let all = u64::MAX.checked_shr(TAKEN_LAYERS - layers).unwrap_or(0);
+        Taken { attention: all, feed_forward: all }
+    }
+
+    /// The route that takes these branches, of a pool cut into pieces of 64 layers.
+    pub fn route(pieces: &[Taken]) -> Route {
+        let mut steps = Vec::new();
+        for (first, piece) in (0..).step_by(TAKEN_LAYERS as usize).zip(pieces) {
+            let mut left = piece.attention | piece.feed_forward;
+            while left != 0 {
+                let layer = left.trailing_zeros();
+                let modules = match (piece.attention >> layer & 1, piece.feed_forward >> layer & 1) {
+                    (1, 1) => Modules::Block,
+                    (1, _) => Modules::Attention,
+                    _ => Modules::FeedForward,
+                };
+                steps.push(Step { modules, ..Step::block(first + layer) });
+                left &= left - 1;
+            }
+        }
+        Route(steps)
+    }
+}
