@@ -12,6 +12,24 @@ pub fn first_word(hash: Sha256) -> u64 {
     hash.finalize().iter().take(8).fold(0, |number, byte| number << 8 | u64::from(*byte))
 }
 
+/// A probability, ready for many decisions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Odds {
+    /// 1.
+    Always,
+    /// Its binary digits, the first in the highest bit: 53 of them, as [`Stream::chance`] has.
+    Digits(u64),
+}
+
+impl Odds {
+    /// Of a probability `p`.
+    pub fn new(p: f64) -> Odds {
+        // As many multiples of 2^-53 are below p.
+        let below = libm::ceil(p.clamp(0.0, 1.0) * (1u64 << 53) as f64) as u64;
+        if below == 1 << 53 { Odds::Always } else { Odds::Digits(below << 11) }
+    }
+}
+
 /// One stream of random numbers.
 #[derive(Clone, Debug)]
 pub struct Stream(ChaCha8Rng);
@@ -48,28 +66,22 @@ impl Stream {
         self.uniform() < p
     }
 
-    /// So many independent decisions (at most 64), each true with probability `p` (to 53 bits, as [`Stream::chance`]), as bits from the lowest on.
+    /// So many independent decisions (at most 64), each true with the same probability, as bits from the lowest on.
     ///
-    /// Each lane compares a uniform number with `p` digit by digit, all lanes at once, and stops when every lane is decided: for 64 lanes
-    /// after about 8 words rather than 64; where `p` has few binary digits, after as many words as it has digits.
-    pub fn chances(&mut self, p: f64, lanes: u32) -> u64 {
+    /// Each lane compares a uniform number with the probability digit by digit, all lanes at once, and stops when every lane is decided: for 64
+    /// lanes after about 8 words rather than 64; where the probability has few binary digits, after as many words as it has digits.
+    #[inline]
+    pub fn chances(&mut self, odds: Odds, lanes: u32) -> u64 {
         assert!(lanes <= 64, "{lanes} decisions in 64 bits");
         let mut undecided = u64::MAX.checked_shr(64 - lanes).unwrap_or(0);
-        // What is below p of the multiples of 2^-53: a whole number of them.
-        let below = libm::ceil(p.clamp(0.0, 1.0) * (1u64 << 53) as f64) as u64;
+        let Odds::Digits(mut left) = odds else { return undecided };
         let mut yes = 0;
-        if below == 1 << 53 {
-            return undecided;
-        }
-        let mut left = below << 11;
         while undecided != 0 && left != 0 {
             let word = if lanes <= 32 { self.0.next_u32().into() } else { self.0.next_u64() };
-            if left >> 63 == 1 {
-                yes |= undecided & !word;
-                undecided &= word;
-            } else {
-                undecided &= !word;
-            }
+            // Where the digit is 1, a lane with 0 is below; where it is 0, a lane with 1 is above.
+            let digit = (left >> 63).wrapping_neg();
+            yes |= undecided & digit & !word;
+            undecided &= !(word ^ digit);
             left <<= 1;
         }
         yes
@@ -133,7 +145,7 @@ impl Stream {
 
 #[cfg(test)]
 mod tests {
-    use super::Stream;
+    use super::{Odds, Stream};
     use proptest::prelude::*;
 
     proptest! {
@@ -143,7 +155,7 @@ mod tests {
             p in prop_oneof![Just(0.0), Just(1.0), Just(0.25), Just(f64::MIN_POSITIVE), 0.0..1.0], lanes in 0..=64_u32, seed in any::<u64>(),
         ) {
             let mut words = Stream::new(seed, "decisions");
-            let yes = words.clone().chances(p, lanes);
+            let yes = words.clone().chances(Odds::new(p), lanes);
             let mut word = || if lanes <= 32 { u64::from(words.0.next_u32()) } else { words.0.next_u64() };
             let digits: Vec<u64> = (0..53).map(|_| word()).collect();
             for lane in 0..64 {
@@ -159,7 +171,7 @@ mod tests {
     fn decisions_are_as_frequent_as_asked() {
         let mut stream = Stream::new(1, "decisions");
         for p in [0.003, 0.25, 0.5, 0.7, 0.99] {
-            let yes: u32 = (0..1000).map(|_| stream.chances(p, 64).count_ones()).sum();
+            let yes: u32 = (0..1000).map(|_| stream.chances(Odds::new(p), 64).count_ones()).sum();
             let (mean, deviation) = (64_000.0 * p, (64_000.0 * p * (1.0 - p)).sqrt());
             assert!((f64::from(yes) - mean).abs() < 4.0 * deviation, "{yes} of {mean} at {p}");
         }

@@ -46,8 +46,9 @@ impl SimTime {
         if amount == 0 {
             return SimTime::ZERO;
         }
-        if (1.0..9.0e15).contains(&per_second) && per_second == per_second.trunc() {
-            let ps = (u128::from(amount) * u128::from(PS_PER_S)).div_ceil(per_second as u128);
+        let whole = per_second as u64;
+        if (1.0..9.0e15).contains(&per_second) && per_second == whole as f64 {
+            let ps = (u128::from(amount) * u128::from(PS_PER_S)).div_ceil(whole.into());
             return SimTime(u64::try_from(ps).unwrap_or(u64::MAX));
         }
         SimTime((amount as f64 / per_second * PS_PER_S as f64).ceil() as u64)

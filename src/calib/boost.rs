@@ -92,12 +92,12 @@ pub fn grow(features: &[Vec<f32>], targets: &[f64], settings: Settings) -> Fores
     assert_eq!(features.len(), targets.len(), "a target a row");
     let settings = Settings { edges: settings.edges.min(MOST_EDGES - 1), ..settings };
     if features.is_empty() {
-        return Forest { edges: Vec::new(), trees: Vec::new() };
+        return Forest::default();
     }
     let bins = Bins::new(features, settings.edges);
     let mut errors: Vec<f64> = targets.to_vec();
     let trees = (0..settings.trees).map(|_| tree(&bins, &mut errors, settings)).collect();
-    Forest { edges: bins.edges, trees }
+    Forest::new(bins.edges, trees)
 }
 
 /// One tree; takes what it says away from `errors`.

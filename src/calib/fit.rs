@@ -152,7 +152,7 @@ pub fn fit(hw: &mut Hardware, table: &Table, how: &Fit) -> Result<Report> {
             (features, libm::log(row.seconds / time.s()))
         })
         .unzip();
-    let forest = grow(&features, &targets, settings(operator, table.format));
+    let forest = grow(&features, &targets, settings(operator, table.format)).into();
     let evidence = Evidence::new(&table.sha256, shown.len(), held_shown.len(), split);
     let (rows, context) = anchors(&fitted);
     let range = range(&shown);
@@ -234,7 +234,7 @@ pub fn lend_within(hw: &mut Hardware, operator: Operator, error: f64) -> Option<
 /// # Errors
 /// A profile without corrections.
 pub fn transfer(from: &Hardware, to: &mut Hardware, error: impl Fn(Operator) -> f64) -> Result<()> {
-    let Some(mut corrections) = from.corrections.clone() else {
+    let Some(mut corrections) = from.corrections.as_deref().cloned() else {
         let wrong = InputError::expected("a fitted profile, which has corrections");
         return Err(wrong.key("corrections").found("none").into());
     };
@@ -275,7 +275,7 @@ pub fn transfer(from: &Hardware, to: &mut Hardware, error: impl Fn(Operator) -> 
     corrections.by_format.retain(|name, _| has(name));
     let left: BTreeSet<String> = corrections.by_format.keys().cloned().collect();
     corrections.within.retain(|_, within| left.contains(&within.from));
-    to.corrections = Some(corrections);
+    to.corrections = Some(corrections.into());
     Ok(())
 }
 

@@ -10,7 +10,7 @@ use super::rows::Row;
 use super::uneven;
 use crate::cost::{Device, Limits, by_rows_name, formats};
 use crate::error::{InputError, Result};
-use crate::hw::{Correction, Corrections, Evidence, Forest, Hardware, Source};
+use crate::hw::{Correction, Evidence, Hardware, Shared, Source};
 use crate::kernel::{Class, Kernel};
 use statrs::statistics::{Data, Median};
 use std::collections::{BTreeMap, BTreeSet};
@@ -63,7 +63,7 @@ impl Slot {
     }
 
     fn put(&self, hw: &mut Hardware, correction: Correction) {
-        let all = hw.corrections.get_or_insert_with(Corrections::default);
+        let all = hw.corrections.get_or_insert_default();
         match self {
             Slot::Decode => all.generation_attention = Some(correction),
             Slot::Chunk => all.chunk_attention = Some(correction),
@@ -82,7 +82,7 @@ impl Slot {
 /// Tables that lack a kind of kernel.
 pub fn fit_layers(hw: &mut Hardware, layers: &Layers) -> Result<Vec<Fitted>> {
     let mut out = Vec::new();
-    *hw = Hardware { corrections: Some(Corrections::default()), ..hw.clone() };
+    *hw = Hardware { corrections: Some(Shared::default()), ..hw.clone() };
     let words =
         |what: &str| Source::Fitted(format!("`radialsim fit` on {what} of tables {}", &layers.sha256[..16]));
     let by_rows = by_rows(layers);
@@ -309,7 +309,7 @@ fn correction(device: &Device, points: &[Point], layers: &Layers) -> Correction 
         grid: grid.into_iter().map(|value| (value * 1e4).round() as i32).collect(),
         waves: None,
         host: None,
-        forest: Forest::default(),
+        forest: Shared::default(),
     }
 }
 

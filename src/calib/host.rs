@@ -4,8 +4,9 @@
 
 use super::boost::{Settings, grow};
 use super::rows::Row;
-use crate::cost::{Device, Nodes};
-use crate::hw::Forest;
+use crate::cost::Device;
+use crate::hw::{Forest, Nodes, Shared};
+use std::sync::Arc;
 
 /// A row that takes so many times as long as the device needs at its peaks waits for the host. Reached shares of the peaks lie above a
 /// fifth but for the smallest calls, which the host hides anyhow.
@@ -17,8 +18,8 @@ const SETTINGS: Settings =
 /// The host of a table.
 pub(super) struct Host {
     /// Logarithm of microseconds.
-    pub forest: Forest,
-    nodes: Nodes,
+    pub forest: Shared<Forest>,
+    nodes: Arc<Nodes>,
 }
 
 /// Learned from the rows that wait for it.
@@ -29,8 +30,8 @@ pub(super) fn learn(device: &Device, rows: &[&Row]) -> Host {
         .filter(waits)
         .map(|row| (Device::host_features(&row.kernel), libm::log(row.seconds * 1e6)))
         .unzip();
-    let forest = grow(&features, &targets, SETTINGS);
-    Host { nodes: Nodes::new(&forest), forest }
+    let forest = Shared::from(grow(&features, &targets, SETTINGS));
+    Host { nodes: forest.nodes(), forest }
 }
 
 impl Host {

@@ -1,6 +1,6 @@
 //! Prices of recent shapes. A step repeats a few shapes in every layer, so most prices are found here.
 
-use super::{Device, Price};
+use super::{Device, Price, Recent};
 use crate::kernel::Kernel;
 use std::hash::{BuildHasher, Hasher};
 
@@ -10,6 +10,7 @@ pub struct PriceCache {
     slots: Vec<Option<(Kernel, Price)>>,
     /// The last attention call. Its context lengths come back at the next layers or never, so it takes no slot.
     attention: Option<(Kernel, Price)>,
+    recent: Recent,
     hasher: FoldHasher,
 }
 
@@ -18,7 +19,12 @@ const SLOTS: usize = 1 << 14;
 
 impl Default for PriceCache {
     fn default() -> Self {
-        PriceCache { slots: vec![None; SLOTS], attention: None, hasher: FoldHasher(0) }
+        PriceCache {
+            slots: vec![None; SLOTS],
+            attention: None,
+            recent: Recent::default(),
+            hasher: FoldHasher(0),
+        }
     }
 }
 
@@ -36,7 +42,7 @@ impl PriceCache {
         match slot {
             Some((known, price)) if known == kernel => *price,
             _ => {
-                let price = device.price(kernel);
+                let price = device.price_beside(kernel, &mut self.recent);
                 *slot = Some((*kernel, price));
                 price
             }

@@ -5,14 +5,12 @@
 //! of a product as the formulas grow there, so that the staircase of tiles stays; on straight lines between logarithms for
 //! attention. Both keep order, so more rows or a longer context never cost less.
 
-mod forest;
 mod table;
 
 use super::{Device, EXTRAPOLATED, FoldHasher, Learned, PriceError};
-use crate::hw::{Correction, Hardware};
+use crate::hw::{Correction, Hardware, Nodes};
 use crate::kernel::{Attention, Class, Density, GROUP_SLICE, Kernel};
 use crate::units::{Dtype, SimTime, SourceKind};
-pub(crate) use forest::Nodes;
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, RwLock};
@@ -67,13 +65,40 @@ pub(super) struct Corrected {
     transferred: bool,
 }
 
+/// What there is for the kernels of a family, whatever their rows and contexts.
+#[derive(Clone, Debug)]
+enum Found {
+    /// Nobody measured such kernels.
+    Nothing,
+    /// They run inside of others, whose times hold theirs.
+    WithinAnother,
+    /// Others of the kind were measured: that of the largest error.
+    Guess(Arc<Operator>),
+    /// A correction, and its times for the family.
+    Table(Arc<Operator>, Arc<Table>),
+}
+
+/// What was found for the latest families of attention calls: of prompts, and of generated tokens. A pass asks for the same ones at every layer.
+#[derive(Clone, Debug, Default)]
+pub struct Recent([Option<(Kernel, Found)>; 2]);
+
+impl Recent {
+    fn of(&mut self, kind: usize, family: Kernel, find: impl FnOnce() -> Found) -> &Found {
+        let place = &mut self.0[kind];
+        if place.as_ref().is_none_or(|(known, _)| *known != family) {
+            *place = None;
+        }
+        &place.get_or_insert_with(|| (family, find())).1
+    }
+}
+
 #[derive(Debug)]
 struct Operator {
     correction: Correction,
     error: PriceError,
     /// Mean error in percent where it is lent to another device.
     lent_error: f64,
-    nodes: Nodes,
+    nodes: Arc<Nodes>,
     anchors: Anchors,
     /// Fitted rows, and entries that a row of attention sees.
     rows: (f64, f64),
@@ -82,7 +107,7 @@ struct Operator {
     class: Class,
     /// Whether another device or another format of this one learned it.
     lent: bool,
-    host: Option<Nodes>,
+    host: Option<Arc<Nodes>>,
     tables: RwLock<HashMap<Kernel, Arc<Table>, FoldHasher>>,
 }
 
@@ -129,13 +154,49 @@ impl Corrected {
         }
     }
 
-    /// What corrections say of a kernel; nothing where the profile has none for it. `physical` is the time by the formulas.
-    pub(super) fn time(&self, device: &Device, kernel: &Kernel, physical: SimTime) -> Option<Learned> {
-        if self.fused.iter().any(|name| name == kernel.name()) || self.within_products(kernel) {
-            let source = source(true, self.transferred);
-            return Some(Learned { time: SimTime::ZERO, source, error: None });
-        }
+    /// What corrections say of a kernel; nothing where the profile has none for it. `physical` is the time by the formulas; `recent` keeps
+    /// what was found for the attention calls before.
+    pub(super) fn time(
+        &self,
+        device: &Device,
+        kernel: &Kernel,
+        physical: SimTime,
+        recent: &mut Recent,
+    ) -> Option<Learned> {
         let kernel = &self.alone(kernel);
+        let here;
+        let found = match kernel {
+            Kernel::Attention(shape) => {
+                recent.of(usize::from(shape.decode), family(kernel), || self.find(device, kernel))
+            }
+            _ => {
+                here = self.find(device, kernel);
+                &here
+            }
+        };
+        match found {
+            Found::Nothing => None,
+            Found::WithinAnother => {
+                let source = source(true, self.transferred);
+                Some(Learned { time: SimTime::ZERO, source, error: None })
+            }
+            Found::Guess(worst) => {
+                let (source, error) = (SourceKind::Extrapolated, worst.error);
+                Some(Learned::by(physical, source, error, worst.lent_error, device.altered))
+            }
+            Found::Table(operator, table) => {
+                let (time, covered) = operator.read(table, device, kernel, physical)?;
+                let source = source(covered, operator.lent);
+                Some(Learned::by(time, source, operator.error, operator.lent_error, device.altered))
+            }
+        }
+    }
+
+    /// What there is for the kernels of a family.
+    fn find(&self, device: &Device, kernel: &Kernel) -> Found {
+        if self.fused.iter().any(|name| name == kernel.name()) || self.within_products(kernel) {
+            return Found::WithinAnother;
+        }
         let in_format = self.in_format(kernel);
         let operator = match kernel {
             _ if in_format.is_some() => in_format,
@@ -144,7 +205,7 @@ impl Corrected {
             | Kernel::GroupedMatMul { inputs, activations, .. }
                 if inputs != activations =>
             {
-                return None;
+                return Found::Nothing;
             }
             Kernel::MatMul { .. } | Kernel::GroupedMatMul { .. } if self.gemm.is_some() => self.gemm.as_ref(),
             Kernel::Attention(shape) if shape.beside > 0 => self.mixed.as_ref(),
@@ -152,30 +213,15 @@ impl Corrected {
             Kernel::Attention(_) => self.chunk.as_ref().or(self.context.as_ref()),
             other => self.by_rows.get(&*by_rows_name(&plain(other))),
         };
-        let Some(operator) = operator else {
+        match operator {
+            Some(_) if empty(&plain(kernel)) && !matches!(kernel, Kernel::Attention(_)) => Found::Nothing,
+            Some(operator) => Found::Table(operator.clone(), operator.table(device, &plain(kernel))),
             // Beside products that were measured one by one, another is a guess.
-            let worst = self.worst_product().filter(|_| kernel.class() == Class::MatMul)?;
-            let (source, error) = (SourceKind::Extrapolated, worst.error);
-            return Some(Learned::by(physical, source, error, worst.lent_error, device.altered));
-        };
-        let learned = |time, covered| {
-            let source = source(covered, operator.lent);
-            Learned::by(time, source, operator.error, operator.lent_error, device.altered)
-        };
-        let plain = plain(kernel);
-        if empty(&plain) {
-            return None;
+            None => match self.worst_product().filter(|_| kernel.class() == Class::MatMul) {
+                Some(worst) => Found::Guess(worst.clone()),
+                None => Found::Nothing,
+            },
         }
-        let table = operator.table(device, &plain);
-        if plain == *kernel {
-            let time = table.time(device, &plain, physical);
-            // What hides behind the host was not measured.
-            let seen = operator.host_time(kernel).is_none_or(|host| host < time);
-            return Some(learned(time, table.covered && operator.covers(&plain) && seen));
-        }
-        // A grouped product costs at least a plain one of its padded rows, and at least what its own weights cost.
-        let time = table.time(device, &plain, device.physical(&plain).time);
-        Some(learned(time.max(physical), false))
     }
 
     /// What was learned of products and attention in the format of this kernel.
@@ -221,9 +267,9 @@ impl Corrected {
     }
 
     /// Of the products that were measured one by one, that of the largest error.
-    fn worst_product(&self) -> Option<&Operator> {
+    fn worst_product(&self) -> Option<&Arc<Operator>> {
         let products = self.by_rows.iter().filter(|(name, _)| name.starts_with(PRODUCT));
-        products.map(|(_, operator)| &**operator).max_by_key(|operator| operator.error.mean)
+        products.map(|(_, operator)| operator).max_by_key(|operator| operator.error.mean)
     }
 
     /// The kernel, without what is beside it where nobody measured what that changes.
@@ -276,8 +322,8 @@ impl Operator {
         let range = |name: &str| correction.range.get(name).copied().unwrap_or((f64::INFINITY, 0.0));
         let (rows, context) = (range(ROWS), range(CONTEXT));
         let error = PriceError::new(correction.evidence.held_error, correction.evidence.interval());
-        let (correction, nodes) = (correction.clone(), Nodes::new(&correction.forest));
-        let host = correction.host.as_ref().map(Nodes::new);
+        let (correction, nodes) = (correction.clone(), correction.forest.nodes());
+        let host = correction.host.as_ref().map(|host| host.nodes());
         let tables = RwLock::default();
         Operator { correction, error, lent_error, nodes, anchors, rows, context, class, lent, host, tables }
     }
@@ -297,6 +343,30 @@ impl Operator {
             tables.insert(family, table.clone());
         }
         table
+    }
+
+    /// The time of a kernel of the family of `table`, which takes `physical` by the formulas, and whether it lies among what was fitted. Nothing for
+    /// a kernel without work.
+    fn read(
+        &self,
+        table: &Table,
+        device: &Device,
+        kernel: &Kernel,
+        physical: SimTime,
+    ) -> Option<(SimTime, bool)> {
+        let plain = plain(kernel);
+        if empty(&plain) {
+            return None;
+        }
+        if plain == *kernel {
+            let time = table.time(device, &plain, physical);
+            // What hides behind the host was not measured.
+            let seen = self.host_time(kernel).is_none_or(|host| host < time);
+            return Some((time, table.covered && self.covers(&plain) && seen));
+        }
+        // A grouped product costs at least a plain one of its padded rows, and at least what its own weights cost.
+        let time = table.time(device, &plain, device.physical(&plain).time);
+        Some((time.max(physical), false))
     }
 
     /// Whether the numbers that all kernels of a family share lie among those fitted, in a format that was fitted, dense.

@@ -14,7 +14,7 @@ mod price_error;
 mod tiles;
 mod waves;
 
-pub(crate) use corrected::{Nodes, by_rows_name, formats, length, numbers};
+pub(crate) use corrected::{Recent, by_rows_name, formats, length, numbers};
 
 pub use cache::{FoldHasher, PriceCache};
 pub use device::{Device, Limits};
@@ -94,6 +94,11 @@ impl Device {
     /// The price of `kernel`: monotone in its rows, widths and entries by the formulas; in its rows and context where
     /// measurements correct them.
     pub fn price(&self, kernel: &Kernel) -> Price {
+        self.price_beside(kernel, &mut Recent::default())
+    }
+
+    /// The same, with what was looked up for the calls before.
+    pub(crate) fn price_beside(&self, kernel: &Kernel, recent: &mut Recent) -> Price {
         let (price, parts) = self.parts(kernel);
         // A call that waits takes as long as a larger one, and does no more.
         let larger = match *kernel {
@@ -111,7 +116,7 @@ impl Device {
         let Price { time, source, error, .. } = by_formulas;
         let formulas = Learned { time, source, error };
         let Learned { time, source, error } =
-            self.corrected.time(self, timed, time).or_else(measured).unwrap_or(formulas);
+            self.corrected.time(self, timed, time, recent).or_else(measured).unwrap_or(formulas);
         let error = match self.uneven_error().filter(|_| larger.is_some()) {
             Some(uneven) => error.map(|error| error.and(uneven)),
             None => error,

@@ -1,11 +1,11 @@
 //! What measured tables add to the constants of a profile: a correction of one operator, small enough to ship, with what
 //! it rests on and how wrong it is.
 
+use super::forest::Forest;
+use super::shared::Shared;
 use super::{MOST_PERCENT, Uneven};
 use crate::error::InputError;
 use crate::units::Dtype;
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD_NO_PAD;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -90,11 +90,11 @@ pub struct Correction {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub waves: Option<Waves>,
     /// The logarithm of measured over computed time.
-    pub forest: Forest,
+    pub forest: Shared<Forest>,
     /// What the host took for a call, where the table was measured without captured graphs: the logarithm of microseconds. Times below it
     /// are not in the table.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub host: Option<Forest>,
+    pub host: Option<Shared<Forest>>,
 }
 
 /// How products fall into waves of tiles and what those wait for (`docs/COST_MODEL.md`, "Waves"). All in cycles or without a unit, so
@@ -233,70 +233,8 @@ impl Evidence {
     }
 }
 
-/// A sum of regression trees.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Forest {
-    /// Thresholds of each feature, rising.
-    pub edges: Vec<Vec<f32>>,
-    /// The trees.
-    pub trees: Vec<Tree>,
-}
-
-/// A regression tree, its nodes in the order root, left, right. In a file it is a string: a number of 16 bits for each node, the lower byte
-/// first, in Base64 without padding (RFC 4648, section 4). An inner node is 256 x feature + threshold, a leaf 2^15 + 2^14 + its value.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct Tree {
-    /// 256 x feature + threshold of an inner node, whose left side is at most the threshold; -1 for a leaf.
-    pub nodes: Vec<i32>,
-    /// What each leaf adds, in ten-thousandths.
-    pub leaves: Vec<i32>,
-}
-
-const LEAF: u16 = 1 << 15;
-
-impl From<Tree> for String {
-    fn from(tree: Tree) -> String {
-        let mut leaves = tree.leaves.iter();
-        let code = |&node: &i32| match u16::try_from(node) {
-            Ok(split) => split,
-            Err(_) => LEAF + (LARGEST_LEAF + 1 + leaves.next().unwrap_or(&0)) as u16,
-        };
-        let bytes: Vec<u8> = tree.nodes.iter().map(code).flat_map(u16::to_le_bytes).collect();
-        STANDARD_NO_PAD.encode(bytes)
-    }
-}
-
-impl TryFrom<String> for Tree {
-    type Error = String;
-
-    fn try_from(text: String) -> Result<Tree, String> {
-        let bytes = STANDARD_NO_PAD.decode(&text).map_err(|error| format!("a tree in Base64 ({error})"))?;
-        let mut tree = Tree { nodes: Vec::new(), leaves: Vec::new() };
-        for pair in bytes.chunks(2) {
-            let code =
-                u16::from_le_bytes([pair[0], *pair.get(1).ok_or("two bytes for each node of a tree")?]);
-            if code < LEAF {
-                tree.nodes.push(code.into());
-            } else {
-                tree.nodes.push(-1);
-                tree.leaves.push(i32::from(code - LEAF) - LARGEST_LEAF - 1);
-            }
-        }
-        Ok(tree)
-    }
-}
-
-/// Thresholds of a feature at most.
-pub const MOST_EDGES: usize = 256;
-/// Trees and nodes of a tree at most.
-const MOST_TREES: usize = 4096;
 /// Logarithm of a cell of a grid at most, in ten-thousandths: a factor of e^10.
 const LARGEST_CELL: i32 = 100_000;
-/// What a leaf adds at most, in ten-thousandths.
-pub const LARGEST_LEAF: i32 = (1 << 14) - 1;
-
 impl Corrections {
     /// The corrections there are, with their names.
     pub fn named(&self) -> impl Iterator<Item = (&str, &Correction)> {
@@ -390,61 +328,5 @@ impl Correction {
             host.check().map_err(|expected| ("host", expected))?;
         }
         self.forest.check().map_err(|expected| ("forest", expected))
-    }
-}
-
-impl Forest {
-    /// Takes this share of what every tree says.
-    pub fn scale(&mut self, share: f64) {
-        let leaves = self.trees.iter_mut().flat_map(|tree| &mut tree.leaves);
-        leaves.for_each(|leaf| *leaf = (f64::from(*leaf) * share).round() as i32);
-    }
-
-    fn check(&self) -> Result<(), &'static str> {
-        let edges = &self.edges;
-        let rising = |list: &Vec<f32>| list.windows(2).all(|pair| pair[0] < pair[1]);
-        let finite = |list: &Vec<f32>| list.iter().all(|edge| edge.is_finite());
-        if edges.len() > 64
-            || !edges.iter().all(|list| list.len() <= MOST_EDGES && rising(list) && finite(list))
-        {
-            return Err("at most 64 lists of at most 256 rising thresholds");
-        }
-        if self.trees.len() > MOST_TREES {
-            return Err("at most 4096 trees");
-        }
-        let sound = |tree: &Tree| tree.check(edges);
-        if self.trees.iter().all(sound) {
-            Ok(())
-        } else {
-            Err("trees whose nodes and leaves belong together")
-        }
-    }
-}
-
-impl Tree {
-    /// Whether the nodes make one whole tree over known thresholds.
-    fn check(&self, edges: &[Vec<f32>]) -> bool {
-        let (mut open, mut leaves) = (1u64, 0);
-        for &node in &self.nodes {
-            if open == 0 {
-                return false;
-            }
-            match usize::try_from(node) {
-                Ok(split) => {
-                    let (feature, edge) = (split / MOST_EDGES, split % MOST_EDGES);
-                    if edges.get(feature).is_none_or(|list| edge >= list.len()) {
-                        return false;
-                    }
-                    open += 1;
-                }
-                Err(_) if node == -1 => {
-                    open -= 1;
-                    leaves += 1;
-                }
-                Err(_) => return false,
-            }
-        }
-        let small = self.leaves.iter().all(|leaf| leaf.abs() <= LARGEST_LEAF);
-        open == 0 && leaves == self.leaves.len() && self.nodes.len() < 1024 && small
     }
 }

@@ -4,19 +4,21 @@
 
 mod correction;
 mod engine;
+mod forest;
 mod load;
 mod measured;
 mod metered;
+mod shared;
 mod uneven;
 mod usual;
 
-pub use correction::{
-    Correction, Corrections, Evidence, Forest, LARGEST_LEAF, MOST_EDGES, Quantising, Tree, Waves, Within,
-};
+pub use correction::{Correction, Corrections, Evidence, Quantising, Waves, Within};
 pub use engine::Engine;
+pub use forest::{Forest, LARGEST_LEAF, MOST_EDGES, Nodes, Tree};
 pub use load::Assumption;
 pub use measured::{Measured, MeasuredKernel};
 pub use metered::{ClockEvidence, Metered};
+pub use shared::Shared;
 pub use uneven::Uneven;
 pub use usual::{doubt, known_keys, usual};
 
@@ -96,7 +98,7 @@ pub struct Hardware {
     pub sampler: Option<Sampler>,
     /// What measured tables add to the constants.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub corrections: Option<Corrections>,
+    pub corrections: Option<Shared<Corrections>>,
     /// Kernels that were measured one by one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub measured: Option<Measured>,

@@ -168,6 +168,8 @@ impl<S: Sink> Emit<'_, S> {
     fn key(&self, part: Part, rows: Rows, together: bool, width: u32, layers: Layers) -> Stretch {
         let (eager, moved) = (self.eager(), self.moves(rows));
         let Rows { rows, groups, slices } = rows;
+        // Kernels are of padded rows, and only grouped products know of slices.
+        let (rows, slices) = (self.pad(rows), if groups == 1 { 0 } else { slices });
         let Layers { kind, rotate, .. } = layers;
         Stretch { part, eager, moved, together, rotate, kind, rows, groups, slices, width, taken: 0 }
     }

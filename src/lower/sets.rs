@@ -65,7 +65,7 @@ impl Default for Kind {
 impl Kind {
     /// Adds a token that sees so many entries, its own counted. `APART`: some tokens take one branch of a layer without the other; otherwise the
     /// attention branches count for all.
-    #[inline]
+    #[inline(always)]
     fn add<const APART: bool>(&mut self, taken: Taken, seen: u32, wide: bool) {
         if seen > self.room {
             self.make_room();
@@ -79,7 +79,7 @@ impl Kind {
     }
 
     /// The same at 32 layers from `FIRST` on.
-    #[inline]
+    #[inline(always)]
     fn half<const APART: bool, const FIRST: usize>(&mut self, taken: Taken, seen: u32) {
         let attention = (taken.attention >> FIRST) as u32;
         let counts = &mut self.attention[FIRST..FIRST + HALF];
@@ -134,6 +134,7 @@ impl Kind {
 }
 
 impl SetSums {
+    #[inline(always)]
     fn add<const APART: bool>(&mut self, view: &View) {
         let wide = view.layers > HALF as u32;
         let batch = view.batch;

@@ -1,7 +1,6 @@
 //! Where the calls of a pass go: into a graph that is run event by event, or into a sum of prices.
 
 use super::graph::{Call, Graph};
-use std::hash::{Hash, Hasher};
 
 /// A stretch of calls that is the same whenever its key is: the kernels between two attention calls, say. Its launches are
 /// part of it; nothing in it reads a context, waits for a read-back or depends on the layer's id.
@@ -19,11 +18,11 @@ pub struct Stretch {
     pub rotate: bool,
     /// Kind of the layers, as the model counts kinds; 255 where they differ.
     pub kind: u8,
-    /// Rows that take part.
+    /// Rows that take part, padded.
     pub rows: u32,
     /// Groups that they come in, and slices of these groups.
     pub groups: u32,
-    /// Slices of at most [`crate::kernel::GROUP_SLICE`] rows into which the groups fall.
+    /// Slices of at most [`crate::kernel::GROUP_SLICE`] rows into which the groups fall; 0 for a single group.
     pub slices: u32,
     /// Width of a feed-forward part, or how many experts take part; 0 for others.
     pub width: u32,
@@ -31,17 +30,19 @@ pub struct Stretch {
     pub taken: u32,
 }
 
-impl Hash for Stretch {
-    /// In three words rather than twelve, as a pass looks up some stretches at every layer.
+impl Stretch {
+    /// All of it in three words, as a pass looks up some stretches at every layer. The lowest four bits are the flags.
     #[inline]
-    fn hash<H: Hasher>(&self, state: &mut H) {
+    pub fn words(&self) -> [u64; 3] {
         let flags = [self.eager, self.moved, self.together, self.rotate]
             .iter()
             .fold(0, |bits, &flag| bits << 1 | u64::from(flag));
         let kind = u64::from(self.kind);
-        state.write_u64(u64::from(self.rows) << 32 | kind << 16 | (self.part as u64) << 8 | flags);
-        state.write_u64(u64::from(self.groups) << 32 | u64::from(self.slices));
-        state.write_u64(u64::from(self.taken) << 32 | u64::from(self.width));
+        [
+            u64::from(self.rows) << 32 | kind << 16 | (self.part as u64) << 8 | flags,
+            u64::from(self.groups) << 32 | u64::from(self.slices),
+            u64::from(self.taken) << 32 | u64::from(self.width),
+        ]
     }
 }
 

@@ -57,7 +57,7 @@ struct Booked {
 /// What a stretch does, and how often it was run since it was last booked.
 #[derive(Debug)]
 struct Known {
-    key: (Stretch, bool),
+    key: [u64; 3],
     moves: Moves,
     /// Launches that are recorded before anything of the pass begins.
     recorded: u64,
@@ -222,8 +222,17 @@ impl ClosedForm {
         ledger.absorb(&std::mem::take(&mut self.booked));
     }
 
-    fn slot(&self, key: &(Stretch, bool)) -> usize {
-        (FoldHasher::default().hash_one(key) >> (64 - SLOTS.trailing_zeros())) as usize
+    /// The stretch in words, with whether a launch comes before it, and where it is kept.
+    #[inline]
+    fn key(stretch: &Stretch, launched: bool) -> [u64; 3] {
+        let [first, second, third] = stretch.words();
+        [first | u64::from(launched) << 4, second, third]
+    }
+
+    #[inline]
+    fn slot(key: &[u64; 3]) -> usize {
+        let [first, second, third] = *key;
+        (FoldHasher::default().hash_one((first, second, third)) >> (64 - SLOTS.trailing_zeros())) as usize
     }
 
     #[inline]
@@ -388,8 +397,8 @@ impl Sink for ClosedForm {
 
     #[inline]
     fn begin(&mut self, stretch: Stretch) -> bool {
-        let key = (stretch, self.launched);
-        let slot = self.slot(&key);
+        let key = ClosedForm::key(&stretch, self.launched);
+        let slot = ClosedForm::slot(&key);
         if self.known[slot].as_ref().is_some_and(|known| known.key == key) {
             self.apply(slot);
             return true;
@@ -402,7 +411,7 @@ impl Sink for ClosedForm {
 
     fn end(&mut self) {
         let stretch = self.recording.take().expect("a stretch ends that has begun");
-        let slot = self.slot(&stretch.key);
+        let slot = ClosedForm::slot(&stretch.key);
         if let Some(mut pushed_out) = self.known[slot].replace(stretch) {
             pushed_out.book(&mut self.booked, self.device.static_and_idle_w().0);
         }

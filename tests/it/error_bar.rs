@@ -14,7 +14,7 @@ use serde_json::Value;
 fn hardware(errors: [f64; 3]) -> Hardware {
     let mut hw = Hardware::resolve("nvidia-h100-sxm").expect("a shipped device");
     hw.power.metered = None;
-    let corrections = hw.corrections.as_mut().expect("a fitted profile");
+    let corrections = &mut **hw.corrections.as_mut().expect("a fitted profile");
     let all =
         [&mut corrections.gemm, &mut corrections.context_attention, &mut corrections.generation_attention];
     for (correction, error) in all.into_iter().zip(errors) {

@@ -49,7 +49,10 @@ fn a_dense_pass_costs_the_same_at_any_batch() {
         run(1200) - run(200)
     };
     let (few, many) = (of_passes(16), of_passes(256));
-    assert!(many < 1.5 * few, "1,000 passes of 16 sequences: {few:.1} million instructions, of 256: {many:.1}");
+    assert!(
+        many < 1.5 * few,
+        "1,000 passes of 16 sequences: {few:.1} million instructions, of 256: {many:.1}"
+    );
 }
 
 /// Where every token has a route of its own, twice the tokens cost twice as much, within a tenth.
@@ -63,5 +66,8 @@ fn routes_of_their_own_cost_by_the_token() {
     let run = |requests| instructions(folder.path(), requests, 32, 100, routes);
     let (none, once, twice) = (run(32), run(32 * 5), run(32 * 9));
     let (first, second) = (once - none, twice - once);
-    assert!((second / first - 1.0).abs() < 0.1, "the second as many requests: {second:.1} million, {first:.1}");
+    assert!(
+        (second / first - 1.0).abs() < 0.1,
+        "the second as many requests: {second:.1} million, {first:.1}"
+    );
 }

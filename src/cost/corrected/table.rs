@@ -1,8 +1,7 @@
 //! Corrected times of one family of shapes at the anchors, and what lies between.
 
-use super::forest::Nodes;
 use crate::cost::Device;
-use crate::hw::{Correction, Waves};
+use crate::hw::{Correction, Nodes, Waves};
 use crate::kernel::{Attention, Class, Kernel};
 use crate::units::SimTime;
 
