@@ -8,19 +8,22 @@ use std::hash::{BuildHasher, Hasher};
 /// collision costs a pricing and never an error.
 pub struct PriceCache {
     slots: Vec<Option<(Kernel, Price)>>,
+    /// Shapes that gave way to others since there were so many slots.
+    pushed_out: usize,
     /// The last attention call. Its context lengths come back at the next layers or never, so it takes no slot.
     attention: Option<(Kernel, Price)>,
     recent: Recent,
     hasher: FoldHasher,
 }
 
-/// Slots; a power of two. 2^14 shapes take about 2 MB and cover the layers of a step with room to spare.
-const SLOTS: usize = 1 << 14;
+/// Slots at first and at most; powers of two. 2^14 shapes take about 2 MB and cover the layers of a step with room to spare.
+const SLOTS: (usize, usize) = (1 << 9, 1 << 14);
 
 impl Default for PriceCache {
     fn default() -> Self {
         PriceCache {
-            slots: vec![None; SLOTS],
+            slots: vec![None; SLOTS.0],
+            pushed_out: 0,
             attention: None,
             recent: Recent::default(),
             hasher: FoldHasher(0),
@@ -32,21 +35,44 @@ impl PriceCache {
     /// The price of `kernel` on `device`; always use one cache with one device.
     #[inline]
     pub fn price(&mut self, device: &Device, kernel: &Kernel) -> Price {
-        let slot = match kernel {
-            Kernel::Attention(_) => &mut self.attention,
-            _ => {
-                let hash = self.hasher.hash_one(kernel);
-                &mut self.slots[(hash >> (64 - SLOTS.trailing_zeros())) as usize]
-            }
-        };
-        match slot {
+        if let Kernel::Attention(_) = kernel {
+            return match &self.attention {
+                Some((known, price)) if known == kernel => *price,
+                _ => {
+                    let price = device.price_beside(kernel, &mut self.recent);
+                    self.attention = Some((*kernel, price));
+                    price
+                }
+            };
+        }
+        match &self.slots[self.slot(kernel)] {
             Some((known, price)) if known == kernel => *price,
             _ => {
                 let price = device.price_beside(kernel, &mut self.recent);
-                *slot = Some((*kernel, price));
+                if self.pushed_out > self.slots.len() / 4 && self.slots.len() < SLOTS.1 {
+                    self.grow();
+                }
+                self.keep(*kernel, price);
                 price
             }
         }
+    }
+
+    #[inline]
+    fn slot(&self, kernel: &Kernel) -> usize {
+        (self.hasher.hash_one(kernel) >> (64 - self.slots.len().trailing_zeros())) as usize
+    }
+
+    fn keep(&mut self, kernel: Kernel, price: Price) {
+        let slot = self.slot(&kernel);
+        self.pushed_out += usize::from(self.slots[slot].replace((kernel, price)).is_some());
+    }
+
+    fn grow(&mut self) {
+        let slots = vec![None; 4 * self.slots.len()];
+        let before = std::mem::replace(&mut self.slots, slots);
+        before.into_iter().flatten().for_each(|(kernel, price)| self.keep(kernel, price));
+        self.pushed_out = 0;
     }
 }
 

@@ -135,14 +135,16 @@ impl Clocks {
     }
 }
 
-/// Stretches kept; a power of two. Routed groups of up to 2,048 rows come in as many sizes of each of four parts.
-const SLOTS: usize = 1 << 14;
+/// Stretches kept at first and at most; powers of two. Routed groups of up to 2,048 rows come in as many sizes of each of four parts.
+const SLOTS: (usize, usize) = (1 << 8, 1 << 14);
 
 /// The sink that adds up.
 pub(super) struct ClosedForm {
     device: Device,
     prices: PriceCache,
     known: Vec<Option<Known>>,
+    /// Stretches that gave way to others since there were so many places.
+    pushed_out: usize,
     recording: Option<Known>,
     /// Whether kernels are booked for the ledger, or only priced.
     booking: bool,
@@ -171,7 +173,8 @@ impl ClosedForm {
         ClosedForm {
             device,
             prices: PriceCache::default(),
-            known: std::iter::repeat_with(|| None).take(SLOTS).collect(),
+            known: std::iter::repeat_with(|| None).take(SLOTS.0).collect(),
+            pushed_out: 0,
             recording: None,
             booking: false,
             booked: Ledger::default(),
@@ -230,9 +233,29 @@ impl ClosedForm {
     }
 
     #[inline]
-    fn slot(key: &[u64; 3]) -> usize {
+    fn slot(&self, key: &[u64; 3]) -> usize {
         let [first, second, third] = *key;
-        (FoldHasher::default().hash_one((first, second, third)) >> (64 - SLOTS.trailing_zeros())) as usize
+        let hash = FoldHasher::default().hash_one((first, second, third));
+        (hash >> (64 - self.known.len().trailing_zeros())) as usize
+    }
+
+    /// Keeps a stretch; what was in its place gives way. Where that happens often, there are more places from then on.
+    fn keep(&mut self, stretch: Known) -> usize {
+        let slot = self.slot(&stretch.key);
+        if let Some(mut pushed_out) = self.known[slot].replace(stretch) {
+            pushed_out.book(&mut self.booked, self.device.static_and_idle_w().0);
+            self.pushed_out += 1;
+        }
+        slot
+    }
+
+    fn grow(&mut self) {
+        let places = std::iter::repeat_with(|| None).take(4 * self.known.len()).collect();
+        let before = std::mem::replace(&mut self.known, places);
+        for known in before.into_iter().flatten() {
+            self.keep(known);
+        }
+        self.pushed_out = 0;
     }
 
     #[inline]
@@ -398,7 +421,7 @@ impl Sink for ClosedForm {
     #[inline]
     fn begin(&mut self, stretch: Stretch) -> bool {
         let key = ClosedForm::key(&stretch, self.launched);
-        let slot = ClosedForm::slot(&key);
+        let slot = self.slot(&key);
         if self.known[slot].as_ref().is_some_and(|known| known.key == key) {
             self.apply(slot);
             return true;
@@ -411,10 +434,10 @@ impl Sink for ClosedForm {
 
     fn end(&mut self) {
         let stretch = self.recording.take().expect("a stretch ends that has begun");
-        let slot = ClosedForm::slot(&stretch.key);
-        if let Some(mut pushed_out) = self.known[slot].replace(stretch) {
-            pushed_out.book(&mut self.booked, self.device.static_and_idle_w().0);
+        if self.pushed_out > self.known.len() / 4 && self.known.len() < SLOTS.1 {
+            self.grow();
         }
+        let slot = self.keep(stretch);
         self.apply(slot);
     }
 

@@ -58,21 +58,20 @@ impl Table {
     ) -> Table {
         let attention = anchors != Anchors::Rows;
         let contexts: Vec<f64> = if attention { correction.context.clone() } else { vec![1.0] };
-        let mut physical = Vec::new();
-        let mut corrected = Vec::new();
-        for (row, &rows) in correction.rows.iter().enumerate() {
-            for (column, &context) in contexts.iter().enumerate() {
-                let kernel = at(family, anchors, rows, context);
-                let (time, features) = device.features(&kernel, correction.waves.as_ref());
-                physical.push(time.ps() as f64);
-                let learned = if correction.grid.is_empty() {
-                    nodes.predict(&features)
-                } else {
-                    cell(correction, family, row * contexts.len() + column)
-                };
-                corrected.push(libm::log((time.ps() as f64).max(1.0)) + learned);
-            }
-        }
+        let anchored =
+            correction.rows.iter().flat_map(|&rows| contexts.iter().map(move |&context| (rows, context)));
+        let (times, features): (Vec<SimTime>, Vec<Vec<f32>>) = anchored
+            .map(|(rows, context)| {
+                device.features(&at(family, anchors, rows, context), correction.waves.as_ref())
+            })
+            .unzip();
+        let learned = match correction.grid.is_empty() {
+            true => nodes.predict_all(&features),
+            false => (0..times.len()).map(|index| cell(correction, family, index)).collect(),
+        };
+        let physical: Vec<f64> = times.iter().map(|time| time.ps() as f64).collect();
+        let mut corrected: Vec<f64> =
+            physical.iter().zip(learned).map(|(&ps, learned)| libm::log(ps.max(1.0)) + learned).collect();
         let width = contexts.len();
         let mut rows: Vec<f64> = correction.rows.iter().map(|&rows| f64::from(rows)).collect();
         let mut context = contexts;
