@@ -15,6 +15,7 @@ mod sequence;
 mod serving;
 
 pub use blocks::{Paging, Table};
+pub use draws::Takes;
 pub use lockstep::Together;
 pub use sequence::{Sequence, longest_unit, most_blocks, prompt_blocks};
 pub use serving::{Admission, BeyondContext, First, Preemption, PrefixCaching, Queueing, Sampling, Serving};
@@ -104,7 +105,7 @@ pub struct Scheduler<'a> {
     layer_time: SimTime,
     prefixes: Prefixes,
     remnants: Remnants,
-    later: Option<Draws>,
+    draws: Option<Draws>,
     /// Blocks on the host, bytes of a block, and those that move before the next pass.
     host: Pool,
     block_bytes: u64,
@@ -150,7 +151,7 @@ impl<'a> Scheduler<'a> {
             layer_time: SimTime::ZERO,
             prefixes: Prefixes::default(),
             remnants: Remnants::default(),
-            later: None,
+            draws: None,
             host: Pool::new(serving.host_bytes() / block_bytes),
             block_bytes,
             moving: 0,

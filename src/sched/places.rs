@@ -44,7 +44,7 @@ impl<'a> Scheduler<'a> {
                     let block = self.serving.prefix_block();
                     let mut sequence = Sequence::new(&self.requests[index as usize], arrival, block);
                     (sequence.scheduled, sequence.promised) = (now, promise);
-                    if let Some(draws) = &mut self.later {
+                    if let Some(draws) = &mut self.draws {
                         sequence.taken = Some(draws.of(index, &self.requests[index as usize]));
                     }
                     self.seat(place, sequence)

@@ -151,7 +151,9 @@ impl<'a> Sequence<'a> {
         let at = run.start + self.passed;
         let last = self.request.prompt_tokens + self.request.output_tokens - 1;
         let tokens = (run.routes.len() - self.passed).min(last.saturating_sub(at));
-        Some((Paths::index(run.routes.only()?, run.role), tokens))
+        // Where tokens take sets of branches, all paths leave the same.
+        let route = if self.taken.is_some() { 0 } else { run.routes.only()? };
+        Some((Paths::index(route, run.role), tokens))
     }
 
     /// So many tokens of its run have passed, and each put out another.

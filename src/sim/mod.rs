@@ -23,10 +23,10 @@ use crate::kernel::Filling;
 use crate::lower::{Dispatch, Lowered, Lowering, Places};
 use crate::metrics::{Gap, KvUse, Ledger, Memory};
 use crate::model::Model;
-use crate::sched::{Outcome, Scheduler, Serving, Together};
+use crate::sched::{Outcome, Scheduler, Serving, Takes, Together};
 use crate::tier::{Residency, Tiers};
 use crate::trace::synth::Later;
-use crate::trace::{KvAction, Stats, Trace};
+use crate::trace::{KvAction, Stats, Taken, Trace};
 use crate::units::SimTime;
 use crate::workload::{Clients, Sessions};
 use arrivals::Arrivals;
@@ -111,14 +111,15 @@ pub fn run_later(
     simulation.run(observer).map_err(|beyond| beyond.error(setup))
 }
 
-/// The same with every sequence listed in every pass: nothing is counted in groups. What the groups are held against.
+/// The same with every sequence listed in every pass, and every token on its path: nothing is counted in groups or taken as a set. What both are held
+/// against.
 ///
 /// # Errors
 /// Those of [`run`].
 #[doc(hidden)]
 pub fn run_listed(setup: &Setup, trace: &Trace) -> Result<Ledger> {
     let mut simulation = Simulation::new(Device::new(&setup.hardware, setup.limits)?, setup, trace, None)?;
-    simulation.scheduler = simulation.scheduler.with_lockstep(None);
+    simulation.scheduler = simulation.scheduler.with_lockstep(None).with_takes(None);
     simulation.run(&mut Silent).map_err(|beyond| beyond.error(setup))
 }
 
@@ -209,6 +210,12 @@ impl<'a> Simulation<'a> {
             true => Some(Explain::new(setup, (trace, later.is_some()), &device, governor.highest())?),
             false => None,
         };
+        // Where generated tokens are on one path, groups say more than sets.
+        let sets = || Taken::of_trace(trace).filter(|_| !places.fixed).map(Takes::OfRoutes);
+        let takes = match &later {
+            Some(later) => Some(Takes::Drawn(Box::new(later.clone()))),
+            None => sets(),
+        };
         let filling = device.filling(model.heads, model.kv_heads);
         let longest = filling.as_ref().map_or(0, Filling::longest);
         let lowering = Lowering::new(model, setup.dispatch.clone())
@@ -219,6 +226,7 @@ impl<'a> Simulation<'a> {
             let what = "aligned, in pool order, over whole contexts, nothing decided in a graph: routes are drawn as sets of branches";
             return Err(InputError::expected(what).key("policy").found(setup.dispatch.policy.name()).into());
         }
+        let takes = takes.filter(|_| lowering.takes_sets());
         let together = (lowering.counts_lockstep() && !unified)
             .then(|| Together { blocks_of_a_token: paging.most_blocks(paths.most_at_a_layer()), longest });
         Ok(Simulation {
@@ -235,7 +243,7 @@ impl<'a> Simulation<'a> {
             )
             .with_layer_time(device.read(fit::layer_bytes(setup)))
             .with_lockstep(together)
-            .with_later(later),
+            .with_takes(takes),
             block_bytes,
             block_tokens: serving.kv_block_tokens,
             branch_bytes: model.branch_weight_bytes(),

@@ -136,7 +136,8 @@ proptest! {
         same(&groups, &listed);
     }
 
-    /// Routes that are drawn when their request begins, and taken as sets of branches, against the same routes drawn before and compiled one by one.
+    /// Routes that are drawn when their request begins, and the same routes of a trace, both taken as sets of branches, against compiled paths one by
+    /// one.
     #[test]
     fn routes_drawn_late_run_as_if_drawn_before(which in 0..LATE.len(), case in cases()) {
         let mut lab = case.lab(false).policy(Policy::Aligned);
@@ -151,7 +152,10 @@ proptest! {
         let mean_depth = Stats::of(&whole).mean_depth;
         prop_assert!((later.mean_depth(&trace.requests) - mean_depth).abs() < 1e-9, "{mean_depth}");
         prop_assert_eq!(&later.whole(&trace).expect("a valid method"), &whole);
-        let Ok(before) = run(&lab.setup, &whole, &mut Silent) else { return Ok(()) };
+        let Ok(before) = run_listed(&lab.setup, &whole) else { return Ok(()) };
+        let recorded = run(&lab.setup, &whole, &mut Silent).expect("the same fits");
+        same(&recorded, &before);
+        prop_assert_eq!(recorded.by_cause, before.by_cause);
         let device = Device::new(&lab.setup.hardware, lab.setup.limits).expect("valid limits");
         let late = run_later(device, &lab.setup, (&trace, &later), &mut Silent).expect("the same fits");
         same(&late, &before);
