@@ -34,16 +34,15 @@ const HOLES: &str =
     "Method(CorrelatedSkips(skip: 0.25, correlation: 0.5, share: Step, branches: Jointly, kv: none))";
 const RADIAL: &str = "Method(Radial(transitions: Uniform, start: Uniform, hops: Fixed(32)))";
 
-/// A load: its name, the routes of its tokens, requests, and the model.
+/// A load: its name, the routes of its tokens, and requests.
 struct Case {
     name: &'static str,
     routes: &'static str,
     requests: u32,
-    model: &'static str,
 }
 
 const fn case(name: &'static str, routes: &'static str, requests: u32) -> Case {
-    Case { name, routes, requests, model: "llama-3.1-8b" }
+    Case { name, routes, requests }
 }
 
 const CASES: [Case; 9] = [
@@ -109,7 +108,7 @@ fn lengths() -> Lengths {
 impl Case {
     /// The scenario, as text; a trace beside it where the routes are recorded ones.
     fn scenario(&self, folder: &Path) -> String {
-        let Case { name, routes, requests, model } = self;
+        let Case { name, routes, requests } = self;
         let mut trace = String::new();
         let mut policy = "aligned";
         if *routes == "Recorded" {
@@ -126,7 +125,7 @@ impl Case {
         }
         let length = "Uniform(low: 256, high: 768)";
         format!(
-            "(title: \"{name}\", model: \"{model}\", hardware: \"nvidia-h100-sxm\", seed: 7,
+            "(title: \"{name}\", model: \"llama-3.1-8b\", hardware: \"nvidia-h100-sxm\", seed: 7,
             workload: ({trace}requests: (count: {requests}, lengths: (prompt: {length}, output: {length}), arrivals: Poisson(rate_per_s: 20.0))),
             serving: (max_batched_tokens: 2048, max_sequences: 256, chunked_prefill: true, watermark: 0.0),
             dispatch: (policy: {policy}, capture: [1, 2, 4, 8, 16, 32, 64, 128, 256]),

@@ -97,8 +97,6 @@ pub struct Path {
     pub copies: bool,
     /// Depth in halves of a block: its branches.
     pub half_depth: u32,
-    /// Visits of attention branches.
-    pub attended: u32,
     /// Visits of feed-forward branches, each counted as the fraction of the width that it computes.
     pub fed: f64,
     /// Whether each layer that it attends to keeps one entry of it, and no layer more than one: sequences that go on on it keep step.
@@ -248,14 +246,13 @@ impl<'a> Compiler<'a> {
         let row = super::lanes::row(&hops, &skips, self.at.len());
         let copies = skips.iter().any(|skip| skip.left == Left::Copied);
         let half_depth = (route.depth() * 2.0) as u32;
-        let attending = || hops.iter().filter(|hop| hop.modules.attention());
+        let mut attending = hops.iter().filter(|hop| hop.modules.attention());
         let feeding = hops.iter().filter(|hop| hop.modules.feed_forward());
         let fed = feeding.map(|hop| f64::from(hop.width)).sum();
         let steady = !copies
-            && attending().all(|hop| hop.leaves == 1 && hop.own_here == 0)
+            && attending.all(|hop| hop.leaves == 1 && hop.own_here == 0)
             && self.at.iter().all(|at| at.stored <= 1 && at.entries <= 1);
-        let attended = attending().count() as u32;
-        Path { skips: skips.into(), copies, half_depth, attended, fed, steady, stored, visible, row, hops }
+        Path { skips: skips.into(), copies, half_depth, fed, steady, stored, visible, row, hops }
     }
 
     fn hop(&mut self, step: &Step, own: &mut u32) -> Hop {

@@ -1,33 +1,24 @@
 //! Prices of recent shapes. A step repeats a few shapes in every layer, so most prices are found here.
 
+use super::slots::Slots;
 use super::{Device, Price, Recent};
 use crate::kernel::Kernel;
 use std::hash::{BuildHasher, Hasher};
 
-/// A direct-mapped cache: one slot for each hash, newer shapes push out older ones. Holds the whole shape, so that a
-/// collision costs a pricing and never an error.
+/// The prices of shapes by the whole shape, and of the last attention call.
 pub struct PriceCache {
-    slots: Vec<Option<(Kernel, Price)>>,
-    /// Shapes that gave way to others since there were so many slots.
-    pushed_out: usize,
+    slots: Slots<Kernel, Price>,
     /// The last attention call. Its context lengths come back at the next layers or never, so it takes no slot.
     attention: Option<(Kernel, Price)>,
     recent: Recent,
-    hasher: FoldHasher,
 }
 
-/// Slots at first and at most; powers of two. 2^14 shapes take about 2 MB and cover the layers of a step with room to spare.
+/// Slots at first and at most. 2^14 shapes take about 2 MB and cover the layers of a step with room to spare.
 const SLOTS: (usize, usize) = (1 << 9, 1 << 14);
 
 impl Default for PriceCache {
     fn default() -> Self {
-        PriceCache {
-            slots: vec![None; SLOTS.0],
-            pushed_out: 0,
-            attention: None,
-            recent: Recent::default(),
-            hasher: FoldHasher(0),
-        }
+        PriceCache { slots: Slots::new(SLOTS.0, SLOTS.1), attention: None, recent: Recent::default() }
     }
 }
 
@@ -45,34 +36,12 @@ impl PriceCache {
                 }
             };
         }
-        match &self.slots[self.slot(kernel)] {
-            Some((known, price)) if known == kernel => *price,
-            _ => {
-                let price = device.price_beside(kernel, &mut self.recent);
-                if self.pushed_out > self.slots.len() / 4 && self.slots.len() < SLOTS.1 {
-                    self.grow();
-                }
-                self.keep(*kernel, price);
-                price
-            }
+        if let Some(place) = self.slots.find(kernel) {
+            return *self.slots.at(place);
         }
-    }
-
-    #[inline]
-    fn slot(&self, kernel: &Kernel) -> usize {
-        (self.hasher.hash_one(kernel) >> (64 - self.slots.len().trailing_zeros())) as usize
-    }
-
-    fn keep(&mut self, kernel: Kernel, price: Price) {
-        let slot = self.slot(&kernel);
-        self.pushed_out += usize::from(self.slots[slot].replace((kernel, price)).is_some());
-    }
-
-    fn grow(&mut self) {
-        let slots = vec![None; 4 * self.slots.len()];
-        let before = std::mem::replace(&mut self.slots, slots);
-        before.into_iter().flatten().for_each(|(kernel, price)| self.keep(kernel, price));
-        self.pushed_out = 0;
+        let price = device.price_beside(kernel, &mut self.recent);
+        self.slots.keep(*kernel, price, drop);
+        price
     }
 }
 

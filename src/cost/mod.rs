@@ -11,6 +11,7 @@ mod features;
 mod measured;
 mod parts;
 mod price_error;
+mod slots;
 mod tiles;
 mod waves;
 
@@ -19,6 +20,7 @@ pub(crate) use corrected::{Recent, by_rows_name, formats, length, numbers};
 pub use cache::{FoldHasher, PriceCache};
 pub use device::{Device, Limits};
 pub use price_error::{BETWEEN_SOURCES, EXTRAPOLATED, PriceError, percent};
+pub use slots::Slots;
 
 use clock::{ClockRange, Clocked, Unclocked};
 use parts::Parts;

@@ -60,7 +60,7 @@ impl Groups {
         for together in &batch.lockstep {
             let pairs = together.positions + u64::from(together.count);
             decode.add(together.count, pairs, pairs);
-            together.longest.iter().for_each(|&entries| self.of_run.insert(0, entries.into()));
+            self.longest_of(together);
         }
         for span in &batch.spans {
             // The first sees what is there and itself, each later one more.
@@ -87,9 +87,8 @@ impl Groups {
         true
     }
 
-    /// The longest contexts of a group in lockstep become those of neighbours on one path.
-    pub fn longest_of(&mut self, together: &Lockstep, view: &View) {
-        self.of_run.begin(1, view.longest);
+    /// The longest contexts of a group in lockstep join those of neighbours on one path.
+    pub fn longest_of(&mut self, together: &Lockstep) {
         together.longest.iter().for_each(|&entries| self.of_run.insert(0, entries.into()));
     }
 

@@ -237,7 +237,8 @@ impl Groups {
         }
         self.take_lanes();
         for together in &view.batch.lockstep {
-            self.longest_of(together, view);
+            self.of_run.begin(1, view.longest);
+            self.longest_of(together);
             let path = view.paths.get(together.path);
             self.tokens(view, align, path, Part::WHOLE, (together.count, 0), &|_| (together.positions, 0));
         }
@@ -298,44 +299,32 @@ impl Groups {
                 Align::Hop { .. } => index as u32,
                 Align::Layer => 0,
             };
-            self.generated(view, wave, hop, (count, position), seen);
+            let group = self.group(wave, hop.layer);
+            group.visit(hop, count);
+            if hop.modules.attention() {
+                let (before, pending) = seen(hop.layer);
+                let own = match view.visibility {
+                    Visibility::SameLayer => 1 + u64::from(hop.own_here),
+                    Visibility::OnePerToken => 1,
+                    Visibility::AllEntries => 1 + u64::from(hop.own_before),
+                };
+                let pairs = view.within(hop.layer, before + own * u64::from(count), position);
+                group.decode.rows += count;
+                group.decode.pairs += pairs;
+                group.decode.entries += pairs;
+                group.pending += if hop.attends_first { pending } else { 0 };
+                let place = group.longest;
+                if count == 1 {
+                    self.longest.insert(place, pairs);
+                } else {
+                    self.longest.extend(place, self.of_run.of(0), own - 1);
+                }
+            }
         }
         for skip in path.skips.iter().filter(|skip| part_has(part, skip.before)) {
             if skip.left == Left::Projected {
                 let wave = if let Align::Hop { .. } = align { skip.before } else { 0 };
                 self.group(wave, skip.layer).project += count;
-            }
-        }
-    }
-
-    /// One hop of such tokens.
-    fn generated(
-        &mut self,
-        view: &View,
-        wave: u32,
-        hop: &Hop,
-        (count, position): (u32, u64),
-        seen: &impl Fn(u16) -> (u64, u32),
-    ) {
-        let group = self.group(wave, hop.layer);
-        group.visit(hop, count);
-        if hop.modules.attention() {
-            let (before, pending) = seen(hop.layer);
-            let own = match view.visibility {
-                Visibility::SameLayer => 1 + u64::from(hop.own_here),
-                Visibility::OnePerToken => 1,
-                Visibility::AllEntries => 1 + u64::from(hop.own_before),
-            };
-            let pairs = view.within(hop.layer, before + own * u64::from(count), position);
-            group.decode.rows += count;
-            group.decode.pairs += pairs;
-            group.decode.entries += pairs;
-            group.pending += if hop.attends_first { pending } else { 0 };
-            let place = group.longest;
-            if count == 1 {
-                self.longest.insert(place, pairs);
-            } else {
-                self.longest.extend(place, self.of_run.of(0), own - 1);
             }
         }
     }

@@ -35,7 +35,6 @@ struct Kind {
     more: [u64; LANES],
     /// What `seen` still has room for.
     room: u32,
-    tokens: u32,
     /// Entries of prompts that are read.
     entries: [u64; LANES],
 }
@@ -56,7 +55,6 @@ impl Default for Kind {
             seen: [0; LANES],
             more: [0; LANES],
             room: u32::MAX,
-            tokens: 0,
             entries: [0; LANES],
         }
     }
@@ -65,13 +63,12 @@ impl Default for Kind {
 impl Kind {
     /// Adds a token that sees so many entries, its own counted. `APART`: some tokens take one branch of a layer without the other; otherwise the
     /// attention branches count for all.
-    #[inline(always)]
+    #[inline]
     fn add<const APART: bool>(&mut self, taken: Taken, seen: u32, wide: bool) {
         if seen > self.room {
             self.make_room();
         }
         self.room -= seen;
-        self.tokens += 1;
         self.half::<APART, 0>(taken, seen);
         if wide {
             self.half::<APART, HALF>(taken, seen);
@@ -79,7 +76,7 @@ impl Kind {
     }
 
     /// The same at 32 layers from `FIRST` on.
-    #[inline(always)]
+    #[inline]
     fn half<const APART: bool, const FIRST: usize>(&mut self, taken: Taken, seen: u32) {
         let attention = (taken.attention >> FIRST) as u32;
         let counts = &mut self.attention[FIRST..FIRST + HALF];
@@ -134,7 +131,7 @@ impl Kind {
 }
 
 impl SetSums {
-    #[inline(always)]
+    #[inline]
     fn add<const APART: bool>(&mut self, view: &View) {
         let wide = view.layers > HALF as u32;
         let batch = view.batch;

@@ -33,16 +33,16 @@ pub struct Stretch {
 impl Stretch {
     /// All of it in three words, as a pass looks up some stretches at every layer. The lowest four bits are the flags.
     #[inline]
-    pub fn words(&self) -> [u64; 3] {
+    pub fn words(&self) -> (u64, u64, u64) {
         let flags = [self.eager, self.moved, self.together, self.rotate]
             .iter()
             .fold(0, |bits, &flag| bits << 1 | u64::from(flag));
         let kind = u64::from(self.kind);
-        [
+        (
             u64::from(self.rows) << 32 | kind << 16 | (self.part as u64) << 8 | flags,
             u64::from(self.groups) << 32 | u64::from(self.slices),
             u64::from(self.taken) << 32 | u64::from(self.width),
-        ]
+        )
     }
 }
 

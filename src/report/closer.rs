@@ -52,7 +52,7 @@ impl Closer {
     /// Those of [`Scenario::build_with`].
     pub fn of(inputs: &Inputs, scenario: &Scenario, outcome: Outcome, series: Vec<Series>) -> Result<Closer> {
         let (built, _) = scenario.build_with(inputs)?;
-        let whole = |built: Built| Ok((built.name.clone(), built.whole_trace()?.into_owned()));
+        let whole = |built: Built| built.with_all_routes().map(|built| (built.name, built.trace));
         let traces = built.into_iter().map(whole).collect::<Result<_>>()?;
         Ok(Closer { outcome, series, traces })
     }

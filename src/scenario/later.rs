@@ -5,8 +5,6 @@ use super::{Scenario, Variant};
 use crate::batch::{Decisions, Policy};
 use crate::error::Result;
 use crate::lower::Lowering;
-use crate::trace::Trace;
-use std::borrow::Cow;
 
 impl Scenario {
     /// Whether nothing that the variant asks for looks at all routes before the run.
@@ -24,21 +22,17 @@ impl Built {
     /// # Errors
     /// Those of drawing.
     pub(super) fn settled(self) -> Result<Built> {
-        let Some(later) = &self.later else { return Ok(self) };
-        if Lowering::new(&self.setup.model, self.setup.dispatch.clone()).takes_sets() {
-            return Ok(self);
-        }
-        Ok(Built { trace: later.whole(&self.trace)?, later: None, ..self })
+        let waits = self.later.is_some();
+        let sets = || Lowering::new(&self.setup.model, self.setup.dispatch.clone()).takes_sets();
+        if waits && !sets() { self.with_all_routes() } else { Ok(self) }
     }
 
-    /// The trace with all its routes.
+    /// The same with all routes in its trace.
     ///
     /// # Errors
     /// Those of drawing.
-    pub fn whole_trace(&self) -> Result<Cow<'_, Trace>> {
-        Ok(match &self.later {
-            Some(later) => Cow::Owned(later.whole(&self.trace)?),
-            None => Cow::Borrowed(&self.trace),
-        })
+    pub fn with_all_routes(self) -> Result<Built> {
+        let Some(later) = &self.later else { return Ok(self) };
+        Ok(Built { trace: later.whole(&self.trace)?, later: None, ..self })
     }
 }

@@ -41,7 +41,7 @@ struct Taker {
 
 /// The sequences on one path whose latest tokens came out at the same time.
 #[derive(Debug)]
-pub(super) struct Lockstep {
+pub(super) struct Company {
     path: u32,
     count: u32,
     /// Passes since the group began.
@@ -64,9 +64,9 @@ pub(super) struct Lockstep {
     energy_pj: u128,
 }
 
-impl Lockstep {
+impl Company {
     fn new(path: u32, latest: SimTime, block: u32, stores: u64) -> Self {
-        Lockstep {
+        Company {
             path,
             count: 0,
             clock: 0,
@@ -121,7 +121,7 @@ impl Scheduler<'_> {
     pub(super) fn advance_groups(&mut self, budget: &mut u32, paths: &Paths, batch: &mut Batch) {
         let Some(together) = self.together.filter(|_| !self.groups.is_empty()) else { return };
         let (inside, outside) = (self.in_groups() as u64, self.running.len() as u64);
-        let blocks = |group: &Lockstep| u64::from(group.begin_blocks()) * group.stores;
+        let blocks = |group: &Company| u64::from(group.begin_blocks()) * group.stores;
         let needed = self.groups.iter().map(blocks).sum::<u64>() + outside * together.blocks_of_a_token;
         if u64::from(*budget) < inside + outside || needed > self.available() {
             self.dissolve(paths);
@@ -176,11 +176,8 @@ impl Scheduler<'_> {
     /// A sequence that has just put a token out joins the group of its path, if it generates on that path to its end and nothing tells it from
     /// the others but its length.
     pub(super) fn join_group(&mut self, slot: u32, now: SimTime, paths: &Paths) -> bool {
-        if self.together.is_none() {
-            return false;
-        }
+        let Some(together) = self.together else { return false };
         let sequence = self.sequence(slot);
-        let (order, taken) = (sequence.order, sequence.taken.clone());
         let Some((index, tokens)) = sequence.on_one_path().filter(|_| sequence.latest == now) else {
             return false;
         };
@@ -194,29 +191,26 @@ impl Scheduler<'_> {
             Some(place) => place,
             None => {
                 let block = self.serving.kv_block_tokens;
-                self.groups.push(Lockstep::new(index, now, block, path.stored.total.into()));
+                self.groups.push(Company::new(index, now, block, path.stored.total.into()));
                 self.groups.len() - 1
             }
         };
         let (group, positions) = (&mut self.groups[place], context.tokens());
+        let (_, sequence) = self.slots[slot as usize].as_mut().expect("an occupied slot");
         let standing = group.place(entries);
         group.count += 1;
         group.positions += u64::from(positions);
         group.standing[standing] += 1;
-        let clock = group.clock;
-        if self.together.is_some_and(|together| together.longest > 0) {
-            group.starts.insert((i64::from(positions) - clock as i64, slot));
+        let (clock, energy_pj) = (group.clock, group.energy_pj);
+        let start = i64::from(positions) - clock as i64;
+        if together.longest > 0 {
+            group.starts.insert((start, slot));
         }
-        if let Some(taken) = &taken {
-            group.takers.push(Taker {
-                slot,
-                start: i64::from(positions) - clock as i64,
-                taken: taken.clone(),
-            });
+        if let Some(taken) = sequence.taken.clone() {
+            group.takers.push(Taker { slot, start, taken });
         }
-        group.ends.push(Reverse((clock + u64::from(tokens), order, slot)));
-        let energy_pj = group.energy_pj;
-        self.sequence_mut(slot).joined = Some(Joined { path: index, clock, energy_pj });
+        group.ends.push(Reverse((clock + u64::from(tokens), sequence.order, slot)));
+        sequence.joined = Some(Joined { path: index, clock, energy_pj });
         true
     }
 
@@ -248,21 +242,25 @@ impl Scheduler<'_> {
 
     /// All groups end; their members run on one by one.
     pub(super) fn dissolve(&mut self, paths: &Paths) {
+        if self.groups.is_empty() {
+            return;
+        }
         let ends = self.groups.iter().flat_map(|group| &group.ends);
         let members: Vec<u32> = ends.map(|&Reverse((_, _, slot))| slot).collect();
         for &slot in &members {
             self.leave_group(slot, paths);
         }
         self.groups.clear();
-        self.running.extend(members);
-        let order = |slot: &u32| self.slots[*slot as usize].as_ref().map(|(_, sequence)| sequence.order);
-        self.running.sort_by_key(order);
+        let mut running = std::mem::take(&mut self.running);
+        running.extend(members);
+        running.sort_by_key(|&slot| self.sequence(slot).order);
+        self.running = running;
     }
 
     /// Takes its place among those that run one by one.
     fn line_up(&mut self, slot: u32) {
-        let order = |slot: u32| self.sequence(slot).order;
-        let place = self.running.partition_point(|&other| order(other) < order(slot));
+        let order = self.sequence(slot).order;
+        let place = self.running.partition_point(|&other| self.sequence(other).order < order);
         self.running.insert(place, slot);
     }
 

@@ -25,7 +25,7 @@ use crate::engine::Pool;
 use crate::trace::Request;
 use crate::units::SimTime;
 use draws::Draws;
-use lockstep::Lockstep;
+use lockstep::Company;
 use prefix::Prefixes;
 use queues::Queues;
 use remnants::Remnants;
@@ -92,7 +92,7 @@ pub struct Scheduler<'a> {
     waiting: BinaryHeap<Reverse<(Place, Waiter, SimTime)>>,
     /// Those who run one by one, in the order in which they began; and those who generate in lockstep, where that is allowed.
     running: Vec<u32>,
-    groups: Vec<Lockstep>,
+    groups: Vec<Company>,
     together: Option<Together>,
     /// How many have begun, or begun again.
     begun: u64,
@@ -439,15 +439,11 @@ impl<'a> Scheduler<'a> {
             joined |= self.join_group(slot, now, paths);
         }
         if joined {
-            let slots = &self.slots;
-            let alone =
-                |&slot: &u32| slots[slot as usize].as_ref().is_some_and(|(_, own)| own.joined.is_none());
-            self.running.retain(alone);
+            let mut running = std::mem::take(&mut self.running);
+            running.retain(|&slot| self.sequence(slot).joined.is_none());
+            self.running = running;
         }
-        if outcome.finished.len() > 1 {
-            let order = |slot: &u32| self.slots[*slot as usize].as_ref().map(|(_, sequence)| sequence.order);
-            outcome.finished.sort_by_key(order);
-        }
+        outcome.finished.sort_by_key(|&slot| self.sequence(slot).order);
     }
 
     /// A sequence has taken these paths.

@@ -14,11 +14,10 @@
 //! holds whole runs against each other.
 
 use super::beyond::{Beyond, Within};
-use crate::cost::{Device, FoldHasher, Price, PriceCache};
+use crate::cost::{Device, Price, PriceCache, Slots};
 use crate::lower::{Call, Cause, Node, Sink, Stretch};
 use crate::metrics::{Ledger, Own};
 use crate::units::SimTime;
-use std::hash::BuildHasher;
 
 /// Sums over the calls of a pass.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -54,10 +53,12 @@ struct Booked {
     time: SimTime,
 }
 
+/// A stretch in words, with whether a launch comes before it.
+type Key = (u64, u64, u64);
+
 /// What a stretch does, and how often it was run since it was last booked.
 #[derive(Debug)]
 struct Known {
-    key: [u64; 3],
     moves: Moves,
     /// Launches that are recorded before anything of the pass begins.
     recorded: u64,
@@ -135,17 +136,15 @@ impl Clocks {
     }
 }
 
-/// Stretches kept at first and at most; powers of two. Routed groups of up to 2,048 rows come in as many sizes of each of four parts.
+/// Stretches kept at first and at most. Routed groups of up to 2,048 rows come in as many sizes of each of four parts.
 const SLOTS: (usize, usize) = (1 << 8, 1 << 14);
 
 /// The sink that adds up.
 pub(super) struct ClosedForm {
     device: Device,
     prices: PriceCache,
-    known: Vec<Option<Known>>,
-    /// Stretches that gave way to others since there were so many places.
-    pushed_out: usize,
-    recording: Option<Known>,
+    known: Slots<Key, Known>,
+    recording: Option<(Key, Known)>,
     /// Whether kernels are booked for the ledger, or only priced.
     booking: bool,
     booked: Ledger,
@@ -173,8 +172,7 @@ impl ClosedForm {
         ClosedForm {
             device,
             prices: PriceCache::default(),
-            known: std::iter::repeat_with(|| None).take(SLOTS.0).collect(),
-            pushed_out: 0,
+            known: Slots::new(SLOTS.0, SLOTS.1),
             recording: None,
             booking: false,
             booked: Ledger::default(),
@@ -219,49 +217,15 @@ impl ClosedForm {
 
     /// Adds everything that was booked to `ledger`.
     pub fn book(&mut self, ledger: &mut Ledger) {
-        for known in self.known.iter_mut().flatten() {
+        for known in self.known.values_mut() {
             known.book(&mut self.booked, self.device.static_and_idle_w().0);
         }
         ledger.absorb(&std::mem::take(&mut self.booked));
     }
 
-    /// The stretch in words, with whether a launch comes before it, and where it is kept.
     #[inline]
-    fn key(stretch: &Stretch, launched: bool) -> [u64; 3] {
-        let [first, second, third] = stretch.words();
-        [first | u64::from(launched) << 4, second, third]
-    }
-
-    #[inline]
-    fn slot(&self, key: &[u64; 3]) -> usize {
-        let [first, second, third] = *key;
-        let hash = FoldHasher::default().hash_one((first, second, third));
-        (hash >> (64 - self.known.len().trailing_zeros())) as usize
-    }
-
-    /// Keeps a stretch; what was in its place gives way. Where that happens often, there are more places from then on.
-    fn keep(&mut self, stretch: Known) -> usize {
-        let slot = self.slot(&stretch.key);
-        if let Some(mut pushed_out) = self.known[slot].replace(stretch) {
-            pushed_out.book(&mut self.booked, self.device.static_and_idle_w().0);
-            self.pushed_out += 1;
-        }
-        slot
-    }
-
-    fn grow(&mut self) {
-        let places = std::iter::repeat_with(|| None).take(4 * self.known.len()).collect();
-        let before = std::mem::replace(&mut self.known, places);
-        for known in before.into_iter().flatten() {
-            self.keep(known);
-        }
-        self.pushed_out = 0;
-    }
-
-    #[inline]
-    fn apply(&mut self, slot: usize) {
-        let (known, times) =
-            (self.known[slot].as_mut().expect("a slot that was found or filled"), self.times);
+    fn apply(&mut self, place: usize) {
+        let (known, times) = (self.known.at(place), self.times);
         let moves = known.moves;
         self.launched = false;
         self.sums.host += moves.host.times(times);
@@ -291,7 +255,7 @@ impl ClosedForm {
         let time = price.time + self.device.launch().gap(captured);
         let booked = Booked { cause: call.cause, class: kernel.class() as usize, price, time };
         let launched = std::mem::take(&mut self.launched);
-        if let Some(stretch) = &mut self.recording {
+        if let Some((_, stretch)) = &mut self.recording {
             assert!(
                 Own::index(booked.class).is_none(),
                 "attention depends on contexts, which no key of a stretch has"
@@ -333,7 +297,7 @@ impl ClosedForm {
     fn launch(&mut self, time: SimTime) {
         self.launched = true;
         match &mut self.recording {
-            Some(stretch) => stretch.moves.host += time,
+            Some((_, stretch)) => stretch.moves.host += time,
             None => {
                 self.moves(Moves { host: time, ..Moves::default() });
                 self.sums.host += time.times(self.times);
@@ -374,7 +338,7 @@ impl Sink for ClosedForm {
             Node::Launch if times.recorded => {
                 self.launch(SimTime::ZERO);
                 match &mut self.recording {
-                    Some(stretch) => stretch.recorded += 1,
+                    Some((_, stretch)) => stretch.recorded += 1,
                     None => self.recorded += self.times,
                 }
             }
@@ -420,25 +384,24 @@ impl Sink for ClosedForm {
 
     #[inline]
     fn begin(&mut self, stretch: Stretch) -> bool {
-        let key = ClosedForm::key(&stretch, self.launched);
-        let slot = self.slot(&key);
-        if self.known[slot].as_ref().is_some_and(|known| known.key == key) {
-            self.apply(slot);
+        let (first, second, third) = stretch.words();
+        let key = (first | u64::from(self.launched) << 4, second, third);
+        if let Some(place) = self.known.find(&key) {
+            self.apply(place);
             return true;
         }
         let by_cause = [SimTime::ZERO; Cause::ALL.len()];
         let (moves, kernels) = (Moves::default(), Vec::new());
-        self.recording = Some(Known { key, moves, recorded: 0, dynamic_pj: 0, by_cause, uses: 0, kernels });
+        let known = Known { moves, recorded: 0, dynamic_pj: 0, by_cause, uses: 0, kernels };
+        self.recording = Some((key, known));
         false
     }
 
     fn end(&mut self) {
-        let stretch = self.recording.take().expect("a stretch ends that has begun");
-        if self.pushed_out > self.known.len() / 4 && self.known.len() < SLOTS.1 {
-            self.grow();
-        }
-        let slot = self.keep(stretch);
-        self.apply(slot);
+        let (key, stretch) = self.recording.take().expect("a stretch ends that has begun");
+        let ClosedForm { known, booked, device, .. } = self;
+        let place = known.keep(key, stretch, |mut gone| gone.book(booked, device.static_and_idle_w().0));
+        self.apply(place);
     }
 
     #[inline]

@@ -176,12 +176,8 @@ impl<'a> Explain<'a> {
     ///
     /// # Errors
     /// A pass that dense would be more than can be counted.
-    pub fn pass(
-        &mut self,
-        view: &Seen,
-        (sums, lowered): &(PassSums, Lowered),
-        prices: &mut Governor,
-    ) -> Within<()> {
+    pub fn pass(&mut self, view: &Seen, own: &(PassSums, Lowered), prices: &mut Governor) -> Within<()> {
+        let (sums, _) = own;
         let routed = Parts::of(sums);
         let gap = ps(sums.length) - routed.busy();
         let routing_gap = ps(sums.deciding).min(gap - ps(view.step.unwrap_or_default()));
@@ -201,36 +197,34 @@ impl<'a> Explain<'a> {
         }
         self.full.lockstep.clone_from(&view.batch.lockstep);
         self.full.taken.clone_from(&view.batch.taken);
-        if self.full.is_empty() { Ok(()) } else { self.hold_against(view, (sums, lowered), prices) }
+        if self.full.is_empty() { Ok(()) } else { self.hold_against(view, own, prices) }
     }
 
     /// Takes off what the same tokens cost dense, and in one group a layer.
-    fn hold_against(&mut self, view: &Seen, own: (&PassSums, &Lowered), prices: &mut Governor) -> Within<()> {
-        let (mut attention_visits, mut ffn_visits) = (0.0, 0.0);
-        let mut visit = |path: u32, count: u32| {
-            let path = view.paths.get(path);
-            attention_visits += f64::from(path.attended) * f64::from(count);
-            ffn_visits += path.fed * f64::from(count);
-        };
-        self.full.paths.iter().for_each(|&path| visit(path, 1));
-        self.full.lockstep.iter().for_each(|group| visit(group.path, group.count));
+    fn hold_against(&mut self, view: &Seen, own: &(PassSums, Lowered), prices: &mut Governor) -> Within<()> {
         let Explain { merged, dense, full, dense_contexts, dense_path, .. } = self;
         let step = view.step.unwrap_or_default();
         let (merged_sums, lowered) = match self.is_merged {
-            true => (*own.0, *own.1),
-            false => prices.sum(&mut self.merged_clock, false, |form, booking| {
-                form.begin_pass(step, booking);
-                let lowered = merged.lower(full, view.contexts, view.paths, form);
-                (form.end_pass(), lowered)
-            }),
+            true => *own,
+            false => {
+                let pass = (&*full, view.contexts, view.paths);
+                priced(prices, &mut self.merged_clock, step, merged, pass)
+            }
         };
         merged_sums.within()?;
         let merged = Parts::of(&merged_sums);
 
+        let [attention_visits, ffn_visits] = lowered.branches.map(|visits| visits as f64);
+        // Of narrow feed-forward parts, paths say how narrow; sets of branches have none.
+        let fed = |path: u32, count: u32| view.paths.get(path).fed * f64::from(count);
+        let ffn_visits = match full.takes_some() {
+            true => ffn_visits,
+            false => {
+                let listed: f64 = full.paths.iter().map(|&path| fed(path, 1)).sum();
+                full.lockstep.iter().fold(listed, |sum, group| sum + fed(group.path, group.count))
+            }
+        };
         full.paths.fill(0);
-        if full.takes_some() {
-            [attention_visits, ffn_visits] = lowered.branches.map(|visits| visits as f64);
-        }
         full.taken.clear();
         for group in &mut full.lockstep {
             group.path = 0;
@@ -241,23 +235,16 @@ impl<'a> Explain<'a> {
         for slot in full.spans.iter().map(|span| span.sequence as usize) {
             dense_contexts[slot] = Context::dense(view.contexts[slot].tokens(), self.model.layers);
         }
+        let pass = (&*full, &dense_contexts[..], &*dense_path);
         let (dense_sums, _) = match self.is_dense && view.batch.swapped_bytes == 0 {
-            true => (*own.0, *own.1),
-            false => prices.sum(&mut self.dense_clock, false, |form, booking| {
-                form.begin_pass(step, booking);
-                let lowered = dense.lower(full, dense_contexts, dense_path, form);
-                (form.end_pass(), lowered)
-            }),
+            true => *own,
+            false => priced(prices, &mut self.dense_clock, step, dense, pass),
         };
         dense_sums.within()?;
         let mut length_beside = dense_sums.length;
         if let Some(Beside { dense, prices, clock, step }) = &mut self.beside {
             let step = view.step.map_or(SimTime::ZERO, |_| step.saturating_sub(view.hidden));
-            let (sums, _) = prices.sum(clock, false, |form, booking| {
-                form.begin_pass(step, booking);
-                let lowered = dense.lower(full, dense_contexts, dense_path, form);
-                (form.end_pass(), lowered)
-            });
+            let (sums, _) = priced(prices, clock, step, dense, pass);
             sums.within()?;
             length_beside = sums.length;
         }
@@ -281,6 +268,21 @@ impl<'a> Explain<'a> {
     pub fn losses(&self) -> Losses {
         self.losses
     }
+}
+
+/// The sums of a pass that is only priced: its sequences, what they see, and their paths.
+fn priced(
+    prices: &mut Governor,
+    clock: &mut At,
+    step: SimTime,
+    lowering: &mut Lowering,
+    (batch, contexts, paths): (&Batch, &[Context], &Paths),
+) -> (PassSums, Lowered) {
+    prices.sum(clock, false, |form, booking| {
+        form.begin_pass(step, booking);
+        let lowered = lowering.lower(batch, contexts, paths, form);
+        (form.end_pass(), lowered)
+    })
 }
 
 fn ps(time: SimTime) -> i128 {

@@ -211,10 +211,10 @@ impl<'a> Simulation<'a> {
             false => None,
         };
         // Where generated tokens are on one path, groups say more than sets.
-        let sets = || Taken::of_trace(trace).filter(|_| !places.fixed).map(Takes::OfRoutes);
-        let takes = match &later {
-            Some(later) => Some(Takes::Drawn(Box::new(later.clone()))),
-            None => sets(),
+        let drawn = later.is_some();
+        let takes = match later {
+            Some(later) => Some(Takes::Drawn(Box::new(later))),
+            None => Taken::of_trace(trace).filter(|_| !places.fixed).map(Takes::OfRoutes),
         };
         let filling = device.filling(model.heads, model.kv_heads);
         let longest = filling.as_ref().map_or(0, Filling::longest);
@@ -222,7 +222,7 @@ impl<'a> Simulation<'a> {
             .with_places(places)
             .streaming(residency)
             .filled_by(filling);
-        if later.is_some() && !lowering.takes_sets() {
+        if drawn && !lowering.takes_sets() {
             let what = "aligned, in pool order, over whole contexts, nothing decided in a graph: routes are drawn as sets of branches";
             return Err(InputError::expected(what).key("policy").found(setup.dispatch.policy.name()).into());
         }
@@ -423,23 +423,16 @@ impl<'a> Simulation<'a> {
         observer: &mut impl Observer,
     ) {
         let now = self.machine.now();
-        for span in batch.spans.iter().filter(|span| span.part.to == Part::END) {
-            self.ledger.routed_tokens += u64::from(span.tokens);
-            if batch.takes_some() {
-                continue;
-            }
-            for alike in batch.paths_of(span).chunk_by(|a, b| a == b) {
-                let half_depth = u64::from(self.paths.get(alike[0]).half_depth);
-                self.ledger.half_depths += half_depth * alike.len() as u64;
-            }
-        }
-        for group in &batch.lockstep {
-            self.ledger.routed_tokens += u64::from(group.count);
-            if batch.takes_some() {
-                continue;
-            }
-            let half_depth = u64::from(self.paths.get(group.path).half_depth);
-            self.ledger.half_depths += half_depth * u64::from(group.count);
+        let ended = || batch.spans.iter().filter(|span| span.part.to == Part::END);
+        let routed = ended().map(|span| span.tokens).sum::<u32>() + batch.in_lockstep();
+        self.ledger.routed_tokens += u64::from(routed);
+        // Of sets of branches, lowering has counted them.
+        if !batch.takes_some() {
+            let depth = |path: u32, count: u64| u64::from(self.paths.get(path).half_depth) * count;
+            let alike = ended().flat_map(|span| batch.paths_of(span).chunk_by(|a, b| a == b));
+            let listed: u64 = alike.map(|alike| depth(alike[0], alike.len() as u64)).sum();
+            let counted = batch.lockstep.iter().map(|group| depth(group.path, group.count.into()));
+            self.ledger.half_depths += listed + counted.sum::<u64>();
         }
         self.scheduler.complete(now, batch, &self.paths, outcome);
         self.memory.give_back(activations);

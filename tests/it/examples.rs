@@ -53,8 +53,8 @@ fn contradictions(scenario: &Scenario) -> Vec<String> {
             .unwrap();
         let (built, _) = scenario.build().unwrap();
         let depth = built
-            .iter()
-            .map(|built| Stats::of(&built.whole_trace().unwrap()).mean_depth)
+            .into_iter()
+            .map(|built| Stats::of(&built.with_all_routes().unwrap().trace).mean_depth)
             .fold(f64::INFINITY, f64::min);
         demand((depth - said).abs() < 0.5, format!("mean depth {depth}"));
     }

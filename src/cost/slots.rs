@@ -1,0 +1,90 @@
+//! A direct-mapped cache that begins small and grows where its places are short.
+
+use super::FoldHasher;
+use std::hash::{BuildHasher, Hash};
+
+/// Places by the hash of a key: what comes later pushes out what is there. The whole key is kept, so that a collision costs time and never an
+/// error.
+#[derive(Debug)]
+pub struct Slots<K, V> {
+    /// As many as a power of two.
+    slots: Vec<Option<(K, V)>>,
+    most: usize,
+    /// How many were pushed out since there were so many places.
+    pushed_out: usize,
+}
+
+impl<K: Hash + Eq, V> Slots<K, V> {
+    /// With `first` places, and in time with `most`; both powers of two.
+    pub fn new(first: usize, most: usize) -> Self {
+        assert!(first.is_power_of_two() && most.is_power_of_two(), "{first} and {most} places");
+        Slots { slots: std::iter::repeat_with(|| None).take(first).collect(), most, pushed_out: 0 }
+    }
+
+    #[inline]
+    fn place(&self, key: &K) -> usize {
+        (FoldHasher::default().hash_one(key) >> (64 - self.slots.len().trailing_zeros())) as usize
+    }
+
+    /// The place that holds this key.
+    #[inline]
+    pub fn find(&self, key: &K) -> Option<usize> {
+        let place = self.place(key);
+        self.slots[place].as_ref().is_some_and(|(known, _)| known == key).then_some(place)
+    }
+
+    /// What a place holds that was found or filled.
+    #[inline]
+    pub fn at(&mut self, place: usize) -> &mut V {
+        &mut self.slots[place].as_mut().expect("a place that was found or filled").1
+    }
+
+    /// Keeps a value and gives those that it pushes out to `gone`. Returns its place. Where many were pushed out, there are more places from then on.
+    pub fn keep(&mut self, key: K, value: V, mut gone: impl FnMut(V)) -> usize {
+        if self.pushed_out > self.slots.len() / 4 && self.slots.len() < self.most {
+            let more = (4 * self.slots.len()).min(self.most);
+            let before = std::mem::replace(self, Slots::new(more, self.most));
+            for (key, value) in before.slots.into_iter().flatten() {
+                self.put(key, value, &mut gone);
+            }
+            self.pushed_out = 0;
+        }
+        self.put(key, value, &mut gone)
+    }
+
+    fn put(&mut self, key: K, value: V, gone: &mut impl FnMut(V)) -> usize {
+        let place = self.place(&key);
+        if let Some((_, before)) = self.slots[place].replace((key, value)) {
+            self.pushed_out += 1;
+            gone(before);
+        }
+        place
+    }
+
+    /// All values.
+    pub fn values_mut(&mut self) -> impl Iterator<Item = &mut V> {
+        self.slots.iter_mut().flatten().map(|(_, value)| value)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Slots;
+    use proptest::prelude::*;
+
+    proptest! {
+        /// What was kept is there or was given away, once, however often the places grew.
+        #[test]
+        fn nothing_is_lost(keys in prop::collection::vec(0..500_u64, 0..300)) {
+            let (mut slots, mut gone) = (Slots::new(2, 32), Vec::new());
+            for (value, &key) in keys.iter().enumerate() {
+                let place = slots.keep(key, value, |value| gone.push(value));
+                prop_assert_eq!(slots.find(&key), Some(place));
+                prop_assert_eq!(*slots.at(place), value);
+            }
+            gone.extend(slots.values_mut().map(|&mut value| value));
+            gone.sort_unstable();
+            prop_assert_eq!(gone, (0..keys.len()).collect::<Vec<_>>());
+        }
+    }
+}
