@@ -7,12 +7,14 @@ mod context;
 mod decisions;
 mod lanes;
 mod path;
+mod paths;
 
 pub use crate::model::Visibility;
 pub use context::Context;
 pub use decisions::Decisions;
 pub use lanes::{AtLayer, LaneSums};
-pub use path::{Entries, Hop, Left, Path, Paths, Skip};
+pub use path::{Entries, Hop, Left, Path, Skip};
+pub use paths::Paths;
 
 use crate::trace::Taken;
 use serde::{Deserialize, Serialize};
@@ -157,6 +159,20 @@ impl Batch {
         self.waiting = 0;
         self.swapped_bytes = 0;
     }
+}
+
+/// Neighbours on one path, with how many they are.
+pub fn in_runs(paths: &[u32]) -> impl Iterator<Item = (u32, u32)> {
+    let one = all_alike(paths);
+    let (whole, parts) = if one { (Some(paths), &[][..]) } else { (None, paths) };
+    let runs = whole.into_iter().chain(parts.chunk_by(|a, b| a == b));
+    runs.map(|run| (run[0], run.len() as u32))
+}
+
+/// Whether there are tokens, and all of them are on one path: a comparison of memory, many tokens at a time.
+#[inline]
+pub fn all_alike(paths: &[u32]) -> bool {
+    !paths.is_empty() && paths[1..] == paths[..paths.len() - 1]
 }
 
 /// How tokens with different next layers share the machine.

@@ -1,7 +1,7 @@
 //! Routes compiled against a header: for each hop what runs and what it leaves in the KV cache; for each skipped layer
 //! the work that its KV action asks for.
 
-use crate::trace::{Header, KvAction, Modules, Order, Role, Route, RouteTable, Step};
+use crate::trace::{Header, KvAction, Modules, Order, Route, Step};
 
 /// What a token leaves in the KV cache of one layer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -109,6 +109,20 @@ pub struct Path {
     pub row: Option<Box<[u32]>>,
 }
 
+impl Path {
+    /// Whether it is that of a route without KV actions of its own, under the same header.
+    pub(super) fn is_of(&self, route: &Route) -> bool {
+        let alike = |(hop, step): (&Hop, &Step)| {
+            u32::from(hop.layer) == step.layer
+                && hop.modules == step.modules
+                && hop.width == step.width
+                && hop.routed == step.routed
+                && step.kv.is_none()
+        };
+        self.hops.len() == route.0.len() && self.hops.iter().zip(&route.0).all(alike)
+    }
+}
+
 /// Entries by layer: `all` at every layer, and differences from it at some.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entries {
@@ -137,72 +151,17 @@ impl Entries {
     }
 }
 
-/// The paths of a run. A route has two: as a plain token takes it, and as a later pass over the same position takes it
-/// (`verify`, `recompute`), whose skipped layers were left by the first pass.
-#[derive(Clone, Debug, Default)]
-pub struct Paths {
-    plain: Vec<Path>,
-    again: Vec<Path>,
-}
-
-/// Set in the number of a path that passes a position again.
-const AGAIN: u32 = 1 << 31;
-
-impl Paths {
-    /// Compiles the routes of `table`; `again`: also as later passes take them.
-    pub fn new(header: &Header, table: &RouteTable, again: bool) -> Self {
-        let mut compiler = Compiler::new(header);
-        let mut all = |again| table.iter().map(|route| compiler.compile(route, again)).collect();
-        Paths { plain: all(false), again: if again { all(true) } else { Vec::new() } }
-    }
-
-    /// Whether tokens of this role pass their positions again.
-    pub fn passes_again(role: Role) -> bool {
-        matches!(role, Role::Verify | Role::Recompute)
-    }
-
-    /// Number of the path of `route` for tokens of this role.
-    #[inline]
-    pub fn index(route: u32, role: Role) -> u32 {
-        if Paths::passes_again(role) { route | AGAIN } else { route }
-    }
-
-    /// The most entries that a path leaves at one layer, at least 1.
-    pub fn most_at_a_layer(&self) -> u64 {
-        let most = |entries: &Entries| {
-            let differing = entries.differences.iter().map(|&(_, by)| i64::from(entries.all) + i64::from(by));
-            differing.max().unwrap_or(0).max(entries.all.into()) as u64
-        };
-        self.plain.iter().chain(&self.again).map(|path| most(&path.stored)).max().unwrap_or(0).max(1)
-    }
-
-    /// Whether the path of this number passes a position again.
-    #[inline]
-    pub fn is_again(index: u32) -> bool {
-        index & AGAIN != 0
-    }
-
-    /// Without rows, so that sums are taken hop by hop.
-    #[cfg(test)]
-    pub fn forget_rows(&mut self) {
-        self.plain.iter_mut().chain(&mut self.again).for_each(|path| path.row = None);
-    }
-
-    /// The path of this number.
-    #[inline]
-    pub fn get(&self, index: u32) -> &Path {
-        if index & AGAIN == 0 { &self.plain[index as usize] } else { &self.again[(index & !AGAIN) as usize] }
-    }
-}
-
 /// Compiles routes of one header; keeps its memory from route to route.
-struct Compiler<'a> {
-    header: &'a Header,
+#[derive(Clone, Debug)]
+pub(super) struct Compiler {
+    /// What a token leaves in layers that no step of its route names.
+    kv: KvAction,
+    order: Order,
     at: Vec<AtLayer>,
 }
 
 /// What a route does at one layer.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy, Debug, Default)]
 struct AtLayer {
     visits: u32,
     attended: bool,
@@ -212,12 +171,13 @@ struct AtLayer {
     named: Option<KvAction>,
 }
 
-impl<'a> Compiler<'a> {
-    fn new(header: &'a Header) -> Self {
-        Compiler { header, at: vec![AtLayer::default(); header.layers as usize] }
+impl Compiler {
+    pub(super) fn new(header: &Header) -> Self {
+        Compiler { kv: header.kv, order: header.order, at: vec![AtLayer::default(); header.layers as usize] }
     }
 
-    fn compile(&mut self, route: &Route, again: bool) -> Path {
+    /// The path of a route; `again`: as a later pass over the same position takes it.
+    pub(super) fn compile(&mut self, route: &Route, again: bool) -> Path {
         self.at.fill(AtLayer::default());
         let mut own = 0;
         let mut hops: Box<[Hop]> = route.0.iter().map(|step| self.hop(step, &mut own)).collect();
@@ -225,11 +185,11 @@ impl<'a> Compiler<'a> {
         // The state at a skip is that before the first later layer (pool order) of the route.
         let mut before = 0;
         for (layer, at) in self.at.iter_mut().enumerate().filter(|(_, at)| !again && !at.attended) {
-            let left = Left::of_skip(at.named.unwrap_or(self.header.kv));
+            let left = Left::of_skip(at.named.unwrap_or(self.kv));
             at.entries += u32::from(left.visible());
             at.stored += u32::from(left.stored());
             if matches!(left, Left::Projected | Left::Copied) {
-                if self.header.order == Order::Any {
+                if self.order == Order::Any {
                     before = 0;
                 }
                 before += hops[before..].iter().take_while(|hop| (hop.layer as usize) < layer).count();

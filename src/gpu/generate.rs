@@ -520,8 +520,8 @@ impl<'a> Run<'a> {
     fn routed(&mut self, routes: Vec<crate::trace::Route>) {
         let known = self.routes.len();
         self.batch.paths = routes.into_iter().map(|route| self.routes.intern(route)).collect();
-        if self.routes.len() > known {
-            self.paths = Paths::new(&self.header, &self.routes, false);
+        for number in known as u32..self.routes.len() as u32 {
+            self.paths.number(self.routes.get(number));
         }
     }
 

@@ -2,12 +2,13 @@
 
 use super::groups::{Group, Groups, Scores};
 use super::view::View;
-use crate::batch::{Hop, Lockstep, Part, Span, Visibility};
+use crate::batch::{Hop, Lockstep, Part, Span, Visibility, all_alike};
 
 /// The hops of a path that begin layers at which the same happens, with how many they are.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Stages {
-    path: Option<u32>,
+    /// Its number, and how many numbers had become free then: one of these may be another path now.
+    path: Option<(u32, u64)>,
     /// None where sequences on the path may differ by layer.
     hops: Option<Vec<(u32, u16)>>,
 }
@@ -29,7 +30,7 @@ impl Stages {
             *first += run.len() as u32;
             Some((begin, run.len() as u16))
         });
-        Stages { path: Some(number), hops: fits.then(|| runs.collect()) }
+        Stages { path: Some((number, view.paths.freed())), hops: fits.then(|| runs.collect()) }
     }
 }
 
@@ -46,12 +47,12 @@ impl Groups {
         let context = |span: &Span| &view.contexts[span.sequence as usize];
         let path = view.paths.get(number);
         let alone = lockstep.clone().all(|path| path == number)
-            && batch.paths.iter().all(|&path| path == number)
+            && batch.paths.first().is_none_or(|&path| path == number && all_alike(&batch.paths))
             && batch.spans.iter().all(|span| span.part == Part::WHOLE && context(span).sees_all(path));
         if !alone {
             return false;
         }
-        if self.stages.path != Some(number) {
+        if self.stages.path != Some((number, view.paths.freed())) {
             self.stages = Stages::of(view, number);
         }
         let Some(stages) = self.stages.hops.take() else { return false };

@@ -5,7 +5,7 @@ use super::alike::Stages;
 use super::longest::Longest;
 use super::sets::SetSums;
 use super::view::View;
-use crate::batch::{AtLayer, Context, Hop, LaneSums, Left, Part, Path, Span, Visibility};
+use crate::batch::{AtLayer, Context, Hop, LaneSums, Left, Part, Path, Span, Visibility, in_runs};
 
 /// How groups are lined up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -361,7 +361,7 @@ impl Groups {
             || view.visibility != Visibility::SameLayer
             || !view.windows.is_empty()
             || !LaneSums::takes(context, span.tokens, view.layers)
-            || paths.chunk_by(|a, b| a == b).count() as u32 * MANY < span.tokens
+            || in_runs(paths).count() as u32 * MANY < span.tokens
             || paths.iter().any(|&path| view.paths.get(path).row.is_none())
         {
             return false;
@@ -421,9 +421,8 @@ impl Groups {
         self.copied.extend((0..view.layers).map(|layer| context.pending(layer as u16)));
         // Tokens so far, those among them that left an entry, and entries.
         let (mut passed, mut seen_tokens, mut entries) = (0u64, 0u64, 0u64);
-        for run in view.batch.paths_of(span).chunk_by(|a, b| a == b) {
-            let path = view.paths.get(run[0]);
-            let count = run.len() as u64;
+        for (number, times) in in_runs(view.batch.paths_of(span)) {
+            let (path, count) = (view.paths.get(number), u64::from(times));
             for (index, hop) in path.hops.iter().enumerate() {
                 let wave = match align {
                     Align::Pool => hop.occurrence,
@@ -436,7 +435,7 @@ impl Groups {
                 let attends = hop.modules.attention();
                 let pending = if attends { std::mem::take(&mut self.copied[hop.layer as usize]) } else { 0 };
                 let group = self.group(wave, hop.layer);
-                group.visit(hop, run.len() as u32);
+                group.visit(hop, times);
                 if !attends {
                     continue;
                 }
@@ -462,14 +461,14 @@ impl Groups {
                 }
                 group.pending += pending;
                 let last = seen + step * (count - 1) + 1;
-                group.prefill.rows += run.len() as u32;
+                group.prefill.rows += times;
                 group.prefill.pairs += pairs;
                 group.prefill.entries += last - group.span_last.min(last);
                 group.span_last = group.span_last.max(last);
             }
             for skip in &path.skips {
                 if skip.left == Left::Copied {
-                    self.copied[skip.layer as usize] += run.len() as u32;
+                    self.copied[skip.layer as usize] += times;
                     continue;
                 }
                 let wave = match align {
@@ -477,7 +476,7 @@ impl Groups {
                     Align::Hop { monotone: true } => u32::from(skip.layer),
                     Align::Hop { monotone: false } => skip.before,
                 };
-                self.group(wave, skip.layer).project += run.len() as u32;
+                self.group(wave, skip.layer).project += times;
             }
             self.left_all += count * u64::from(path.visible.all);
             for &(layer, difference) in &path.visible.differences {

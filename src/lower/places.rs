@@ -56,28 +56,39 @@ impl Places {
         Places { fixed: true, ..Places::default() }
     }
 
-    /// Those of a trace. `all`: with the routes of its prompts, which no graph holds.
-    pub fn of(trace: &Trace, paths: &Paths, all: bool) -> Self {
+    /// Those of a run whose passes are no graphs that hold every branch.
+    pub fn of_no_graph(fixed: bool) -> Self {
+        Places { fixed, ..Places::default() }
+    }
+
+    /// Whether the generated tokens of a trace take one route in each role.
+    pub fn are_fixed(trace: &Trace) -> bool {
         let mut by_role = Vec::new();
-        let (mut used, mut fixed) = (BTreeSet::new(), true);
+        let runs = trace.requests.iter().flat_map(|request| &request.runs);
+        runs.filter(|run| run.phase == Phase::Decode).all(|run| {
+            run.routes.counted().all(|(route, _)| match by_role.iter().find(|(role, _)| *role == run.role) {
+                Some(&(_, known)) => known == route,
+                None => {
+                    by_role.push((run.role, route));
+                    true
+                }
+            })
+        })
+    }
+
+    /// Those of a trace. `all`: with the routes of its prompts, which no graph holds.
+    pub fn of(trace: &Trace, paths: &mut Paths, all: bool) -> Self {
+        let mut used = BTreeSet::new();
         for run in trace.requests.iter().flat_map(|request| &request.runs) {
-            let decode = run.phase == Phase::Decode;
-            for (route, _) in run.routes.counted() {
-                if decode {
-                    match by_role.iter().find(|(role, _)| *role == run.role) {
-                        Some(&(_, known)) => fixed &= known == route,
-                        None => by_role.push((run.role, route)),
-                    }
-                }
-                if decode || all {
-                    used.insert(Paths::index(route, run.role));
-                }
+            if run.phase == Phase::Decode || all {
+                used.extend(run.routes.counted().map(|(route, _)| Paths::index(route, run.role)));
             }
         }
+        let fixed = Places::are_fixed(trace);
         let layers = trace.header.layers as usize;
         let (mut branches, mut skipped) = (vec![[Who::default(); 3]; layers], vec![Who::default(); layers]);
         for (number, &index) in (0..).zip(&used) {
-            let path = paths.get(index);
+            let path = paths.look(index, &trace.routes);
             for hop in &path.hops {
                 let modules = hop.modules;
                 let taken = [

@@ -367,7 +367,7 @@ impl Scenario {
         };
         let engine = variant.engine.clone().or_else(|| self.engine.clone());
         let engine = engine.unwrap_or_else(|| launches::OWN.into());
-        Built { name: variant.name.clone(), engine, setup, trace, later }.settled()
+        Ok(Built { name: variant.name.clone(), engine, setup, trace, later })
     }
 
     /// The engine of a variant, and the device with its host times.

@@ -23,7 +23,12 @@ pub(super) fn of_variant(limits: Limits, tiers: Option<&Tiers>, hardware: &Hardw
     let numbers = [
         ("limits.power_w", limits.power_w, Some((power_w, power_w)), "the profile's"),
         ("limits.clock_mhz", limits.clock_mhz, Some((clock_mhz, clock_mhz)), "the profile's"),
-        ("tiers.link.gb_per_s", link, usual("links.host_gb_per_s"), "what links of known devices have,"),
+        (
+            "tiers.link.gb_per_s",
+            link,
+            link.and_then(|_| usual("links.host_gb_per_s")),
+            "what links of known devices have,",
+        ),
     ];
     let note = |(key, value, usual, whose): (&str, Option<f64>, Option<(f64, f64)>, &str)| {
         Some(Note::doubtful(format!("{of}{key}"), value?, doubt(key, value?, usual?, whose)?))

@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, VecDeque};
 use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 /// Something that was read, and a hash of it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -40,8 +40,16 @@ pub struct Inputs {
 /// Devices that are kept: as many as threads may use at a time, and a few more.
 const MOST_DEVICES: usize = 16;
 
-/// By path or built-in name: what was read, the name under which it was asked for, and its digest.
-type Kept<T> = Mutex<BTreeMap<PathBuf, (Arc<T>, String, String)>>;
+/// By path or built-in name.
+type Kept<T> = Mutex<BTreeMap<PathBuf, One<T>>>;
+
+/// What was read, the name under which it was asked for, and its digest, once somebody asked for that.
+#[derive(Debug)]
+struct One<T> {
+    value: Arc<T>,
+    name: String,
+    digest: OnceLock<String>,
+}
 
 /// A path from this folder where there is something, or else a built-in name.
 fn found(folder: &Path, name: &str) -> PathBuf {
@@ -56,9 +64,7 @@ impl Inputs {
     /// Those of [`Hardware::resolve`].
     pub fn hardware(&self, folder: &Path, name: &str) -> Result<Arc<Hardware>> {
         keep(&self.hardware, &found(folder, name), name, |path| {
-            let hardware = Hardware::resolve(&path.to_string_lossy())?;
-            let digest = digest_of_json(&hardware);
-            Ok((hardware, digest))
+            Ok((Hardware::resolve(&path.to_string_lossy())?, None))
         })
     }
 
@@ -68,9 +74,7 @@ impl Inputs {
     /// Those of [`Model::resolve`].
     pub fn model(&self, folder: &Path, name: &str) -> Result<Arc<Model>> {
         keep(&self.models, &found(folder, name), name, |path| {
-            let model = Model::resolve(&path.to_string_lossy())?;
-            let digest = digest_of_json(&model);
-            Ok((model, digest))
+            Ok((Model::resolve(&path.to_string_lossy())?, None))
         })
     }
 
@@ -80,7 +84,9 @@ impl Inputs {
     /// Those of [`trace::read`].
     pub fn trace(&self, folder: &Path, name: &Path) -> Result<Arc<Trace>> {
         let shown = name.to_string_lossy();
-        keep(&self.traces, &folder.join(name), &shown, |path| Ok((trace::read(path)?, digest_of_file(path)?)))
+        keep(&self.traces, &folder.join(name), &shown, |path| {
+            Ok((trace::read(path)?, Some(digest_of_file(path)?)))
+        })
     }
 
     /// Notes that a request file is used.
@@ -89,7 +95,8 @@ impl Inputs {
     /// A file that cannot be read.
     pub fn requests(&self, folder: &Path, name: &Path) -> Result<()> {
         let shown = name.to_string_lossy();
-        keep(&self.requests, &folder.join(name), &shown, |path| Ok(((), digest_of_file(path)?))).map(drop)
+        keep(&self.requests, &folder.join(name), &shown, |path| Ok(((), Some(digest_of_file(path)?))))
+            .map(drop)
     }
 
     /// Refuses inputs that are not what they were.
@@ -143,21 +150,21 @@ impl Inputs {
 
     /// Everything that was read, by kind and name.
     pub fn read(&self) -> Vec<Input> {
-        fn of<T>(kind: &str, kept: &Kept<T>) -> Vec<Input> {
+        fn of<T>(kind: &str, kept: &Kept<T>, digest: impl Fn(&T) -> String) -> Vec<Input> {
             let kept = whole(kept);
-            let input = |(_, name, digest): &(Arc<T>, String, String)| Input {
+            let input = |one: &One<T>| Input {
                 kind: kind.to_owned(),
-                name: name.clone(),
-                digest: digest.clone(),
+                name: one.name.clone(),
+                digest: one.digest.get_or_init(|| digest(&one.value)).clone(),
             };
             kept.values().map(input).collect()
         }
         let [hardware, models, traces, requests] = KINDS;
         [
-            of(hardware, &self.hardware),
-            of(models, &self.models),
-            of(traces, &self.traces),
-            of(requests, &self.requests),
+            of(hardware, &self.hardware, digest_of_json),
+            of(models, &self.models, digest_of_json),
+            of(traces, &self.traces, |_| unreachable!("files have a digest when they are read")),
+            of(requests, &self.requests, |_| unreachable!("files have a digest when they are read")),
         ]
         .concat()
     }
@@ -183,15 +190,16 @@ fn keep<T>(
     kept: &Kept<T>,
     path: &Path,
     name: &str,
-    read: impl FnOnce(&Path) -> Result<(T, String)>,
+    read: impl FnOnce(&Path) -> Result<(T, Option<String>)>,
 ) -> Result<Arc<T>> {
     let mut kept = whole(kept);
-    if let Some((value, ..)) = kept.get(path) {
-        return Ok(value.clone());
+    if let Some(one) = kept.get(path) {
+        return Ok(one.value.clone());
     }
     let (value, digest) = read(path)?;
     let value = Arc::new(value);
-    kept.insert(path.to_owned(), (value.clone(), name.to_owned(), digest));
+    let digest = digest.map_or_else(OnceLock::new, OnceLock::from);
+    kept.insert(path.to_owned(), One { value: value.clone(), name: name.to_owned(), digest });
     Ok(value)
 }
 

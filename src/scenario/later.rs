@@ -2,29 +2,39 @@
 
 use super::build::Built;
 use super::{Scenario, Variant};
-use crate::batch::{Decisions, Policy};
+use crate::batch::Decisions;
+use crate::cost::Device;
 use crate::error::Result;
-use crate::lower::Lowering;
+use crate::metrics::Ledger;
+use crate::sim::{self, Observer};
 
 impl Scenario {
     /// Whether nothing that the variant asks for looks at all routes before the run.
     pub(super) fn may_wait(&self, variant: &Variant) -> bool {
         let decisions = variant.decisions.or(self.dispatch.decisions).unwrap_or(Decisions::Known);
         let seen = matches!(decisions, Decisions::Known | Decisions::ReadBack | Decisions::Prefetch { .. });
-        let policy = variant.policy.unwrap_or(self.dispatch.policy);
-        seen && policy == Policy::Aligned && variant.tiers.is_none() && self.tiers.is_none()
+        seen && variant.tiers.is_none() && self.tiers.is_none()
     }
 }
 
 impl Built {
-    /// The same with all routes drawn, if its passes are not lowered from sets of branches.
+    /// Runs it, with the routes that it has or as they are drawn, on a device that was made of its profile and limits.
     ///
     /// # Errors
-    /// Those of drawing.
-    pub(super) fn settled(self) -> Result<Built> {
-        let waits = self.later.is_some();
-        let sets = || Lowering::new(&self.setup.model, self.setup.dispatch.clone()).takes_sets();
-        if waits && !sets() { self.with_all_routes() } else { Ok(self) }
+    /// Those of [`sim::run`].
+    pub fn run_on(&self, device: Device, observer: &mut impl Observer) -> Result<Ledger> {
+        match &self.later {
+            Some(later) => sim::run_later(device, &self.setup, (&self.trace, later), observer),
+            None => sim::run_on(device, &self.setup, &self.trace, observer),
+        }
+    }
+
+    /// The same on a device of its own.
+    ///
+    /// # Errors
+    /// Those of [`sim::run`].
+    pub fn run(&self, observer: &mut impl Observer) -> Result<Ledger> {
+        self.run_on(Device::new(&self.setup.hardware, self.setup.limits)?, observer)
     }
 
     /// The same with all routes in its trace.

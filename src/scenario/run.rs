@@ -175,12 +175,7 @@ pub fn run_with<O: Observer + Send>(
         let device = inputs.device(hardware, limits).map_err(|error| {
             doubts::explained_error(error, &doubts::of_variant(limits, None, hardware, ""))
         })?;
-        let ledger = match &built.later {
-            Some(later) => {
-                sim::run_later(device.clone(), &built.setup, (&built.trace, later), &mut observer)?
-            }
-            None => sim::run_on(device.clone(), &built.setup, &built.trace, &mut observer)?,
-        };
+        let ledger = built.run_on(device.clone(), &mut observer)?;
         let summary = Summary::new(&ledger, &device, &built.setup.model);
         let mut summary = summary.counting(&ledger, &scenario.slo, scenario.warm_up);
         // Who waits for answers comes no faster than they are given.

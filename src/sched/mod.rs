@@ -15,12 +15,12 @@ mod sequence;
 mod serving;
 
 pub use blocks::{Paging, Table};
-pub use draws::Takes;
+pub use draws::{Begun, Takes};
 pub use lockstep::Together;
 pub use sequence::{Sequence, longest_unit, most_blocks, prompt_blocks};
 pub use serving::{Admission, BeyondContext, First, Preemption, PrefixCaching, Queueing, Sampling, Serving};
 
-use crate::batch::{Batch, Context, Hold, Part, Paths, Policy, Span};
+use crate::batch::{Batch, Context, Hold, Part, Paths, Policy, Span, in_runs};
 use crate::engine::Pool;
 use crate::trace::Request;
 use crate::units::SimTime;
@@ -105,7 +105,7 @@ pub struct Scheduler<'a> {
     layer_time: SimTime,
     prefixes: Prefixes,
     remnants: Remnants,
-    draws: Option<Draws>,
+    draws: Option<Draws<'a>>,
     /// Blocks on the host, bytes of a block, and those that move before the next pass.
     host: Pool,
     block_bytes: u64,
@@ -224,7 +224,7 @@ impl<'a> Scheduler<'a> {
     }
 
     /// Fills `batch` (emptied first) with what runs next. False: nobody has anything to run.
-    pub fn next_batch(&mut self, now: SimTime, paths: &Paths, batch: &mut Batch) -> bool {
+    pub fn next_batch(&mut self, now: SimTime, paths: &mut Paths, batch: &mut Batch) -> bool {
         batch.clear();
         self.preempted = false;
         match self.policy {
@@ -244,7 +244,7 @@ impl<'a> Scheduler<'a> {
     }
 
     /// One pass over all that run, and those that can begin.
-    fn next_step(&mut self, now: SimTime, paths: &Paths, batch: &mut Batch) {
+    fn next_step(&mut self, now: SimTime, paths: &mut Paths, batch: &mut Batch) {
         let mut budget = self.serving.max_batched_tokens;
         match self.serving.first {
             First::Decode => {
@@ -339,8 +339,8 @@ impl<'a> Scheduler<'a> {
                 sequence.table = table;
                 sequence.share.closed.truncate(closed);
             } else {
-                for run in batch.paths[first..].chunk_by(|a, b| a == b) {
-                    sequence.table.remove(&paths.get(run[0]).stored, run.len() as u32, &self.paging);
+                for (path, times) in in_runs(&batch.paths[first..]) {
+                    sequence.table.remove(&paths.get(path).stored, times, &self.paging);
                 }
             }
             batch.paths.truncate(first);
@@ -360,7 +360,7 @@ impl<'a> Scheduler<'a> {
         &mut self,
         now: SimTime,
         (full, wait, layer): (u32, SimTime, Option<SimTime>),
-        paths: &Paths,
+        paths: &mut Paths,
         batch: &mut Batch,
     ) {
         let mut budget = self.serving.max_batched_tokens;
@@ -470,13 +470,16 @@ impl<'a> Scheduler<'a> {
         }
     }
 
-    /// Frees the slots and blocks of finished sequences.
-    pub fn release(&mut self, finished: &[u32]) {
+    /// Frees the slots, blocks and paths of finished sequences.
+    pub fn release(&mut self, finished: &[u32], paths: &mut Paths) {
         for &slot in finished {
             self.leave_prefix(slot);
             let (_, sequence) = self.slots[slot as usize].take().expect("a finished sequence was running");
             self.promised -= sequence.promised;
             self.blocks.give_back(sequence.blocks());
+            if let Some(draws) = &self.draws {
+                draws.over(sequence.request(), paths);
+            }
             self.free.push(slot);
         }
         if !finished.is_empty() {

@@ -1,9 +1,10 @@
 //! Who gets a place and who loses it: admission, shared prefixes, preemption with and without a copy on the host.
 
+use super::draws::{Begun, Start};
 use super::prefix::Share;
 use super::remnants::Remnant;
 use super::{Admission, Place, Scheduler, Sequence, Waiter};
-use crate::batch::{Batch, Context, Paths, Policy};
+use crate::batch::{Batch, Context, Paths, Policy, in_runs};
 use crate::units::SimTime;
 use std::cmp::Reverse;
 
@@ -13,7 +14,7 @@ const MOST_REUSED: u32 = 2;
 
 impl<'a> Scheduler<'a> {
     /// Those who wait begin, the first in line first; nobody overtakes.
-    pub(super) fn admit(&mut self, now: SimTime, budget: &mut u32, paths: &Paths, batch: &mut Batch) {
+    pub(super) fn admit(&mut self, now: SimTime, budget: &mut u32, paths: &mut Paths, batch: &mut Batch) {
         // Who has just lost blocks does not get them back at once: those whom they were short for run first.
         while (!self.preempted || self.running() == 0)
             && self.running() < self.serving.max_sequences as usize
@@ -42,11 +43,13 @@ impl<'a> Scheduler<'a> {
                 Waiter::Preempted(slot) => slot,
                 Waiter::New(index) => {
                     let block = self.serving.prefix_block();
-                    let mut sequence = Sequence::new(&self.requests[index as usize], arrival, block);
-                    (sequence.scheduled, sequence.promised) = (now, promise);
-                    if let Some(draws) = &mut self.draws {
-                        sequence.taken = Some(draws.of(index, &self.requests[index as usize]));
-                    }
+                    let request = &self.requests[index as usize];
+                    let start = match &mut self.draws {
+                        Some(draws) => draws.begin(index, request, paths),
+                        None => Start { request: Begun::Listed(request), taken: None },
+                    };
+                    let mut sequence = Sequence::new(start.request, arrival, block);
+                    (sequence.scheduled, sequence.promised, sequence.taken) = (now, promise, start.taken);
                     self.seat(place, sequence)
                 }
             };
@@ -86,6 +89,9 @@ impl<'a> Scheduler<'a> {
                 return;
             }
             self.waiting.pop();
+            if let (Waiter::New(_), Some(draws)) = (waiter, &mut self.draws) {
+                draws.fits();
+            }
             self.came_back(slot);
             self.promised += promise;
             self.sequence_mut(slot).order = self.begun;
@@ -121,8 +127,8 @@ impl<'a> Scheduler<'a> {
         let remnant = self.remnants.take(slot)?;
         let before = self.sequence(slot).clone();
         let context = &mut self.contexts[slot as usize];
-        for alike in remnant.tokens.chunk_by(|a, b| a == b) {
-            context.advance(paths.get(alike[0]), alike.len() as u32, self.layers);
+        for (path, times) in in_runs(&remnant.tokens) {
+            context.advance(paths.get(path), times, self.layers);
         }
         self.held_entries += context.stored();
         let sequence = self.sequence_mut(slot);
@@ -155,8 +161,9 @@ impl<'a> Scheduler<'a> {
         if sequence.preemptions > MOST_REUSED || sequence.is_back() {
             return None;
         }
-        let share = Share::new(sequence.request(), Some(block_tokens));
-        let wanted = share.wanted(sequence.request());
+        let request = sequence.request().clone();
+        let share = Share::new(&request, Some(block_tokens));
+        let wanted = share.wanted(&request);
         let known = &wanted[..self.prefixes.matching(wanted)];
         if known.is_empty() {
             return None;

@@ -3,7 +3,7 @@
 //! and of one sequence the last block goes first (vLLM, "Automatic Prefix Caching", design notes of its V1 engine).
 
 use super::blocks::{Paging, Table};
-use crate::batch::Paths;
+use crate::batch::{Paths, in_runs};
 use std::collections::VecDeque;
 
 /// Entries of one sequence.
@@ -21,8 +21,8 @@ impl Remnant {
         let whole = tokens.len() - tokens.len() % block_tokens as usize;
         let tokens = tokens[..whole].to_vec();
         let mut table = Table::default();
-        for alike in tokens.chunk_by(|a, b| a == b) {
-            table.add(&paths.get(alike[0]).stored, alike.len() as u32, paging);
+        for (path, times) in in_runs(&tokens) {
+            table.add(&paths.get(path).stored, times, paging);
         }
         Remnant { slot, tokens, table }
     }
@@ -61,8 +61,8 @@ impl Remnants {
         let remnant = self.kept.front_mut()?;
         let rest = remnant.tokens.len().saturating_sub(block_tokens as usize);
         let before = remnant.table.blocks();
-        for alike in remnant.tokens[rest..].chunk_by(|a, b| a == b) {
-            remnant.table.remove(&paths.get(alike[0]).stored, alike.len() as u32, paging);
+        for (path, times) in in_runs(&remnant.tokens[rest..]) {
+            remnant.table.remove(&paths.get(path).stored, times, paging);
         }
         remnant.tokens.truncate(rest);
         let freed = before - remnant.table.blocks();

@@ -1,9 +1,10 @@
 //! One request on its way: which run and which token comes next, what a pass puts out, what is taken back.
 
 use super::blocks::{Paging, Table};
+use super::draws::Begun;
 use super::lockstep::Joined;
 use super::prefix::Share;
-use crate::batch::{Context, Path, Paths};
+use crate::batch::{Context, Path, Paths, in_runs};
 use crate::trace::{Phase, Request, Role, Run, Taken};
 use crate::units::SimTime;
 use std::sync::Arc;
@@ -11,7 +12,7 @@ use std::sync::Arc;
 /// A request that has begun.
 #[derive(Clone, Debug)]
 pub struct Sequence<'a> {
-    request: &'a Request,
+    request: Begun<'a>,
     /// When it came; that of the request, unless a client sent it when it had the answer to an earlier one.
     pub arrival: SimTime,
     /// Start of its first pass.
@@ -32,7 +33,6 @@ pub struct Sequence<'a> {
     pub preemptions: u32,
     /// Current run, and how many of its tokens have passed.
     run: usize,
-    current: &'a Run,
     passed: u32,
     put_out: u32,
     /// Tokens that pass anew after a preemption, and how many of them have.
@@ -56,9 +56,9 @@ pub struct Sequence<'a> {
 
 impl<'a> Sequence<'a> {
     /// At its first run. `prefix_block`: tokens of a prompt block, where prefixes are shared.
-    pub fn new(request: &'a Request, arrival: SimTime, prefix_block: Option<u32>) -> Self {
+    pub fn new(request: Begun<'a>, arrival: SimTime, prefix_block: Option<u32>) -> Self {
         assert!(!request.runs.is_empty(), "requests without routes are given some before they run");
-        let share = Box::new(Share::new(request, prefix_block));
+        let share = Box::new(Share::new(&request, prefix_block));
         Sequence {
             request,
             arrival,
@@ -71,7 +71,6 @@ impl<'a> Sequence<'a> {
             on_host: 0,
             preemptions: 0,
             run: 0,
-            current: &request.runs[0],
             passed: 0,
             put_out: 0,
             replay: Vec::new(),
@@ -87,8 +86,8 @@ impl<'a> Sequence<'a> {
     }
 
     /// The request.
-    pub fn request(&self) -> &'a Request {
-        self.request
+    pub fn request(&self) -> &Begun<'a> {
+        &self.request
     }
 
     /// Output tokens so far.
@@ -102,9 +101,8 @@ impl<'a> Sequence<'a> {
     }
 
     #[inline]
-    fn current(&self) -> &'a Run {
-        debug_assert!(!self.is_over(), "a request that is over has no run");
-        self.current
+    fn current(&self) -> &Run {
+        &self.request.runs[self.run]
     }
 
     /// Whether tokens that have passed before pass anew.
@@ -151,24 +149,21 @@ impl<'a> Sequence<'a> {
         let at = run.start + self.passed;
         let last = self.request.prompt_tokens + self.request.output_tokens - 1;
         let tokens = (run.routes.len() - self.passed).min(last.saturating_sub(at));
-        // Where tokens take sets of branches, all paths leave the same.
-        let route = if self.taken.is_some() { 0 } else { run.routes.only()? };
-        Some((Paths::index(route, run.role), tokens))
+        let path = if self.taken.is_some() { 0 } else { Paths::index(run.routes.only()?, run.role) };
+        Some((path, tokens))
     }
 
     /// So many tokens of its run have passed, and each put out another.
     pub(super) fn take_tokens(&mut self, tokens: u32) {
-        let run = self.current();
         self.passed += tokens;
         self.put_out += tokens;
-        if self.passed == run.routes.len() {
+        if self.passed == self.current().routes.len() {
             self.next_run();
         }
     }
 
     fn next_run(&mut self) {
         self.run += 1;
-        self.current = self.request.runs.get(self.run).unwrap_or(self.current);
         self.passed = 0;
     }
 
@@ -178,7 +173,13 @@ impl<'a> Sequence<'a> {
             return self.replay[(self.replayed + ahead) as usize];
         }
         let run = self.current();
-        Paths::index(run.routes.get(self.passed + ahead), run.role)
+        self.index(run.routes.get(self.passed + ahead), run.role)
+    }
+
+    /// Number of the path of a route. Where tokens take sets of branches, all paths leave the same, and one stands for them.
+    #[inline]
+    fn index(&self, route: u32, role: Role) -> u32 {
+        if self.taken.is_some() { 0 } else { Paths::index(route, role) }
     }
 
     /// Adds the paths of the next `tokens` tokens.
@@ -191,11 +192,11 @@ impl<'a> Sequence<'a> {
         }
         let run = self.current();
         if tokens == 1 {
-            paths.push(Paths::index(run.routes.get(self.passed), run.role));
+            paths.push(self.index(run.routes.get(self.passed), run.role));
             return;
         }
-        if let Some(route) = run.routes.only() {
-            paths.resize(paths.len() + tokens as usize, Paths::index(route, run.role));
+        if let Some(route) = run.routes.only().or(self.taken.as_ref().map(|_| 0)) {
+            paths.resize(paths.len() + tokens as usize, self.index(route, run.role));
             return;
         }
         let routes = run.routes.range(self.passed, self.passed + tokens);
@@ -254,7 +255,7 @@ impl<'a> Sequence<'a> {
         if !self.open || !self.in_prompt() {
             return (count, false);
         }
-        self.share.piece(self.request, self.passed + ahead, count)
+        self.share.piece(&self.request, self.passed + ahead, count)
     }
 
     /// The next tokens take these paths: returns the blocks that come on top. Each prompt block that is to be kept begins
@@ -265,8 +266,8 @@ impl<'a> Sequence<'a> {
         while done < indices.len() {
             let (count, closes) = self.piece(done as u32, (indices.len() - done) as u32);
             let piece = &indices[done..done + count as usize];
-            for run in piece.chunk_by(|a, b| a == b) {
-                blocks += self.table.add(&paths.get(run[0]).stored, run.len() as u32, paging);
+            for (path, times) in in_runs(piece) {
+                blocks += self.table.add(&paths.get(path).stored, times, paging);
             }
             if closes {
                 self.share.closed.push_back(std::mem::take(&mut self.table).blocks());
@@ -278,7 +279,7 @@ impl<'a> Sequence<'a> {
 
     /// The prompt block that ends with the next `count` tokens.
     pub(super) fn hash_after(&self, count: u32) -> u64 {
-        self.share.hash_before(self.request, self.passed + count)
+        self.share.hash_before(&self.request, self.passed + count)
     }
 
     /// Tokens among the next `tokens` whose logits are needed.
@@ -308,9 +309,9 @@ impl<'a> Sequence<'a> {
         paging: &Paging,
         layers: u32,
     ) -> (u32, u64) {
-        for alike in passed.chunk_by(|a, b| a == b) {
-            let (path, times) = (paths.get(alike[0]), alike.len() as u32);
-            if Paths::is_again(alike[0]) {
+        for (number, times) in in_runs(passed) {
+            let path = paths.get(number);
+            if Paths::is_again(number) {
                 context.revisit(path, times, layers);
             } else {
                 context.advance(path, times, layers);
@@ -325,10 +326,10 @@ impl<'a> Sequence<'a> {
             return (0, 0);
         }
         let logits = self.logits(tokens);
-        let run = self.current();
         self.passed += tokens;
-        let over = self.passed == run.routes.len();
-        let (put_out, freed) = match run.role {
+        let run = self.current();
+        let (over, role) = (self.passed == run.routes.len(), run.role);
+        let (put_out, freed) = match role {
             Role::Plain => (logits, 0),
             Role::Verify if over => self.settle(context, paths, paging, layers),
             Role::Draft | Role::Recompute | Role::Verify => (0, 0),
@@ -344,19 +345,20 @@ impl<'a> Sequence<'a> {
 
     /// A verify run is over: what was not accepted is taken back, drafts included. Each position that stays gave a token.
     fn settle(&mut self, context: &mut Context, paths: &Paths, paging: &Paging, layers: u32) -> (u32, u64) {
-        let verify = self.current();
-        let kept = verify.advance();
+        let Sequence { request, table, run, .. } = self;
+        let verify = &request.runs[*run];
+        let (start, kept) = (verify.start, verify.advance());
         let mut freed = 0;
-        for (run, role) in rejected_runs(&self.request.runs[..=self.run], verify) {
+        for (run, role) in rejected_runs(&request.runs[..=*run], verify) {
             for (ahead, route) in (0..).zip(&run.routes) {
-                if run.start + ahead >= verify.start + kept {
+                if run.start + ahead >= start + kept {
                     let path = paths.get(Paths::index(route, role));
                     context.retract(path, layers);
-                    freed += self.table.remove(&path.stored, 1, paging);
+                    freed += table.remove(&path.stored, 1, paging);
                 }
             }
         }
-        context.set_tokens(verify.start + kept);
+        context.set_tokens(start + kept);
         (kept, freed)
     }
 
@@ -370,7 +372,6 @@ impl<'a> Sequence<'a> {
             {
                 self.run -= 1;
             }
-            self.current = &runs[self.run];
             self.passed = 0;
         }
         let so_far = |(index, run): (usize, &Run)| if index < self.run { run.advance() } else { self.passed };
@@ -384,7 +385,9 @@ impl<'a> Sequence<'a> {
                 }
                 Role::Plain | Role::Verify => {
                     let ids = run.routes.range(0, so_far((index, run)));
-                    self.replay.extend(ids.map(|route| Paths::index(route, Role::Plain)));
+                    let one = self.taken.is_some();
+                    self.replay
+                        .extend(ids.map(|route| if one { 0 } else { Paths::index(route, Role::Plain) }));
                 }
             }
         }
@@ -432,7 +435,7 @@ pub fn most_blocks(
 ) -> u64 {
     let path = |route, role| -> &Path { paths.get(Paths::index(route, role)) };
     let plain = request.runs.iter().all(|run| matches!(run.role, Role::Plain | Role::Recompute));
-    let mut sequence = Sequence::new(request, request.arrival, prefix_block);
+    let mut sequence = Sequence::new(Begun::Listed(request), request.arrival, prefix_block);
     if plain && !sequence.open {
         // Entries only come, and in whatever order they come to the same blocks.
         let mut table = Table::default();

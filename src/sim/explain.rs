@@ -9,7 +9,7 @@ use super::Setup;
 use super::beyond::Within;
 use super::closed::PassSums;
 use super::governor::{At, Governor};
-use crate::batch::{Batch, Context, Decisions, Part, Paths, Policy, Visibility};
+use crate::batch::{Batch, Context, Decisions, Part, Paths, Policy, Visibility, in_runs};
 use crate::cost::{Device, Limits};
 use crate::error::Result;
 use crate::hw::{Hardware, Launch};
@@ -215,12 +215,12 @@ impl<'a> Explain<'a> {
         let merged = Parts::of(&merged_sums);
 
         let [attention_visits, ffn_visits] = lowered.branches.map(|visits| visits as f64);
-        // Of narrow feed-forward parts, paths say how narrow; sets of branches have none.
+        // Of narrow feed-forward parts, paths say how narrow.
         let fed = |path: u32, count: u32| view.paths.get(path).fed * f64::from(count);
-        let ffn_visits = match full.takes_some() {
+        let ffn_visits = match full.takes_some() || !view.paths.has_narrow() {
             true => ffn_visits,
             false => {
-                let listed: f64 = full.paths.iter().map(|&path| fed(path, 1)).sum();
+                let listed: f64 = in_runs(&full.paths).map(|(path, count)| fed(path, count)).sum();
                 full.lockstep.iter().fold(listed, |sum, group| sum + fed(group.path, group.count))
             }
         };

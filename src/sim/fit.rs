@@ -5,7 +5,7 @@ use crate::batch::Paths;
 use crate::cost::Device;
 use crate::error::{InputError, Result};
 use crate::model::{Input, Kind};
-use crate::sched::{Admission, Paging, longest_unit, most_blocks, prompt_blocks};
+use crate::sched::{Admission, Paging, Takes, longest_unit, most_blocks, prompt_blocks};
 use crate::trace::{Request, Role, RouterKind, Trace};
 
 /// Bytes of the weights that must be kept: of all layers, unless the choice was made once and for all; then of the branches
@@ -137,7 +137,7 @@ impl SetAside {
 pub(super) fn check_requests(
     setup: &Setup,
     trace: &Trace,
-    paths: &Paths,
+    (takes, paths): (&mut Takes, &mut Paths),
     paging: &Paging,
     blocks: u64,
 ) -> Result<Vec<u64>> {
@@ -147,8 +147,7 @@ pub(super) fn check_requests(
     let mut most = Vec::new();
     // Each kept prompt block may leave a part-filled block at every layer.
     let cut = |request: &Request| setup.serving.prefix_block().map_or(0, |_| request.prefix.len() as u64);
-    // One look at all paths, of which there are about as many as tokens where each has a route of its own.
-    let most_at_a_layer = paths.most_at_a_layer();
+    let most_at_a_layer = takes.most_at_a_layer(&trace.header, paths);
     let at_most = |request: &Request| {
         paging.most_blocks(entries_at_most(request, most_at_a_layer)) + cut(request) * u64::from(layers)
     };
@@ -165,7 +164,10 @@ pub(super) fn check_requests(
             return Err(InputError::expected(what).key(key()).found(longest).into());
         }
         if whole || at_most(request) > blocks {
-            let held = most_blocks(request, paths, paging, layers, setup.serving.prefix_block());
+            let prefix_block = setup.serving.prefix_block();
+            let held = takes.look(request, paths, |request, paths| {
+                most_blocks(request, paths, paging, layers, prefix_block)
+            });
             if held > blocks {
                 let what = format!("at most {blocks} KV blocks for one request; {} are short", held - blocks);
                 return Err(InputError::expected(what).key(key()).found(held).into());
@@ -175,7 +177,7 @@ pub(super) fn check_requests(
             }
         }
         if admission == Admission::WholePrompt {
-            most.push(prompt_blocks(request, paths, paging));
+            most.push(takes.look(request, paths, |request, paths| prompt_blocks(request, paths, paging)));
         }
     }
     Ok(most)

@@ -15,7 +15,7 @@ mod shares;
 
 pub use observe::{Observer, PassInfo, Silent};
 
-use crate::batch::{Batch, Decisions, Part, Paths};
+use crate::batch::{Batch, Decisions, Part, Paths, in_runs};
 use crate::cost::{Device, Limits};
 use crate::engine::Pool;
 use crate::error::{InputError, Result};
@@ -94,20 +94,21 @@ pub fn run(setup: &Setup, trace: &Trace, observer: &mut impl Observer) -> Result
 /// # Errors
 /// Those of [`run`].
 pub fn run_on(device: Device, setup: &Setup, trace: &Trace, observer: &mut impl Observer) -> Result<Ledger> {
-    Simulation::new(device, setup, trace, None)?.run(observer).map_err(|beyond| beyond.error(setup))
+    let simulation = Simulation::new(device, setup, trace, Routes::Known)?;
+    simulation.run(observer).map_err(|beyond| beyond.error(setup))
 }
 
-/// The same with what each token takes of its route drawn by `later`, when its request begins; `trace` stands for the routes until then.
+/// The same with the routes of a request drawn by `later` when it begins; `trace` stands for them until then.
 ///
 /// # Errors
-/// Those of [`run`], and a setup whose passes cannot be lowered from sets of branches.
+/// Those of [`run`], and a setup that looks at all routes before the run.
 pub fn run_later(
     device: Device,
     setup: &Setup,
     (trace, later): (&Trace, &Later),
     observer: &mut impl Observer,
 ) -> Result<Ledger> {
-    let simulation = Simulation::new(device, setup, trace, Some(later.clone()))?;
+    let simulation = Simulation::new(device, setup, trace, Routes::Later(later))?;
     simulation.run(observer).map_err(|beyond| beyond.error(setup))
 }
 
@@ -118,10 +119,25 @@ pub fn run_later(
 /// Those of [`run`].
 #[doc(hidden)]
 pub fn run_listed(setup: &Setup, trace: &Trace) -> Result<Ledger> {
-    let mut simulation = Simulation::new(Device::new(&setup.hardware, setup.limits)?, setup, trace, None)?;
-    simulation.scheduler = simulation.scheduler.with_lockstep(None).with_takes(None);
+    let device = Device::new(&setup.hardware, setup.limits)?;
+    let mut simulation = Simulation::new(device, setup, trace, Routes::Listed)?;
+    simulation.scheduler = simulation.scheduler.with_lockstep(None);
     simulation.run(&mut Silent).map_err(|beyond| beyond.error(setup))
 }
+
+/// Where the routes of a run are.
+#[derive(Clone, Copy)]
+enum Routes<'a> {
+    /// In the trace.
+    Known,
+    /// The same, each token on its compiled path.
+    Listed,
+    /// They are drawn when their request begins.
+    Later(&'a Later),
+}
+
+/// Routes of a trace whose paths are all compiled before the run: 8 MB of them. Of more, those that somebody takes.
+const ROUTES_THAT_STAY: usize = 4096;
 
 struct Simulation<'a> {
     trace: &'a Trace,
@@ -152,7 +168,7 @@ struct Simulation<'a> {
 }
 
 impl<'a> Simulation<'a> {
-    fn new(mut device: Device, setup: &'a Setup, trace: &'a Trace, later: Option<Later>) -> Result<Self> {
+    fn new(mut device: Device, setup: &'a Setup, trace: &'a Trace, routes: Routes) -> Result<Self> {
         let model = &setup.model;
         if trace.header.layers != model.layers {
             let what =
@@ -162,14 +178,31 @@ impl<'a> Simulation<'a> {
         if trace.requests.is_empty() {
             return Err(InputError::expected("at least one request").key("requests").found("none").into());
         }
-        let again =
-            trace.requests.iter().flat_map(|request| &request.runs).any(|run| Paths::passes_again(run.role));
-        let paths = Paths::new(&trace.header, &trace.routes, again);
-        let all = matches!(setup.dispatch.decisions, Decisions::Capacity { .. });
-        let places = match &later {
-            // Two generated tokens differ, and no graph holds all that there may be.
-            Some(_) => Places::default(),
-            None => Places::of(trace, &paths, all),
+        let lowering = Lowering::new(model, setup.dispatch.clone());
+        let fixed = matches!(routes, Routes::Known | Routes::Listed) && Places::are_fixed(trace);
+        let mut takes = match routes {
+            Routes::Later(later) if later.draws_sets() && lowering.takes_sets() => {
+                Takes::Branches(Box::new(later.clone()))
+            }
+            Routes::Later(later) => Takes::Routes(Box::new(later.clone())),
+            // Where generated tokens are on one path, groups say more than sets.
+            Routes::Known if lowering.takes_sets() && !fixed => {
+                Taken::of_trace(trace).map_or(Takes::Listed(&trace.routes), Takes::OfRoutes)
+            }
+            Routes::Known | Routes::Listed => Takes::Listed(&trace.routes),
+        };
+        let stay = if let Routes::Listed = routes { usize::MAX } else { ROUTES_THAT_STAY };
+        let mut paths = takes.paths(trace, stay);
+        let decisions = setup.dispatch.decisions;
+        let graphs =
+            decisions.has_nodes() || matches!(decisions, Decisions::Padded | Decisions::Capacity { .. });
+        if let (Routes::Later(_), true) = (routes, graphs || setup.tiers.is_some()) {
+            let what = "decisions without graphs of all branches, and no tiers: routes are drawn when their request begins";
+            return Err(InputError::expected(what).key("decisions").found(decisions.name()).into());
+        }
+        let places = match graphs {
+            true => Places::of(trace, &mut paths, matches!(decisions, Decisions::Capacity { .. })),
+            false => Places::of_no_graph(fixed),
         };
         let mut residency = None;
         if let Some(tiers) = &setup.tiers {
@@ -184,11 +217,15 @@ impl<'a> Simulation<'a> {
         let unified = trace.header.kv == KvAction::Unified;
         let paging = fit::paging(setup, unified)?;
         let block_bytes = model.kv_entry_bytes() * u64::from(serving.kv_block_tokens);
-        let within = |share| -> Result<_> {
+        let mut within = |share| -> Result<_> {
             let capacity = device.capacity_bytes(share);
             let kv_capacity = aside.kv_capacity(weights, capacity)?;
             let blocks = fit::kv_blocks(setup, kv_capacity, block_bytes, unified)?;
-            Ok((capacity, blocks, fit::check_requests(setup, trace, &paths, &paging, blocks)?))
+            Ok((
+                capacity,
+                blocks,
+                fit::check_requests(setup, trace, (&mut takes, &mut paths), &paging, blocks)?,
+            ))
         };
         let share = serving.gpu_memory_utilization;
         let (capacity, blocks, most_blocks) = match within(share) {
@@ -207,28 +244,22 @@ impl<'a> Simulation<'a> {
         let policy = setup.dispatch.policy;
         let governor = Governor::new(device.clone());
         let explain = match setup.explain && setup.tiers.is_none() {
-            true => Some(Explain::new(setup, (trace, later.is_some()), &device, governor.highest())?),
+            true => Some(Explain::new(
+                setup,
+                (trace, matches!(routes, Routes::Later(_))),
+                &device,
+                governor.highest(),
+            )?),
             false => None,
-        };
-        // Where generated tokens are on one path, groups say more than sets.
-        let drawn = later.is_some();
-        let takes = match later {
-            Some(later) => Some(Takes::Drawn(Box::new(later))),
-            None => Taken::of_trace(trace).filter(|_| !places.fixed).map(Takes::OfRoutes),
         };
         let filling = device.filling(model.heads, model.kv_heads);
         let longest = filling.as_ref().map_or(0, Filling::longest);
-        let lowering = Lowering::new(model, setup.dispatch.clone())
-            .with_places(places)
-            .streaming(residency)
-            .filled_by(filling);
-        if drawn && !lowering.takes_sets() {
-            let what = "aligned, in pool order, over whole contexts, nothing decided in a graph: routes are drawn as sets of branches";
-            return Err(InputError::expected(what).key("policy").found(setup.dispatch.policy.name()).into());
-        }
-        let takes = takes.filter(|_| lowering.takes_sets());
-        let together = (lowering.counts_lockstep() && !unified)
-            .then(|| Together { blocks_of_a_token: paging.most_blocks(paths.most_at_a_layer()), longest });
+        let lowering = lowering.with_places(places).streaming(residency).filled_by(filling);
+        // Of routes that are drawn, hardly any is that of another token.
+        let counts = lowering.counts_lockstep() && !unified && !matches!(takes, Takes::Routes(_));
+        let most_at_a_layer = takes.most_at_a_layer(&trace.header, &paths);
+        let together =
+            counts.then(|| Together { blocks_of_a_token: paging.most_blocks(most_at_a_layer), longest });
         Ok(Simulation {
             trace,
             paths,
@@ -268,7 +299,7 @@ impl<'a> Simulation<'a> {
         let (mut batch, mut outcome) = (Batch::default(), Outcome::default());
         loop {
             self.arrive();
-            if self.scheduler.next_batch(self.machine.now(), &self.paths, &mut batch) {
+            if self.scheduler.next_batch(self.machine.now(), &mut self.paths, &mut batch) {
                 self.hold_kv();
                 let activations = self.pass(&batch, observer)?;
                 self.settle(&batch, activations, &mut outcome, observer);
@@ -429,8 +460,8 @@ impl<'a> Simulation<'a> {
         // Of sets of branches, lowering has counted them.
         if !batch.takes_some() {
             let depth = |path: u32, count: u64| u64::from(self.paths.get(path).half_depth) * count;
-            let alike = ended().flat_map(|span| batch.paths_of(span).chunk_by(|a, b| a == b));
-            let listed: u64 = alike.map(|alike| depth(alike[0], alike.len() as u64)).sum();
+            let listed = ended().flat_map(|span| in_runs(batch.paths_of(span)));
+            let listed: u64 = listed.map(|(path, count)| depth(path, count.into())).sum();
             let counted = batch.lockstep.iter().map(|group| depth(group.path, group.count.into()));
             self.ledger.half_depths += listed + counted.sum::<u64>();
         }
@@ -451,7 +482,7 @@ impl<'a> Simulation<'a> {
         }
         let gaps = outcome.gaps.iter().map(|&(length, count)| Gap { end: now, length, count });
         self.ledger.gaps.extend(gaps);
-        self.scheduler.release(&outcome.finished);
+        self.scheduler.release(&outcome.finished, &mut self.paths);
         self.hold_kv();
     }
 

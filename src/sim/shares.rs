@@ -71,7 +71,7 @@ impl Simulation<'_> {
 
 /// What a request that is over has to show.
 pub(super) fn times(sequence: &Sequence, last: SimTime) -> RequestTimes {
-    let Request { id, prompt_tokens, output_tokens, .. } = *sequence.request();
+    let Request { id, prompt_tokens, output_tokens, .. } = **sequence.request();
     assert_eq!(sequence.put_out(), output_tokens, "a request that is over has put out all its tokens");
     RequestTimes {
         id,

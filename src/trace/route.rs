@@ -2,9 +2,10 @@
 
 use super::{Header, KvAction, MOST_LAYERS, Order};
 use crate::error::{InputError, Result};
+use foldhash::fast::RandomState;
 use std::collections::{HashMap, HashSet};
 use std::fmt;
-use std::hash::{BuildHasher, Hash, Hasher, RandomState};
+use std::hash::{BuildHasher, Hash, Hasher};
 
 /// Which parts of a block a step runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -265,6 +266,17 @@ impl RouteTable {
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
         self.routes.is_empty()
+    }
+
+    /// How often a route visits one layer, at most; at least 1.
+    pub fn most_visits(&self, layers: u32) -> u32 {
+        let mut visits = vec![0; layers as usize];
+        let mut most = |route: &Route| {
+            visits.fill(0);
+            route.0.iter().for_each(|step| visits[step.layer as usize] += 1);
+            visits.iter().copied().max().unwrap_or(0)
+        };
+        self.iter().map(&mut most).max().unwrap_or(0).max(1)
     }
 
     /// All routes, by number.

@@ -137,7 +137,8 @@ fn is_long(scenario: &Scenario, inputs: &Inputs) -> Result<bool> {
             .requests
             .iter()
             .map(|request| u64::from(request.prompt_tokens) + u64::from(request.output_tokens));
-        let longest = built.trace.routes.iter().map(|route| route.0.len()).max().unwrap_or(0) as u64;
+        let listed = built.trace.routes.iter().map(|route| route.0.len() as u64).max();
+        let longest = built.later.as_ref().map_or(listed, |later| Some(later.longest().into())).unwrap_or(0);
         tokens.sum::<u64>() * longest.max(u64::from(built.setup.model.layers))
     };
     Ok(built.iter().map(visits).sum::<u64>() > MOST_TOKENS * 60)

@@ -2,7 +2,7 @@
 
 use crate::lab::{Lab, method};
 use proptest::prelude::*;
-use radialsim::batch::Policy;
+use radialsim::batch::{Hold, Policy};
 use radialsim::cost::Device;
 use radialsim::hw::Hardware;
 use radialsim::metrics::{Gap, Ledger};
@@ -136,11 +136,17 @@ proptest! {
         same(&groups, &listed);
     }
 
-    /// Routes that are drawn when their request begins, and the same routes of a trace, both taken as sets of branches, against compiled paths one by
-    /// one.
+    /// Routes that are drawn when their request begins, and the same routes of a trace, taken as sets of branches where these say all, against
+    /// compiled paths one by one.
     #[test]
     fn routes_drawn_late_run_as_if_drawn_before(which in 0..LATE.len(), case in cases()) {
-        let mut lab = case.lab(false).policy(Policy::Aligned);
+        let sets = LATE[which].contains("project_only");
+        let mut lab = case.lab(LATE[which].starts_with("Radial"));
+        if sets {
+            lab = lab.policy(Policy::Aligned);
+        } else if case.seed.is_multiple_of(4) {
+            lab = lab.policy(Policy::Queued { full: 4, wait_us: 50.0, hold: Hold::Always });
+        }
         if case.policy == 0 {
             lab.setup.fidelity = Fidelity::Kernel;
         }
@@ -153,6 +159,7 @@ proptest! {
         prop_assert!((later.mean_depth(&trace.requests) - mean_depth).abs() < 1e-9, "{mean_depth}");
         prop_assert_eq!(&later.whole(&trace).expect("a valid method"), &whole);
         let Ok(before) = run_listed(&lab.setup, &whole) else { return Ok(()) };
+        prop_assert_eq!(later.draws_sets(), sets);
         let recorded = run(&lab.setup, &whole, &mut Silent).expect("the same fits");
         same(&recorded, &before);
         prop_assert_eq!(recorded.by_cause, before.by_cause);
@@ -163,14 +170,39 @@ proptest! {
     }
 }
 
-const LATE: [&str; 6] = [
+const LATE: [&str; 11] = [
     "IndependentSkips(skip: 0.3, branches: Separately, kv: project_only)",
     "IndependentSkips(skip: 0.9, branches: Jointly, kv: project_only, keep: [0, 29], router: (hidden: 64))",
     "CorrelatedSkips(skip: 0.25, correlation: 0.5, share: Step, branches: Jointly, kv: project_only)",
     "CorrelatedSkips(skip: 0.25, correlation: 0.7, share: Position, branches: Separately, kv: project_only)",
     "CorrelatedSkips(skip: 0.5, correlation: 0.6, share: Predecessor, branches: Jointly, kv: project_only, dense_prefill: true)",
     "CorrelatedSkips(skip: 0.1, correlation: 0.3, share: All, branches: Jointly, kv: project_only, router: (hidden: 64, device: host))",
+    "IndependentSkips(skip: 0.3, branches: Separately, kv: none)",
+    "CorrelatedSkips(skip: 0.4, correlation: 0.5, share: Step, branches: Jointly, kv: copy_state)",
+    "MixtureOfDepths(capacity: 0.3, routed: EveryOther, window: 7)",
+    "Radial(transitions: Banded(back: 3, ahead: 6), start: Uniform, hops: Each([(5, 0.4), (20, 0.6)]), reuse: true, kv: write)",
+    "Radial(transitions: Uniform, start: Layer(0), hops: Fixed(12), reuse: false, kv: none)",
 ];
+
+/// Of a trace of many routes, paths are compiled while somebody takes them.
+#[test]
+fn paths_of_a_large_trace_come_and_go() {
+    let kinds = [
+        "IndependentSkips(skip: 0.3, branches: Separately, kv: none)",
+        "IndependentSkips(skip: 0.3, branches: Separately, kv: copy_state)",
+        "Radial(transitions: Uniform, start: Uniform, hops: Fixed(9), reuse: true, kv: write)",
+    ];
+    for kind in kinds {
+        let mut lab = Lab::new("smollm2-135m", "nvidia-h100-sxm", 8);
+        if kind.starts_with("Radial") {
+            (lab.setup.dispatch.policy, lab.setup.dispatch.monotone) = (Policy::Hop, false);
+        }
+        let trace = lab.trace(&method(kind), 60, 50, 40, 1);
+        assert!(trace.routes.len() > 5000, "{} routes", trace.routes.len());
+        let listed = run_listed(&lab.setup, &trace).expect("a load that fits");
+        same(&run(&lab.setup, &trace, &mut Silent).expect("a load that fits"), &listed);
+    }
+}
 
 /// Without a limit on the work the law above would hold of a program that never counts: dense passes, and nothing but the lengths differ.
 #[test]

@@ -117,7 +117,7 @@ fn prefix_blocks_must_be_those_of_the_file() {
     let Err(Error::Input(error)) = with(256) else { panic!("blocks of 256") };
     assert_eq!(error.key.as_deref(), Some("serving.prefix_caching.block_tokens"));
     let (built, _) = with(512).unwrap();
-    let ledger = radialsim::sim::run(&built[0].setup, &built[0].trace, &mut radialsim::sim::Silent).unwrap();
+    let ledger = built[0].run(&mut radialsim::sim::Silent).unwrap();
     assert_eq!(ledger.cached_tokens, 512, "the second begins behind the first block");
 }
 

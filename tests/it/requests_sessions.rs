@@ -4,7 +4,7 @@ use super::requests::{file, reading};
 use super::requests_scenario::scenario;
 use radialsim::error::{Error, InputError};
 use radialsim::scenario::{Built, Scenario};
-use radialsim::sim::{Silent, run};
+use radialsim::sim::Silent;
 use radialsim::units::SimTime;
 use radialsim::workload::*;
 use std::collections::{BTreeMap, HashMap};
@@ -32,7 +32,7 @@ fn served(name: &str, text: &str, keys: &str) -> (Built, HashMap<u64, (SimTime, 
     let path = scenario(folder.path(), &format!("file: (path: {name:?}{keys})"), "Method(Dense)");
     let (mut built, _) = Scenario::load(&path, &[]).unwrap().build().unwrap();
     let built = built.remove(0);
-    let ledger = run(&built.setup, &built.trace, &mut Silent).unwrap();
+    let ledger = built.run(&mut Silent).unwrap();
     let times = ledger.requests.iter().map(|times| (times.id, (times.arrival, times.last))).collect();
     (built, times)
 }
@@ -165,7 +165,7 @@ fn turns_share_what_was_said_before() {
     let path = scenario(folder.path(), keys, "Method(Dense)");
     let cached = |set: &[String]| {
         let (built, _) = Scenario::load(&path, set).unwrap().build().unwrap();
-        run(&built[0].setup, &built[0].trace, &mut Silent).unwrap().cached_tokens
+        built[0].run(&mut Silent).unwrap().cached_tokens
     };
     assert_eq!(cached(&[]), 0);
     // The second turn finds five blocks of prompt, the third seven of the second's prompt.

@@ -310,7 +310,7 @@ fn the_shipped_pool_is_faster_on_a_faster_link() {
         .iter()
         .map(|built| {
             let lab = Lab { setup: built.setup.clone() };
-            let ledger = run(&built.setup, &built.trace, &mut Silent).expect("it fits");
+            let ledger = built.run(&mut Silent).expect("it fits");
             (built.name.clone(), lab.summary(&ledger))
         })
         .collect();

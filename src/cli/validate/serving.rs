@@ -6,7 +6,6 @@ use radialsim::error::{Error, InputError, Result};
 use radialsim::metrics::ErrorBar;
 use radialsim::report::{Gate, Queue, Served};
 use radialsim::scenario::Scenario;
-use radialsim::sim;
 use radialsim::workload::{measured, ticks};
 use std::path::PathBuf;
 
@@ -43,7 +42,7 @@ pub fn run(args: &Args) -> Result<()> {
     let (built, notes) = scenario.build()?;
     let first = built.first().ok_or_else(|| InputError::expected("a variant").key("variants"))?;
     let mut queue = Queue::default();
-    let ledger = sim::run(&first.setup, &first.trace, &mut queue)?;
+    let ledger = first.run(&mut queue)?;
     let series = seconds.as_deref().map(|seconds| (seconds, &queue));
     let device = Device::new(&first.setup.hardware, first.setup.limits)?;
     let error = ErrorBar::of(&ledger, &device);

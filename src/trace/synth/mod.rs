@@ -53,6 +53,11 @@ pub fn generate(method: &Method, layers: u32, mut requests: Vec<Request>, seed: 
     check_lengths(&requests)?;
     requests.sort_by_key(|request| request.arrival);
     let mut routes = RouteTable::default();
+    if let Some(route) = one_route(method, layers) {
+        let route = routes.intern(route);
+        requests.iter_mut().for_each(|request| request.runs = tokens::same(request, route));
+        return Ok(Trace { header: header(method, layers, seed), routes, requests });
+    }
     let mut of_request = generator(method, layers, seed);
     for request in &mut requests {
         let mut own = own_stream(seed, request);
@@ -83,14 +88,24 @@ pub(super) fn check_lengths(requests: &[Request]) -> Result<()> {
     demand(all <= MOST_TOKENS_IN_ALL, "workload", format!("{all} tokens"), &what)
 }
 
+/// The route of all tokens, where the method has but one.
+fn one_route(method: &Method, layers: u32) -> Option<Route> {
+    match method {
+        Method::Dense => Some(Route::dense(layers)),
+        Method::StaticDepth { keep } => Some(fixed::kept(keep, layers)),
+        Method::StaticWidth { keep } => Some(fixed::narrow(*keep, layers)),
+        _ => None,
+    }
+}
+
 /// What makes the runs of one request from its own random stream.
 type Generator<'a> = Box<dyn FnMut(&Request, &mut RouteTable, &mut Stream) -> Vec<Run> + 'a>;
 
 fn generator(method: &Method, layers: u32, seed: u64) -> Generator<'_> {
     match method {
-        Method::Dense => same(Route::dense(layers)),
-        Method::StaticDepth { keep } => same(fixed::kept(keep, layers)),
-        Method::StaticWidth { keep } => same(fixed::narrow(*keep, layers)),
+        Method::Dense | Method::StaticDepth { .. } | Method::StaticWidth { .. } => {
+            unreachable!("methods of one route draw nothing")
+        }
         Method::EarlyExit { exits, kv, dense_prefill, .. } => {
             let deferred = *kv == KvAction::Deferred;
             let mut exits = exits::Exits::new(exits, layers, *dense_prefill, deferred);
@@ -117,16 +132,6 @@ fn generator(method: &Method, layers: u32, seed: u64) -> Generator<'_> {
             Box::new(move |request, table, own| rounds.request(request, layers, table, own))
         }
     }
-}
-
-/// One route for all tokens.
-fn same<'a>(route: Route) -> Generator<'a> {
-    // All requests of a trace have one table.
-    let mut known = None;
-    Box::new(move |request, table, _| {
-        let id = *known.get_or_insert_with(|| table.intern(route.clone()));
-        tokens::same(request, id)
-    })
 }
 
 fn header(method: &Method, layers: u32, seed: u64) -> Header {
