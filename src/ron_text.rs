@@ -130,11 +130,17 @@ pub fn unknown(said: &str) -> Option<Unknown<'_>> {
 
 /// Line of a key path, from 1.
 pub fn line_of(text: &str, path: &str) -> Option<u64> {
-    let mut found = None;
+    line_of_nth(text, path, 0)
+}
+
+/// Line, from 1, of a key path that stands in a text several times, as in a list: of its `nth`, from 0.
+pub fn line_of_nth(text: &str, path: &str, nth: usize) -> Option<u64> {
+    let (mut found, mut before) = (None, 0);
     visit_keys(text, |keys, line, _| {
         let here = keys.iter().copied().eq(path.split('.'));
-        found = here.then_some(line);
-        !here
+        found = (here && before == nth).then_some(line);
+        before += usize::from(here);
+        found.is_none()
     });
     found
 }

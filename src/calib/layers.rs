@@ -4,15 +4,13 @@
 //! calls of the same mean). Times are microseconds of the kernels of one layer; those of the last table are sums over several passes, so that
 //! only their ratios count.
 
+use super::table::{Csv, hexadecimal};
 use crate::error::{Error, InputError, Result};
 use crate::kernel::{Attention, Density, Kernel};
 use crate::model::{Model, builtin_names};
 use crate::units::Dtype;
 use sha2::{Digest, Sha256};
 use std::path::{Path, PathBuf};
-
-/// Larger tables are refused.
-const MOST_BYTES: u64 = 1 << 28;
 
 /// The tables of a folder.
 #[derive(Clone, Debug)]
@@ -129,10 +127,6 @@ pub fn read(Tables { grids: [dense, per_sequence, attention], uneven }: &Tables)
     Ok(Layers { by_rows, attention: calls, uneven, uneven_sha256, sha256: hexadecimal(digest) })
 }
 
-fn hexadecimal(digest: Sha256) -> String {
-    digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
 /// Reads a table `MODEL_skew.csv` and tells its SHA-256. The model is the built-in one whose name the file name begins with; of `MODEL_tp2_skew.csv`
 /// each of two devices has half of its heads.
 ///
@@ -242,63 +236,5 @@ impl Call {
         let (rows, seen) = self.decode;
         let pairs = u64::from(rows) * u64::from(seen);
         Kernel::Attention(Attention { rows, beside: self.chunk.0, pairs, entries: pairs, ..self.heads })
-    }
-}
-
-/// A table with the columns asked for, in their order.
-struct Csv<'a> {
-    path: &'a Path,
-    columns: &'a [&'a str],
-    rows: Vec<(u64, Vec<String>)>,
-}
-
-impl<'a> Csv<'a> {
-    fn read(path: &'a Path, columns: &'a [&'a str], digest: &mut Sha256) -> Result<Self> {
-        let size = std::fs::metadata(path).map_err(Error::io(path, "read"))?.len();
-        if size > MOST_BYTES {
-            return Err(InputError::expected("a table of at most 256 MiB").found(size).file(path).into());
-        }
-        let bytes = std::fs::read(path).map_err(Error::io(path, "read"))?;
-        digest.update(&bytes);
-        let mut reader = csv::Reader::from_reader(bytes.as_slice());
-        let wrong = |error: csv::Error| {
-            let line = error.position().map(csv::Position::line);
-            let mistake = InputError::expected(format!("CSV with a header ({error})")).file(path);
-            line.map_or(mistake.clone(), |line| mistake.line(line))
-        };
-        let header = reader.headers().map_err(wrong)?.clone();
-        let place = |name: &&str| {
-            let missing = InputError::expected("a column of this name").key(*name).line(1).file(path);
-            let found = header.iter().collect::<Vec<_>>().join(",");
-            header.iter().position(|column| column.trim() == *name).ok_or_else(|| missing.found(found))
-        };
-        let places = columns.iter().map(place).collect::<std::result::Result<Vec<_>, _>>()?;
-        let mut rows = Vec::new();
-        for record in reader.records() {
-            let record = record.map_err(wrong)?;
-            let line = record.position().map_or(0, csv::Position::line);
-            rows.push((line, places.iter().map(|&place| record[place].trim().to_owned()).collect()));
-        }
-        Ok(Csv { path, columns, rows })
-    }
-
-    fn lines(&self) -> impl Iterator<Item = (u64, &Vec<String>)> {
-        self.rows.iter().map(|(line, cells)| (*line, cells))
-    }
-
-    fn wrong(&self, line: u64, cells: &[String], column: usize, expected: &str) -> InputError {
-        let mistake = InputError::expected(expected).key(self.columns[column]).found(&cells[column]);
-        mistake.line(line).file(self.path)
-    }
-
-    fn whole(&self, line: u64, cells: &[String], column: usize) -> Result<u32> {
-        let number = cells[column].parse().ok().filter(|&number: &u32| number <= 1 << 24);
-        number.ok_or_else(|| self.wrong(line, cells, column, "a whole number up to 16777216").into())
-    }
-
-    fn seconds(&self, line: u64, cells: &[String], column: usize) -> Result<f64> {
-        let number = cells[column].parse().ok().filter(|&us: &f64| us > 0.0 && us < 1e9);
-        let us = number.ok_or_else(|| self.wrong(line, cells, column, "microseconds above 0"))?;
-        Ok(us * 1e-6)
     }
 }

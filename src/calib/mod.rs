@@ -5,6 +5,7 @@ mod adapter;
 mod boost;
 mod constants;
 mod error;
+pub mod fabric;
 mod fit;
 mod grid;
 mod host;
@@ -14,6 +15,7 @@ mod least;
 mod record;
 mod rows;
 mod shapes;
+mod table;
 mod uneven;
 mod waves;
 

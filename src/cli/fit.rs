@@ -56,16 +56,23 @@ impl From<In> for Format {
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The profile to begin with: a file, or the name of a shipped one. Its datasheet numbers stay.
-    #[arg(long, value_name = "BASE")]
-    hw: String,
+    #[arg(long, value_name = "BASE", required_unless_present = "fabric")]
+    hw: Option<String>,
+    /// The fabric to begin with: a file, or the name of a shipped one. Fits its curves to `nccl*`, `allreduce_custom*`, `allreduce_vllm*` and
+    /// `wideep_deepep_*` (.csv) of `--data`, and to `--pairs`; with `--from`, also says how far off what that fabric would lend is.
+    #[arg(long, value_name = "BASE", conflicts_with_all = ["hw", "energy", "caps", "error", "within"])]
+    fabric: Option<String>,
+    /// Table of sends between two devices (columns of Vidur): for `--fabric`, of a network its rows across machines.
+    #[arg(long, value_name = "FILE.csv", requires = "fabric")]
+    pub pairs: Option<PathBuf>,
     /// Folder with tables `gemm*`, `context_attention*`, `generation_attention*` (.csv or .parquet) in 16 bits, `gemm_fp8*`,
     /// `gemm_fp8_block*`, `gemm_nvfp4*`, `context_attention_fp8kv*`, `generation_attention_fp8kv*`; or with `MODEL_dense.csv`,
     /// `MODEL_per_sequence.csv` and `MODEL_attention.csv` of LLMServingSim.
-    #[arg(long, value_name = "DIR", required_unless_present_any = ["from", "energy", "caps"])]
-    data: Option<PathBuf>,
+    #[arg(long, value_name = "DIR", required_unless_present_any = ["from", "energy", "caps", "pairs"])]
+    pub data: Option<PathBuf>,
     /// Lends what was fitted for this profile to BASE. With `--data`, before that is fitted: what BASE has tables of is its own.
-    #[arg(long, value_name = "PROFILE", requires = "error")]
-    from: Option<String>,
+    #[arg(long, value_name = "PROFILE")]
+    pub from: Option<String>,
     /// Table of measured serving runs (columns of the ML.ENERGY benchmark): fits the constants of power, step and sampler on top of
     /// what BASE has; a fitted profile wins, and all else in it stays as it is.
     #[arg(long, value_name = "FILE.csv", conflicts_with_all = ["data", "from"])]
@@ -83,10 +90,10 @@ pub struct Args {
     within: Vec<String>,
     /// The profile to write.
     #[arg(long, value_name = "FILE")]
-    out: Option<PathBuf>,
+    pub out: Option<PathBuf>,
     /// Name of the fitted profile; without it, that of BASE.
     #[arg(long)]
-    name: Option<String>,
+    pub name: Option<String>,
     /// One of N families is kept aside for the errors; of layer tables each is, in turn.
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u64).range(2..=100))]
     hold_one_in: u64,
@@ -100,11 +107,16 @@ pub struct Args {
 
 /// Fits, says how wrong the result is, and writes it.
 pub fn run(args: &Args) -> Result<()> {
+    if let Some(base) = &args.fabric {
+        return super::fit_fabric::run(args, base);
+    }
     let staged = args.out.as_ref().map(Staged::create).transpose()?;
-    let mut hardware = match Path::new(&args.hw).is_file() {
-        true => Hardware::load(&args.hw)?,
-        false if args.energy.is_some() || args.caps.is_some() => Hardware::resolve(&args.hw)?,
-        false => Hardware::datasheet(&args.hw)?,
+    // clap asks for one where there is no fabric.
+    let base = args.hw.as_deref().unwrap_or_default();
+    let mut hardware = match Path::new(base).is_file() {
+        true => Hardware::load(base)?,
+        false if args.energy.is_some() || args.caps.is_some() => Hardware::resolve(base)?,
+        false => Hardware::datasheet(base)?,
     };
     if let Some(name) = &args.name {
         hardware.name.clone_from(name);

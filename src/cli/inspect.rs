@@ -2,11 +2,11 @@
 
 use super::print;
 use radialsim::error::{InputError, Result};
-use radialsim::hw::Hardware;
+use radialsim::hw::{Fabric, Hardware};
 use radialsim::model::{Model, Network};
 use radialsim::plot::Ink;
 use radialsim::report::contributions::{self, Profile};
-use radialsim::report::{Staged, inspect};
+use radialsim::report::{Staged, fabric, inspect};
 use radialsim::scenario::{Scenario, token_count};
 use radialsim::trace::{Stats, open};
 use radialsim::workload::{Format, Reading, TimeUnit};
@@ -27,6 +27,12 @@ pub enum What {
         /// A shipped name, or a profile file (.ron).
         #[arg(value_name = "NAME or FILE")]
         hardware: String,
+    },
+    /// A fabric: every number with its source, what was measured on it, and what all-reduces take.
+    Fabric {
+        /// A shipped name, a fabric file (.ron), or several with + between them, from the inside: nvidia-hgx-h100+infiniband-ndr.
+        #[arg(value_name = "NAME or FILE")]
+        fabric: String,
     },
     /// A router trace: who comes, which routes tokens take, which layer follows which.
     Trace {
@@ -117,6 +123,7 @@ pub fn run(what: &What) -> Result<()> {
             shapes.describe() + &network.map_or(String::new(), |network| network.describe(&shapes))
         }
         What::Hw { hardware } => inspect::hardware(&Hardware::resolve(hardware)?),
+        What::Fabric { fabric: words } => fabric::inspect(&Fabric::resolve(words)?)?,
         What::Trace { file } => {
             let mut reader = open(file)?;
             let stats = Stats::read(&mut reader)?;

@@ -3,6 +3,7 @@
 pub mod calibrate;
 pub mod execute;
 pub mod fit;
+mod fit_fabric;
 pub mod frontier;
 pub mod inspect;
 pub mod predict;
@@ -39,7 +40,7 @@ pub enum Command {
     Merge(sweep::MergeArgs),
     /// Holds what networks are worth against what they cost: a study whose variants have measured qualities.
     Frontier(frontier::Args),
-    /// Fits a profile to tables of measured operators.
+    /// Fits a profile to tables of measured operators, or a fabric to tables of measured collectives.
     Fit(fit::Args),
     /// Measures the GPU of this machine and fits a profile to it.
     Calibrate(calibrate::Args),

@@ -5,6 +5,7 @@
 
 mod cache;
 mod clock;
+mod collective;
 mod corrected;
 mod device;
 mod features;
@@ -15,9 +16,11 @@ mod slots;
 mod tiles;
 mod waves;
 
+pub(crate) use collective::exchange_us;
 pub(crate) use corrected::{Recent, by_rows_name, formats, length, numbers};
 
 pub use cache::{FoldHasher, PriceCache};
+pub use collective::{CollectivePrice, ExchangeCall, Exchanges, Group};
 pub use device::{Device, Limits};
 pub use price_error::{BETWEEN_SOURCES, EXTRAPOLATED, PriceError, percent};
 pub use slots::Slots;

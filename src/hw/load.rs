@@ -128,16 +128,7 @@ impl Hardware {
 
     /// The profile as a file: what [`Hardware::parse`] reads.
     pub fn text(&self) -> String {
-        let style =
-            ron::ser::PrettyConfig::new().indentor("    ").compact_arrays(true).separate_tuple_members(false);
-        // Nothing in a profile can fail to be written: strings, numbers, lists.
-        let body = ron::ser::to_string_pretty(self, style.struct_names(false)).unwrap_or_default();
-        let lists = |line: &str| {
-            ["trees: [", "grid: [", "["].iter().any(|start| line.trim_start().starts_with(start))
-        };
-        let line = |line: &str| if lists(line) { line.replace(", ", ",") } else { line.to_owned() };
-        let lines: Vec<String> = body.lines().map(line).collect();
-        format!("// Written by `radialsim fit`.\n{}\n", lines.join("\n"))
+        written(self)
     }
 
     /// Forgets what was learned of the sampler of a serving engine: sampling is then one pass over the logits.
@@ -386,7 +377,21 @@ impl Range {
     }
 }
 
-fn check_words(key: &str, words: &str) -> std::result::Result<(), InputError> {
+/// A profile or fabric as a file.
+pub(super) fn written(value: &impl serde::Serialize) -> String {
+    let style =
+        ron::ser::PrettyConfig::new().indentor("    ").compact_arrays(true).separate_tuple_members(false);
+    // Nothing in them can fail to be written: strings, numbers, lists.
+    let body = ron::ser::to_string_pretty(value, style.struct_names(false)).unwrap_or_default();
+    let lists = |line: &str| {
+        ["trees: [", "grid: [", "knots: [", "["].iter().any(|start| line.trim_start().starts_with(start))
+    };
+    let line = |line: &str| if lists(line) { line.replace(", ", ",") } else { line.to_owned() };
+    let lines: Vec<String> = body.lines().map(line).collect();
+    format!("// Written by `radialsim fit`.\n{}\n", lines.join("\n"))
+}
+
+pub(super) fn check_words(key: &str, words: &str) -> std::result::Result<(), InputError> {
     if !words.trim().is_empty() {
         return Ok(());
     }
@@ -394,7 +399,7 @@ fn check_words(key: &str, words: &str) -> std::result::Result<(), InputError> {
 }
 
 /// A number without a source is refused, and an empty text is no source.
-fn check_source(key: &str, source: &Source) -> std::result::Result<(), InputError> {
+pub(super) fn check_source(key: &str, source: &Source) -> std::result::Result<(), InputError> {
     if !source.text().trim().is_empty() {
         return Ok(());
     }

@@ -4,6 +4,7 @@
 
 mod correction;
 mod engine;
+mod fabric;
 mod forest;
 mod load;
 mod measured;
@@ -14,6 +15,10 @@ mod usual;
 
 pub use correction::{Correction, Corrections, Evidence, Quantising, Waves, Within};
 pub use engine::Engine;
+pub use fabric::{
+    CallMode, Collectives, Curve, Exchange, ExchangeMode, ExchangePart, Fabric, Level, Library, Loan,
+    Operation, Way, Wiring,
+};
 pub use forest::{Forest, LARGEST_LEAF, MOST_EDGES, Nodes, Tree};
 pub use load::Assumption;
 pub use measured::{Measured, MeasuredKernel};

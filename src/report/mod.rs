@@ -9,6 +9,7 @@ pub mod engines;
 mod errors;
 #[cfg(feature = "gpu")]
 pub mod execution;
+pub mod fabric;
 mod file;
 mod fits;
 pub mod html;
@@ -32,6 +33,7 @@ mod uneven;
 pub use adapter::adapter_fits;
 pub use caps::{Answered, CapErrors, cap_errors, cap_points, caps};
 pub use ends::{End, ends};
+pub use fabric::fabric_fits;
 pub use file::Staged;
 pub use fits::{fits, layer_fits, layers, scores};
 pub use launches::launches;
