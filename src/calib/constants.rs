@@ -21,6 +21,7 @@ pub(super) fn of_class(hw: &mut Hardware, class: Class) -> &mut Efficiency {
         Class::DecodeAttention => &mut hw.kernels.decode_attention,
         Class::Elementwise => &mut hw.kernels.elementwise,
         Class::Gather => &mut hw.kernels.gather,
+        Class::Collective => unreachable!("fabrics have the times of messages, not profiles"),
     }
 }
 

@@ -110,6 +110,12 @@ impl ClockRange {
         ClockRange { chosen: Some(clock), ..self }
     }
 
+    /// So many devices together, each with the same clock, under a cap each.
+    pub(super) fn of_devices(self, count: f64) -> Self {
+        let (idle_w, static_w) = (count * self.idle_w, count * self.static_w);
+        ClockRange { idle_w, static_w, cap_w: self.cap_w.map(|cap| count * cap), ..self }
+    }
+
     /// The cap.
     pub(super) fn cap_w(&self) -> Option<f64> {
         self.cap_w

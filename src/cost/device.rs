@@ -4,10 +4,12 @@ use super::clock::ClockRange;
 use super::corrected::Corrected;
 use super::measured::Measured;
 use super::price_error::{EXTRAPOLATED, PriceError};
+use super::ranks::Ranks;
 use crate::error::{InputError, Result};
 use crate::hw::{Efficiency, Hardware, Sourced, Submit, Uneven};
 use crate::kernel::{Density, Filling, Kernel};
 use crate::units::{Dtype, PS_PER_S, SimTime, SourceKind};
+use std::sync::Arc;
 
 /// Blocks of a unit from which on a call of generated tokens leaves contexts whole: FlashAttention 2 cuts them where it has fewer blocks than 0.8 of
 /// two a multiprocessor (`csrc/flash_attn/flash_api.cpp`, `num_splits_heuristic` and `set_params_splitkv`).
@@ -87,6 +89,8 @@ pub struct Device {
     pub(super) measured: Measured,
     /// How far the device lies from the one on which both were learned.
     pub(super) altered: f64,
+    /// The devices that it computes a model with.
+    pub(super) ranks: Option<Arc<Ranks>>,
 }
 
 /// Constants of one kernel class.
@@ -266,7 +270,36 @@ impl Device {
             uneven: hw.corrections.as_ref().and_then(|all| all.uneven.as_ref()).map(uneven),
             measured: Measured::new(hw),
             altered: hw.altered,
+            ranks: None,
         })
+    }
+
+    /// The same as one of several that compute a model together: times are those of each, energy and power those of all.
+    pub fn with_ranks(self, ranks: Option<Arc<Ranks>>) -> Self {
+        let Some(ranks) = ranks else { return self };
+        assert!(self.ranks.is_none(), "a device belongs to one group");
+        let count = f64::from(ranks.count());
+        Device {
+            static_w: count * self.static_w,
+            idle_w: count * self.idle_w,
+            most_w: count * self.most_w,
+            pj_per_byte: count * self.pj_per_byte,
+            pj_per_flop: count * self.pj_per_flop,
+            pj_per_widened: count * self.pj_per_widened,
+            clocks: self.clocks.map(|clocks| clocks.of_devices(count)),
+            ranks: Some(ranks),
+            ..self
+        }
+    }
+
+    /// Devices whose energy and power these are.
+    pub fn count(&self) -> u32 {
+        self.ranks.as_ref().map_or(1, |ranks| ranks.count())
+    }
+
+    /// Picojoules of so many bytes to and from device memory.
+    pub(super) fn dynamic_pj_of_bytes(&self, bytes: u64) -> f64 {
+        bytes as f64 * self.pj_per_byte
     }
 
     /// Memory that a serving process can use: this share of what the driver reports, or the profile's.

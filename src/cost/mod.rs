@@ -12,6 +12,7 @@ mod features;
 mod measured;
 mod parts;
 mod price_error;
+mod ranks;
 mod slots;
 mod tiles;
 mod waves;
@@ -23,6 +24,7 @@ pub use cache::{FoldHasher, PriceCache};
 pub use collective::{CollectivePrice, ExchangeCall, Exchanges, Group};
 pub use device::{Device, Limits};
 pub use price_error::{BETWEEN_SOURCES, EXTRAPOLATED, PriceError, percent};
+pub use ranks::Ranks;
 pub use slots::Slots;
 
 use clock::{ClockRange, Clocked, Unclocked};
@@ -82,16 +84,19 @@ pub enum Bound {
     Fixed,
     /// A power cap, which set a lower clock.
     Power,
+    /// Messages between devices.
+    Link,
 }
 
 impl Bound {
     /// All bounds with their names in reports.
-    pub const ALL: [(Bound, &'static str); 5] = [
+    pub const ALL: [(Bound, &'static str); 6] = [
         (Bound::Compute, "compute"),
         (Bound::Dram, "dram"),
         (Bound::L2, "l2"),
         (Bound::Fixed, "fixed"),
         (Bound::Power, "power cap"),
+        (Bound::Link, "link"),
     ];
 }
 

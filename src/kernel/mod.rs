@@ -169,16 +169,19 @@ pub enum Class {
     Elementwise,
     /// Rows moved by index.
     Gather,
+    /// Messages between devices, which are no kernels of one device: fabrics give their times.
+    Collective,
 }
 
 impl Class {
     /// All classes with their names in profiles and reports.
-    pub const ALL: [(Class, &'static str); 5] = [
+    pub const ALL: [(Class, &'static str); 6] = [
         (Class::MatMul, "matmul"),
         (Class::PrefillAttention, "prefill_attention"),
         (Class::DecodeAttention, "decode_attention"),
         (Class::Elementwise, "elementwise"),
         (Class::Gather, "gather"),
+        (Class::Collective, "collective"),
     ];
 }
 

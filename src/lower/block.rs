@@ -4,6 +4,7 @@ use super::emit::Emit;
 use super::graph::{Call, Cause};
 use super::groups::{Group, Scores};
 use super::sink::{Part, Sink, Stretch};
+use crate::hw::Operation;
 use crate::kernel::{Attention, Density, GROUP_SLICE, Kernel};
 use crate::model::{Experts, Model, Placement, QkNorm};
 use crate::units::Dtype;
@@ -158,6 +159,7 @@ impl<S: Sink> Emit<'_, S> {
                 emit.gather(adapter);
                 emit.norm_stream(adapter, Cause::Adapter);
                 emit.mlp(adapter, width, emit.model.weights, Density::Dense, Cause::Adapter);
+                emit.all_reduce(adapter, Cause::Adapter);
                 emit.add(adapter, Cause::Adapter);
                 emit.scatter(adapter);
             });
@@ -274,9 +276,22 @@ impl<S: Sink> Emit<'_, S> {
         waits(&all)
     }
 
+    /// Devices that have parts of a branch add up what they computed of it.
+    fn all_reduce(&mut self, rows: Rows, cause: Cause) {
+        self.collective(Operation::AllReduce, rows.rows, self.model.hidden, cause);
+    }
+
+    /// Whether one sum over the devices serves both branches of a layer: they read the same stream, and the same tokens take both.
+    fn sums_once(&self, together: bool) -> bool {
+        self.model.placement.parallel() && together
+    }
+
     fn attention_tail(&mut self, rows: Rows, together: bool) {
         let (hidden, attended) = (self.model.hidden as u32, self.model.attended_dim() as u32);
         self.weights(rows, attended, hidden, Cause::Attention);
+        if !self.sums_once(together) {
+            self.all_reduce(rows, Cause::Attention);
+        }
         self.add(rows, Cause::Attention);
         if !together {
             self.scatter(rows);
@@ -325,6 +340,7 @@ impl<S: Sink> Emit<'_, S> {
                 Some((experts, taken)) => emit.experts(rows, experts, *taken),
                 None => emit.mlp(rows, width, emit.formats.ffn, density, Cause::FeedForward),
             }
+            emit.all_reduce(rows, Cause::FeedForward);
             emit.add(rows, Cause::FeedForward);
             emit.scatter(rows);
         });

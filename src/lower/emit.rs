@@ -9,6 +9,7 @@ use super::places::Places;
 use super::router::When;
 use super::sink::{Sink, Stretch};
 use crate::batch::{Batch, Decisions, Policy};
+use crate::hw::Operation;
 use crate::kernel::{Density, Filling, Kernel};
 use crate::model::Model;
 use crate::tier::Residency;
@@ -190,6 +191,19 @@ impl<'a, S: Sink> Emit<'a, S> {
         let captured = self.start != Start::Eager;
         let launch = (!captured).then(|| self.host(Node::Launch, Cause::Launch, None));
         self.device(Call { node: Node::Kernel { kernel, captured }, cause, layer: self.layer_id }, launch);
+    }
+
+    /// The devices that have parts of the model exchange `rows x width` activations, which each has whole before or afterwards. A model on one
+    /// device exchanges nothing.
+    pub fn collective(&mut self, operation: Operation, rows: u32, width: u64, cause: Cause) {
+        if self.model.shards == 1 {
+            return;
+        }
+        let bytes = self.model.activations.bytes(u64::from(self.pad(rows)) * width);
+        let captured = self.start != Start::Eager;
+        let launch = (!captured).then(|| self.host(Node::Launch, Cause::Launch, None));
+        let node = Node::Collective { operation, bytes, captured };
+        self.device(Call { node, cause, layer: self.layer_id }, launch);
     }
 
     /// A dense product `rows x inner -> rows x columns`.

@@ -1,6 +1,7 @@
 //! The graph that a pass becomes: kernels on the device, launches and decisions on the host, read-backs between them.
 
-use crate::kernel::Kernel;
+use crate::hw::Operation;
+use crate::kernel::{Class, Kernel};
 
 /// One node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -8,6 +9,8 @@ use crate::kernel::Kernel;
 pub enum Node {
     /// A kernel on the compute queue. `captured`: part of a captured graph, so that the host does not launch it.
     Kernel { kernel: Kernel, captured: bool },
+    /// The devices that compute the model together exchange a message of so many bytes, on the compute queue.
+    Collective { operation: Operation, bytes: u64, captured: bool },
     /// Zero time on the compute queue: all groups of a hop are done.
     Join,
     /// The host launches one kernel.
@@ -28,6 +31,18 @@ pub enum Node {
     Swap { bytes: u64 },
     /// Zero time on the compute queue: what came over the link is there.
     Await,
+}
+
+impl Node {
+    /// The class of what has a price.
+    #[inline]
+    pub fn class(&self) -> Option<Class> {
+        match self {
+            Node::Kernel { kernel, .. } => Some(kernel.class()),
+            Node::Collective { .. } => Some(Class::Collective),
+            _ => None,
+        }
+    }
 }
 
 /// What a node is there for.

@@ -23,6 +23,7 @@ pub use router::{RouterPlan, When};
 pub use sink::{Part as StretchPart, Sink, Stretch};
 
 use crate::batch::{Batch, Context, Decisions, Part, Paths, Policy, Span, Visibility};
+use crate::hw::Operation;
 use crate::kernel::{Density, Filling, Kernel};
 use crate::model::{Input, Kind, Model};
 use crate::tier::Residency;
@@ -378,6 +379,10 @@ fn embed<S: Sink>(emit: &mut Emit<S>, model: &Model, rows: u32) {
         }
         Input::Patches { values, .. } => emit.matmul(rows, values as u32, hidden, table, Cause::Embed),
     }
+    // A device has some rows of the table, and zeros for the others.
+    if let Input::Tokens { .. } = model.input {
+        emit.collective(Operation::AllReduce, rows, model.hidden, Cause::Embed);
+    }
     if model.positions > 0 {
         emit.kernel(Kernel::Embed { rows: padded, width: hidden, table, activations }, Cause::Embed);
         emit.kernel(Kernel::ResidualAdd { rows: padded, width: hidden, activations }, Cause::Embed);
@@ -404,7 +409,8 @@ fn head<S: Sink>(emit: &mut Emit<S>, model: &Model, rows: u32) {
     if width != hidden {
         emit.matmul(rows, hidden, width, model.embedding_weights, Cause::Head);
     }
-    emit.matmul(rows, width, model.outputs as u32, model.embedding_weights, Cause::Head);
+    emit.matmul(rows, width, model.own_outputs() as u32, model.embedding_weights, Cause::Head);
+    emit.collective(Operation::AllGather, rows, model.outputs, Cause::Head);
     if matches!(model.input, Input::Tokens { .. }) {
         emit.kernel(
             Kernel::Sample { rows: padded, vocabulary: model.outputs as u32, activations },

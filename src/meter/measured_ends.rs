@@ -19,6 +19,8 @@ pub struct MeasuredEnd {
     pub hardware: String,
     /// The serving engine, in small letters.
     pub engine: String,
+    /// Devices that compute the model together, each with an equal part of every layer.
+    pub devices: u32,
     /// Format of the products' weights and inputs.
     pub precision: String,
     /// Tokens of a prompt.
@@ -75,7 +77,7 @@ fn ends(columns: &Columns) -> std::result::Result<MeasuredEnds, InputError> {
     if table.rows.is_empty() {
         let reasons: Vec<String> =
             table.skipped.iter().map(|(reason, count)| format!("{count} rows {reason}")).collect();
-        let wrong = InputError::expected("rows of known models and devices on one device");
+        let wrong = InputError::expected("rows of known models and devices");
         return Err(wrong.found(reasons.join("; ")));
     }
     Ok(table)
@@ -83,10 +85,6 @@ fn ends(columns: &Columns) -> std::result::Result<MeasuredEnds, InputError> {
 
 /// The row, or why it is left out.
 fn end(cells: Cells) -> std::result::Result<std::result::Result<MeasuredEnd, String>, InputError> {
-    let devices = cells.count("tp_size", 1 << 16)?;
-    if devices != 1 {
-        return Ok(Err(format!("on {devices} devices, and one is simulated")));
-    }
     let system = cells.text("system");
     let Some(hardware) = device(system) else {
         return Ok(Err(format!("on {system}, of which no profile is shipped")));
@@ -100,6 +98,7 @@ fn end(cells: Cells) -> std::result::Result<std::result::Result<MeasuredEnd, Str
         model: shape.model.name,
         hardware,
         engine: cells.text("backend").to_lowercase(),
+        devices: cells.count("tp_size", 1 << 16)?,
         precision: cells.text("gemm_quant_mode").to_lowercase(),
         prompt_tokens: cells.count("isl", 1 << 20)?,
         output_tokens: cells.count("osl", 1 << 20)?,
@@ -136,16 +135,17 @@ mod tests {
         assert_eq!(device("h100_sxm").as_deref(), Some("nvidia-h100-sxm"));
         assert_eq!(device("a100_sxm"), Some("nvidia-a100-sxm-80gb".into()));
         assert_eq!(device("z9"), None);
-        let rows = parse(format!("{HEAD}meta-llama/Llama-3.1-70B,h200_sxm,vLLM,fp8,1,1024,8192,8,247.3,24.1\nQwen/Qwen3-32B,h100_sxm,trtllm,fp8,2,1024,128,8,1,1\n").as_bytes()).expect("rows");
+        let rows = parse(format!("{HEAD}meta-llama/Llama-3.1-70B,h200_sxm,vLLM,fp8,1,1024,8192,8,247.3,24.1\nQwen/Qwen3-32B,h100_sxm,trtllm,fp8,2,1024,128,8,1,1\nno/model,h100_sxm,trtllm,fp8,1,1024,128,8,1,1\n").as_bytes()).expect("rows");
         let row = &rows.rows[0];
         assert_eq!(
             (row.model.as_str(), row.hardware.as_str(), row.engine.as_str()),
             ("llama-3.1-70b", "nvidia-h200-sxm", "vllm")
         );
         assert_eq!((row.prompt_tokens, row.output_tokens, row.clients, row.line), (1024, 8192, 8, 2));
+        assert_eq!(rows.rows.iter().map(|row| row.devices).collect::<Vec<_>>(), [1, 2]);
         assert_eq!(
             rows.skipped.iter().collect::<Vec<_>>(),
-            [(&"on 2 devices, and one is simulated".to_owned(), &1)]
+            [(&"of no/model, whose shapes are not known".to_owned(), &1)]
         );
     }
 

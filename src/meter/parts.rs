@@ -239,6 +239,7 @@ fn steady(hw: &Hardware, row: &Measured, constants: Constants) -> Result<Steady>
     let dense = Method::StaticDepth { keep: Keep::AllBut(Vec::new()) };
     let trace = generate(&dense, model.layers, requests, 0)?;
     let setup = Setup {
+        ranks: None,
         model,
         hardware,
         limits: Limits::default(),

@@ -1,6 +1,6 @@
 //! What happened in a run, added up as it happens: exact integers, a fixed amount of memory for any number of kernels.
 
-use crate::cost::{Price, PriceError};
+use crate::cost::{Bound, Price, PriceError};
 use crate::kernel::Class;
 use crate::lower::Cause;
 use crate::tier::Fetches;
@@ -250,7 +250,7 @@ pub struct Ledger {
     /// Attention of several rows of a sequence, and of one.
     pub attention: [Own; 2],
     /// By what limited it.
-    pub by_bound: [Tally; 5],
+    pub by_bound: [Tally; Bound::ALL.len()],
     /// By the weakest source in its price.
     pub by_source: [Tally; SourceKind::ALL.len()],
     /// Device time of all kernels.

@@ -20,6 +20,7 @@ mod network;
 mod rope;
 mod rope_config;
 mod routed;
+mod shard;
 mod size;
 mod trunk;
 mod vision;
@@ -119,8 +120,20 @@ pub struct Model {
     /// activations are, and weights are widened.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub products: Option<Dtype>,
+    /// Of how many equal parts this is one, which devices compute together ([`Model::shard`]): heads and widths are those of the part.
+    #[serde(default = "one", skip_serializing_if = "is_one")]
+    pub shards: u32,
     /// What the source says and nothing here models, a line each: `key: value`. Reports show it; execution refuses it.
     pub remarks: Vec<String>,
+}
+
+fn one() -> u32 {
+    1
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "what serde calls takes a reference")]
+fn is_one(count: &u32) -> bool {
+    *count == 1
 }
 
 /// What layers of one model may differ in.
@@ -360,6 +373,7 @@ impl Model {
             activations: format,
             kv: format,
             products: None,
+            shards: 1,
             remarks: Vec::new(),
         }
     }

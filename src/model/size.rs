@@ -108,8 +108,8 @@ impl Model {
     /// Values of the head's table, its own or the embedding's; a classifier of images also has a bias.
     fn head_table(&self) -> u64 {
         let has_bias = matches!(self.input, Input::Patches { .. }) || self.biases.head;
-        let bias = if has_bias { self.outputs } else { 0 };
-        self.outputs * self.table_width() + bias
+        let rows = self.own_outputs();
+        rows * self.table_width() + if has_bias { rows } else { 0 }
     }
 
     /// Values of the projection before the head.
@@ -154,7 +154,9 @@ impl Model {
         let positions = self.positions * self.hidden;
         positions
             + match self.input {
-                Input::Tokens { vocabulary, width } => vocabulary * width + self.table_projection(),
+                Input::Tokens { vocabulary, width } => {
+                    self.shard_of(vocabulary) * width + self.table_projection()
+                }
                 Input::Patches { values, .. } => values * self.hidden + 2 * self.hidden,
             }
     }

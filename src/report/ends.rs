@@ -25,6 +25,7 @@ pub fn ends(rows: &[End]) -> String {
     let each = Sheet::new()
         .words("model", rows.iter().map(|end| &end.row.model))
         .narrow("engine", rows.iter().map(|end| format!("{}, {}", end.row.engine, end.row.precision)))
+        .numbers("devices", count(|end| end.row.devices))
         .numbers("prompt", count(|end| end.row.prompt_tokens))
         .numbers("output", count(|end| end.row.output_tokens))
         .numbers("clients", count(|end| end.row.clients))
@@ -37,8 +38,9 @@ pub fn ends(rows: &[End]) -> String {
         .render();
     let mut groups: Vec<(String, Vec<&End>)> = Vec::new();
     for end in rows {
-        let MeasuredEnd { model, engine, precision, hardware, .. } = &end.row;
-        let name = format!("{model} {precision}, {engine}, {hardware}");
+        let MeasuredEnd { model, engine, precision, hardware, devices, .. } = &end.row;
+        let count = if *devices == 1 { String::new() } else { format!("{devices} x ") };
+        let name = format!("{model} {precision}, {engine}, {count}{hardware}");
         match groups.iter_mut().find(|(known, _)| *known == name) {
             Some((_, list)) => list.push(end),
             None => groups.push((name, vec![end])),

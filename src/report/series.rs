@@ -89,7 +89,7 @@ impl Series {
             interval,
             most: most.clamp(2, MOST_ROWS) as usize,
             // A run whose limits the device refuses never begins, and is reported by whoever begins it.
-            device: Device::new(&setup.hardware, setup.limits).ok(),
+            device: setup.device().ok(),
             bins: Vec::new(),
             end: SimTime::ZERO,
         }

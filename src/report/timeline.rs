@@ -73,7 +73,7 @@ impl Timeline {
     /// Records at most `kernels` kernels of this run.
     pub fn new(setup: &Setup, kernels: u64) -> Timeline {
         // A run whose limits the device refuses never begins, and is reported by whoever begins it.
-        let device = Device::new(&setup.hardware, setup.limits).ok();
+        let device = setup.device().ok();
         let (static_w, idle_w) = device.as_ref().map_or((0.0, 0.0), Device::static_and_idle_w);
         Timeline {
             left: kernels,
@@ -242,6 +242,7 @@ impl Events<'_> {
             What::Call(call, price) => {
                 let (tid, name) = match call.node {
                     Node::Kernel { ref kernel, .. } => (3, kernel.name()),
+                    Node::Collective { operation, .. } => (3, operation.name()),
                     Node::Join => (3, "join"),
                     Node::Await => (3, "await link"),
                     Node::Fetch { .. } => (5, "fetch layer"),

@@ -95,7 +95,7 @@ impl Scenario {
     pub fn build_with(&self, inputs: &Inputs) -> Result<(Vec<Built>, Vec<Note>)> {
         let mut notes = Vec::new();
         let shared = self.shared(inputs, &mut notes)?;
-        let built = self.variants.iter().map(|variant| self.variant(&shared, variant, &mut notes));
+        let built = self.variants.iter().map(|variant| self.variant(inputs, &shared, variant, &mut notes));
         let mut built = built.collect::<Result<Vec<_>>>()?;
         hold_against_first(&mut built);
         let conditional = built.iter().any(|built| built.setup.dispatch.decisions.has_nodes());
@@ -221,7 +221,10 @@ impl Scenario {
     pub fn used(&self, inputs: &Inputs) -> Vec<Input> {
         let Workload { trace, file, .. } = &self.workload;
         let path = |path: &PathBuf| path.to_string_lossy().into_owned();
-        let [hardware, model, traces, requests] = KINDS;
+        let [hardware, model, traces, requests, fabric] = KINDS;
+        let of_variants = self.variants.iter().map(|variant| &variant.parallel);
+        let fabrics: Vec<&String> =
+            of_variants.chain([&self.parallel]).flatten().filter_map(|spec| spec.fabric.as_ref()).collect();
         let tokenizer = file.as_ref().and_then(|file| file.tokenizer.as_ref());
         let names = [
             (hardware, Some(self.hardware.clone())),
@@ -232,6 +235,7 @@ impl Scenario {
         ];
         let is_used = |input: &Input| {
             names.iter().any(|(kind, name)| *kind == input.kind && name.as_ref() == Some(&input.name))
+                || (input.kind == fabric && fabrics.contains(&&input.name))
         };
         inputs.read().into_iter().filter(is_used).collect()
     }
@@ -285,7 +289,13 @@ impl Scenario {
         Ok(Trace { requests, ..drawn })
     }
 
-    fn variant(&self, shared: &Shared, variant: &Variant, notes: &mut Vec<Note>) -> Result<Built> {
+    fn variant(
+        &self,
+        inputs: &Inputs,
+        shared: &Shared,
+        variant: &Variant,
+        notes: &mut Vec<Note>,
+    ) -> Result<Built> {
         let (trace, later) = self.trace_of(shared, variant)?;
         let header = &trace.header;
         let router = match (variant.router, &shared.network) {
@@ -348,10 +358,12 @@ impl Scenario {
         };
         let dispatch = Dispatch { decisions: asked.decisions()?, ..dispatch };
         let tokens: u64 = trace.requests.iter().map(|request| u64::from(request.output_tokens)).sum();
+        let (model, ranks) = self.split(inputs, variant, (&shared.model, &hardware), notes)?;
         let setup = Setup {
-            model: shared.model.clone(),
+            model,
             hardware,
             limits,
+            ranks,
             clients: shared.clients.clone(),
             sessions: shared.sessions.clone(),
             serving: self.serving,
@@ -414,7 +426,8 @@ impl Scenario {
 
 /// Tells each variant the settings of the first, which its savings are against, where it has others.
 fn hold_against_first(built: &mut [Built]) {
-    let of = |Setup { dispatch, limits, hardware, .. }: &Setup| Against {
+    let of = |Setup { dispatch, limits, hardware, model, ranks, .. }: &Setup| Against {
+        split: (model.clone(), ranks.clone()),
         capture: dispatch.capture.clone(),
         density: dispatch.density,
         limits: *limits,

@@ -2,7 +2,7 @@
 
 use crate::cost::{Device, Limits};
 use crate::error::{Error, InputError, Result};
-use crate::hw::Hardware;
+use crate::hw::{Fabric, Hardware};
 use crate::model::Model;
 use crate::trace::{self, Trace};
 use serde::{Deserialize, Serialize};
@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 /// Something that was read, and a hash of it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Input {
-    /// What it is: `hardware`, `model`, `trace`, `requests`.
+    /// What it is: `hardware`, `model`, `trace`, `requests`, `fabric`.
     pub kind: String,
     /// The name under which it was asked for: a path from the scenario's folder, or a built-in name.
     pub name: String,
@@ -25,7 +25,7 @@ pub struct Input {
 }
 
 /// The kinds of inputs, in the order in which they are shown.
-pub const KINDS: [&str; 4] = ["hardware", "model", "trace", "requests"];
+pub const KINDS: [&str; 5] = ["hardware", "model", "trace", "requests", "fabric"];
 
 /// Keeps what was read. Shared by threads: who asks for what another one reads waits for it.
 #[derive(Debug, Default)]
@@ -34,6 +34,7 @@ pub struct Inputs {
     models: Kept<Model>,
     traces: Kept<Trace>,
     requests: Kept<()>,
+    fabrics: Kept<Fabric>,
     devices: Mutex<VecDeque<(Hardware, Limits, Device)>>,
 }
 
@@ -99,6 +100,16 @@ impl Inputs {
             .map(drop)
     }
 
+    /// A fabric by name, or by its path from a folder; several joined by `+` are names.
+    ///
+    /// # Errors
+    /// Those of [`Fabric::resolve`].
+    pub fn fabric(&self, folder: &Path, name: &str) -> Result<Arc<Fabric>> {
+        keep(&self.fabrics, &found(folder, name), name, |path| {
+            Ok((Fabric::resolve(&path.to_string_lossy())?, None))
+        })
+    }
+
     /// Refuses inputs that are not what they were.
     ///
     /// # Errors
@@ -109,6 +120,7 @@ impl Inputs {
                 "hardware" => drop(self.hardware(folder, name)?),
                 "model" => drop(self.model(folder, name)?),
                 "trace" => drop(self.trace(folder, Path::new(name))?),
+                "fabric" => drop(self.fabric(folder, name)?),
                 _ => self.requests(folder, Path::new(name))?,
             }
         }
@@ -159,12 +171,13 @@ impl Inputs {
             };
             kept.values().map(input).collect()
         }
-        let [hardware, models, traces, requests] = KINDS;
+        let [hardware, models, traces, requests, fabrics] = KINDS;
         [
             of(hardware, &self.hardware, digest_of_json),
             of(models, &self.models, digest_of_json),
             of(traces, &self.traces, |_| unreachable!("files have a digest when they are read")),
             of(requests, &self.requests, |_| unreachable!("files have a digest when they are read")),
+            of(fabrics, &self.fabrics, digest_of_json),
         ]
         .concat()
     }

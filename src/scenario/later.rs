@@ -34,7 +34,7 @@ impl Built {
     /// # Errors
     /// Those of [`sim::run`].
     pub fn run(&self, observer: &mut impl Observer) -> Result<Ledger> {
-        self.run_on(Device::new(&self.setup.hardware, self.setup.limits)?, observer)
+        self.run_on(self.setup.device()?, observer)
     }
 
     /// The same with all routes in its trace.

@@ -10,6 +10,7 @@ mod later;
 mod launches;
 mod load;
 mod network;
+mod parallel;
 mod published;
 mod run;
 mod set;
@@ -19,6 +20,7 @@ pub use build::{Built, Note};
 pub use formats::{Formats, Products};
 pub use inputs::{Input, Inputs, KINDS, digest};
 pub use launches::OWN;
+pub use parallel::ParallelSpec;
 pub use published::{Predicted, Row as PublishedRow, published};
 pub use run::{GROWS, LEVEL, Outcome, Progress, Run, VariantOutcome, run, run_with};
 pub use words::token_count;
@@ -62,9 +64,12 @@ pub struct Scenario {
     /// How layers come to the device, where not all of them stay there; absent: all stay.
     #[serde(default)]
     pub tiers: Option<Tiers>,
-    /// Caps on power and clock.
+    /// Caps on power and clock, of each device.
     #[serde(default)]
     pub limits: LimitsSpec,
+    /// How the model is split over devices; absent: one device has all of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parallel: Option<ParallelSpec>,
     /// What is an event; absent: every kernel in short runs, every pass in runs of more than [`SHORT_RUN_TOKENS`].
     #[serde(default)]
     pub fidelity: Option<Fidelity>,
@@ -205,6 +210,9 @@ pub struct Variant {
     /// Replaces the scenario's.
     #[serde(default)]
     pub limits: Option<LimitsSpec>,
+    /// Replaces the scenario's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parallel: Option<ParallelSpec>,
 }
 
 /// Where routes come from.

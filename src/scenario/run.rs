@@ -175,6 +175,7 @@ pub fn run_with<O: Observer + Send>(
         let device = inputs.device(hardware, limits).map_err(|error| {
             doubts::explained_error(error, &doubts::of_variant(limits, None, hardware, ""))
         })?;
+        let device = device.with_ranks(built.setup.ranks.clone());
         let ledger = built.run_on(device.clone(), &mut observer)?;
         let summary = Summary::new(&ledger, &device, &built.setup.model);
         let mut summary = summary.counting(&ledger, &scenario.slo, scenario.warm_up);
@@ -244,15 +245,16 @@ fn whole_memory(built: &Built, variant: &VariantOutcome) -> Option<Note> {
     taken.then(|| Note::new(format!("variants.{}.gpu_memory_utilization", built.name), 1, why))
 }
 
-/// What the hottest pass draws on average.
-fn hottest_pass_w(variant: &VariantOutcome) -> f64 {
-    variant.runs.iter().map(|run| run.summary.power_w.hottest_pass).fold(0.0, f64::max)
+/// What the hottest pass draws on average, of each device.
+fn hottest_pass_w(built: &Built, variant: &VariantOutcome) -> f64 {
+    let devices = f64::from(built.setup.ranks.as_ref().map_or(1, |ranks| ranks.count()));
+    variant.runs.iter().map(|run| run.summary.power_w.hottest_pass).fold(0.0, f64::max) / devices
 }
 
 /// A remark where a power cap was not held: the lowest clock draws more.
 fn over_cap(built: &Built, variant: &VariantOutcome) -> Option<Note> {
     let cap = built.setup.limits.cap_w(&built.setup.hardware)?;
-    let most = hottest_pass_w(variant);
+    let most = hottest_pass_w(built, variant);
     let why = format!("passes draw up to {most:.1} W at the lowest clock, so the cap is not held in them");
     (most > cap * (1.0 + 1e-9))
         .then(|| Note::new(format!("variants.{}.limits.power_w", built.name), cap, why))
@@ -262,7 +264,7 @@ fn over_cap(built: &Built, variant: &VariantOutcome) -> Option<Note> {
 fn at_the_boards_limit(built: &Built, variant: &VariantOutcome) -> Option<Note> {
     let limits = built.setup.limits;
     let limit = built.setup.hardware.power.limit_w.value;
-    let most = hottest_pass_w(variant);
+    let most = hottest_pass_w(built, variant);
     let why = format!(
         "passes draw up to {most:.0} W of the {limit:.0} W that the board allows, and kernels that would draw more keep their speed: under a lasting \
          load a board lowers its clock; limits.board: true does that"

@@ -118,7 +118,7 @@ fn found<'a>(root: &'a Value, path: &str) -> Option<&'a Value> {
 /// What a part of a variant begins with where the variant leaves it out: what the scenario says for all.
 fn inherited(root: &Value, path: &[&str]) -> Option<Value> {
     let of_all = match path {
-        ["variants", _, key @ ("limits" | "tiers")] => root.get(key)?,
+        ["variants", _, key @ ("limits" | "tiers" | "parallel")] => root.get(key)?,
         ["variants", _, "capture"] => root.get("dispatch")?.get("capture")?,
         _ => return None,
     };

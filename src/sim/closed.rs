@@ -15,6 +15,7 @@
 
 use super::beyond::{Beyond, Within};
 use crate::cost::{Device, Price, PriceCache, Slots};
+use crate::kernel::{Class, Kernel};
 use crate::lower::{Call, Cause, Node, Sink, Stretch};
 use crate::metrics::{Ledger, Own};
 use crate::units::SimTime;
@@ -250,10 +251,16 @@ impl ClosedForm {
     }
 
     #[inline]
-    fn kernel(&mut self, call: &Call, kernel: &crate::kernel::Kernel, captured: bool) {
+    fn kernel(&mut self, call: &Call, kernel: &Kernel, captured: bool) {
         let price = self.prices.price(&self.device, kernel);
+        self.priced(call, (kernel.class(), price), captured);
+    }
+
+    /// Something on the compute queue that has a price.
+    #[inline]
+    fn priced(&mut self, call: &Call, (class, price): (Class, Price), captured: bool) {
         let time = price.time + self.device.launch().gap(captured);
-        let booked = Booked { cause: call.cause, class: kernel.class() as usize, price, time };
+        let booked = Booked { cause: call.cause, class: class as usize, price, time };
         let launched = std::mem::take(&mut self.launched);
         if let Some((_, stretch)) = &mut self.recording {
             assert!(
@@ -334,6 +341,10 @@ impl Sink for ClosedForm {
         let times = self.device.launch();
         match call.node {
             Node::Kernel { ref kernel, captured } => self.kernel(&call, kernel, captured),
+            Node::Collective { operation, bytes, captured } => {
+                let price = self.device.exchange(operation, bytes, captured);
+                self.priced(&call, (Class::Collective, price), captured);
+            }
             Node::Join => {}
             Node::Launch if times.recorded => {
                 self.launch(SimTime::ZERO);

@@ -10,7 +10,7 @@ use super::beyond::Within;
 use super::closed::PassSums;
 use super::governor::{At, Governor};
 use crate::batch::{Batch, Context, Decisions, Part, Paths, Policy, Visibility, in_runs};
-use crate::cost::{Device, Limits};
+use crate::cost::{Device, Limits, Ranks};
 use crate::error::Result;
 use crate::hw::{Hardware, Launch};
 use crate::kernel::Density;
@@ -19,6 +19,7 @@ use crate::metrics::Losses;
 use crate::model::Model;
 use crate::trace::{Header, Request, Role, Route, RouteTable, Trace};
 use crate::units::SimTime;
+use std::sync::Arc;
 
 /// What a variant may have of its own that changes the price of a pass and is no matter of routes.
 #[derive(Clone, Debug, PartialEq)]
@@ -31,6 +32,8 @@ pub struct Against {
     pub limits: Limits,
     /// Host times of its engine.
     pub launch: Launch,
+    /// The part of the model that a device has, and the devices that compute it together.
+    pub split: (Model, Option<Arc<Ranks>>),
 }
 
 /// Dense passes as the variant that savings are against would run them.
@@ -140,10 +143,11 @@ impl<'a> Explain<'a> {
             && !drawn
             && trace.routes.iter().eq(routes.iter())
             && trace.requests.iter().all(plain);
-        let beside = |against: &Against| -> Result<Beside> {
-            let Against { capture, density, limits, launch } = against.clone();
+        let beside = |against: &'a Against| -> Result<Beside<'a>> {
+            let Against { capture, density, limits, launch, split: (_, ranks) } = against.clone();
             let hardware = Hardware { launch, ..setup.hardware.clone() };
-            let device = Device::new(&hardware, limits)?;
+            let model = &against.split.0;
+            let device = Device::new(&hardware, limits)?.with_ranks(ranks);
             let (step, filling) = (device.launch().step, device.filling(model.heads, model.kv_heads));
             let prices = Governor::new(device);
             let clock = prices.highest();

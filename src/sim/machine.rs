@@ -107,6 +107,11 @@ impl Machine {
                 let duration = price.time + launch.gap(captured);
                 (Task { resource: self.compute, duration }, Some(price))
             }
+            Node::Collective { operation, bytes, captured } => {
+                let price = device.exchange(operation, bytes, captured);
+                let duration = price.time + launch.gap(captured);
+                (Task { resource: self.compute, duration }, Some(price))
+            }
             Node::Join | Node::Await => (Task { resource: self.compute, duration: SimTime::ZERO }, None),
             Node::Fetch { bytes } | Node::Swap { bytes } => {
                 (Task { resource: self.link, duration: self.device.fetch(bytes).0 }, None)
@@ -180,9 +185,9 @@ impl Machine {
         let mut log = |ended: &Ended| {
             let Some(index) = ended.index.checked_sub(1) else { return };
             let (call, price) = (&graph.calls()[index as usize], &prices[index as usize]);
-            if let (Node::Kernel { kernel, .. }, Some(price)) = (&call.node, price) {
+            if let (Some(class), Some(price)) = (call.node.class(), price) {
                 let time = ended.end - ended.start;
-                ledger.kernel(call.cause, kernel.class() as usize, price, time, 1);
+                ledger.kernel(call.cause, class as usize, price, time, 1);
                 ledger.draw(static_w, price, time);
             }
             observer.call(call, price.as_ref(), ended);

@@ -16,7 +16,7 @@ mod shares;
 pub use observe::{Observer, PassInfo, Silent};
 
 use crate::batch::{Batch, Decisions, Part, Paths, in_runs};
-use crate::cost::{Device, Limits};
+use crate::cost::{Device, Limits, Ranks};
 use crate::engine::Pool;
 use crate::error::{InputError, Result};
 use crate::kernel::Filling;
@@ -38,6 +38,7 @@ use governor::{At, Governor};
 use machine::Machine;
 use serde::{Deserialize, Serialize};
 use shares::times;
+use std::sync::Arc;
 
 /// One variant, ready to run.
 #[derive(Clone, Debug)]
@@ -46,8 +47,10 @@ pub struct Setup {
     pub model: Model,
     /// The device profile.
     pub hardware: crate::hw::Hardware,
-    /// Clock and power caps.
+    /// Clock and power caps, of each device.
     pub limits: Limits,
+    /// Devices that compute the model together, where it is a part of one ([`Model::shard`]).
+    pub ranks: Option<Arc<Ranks>>,
     /// Who sends the requests of the trace one after another, where clients wait for answers; arrivals of the trace do not
     /// count then.
     pub clients: Option<Clients>,
@@ -69,6 +72,16 @@ pub struct Setup {
     pub against: Option<Against>,
 }
 
+impl Setup {
+    /// The device, among those that compute the model together.
+    ///
+    /// # Errors
+    /// Those of [`Device::new`].
+    pub fn device(&self) -> Result<Device> {
+        Ok(Device::new(&self.hardware, self.limits)?.with_ranks(self.ranks.clone()))
+    }
+}
+
 /// What is an event. Both give the same digest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -86,7 +99,7 @@ pub enum Fidelity {
 /// without chunked prefill, requests without routes, a pool that is not the model's. Later: time, work or energy beyond what
 /// 64 bits count, with the setting that is most likely at fault.
 pub fn run(setup: &Setup, trace: &Trace, observer: &mut impl Observer) -> Result<Ledger> {
-    run_on(Device::new(&setup.hardware, setup.limits)?, setup, trace, observer)
+    run_on(setup.device()?, setup, trace, observer)
 }
 
 /// The same on a device that was made of the setup's profile and limits before: what it knows of shapes is not worked out again.
@@ -119,7 +132,7 @@ pub fn run_later(
 /// Those of [`run`].
 #[doc(hidden)]
 pub fn run_listed(setup: &Setup, trace: &Trace) -> Result<Ledger> {
-    let device = Device::new(&setup.hardware, setup.limits)?;
+    let device = setup.device()?;
     let mut simulation = Simulation::new(device, setup, trace, Routes::Listed)?;
     simulation.scheduler = simulation.scheduler.with_lockstep(None);
     simulation.run(&mut Silent).map_err(|beyond| beyond.error(setup))

@@ -48,6 +48,7 @@ pub fn simulate(
         ..Serving::new(pass_tokens.max(1), (trace.requests.len() as u32).min(pass_tokens.max(1)), true)
     };
     let setup = Setup {
+        ranks: None,
         model: model.clone(),
         hardware: hardware.clone(),
         limits: Limits::default(),

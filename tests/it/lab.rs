@@ -36,6 +36,7 @@ impl Lab {
         let hardware = Hardware::datasheet(hardware).expect("a shipped device");
         Lab {
             setup: Setup {
+                ranks: None,
                 model,
                 hardware,
                 limits: Limits::default(),

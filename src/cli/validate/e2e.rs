@@ -41,7 +41,7 @@ pub struct Args {
     quiet: bool,
 }
 
-/// Simulates each row on one device, compares, and fails where the gate is not met.
+/// Simulates each row, compares, and fails where the gate is not met.
 pub fn run(args: &Args) -> Result<()> {
     if let Some(share) = args.shortest.filter(|share| !(*share > 0.0 && *share <= 1.0)) {
         return Err(InputError::expected("a share above 0, at most 1").key("--shortest").found(share).into());
@@ -87,9 +87,9 @@ fn settings(row: &MeasuredEnd, args: &Args) -> Result<Vec<String>> {
             return Err(wrong.found(other).file(&args.file).into());
         }
     };
-    let (engine, shortest) = match row.engine.as_str() {
-        "vllm" => ("vllm-v1", VLLM_SHORTEST),
-        "trtllm" | "tensorrt-llm" => ("tensorrt-llm", 1.0),
+    let (engine, collectives, shortest) = match row.engine.as_str() {
+        "vllm" => ("vllm-v1", "vllm", VLLM_SHORTEST),
+        "trtllm" | "tensorrt-llm" => ("tensorrt-llm", "trtllm", 1.0),
         other => {
             let wrong = InputError::expected("vllm or trtllm").key("backend").line(row.line);
             return Err(wrong.found(other).file(&args.file).into());
@@ -109,6 +109,9 @@ fn settings(row: &MeasuredEnd, args: &Args) -> Result<Vec<String>> {
         lengths("prompt", row.prompt_tokens),
         lengths("output", row.output_tokens),
     ];
+    if row.devices > 1 {
+        all.push(format!(r#"parallel={{"tensor":{},"collectives":"{collectives}"}}"#, row.devices));
+    }
     all.extend(formats.map(str::to_owned));
     all.extend(args.settings.iter().cloned());
     Ok(all)

@@ -1,7 +1,6 @@
 //! `radialsim validate serving`: a scenario against the run that it describes.
 
 use crate::cli::{print, say};
-use radialsim::cost::Device;
 use radialsim::error::{Error, InputError, Result};
 use radialsim::metrics::ErrorBar;
 use radialsim::report::{Gate, Queue, Served};
@@ -44,7 +43,7 @@ pub fn run(args: &Args) -> Result<()> {
     let mut queue = Queue::default();
     let ledger = first.run(&mut queue)?;
     let series = seconds.as_deref().map(|seconds| (seconds, &queue));
-    let device = Device::new(&first.setup.hardware, first.setup.limits)?;
+    let device = first.setup.device()?;
     let error = ErrorBar::of(&ledger, &device);
     let served = Served::new(&requests, (&ledger, error), series)?;
     print(&served.render())?;

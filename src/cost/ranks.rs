@@ -1,0 +1,74 @@
+//! Devices that have parts of a model, and what they take to exchange messages. One of them stands for all: they do the same at the same time.
+
+use super::{Bound, CollectivePrice, Device, Group, Price};
+use crate::error::InputError;
+use crate::hw::{CallMode, Fabric, Library, Operation};
+
+/// Devices that compute a model together.
+#[derive(Clone, Debug)]
+pub struct Ranks {
+    fabric: String,
+    library: Library,
+    captured: Group,
+    eager: Group,
+}
+
+impl PartialEq for Ranks {
+    /// Of equal count on the same fabric by the same library.
+    fn eq(&self, other: &Self) -> bool {
+        (&self.fabric, self.library, self.count()) == (&other.fabric, other.library, other.count())
+    }
+}
+
+impl Ranks {
+    /// So many devices, as close together as `fabric` has them, with the collectives of `library`.
+    ///
+    /// # Errors
+    /// More than the fabric joins.
+    pub fn new(fabric: &Fabric, devices: u32, library: Library) -> Result<Ranks, InputError> {
+        let group = |mode| Group::packed(fabric, devices, library, mode);
+        Ok(Ranks {
+            fabric: fabric.name.clone(),
+            library,
+            captured: group(CallMode::Graph)?,
+            eager: group(CallMode::Eager)?,
+        })
+    }
+
+    /// How many there are.
+    pub fn count(&self) -> u32 {
+        self.captured.devices()
+    }
+
+    /// The fabric's name.
+    pub fn fabric(&self) -> &str {
+        &self.fabric
+    }
+
+    /// Whose collectives they use.
+    pub fn library(&self) -> Library {
+        self.library
+    }
+
+    /// What a message takes, in a captured graph or launched by the host.
+    pub fn exchange(&self, operation: Operation, bytes: u64, captured: bool) -> CollectivePrice {
+        if captured { &self.captured } else { &self.eager }.price(operation, bytes)
+    }
+}
+
+impl Device {
+    /// The price of a message among the devices that compute a model together.
+    ///
+    /// Of the energy, what the message takes in the memory of each device is counted, read once and written once; what links and switches
+    /// draw, no profile says.
+    ///
+    /// # Panics
+    /// On a device that is alone.
+    pub fn exchange(&self, operation: Operation, bytes: u64, captured: bool) -> Price {
+        let ranks = self.ranks.as_ref().expect("a device that is alone exchanges nothing");
+        let CollectivePrice { time, source, error } = ranks.exchange(operation, bytes, captured);
+        let moved = (2 * bytes).saturating_sub(self.l2_bytes);
+        let dynamic_pj = (self.dynamic_pj_of_bytes(moved) as i64).min(self.most_pj(time));
+        Price { time, flops: 0, dram_bytes: moved, dynamic_pj, bound: Bound::Link, source, error }
+    }
+}

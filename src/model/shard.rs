@@ -1,0 +1,80 @@
+//! One of several equal parts of a network that devices compute together: tensor parallelism, as Megatron-LM cuts layers (Shoeybi et al., arXiv
+//! 1909.08053, section 3) and serving engines do.
+//!
+//! Query, key, value and up matrices are cut by columns, output and down matrices by rows, so that a branch needs one all-reduce of its
+//! result. Heads of keys and values of which there are fewer than devices are kept twice or more. The tables of embedding and head are cut by
+//! rows. Norms, routers and the vector of latent attention are whole on every device.
+
+use super::{Experts, Model, QkNorm};
+use crate::error::{InputError, Result};
+
+impl Model {
+    /// One of `parts` equal parts. `outputs` and the vocabulary stay those of the whole.
+    ///
+    /// # Errors
+    /// Heads or widths that do not go evenly into the parts, and what no part can do alone.
+    pub fn shard(&self, parts: u32) -> Result<Model> {
+        assert!(self.shards == 1, "a part is not cut again");
+        let count = u64::from(parts.max(1));
+        if count == 1 {
+            return Ok(self.clone());
+        }
+        let refuse = |what: String, found: String| -> Result<Model> {
+            Err(InputError::expected(what).key("parallel.tensor").found(found).into())
+        };
+        let even = |what: &str, value: u64| {
+            let expected = format!("a divisor of the {value} {what} of {}", self.name);
+            let fits = value.is_multiple_of(count);
+            if fits { Ok(value / count) } else { refuse(expected, parts.to_string()).map(|_| 0) }
+        };
+        if self.qk_norm == QkNorm::Whole {
+            let what = format!("1, as {} norms queries and keys over all heads together", self.name);
+            return refuse(what, parts.to_string());
+        }
+        if self.latent.is_some_and(|latent| latent.indexer.is_some()) {
+            let what = format!("1, as a small attention chooses the entries of {}", self.name);
+            return refuse(what, parts.to_string());
+        }
+        let heads = even("query heads", self.heads)?;
+        let kv_heads = match self.kv_heads {
+            // Latent attention makes keys and values of each query head from the one vector that every device keeps.
+            _ if self.latent.is_some() => heads,
+            fewer if fewer < count => {
+                if !count.is_multiple_of(fewer) {
+                    let what = format!("a multiple of the {fewer} key and value heads of {}", self.name);
+                    return refuse(what, parts.to_string());
+                }
+                1
+            }
+            kv_heads => {
+                if !kv_heads.is_multiple_of(count) {
+                    let what = format!("a divisor of the {kv_heads} key and value heads of {}", self.name);
+                    return refuse(what, parts.to_string());
+                }
+                kv_heads / count
+            }
+        };
+        let experts = match self.experts {
+            None => None,
+            Some(experts) => Some(Experts {
+                width: even("values of an expert", experts.width)?,
+                shared_width: even("values of the shared experts", experts.shared_width)?,
+                ..experts
+            }),
+        };
+        // A model with experts in every layer may say a width that no layer has.
+        let dense = self.layer_kinds().any(|kind| !kind.experts);
+        let ffn = if dense { even("values of the feed-forward part", self.ffn)? } else { self.ffn };
+        Ok(Model { heads, kv_heads, experts, ffn, shards: parts, ..self.clone() })
+    }
+
+    /// Rows of a table that lie on one device.
+    pub(super) fn shard_of(&self, rows: u64) -> u64 {
+        rows.div_ceil(self.shards.into())
+    }
+
+    /// Rows of the head that one device computes.
+    pub fn own_outputs(&self) -> u64 {
+        self.shard_of(self.outputs)
+    }
+}

@@ -1,0 +1,99 @@
+//! Devices that compute one model together.
+
+use super::inputs::Inputs;
+use super::{Note, Scenario, Variant};
+use crate::cost::Ranks;
+use crate::error::{InputError, Result};
+use crate::hw::{Fabric, Hardware, Library};
+use crate::model::Model;
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+
+/// How a model is split over devices.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ParallelSpec {
+    /// Tensor parallelism: devices that each have an equal part of every layer ([`Model::shard`]).
+    #[serde(default = "super::one")]
+    pub tensor: u32,
+    /// What joins them: a shipped fabric, a file, or several with `+` between them; absent: that of the machines in which the device is sold.
+    #[serde(default)]
+    pub fabric: Option<String>,
+    /// Whose collectives they use.
+    #[serde(default = "vllm")]
+    pub collectives: Library,
+}
+
+fn vllm() -> Library {
+    Library::Vllm
+}
+
+impl Default for ParallelSpec {
+    fn default() -> Self {
+        ParallelSpec { tensor: 1, fabric: None, collectives: vllm() }
+    }
+}
+
+/// Machines in which devices are sold: profile and fabric.
+const USUAL: [(&str, &str); 9] = [
+    ("nvidia-b200-sxm", "nvidia-hgx-b200"),
+    ("nvidia-h200-sxm", "nvidia-hgx-h100"),
+    ("nvidia-h100-sxm", "nvidia-hgx-h100"),
+    ("nvidia-a100-sxm-80gb", "nvidia-hgx-a100"),
+    ("nvidia-a100-sxm-40gb", "nvidia-hgx-a100"),
+    ("nvidia-l40s", "pcie4-l40s"),
+    ("nvidia-rtx-4090", "pcie4-rtx-4090"),
+    ("nvidia-rtx-pro-6000", "pcie5-rtx-pro-6000"),
+    ("amd-mi300x", "amd-xgmi-mi300x"),
+];
+
+impl Scenario {
+    /// The part of the model that a device of the variant has, and the devices that compute it together.
+    ///
+    /// # Errors
+    /// A split that does not go evenly, a fabric that is not there or too small.
+    pub(super) fn split(
+        &self,
+        inputs: &Inputs,
+        variant: &Variant,
+        (model, hardware): (&Model, &Hardware),
+        notes: &mut Vec<Note>,
+    ) -> Result<(Model, Option<Arc<Ranks>>)> {
+        let (spec, of) = match (&variant.parallel, &self.parallel) {
+            (Some(own), _) => (own, format!("variants.{}.parallel", variant.name)),
+            (None, Some(of_all)) => (of_all, "parallel".to_owned()),
+            (None, None) => return Ok((model.clone(), None)),
+        };
+        if spec.tensor == 0 {
+            let error = InputError::expected("a number of devices, at least 1");
+            return Err(error.key(format!("{of}.tensor")).found(0).into());
+        }
+        if spec.tensor == 1 {
+            return Ok((model.clone(), None));
+        }
+        let usual = || USUAL.iter().find(|(device, _)| *device == hardware.name).map(|(_, fabric)| *fabric);
+        let Some(name) = spec.fabric.as_deref().or_else(usual) else {
+            let names = Fabric::shipped_names().join(", ");
+            let expected = format!("a fabric that joins devices: a file, or one of {names}");
+            return Err(InputError::expected(expected).key(format!("{of}.fabric")).found("none").into());
+        };
+        if spec.fabric.is_none() {
+            let why = "the machines in which this device is sold have it";
+            notes.push(Note::new(format!("{of}.fabric"), name, why));
+        }
+        let named = |mut error: InputError, part: &str| {
+            error.key = Some(format!("{of}.{part}"));
+            error
+        };
+        let fabric = inputs.fabric(&self.folder, name)?;
+        let ranks = Ranks::new(&fabric, spec.tensor, spec.collectives)
+            .map_err(|error| named(error, "tensor"))?;
+        let why = "no profile says what links and switches draw, so energy is that of the devices alone";
+        notes.push(Note::new(format!("{of}: energy of {name}"), "0", why));
+        let part = model.shard(spec.tensor).map_err(|error| match error {
+            crate::error::Error::Input(input) => named(*input, "tensor").into(),
+            other => other,
+        })?;
+        Ok((part, Some(Arc::new(ranks))))
+    }
+}
