@@ -229,6 +229,9 @@ fn loans_are_marked_and_scaled() {
             assert!(f64::from(lent.error.expect("a loan").mean) >= 100.0 * loan.error.mean);
         }
     }
+    // Faster links make no host faster.
+    let eager = |fabric| us(&group(fabric, 8, Library::Vllm, CallMode::Eager), Operation::AllReduce, KIB);
+    assert!(eager(b200) > 0.8 * eager(h100) && eager(b200) <= eager(h100), "{} {}", eager(b200), eager(h100));
     // What does not reach another's memory has no kernel of an engine, lent or not.
     let by = |library| {
         group(fabric("pcie4-rtx-4090"), 2, library, CallMode::Graph).price(Operation::AllReduce, MIB)
