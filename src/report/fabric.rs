@@ -59,8 +59,7 @@ fn described(level: &Level) -> String {
     let times = match (&level.collectives, &level.lent) {
         (Some(_), _) => "its collectives were measured".to_owned(),
         (None, Some(loan)) => {
-            let error = format!("{} % expected", loan.error.mean);
-            format!("its collectives are lent by {}, {error}: {}", loan.from, loan.source.text())
+            format!("its collectives are lent by {}, {} % off as one expects", loan.from, loan.error.mean)
         }
         (None, None) => "nobody measured its collectives: they are steps and bytes".to_owned(),
     };

@@ -16,7 +16,7 @@ pub fn text(bytes: &[u8]) -> String {
 }
 
 /// Fails with exactly this line on standard error, and says nothing on standard output.
-fn refuses(arguments: &[&str], line: &str) {
+pub fn refuses(arguments: &[&str], line: &str) {
     let out = radialsim(arguments);
     assert_eq!(text(&out.stderr), format!("error: {line}\n"), "{arguments:?}");
     assert_eq!(out.status.code(), Some(2), "{arguments:?}");

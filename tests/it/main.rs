@@ -18,6 +18,7 @@ mod cli_trace;
 #[cfg(feature = "train")]
 mod cli_train;
 mod clusters;
+mod collectives;
 mod contributions;
 mod cost;
 mod cost_support;
@@ -26,6 +27,8 @@ mod engine;
 mod engine_naive;
 mod error_bar;
 mod examples;
+mod fabric_fit;
+mod fabrics;
 #[cfg(feature = "gpu")]
 mod families;
 #[cfg(feature = "gpu")]

@@ -70,7 +70,7 @@ impl Timed {
         let Some(all) = level.collectives.as_ref().or_else(lent) else { return by_formula() };
         let ratio = all.gb_per_s / level.gb_per_s.value;
         let bytes_scale = libm::pow(ratio, 1.0 - IN_TIME);
-        let search = Search { all, level, operation, mode };
+        let search = Search { all, level, operation, mode, is_own: ratio == 1.0 };
         let Some(Found { curves, library, floor_us, stands_in }) = search.curves(library, devices) else {
             return by_formula();
         };
@@ -130,6 +130,8 @@ struct Search<'a> {
     level: &'a Level,
     operation: Operation,
     mode: CallMode,
+    /// Whether the bandwidth is the one that they were measured at: links change no host's time.
+    is_own: bool,
 }
 
 struct Found<'a> {
@@ -159,7 +161,7 @@ impl<'a> Search<'a> {
         let own_table = own || self.call(library, self.mode).iter().any(measured);
         let asked = library;
         let library = if own_table { library } else { Library::Nccl };
-        // Only device times were measured of some: the host's time for a call is then that of the shortest eager one.
+        // Where only device times were measured, or links are others: the host's time for a call is that of the shortest eager one.
         let eager = || {
             let least = self.all.curves.iter().filter(|curve| curve.mode == CallMode::Eager);
             least.map(|curve| curve.knots[0].1).fold(f64::INFINITY, f64::min)
@@ -175,7 +177,8 @@ impl<'a> Search<'a> {
         ];
         tries.into_iter().find_map(|(by, mode)| {
             let curves = self.call(by, mode);
-            let floor_us = if mode == self.mode { 0.0 } else { floor() };
+            let measured = mode == self.mode && (mode == CallMode::Graph || self.is_own);
+            let floor_us = if measured { 0.0 } else { floor() };
             let stands_in = by != library && own || mode != self.mode;
             (!curves.is_empty()).then_some(Found { curves, library: by, floor_us, stands_in })
         })

@@ -25,6 +25,7 @@ macro_rules! shipped {
 /// Stem and text of each file of `hw-profiles/fabrics/`, in the order in which lists show them.
 const SHIPPED: &[(&str, &str)] = shipped! {
     "nvidia-hgx-b200"
+    "nvidia-hgx-h200"
     "nvidia-hgx-h100"
     "nvidia-hgx-h100.fitted"
     "nvidia-hgx-a100"
