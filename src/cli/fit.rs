@@ -149,6 +149,7 @@ pub fn run(args: &Args) -> Result<()> {
 /// Fits the constants of power, step and sampler to measured serving runs.
 fn energy(path: &Path, hardware: &mut Hardware) -> Result<()> {
     let mut table = meter::read(path, hardware)?;
+    table.on_one_device();
     let mut points = meter::points(hardware, &mut table)?;
     meter::fit(hardware, &table, &mut points).map_err(|error| error.in_file(path))?;
     let left = meter::left_out(&points, hardware).unwrap_or_default();

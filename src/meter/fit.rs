@@ -82,7 +82,8 @@ impl Constants {
         let dynamic = self.pj_per_byte * parts.terabytes
             + self.pj_per_flop * parts.teraflops
             + self.pj_per_logit * parts.teralogits;
-        let joules = parts.held * (self.static_w * busy + self.idle_w * (time - busy) + dynamic);
+        let resting = self.static_w * busy + self.idle_w * (time - busy);
+        let joules = parts.held * (parts.devices * resting + dynamic);
         Predicted {
             itl_s: parts.itl_s + self.step_s + self.ps_per_logit * parts.itl_teralogits,
             joules: joules / parts.tokens,

@@ -3,9 +3,9 @@
 use super::fit::{Constants, Point};
 use super::rows::{Measured, Table};
 use crate::batch::{Decisions, Policy, Visibility};
-use crate::cost::Limits;
+use crate::cost::{Limits, Ranks};
 use crate::error::{InputError, Result};
-use crate::hw::{Hardware, Sampler, Sourced};
+use crate::hw::{Fabric, Hardware, Library, Sampler, Sourced};
 use crate::kernel::Density;
 use crate::lower::{Dispatch, RouterPlan};
 use crate::sched::Serving;
@@ -13,6 +13,7 @@ use crate::sim::{Fidelity, Observer, PassInfo, Setup, run};
 use crate::trace::synth::{Keep, Method, generate};
 use crate::units::{PS_PER_S, SimTime};
 use crate::workload::{Arrivals, Clients, Length, Lengths, requests};
+use std::sync::Arc;
 
 /// The steady part of a simulated run, without the host's time for a scheduler step and without the sampler.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -35,6 +36,8 @@ pub struct Parts {
     pub teralogits: f64,
     /// Tokens that were generated.
     pub tokens: f64,
+    /// Devices that draw power; times and logits are those of one, bytes and flops those of all.
+    pub devices: f64,
     /// Share of the energy that is left where no kernel draws more than the board's limit, with the constants of the profile.
     pub held: f64,
 }
@@ -175,6 +178,7 @@ pub fn parts(hw: &Hardware, row: &Measured) -> Result<Parts> {
         teraflops: tera(&by_flops),
         teralogits: tera(&by_logits),
         tokens: by_bytes.tokens() as f64,
+        devices: f64::from(row.devices),
     };
     Ok(Parts { held: held(hw, row, &parts)?, ..parts })
 }
@@ -188,8 +192,8 @@ pub fn held(hw: &Hardware, row: &Measured, parts: &Parts) -> Result<f64> {
     let watch = steady(hw, row, constants)?;
     let time_s = seconds(watch.passes.iter().map(|(ps, _)| u128::from(*ps)).sum());
     let busy_s = seconds(watch.busy_ps);
-    let joules =
-        constants.static_w * busy_s + constants.idle_w * (time_s - busy_s) + watch.dynamic_pj as f64 / 1e12;
+    let resting = constants.static_w * busy_s + constants.idle_w * (time_s - busy_s);
+    let joules = f64::from(row.devices) * resting + watch.dynamic_pj as f64 / 1e12;
     let free = constants.predict(&Parts { held: 1.0, ..*parts });
     Ok(joules / (free.joules * parts.tokens))
 }
@@ -211,6 +215,15 @@ fn prompt_tokens(row: &Measured) -> u32 {
     let gemma = row.shape.model.name.starts_with("gemma-3") && row.task == "image-chat";
     let pictures = if gemma { GEMMA_IMAGE } else { of(&PICTURES).unwrap_or(0) };
     of(&PROMPTS).unwrap_or(PROMPTS[0].1) + pictures
+}
+
+/// So many devices in the machines in which they are sold, with vLLM's collectives: it served the models of these tables.
+fn ranks(hw: &Hardware, devices: u32) -> Result<Arc<Ranks>> {
+    let Some(name) = Fabric::usual(&hw.name) else {
+        let expected = "a device whose fabric is known";
+        return Err(InputError::expected(expected).key("hw").found(&hw.name).into());
+    };
+    Ok(Arc::new(Ranks::new(&Fabric::shipped(name)?, devices, Library::Vllm)?))
 }
 
 /// The steady part of the row with these constants.
@@ -235,11 +248,12 @@ fn steady(hw: &Hardware, row: &Measured, constants: Constants) -> Result<Steady>
     };
     let requests = requests(clients * ROUNDS, &lengths, &Arrivals::Closed, 0)?;
     let think = vec![SimTime::ZERO; requests.len()];
-    let model = row.shape.model.clone();
+    let model = row.shape.model.shard(row.devices)?;
+    let ranks = (row.devices > 1).then(|| ranks(hw, row.devices)).transpose()?;
     let dense = Method::StaticDepth { keep: Keep::AllBut(Vec::new()) };
     let trace = generate(&dense, model.layers, requests, 0)?;
     let setup = Setup {
-        ranks: None,
+        ranks,
         model,
         hardware,
         limits: Limits::default(),

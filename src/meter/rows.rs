@@ -8,7 +8,7 @@ use crate::units::Dtype;
 use std::collections::BTreeMap;
 use std::path::Path;
 
-/// A measured run on one device.
+/// A measured run.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Measured {
     /// Its line in the file, from 1.
@@ -17,6 +17,8 @@ pub struct Measured {
     pub id: String,
     /// Its shapes.
     pub shape: Shape,
+    /// Devices, each with an equal part of every layer: the tables say no other split of models without experts.
+    pub devices: u32,
     /// What it was asked.
     pub task: String,
     /// Sequences that ran together, on average.
@@ -58,7 +60,17 @@ const COLUMNS: [&str; 12] = [
     "avg_power_watts",
 ];
 
-/// Reads the rows of `path` that ran on one device of the kind of `hw`.
+impl Table {
+    /// Leaves out what ran on several devices: constants are fitted to what one device does.
+    pub fn on_one_device(&mut self) {
+        for row in self.rows.extract_if(.., |row| row.devices != 1) {
+            let reason = format!("on {} GPUs, and constants are fitted to one device", row.devices);
+            *self.skipped.entry(reason).or_default() += 1;
+        }
+    }
+}
+
+/// Reads the rows of `path` that ran on devices of the kind of `hw`.
 ///
 /// # Errors
 /// A file that is no such table; a number that cannot be; no row for this device.
@@ -78,7 +90,7 @@ fn rows(columns: &Columns, hw: &Hardware) -> Result<Table> {
     if table.rows.is_empty() {
         let reasons: Vec<String> =
             table.skipped.iter().map(|(reason, count)| format!("{count} rows: {reason}")).collect();
-        let wrong = InputError::expected(format!("rows of known models on one {}", hw.title));
+        let wrong = InputError::expected(format!("rows of known models on {}", hw.title));
         return Err(wrong.found(reasons.join("; ")).into());
     }
     Ok(table)
@@ -91,10 +103,7 @@ fn row(cells: Cells, hw: &Hardware) -> Result<std::result::Result<Measured, Stri
     if !hw.name.split('-').any(known) && !hw.title.split_whitespace().any(known) {
         return Ok(Err(format!("on {device}")));
     }
-    let gpus = cells.number("num_gpus")?;
-    if gpus != 1.0 {
-        return Ok(Err(format!("on {gpus} GPUs, and one device is simulated")));
-    }
+    let devices = cells.count("num_gpus", 1 << 16)?;
     let architecture = cells.text("architecture");
     if !architecture.to_lowercase().contains("dense") {
         return Ok(Err(format!("a {architecture}, which is not modelled")));
@@ -124,6 +133,7 @@ fn row(cells: Cells, hw: &Hardware) -> Result<std::result::Result<Measured, Stri
         line: cells.line(),
         id,
         shape,
+        devices,
         task: cells.text("task").to_owned(),
         batch,
         output_tokens,

@@ -112,10 +112,18 @@ pub struct TierSummary {
     pub link_busy_s: f64,
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "what serde calls takes a reference")]
+fn is_one(count: &u32) -> bool {
+    *count == 1
+}
+
 /// The numbers of one variant. Field names are the keys of `simulate --json`; they carry their unit.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[expect(missing_docs, reason = "docs/METRICS.md defines each key")]
 pub struct Summary {
+    /// Devices that compute the model together; absent where there is one.
+    #[serde(skip_serializing_if = "is_one")]
+    pub devices: u32,
     pub requests: u64,
     pub prompt_tokens: u64,
     pub output_tokens: u64,
@@ -206,6 +214,7 @@ impl Summary {
         let routed = ledger.routed_tokens.max(1) as f64;
         let makespan_s = ledger.makespan.s();
         Summary {
+            devices: device.count(),
             requests: requests.len() as u64,
             prompt_tokens: ledger.prompt_tokens,
             output_tokens: output,

@@ -34,19 +34,6 @@ impl Default for ParallelSpec {
     }
 }
 
-/// Machines in which devices are sold: profile and fabric.
-const USUAL: [(&str, &str); 9] = [
-    ("nvidia-b200-sxm", "nvidia-hgx-b200"),
-    ("nvidia-h200-sxm", "nvidia-hgx-h100"),
-    ("nvidia-h100-sxm", "nvidia-hgx-h100"),
-    ("nvidia-a100-sxm-80gb", "nvidia-hgx-a100"),
-    ("nvidia-a100-sxm-40gb", "nvidia-hgx-a100"),
-    ("nvidia-l40s", "pcie4-l40s"),
-    ("nvidia-rtx-4090", "pcie4-rtx-4090"),
-    ("nvidia-rtx-pro-6000", "pcie5-rtx-pro-6000"),
-    ("amd-mi300x", "amd-xgmi-mi300x"),
-];
-
 impl Scenario {
     /// The part of the model that a device of the variant has, and the devices that compute it together.
     ///
@@ -71,8 +58,7 @@ impl Scenario {
         if spec.tensor == 1 {
             return Ok((model.clone(), None));
         }
-        let usual = || USUAL.iter().find(|(device, _)| *device == hardware.name).map(|(_, fabric)| *fabric);
-        let Some(name) = spec.fabric.as_deref().or_else(usual) else {
+        let Some(name) = spec.fabric.as_deref().or_else(|| Fabric::usual(&hardware.name)) else {
             let names = Fabric::shipped_names().join(", ");
             let expected = format!("a fabric that joins devices: a file, or one of {names}");
             return Err(InputError::expected(expected).key(format!("{of}.fabric")).found("none").into());

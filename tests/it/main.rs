@@ -72,6 +72,7 @@ mod models;
 mod operators;
 mod oracles;
 mod page_browser;
+mod parallel;
 #[cfg(feature = "gpu")]
 mod perplexity;
 mod prefixes;

@@ -59,6 +59,7 @@ fn against(setup: &Setup) -> Against {
         density: setup.dispatch.density,
         limits: setup.limits,
         launch: setup.hardware.launch.clone(),
+        split: (setup.model.clone(), setup.ranks.clone()),
     }
 }
 

@@ -21,7 +21,7 @@ fn bar(errors: [f64; 2], shares: [f64; 2]) -> ErrorBar {
         covered_share: covered,
         mean: of(0.5),
         interval90: Some(Ninety { any_source: of(1.0), same_source_time_percent: 0.7 * time }),
-        by_class: [class(0), class(1), None, None, None],
+        by_class: [class(0), class(1), None, None, None, None],
         ..ErrorBar::default()
     }
 }

@@ -28,7 +28,8 @@ pub fn run(args: &Args) -> Result<()> {
     }
     let hw = Hardware::resolve(&args.hw)?;
     let mut table = meter::read(&args.file, &hw)?;
-    let points = meter::points(&hw, &mut table)?;
+    let all = meter::points(&hw, &mut table)?;
+    let (points, several): (Vec<Point>, Vec<Point>) = all.into_iter().partition(|point| point.row.devices == 1);
     let constants = Constants::of(&hw);
     let as_is: Vec<Predicted> = points.iter().map(|point| constants.predict(&point.parts)).collect();
     let seen = hw.power.metered.as_ref().is_some_and(|metered| metered.sha256 == table.sha256);
@@ -44,6 +45,11 @@ pub fn run(args: &Args) -> Result<()> {
             text += &metered(&points, left);
         }
         None => text += "\nOne model, so none can be left out.\n",
+    }
+    if !several.is_empty() {
+        text += "\nThe same profile, each model split over several devices (tensor parallel, vLLM's collectives), to which nothing was fitted\n";
+        let said: Vec<Predicted> = several.iter().map(|point| constants.predict(&point.parts)).collect();
+        text += &metered(&several, &said);
     }
     text += "ITL: median time between tokens. Models of the same shapes are left out together.\n";
     text += &skipped(&table.skipped);

@@ -42,7 +42,25 @@ const SHIPPED: &[(&str, &str)] = shipped! {
     "roce-400"
 };
 
+/// Machines in which devices are sold: profile and fabric.
+const USUAL: [(&str, &str); 9] = [
+    ("nvidia-b200-sxm", "nvidia-hgx-b200"),
+    ("nvidia-h200-sxm", "nvidia-hgx-h100"),
+    ("nvidia-h100-sxm", "nvidia-hgx-h100"),
+    ("nvidia-a100-sxm-80gb", "nvidia-hgx-a100"),
+    ("nvidia-a100-sxm-40gb", "nvidia-hgx-a100"),
+    ("nvidia-l40s", "pcie4-l40s"),
+    ("nvidia-rtx-4090", "pcie4-rtx-4090"),
+    ("nvidia-rtx-pro-6000", "pcie5-rtx-pro-6000"),
+    ("amd-mi300x", "amd-xgmi-mi300x"),
+];
+
 impl Fabric {
+    /// The shipped fabric of the machines in which a device is sold; none where that is not known.
+    pub fn usual(device: &str) -> Option<&'static str> {
+        USUAL.iter().find(|(name, _)| *name == device).map(|(_, fabric)| *fabric)
+    }
+
     /// The fabric that a user means: a file (an existing path, or anything ending in `.ron`), a shipped name, or several of these with `+` between
     /// them, from the inside: `nvidia-hgx-h100+infiniband-ndr`. Where `X.fitted.ron` lies beside `X.ron`, it wins.
     pub fn resolve(words: &str) -> Result<Fabric> {
