@@ -10,6 +10,10 @@ use std::path::Path;
 
 /// Fits, says how wrong the result is, and writes it.
 pub fn run(args: &Args, base: &str) -> Result<()> {
+    if base.contains('+') && !Path::new(base).is_file() {
+        let expected = "one fabric; networks are fitted on their own";
+        return Err(InputError::expected(expected).key("fabric").found(base).into());
+    }
     let staged = args.out.as_ref().map(Staged::create).transpose()?;
     let mut fabric = match Path::new(base).is_file() {
         true => Fabric::load(base)?,

@@ -295,6 +295,9 @@ fn formulas_have_their_slopes() {
     close(slope(Operation::AllGather, 4), 192.0, 3.0 / 4.0);
     close(slope(Operation::AllToAll, 8), 448.0, 7.0 / 8.0);
     close(slope(Operation::SendReceive, 8), 64.0, 1.0);
+    // Called one by one, no call is shorter than the host's part of it.
+    let eager = group(mi300x, 8, Library::Vllm, CallMode::Eager);
+    assert_eq!(us(&eager, Operation::AllReduce, KIB), 20.0);
     // An engine's kernel: everything from everybody at once where that is sooner, else a part each and twice.
     let own = group(mi300x, 8, Library::Vllm, CallMode::Graph);
     let nccl = group(mi300x, 8, Library::Nccl, CallMode::Graph);

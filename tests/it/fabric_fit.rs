@@ -155,6 +155,10 @@ fn bad_tables_are_refused_with_file_line_and_column() {
         radialsim(&["fit", "--fabric", "nvidia-hgx-h100", "--data", folder.path().to_str().expect("UTF-8")]);
     assert_eq!(out.status.code(), Some(2));
     assert!(text(&out.stderr).contains("expected tables nccl*"), "{}", text(&out.stderr));
+    refuses(
+        &["fit", "--fabric", "nvidia-hgx-h100+infiniband-ndr", "--data", "x"],
+        "fabric: found nvidia-hgx-h100+infiniband-ndr, expected one fabric; networks are fitted on their own",
+    );
     let two = ["fit", "--fabric", "nvidia-hgx-h100", "--hw", "nvidia-h100-sxm", "--data", "x"];
     assert_eq!(radialsim(&two).status.code(), Some(2));
 }
