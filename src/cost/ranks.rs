@@ -9,8 +9,7 @@ use crate::hw::{CallMode, Fabric, Library, Operation};
 pub struct Ranks {
     fabric: String,
     library: Library,
-    captured: Group,
-    eager: Group,
+    group: Group,
 }
 
 impl PartialEq for Ranks {
@@ -21,23 +20,19 @@ impl PartialEq for Ranks {
 }
 
 impl Ranks {
-    /// So many devices, as close together as `fabric` has them, with the collectives of `library`.
+    /// So many devices, as close together as `fabric` has them, with the collectives of `library`. Times are those of captured graphs: what the
+    /// host takes to launch a message is counted as every launch is, and what collectors of eager times copy before each call is no message.
     ///
     /// # Errors
     /// More than the fabric joins.
     pub fn new(fabric: &Fabric, devices: u32, library: Library) -> Result<Ranks, InputError> {
-        let group = |mode| Group::packed(fabric, devices, library, mode);
-        Ok(Ranks {
-            fabric: fabric.name.clone(),
-            library,
-            captured: group(CallMode::Graph)?,
-            eager: group(CallMode::Eager)?,
-        })
+        let group = Group::packed(fabric, devices, library, CallMode::Graph)?;
+        Ok(Ranks { fabric: fabric.name.clone(), library, group })
     }
 
     /// How many there are.
     pub fn count(&self) -> u32 {
-        self.captured.devices()
+        self.group.devices()
     }
 
     /// The fabric's name.
@@ -50,9 +45,9 @@ impl Ranks {
         self.library
     }
 
-    /// What a message takes, in a captured graph or launched by the host.
-    pub fn exchange(&self, operation: Operation, bytes: u64, captured: bool) -> CollectivePrice {
-        if captured { &self.captured } else { &self.eager }.price(operation, bytes)
+    /// What a message takes.
+    pub fn exchange(&self, operation: Operation, bytes: u64) -> CollectivePrice {
+        self.group.price(operation, bytes)
     }
 }
 
@@ -64,9 +59,9 @@ impl Device {
     ///
     /// # Panics
     /// On a device that is alone.
-    pub fn exchange(&self, operation: Operation, bytes: u64, captured: bool) -> Price {
+    pub fn exchange(&self, operation: Operation, bytes: u64) -> Price {
         let ranks = self.ranks.as_ref().expect("a device that is alone exchanges nothing");
-        let CollectivePrice { time, source, error } = ranks.exchange(operation, bytes, captured);
+        let CollectivePrice { time, source, error } = ranks.exchange(operation, bytes);
         let moved = (2 * bytes).saturating_sub(self.l2_bytes);
         let dynamic_pj = (self.dynamic_pj_of_bytes(moved) as i64).min(self.most_pj(time));
         Price { time, flops: 0, dram_bytes: moved, dynamic_pj, bound: Bound::Link, source, error }

@@ -342,7 +342,7 @@ impl Sink for ClosedForm {
         match call.node {
             Node::Kernel { ref kernel, captured } => self.kernel(&call, kernel, captured),
             Node::Collective { operation, bytes, captured } => {
-                let price = self.device.exchange(operation, bytes, captured);
+                let price = self.device.exchange(operation, bytes);
                 self.priced(&call, (Class::Collective, price), captured);
             }
             Node::Join => {}

@@ -108,7 +108,7 @@ impl Machine {
                 (Task { resource: self.compute, duration }, Some(price))
             }
             Node::Collective { operation, bytes, captured } => {
-                let price = device.exchange(operation, bytes, captured);
+                let price = device.exchange(operation, bytes);
                 let duration = price.time + launch.gap(captured);
                 (Task { resource: self.compute, duration }, Some(price))
             }
