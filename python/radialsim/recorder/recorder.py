@@ -111,7 +111,8 @@ class Recorder:
             source += "; what decided about the routes is not known and costs nothing here"
         by_pass = drafts or session.repeats is not None
         return trace.Header(
-            model=self.said["name"] or getattr(found.config, "_name_or_path", "") or type(found.model).__name__,
+            # Of a folder on somebody's machine, the name alone.
+            model=self.said["name"] or Path(getattr(found.config, "_name_or_path", "") or "").name or type(found.model).__name__,
             layers=len(found.layers),
             granularity=family.granularity if family is not None else "batch" if by_pass else "token",
             kv=self.said["kv"] or (family.kv if family is not None else self._kv(runs)),
