@@ -264,33 +264,6 @@ def test_arrivals_of_the_clock_rise(tmp_path: Path) -> None:
     assert 0 <= first <= second < 60
 
 
-def test_experts_of_gates(tmp_path: Path) -> None:
-    class Gate(Module):
-        def forward(self, hidden: Any) -> Any:
-            return states(6, 4), states(6, 2), ints([[index, (index + self.layer) % 4] for index in range(6)])  # type: ignore[attr-defined]
-
-    class Moe(Module):
-        def forward(self, hidden: Any) -> Any:
-            self.gate(hidden)  # type: ignore[attr-defined]
-            return hidden
-
-    def layer(index: int) -> Block:
-        block = Block()
-        if index:
-            block.mlp = Moe(gate=Gate(layer=index), experts=Module())  # type: ignore[attr-defined]
-        return block
-
-    it, out = Model([layer(index) for index in range(3)]), tmp_path / "t.jsonl"
-    with radialsim.record(it, out):
-        it(**prompt([0, 5, 6], [7, 8, 9]))
-    experts = {line["request"]: line["experts"] for line in reading.lines(out) if line["type"] == "tokens"}
-    assert experts[0] == [[[], [1, 2], [1, 3]], [[], [2, 3], [2, 0]]]
-    assert experts[1] == [[[], [index, (index + 1) % 4], [index, (index + 2) % 4]] for index in (3, 4, 5)]
-    with radialsim.record(it, out, experts=False):
-        it(**prompt([0, 5, 6], [7, 8, 9]))
-    assert all("experts" not in line for line in reading.lines(out))
-
-
 def test_lists_inside_layers_are_no_layers() -> None:
     inner = Block(experts=ModuleList([Module(), Module()]))
     found = radialsim.record(Model([inner, Block()]), "unused.jsonl").session.found

@@ -109,6 +109,8 @@ class Recorder:
         source = f"recorded by radialsim.record from {what}"
         if self.said["router"] is None and router["kind"] == "none" and self._skips(runs):
             source += "; what decided about the routes is not known and costs nothing here"
+        if session.experts is None and not session.gated and _has_experts(found.config):
+            source += "; which experts tokens took is not recorded, since no gate of a known name was found"
         by_pass = drafts or session.repeats is not None
         return trace.Header(
             # Of a folder on somebody's machine, the name alone.
@@ -136,6 +138,11 @@ class Recorder:
         if session.decided:
             return "project_only"
         return "none" if self._skips(runs) else "write"
+
+
+def _has_experts(config: Any) -> bool:
+    counts = [getattr(config, name, None) for name in ("num_experts", "num_local_experts", "n_routed_experts")]
+    return any(isinstance(count, int) and count > 1 for count in counts)
 
 
 def record(
