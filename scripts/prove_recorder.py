@@ -83,7 +83,9 @@ def simulate(proof: Proof, program: list[str], folder: Path, trace: Path, title:
     proof.holds(f"radialsim simulates {trace.name} on an H100", "recorded" in told)
 
 
-def executed(program: list[str], folder: Path, gguf: Path, name: str, prompts: list[list[int]], *options: str) -> tuple[Path, list[list[int]]]:
+def executed(
+    program: list[str], folder: Path, gguf: Path, name: str, prompts: list[list[int]], *options: str
+) -> tuple[Path, list[list[int]]]:
     """The executor on the same prompts: its trace, and the tokens that it generated."""
     asked, trace, answers = folder / "prompts.jsonl", folder / f"{name}.executed.jsonl", folder / f"{name}.answers.jsonl"
     asked.write_text("".join(json.dumps({"prompt_ids": prompt}) + "\n" for prompt in prompts))
@@ -110,7 +112,9 @@ def generated(model: Any, prompts: list[list[int]], batch: bool, **options: Any)
 def same_trace(proof: Proof, what: str, recorded: Path, expected: Path, keys: tuple[str, ...]) -> None:
     found, wanted = tokens_of(recorded), tokens_of(expected)
     proof.equal(f"{what}: prompt and output tokens of each request", counts_of(recorded), counts_of(expected))
-    proof.equal(f"{what}: header ({', '.join(keys)})", [header_of(recorded)[key] for key in keys], [header_of(expected)[key] for key in keys])
+    proof.equal(
+        f"{what}: header ({', '.join(keys)})", [header_of(recorded)[key] for key in keys], [header_of(expected)[key] for key in keys]
+    )
     proof.holds(f"{what}: the same {len(wanted)} tokens at the same positions", found.keys() == wanted.keys())
     other = [at for at in wanted if found.get(at) != wanted[at]]
     steps = sum(len(route) for route in wanted.values())
@@ -189,7 +193,9 @@ def early_exit(proof: Proof, program: list[str], folder: Path, gguf: Path, promp
     model.generation_config.assistant_confidence_threshold = 0.0
     passes: list[tuple[int, int, int]] = []
     handle = model.model.register_forward_pre_hook(
-        lambda module, args, kwargs: passes.append((module.config.num_hidden_layers, int(kwargs["position_ids"][0, 0]), kwargs["position_ids"].shape[1])),
+        lambda module, args, kwargs: passes.append(
+            (module.config.num_hidden_layers, int(kwargs["position_ids"][0, 0]), kwargs["position_ids"].shape[1])
+        ),
         with_kwargs=True,
     )
     recorded = folder / "early-exit.jsonl"
@@ -204,7 +210,9 @@ def early_exit(proof: Proof, program: list[str], folder: Path, gguf: Path, promp
     drafted = sum(len(run.routes) for run in runs if run.role == "draft")
     verified = [run for run in runs if run.role == "verify"]
     kept = sum(sum(run.accepted or []) for run in verified)
-    print(f"     {len(verified)} rounds, {drafted} drafts behind prompts, {sum(len(run.routes) for run in verified)} tokens verified, {kept} stayed")
+    print(
+        f"     {len(verified)} rounds, {drafted} drafts behind prompts, {sum(len(run.routes) for run in verified)} tokens verified, {kept} stayed"
+    )
     proof.holds("early exit: there are drafts, and some were accepted", drafted > 0 and kept > len(verified))
     simulate(proof, program, folder, recorded, "SmolLM2-135M, drafts of its first 24 layers")
 
