@@ -198,6 +198,9 @@ def test_what_would_be_recorded_wrongly(tmp_path: Path, monkeypatch: pytest.Monk
     fewer.plan = lambda index, total: 1
     with pytest.raises(RecordError, match="layer 0 was called with 1 of the step's 2 tokens"):
         fewer.execute_model(step)
+    with pytest.raises(RecordError, match="holds a recording already"):
+        kind().execute_model(step)
+    (tmp_path / "steps.jsonl").unlink()
     monkeypatch.setenv(steps.LAYERS, "no")
     compiled = kind(enforce_eager=False)
     assert compiled.execute_model(step) == "out"

@@ -85,6 +85,8 @@ class Steps:
     def _begin(self, runner: Any) -> None:
         config = runner.vllm_config
         refuse(config, self.watch)
+        if (self.folder / "steps.jsonl").exists():
+            raise RecordError(f"{self.folder} holds a recording already: name another folder with {FOLDER}")
         self.folder.mkdir(parents=True, exist_ok=True)
         model = runner.get_model()
         found = find(model)
