@@ -118,8 +118,9 @@ fn take_tokens(object: &Object, assembler: &mut Assembler, ids: &mut Vec<u64>) -
 /// Holds the experts of a run against its routes: a list for each token, in it one for each step of its route, in it ids. Nothing here
 /// uses them.
 fn take_experts(experts: &Field, assembler: &mut Assembler, ids: &[u64]) -> Result<()> {
-    let found: Vec<Vec<Vec<u32>>> = serde_json::from_str(experts.raw)
-        .map_err(|error| experts.bad(format!("lists of lists of expert ids, a list for each token ({error})")))?;
+    let found: Vec<Vec<Vec<u32>>> = serde_json::from_str(experts.raw).map_err(|error| {
+        experts.bad(format!("lists of lists of expert ids, a list for each token ({error})"))
+    })?;
     let bad = |found: String, what: &str| InputError::expected(what).key(experts.key).found(found);
     if found.len() != ids.len() {
         let what = format!("one for each of {} routes", ids.len());

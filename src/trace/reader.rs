@@ -97,7 +97,8 @@ impl Reader {
         if !self.assembler.experts {
             return Ok(());
         }
-        let what = "a trace without experts: they are read and not kept, and would be missing from what is written";
+        let what =
+            "a trace without experts: they are read and not kept, and would be missing from what is written";
         Err(InputError::expected(what).key("experts").found("experts of tokens").file(&self.path).into())
     }
 

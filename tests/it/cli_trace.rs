@@ -52,7 +52,10 @@ fn experts_are_read_and_never_lost_without_a_word() {
         let out = radialsim(words);
         assert_eq!(out.status.code(), Some(2));
         let said = text(&out.stderr);
-        assert!(said.contains("t.jsonl: experts: found experts of tokens, expected a trace without experts"), "{said}");
+        assert!(
+            said.contains("t.jsonl: experts: found experts of tokens, expected a trace without experts"),
+            "{said}"
+        );
     }
     assert_eq!(names_in(folder.path()), ["t.jsonl"]);
 }
