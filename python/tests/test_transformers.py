@@ -150,7 +150,7 @@ def test_prompt_lookup_has_rounds_without_drafts(tmp_path: Path) -> None:
     it, out = tiny("llama"), tmp_path / "t.jsonl"
     with radialsim.record(it, out):
         made = it.generate(
-            **rows([5, 6, 7, 5, 6, 7, 5, 6]), prompt_lookup_num_tokens=3, do_sample=False, max_new_tokens=9, eos_token_id=None
+            **rows([5, 6, 7, 5, 6, 7, 5, 6]), prompt_lookup_num_tokens=3, do_sample=False, max_new_tokens=9, eos_token_id=96
         )
     assert reading.counts(out) == {0: (8, made.shape[1] - 8)}
     assert len(reading.routes(out)[0]) == made.shape[1] - 1
@@ -196,7 +196,10 @@ def test_experts_are_those_of_the_router(family: str, tmp_path: Path) -> None:
     gates = [module for name, module in it.named_modules() if name.endswith(".gate")]
     asked = rows([5, 6, 7, 8], [9, 10, 11])
     if family == "deepseek_v3":
-        handles = [gate.register_forward_hook(lambda _m, _a, output: chosen.append(output[2])) for gate in gates]
+        handles = [
+            gate.register_forward_hook(lambda _m, _a, output: chosen.append(next(part for part in output if part.dtype == torch.int64)))
+            for gate in gates
+        ]
         with torch.no_grad():
             it(**asked)
         [handle.remove() for handle in handles]
