@@ -98,6 +98,7 @@ def test_layer_skip_with_several_rows_is_refused(tmp_path: Path) -> None:
     it = Model([Block() for _ in range(2)])
     with pytest.raises(RecordError, match="runs 2 rows"), radialsim.record(it, tmp_path / "t.jsonl"):
         it.model.embed_tokens(ints([[5], [6]]))
+        it.model.layers[0](states(2, 1, 4), position_ids=ints([[0]]))
 
 
 class SkipLayer(Module):

@@ -149,9 +149,7 @@ def test_assistant_early_exit(exit_layer: int, tmp_path: Path) -> None:
 def test_prompt_lookup_has_rounds_without_drafts(tmp_path: Path) -> None:
     it, out = tiny("llama"), tmp_path / "t.jsonl"
     with radialsim.record(it, out):
-        made = it.generate(
-            **rows([5, 6, 7, 5, 6, 7, 5, 6]), prompt_lookup_num_tokens=3, do_sample=False, max_new_tokens=9, eos_token_id=96
-        )
+        made = it.generate(**rows([5, 6, 7, 5, 6, 7, 5, 6]), prompt_lookup_num_tokens=3, do_sample=False, max_new_tokens=9, eos_token_id=96)
     assert reading.counts(out) == {0: (8, made.shape[1] - 8)}
     assert len(reading.routes(out)[0]) == made.shape[1] - 1
     roles = [run.get("role") for run in reading.runs(out)[0]]

@@ -32,6 +32,8 @@ class Generation:
     # The rows' requests, and their padding on the left, once the first pass shows them.
     sequences: list[Sequence] = field(default_factory=list[Sequence])
     padding: list[int] = field(default_factory=list[int])
+    # Columns of the passes so far, drafts not among them.
+    columns: int = 0
 
     def stop(self, criteria: Any) -> None:
         """What really ends the rows, where transformers says so: its criteria, after all of its defaults."""

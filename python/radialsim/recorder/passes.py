@@ -126,6 +126,7 @@ class FreePass:
 
     sequence: Sequence
     layers: int
+    rows: int = 1
     routes: dict[int, list[Step]] = field(default_factory=dict[int, list[Step]])
 
     def visit(self, layer: int, positions: list[int]) -> None:

@@ -21,7 +21,7 @@ def of_pass(bound: dict[str, Any], rows: int, columns: int, inside: Generation |
     if given is not None and any(len(row) != columns for row in given):
         given = None
     mask = _mask(bound.get("attention_mask"), rows, columns)
-    held = _held(bound)
+    held = _held(bound, inside)
     if mask is None and not held and inside is not None and (known := given_mask(inside, rows)) is not None:
         mask = [row + [True] * max(0, columns - len(row)) for row in known]
     if mask is not None:
@@ -43,7 +43,7 @@ def _mask(mask: Any, rows: int, columns: int) -> list[list[bool]] | None:
     return None if lines is None else [[bool(value) for value in line] for line in lines]
 
 
-def _held(bound: dict[str, Any]) -> int:
+def _held(bound: dict[str, Any], inside: Generation | None) -> int:
     """Cells that ran before this pass."""
     at = tensors.rows_of(bound.get("cache_position"), 1)
     if at is not None and at[0]:
@@ -51,10 +51,13 @@ def _held(bound: dict[str, Any]) -> int:
     for name in ("cache", "past_key_values"):
         cache = bound.get(name)
         if cache is not None and hasattr(cache, "get_seq_length"):
-            return int(cache.get_seq_length())
+            try:
+                return int(cache.get_seq_length())
+            except ValueError:
+                break  # layers without attention keep a state, and do not count
         if isinstance(cache, (list, tuple)) and cache:
             return tensors.shape(cache[0][0])[-2]
-    return 0
+    return inside.columns if inside is not None else 0
 
 
 def _counted(mask: list[bool], past: int) -> list[int | None]:

@@ -136,7 +136,7 @@ class Session:
         self.calls.clear()
         bound = dict(inspect.signature(module.forward).bind_partial(*args, **kwargs).arguments)
         bound.update(bound.pop("kwargs", {}))
-        ids = bound.get("input_ids") if bound.get("input_ids") is not None else bound.get("inputs_embeds")
+        ids = next((bound[name] for name in ("input_ids", "inputs_embeds", "hidden_states") if bound.get(name) is not None), None)
         if not tensors.is_tensor(ids) or len(tensors.shape(ids)) < 2:
             raise RecordError(f"{type(module).__name__}: found no input_ids and no inputs_embeds of (rows, columns) in a call")
         rows, columns = tensors.shape(ids)[:2]
@@ -178,6 +178,8 @@ class Session:
         if len({visit.layer for visit in held.visits}) < len(self.found.layers) and not held.draft:
             self.uncalled = True
         held.close()
+        if self.generations and not held.draft:
+            self.generations[0].columns += held.columns
         if not self.generations:
             cache = getattr(output, "cache", None)
             cache = cache if cache is not None else getattr(output, "past_key_values", None)
@@ -190,11 +192,8 @@ class Session:
             return
         self.end_free()
         lengths = tensors.shape(args[0])
-        if len(lengths) == 2 and lengths[0] != 1:
-            raise RecordError(
-                f"a loop that calls the layers itself runs {lengths[0]} rows: only one row can be told apart; run one text at a time"
-            )
-        self.free = FreePass(self.latest[0] if len(self.latest) == 1 else Sequence(-1), len(self.found.layers))
+        rows = lengths[0] if len(lengths) == 2 else 1
+        self.free = FreePass(self.latest[0] if len(self.latest) == 1 else Sequence(-1), len(self.found.layers), rows)
 
     def end_free(self) -> None:
         if self.free is not None:
@@ -228,6 +227,10 @@ class Session:
             raise RecordError(
                 f"layer {index} was called outside a pass: neither {type(self.found.base).__name__} nor its embedding was called before, or "
                 "position_ids do not say which tokens it holds"
+            )
+        if self.free.rows != 1:
+            raise RecordError(
+                f"a loop that calls the layers itself runs {self.free.rows} rows: only one row can be told apart; run one text at a time"
             )
         if self.decide is not None or self.family is not None or self.experts:
             raise RecordError("a loop that calls the layers itself: decide=, experts=True and families need calls of the base model")
