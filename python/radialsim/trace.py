@@ -104,13 +104,18 @@ def lines(header: Header, requests: Sequence[Request]) -> Iterator[str]:
     routes = [route for request in requests for run in request.runs for route in run.routes]
     yield json.dumps(_header(header, routes), separators=(",", ":"), ensure_ascii=False)
     ids: dict[Route, int] = {}
+    # Many tokens share one tuple, which is then looked up by what it is.
+    known: dict[int, int] = {}
     for request in requests:
         for run in request.runs:
             for route in run.routes:
+                if id(route) in known:
+                    continue
                 if route not in ids:
                     ids[route] = len(ids)
                     steps = " ".join(step.text() for step in route)
                     yield f'{{"type":"route","id":{ids[route]},"steps":"{steps}"}}'
+                known[id(route)] = ids[route]
         yield json.dumps(
             {
                 "type": "request",
@@ -123,7 +128,7 @@ def lines(header: Header, requests: Sequence[Request]) -> Iterator[str]:
         )
         for run in request.runs:
             for part in _cut(run):
-                yield json.dumps(_run(request.id, part, ids), separators=(",", ":"))
+                yield json.dumps(_run(request.id, part, known), separators=(",", ":"))
 
 
 def _cut(run: Run) -> Iterator[Run]:
@@ -142,7 +147,7 @@ def _cut(run: Run) -> Iterator[Run]:
 
 
 def _header(header: Header, routes: Sequence[Route]) -> dict[str, Any]:
-    distinct = {tuple(step.layer for step in route) for route in routes}
+    distinct = {tuple(step.layer for step in route) for route in {id(route): route for route in routes}.values()}
     pairs = [pair for route in distinct for pair in zip(route, route[1:])]
     reuse = header.reuse if header.reuse is not None else any(len(set(route)) < len(route) for route in distinct)
     order = header.order or ("any" if any(later < earlier for earlier, later in pairs) else "monotone")
@@ -161,13 +166,13 @@ def _header(header: Header, routes: Sequence[Route]) -> dict[str, Any]:
     }
 
 
-def _run(request: int, run: Run, ids: dict[Route, int]) -> dict[str, Any]:
+def _run(request: int, run: Run, ids: dict[int, int]) -> dict[str, Any]:
     line: dict[str, Any] = {
         "type": "tokens",
         "request": request,
         "start": run.start,
         "phase": run.phase,
-        "routes": [ids[route] for route in run.routes],
+        "routes": [ids[id(route)] for route in run.routes],
     }
     if run.role is not None:
         line["role"] = run.role
@@ -210,7 +215,7 @@ def check_request(request: Request, layers: int) -> None:
         where = f"{place}, positions {run.start} to {run.end - 1}"
         if not 1 <= len(run.routes) <= RUN_TOKENS:
             raise TraceError(f"{where}: found {len(run.routes)} routes, expected 1 to {RUN_TOKENS}")
-        for route in run.routes:
+        for route in {id(route): route for route in run.routes}.values():
             bad = [step.layer for step in route if not 0 <= step.layer < layers]
             if bad:
                 raise TraceError(f"{where}: found layer {bad[0]}, expected 0 to {layers - 1}")

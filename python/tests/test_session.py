@@ -186,6 +186,23 @@ def test_methods_that_would_be_recorded_wrongly(options: dict[str, Any], said: s
     assert not list(tmp_path.iterdir())
 
 
+def test_caches_that_compile_are_refused_on_devices(tmp_path: Path) -> None:
+    it = model()
+    asked = {**prompt([5, 6]), "new": [[7, 8]], "cache_implementation": "static"}
+    with radialsim.record(it, tmp_path / "t.jsonl"):
+        it.generate(**asked)
+    it.device = SimpleNamespace(type="cuda")  # type: ignore[attr-defined]
+    with (
+        pytest.raises(RecordError, match="compiles passes on this device .cuda., .* disable_compile=True"),
+        radialsim.record(it, tmp_path / "t.jsonl"),
+    ):
+        it.generate(**asked)
+    with radialsim.record(it, tmp_path / "t.jsonl") as recording:
+        it.generate(**asked, disable_compile=True)
+        with pytest.raises(RecordError, match="no loop of your own ran"):
+            recording.end_request(3)
+
+
 def test_rows_that_end_by_a_text_are_refused_in_batches(tmp_path: Path) -> None:
     it, out = model(), tmp_path / "t.jsonl"
     with pytest.raises(RecordError, match="generate with stop_strings and 2 rows"), radialsim.record(it, out):
@@ -207,6 +224,7 @@ def test_passes_that_would_be_recorded_wrongly(tmp_path: Path) -> None:
     refused("no pass of 1 rows before", lambda it: it(input_ids=ints([[5]]), position_ids=ints([[4]])))
     refused("nothing ran", lambda it: None)
     refused("found no input_ids", lambda it: it())
+    refused("layer 1: found no hidden states", lambda it: it.model.layers[1](5))
     refused("called outside a pass", lambda it: it.model.layers[1](states(1, 2, 4)))
     refused(
         "outside its layer",

@@ -103,7 +103,7 @@ class MixtureOfDepths:
             self.scores[layer] = output[0] if isinstance(output, tuple) else output
 
         def called(_module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-            hidden = tensors.argument(args, kwargs, 0, "hidden_states", "x")
+            hidden = tensors.hidden(f"block of layer {layer}", args, kwargs)
             count = 1
             for length in tensors.shape(hidden)[:-1]:
                 count *= length

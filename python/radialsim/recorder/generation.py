@@ -67,6 +67,12 @@ def begin(model: Any, call: Callable[..., Any], args: tuple[Any, ...], kwargs: d
     bound = {**{key: value for key, value in bound.items() if key != "kwargs"}, **dict(bound.get("kwargs", {}))}
     option = _Options(model, bound)
     refuse(option, bound)
+    device = getattr(getattr(model, "device", None), "type", "cpu")
+    if device != "cpu" and option("cache_implementation") is not None and option("disable_compile") is not True:
+        raise RecordError(
+            f"generate(cache_implementation={option('cache_implementation')!r}) compiles passes on this device ({device}), and compiled calls pass "
+            "hooks by: add disable_compile=True"
+        )
     ids = bound.get("inputs") if bound.get("inputs") is not None else bound.get("input_ids")
     width = tensors.shape(ids)[-1] if tensors.is_tensor(ids) else 0
     ends = bound["eos_token_id"] if "eos_token_id" in bound else option("eos_token_id")

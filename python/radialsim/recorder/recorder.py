@@ -74,6 +74,8 @@ class Recorder:
         """Says how many tokens the latest request got, after a loop of your own. Only speculative loops need it: nothing else tells
         how many of the last drafts were accepted."""
         self.session.end_free()
+        if not self.session.latest:
+            raise RecordError("end_request: no loop of your own ran in this recording; generate says itself how many tokens a request got")
         for sequence in self.session.latest:
             sequence.output_tokens = output_tokens
 

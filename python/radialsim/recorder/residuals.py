@@ -58,19 +58,19 @@ class Residuals:
             if session.open is None:
                 raise RecordError("residuals=True needs calls of the base model: here a loop calls the layers itself")
             call = session.calls[-1] if session.calls else None
-            self.open.append(_Open(call, tensors.argument(args, kwargs, 0, "hidden_states", "x")))
+            self.open.append(_Open(call, tensors.hidden(f"layer {index}", args, kwargs)))
 
         def part(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
             if self.open and module is attention:
                 self.open[-1].attended = True
             elif self.open:
-                self.open[-1].before = tensors.argument(args, kwargs, 0, "hidden_states", "x")
+                self.open[-1].before = tensors.hidden(f"layer {index}", args, kwargs)
                 self.open[-1].after = output
 
         def turns(_module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
             if self.open:
                 here = self.open[-1]
-                entry = tensors.argument(args, kwargs, 0, "hidden_states", "x")
+                entry = tensors.hidden(f"layer {index}", args, kwargs)
                 # Where a norm stands between the stream and the branch, the stream is what went into the norm.
                 here.middle = here.before if here.after is entry else entry
 

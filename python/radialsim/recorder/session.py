@@ -99,7 +99,7 @@ class Session:
 
     def _watch_branch(self, index: int, module: Any, branch: str) -> None:
         def begins(_module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-            self.branch_begins(index, branch, tensors.argument(args, kwargs, 0, "hidden_states", "x"))
+            self.branch_begins(index, branch, tensors.hidden(f"{branch} of layer {index}", args, kwargs))
 
         self.handles.append(module.register_forward_pre_hook(begins, with_kwargs=True))
 
@@ -137,6 +137,7 @@ class Session:
         bound = dict(inspect.signature(module.forward).bind_partial(*args, **kwargs).arguments)
         bound.update(bound.pop("kwargs", {}))
         ids = next((bound[name] for name in ("input_ids", "inputs_embeds", "hidden_states") if bound.get(name) is not None), None)
+        ids = args[0] if ids is None and args else ids
         if not tensors.is_tensor(ids) or len(tensors.shape(ids)) < 2:
             raise RecordError(f"{type(module).__name__}: found no input_ids and no inputs_embeds of (rows, columns) in a call")
         rows, columns = tensors.shape(ids)[:2]
@@ -203,8 +204,7 @@ class Session:
     # Layers
 
     def layer_begins(self, index: int, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        hidden = tensors.argument(args, kwargs, 0, "hidden_states", "x")
-        lengths = tensors.shape(hidden)
+        lengths = tensors.shape(tensors.hidden(f"layer {index}", args, kwargs))
         held = self.open
         if held is None:
             self._free_layer(index, lengths, kwargs)

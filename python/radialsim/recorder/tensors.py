@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..errors import RecordError
+
 
 def shape(tensor: Any) -> tuple[int, ...]:
     """The lengths of a tensor's dimensions."""
@@ -44,3 +46,11 @@ def argument(args: tuple[Any, ...], kwargs: dict[str, Any], place: int, *names: 
         if kwargs.get(name) is not None:
             return kwargs[name]
     return args[place] if 0 <= place < len(args) else None
+
+
+def hidden(what: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """The hidden states that a module was called with. Raises `RecordError`, naming `what`, where there are none of a known name."""
+    found = argument(args, kwargs, 0, "hidden_states", "x", "hidden_state", "inputs", "input")
+    if not is_tensor(found) or len(shape(found)) < 2:
+        raise RecordError(f"{what}: found no hidden states in its call (neither the first argument nor hidden_states)")
+    return found
