@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import subprocess
 import sys
@@ -217,6 +218,29 @@ def early_exit(proof: Proof, program: list[str], folder: Path, gguf: Path, promp
     simulate(proof, program, folder, recorded, "SmolLM2-135M, drafts of its first 24 layers")
 
 
+def residuals(proof: Proof, program: list[str], folder: Path, gguf: Path, prompts: list[list[int]]) -> None:
+    """What each branch adds, by both definitions, beside what the executor measures."""
+    model, _ = load(gguf)
+    recorded = folder / "dense.jsonl"
+    with radialsim.record(model, recorded, name=MODEL, residuals=True):
+        generated(model, prompts, batch=True)
+    ours, theirs = folder / "dense.residuals.csv", folder / "executed.residuals.csv"
+    executed(program, folder, gguf, "dense", prompts, "--residuals", str(theirs))
+    key = ("prompt", "position", "phase", "layer")
+    tables = []
+    for path in (ours, theirs):
+        with path.open() as file:
+            tables.append({tuple(row[name] for name in key): row for row in csv.DictReader(file)})
+    found, wanted = tables
+    proof.equal("residual ratios: rows, a token and layer each", len(found), len(wanted))
+    proof.holds("residual ratios: the same tokens and layers", found.keys() == wanted.keys())
+    names = [name for name in next(iter(wanted.values())) if name not in key]
+    apart = max(abs(float(found[at][name]) / float(wanted[at][name]) - 1) for at in wanted if at in found for name in names)
+    proof.holds(f"residual ratios: {len(names)} of each within 0.1 % of the executor's (furthest {100 * apart:.4f} %)", apart < 1e-3)
+    told = run(program, "inspect", "residuals", f"recorded:134515008={ours}", f"executed:134515008={theirs}")
+    print("\n".join("     " + line for line in told.splitlines()[:4]))
+
+
 def experts(proof: Proof, program: list[str], folder: Path) -> None:
     """A tiny random Qwen3-MoE: experts of each token, against its router's scores."""
     torch.manual_seed(7)
@@ -257,6 +281,7 @@ def main() -> None:
     skip_by_hand(proof, program, folder, gguf, prompts)
     skip_by_token(proof, program, folder, gguf, prompts)
     early_exit(proof, program, folder, gguf, prompts)
+    residuals(proof, program, folder, gguf, prompts)
     experts(proof, program, folder)
     if proof.failed:
         raise SystemExit(f"{proof.failed} of these do not hold")
