@@ -123,6 +123,7 @@ fn convert(from: &Path, out: &Path) -> Result<()> {
     let mut writer = Writer::create(out, reader.header())?;
     while let Some(request) = reader.next() {
         writer.request(&request?, reader.routes())?;
+        reader.without_experts()?;
     }
     writer.finish(reader.routes())
 }

@@ -117,7 +117,8 @@ pub(super) fn remark(model: &Model, notes: &mut Vec<Note>) {
     }
     if let Some(experts) = model.experts {
         let value = format!("{} of {} a token", experts.per_token, experts.count);
-        let why = "which experts a token takes is not recorded: taken as independent and equally likely";
+        let why =
+            "which experts a token takes is not read from traces: taken as independent and equally likely";
         notes.push(Note::new("model.experts", value, why));
     }
     if model.kinds.iter().any(|kind| kind.window.is_some()) {

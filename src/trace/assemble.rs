@@ -19,6 +19,8 @@ const RUN_WORDS: usize = 20;
 pub(super) struct Assembler {
     pub header: Header,
     pub routes: RouteTable,
+    /// Whether a run said which experts its tokens took.
+    pub experts: bool,
     route_ids: IdMap,
     steps: usize,
     seen: Ranges,
@@ -50,6 +52,7 @@ impl Assembler {
         Assembler {
             header,
             routes: RouteTable::default(),
+            experts: false,
             route_ids: IdMap::default(),
             steps: 0,
             seen: Ranges::default(),
@@ -81,6 +84,11 @@ impl Assembler {
         let index = self.routes.push(route.map_err(|error| super::in_key(error, "steps"))?);
         self.route_ids.insert(id, index);
         Ok(())
+    }
+
+    /// How many steps a route has, where there is one of this id.
+    pub fn steps(&self, id: u64) -> Option<usize> {
+        Some(self.routes.get(self.route_ids.get(id)?).0.len())
     }
 
     /// Defines a request, without its runs. `line` is where the file does so.

@@ -52,6 +52,7 @@ pub fn join(runs: &[PathBuf], joining: Joining, out: &Path) -> Result<()> {
         let mut numbers: Vec<u32> = Vec::new();
         while let Some(request) = reader.next() {
             let mut request = request?;
+            reader.without_experts()?;
             let id = request.id;
             let wrong = |key: &str, what: &str| {
                 InputError::expected(what).key(key).found(format!("request {id}")).file(reader.path())

@@ -1,7 +1,7 @@
 //! Reads the JSON Lines encoding, line by line, plain or compressed.
 
 use super::assemble::Assembler;
-use super::json::Object;
+use super::json::{Field, Object};
 use super::limits::REQUEST_TOKENS;
 use super::lines::{self, Input};
 use super::names::Named;
@@ -100,7 +100,7 @@ fn take_request(object: &Object, line: Option<u64>, assembler: &mut Assembler) -
 }
 
 fn take_tokens(object: &Object, assembler: &mut Assembler, ids: &mut Vec<u64>) -> Result<()> {
-    let known = ["type", "request", "start", "phase", "routes", "role", "accepted"];
+    let known = ["type", "request", "start", "phase", "routes", "role", "accepted", "experts"];
     object.only("a run of tokens", &known)?;
     let request = object.need("request")?.whole(0, u64::MAX)?;
     let start = object.need("start")?.whole(0, REQUEST_TOKENS)?;
@@ -108,8 +108,35 @@ fn take_tokens(object: &Object, assembler: &mut Assembler, ids: &mut Vec<u64>) -
     let role = object.get("role").map(|role| role.choice::<Role>()).transpose()?.unwrap_or_default();
     let accepted = object.get("accepted").map(|accepted| accepted.yeses()).transpose()?;
     object.need("routes")?.wholes(ids)?;
+    if let Some(experts) = object.get("experts") {
+        take_experts(&experts, assembler, ids)?;
+    }
     let shape = Shape { start, phase, role, tokens: ids.len(), accepted: accepted.as_deref() };
     assembler.run(request, shape, ids)
+}
+
+/// Holds the experts of a run against its routes: a list for each token, in it one for each step of its route, in it ids. Nothing here
+/// uses them.
+fn take_experts(experts: &Field, assembler: &mut Assembler, ids: &[u64]) -> Result<()> {
+    let found: Vec<Vec<Vec<u32>>> = serde_json::from_str(experts.raw).map_err(|error| {
+        experts.bad(format!("lists of lists of expert ids, a list for each token ({error})"))
+    })?;
+    let bad = |found: String, what: &str| InputError::expected(what).key(experts.key).found(found);
+    if found.len() != ids.len() {
+        let what = format!("one for each of {} routes", ids.len());
+        return Err(bad(format!("{} lists", found.len()), &what).into());
+    }
+    for (token, (steps, id)) in found.iter().zip(ids).enumerate() {
+        match assembler.steps(*id) {
+            Some(wanted) if wanted != steps.len() => {
+                let what = format!("one for each of {wanted} steps of route {id}");
+                return Err(bad(format!("{} lists for token {token}", steps.len()), &what).into());
+            }
+            _ => {}
+        }
+    }
+    assembler.experts = true;
+    Ok(())
 }
 
 /// The line of a request, without its end.

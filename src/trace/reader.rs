@@ -89,6 +89,19 @@ impl Reader {
         &self.assembler.routes
     }
 
+    /// Refuses a trace whose runs so far say which experts their tokens took: what is read does not keep them.
+    ///
+    /// # Errors
+    /// The key `experts`.
+    pub fn without_experts(&self) -> Result<()> {
+        if !self.assembler.experts {
+            return Ok(());
+        }
+        let what =
+            "a trace without experts: they are read and not kept, and would be missing from what is written";
+        Err(InputError::expected(what).key("experts").found("experts of tokens").file(&self.path).into())
+    }
+
     /// The file.
     pub fn path(&self) -> &Path {
         &self.path

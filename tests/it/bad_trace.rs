@@ -189,6 +189,21 @@ fn each_further_mistake_names_its_line_and_key() {
             "6: start: found positions 4 to 4, expected positions that were run before, below 4",
         ),
         (
+            "[0,40]}",
+            r#"[0,40],"experts":[[[1],[2],[]]]}"#,
+            "6: experts: found 1 lists, expected one for each of 2 routes",
+        ),
+        (
+            "[0,40]}",
+            r#"[0,40],"experts":[[[1],[2],[]],[[1]]]}"#,
+            "6: experts: found 1 lists for token 1, expected one for each of 2 steps of route 40",
+        ),
+        (
+            "[0,40]}",
+            r#"[0,40],"experts":[[1],[2]]}"#,
+            "6: experts: found [[1],[2]], expected lists of lists of expert ids, a list for each token (invalid type: integer `1`, expected a sequence at line 1 column 3)",
+        ),
+        (
             r#""request":3"#,
             r#""request":4"#,
             "5: request: found 4, expected the id of a request that was defined before",

@@ -32,6 +32,34 @@ fn stats_of_the_shipped_traces() {
     assert_eq!(stats["layer_visits"].as_array().unwrap().len(), 30);
 }
 
+/// A trace of two tokens with their experts, as recorders write it.
+const WITH_EXPERTS: &str = r#"{"type":"header","format":"router-trace","version":1,"model":"m","layers":3,"order":"monotone","reuse":false,"granularity":"token","kv":"write","router":{"kind":"none"},"source":""}
+{"type":"route","id":0,"steps":"0 1 2"}
+{"type":"request","id":0,"arrival_s":0.0,"prompt_tokens":2,"output_tokens":1}
+{"type":"tokens","request":0,"start":0,"phase":"prefill","routes":[0,0],"experts":[[[],[3,1],[0,2]],[[],[1,0],[2,3]]]}
+"#;
+
+/// Nothing keeps the experts of tokens yet: what reads a trace passes them over, what would write it anew refuses.
+#[test]
+fn experts_are_read_and_never_lost_without_a_word() {
+    let folder = folder();
+    let at = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    std::fs::write(at("t.jsonl"), WITH_EXPERTS).unwrap();
+    assert_eq!(counts(&at("t.jsonl"), folder.path())["tokens"], 2);
+    std::fs::remove_file(at("stats.json")).unwrap();
+    let join = ["trace", "join", &at("t.jsonl"), "--offset-s", "1", "--out", &at("u.jsonl")];
+    for words in [&["trace", "convert", &at("t.jsonl"), &at("u.jsonl")][..], &join] {
+        let out = radialsim(words);
+        assert_eq!(out.status.code(), Some(2));
+        let said = text(&out.stderr);
+        assert!(
+            said.contains("t.jsonl: experts: found experts of tokens, expected a trace without experts"),
+            "{said}"
+        );
+    }
+    assert_eq!(names_in(folder.path()), ["t.jsonl"]);
+}
+
 #[test]
 fn converting_there_and_back_keeps_the_trace() {
     let folder = folder();

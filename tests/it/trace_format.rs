@@ -186,6 +186,23 @@ fn speculation_moves_on_by_what_was_accepted() {
     assert_eq!((read[0].advanced(), read[0].runs.len()), (5, 5));
 }
 
+/// What the recorder of `python/` wrote of real engines (`scripts/prove-recorder`): requests, tokens with a route, and routes.
+#[test]
+fn recordings_of_other_engines_are_read() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("python/tests/fixtures");
+    let counts = [
+        // Drafts of the first 24 of 30 layers, what their own cache reads again, and all that was verified.
+        ("early-exit.jsonl.gz", (3, 1281, 2)),
+        ("by-token.jsonl.gz", (3, 159, 111)),
+        ("experts.jsonl.gz", (3, 60, 1)),
+        ("vllm.jsonl.gz", (200, 17297, 1)),
+    ];
+    for (name, expected) in counts {
+        let stats = Stats::read(&mut trace::open(folder.join(name)).unwrap()).unwrap();
+        assert_eq!((stats.requests, stats.tokens, stats.routes), expected, "{name}");
+    }
+}
+
 #[test]
 fn crlf_many_gzip_members_and_no_last_newline_are_fine() {
     let folder = tempfile::tempdir().unwrap();
