@@ -257,6 +257,12 @@ pub fn scenario(scenario: &Scenario, built: &[Built], notes: &[Note]) -> String 
         ("slo", if slo.is_empty() { "none".into() } else { slo.join(", ") }),
         ("checks", "all files are read, all names known, all numbers in range".into()),
     ]);
+    let devices = |built: &Built| match &built.setup.ranks {
+        Some(ranks) => {
+            format!("{} by tensor, {}, {}", ranks.count(), ranks.fabric(), ranks.library().name())
+        }
+        None => "1".to_owned(),
+    };
     let stats: Vec<Stats> = built.iter().map(|built| Stats::of(&built.trace)).collect();
     let of_both = || built.iter().zip(&stats);
     let routes = |(built, stats): (&Built, &Stats)| match built.later {
@@ -274,6 +280,7 @@ pub fn scenario(scenario: &Scenario, built: &[Built], notes: &[Note]) -> String 
     let sheet = Sheet::new()
         .words("variant", built.iter().map(|built| &built.name))
         .words("policy", built.iter().map(|built| built.setup.dispatch.policy.name()))
+        .words("devices", built.iter().map(devices))
         .words("router", routers)
         .numbers("requests", stats.iter().map(|stats| stats.requests.to_string()))
         .numbers("tokens", stats.iter().map(|stats| stats.tokens.to_string()))

@@ -141,7 +141,14 @@ pub(super) fn three(number: f64) -> String {
 fn energy(variants: &[VariantOutcome]) -> String {
     let joules = |v: &Run| v.summary.energy_per_output_token_j;
     let bytes = |v: &Run| v.summary.work.bytes;
-    named(variants)
+    let devices = |v: &VariantOutcome| v.first().summary.devices;
+    let several = variants.iter().any(|variant| devices(variant) > 1);
+    let sheet = named(variants);
+    let sheet = match several {
+        true => sheet.numbers("devices", variants.iter().map(|variant| devices(variant).to_string())),
+        false => sheet,
+    };
+    let table = sheet
         .numbers("energy\nJ", alike(&means(variants, |v| v.summary.energy_j)))
         .numbers("J / out\ntoken", alike(&means(variants, joules)))
         .numbers("saved\n%", less(variants, joules))
@@ -156,7 +163,11 @@ fn energy(variants: &[VariantOutcome]) -> String {
         .numbers("peak\nGB", cells(variants, |v| v.summary.memory_bytes.total_peak as f64 / GB, three))
         .numbers("weights\nGB", cells(variants, |v| v.summary.memory_bytes.weights as f64 / GB, three))
         .numbers("KV\nGB", cells(variants, |v| v.summary.memory_bytes.kv_peak as f64 / GB, three))
-        .render()
+        .render();
+    match several {
+        true => table + "Of several devices: J and W of all of them, GB and kernels of each.\n",
+        false => table,
+    }
 }
 
 fn bounds(variants: &[VariantOutcome]) -> String {

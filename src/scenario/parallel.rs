@@ -72,8 +72,8 @@ impl Scenario {
             error
         };
         let fabric = inputs.fabric(&self.folder, name)?;
-        let ranks = Ranks::new(&fabric, spec.tensor, spec.collectives)
-            .map_err(|error| named(error, "tensor"))?;
+        let ranks =
+            Ranks::new(&fabric, spec.tensor, spec.collectives).map_err(|error| named(error, "tensor"))?;
         let why = "no profile says what links and switches draw, so energy is that of the devices alone";
         notes.push(Note::new(format!("{of}: energy of {name}"), "0", why));
         let part = model.shard(spec.tensor).map_err(|error| match error {

@@ -253,10 +253,7 @@ fn bad_tables_are_refused_by_line_and_key() {
             format!("{HEADER}\n{}\n", good.replace("H100", "B200")),
             "found 1 rows: on B200, expected rows of known models",
         ),
-        (
-            format!("{HEADER}\n{}\n", good.replace(",1,Dense", ",4,Dense")),
-            "on 4 GPUs, and one device is simulated",
-        ),
+        (format!("{HEADER}\n{}\n", good.replace(",1,Dense", ",0,Dense")), "bad.csv:2: num_gpus: found 0"),
     ] {
         let error = said(&table);
         assert!(error.contains(words), "{error}\nshould say {words}");
@@ -275,13 +272,39 @@ fn the_shipped_profile_predicts_real_runs() {
     let hw = h100();
     let (_, points) = points_of(&(text.join("\n") + "\n"), &hw);
     let constants = Constants::of(&hw);
-    let pairs: Vec<_> = points.iter().map(|point| (point, constants.predict(&point.parts))).collect();
-    let errors = wrong(&pairs).expect("rows");
-    eprintln!(
-        "{} chats: time between tokens {:.1} %, joules a token {:.1} %",
-        pairs.len(),
-        errors.itl.mean,
-        errors.joules.mean
+    for several in [false, true] {
+        let of = points.iter().filter(|point| (point.row.devices > 1) == several);
+        let pairs: Vec<_> = of.map(|point| (point, constants.predict(&point.parts))).collect();
+        let errors = wrong(&pairs).expect("rows");
+        eprintln!(
+            "{} chats: time between tokens {:.1} %, joules a token {:.1} %",
+            pairs.len(),
+            errors.itl.mean,
+            errors.joules.mean
+        );
+        let most = if several { (14.0, 14.0) } else { (8.0, 9.0) };
+        assert!(errors.itl.mean < most.0 && errors.joules.mean < most.1, "{errors:?}");
+    }
+}
+
+/// A fit leaves out what ran on several devices; a prediction splits the model over them, and counts the energy of all.
+#[test]
+fn rows_on_several_devices_are_predicted_and_not_fitted() {
+    let hw = h100();
+    let one = row("Qwen/Qwen3-32B", 8.0, [9.0, 0.5, 400.0]);
+    let four = one.replace(",1,Dense", ",4,Dense");
+    let (mut table, points) = points_of(&format!("{HEADER}\n{one}\n{four}\n"), &hw);
+    let said: Vec<_> = points.iter().map(|point| Constants::of(&hw).predict(&point.parts)).collect();
+    assert_eq!(points.iter().map(|point| point.row.devices).collect::<Vec<_>>(), [1, 4]);
+    assert!(said[1].itl_s < said[0].itl_s && said[1].itl_s > said[0].itl_s / 4.0, "{said:?}");
+    assert!(said[1].watts > 2.0 * said[0].watts && said[1].joules > said[0].joules, "{said:?}");
+    table.rows = points.into_iter().map(|point| point.row).collect();
+    table.on_one_device();
+    assert_eq!(table.rows.len(), 1);
+    assert!(
+        table
+            .skipped
+            .keys()
+            .any(|reason| reason.contains("on 4 GPUs, and constants are fitted to one device"))
     );
-    assert!(errors.itl.mean < 8.0 && errors.joules.mean < 9.0, "{errors:?}");
 }

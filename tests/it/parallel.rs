@@ -195,7 +195,9 @@ fn parts_add_up_to_the_model() {
             assert!(sum >= all, "{name} on {devices}: {sum} {all}");
             // Norms, positions, projections between table and stream, routers, and biases of the stream are kept whole; rows are rounded up.
             let projections = match whole.input {
-                radialsim::model::Input::Tokens { width, .. } if width != whole.hidden => 2 * width * whole.hidden,
+                radialsim::model::Input::Tokens { width, .. } if width != whole.hidden => {
+                    2 * width * whole.hidden
+                }
                 radialsim::model::Input::Patches { values, .. } => (values + 2) * whole.hidden,
                 radialsim::model::Input::Tokens { .. } => 0,
             };
@@ -227,12 +229,14 @@ fn one_device_in_any_notation_is_one_device() {
         )
     };
     let run = |parallel: &str, own: &str| {
-        let scenario = radialsim::scenario::Scenario::from_text(&text(parallel, own), Path::new("t.ron"), &[]);
+        let scenario =
+            radialsim::scenario::Scenario::from_text(&text(parallel, own), Path::new("t.ron"), &[]);
         let outcome = radialsim::scenario::run(&scenario.expect("valid"), 1, &(), |_, _| Silent);
         outcome.expect("it runs").0
     };
     let plain = run("", "");
-    for (parallel, own) in [("parallel: (tensor: 1),", ""), ("", "parallel: (tensor: 1, collectives: nccl),")] {
+    for (parallel, own) in [("parallel: (tensor: 1),", ""), ("", "parallel: (tensor: 1, collectives: nccl),")]
+    {
         let other = run(parallel, own);
         for (a, b) in plain.variants.iter().zip(&other.variants) {
             assert_eq!(a.first().summary, b.first().summary);
@@ -244,9 +248,11 @@ fn one_device_in_any_notation_is_one_device() {
     assert!(own.first().summary.makespan_s < first.first().summary.makespan_s);
     assert_eq!(own.first().summary.devices, 2);
     // All of what it saves comes of the settings.
-    let saved = radialsim::metrics::TimeSaved::of(&first.first().ledger, &own.first().ledger).expect("explained");
+    let saved =
+        radialsim::metrics::TimeSaved::of(&first.first().ledger, &own.first().ledger).expect("explained");
     let settings = radialsim::metrics::PARTS.iter().position(|part| *part == "settings").expect("a part");
-    let others: i128 = saved.parts.iter().enumerate().filter(|(part, _)| *part != settings).map(|(_, ps)| ps.abs()).sum();
+    let others: i128 =
+        saved.parts.iter().enumerate().filter(|(part, _)| *part != settings).map(|(_, ps)| ps.abs()).sum();
     assert!(saved.parts[settings] > 0 && others < saved.parts[settings] / 50, "{:?}", saved.parts);
 }
 
@@ -254,7 +260,11 @@ fn one_device_in_any_notation_is_one_device() {
 #[test]
 fn what_cannot_be_split_is_refused() {
     let cases = [
-        ("llama-3.1-8b", "parallel: (tensor: 3)", "parallel.tensor: found 3, expected a divisor of the 32 query heads"),
+        (
+            "llama-3.1-8b",
+            "parallel: (tensor: 3)",
+            "parallel.tensor: found 3, expected a divisor of the 32 query heads",
+        ),
         ("llama-3.1-8b", "parallel: (tensor: 16)", "parallel.tensor"),
         ("llama-3.1-8b", "parallel: (tensor: 0)", "at least 1"),
         ("llama-3.1-8b", "parallel: (tensor: 2, fabric: Some(\"nvlink\"))", "nvidia-hgx-h100"),

@@ -335,12 +335,12 @@ fn a_table_of_closed_loops_is_simulated_row_by_row() {
     };
     let row = |ttft: &str, tpot: &str| {
         format!(
-            "meta-llama/Llama-3.1-8B,h100_sxm,vllm,bf16,1,64,8,4,{ttft},{tpot}\nx/Llama-3.1-8B,h100_sxm,vllm,bf16,2,64,8,4,1,1\n"
+            "meta-llama/Llama-3.1-8B,h100_sxm,vllm,bf16,1,64,8,4,{ttft},{tpot}\nx/Llama-3.1-8B,z9,vllm,bf16,1,64,8,4,1,1\n"
         )
     };
     let (code, table, _) = run(&row("1000", "1000"), &[]);
     assert_eq!(code, Some(0), "{table}");
-    assert!(table.contains("left out: 1 rows on 2 devices"), "{table}");
+    assert!(table.contains("left out: 1 rows on z9"), "{table}");
     let line = table.lines().find(|line| line.contains("vllm, bf16")).expect("a row");
     let cells: Vec<&str> = line.split_whitespace().collect();
     let (tpot, ttft) = (cells[cells.len() - 5], cells[cells.len() - 2]);
@@ -353,6 +353,15 @@ fn a_table_of_closed_loops_is_simulated_row_by_row() {
     assert!(
         slow.lines().find(|line| line.contains("vllm, bf16")).is_some_and(|line| line.contains('+')),
         "{slow}"
+    );
+    // Two devices are faster than one, and their rows have a line of their own.
+    let two = row(ttft, tpot).replace("bf16,1,64", "bf16,2,64");
+    let (code, both, _) = run(&format!("{}{}", row(ttft, tpot), two), &[]);
+    assert_eq!(code, Some(0), "{both}");
+    assert!(both.contains("vllm, 2 x nvidia-h100-sxm"), "{both}");
+    assert!(
+        both.lines().filter(|line| line.contains("vllm, bf16")).any(|line| line.contains(" -")),
+        "{both}"
     );
     for (rows, say) in [
         ("a,h100_sxm,vllm,w9,1,64,8,4,1,1\n", "known"),

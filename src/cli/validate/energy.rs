@@ -29,7 +29,8 @@ pub fn run(args: &Args) -> Result<()> {
     let hw = Hardware::resolve(&args.hw)?;
     let mut table = meter::read(&args.file, &hw)?;
     let all = meter::points(&hw, &mut table)?;
-    let (points, several): (Vec<Point>, Vec<Point>) = all.into_iter().partition(|point| point.row.devices == 1);
+    let (points, several): (Vec<Point>, Vec<Point>) =
+        all.into_iter().partition(|point| point.row.devices == 1);
     let constants = Constants::of(&hw);
     let as_is: Vec<Predicted> = points.iter().map(|point| constants.predict(&point.parts)).collect();
     let seen = hw.power.metered.as_ref().is_some_and(|metered| metered.sha256 == table.sha256);
