@@ -2,10 +2,10 @@
 
 use super::print;
 use radialsim::error::{InputError, Result};
-use radialsim::report::Staged;
+use radialsim::report::{Placed, Staged, placed, placed_json};
 use radialsim::ron_text;
 use radialsim::trace::synth::{Method, generate};
-use radialsim::trace::{Joining, Prefixes, Stats, Writer, join, open, write};
+use radialsim::trace::{Hops, Joining, Placement, Prefixes, Stats, Writer, join, open, write};
 use radialsim::units::SimTime;
 use radialsim::workload::{Arrivals, Length, Lengths, requests};
 use serde::de::DeserializeOwned;
@@ -34,8 +34,32 @@ pub enum What {
     },
     /// Makes one trace of traces that were recorded in several runs on the same pool.
     Join(Join),
+    /// Places the layers of the pool on several devices, and counts how often tokens cross from one to another.
+    Place(Place),
     /// Makes a trace as a published method would route tokens.
     Synth(Synth),
+}
+
+/// A pool over devices.
+#[derive(Debug, clap::Args)]
+pub struct Place {
+    /// The trace.
+    file: PathBuf,
+    /// Devices.
+    #[arg(long, value_name = "N")]
+    devices: u32,
+    /// Layers that a device may have, as a multiple of its even share: 1 for as many as the others, give or take one.
+    #[arg(long, value_name = "FACTOR", default_value_t = 1.0)]
+    balance: f64,
+    /// Share of the requests, the first to arrive, from which the cut is learned; it is counted on the others.
+    #[arg(long, value_name = "SHARE", default_value_t = 0.5)]
+    learn: f64,
+    /// Seed of the search.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    seed: u64,
+    /// Writes the placements and their counts as JSON.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
 }
 
 /// Traces to join.
@@ -101,6 +125,7 @@ pub fn run(what: &What) -> Result<()> {
         What::Stats { file, json } => stats(file, json.as_deref()),
         What::Convert { from, out } => convert(from, out),
         What::Join(join) => join.run(),
+        What::Place(place) => place.run(),
         What::Synth(synth) => synth.run(),
     }
 }
@@ -126,6 +151,42 @@ fn convert(from: &Path, out: &Path) -> Result<()> {
         reader.without_experts()?;
     }
     writer.finish(reader.routes())
+}
+
+impl Place {
+    fn run(&self) -> Result<()> {
+        let wrong = |key: &str, found: f64, expected: &str| -> Result<()> {
+            Err(InputError::expected(expected).key(key).found(found).into())
+        };
+        if !(self.balance >= 1.0 && self.balance <= f64::from(u16::MAX)) {
+            return wrong("--balance", self.balance, "a factor of at least 1");
+        }
+        if !(self.learn > 0.0 && self.learn <= 1.0) {
+            return wrong("--learn", self.learn, "a share above 0, at most 1");
+        }
+        let json = self.json.as_deref().map(Staged::create).transpose()?;
+        let trace = radialsim::trace::read(&self.file)?;
+        let (layers, requests) = (trace.header.layers, trace.requests.len());
+        let learned = ((requests as f64 * self.learn).ceil() as usize).min(requests);
+        let known = Hops::of(&trace, 0..learned);
+        let rest = Hops::of(&trace, if learned < requests { learned..requests } else { 0..requests });
+        let share = f64::from(layers) / f64::from(self.devices.max(1));
+        let most = ((share * self.balance).floor().max(share.ceil()) as u32).min(layers);
+        let placements = [
+            ("contiguous", Placement::contiguous(layers, self.devices)?),
+            ("round robin", Placement::round_robin(layers, self.devices)?),
+            ("cut", Placement::cut(&known, self.devices, most, self.seed)?),
+        ];
+        let rows = placements.map(|(name, placement)| {
+            let (learned, kept) = (known.fares(&placement), rest.fares(&placement));
+            Placed { name, placement, learned, kept }
+        });
+        if let Some(json) = json {
+            let text = serde_json::to_string_pretty(&placed_json(&rows)).expect("counts are JSON") + "\n";
+            json.finish(|out| out.write_all(text.as_bytes()))?;
+        }
+        print(&placed(&rows, learned == requests))
+    }
 }
 
 impl Join {

@@ -17,6 +17,7 @@ pub mod inspect;
 pub mod json;
 mod launches;
 mod metered;
+mod placed;
 pub mod quantity;
 #[cfg(feature = "gpu")]
 pub mod residuals;
@@ -38,6 +39,7 @@ pub use file::Staged;
 pub use fits::{fits, layer_fits, layers, scores};
 pub use launches::launches;
 pub use metered::{metered, skipped};
+pub use placed::{Placed, placed, placed_json};
 pub use served::{Gate, Queue, Served};
 pub use sheet::{Sheet, WIDTH};
 pub use uneven::uneven;

@@ -21,6 +21,7 @@ mod names;
 #[cfg(feature = "parquet")]
 mod parquet;
 mod pattern;
+mod placement;
 mod reader;
 mod route;
 mod rules;
@@ -34,6 +35,7 @@ pub use join::{Joining, Prefixes, join};
 #[cfg(feature = "parquet")]
 pub(crate) use parquet::properties as parquet_properties;
 pub use pattern::{Ids, RouteIds};
+pub use placement::{Fares, Hops, Placement};
 pub use reader::{Reader, open, read};
 use reader::{in_key, in_line};
 pub use route::{Modules, Route, RouteTable, Step};

@@ -75,6 +75,7 @@ mod page_browser;
 mod parallel;
 #[cfg(feature = "gpu")]
 mod perplexity;
+mod placement;
 mod prefixes;
 mod profiles;
 mod quality;

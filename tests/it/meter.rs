@@ -253,7 +253,7 @@ fn bad_tables_are_refused_by_line_and_key() {
             format!("{HEADER}\n{}\n", good.replace("H100", "B200")),
             "found 1 rows: on B200, expected rows of known models",
         ),
-        (format!("{HEADER}\n{}\n", good.replace(",1,Dense", ",0,Dense")), "bad.csv:2: num_gpus: found 0"),
+        (format!("{HEADER}\n{}\n", good.replace(",1,Dense", ",0,Dense")), "bad.csv:2: num_gpus: found \"0\""),
     ] {
         let error = said(&table);
         assert!(error.contains(words), "{error}\nshould say {words}");
