@@ -5,7 +5,7 @@
 //! is accepted holds together (it can be asked for its sizes, and comes back equal when it is written and read again).
 
 use radialsim::error::{Error, Result};
-use radialsim::{hw, model, scenario, study, trace, workload};
+use radialsim::{cost, hw, model, scenario, study, trace, workload};
 use std::path::{Path, PathBuf};
 
 #[cfg(feature = "gpu")]
@@ -25,6 +25,7 @@ pub const ALL: &[(&str, Reader)] = &[
     ("config", config),
     ("scenario", scenario),
     ("profile", profile),
+    ("fabric", fabric),
     ("study", study),
     #[cfg(feature = "gpu")]
     ("safetensors", weights::safetensors),
@@ -203,6 +204,17 @@ fn profile(bytes: &[u8]) {
     let Some(read) = accepted(hw::Hardware::load(&path)) else { return };
     let again = hw::Hardware::parse(&read.text(), &path).expect("what was written can be read");
     assert!(again == read, "a profile differs when it is written and read again");
+}
+
+fn fabric(bytes: &[u8]) {
+    let path = file(&folder("fabric", &[]), "fabric.ron", bytes);
+    let Some(read) = accepted(hw::Fabric::load(&path)) else { return };
+    let again = hw::Fabric::parse(&read.text(), &path).expect("what was written can be read");
+    assert!(again == read, "a fabric differs when it is written and read again");
+    let devices = (read.levels[0].units.value as u32).min(8);
+    let ranks = cost::Ranks::new(&read, devices, hw::Library::Vllm).expect("so many devices as a level joins");
+    let price = |bytes| ranks.exchange(hw::Operation::AllReduce, bytes).time;
+    assert!(price(1 << 10) <= price(1 << 20), "a larger message is faster");
 }
 
 fn study(bytes: &[u8]) {

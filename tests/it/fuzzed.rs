@@ -83,6 +83,7 @@ replayed! {
     config
     scenario
     profile
+    fabric
     study
     #[cfg(feature = "gpu")] safetensors
     #[cfg(feature = "gpu")] gguf

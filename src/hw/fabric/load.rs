@@ -45,7 +45,7 @@ const SHIPPED: &[(&str, &str)] = shipped! {
 /// Machines in which devices are sold: profile and fabric.
 const USUAL: [(&str, &str); 9] = [
     ("nvidia-b200-sxm", "nvidia-hgx-b200"),
-    ("nvidia-h200-sxm", "nvidia-hgx-h100"),
+    ("nvidia-h200-sxm", "nvidia-hgx-h200"),
     ("nvidia-h100-sxm", "nvidia-hgx-h100"),
     ("nvidia-a100-sxm-80gb", "nvidia-hgx-a100"),
     ("nvidia-a100-sxm-40gb", "nvidia-hgx-a100"),

@@ -1,0 +1,2 @@
+#![no_main]
+radialsim_fuzz::target!("fabric");
