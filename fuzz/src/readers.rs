@@ -212,7 +212,8 @@ fn fabric(bytes: &[u8]) {
     let again = hw::Fabric::parse(&read.text(), &path).expect("what was written can be read");
     assert!(again == read, "a fabric differs when it is written and read again");
     let devices = (read.levels[0].units.value as u32).min(8);
-    let ranks = cost::Ranks::new(&read, devices, hw::Library::Vllm).expect("so many devices as a level joins");
+    let ranks =
+        cost::Ranks::new(&read, devices, hw::Library::Vllm).expect("so many devices as a level joins");
     let price = |bytes| ranks.exchange(hw::Operation::AllReduce, bytes).time;
     assert!(price(1 << 10) <= price(1 << 20), "a larger message is faster");
 }
