@@ -8,14 +8,14 @@ use crate::batch::{Batch, Context, Paths, Policy, in_runs};
 use crate::units::SimTime;
 use std::cmp::Reverse;
 
-/// Times that a sequence can lose its blocks and still use what others left of its prompt. After that it computes its own:
-/// then it fits, whatever the routes of others left, once it is alone.
+/// Preemptions after which a sequence still uses shared prefixes. After more it computes its whole prompt, so that it fits once it runs alone:
+/// blocks of others may be cut at other places, and take more.
 const MOST_REUSED: u32 = 2;
 
 impl<'a> Scheduler<'a> {
-    /// Those who wait begin, the first in line first; nobody overtakes.
+    /// Admits waiting sequences in order, until one does not fit: nobody overtakes.
     pub(super) fn admit(&mut self, now: SimTime, budget: &mut u32, paths: &mut Paths, batch: &mut Batch) {
-        // Who has just lost blocks does not get them back at once: those whom they were short for run first.
+        // After a preemption, admit nobody in this pass: the blocks are for the sequences that lacked them.
         while (!self.preempted || self.running() == 0)
             && self.running() < self.serving.max_sequences as usize
             && *budget > 0
@@ -34,7 +34,7 @@ impl<'a> Scheduler<'a> {
                 return;
             }
             let slot = match waiter {
-                // Not before it can have again what it lost and grow: else it would soon be back.
+                // A preempted sequence waits until its lost blocks and one more for each layer are free: with fewer it would be preempted again soon.
                 Waiter::Preempted(slot)
                     if self.running() > 0 && self.sequence(slot).lost_blocks > self.available() =>
                 {
@@ -53,7 +53,7 @@ impl<'a> Scheduler<'a> {
                     self.seat(place, sequence)
                 }
             };
-            // With nobody else there, waiting longer would free nothing.
+            // If nobody runs, waiting frees no blocks, so the watermark does not count.
             let spare = if self.running() == 0 { 0 } else { self.watermark };
             let before = batch.spans.len();
             if !self.swap_in(slot, spare, paths) {
