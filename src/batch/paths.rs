@@ -16,7 +16,7 @@ pub struct Paths {
     again: Vec<Option<Box<Path>>>,
     passes_again: bool,
     compiler: Compiler,
-    /// How often each route occurs in the runs of requests that have begun; empty where all paths stay.
+    /// How often each route occurs in the runs of requests that have begun; not counted where all paths stay.
     uses: Vec<u32>,
     /// Numbers that no route has.
     free: Vec<u32>,

@@ -120,8 +120,9 @@ pub struct Model {
     /// activations are, and weights are widened.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub products: Option<Dtype>,
-    /// Of how many equal parts this is one, which devices compute together ([`Model::shard`]): heads and widths are those of the part.
-    #[serde(default = "one", skip_serializing_if = "is_one")]
+    /// Of how many equal parts this is one, which devices compute together ([`Model::shard`]): heads and widths are those of the part. No file and no key
+    /// says it: a part needs devices to exchange messages with.
+    #[serde(skip, default = "one")]
     pub shards: u32,
     /// What the source says and nothing here models, a line each: `key: value`. Reports show it; execution refuses it.
     pub remarks: Vec<String>,
@@ -129,11 +130,6 @@ pub struct Model {
 
 fn one() -> u32 {
     1
-}
-
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "what serde calls takes a reference")]
-fn is_one(count: &u32) -> bool {
-    *count == 1
 }
 
 /// What layers of one model may differ in.

@@ -6,7 +6,7 @@
 //! rows. Norms, routers and the vector of latent attention are whole on every device.
 
 use super::{Experts, Model, QkNorm};
-use crate::error::{InputError, Result};
+use crate::error::{Error, InputError, Result};
 
 impl Model {
     /// One of `parts` equal parts. `outputs` and the vocabulary stay those of the whole.
@@ -19,21 +19,19 @@ impl Model {
         if count == 1 {
             return Ok(self.clone());
         }
-        let refuse = |what: String, found: String| -> Result<Model> {
-            Err(InputError::expected(what).key("parallel.tensor").found(found).into())
-        };
-        let even = |what: &str, value: u64| {
-            let expected = format!("a divisor of the {value} {what} of {}", self.name);
-            let fits = value.is_multiple_of(count);
-            if fits { Ok(value / count) } else { refuse(expected, parts.to_string()).map(|_| 0) }
+        let refuse =
+            |what: String| -> Error { InputError::expected(what).key("parallel.tensor").found(parts).into() };
+        let even = |what: &str, value: u64| match value % count {
+            0 => Ok(value / count),
+            _ => Err(refuse(format!("a divisor of the {value} {what} of {}", self.name))),
         };
         if self.qk_norm == QkNorm::Whole {
             let what = format!("1, as {} norms queries and keys over all heads together", self.name);
-            return refuse(what, parts.to_string());
+            return Err(refuse(what));
         }
         if self.latent.is_some_and(|latent| latent.indexer.is_some()) {
             let what = format!("1, as a small attention chooses the entries of {}", self.name);
-            return refuse(what, parts.to_string());
+            return Err(refuse(what));
         }
         let heads = even("query heads", self.heads)?;
         let kv_heads = match self.kv_heads {
@@ -42,17 +40,11 @@ impl Model {
             fewer if fewer < count => {
                 if !count.is_multiple_of(fewer) {
                     let what = format!("a multiple of the {fewer} key and value heads of {}", self.name);
-                    return refuse(what, parts.to_string());
+                    return Err(refuse(what));
                 }
                 1
             }
-            kv_heads => {
-                if !kv_heads.is_multiple_of(count) {
-                    let what = format!("a divisor of the {kv_heads} key and value heads of {}", self.name);
-                    return refuse(what, parts.to_string());
-                }
-                kv_heads / count
-            }
+            kv_heads => even("key and value heads", kv_heads)?,
         };
         let experts = match self.experts {
             None => None,

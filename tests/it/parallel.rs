@@ -284,6 +284,15 @@ fn what_cannot_be_split_is_refused() {
     }
 }
 
+/// A part without the devices that have the others is nothing to run, so no key makes one.
+#[test]
+fn no_key_makes_a_part() {
+    let example = Path::new("examples/batch-union.ron");
+    let scenario = radialsim::scenario::Scenario::load(example, &["shape.shards=2".to_owned()]);
+    let error = scenario.and_then(|scenario| scenario.build()).expect_err("no such key").to_string();
+    assert!(error.contains("shards"), "{error}");
+}
+
 /// Under a cap, several devices keep it each: the clock is that of one, and the power as many times as much.
 #[test]
 fn a_cap_is_one_of_each_device() {
