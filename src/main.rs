@@ -22,6 +22,7 @@ fn main() -> ExitCode {
         Command::Execute(args) => cli::execute::run(&args),
         Command::Fit(args) => cli::fit::run(&args),
         Command::Inspect(what) => cli::inspect::run(&what),
+        Command::List { what } => cli::list::run(what),
         Command::Predict(args) => cli::predict::run(&args),
         Command::Sweep(args) => cli::sweep::run(&args),
         Command::Frontier(args) => cli::frontier::run(&args),
@@ -30,6 +31,8 @@ fn main() -> ExitCode {
         #[cfg(feature = "train")]
         Command::Train(what) => cli::train::run(&what),
         Command::Validate(what) => cli::validate::run(&what),
+        Command::Completions { shell } => cli::list::completions(shell),
+        Command::Man(args) => cli::list::man(&args),
     };
     cli::end(done)
 }

@@ -4,7 +4,7 @@ use super::progress::Bar;
 use super::sweep::{PlotArgs, failures, picture_files};
 use super::threads;
 use radialsim::error::Result;
-use radialsim::report::Staged;
+use radialsim::report::{Staged, brief};
 use radialsim::study::{self, Frontier, Measure, Shard, Study};
 use std::path::PathBuf;
 
@@ -53,9 +53,10 @@ pub fn run(args: &Args) -> Result<()> {
     let report = frontier.report(&command);
     picture_files(&report.charts, &args.out, "frontier", &args.plots)?;
     let page = report.page.html();
-    Staged::create(args.out.join("frontier.html"))?.finish(|out| out.write_all(page.as_bytes()))?;
+    let path = args.out.join("frontier.html");
+    Staged::create(&path)?.finish(|out| out.write_all(page.as_bytes()))?;
     if !args.quiet {
-        super::print(&frontier.answer().into_iter().map(|line| line + "\n").collect::<String>())?;
+        super::print(&format!("{}{}\n", brief::sentences(&report.answer), path.display()))?;
     }
     failures(&study, &report, args.quiet)
 }

@@ -6,6 +6,7 @@ pub mod fit;
 mod fit_fabric;
 pub mod frontier;
 pub mod inspect;
+pub mod list;
 pub mod predict;
 mod progress;
 pub mod simulate;
@@ -51,6 +52,11 @@ pub enum Command {
     /// Says in plain words what a file holds, and checks it.
     #[command(subcommand)]
     Inspect(inspect::What),
+    /// Lists what the program knows by name.
+    List {
+        /// What to list.
+        what: list::What,
+    },
     /// Looks at, converts and makes router traces.
     #[command(subcommand)]
     Trace(trace::What),
@@ -61,6 +67,13 @@ pub enum Command {
     /// Holds simulations against what was measured.
     #[command(subcommand)]
     Validate(validate::What),
+    /// Prints what a shell needs to complete commands: `source <(radialsim completions bash)`.
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
+    /// Writes manual pages.
+    Man(list::ManArgs),
 }
 
 /// What clap has to say, help and version included.
@@ -83,13 +96,20 @@ pub fn end(done: Result<()>) -> ExitCode {
 
 /// Prints a whole report. A reader who has seen enough and closed the pipe is no failure.
 fn print(text: &str) -> Result<()> {
-    let mut out = std::io::stdout().lock();
+    // Without colours where nobody looks, or NO_COLOR is set.
+    let mut out = anstream::AutoStream::auto(std::io::stdout().lock());
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
         Err(error) if error.kind() != ErrorKind::BrokenPipe => {
             Err(Error::io("standard output", "write")(error))
         }
         _ => Ok(()),
     }
+}
+
+/// Lines that a terminal sets off.
+fn strong(lines: &str) -> String {
+    let bold = anstyle::Style::new().bold();
+    lines.lines().map(|line| format!("{bold}{line}{bold:#}\n")).collect()
 }
 
 /// What commands say that need the feature, where the program has none.

@@ -3,20 +3,24 @@
 use super::progress::Bar;
 use radialsim::error::{Error, InputError, Result, shorten};
 use radialsim::hw::Engine;
+use radialsim::report::answer::Answer;
+use radialsim::report::brief::{self, Brief};
 use radialsim::report::closer::Closer;
 use radialsim::report::series::{self, Series};
 use radialsim::report::timeline::{self, Timeline};
 use radialsim::report::{Staged, engines, html, json, table};
-use radialsim::scenario::{self, Inputs, Outcome, Scenario};
+use radialsim::scenario::{self, Inputs, Outcome, Quick, Scenario};
 use radialsim::sim::{Fidelity, Setup, Silent};
 use std::path::{Path, PathBuf};
 
 /// What to simulate, and where the results go.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Scenario files; each gets tables of its own.
-    #[arg(required = true, value_name = "SCENARIO.ron")]
+    /// Scenario files; each gets a screen of its own. None where the options below say what to compare.
+    #[arg(required_unless_present = "hardware", value_name = "SCENARIO.ron")]
     scenarios: Vec<PathBuf>,
+    #[command(flatten)]
+    quick: QuickArgs,
     /// Writes all numbers as JSON.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -36,6 +40,12 @@ pub struct Args {
     /// Seconds of a row of the series.
     #[arg(long, value_name = "S", default_value_t = series::INTERVAL_S, requires = "series")]
     interval: f64,
+    /// Prints every table: where time, energy and memory went, launches, bounds, errors, and what nobody measured.
+    #[arg(long)]
+    full: bool,
+    /// Says which constants of the device move the saving of the best row most: two more runs for each constant.
+    #[arg(long)]
+    matters: bool,
     /// Shows the same comparison under the host times of every engine, too.
     #[arg(long)]
     engines: bool,
@@ -56,9 +66,97 @@ pub struct Args {
     quiet: bool,
 }
 
+/// A comparison without a file.
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Without a scenario file")]
+struct QuickArgs {
+    /// A shipped device (`radialsim list hardware`) or a profile.
+    #[arg(long, value_name = "NAME", conflicts_with = "scenarios", requires_all = ["model", "routes"])]
+    hardware: Option<String>,
+    /// A built-in model (`radialsim list models`) or a config.json.
+    #[arg(long, value_name = "NAME", requires = "hardware")]
+    model: Option<String>,
+    /// A recorded router trace.
+    #[arg(long, value_name = "FILE", requires = "hardware", group = "routes")]
+    trace: Option<PathBuf>,
+    /// Routes of a formula instead (`radialsim list methods`).
+    #[arg(long, value_name = "METHOD", requires = "hardware", group = "routes")]
+    method: Option<String>,
+    /// Most sequences that run at once.
+    #[arg(long, value_name = "N", default_value_t = 16, requires = "hardware",
+        value_parser = clap::value_parser!(u32).range(1..=65536))]
+    batch: u32,
+    /// Leaves out the row of static depth.
+    #[arg(long, requires = "trace")]
+    no_static: bool,
+    /// Dispatch policies, a row each (`radialsim list policies`); absent: two that suit the routes.
+    #[arg(long, value_name = "NAMES", value_delimiter = ',', requires = "hardware")]
+    policy: Vec<String>,
+    /// Tokens of a prompt; absent, as the three below: as recorded.
+    #[arg(long, value_name = "TOKENS", requires = "hardware", value_parser = clap::value_parser!(u32).range(1..))]
+    prompt: Option<u32>,
+    /// Tokens generated.
+    #[arg(long, value_name = "TOKENS", requires = "hardware", value_parser = clap::value_parser!(u32).range(1..))]
+    output: Option<u32>,
+    /// Requests a second, at random times; absent: all are there at the start.
+    #[arg(long, value_name = "R", requires = "hardware")]
+    rate: Option<f64>,
+    /// Requests.
+    #[arg(long, value_name = "N", requires = "hardware", value_parser = clap::value_parser!(u32).range(1..))]
+    requests: Option<u32>,
+    /// Writes the scenario that these options make.
+    #[arg(long, value_name = "FILE", requires = "hardware")]
+    save_scenario: Option<PathBuf>,
+}
+
+impl QuickArgs {
+    /// The comparison; none where scenario files are given.
+    fn quick(&self) -> Option<Quick> {
+        let from = match (&self.trace, &self.method) {
+            (Some(path), _) => scenario::From::Trace(path.clone()),
+            (None, Some(method)) => scenario::From::Method(method.clone()),
+            (None, None) => return None,
+        };
+        Some(Quick {
+            from,
+            model: self.model.clone()?,
+            hardware: self.hardware.clone()?,
+            batch: self.batch,
+            with_static: !self.no_static,
+            policies: self.policy.clone(),
+            prompt: self.prompt,
+            output: self.output,
+            rate: self.rate,
+            requests: self.requests,
+        })
+    }
+
+    /// Its words on a command line.
+    fn words(&self) -> Vec<String> {
+        let path = |path: &PathBuf| path.display().to_string();
+        let number = |number: &u32| number.to_string();
+        let options = [
+            ("--trace", self.trace.as_ref().map(path)),
+            ("--method", self.method.clone()),
+            ("--model", self.model.clone()),
+            ("--hardware", self.hardware.clone()),
+            ("--batch", Some(self.batch.to_string())),
+            ("--policy", (!self.policy.is_empty()).then(|| self.policy.join(","))),
+            ("--prompt", self.prompt.as_ref().map(number)),
+            ("--output", self.output.as_ref().map(number)),
+            ("--rate", self.rate.map(|rate| rate.to_string())),
+            ("--requests", self.requests.as_ref().map(number)),
+        ];
+        let given = options.into_iter().filter_map(|(option, value)| Some((option, value?)));
+        let words = given.map(|(option, value)| format!("{option} {}", super::quoted(&value)));
+        words.chain(self.no_static.then(|| "--no-static".into())).collect()
+    }
+}
+
 /// Simulates.
 pub fn run(args: &Args) -> Result<()> {
-    let scenarios = args.scenarios.iter().map(|path| args.load(path)).collect::<Result<Vec<_>>>()?;
+    let inputs = Inputs::default();
+    let scenarios = args.scenarios(&inputs)?;
     args.check_files()?;
     if args.html.is_some() && scenarios.len() > 1 {
         let expected = "one scenario, which a page is about";
@@ -78,8 +176,6 @@ pub fn run(args: &Args) -> Result<()> {
         let series = series.is_some().then(|| Series::new(setup, interval, rows));
         (timeline, (series, html.is_some().then(|| Closer::watch(setup))))
     };
-    let inputs = Inputs::default();
-
     let (mut outcomes, mut watched) = (Vec::new(), Vec::new());
     for scenario in &scenarios {
         let bar = Bar::new(&scenario.title, args.quiet);
@@ -115,7 +211,12 @@ pub fn run(args: &Args) -> Result<()> {
         let page = html::page(scenario, &closer, &inputs.read(), &args.command());
         file.finish(|out| out.write_all(page.html().as_bytes()))?;
     }
-    print_tables(&outcomes)?;
+    args.print_tables(&outcomes)?;
+    if args.matters {
+        for (scenario, outcome) in scenarios.iter().zip(&outcomes) {
+            args.print_what_matters(&inputs, scenario, outcome)?;
+        }
+    }
     if args.engines {
         for (scenario, outcome) in scenarios.iter().zip(&outcomes) {
             let under = args.under_engines(&inputs, scenario, outcome)?;
@@ -130,19 +231,48 @@ fn named<'a, W, T>(watched: &'a [(String, W)], of: impl Fn(&'a W) -> Option<&'a 
     watched.iter().filter_map(|(name, watchers)| Some((name.clone(), of(watchers)?))).collect()
 }
 
-fn print_tables(outcomes: &[Outcome]) -> Result<()> {
-    super::print(&outcomes.iter().map(table::render).collect::<Vec<_>>().join("\n"))
-}
-
 impl Args {
-    fn load(&self, path: &Path) -> Result<Scenario> {
-        let mut scenario = Scenario::load(path, &self.settings)?;
+    /// A screen for each scenario, or all tables.
+    fn print_tables(&self, outcomes: &[Outcome]) -> Result<()> {
+        if self.full {
+            return super::print(&outcomes.iter().map(table::render).collect::<Vec<_>>().join("\n"));
+        }
+        let screens = outcomes.iter().map(|outcome| {
+            let Brief { head, answer, rest } = Brief::of(outcome);
+            format!("{head}\n{}\n{rest}", super::strong(&answer))
+        });
+        super::print(&screens.collect::<Vec<_>>().join("\n"))
+    }
+
+    /// Which constants move what the best row saves.
+    fn print_what_matters(&self, inputs: &Inputs, scenario: &Scenario, outcome: &Outcome) -> Result<()> {
+        let Some(best) = Answer::of(outcome).best else { return Ok(()) };
+        let moved = scenario::matters(inputs, scenario, best, super::threads(self.threads))?;
+        super::print(&format!("\n{}", brief::matters(&outcome.variants[best].name, &moved)))
+    }
+
+    /// What to compare: files, or what the options say.
+    fn scenarios(&self, inputs: &Inputs) -> Result<Vec<Scenario>> {
+        let Some(quick) = self.quick.quick() else {
+            let load = |path: &PathBuf| Ok(self.changed(Scenario::load(path, &self.settings)?));
+            return self.scenarios.iter().map(load).collect();
+        };
+        let scenario = quick.scenario(inputs, &self.settings)?;
+        if let Some(path) = &self.quick.save_scenario {
+            let text = quick.text_in(path.parent().unwrap_or(Path::new("")), inputs)?;
+            Staged::create(path)?.finish(|out| out.write_all(text.as_bytes()))?;
+        }
+        Ok(vec![self.changed(scenario)])
+    }
+
+    /// With what options change.
+    fn changed(&self, mut scenario: Scenario) -> Scenario {
         scenario.seed = self.seed.unwrap_or(scenario.seed);
         if self.timeline.is_some() {
             scenario.fidelity = Some(Fidelity::Kernel);
         }
         scenario.seeds = self.seeds.unwrap_or(scenario.seeds);
-        Ok(scenario)
+        scenario
     }
 
     /// The same comparison under every engine, as a table. What an engine cannot run is left open, not what is wrong anyway.
@@ -183,6 +313,7 @@ impl Args {
     fn command(&self) -> String {
         let mut words = vec!["radialsim".into(), "simulate".into()];
         words.extend(self.scenarios.iter().map(|path| super::quoted(&path.display().to_string())));
+        words.extend(self.quick.quick().map_or_else(Vec::new, |_| self.quick.words()));
         words.extend(self.settings.iter().map(|setting| format!("--set {}", super::quoted(setting))));
         words.extend(self.seed.map(|seed| format!("--seed {seed}")));
         words.extend(self.seeds.map(|seeds| format!("--seeds {seeds}")));

@@ -4,7 +4,7 @@ use super::progress::Bar;
 use super::threads;
 use radialsim::error::{InputError, Result};
 use radialsim::plot::{Chart, Ink};
-use radialsim::report::Staged;
+use radialsim::report::{Staged, brief};
 use radialsim::study::{self, Assembly, Report, Shard, Study};
 use std::path::{Path, PathBuf};
 
@@ -112,7 +112,11 @@ fn write(assembly: &Assembly, out: &Path, plots: &PlotArgs, threads: usize, quie
     let report = report?;
     picture_files(&report.charts, out, "plot", plots)?;
     let page = report.page.html();
-    Staged::create(out.join("report.html"))?.finish(|to| to.write_all(page.as_bytes()))?;
+    let path = out.join("report.html");
+    Staged::create(&path)?.finish(|to| to.write_all(page.as_bytes()))?;
+    if !quiet {
+        super::print(&format!("{}{}\n", brief::sentences(&report.answer), path.display()))?;
+    }
     failures(assembly.study, &report, quiet)
 }
 

@@ -1,5 +1,6 @@
 //! `simulate --html`: one scenario as a page.
 
+use super::answer::Answer;
 use super::closer::{Charts, Closer, foot, gain};
 use super::json;
 use super::quantity::Quantity;
@@ -16,6 +17,7 @@ pub fn page(scenario: &Scenario, closer: &Closer, inputs: &[Input], commands: &s
     let mut sections = vec![Section {
         title: "Results".into(),
         blocks: vec![
+            Block::Answer(Answer::of(outcome).sentences),
             Block::Facts(vec![
                 ("Model".into(), scenario.model.clone()),
                 ("Hardware".into(), scenario.hardware.clone()),
@@ -67,7 +69,11 @@ fn table(objects: &[Map<String, Value>]) -> Table {
         let saved = saved.map_or(Cell::text("-"), |saved| gain(saved, is_sure));
         std::iter::once(Cell::text(name)).chain(numbers).chain([saved]).collect()
     };
-    let names = COLUMNS.map(|path| Quantity::of(path).label());
+    let several = objects.iter().any(|object| object.contains_key("devices"));
+    let names = COLUMNS.map(|path| match several && path.starts_with("memory_bytes") {
+        true => format!("{} of each device", Quantity::of(path).label()),
+        false => Quantity::of(path).label(),
+    });
     Table {
         caption: "Variants".into(),
         header: ["variant".to_owned()].into_iter().chain(names).chain(["time saved".to_owned()]).collect(),

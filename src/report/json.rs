@@ -80,7 +80,7 @@ const CONFIDENT: [&str; 29] = [
 
 /// One run is shown as it is, of several the mean of each number.
 fn variant(scenario: &str, variant: &VariantOutcome) -> Map<String, Value> {
-    let VariantOutcome { name, hardware, model, policy, decisions, engine, runs } = variant;
+    let VariantOutcome { name, hardware, model, policy, decisions, engine, choice: _, runs } = variant;
     let words = [
         ("name", name.as_str()),
         ("hardware", hardware),

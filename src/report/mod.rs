@@ -1,6 +1,8 @@
 //! What a run found, for people and for programs: tables, JSON, a timeline, a time series. Returns texts and writes files; never prints.
 
 mod adapter;
+pub mod answer;
+pub mod brief;
 mod caps;
 pub mod closer;
 pub mod contributions;
@@ -16,6 +18,7 @@ pub mod html;
 pub mod inspect;
 pub mod json;
 mod launches;
+pub mod list;
 mod metered;
 mod placed;
 pub mod quantity;

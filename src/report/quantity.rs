@@ -36,6 +36,11 @@ const KNOWN: [(&str, &str, &str, f64); 19] = [
     ("goodput.attained", "requests within the SLO", "%", 1e2),
 ];
 
+/// All metrics that have names, by their keys.
+pub fn known() -> Vec<(&'static str, Quantity)> {
+    KNOWN.iter().map(|(key, ..)| (*key, Quantity::of(key))).collect()
+}
+
 impl Quantity {
     /// Of the metric with this key.
     pub fn of(metric: &str) -> Quantity {

@@ -52,6 +52,12 @@ pub(super) fn json(first: &VariantOutcome, variant: &VariantOutcome) -> Option<V
     Some(object.into())
 }
 
+/// The parts of the time saved as shares of the pass time of the first row; none where a run was not explained.
+pub(super) fn shares(first: &VariantOutcome, variant: &VariantOutcome) -> Option<[f64; PARTS.len()]> {
+    let saved = sum(first, variant)?;
+    Some(saved.parts.map(|ps| ps as f64 / saved.first.max(1) as f64))
+}
+
 /// Parts of a whole in tenths of a percent of it, whose sum is the rounded sum: all are rounded down, and the largest rests up.
 fn tenths(parts: &[i128], whole: i128) -> Vec<i64> {
     let exact: Vec<f64> = parts.iter().map(|&part| part as f64 / whole.max(1) as f64 * 1000.0).collect();

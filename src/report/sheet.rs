@@ -50,6 +50,16 @@ impl Sheet {
         self.column(header, Kind::Words(22), cells)
     }
 
+    /// Adds a column of words that is at most `most` wide.
+    pub fn narrow_to<T: AsRef<str>>(
+        self,
+        header: &str,
+        most: u16,
+        cells: impl IntoIterator<Item = T>,
+    ) -> Self {
+        self.column(header, Kind::Words(most), cells)
+    }
+
     /// Adds a column of text that takes the width that is left.
     pub fn prose<T: AsRef<str>>(self, header: &str, cells: impl IntoIterator<Item = T>) -> Self {
         self.column(header, Kind::Prose, cells)
@@ -68,8 +78,13 @@ impl Sheet {
 
     /// The table, each line ended, at most [`WIDTH`] wide unless a word is longer.
     pub fn render(&self) -> String {
+        self.within(WIDTH)
+    }
+
+    /// The table, each line ended, at most `width` wide unless a word is longer.
+    pub fn within(&self, width: u16) -> String {
         let mut table = Table::new();
-        table.load_style(RULES).set_content_arrangement(ContentArrangement::Dynamic).set_width(WIDTH);
+        table.load_style(RULES).set_content_arrangement(ContentArrangement::Dynamic).set_width(width);
         let lines = |column: &Column| column.header.matches('\n').count();
         let height = self.columns.iter().map(lines).max().unwrap_or(0);
         // Headers stand on the rule, whatever their height.
@@ -100,7 +115,7 @@ impl Sheet {
 }
 
 /// The text without anything that a terminal would obey; words that people wrote may be long, so each line is kept.
-fn safe(text: &str) -> String {
+pub(super) fn safe(text: &str) -> String {
     const LONGEST: usize = 2000;
     text.chars()
         .take(LONGEST)

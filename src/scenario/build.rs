@@ -8,11 +8,13 @@ use super::launches::{self, Asked};
 use super::network;
 use super::set::with_keys;
 use super::words::{self, token_count};
-use super::{LimitsSpec, RouterSpec, Routes, SHORT_RUN_TOKENS, Scenario, Sparsity, Variant, Workload};
+use super::{
+    LimitsSpec, ParallelSpec, RouterSpec, Routes, SHORT_RUN_TOKENS, Scenario, Sparsity, Variant, Workload,
+};
 use crate::batch::Decisions;
 use crate::cost::Limits;
 use crate::error::{InputError, Result};
-use crate::hw::{Engine, Hardware, Launch};
+use crate::hw::{Engine, Fabric, Hardware, Launch};
 use crate::kernel::Density;
 use crate::lower::{Dispatch, RouterPlan};
 use crate::model::{Model, Network, Visibility};
@@ -36,11 +38,29 @@ pub struct Note {
     /// Whether it is probably a mistake: a number in another unit than its key's.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub doubt: bool,
+    /// What it is about.
+    #[serde(skip)]
+    pub about: About,
+}
+
+/// What a note is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum About {
+    /// A constant of the device.
+    Device,
+    /// What runs: the model, the requests, settings.
+    Run,
 }
 
 impl Note {
-    pub(super) fn new(key: impl Into<String>, value: impl ToString, why: impl Into<String>) -> Self {
-        Note { key: key.into(), value: value.to_string(), why: why.into(), doubt: false }
+    /// One about what runs.
+    pub fn new(key: impl Into<String>, value: impl ToString, why: impl Into<String>) -> Self {
+        Note { key: key.into(), value: value.to_string(), why: why.into(), doubt: false, about: About::Run }
+    }
+
+    /// One about a constant of the device.
+    fn of_device(key: impl Into<String>, value: impl ToString, why: impl Into<String>) -> Self {
+        Note { about: About::Device, ..Note::new(key, value, why) }
     }
 
     /// Something that is probably a mistake.
@@ -101,7 +121,7 @@ impl Scenario {
         let conditional = built.iter().any(|built| built.setup.dispatch.decisions.has_nodes());
         let used = |key: &str| conditional || key != "launch.conditional_us";
         for assumption in shared.hardware.assumed().into_iter().filter(|assumption| used(&assumption.key)) {
-            notes.push(Note::new(assumption.key, assumption.value, assumption.text));
+            notes.push(Note::of_device(assumption.key, assumption.value, assumption.text));
         }
         for (variant, built) in
             self.variants.iter().zip(&built).filter(|(variant, _)| variant.engine.is_some())
@@ -112,7 +132,7 @@ impl Scenario {
                 .filter(|assumption| assumption.key.starts_with("launch.") && used(&assumption.key));
             for assumption in of_engine {
                 let key = format!("variants.{}: {}", variant.name, assumption.key);
-                notes.push(Note::new(key, assumption.value, assumption.text));
+                notes.push(Note::of_device(key, assumption.value, assumption.text));
             }
         }
         Ok((built, notes))
@@ -223,8 +243,12 @@ impl Scenario {
         let path = |path: &PathBuf| path.to_string_lossy().into_owned();
         let [hardware, model, traces, requests, fabric] = KINDS;
         let of_variants = self.variants.iter().map(|variant| &variant.parallel);
-        let fabrics: Vec<&String> =
-            of_variants.chain([&self.parallel]).flatten().filter_map(|spec| spec.fabric.as_ref()).collect();
+        // A split that names no fabric takes that of the machines in which the device is sold.
+        let usual = inputs.hardware(&self.folder, &self.hardware);
+        let usual = usual.ok().and_then(|hardware| Fabric::usual(&hardware.name));
+        let of_split = |spec: &ParallelSpec| spec.fabric.clone().or_else(|| usual.map(str::to_owned));
+        let fabrics: Vec<String> =
+            of_variants.chain([&self.parallel]).flatten().filter_map(of_split).collect();
         let tokenizer = file.as_ref().and_then(|file| file.tokenizer.as_ref());
         let names = [
             (hardware, Some(self.hardware.clone())),
@@ -235,7 +259,7 @@ impl Scenario {
         ];
         let is_used = |input: &Input| {
             names.iter().any(|(kind, name)| *kind == input.kind && name.as_ref() == Some(&input.name))
-                || (input.kind == fabric && fabrics.contains(&&input.name))
+                || (input.kind == fabric && fabrics.contains(&input.name))
         };
         inputs.read().into_iter().filter(is_used).collect()
     }

@@ -2,6 +2,7 @@
 //! can be set anew from the command line by its path.
 
 mod build;
+mod choice;
 mod context;
 mod doubts;
 mod formats;
@@ -9,19 +10,24 @@ mod inputs;
 mod later;
 mod launches;
 mod load;
+mod matters;
 mod network;
 mod parallel;
 mod published;
+mod quick;
 mod run;
 mod set;
 mod words;
 
-pub use build::{Built, Note};
+pub use build::{About, Built, Note};
+pub use choice::Choice;
 pub use formats::{Formats, Products};
 pub use inputs::{Input, Inputs, KINDS, digest};
 pub use launches::OWN;
+pub use matters::{Moved, STEP, matters};
 pub use parallel::ParallelSpec;
 pub use published::{Predicted, Row as PublishedRow, published};
+pub use quick::{From, Quick};
 pub use run::{GROWS, LEVEL, Outcome, Progress, Run, VariantOutcome, run, run_with};
 pub use words::token_count;
 

@@ -1,7 +1,7 @@
 //! Runs the variants of a scenario, on as many threads as asked for; the results do not depend on how many.
 
 use super::doubts;
-use super::{Built, Inputs, Note, Scenario};
+use super::{Built, Choice, Inputs, Note, Scenario};
 use crate::error::{Error, InputError, Result};
 use crate::metrics::{Growth, Interval, Ledger, Summary};
 use crate::sim::{self, Observer, PassInfo};
@@ -30,6 +30,8 @@ pub struct VariantOutcome {
     pub decisions: &'static str,
     /// Whose host times count: an engine, or [`super::OWN`].
     pub engine: String,
+    /// Who chooses the layers.
+    pub choice: Choice,
     /// One for each seed, ascending; at least one.
     pub runs: Vec<Run>,
 }
@@ -215,6 +217,7 @@ pub fn run_with<O: Observer + Send>(
         policy: built.setup.dispatch.policy.name(),
         decisions: built.setup.dispatch.decisions.name(),
         engine: built.engine.clone(),
+        choice: Choice::of(built),
         runs: Vec::with_capacity(seeds.len()),
     };
     let mut variants: Vec<_> = first_built.iter().map(named).collect();

@@ -252,7 +252,7 @@ fn a_seed_changes_what_is_drawn_and_a_setting_what_is_run() {
     let folder = folder();
     let path = small(folder.path(), "t", &format!("(name: \"a\", routes: {SKIPS})"));
     let path = path.to_str().unwrap();
-    let shown = |more: &[&str]| text(&radialsim(&[&["simulate", path], more].concat()).stdout);
+    let shown = |more: &[&str]| text(&radialsim(&[&["simulate", "--full", path], more].concat()).stdout);
     let plain = shown(&[]);
     assert_eq!(plain, shown(&["--seed", "3"]));
     assert_ne!(plain, shown(&["--seed", "4"]));

@@ -360,7 +360,8 @@ fn a_number_in_another_unit_is_remarked() {
         ),
         ("hardware.launch.kernel_us=0.003", "hardware.launch.kernel_us", "0.003 ms was meant, write 3"),
     ] {
-        let (code, out, said) = simulate(folder.path(), &[setting], &["--json", file.to_str().unwrap()]);
+        let (code, out, said) =
+            simulate(folder.path(), &[setting], &["--full", "--json", file.to_str().unwrap()]);
         assert_eq!(code, Some(0), "{said}");
         let warning =
             said.lines().find(|line| line.starts_with(&format!("warning: {key} = "))).unwrap_or_default();

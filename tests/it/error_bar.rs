@@ -319,6 +319,7 @@ fn json_and_table_show_them() {
             "--timeline",
             timeline.to_str().expect("a path"),
             "--quiet",
+            "--full",
             "--set",
             &hardware,
         ]);

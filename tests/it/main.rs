@@ -7,6 +7,7 @@ mod adapter;
 mod arrivals;
 mod axes;
 mod bad_trace;
+mod brief;
 mod caps;
 #[cfg(feature = "gpu")]
 mod chat_templates;
@@ -82,6 +83,7 @@ mod quality;
 mod queued;
 mod queueing;
 mod queueing_whole;
+mod quick;
 #[cfg(feature = "gpu")]
 mod radial;
 mod report_page;

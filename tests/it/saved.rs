@@ -181,7 +181,8 @@ fn batching_is_told_where_arrivals_meet_other_passes() {
 fn the_json_and_the_table_add_up() {
     let folder = folder();
     let json = folder.path().join("out.json");
-    let out = radialsim(&["simulate", EXAMPLE, "--json", json.to_str().unwrap(), "--set", "seeds=2"]);
+    let out =
+        radialsim(&["simulate", EXAMPLE, "--full", "--json", json.to_str().unwrap(), "--set", "seeds=2"]);
     assert_eq!(out.status.code(), Some(0), "{}", text(&out.stderr));
     let root: Value = serde_json::from_slice(&std::fs::read(json).unwrap()).unwrap();
     let variants = root["variants"].as_array().unwrap();

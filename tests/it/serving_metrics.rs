@@ -317,7 +317,7 @@ fn seeds_give_the_same_bytes_for_any_number_of_threads() {
     let run = |threads: &str| {
         let json = folder.path().join(threads);
         let to = ["--json", json.to_str().unwrap(), "--threads", threads, "--seeds", "5", "--seed", "9"];
-        let out = radialsim(&[&["simulate", path.to_str().unwrap()], &to[..]].concat());
+        let out = radialsim(&[&["simulate", "--full", path.to_str().unwrap()], &to[..]].concat());
         assert_eq!(out.status.code(), Some(0), "{}", text(&out.stderr));
         (text(&out.stdout), std::fs::read(json).unwrap())
     };

@@ -114,6 +114,7 @@ fn one_output_token_has_no_time_per_token() {
     let one = r#"workload.requests.lengths.output={"Fixed":1}"#;
     let arguments = [
         "simulate",
+        "--full",
         path.to_str().unwrap(),
         "--set",
         one,
@@ -344,6 +345,7 @@ fn an_overloaded_run_says_that_it_is_not_stable() {
         let rate = format!("workload.requests.arrivals.Poisson.rate_per_s={rate}");
         let out = radialsim(&[
             "simulate",
+            "--full",
             path.to_str().unwrap(),
             "--set",
             "workload.requests.count=200",

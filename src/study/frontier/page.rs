@@ -50,18 +50,14 @@ pub fn report(frontier: &Frontier, command: &str) -> Report {
         Input { kind: "program".into(), name: VERSION.into(), digest: "-".into() },
     ];
     let inputs: Vec<Input> = read.into_iter().chain(frontier.inputs.iter().cloned()).collect();
-    let assumed = [Note {
-        key: "quality".into(),
-        value: "the same at every setting".into(),
-        why: "it was measured once, on the texts and in the arithmetic of its table".into(),
-        doubt: false,
-    }];
+    let why = "it was measured once, on the texts and in the arithmetic of its table";
+    let assumed = [Note::new("quality", "the same at every setting", why)];
     sections.extend(foot(&assumed, &inputs));
     let again =
         Section { title: "To make this report again".into(), blocks: vec![Block::Code(command.into())] };
     sections.push(again);
     let page = Page { title: study.spec.title.clone(), lead: study.spec.question.clone(), sections };
-    Report { page, charts, failed, remarked: None, rows: spots().count() as u64 }
+    Report { answer: frontier.answer(), page, charts, failed, remarked: None, rows: spots().count() as u64 }
 }
 
 fn how(frontier: &Frontier) -> String {

@@ -24,6 +24,8 @@ const MOST_ROWS: usize = 300;
 /// A page and the charts in it, in their order.
 #[derive(Debug)]
 pub struct Report {
+    /// What the study found, in sentences.
+    pub answer: Vec<String>,
     /// The page.
     pub page: Page,
     /// The charts.
@@ -44,13 +46,11 @@ pub fn report(assembly: &Assembly, command: &str, threads: usize) -> Result<Repo
     let study = assembly.study;
     let seen = SeenTable::new(assembly)?;
     let mut charts = Vec::new();
+    let answer = findings::sentences(assembly, &seen);
     let mut sections = vec![
         Section {
             title: "Answer".into(),
-            blocks: vec![
-                Block::Answer(findings::sentences(assembly, &seen)),
-                Block::Facts(facts(study, &seen)),
-            ],
+            blocks: vec![Block::Answer(answer.clone()), Block::Facts(facts(study, &seen))],
         },
         pictures(assembly, &seen, &mut charts),
         Section {
@@ -83,11 +83,9 @@ pub fn report(assembly: &Assembly, command: &str, threads: usize) -> Result<Repo
     .into_iter()
     .chain(inputs)
     .collect();
-    assumed.extend(study.spec.prices.iter().map(|price| Note {
-        key: format!("price of {}", price.hardware),
-        value: format!("{} USD per hour", price.usd_per_hour),
-        why: price.source.clone(),
-        doubt: false,
+    assumed.extend(study.spec.prices.iter().map(|price| {
+        let value = format!("{} USD per hour", price.usd_per_hour);
+        Note::new(format!("price of {}", price.hardware), value, price.source.clone())
     }));
     sections.extend(foot(&assumed, &inputs));
     sections.push(Section {
@@ -95,7 +93,7 @@ pub fn report(assembly: &Assembly, command: &str, threads: usize) -> Result<Repo
         blocks: vec![Block::Code(command.into())],
     });
     let page = Page { title: study.spec.title.clone(), lead: study.spec.question.clone(), sections };
-    Ok(Report { page, charts, failed: failed(&seen), remarked: seen.remarked, rows: seen.count })
+    Ok(Report { answer, page, charts, failed: failed(&seen), remarked: seen.remarked, rows: seen.count })
 }
 
 fn failed(seen: &SeenTable) -> Option<(u64, String)> {

@@ -2,7 +2,7 @@
 
 use super::count::Count;
 use super::{Branches, Keep, Loops, Routed, RouterSpec, Share, Start, Transitions};
-use crate::trace::KvAction;
+use crate::trace::{KvAction, Order};
 use serde::{Deserialize, Serialize};
 
 /// A way in which tokens choose their layers, as written in a scenario file. The pool size is not part of it.
@@ -171,6 +171,15 @@ fn unified() -> KvAction {
 }
 
 impl Method {
+    /// The order of the layers in its routes, and whether a token may visit one again.
+    pub fn order(&self) -> (Order, bool) {
+        match self {
+            Method::Recursion { .. } => (Order::Any, true),
+            Method::Radial { reuse, .. } => (Order::Any, *reuse),
+            _ => (Order::Monotone, false),
+        }
+    }
+
     /// The name of the variant, for reports.
     pub fn name(&self) -> &'static str {
         match self {

@@ -8,8 +8,7 @@
 use crate::error::Result;
 use crate::rng::Stream;
 use crate::trace::{
-    Granularity, Header, KvAction, Order, Request, Route, RouteTable, Router, RouterKind, RouterWhen, Run,
-    Trace,
+    Granularity, Header, KvAction, Request, Route, RouteTable, Router, RouterKind, RouterWhen, Run, Trace,
 };
 
 mod check;
@@ -167,11 +166,7 @@ fn header(method: &Method, layers: u32, seed: u64) -> Header {
         }
         Method::Radial { kv, router, .. } => (*kv, router.router(OracleThreshold, Some(RouterWhen::PerHop))),
     };
-    let (order, reuse) = match method {
-        Method::Recursion { .. } => (Order::Any, true),
-        Method::Radial { reuse, .. } => (Order::Any, *reuse),
-        _ => (Order::Monotone, false),
-    };
+    let (order, reuse) = method.order();
     let max_hops = if let Method::Radial { max_hops, .. } = method { *max_hops } else { None };
     let written = ron::to_string(method).unwrap_or_else(|_| method.name().to_owned());
     Header {
