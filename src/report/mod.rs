@@ -16,6 +16,7 @@ pub mod html;
 pub mod inspect;
 pub mod json;
 mod launches;
+mod layers;
 mod metered;
 mod placed;
 pub mod quantity;
