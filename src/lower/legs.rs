@@ -203,8 +203,8 @@ impl Lowering<'_> {
     /// With tokens that are counted rather than listed, and those of queues.
     pub fn legs(&mut self, batch: &Batch, contexts: &[Context], paths: &Paths, layout: &Layout) -> Legs {
         assert!(batch.lockstep.is_empty() && !batch.takes_some(), "tokens are listed");
-        let (lowered, (legs, crossings)) =
-            self.sorted(batch, contexts, paths, |lowering, view, align, _| lowering.split(view, align, layout));
+        let (lowered, (legs, crossings)) = self
+            .sorted(batch, contexts, paths, |lowering, view, align, _| lowering.split(view, align, layout));
         Legs { lowered, legs, crossings }
     }
 
@@ -216,7 +216,8 @@ impl Lowering<'_> {
         if heads && batch.logits() > 0 {
             work.insert(At::exit(layout), Work::Leave);
         }
-        let all = layout.runs.iter().map(|run| self.fills() || run.clone().any(|layer| self.routes_all(layer)));
+        let all =
+            layout.runs.iter().map(|run| self.fills() || run.clone().any(|layer| self.routes_all(layer)));
         let all: Vec<bool> = all.collect();
         let needed = vec![false; all.len()];
         let mut follow = Follow { layout, align, all, needed, flows: Flows::new(), crossings: 0 };
@@ -271,8 +272,7 @@ impl Lowering<'_> {
         let whole = leg.work.iter().flat_map(Work::groups).all(|group| group.takes_all(leg.rows));
         let one_graph = self.dispatch.decisions.one_graph() || (self.places.fixed && whole);
         let (captured, rows) = (self.captured(batch), (leg.rows, leg.rows));
-        let mut emit =
-            Emit::new(self.model, (&self.dispatch, &self.places), sink, rows, captured, one_graph);
+        let mut emit = Emit::new(self.model, (&self.dispatch, &self.places), sink, rows, captured, one_graph);
         emit.filling = self.filling.as_ref().map(|filling| (filling, &self.groups.longest));
         for work in &leg.work {
             match work {

@@ -266,7 +266,7 @@ pub struct Ledger {
     pub passes: u64,
     /// Time with a pass in flight.
     pub pass_ps: u128,
-    /// Sum of the critical paths of all passes: they follow each other.
+    /// Sum of the critical paths of all passes: they follow each other. With passes in flight over several devices, of those that share sequences.
     pub critical_path: SimTime,
     /// Passes and tokens of prompts.
     pub prefill: Phase,

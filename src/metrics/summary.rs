@@ -218,7 +218,8 @@ impl Summary {
             Latencies::since(ledger, SimTime::ZERO);
         let kv = &ledger.kv;
         let entry_bytes = model.kv_entry_bytes() as f64;
-        let roofline = device.roofline(ledger.done.flops, ledger.done.bytes, model.activations).s() / places as f64;
+        let roofline =
+            device.roofline(ledger.done.flops, ledger.done.bytes, model.activations).s() / places as f64;
         let routed = ledger.routed_tokens.max(1) as f64;
         let makespan_s = ledger.makespan.s();
         Summary {

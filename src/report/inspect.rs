@@ -264,7 +264,8 @@ pub fn scenario(scenario: &Scenario, built: &[Built], notes: &[Note]) -> String 
         let layers =
             placed.as_ref().map(|placed| format!("{} by layers, {}", placed.layout.devices(), placed.name));
         let of_ranks = ranks.as_ref().map(|ranks| (ranks.fabric(), ranks.library()));
-        let joined = of_ranks.or(placed.as_ref().map(|placed| (placed.links.fabric(), placed.links.library())));
+        let joined =
+            of_ranks.or(placed.as_ref().map(|placed| (placed.links.fabric(), placed.links.library())));
         let joined = joined.map(|(fabric, library)| format!("{fabric}, {}", library.name()));
         let parts: Vec<String> = [tensor, layers, joined].into_iter().flatten().collect();
         if parts.is_empty() { "1".to_owned() } else { parts.join(", ") }

@@ -33,5 +33,6 @@ pub(super) fn table(variants: &[VariantOutcome]) -> String {
         let shown = |number: f64| if number.is_nan() { "-".into() } else { show(number) };
         sheet = sheet.numbers(header, cells(variants, of, shown));
     }
-    sheet.render() + "A crossing is a move of a token between two layers on different devices; load is a device's share of the visits of layers.\n"
+    sheet.render()
+        + "A crossing is a move of a token between two layers on different devices; load is a device's share of the visits of layers.\n"
 }

@@ -97,7 +97,9 @@ fn pass_s(run: &Run) -> f64 {
 
 /// Who starts kernels, how the host learns what to start, and what of the pass time the device waits meanwhile.
 fn launches(variants: &[VariantOutcome]) -> String {
-    let idle = |run: &Run| run.ledger.idle_in_passes() as f64 / (run.ledger.places() * run.ledger.pass_ps).max(1) as f64;
+    let idle = |run: &Run| {
+        run.ledger.idle_in_passes() as f64 / (run.ledger.places() * run.ledger.pass_ps).max(1) as f64
+    };
     let host = |run: &Run| {
         let share =
             run.ledger.busy.iter().find(|(name, _)| name == "host").map_or(f64::NAN, |(_, share)| *share);

@@ -97,8 +97,12 @@ impl Scenario {
             (None, None) if spec.pipeline == 1 => {
                 return match (spec.in_flight, spec.micro_batch) {
                     (None, None) => Ok(None),
-                    (Some(found), _) => wrong("in_flight", found.to_string(), "none, as one device has all layers"),
-                    (_, Some(found)) => wrong("micro_batch", found.to_string(), "none, as one device has all layers"),
+                    (Some(found), _) => {
+                        wrong("in_flight", found.to_string(), "none, as one device has all layers")
+                    }
+                    (_, Some(found)) => {
+                        wrong("micro_batch", found.to_string(), "none, as one device has all layers")
+                    }
                 };
             }
             (None, None) => {
@@ -109,7 +113,11 @@ impl Scenario {
                 return wrong("devices", devices.to_string(), "a placement of the layers on so many devices");
             }
             (Some(_), _) if spec.pipeline != 1 => {
-                return wrong("pipeline", spec.pipeline.to_string(), "1, as placement says which device has which layers");
+                return wrong(
+                    "pipeline",
+                    spec.pipeline.to_string(),
+                    "1, as placement says which device has which layers",
+                );
             }
             (Some(PlacementSpec::Listed(list)), devices) => {
                 let count = devices.unwrap_or_else(|| list.iter().max().map_or(1, |most| most + 1));
@@ -119,7 +127,9 @@ impl Scenario {
                 }
                 ("listed", Placement::listed(list.clone(), count).map_err(of_input("placement"))?)
             }
-            (Some(_), None) => return wrong("devices", "none".into(), "a number of devices for the placement"),
+            (Some(_), None) => {
+                return wrong("devices", "none".into(), "a number of devices for the placement");
+            }
             (Some(how), Some(devices)) => {
                 let even = Placement::contiguous(layers, devices).map_err(of_input("devices"))?;
                 let placement = match how {
@@ -133,8 +143,15 @@ impl Scenario {
             }
         };
         let devices = placement.count();
+        if let Some(found) = spec.in_flight.filter(|&most| most > devices) {
+            let expected = format!(
+                "at most {devices}, as each of so many devices has room for the activations of a pass"
+            );
+            return wrong("in_flight", found.to_string(), &expected);
+        }
         let fabric = split.fabric(&self.folder, inputs, hardware, notes)?;
-        let links = Links::new(&fabric, devices, spec.tensor, spec.collectives).map_err(|error| named(error, "devices"))?;
+        let links = Links::new(&fabric, devices, spec.tensor, spec.collectives)
+            .map_err(|error| named(error, "devices"))?;
         let why = "states go from device to device beside the kernels; what links and switches draw no profile says";
         notes.push(Note::new(format!("{of}: energy of {}", links.fabric()), "0", why));
         if links.states() == 1 {
@@ -171,7 +188,8 @@ impl Scenario {
         let (layers, requests) = (trace.header.layers, trace.requests.len());
         let learned = ((requests as f64 * learn).ceil() as usize).min(requests);
         let known = Hops::of(trace, 0..learned);
-        let placement = Placement::cut(&known, devices, Placement::most(layers, devices, balance), self.seed)?;
+        let placement =
+            Placement::cut(&known, devices, Placement::most(layers, devices, balance), self.seed)?;
         let crossings = |requests| Hops::of(trace, requests).fares(&placement).crossings;
         let value = format!("{:.2} crossings a token", crossings(0..learned));
         let why = match learned < requests {

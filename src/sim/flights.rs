@@ -183,22 +183,18 @@ impl Simulation<'_> {
         }
         self.hold(lowered.activation_bytes);
         flights.usage.crossings += crossings;
-        let mut flight = Flight {
-            lowered,
-            begin: now,
-            busy_ps: 0,
-            dynamic_pj: 0,
-            attention: [Own::default(); 2],
-            batch,
-        };
+        let mut flight =
+            Flight { lowered, begin: now, busy_ps: 0, dynamic_pj: 0, attention: [Own::default(); 2], batch };
         let mut plan = flights.spare.pop().unwrap_or_default();
         plan.clear();
         let first = plan.push(Task { resource: flights.scheduler, duration: step }, &[]);
         // By leg: its task, and the longest chain of work that ends with it.
         let mut done: Vec<(u32, SimTime)> = Vec::with_capacity(legs.len());
         let mut waits = Vec::new();
+        // A device that is alone idles during the step, which a power cap counts.
+        let lead = if flights.devices.len() == 1 { step } else { SimTime::ZERO };
         for leg in &legs {
-            let ran = self.run_leg(leg, &flight.batch)?;
+            let ran = self.run_leg(leg, &flight.batch, lead)?;
             flight.busy_ps += u128::from(ran.busy_ps);
             flight.dynamic_pj += i128::from(ran.dynamic_pj);
             flight.attention.iter_mut().zip(ran.attention).for_each(|(sum, own)| {
@@ -207,7 +203,8 @@ impl Simulation<'_> {
             let device = leg.device as usize;
             flights.usage.devices[device].busy_ps += u128::from(ran.busy_ps);
             flights.usage.devices[device].visits += leg.visits();
-            let watts = self.machine.device().mean_w(ran.length, SimTime::from_ps(ran.busy_ps), ran.dynamic_pj);
+            let watts =
+                self.machine.device().mean_w(ran.length, SimTime::from_ps(ran.busy_ps), ran.dynamic_pj);
             flights.hottest_w = flights.hottest_w.max(watts * flights.devices.len() as f64);
             waits.clear();
             let mut chain = step;
@@ -254,20 +251,22 @@ impl Simulation<'_> {
         (price.time, price.dynamic_pj)
     }
 
-    /// Prices a leg, or runs its kernels, as if nothing else ran.
-    fn run_leg(&mut self, leg: &Leg, batch: &Batch) -> Within<Ran> {
+    /// Prices a leg, or runs its kernels, as if nothing else ran. For the clock that a cap allows, the device idles for `lead` before.
+    fn run_leg(&mut self, leg: &Leg, batch: &Batch, lead: SimTime) -> Within<Ran> {
         let step = self.fidelity == Fidelity::Step;
         if step || self.governor.chooses() {
             let Simulation { lowering, scheduler, governor, clock, .. } = self;
-            let (sums, _) = governor.sum(clock, step, |form, booking| {
-                form.begin_pass(SimTime::ZERO, booking);
+            let (mut sums, _) = governor.sum(clock, step, |form, booking| {
+                form.begin_pass(lead, booking);
                 lowering.lower_leg(leg, batch, scheduler.contexts(), form);
                 (form.end_pass(), Lowered::default())
             });
             sums.within()?;
             if step {
+                sums.host = sums.host - lead;
                 self.machine.add(&sums);
-                let (length, critical, busy_ps) = (sums.length, sums.critical_path, sums.compute.ps());
+                let (length, critical) = (sums.length - lead, sums.critical_path - lead);
+                let busy_ps = sums.compute.ps();
                 let (dynamic_pj, attention) = (sums.dynamic_pj, sums.attention);
                 return Ok(Ran { length, critical, busy_ps, dynamic_pj, attention });
             }
@@ -311,7 +310,8 @@ impl Simulation<'_> {
         let length_ps = u128::from((now - begin).ps());
         let all_ps = length_ps * flights.devices.len() as u128;
         let Flight { batch, lowered, busy_ps, dynamic_pj, attention, .. } = flight;
-        let own_pj = self.machine.device().energy_within_pj(busy_ps, all_ps, dynamic_pj) as i128 - flights.owed_pj;
+        let own_pj =
+            self.machine.device().energy_within_pj(busy_ps, all_ps, dynamic_pj) as i128 - flights.owed_pj;
         let energy_pj = own_pj.max(0);
         flights.owed_pj = energy_pj - own_pj;
 

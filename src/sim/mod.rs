@@ -211,9 +211,7 @@ impl<'a> Simulation<'a> {
         let sets = lowering.takes_sets() && placed.is_none();
         let fixed = matches!(routes, Routes::Known | Routes::Listed) && Places::are_fixed(trace);
         let mut takes = match routes {
-            Routes::Later(later) if later.draws_sets() && sets => {
-                Takes::Branches(Box::new(later.clone()))
-            }
+            Routes::Later(later) if later.draws_sets() && sets => Takes::Branches(Box::new(later.clone())),
             Routes::Later(later) => Takes::Routes(Box::new(later.clone())),
             // Where generated tokens are on one path, groups say more than sets.
             Routes::Known if sets && !fixed => {
@@ -288,7 +286,8 @@ impl<'a> Simulation<'a> {
         let longest = filling.as_ref().map_or(0, Filling::longest);
         let lowering = lowering.with_places(places).streaming(residency).filled_by(filling);
         // Of routes that are drawn, hardly any is that of another token.
-        let counts = lowering.counts_lockstep() && !unified && placed.is_none() && !matches!(takes, Takes::Routes(_));
+        let counts =
+            lowering.counts_lockstep() && !unified && placed.is_none() && !matches!(takes, Takes::Routes(_));
         let most_at_a_layer = takes.most_at_a_layer(&trace.header, &paths);
         let together =
             counts.then(|| Together { blocks_of_a_token: paging.most_blocks(most_at_a_layer), longest });

@@ -61,10 +61,18 @@ impl Placed {
             return refuse("kv", "a unified cache", expected);
         }
         if does(KvAction::Share) {
-            return refuse("kv", "share", "entries of its own for each layer: those of another layer may lie on another device");
+            return refuse(
+                "kv",
+                "share",
+                "entries of its own for each layer: those of another layer may lie on another device",
+            );
         }
         if setup.model.latent.is_some_and(|latent| latent.indexer.is_some()) {
-            return refuse("model", &setup.model.name, "a model without a small attention that chooses entries");
+            return refuse(
+                "model",
+                &setup.model.name,
+                "a model without a small attention that chooses entries",
+            );
         }
         let in_order = match dispatch.policy {
             Policy::Aligned => true,
@@ -75,14 +83,22 @@ impl Placed {
             return Ok(());
         }
         if dispatch.policy == Policy::DenseMasked {
-            return refuse("dispatch.policy", "dense_masked", "another policy for routes that do not keep to the pool's order");
+            return refuse(
+                "dispatch.policy",
+                "dense_masked",
+                "another policy for routes that do not keep to the pool's order",
+            );
         }
         if let Decisions::Padded | Decisions::Conditional | Decisions::Capacity { .. } = dispatch.decisions {
             let found = dispatch.decisions.name();
             return refuse("dispatch.decisions", found, "aligned, or decisions that add no rows to hops");
         }
         if dispatch.monotone && header.reuse {
-            return refuse("dispatch.policy", dispatch.policy.name(), "aligned for routes that repeat layers in the pool's order");
+            return refuse(
+                "dispatch.policy",
+                dispatch.policy.name(),
+                "aligned for routes that repeat layers in the pool's order",
+            );
         }
         Ok(())
     }

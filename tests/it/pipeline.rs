@@ -1,5 +1,6 @@
 //! Pipeline stages: what they take, what goes between them, and what one stage changes.
 
+use crate::cli::{folder, radialsim, refuses, text};
 use crate::lab::{Lab, method};
 use proptest::prelude::*;
 use radialsim::batch::Policy;
@@ -9,6 +10,7 @@ use radialsim::lower::Layout;
 use radialsim::metrics::{Ledger, Summary};
 use radialsim::sim::{Fidelity, Placed, Setup, Silent, run};
 use radialsim::trace::{Placement, Trace};
+use serde_json::Value;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -26,7 +28,8 @@ pub fn flat(us: f64) -> Fabric {
         sizes: None,
         others: None,
     };
-    let all = Operation::ALL.iter().flat_map(|&(operation, _)| [2, 4, 8].map(|devices| curve(operation, devices)));
+    let all =
+        Operation::ALL.iter().flat_map(|&(operation, _)| [2, 4, 8].map(|devices| curve(operation, devices)));
     let (gb_per_s, source) = (fabric.levels[0].gb_per_s.value, Source::Assumed("a test".into()));
     fabric.levels[0].collectives =
         Some(Collectives { gb_per_s, source, curves: all.collect(), exchanges: Vec::new() });
@@ -202,16 +205,17 @@ fn full_stages_do_as_many_times_as_much() {
     }
 }
 
-/// Passes that are not split stay together: one pass in flight, however many stages, as in vLLM.
+/// Passes that are not split stay together: one pass in flight, however many stages, as in vLLM, each of which is idle most of the time.
 #[test]
 fn passes_that_are_not_split_leave_stages_idle() {
     let lab = even(8);
     let trace = lab.trace(&method("Dense"), 8, 1, 20, 1);
-    let (_, whole) = both(&staged(&lab, 4, &flat(0.0), None), &trace);
-    let (_, split) = both(&staged(&lab, 4, &flat(0.0), Some(2)), &trace);
-    let most = |summary: &Summary| summary.placement.as_ref().expect("placed").most_in_flight;
-    assert_eq!((most(&whole), most(&split)), (1, 4));
-    assert!(split.output_tokens_per_s > 2.0 * whole.output_tokens_per_s);
+    let of = |most| both(&staged(&lab, 4, &flat(0.0), most), &trace).1.placement.expect("placed");
+    let (whole, split) = (of(None), of(Some(2)));
+    assert_eq!((whole.most_in_flight, split.most_in_flight), (1, 4));
+    for (whole, split) in whole.devices.iter().zip(&split.devices) {
+        assert!(whole.busy <= 0.25 && split.busy > 3.3 * whole.busy, "{} {}", whole.busy, split.busy);
+    }
 }
 
 /// Tokens that leave early free the stages behind: these do less, and tokens come sooner.
@@ -219,8 +223,8 @@ fn passes_that_are_not_split_leave_stages_idle() {
 fn early_exits_free_later_stages() {
     let lab = even(8);
     let run = |text: &str| {
-        let trace = lab.trace(&method(text), 16, 8, 24, 3);
-        both(&staged(&lab, 4, &flat(5.0), Some(2)), &trace).1
+        let trace = lab.trace(&method(text), 8, 8, 24, 3);
+        both(&staged(&lab, 4, &flat(5.0), None), &trace).1
     };
     let dense = run("Dense");
     let exits = run("EarlyExit(exits: Each([(8, 1.0)]), kv: none)");
@@ -229,7 +233,7 @@ fn early_exits_free_later_stages() {
     assert!(of_exits[1].load == 0.0 && of_exits[2].busy == 0.0, "nobody comes to the middle stages");
     assert!(of_exits[3].busy < 0.1 * of_dense[3].busy, "the last has its head");
     let tpot = |summary: &Summary| summary.tpot_s.expect("several tokens").mean;
-    assert!(tpot(&exits) < 0.6 * tpot(&dense), "{} {}", tpot(&exits), tpot(&dense));
+    assert!(tpot(&exits) < 0.3 * tpot(&dense), "{} {}", tpot(&exits), tpot(&dense));
 }
 
 /// The stage with the least room for its layers says how many KV blocks there are, and each keeps to its own.
@@ -237,7 +241,8 @@ fn early_exits_free_later_stages() {
 fn the_fullest_stage_decides_the_blocks() {
     let lab = Lab::new("llama-3.1-8b", "nvidia-h100-sxm", 4);
     let trace = lab.trace(&method("Dense"), 4, 50, 4, 1);
-    let uneven = Placement::listed((0..32).map(|layer| u32::from(layer >= 24)).collect(), 2).expect("devices");
+    let uneven =
+        Placement::listed((0..32).map(|layer| u32::from(layer >= 24)).collect(), 2).expect("devices");
     let (ledger, _) = both(&placed(&lab, &uneven, &flat(1.0), None), &trace);
     let used = ledger.placed.expect("placed").devices;
     let rooms: Vec<u64> = used.iter().map(|device| device.kv_room / u64::from(device.layers)).collect();
@@ -254,9 +259,13 @@ fn the_fullest_stage_decides_the_blocks() {
 /// Stages as vLLM cuts them: what is left over goes to the middle.
 #[test]
 fn stages_are_cut_as_vllm_cuts_them() {
-    for (layers, stages, counts) in
-        [(32, 4, vec![8, 8, 8, 8]), (22, 4, vec![5, 6, 6, 5]), (5, 3, vec![2, 2, 1]), (3, 2, vec![2, 1]), (7, 3, vec![2, 3, 2])]
-    {
+    for (layers, stages, counts) in [
+        (32, 4, vec![8, 8, 8, 8]),
+        (22, 4, vec![5, 6, 6, 5]),
+        (5, 3, vec![2, 2, 1]),
+        (3, 2, vec![2, 1]),
+        (7, 3, vec![2, 3, 2]),
+    ] {
         let placement = Placement::stages(layers, stages).expect("stages");
         let each: Vec<usize> = placement.layers().iter().map(Vec::len).collect();
         assert_eq!(each, counts, "{layers} on {stages}");
@@ -285,7 +294,11 @@ fn stages_are_tensor_parallel_too() {
     let (ledger, summary) = both(&Lab { setup }, &trace);
     assert_eq!(summary.devices, 4);
     let row = 2 * 2 * lab.setup.model.hidden;
-    assert_eq!(ledger.placed.expect("placed").sent[1], row * ledger.routed_tokens, "branch and stream of each token");
+    assert_eq!(
+        ledger.placed.expect("placed").sent[1],
+        row * ledger.routed_tokens,
+        "branch and stream of each token"
+    );
 }
 
 /// Many requests that come and go over few blocks: nothing is lost, with passes in flight and sequences that lose their places.
@@ -308,12 +321,19 @@ fn what_has_no_stages_is_refused() {
         ("parallel: (pipeline: 33)", "parallel.pipeline: found 33, expected 1 to 32 devices"),
         ("parallel: (pipeline: 2, fabric: \"nothing\")", "nvidia-hgx-h100"),
         ("parallel: (pipeline: 16)", "parallel.devices"),
-        ("parallel: (pipeline: 2, devices: 2, placement: contiguous)", "parallel.pipeline: found 2, expected 1"),
+        (
+            "parallel: (pipeline: 2, devices: 2, placement: contiguous)",
+            "parallel.pipeline: found 2, expected 1",
+        ),
         ("parallel: (devices: 2)", "parallel.devices: found 2, expected a placement"),
         ("parallel: (placement: round_robin)", "parallel.devices: found none"),
-        ("parallel: (placement: listed([0, 1]))", "parallel.placement: found 2 devices, expected a device for each of the 32 layers"),
+        (
+            "parallel: (placement: listed([0, 1]))",
+            "parallel.placement: found 2 devices, expected a device for each of the 32 layers",
+        ),
         ("parallel: (micro_batch: 4)", "parallel.micro_batch: found 4, expected none"),
         ("parallel: (pipeline: 2, in_flight: 0)", "parallel.in_flight: found 0"),
+        ("parallel: (pipeline: 2, in_flight: 3)", "parallel.in_flight: found 3, expected at most 2"),
     ];
     for (parallel, say) in cases {
         let error = built(parallel, "").expect_err(say);
@@ -330,15 +350,52 @@ fn what_has_no_stages_is_refused() {
     assert!(built("parallel: (pipeline: 2)", "").is_ok());
 }
 
-/// Reads and runs a scenario with these keys.
-fn built(parallel: &str, own: &str) -> Result<Summary, String> {
-    let text = format!(
+/// A scenario with these keys.
+fn scenario(parallel: &str, own: &str) -> String {
+    format!(
         r#"(title: "t", model: "llama-3.1-8b", hardware: "nvidia-h100-sxm", seed: 1, {parallel},
         workload: (requests: (count: 2, lengths: (prompt: Fixed(4), output: Fixed(2)), arrivals: Closed)),
         serving: (max_batched_tokens: 2048, max_sequences: 8, chunked_prefill: true), dispatch: (policy: aligned),
         variants: [(name: "first", routes: Method(Dense), {own})])"#
-    );
+    )
+}
+
+/// Reads and runs a scenario with these keys.
+fn built(parallel: &str, own: &str) -> Result<Summary, String> {
+    let text = scenario(parallel, own);
     let scenario = radialsim::scenario::Scenario::from_text(&text, Path::new("t.ron"), &[]);
     let outcome = scenario.and_then(|scenario| radialsim::scenario::run(&scenario, 1, &(), |_, _| Silent));
     outcome.map(|(outcome, _)| outcome.variants[0].first().summary.clone()).map_err(|error| error.to_string())
+}
+
+/// The program shows what devices do, in the table and in JSON, and refuses a timeline, which shows one.
+#[test]
+fn the_program_shows_the_devices() {
+    let folder = folder();
+    let file = folder.path().join("two.ron");
+    let own = r#"(name: "two", routes: Method(Dense), parallel: (pipeline: 2, micro_batch: 2)),"#;
+    std::fs::write(
+        &file,
+        scenario("parallel: (tensor: 1)", "").replace("variants: [", &format!("variants: [{own}")),
+    )
+    .expect("written");
+    let (file, json) = (file.to_string_lossy().into_owned(), folder.path().join("out.json"));
+    let out = radialsim(&["simulate", &file, "--quiet", "--json", &json.to_string_lossy()]);
+    let shown = text(&out.stdout);
+    assert!(shown.contains("Layers on several devices"), "{shown}{}", text(&out.stderr));
+    let written: Value = serde_json::from_slice(&std::fs::read(&json).expect("written")).expect("JSON");
+    let [two, one] = [0, 1].map(|variant: usize| &written["variants"][variant]);
+    assert_eq!((&two["devices"], &one["devices"]), (&2.into(), &1.into()));
+    // Every token crosses once; those that put a token out are at the head then.
+    assert_eq!(two["placement"]["crossings_per_token"], 1.0);
+    assert_eq!(two["placement"]["states_sent_per_token"], 1.0);
+    assert_eq!(two["placement"]["devices"].as_array().expect("a list").len(), 2);
+    assert!(one["placement"].is_null(), "absent");
+    let shown = text(&radialsim(&["inspect", &file]).stdout);
+    assert!(shown.contains("2 by layers, pipeline, nvidia-hgx-h100, vllm"), "{shown}");
+    let timeline = folder.path().join("t.json");
+    let expected =
+        "--timeline: found t, expected variants with all layers on one device, whose kernels it shows";
+    refuses(&["simulate", &file, "--timeline", &timeline.to_string_lossy()], expected);
+    assert!(!timeline.exists());
 }

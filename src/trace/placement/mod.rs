@@ -123,11 +123,17 @@ impl Placement {
     pub fn listed(of: Vec<u32>, devices: u32) -> Result<Placement> {
         check(of.len() as u32, devices)?;
         if let Some(&found) = of.iter().find(|&&device| device >= devices) {
-            return Err(InputError::expected(format!("devices below {devices}")).key("placement").found(found).into());
+            return Err(InputError::expected(format!("devices below {devices}"))
+                .key("placement")
+                .found(found)
+                .into());
         }
         if let Some(without) = (0..devices).find(|device| !of.contains(device)) {
             let what = format!("layers on each of the {devices} devices");
-            return Err(InputError::expected(what).key("placement").found(format!("none on {without}")).into());
+            return Err(InputError::expected(what)
+                .key("placement")
+                .found(format!("none on {without}"))
+                .into());
         }
         Ok(Placement { devices, of })
     }
