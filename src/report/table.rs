@@ -168,7 +168,10 @@ fn energy(variants: &[VariantOutcome]) -> String {
         .numbers("KV\nGB", cells(variants, |v| v.summary.memory_bytes.kv_peak as f64 / GB, three))
         .render();
     match several {
-        true => table + "Of several devices: J and W of all of them, GB and kernels of each.\n",
+        true => {
+            table
+                + "Of several devices: J and W of all of them; GB and kernels of each of those that compute layers together, of all that have layers apart.\n"
+        }
         false => table,
     }
 }
