@@ -34,5 +34,6 @@ pub(super) fn table(variants: &[VariantOutcome]) -> String {
         sheet = sheet.numbers(header, cells(variants, of, shown));
     }
     sheet.render()
-        + "A crossing is a move of a token between two layers on different devices; load is a device's share of the visits of layers.\n"
+        + "A crossing is a move of a token between two layers on different devices; load: a device's share of the visits of\n\
+           layers.\n"
 }

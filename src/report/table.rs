@@ -170,7 +170,8 @@ fn energy(variants: &[VariantOutcome]) -> String {
     match several {
         true => {
             table
-                + "Of several devices: J and W of all of them; GB and kernels of each of those that compute layers together, of all that have layers apart.\n"
+                + "Of several devices: J and W of all of them; GB and kernels of each, where they compute layers together, and of all,\n\
+                   where layers are on several.\n"
         }
         false => table,
     }
