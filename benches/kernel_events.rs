@@ -138,6 +138,7 @@ fn whole(name: &str, text: &str, batch: u32, captured: bool) {
     let trace = trace(&method, model.layers, batch * 4);
     let setup = Setup {
         ranks: None,
+        placed: None,
         hardware: Hardware::shipped("nvidia-h100-sxm").expect("shipped"),
         limits: Limits::default(),
         clients: None,

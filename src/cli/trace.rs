@@ -170,8 +170,7 @@ impl Place {
         let learned = ((requests as f64 * self.learn).ceil() as usize).min(requests);
         let known = Hops::of(&trace, 0..learned);
         let rest = Hops::of(&trace, if learned < requests { learned..requests } else { 0..requests });
-        let share = f64::from(layers) / f64::from(self.devices.max(1));
-        let most = ((share * self.balance).floor().max(share.ceil()) as u32).min(layers);
+        let most = Placement::most(layers, self.devices, self.balance);
         let placements = [
             ("contiguous", Placement::contiguous(layers, self.devices)?),
             ("round robin", Placement::round_robin(layers, self.devices)?),

@@ -405,6 +405,13 @@ impl Device {
         self.static_w * busy_ps as f64 + self.idle_w * idle_ps as f64 + dynamic_pj as f64
     }
 
+    /// The same of `all_ps` of device time with `busy_ps` of kernels, some of which may lie before it: passes in flight are paid for at their
+    /// ends.
+    pub fn energy_within_pj(&self, busy_ps: u128, all_ps: u128, dynamic_pj: i128) -> f64 {
+        let idle_ps = all_ps as f64 - busy_ps as f64;
+        self.static_w * busy_ps as f64 + self.idle_w * idle_ps + dynamic_pj as f64
+    }
+
     /// Mean watts of a pass of this length, in which kernels run for `busy`.
     pub(crate) fn mean_w(&self, length: SimTime, busy: SimTime, dynamic_pj: i64) -> f64 {
         let idle = length.ps().saturating_sub(busy.ps());

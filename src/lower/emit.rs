@@ -8,7 +8,7 @@ use super::longest::Longest;
 use super::places::Places;
 use super::router::When;
 use super::sink::{Sink, Stretch};
-use crate::batch::{Batch, Decisions, Policy};
+use crate::batch::{Decisions, Policy};
 use crate::hw::Operation;
 use crate::kernel::{Density, Filling, Kernel};
 use crate::model::Model;
@@ -64,16 +64,16 @@ pub(super) struct Emit<'a, S: Sink> {
 }
 
 impl<'a, S: Sink> Emit<'a, S> {
-    /// `one_graph`: which groups there are does not change from pass to pass, or the graph holds all that there may be.
+    /// `tokens` of which take part in what is emitted, and `on_device`, whose states are there. `one_graph`: which groups there are does not
+    /// change from pass to pass, or the graph holds all that there may be.
     pub fn new(
         model: &'a Model,
         (dispatch, places): (&'a Dispatch, &'a Places),
         sink: &'a mut S,
-        batch: &Batch,
+        (tokens, on_device): (u32, u32),
         captured: bool,
         one_graph: bool,
     ) -> Self {
-        let tokens = batch.tokens();
         let start = match (captured, one_graph) {
             (false, _) => Start::Eager,
             (true, true) => Start::OneGraph,
@@ -84,7 +84,7 @@ impl<'a, S: Sink> Emit<'a, S> {
             dispatch,
             places,
             tokens,
-            on_device: tokens + batch.waiting,
+            on_device,
             layer_id: Call::NO_LAYER,
             formats: Formats::whole(model),
             sink,

@@ -9,6 +9,7 @@ mod emit;
 mod graph;
 mod groups;
 mod latent;
+mod legs;
 mod longest;
 mod masked;
 mod places;
@@ -18,6 +19,7 @@ mod sink;
 mod view;
 
 pub use graph::{Call, Cause, Graph, Node};
+pub use legs::{Layout, Leg, Legs};
 pub use places::{Place, Places};
 pub use router::{RouterPlan, When};
 pub use sink::{Part as StretchPart, Sink, Stretch};
@@ -29,6 +31,7 @@ use crate::model::{Input, Kind, Model};
 use crate::tier::Residency;
 use emit::Emit;
 use groups::{Align, Group, Groups};
+use std::ops::Range;
 use view::View;
 
 /// How passes become kernels.
@@ -189,6 +192,20 @@ impl<'a> Lowering<'a> {
         paths: &Paths,
         sink: &mut S,
     ) -> Lowered {
+        self.sorted(batch, contexts, paths, |lowering, view, align, captured| {
+            lowering.emit(view, align, captured, sink);
+        })
+        .0
+    }
+
+    /// Sorts the tokens of `batch` into groups, and gives them to `then`, with how they are lined up and whether the pass is captured.
+    fn sorted<R>(
+        &mut self,
+        batch: &Batch,
+        contexts: &[Context],
+        paths: &Paths,
+        then: impl FnOnce(&mut Self, &View, Align, bool) -> R,
+    ) -> (Lowered, R) {
         let layers = self.model.layers;
         let windows = std::mem::take(&mut self.windows);
         let (visibility, longest) =
@@ -214,7 +231,7 @@ impl<'a> Lowering<'a> {
         };
         let branches = [count(|group| group.attention), count(|group| group.feed_forward)];
         let tokens = batch.tokens();
-        let captured = batch.spans.iter().all(|span| span.decode) && self.dispatch.captures(tokens);
+        let captured = self.captured(batch);
         let mut overfull = None;
         match self.dispatch.decisions {
             Decisions::Padded if captured => {
@@ -233,16 +250,22 @@ impl<'a> Lowering<'a> {
         if align == Align::Pool {
             self.groups.join_alike(kinds);
         }
-        self.emit(&view, align, captured, sink);
+        let result = then(self, &view, align, captured);
         self.windows = windows;
         let logits = u64::from(batch.logits());
-        Lowered {
+        let lowered = Lowered {
             layer_visits: visits,
             branches,
             union_bytes: self.union_bytes(),
             activation_bytes: activation_bytes(self.model, batch.tokens().into(), logits),
             overfull,
-        }
+        };
+        (lowered, result)
+    }
+
+    /// Whether the pass is captured: all of its tokens are generated, and no more than the largest size.
+    fn captured(&self, batch: &Batch) -> bool {
+        batch.spans.iter().all(|span| span.decode) && self.dispatch.captures(batch.tokens())
     }
 
     /// Bytes of the layers' weights that the pass needs, each layer counted once.
@@ -275,39 +298,48 @@ impl<'a> Lowering<'a> {
         let whole = batch.waiting == 0 && groups.iter().all(|group| group.takes_all(tokens));
         // A subset of the layers that may be another one next time is no graph that was captured once.
         let one_graph = self.dispatch.decisions.one_graph() || (self.places.fixed && whole);
+        let on_device = (tokens, tokens + batch.waiting);
         let mut emit =
-            Emit::new(self.model, (&self.dispatch, &self.places), sink, batch, captured, one_graph);
+            Emit::new(self.model, (&self.dispatch, &self.places), sink, on_device, captured, one_graph);
         emit.residency = self.residency.as_mut();
         emit.filling = self.filling.as_ref().map(|filling| (filling, &self.groups.longest));
 
         if batch.swapped_bytes > 0 {
             emit.swap(batch.swapped_bytes);
         }
-        let entering: u32 = batch.spans.iter().filter(|span| span.part.enters).map(|span| span.tokens).sum();
-        let entering = entering + batch.in_lockstep();
-        if entering > 0 {
-            emit.segment();
-            embed(&mut emit, self.model, entering);
-            let first =
-                |span: &&Span| span.part.enters && view.contexts[span.sequence as usize].tokens() == 0;
-            emit.enter(entering, batch.spans.iter().filter(first).count() as u32);
-        }
+        enter(&mut emit, batch, view.contexts);
         match align {
-            Align::Pool => pool_order(&mut emit, groups, self.model.layers),
+            Align::Pool => pool_order(&mut emit, groups, 0..self.model.layers),
             Align::Hop { .. } | Align::Layer => waves(&mut emit, groups),
         }
-        let logits = batch.logits();
-        if logits > 0 && self.model.outputs > 0 {
-            emit.segment();
-            head(&mut emit, self.model, logits);
-        }
+        leave(&mut emit, batch.logits());
     }
 }
 
-/// Each group is a wave of its own; routers and conditional nodes of layers that nobody takes run too.
-fn pool_order<S: Sink>(emit: &mut Emit<S>, groups: &[Group], layers: u32) {
+/// Embedding of those who enter, and decisions about their routes.
+fn enter<S: Sink>(emit: &mut Emit<S>, batch: &Batch, contexts: &[Context]) {
+    let entering: u32 = batch.spans.iter().filter(|span| span.part.enters).map(|span| span.tokens).sum();
+    let entering = entering + batch.in_lockstep();
+    if entering > 0 {
+        emit.segment();
+        embed(emit, emit.model, entering);
+        let first = |span: &&Span| span.part.enters && contexts[span.sequence as usize].tokens() == 0;
+        emit.enter(entering, batch.spans.iter().filter(first).count() as u32);
+    }
+}
+
+/// Head of those whose logits are needed.
+fn leave<S: Sink>(emit: &mut Emit<S>, logits: u32) {
+    if logits > 0 && emit.model.outputs > 0 {
+        emit.segment();
+        head(emit, emit.model, logits);
+    }
+}
+
+/// The groups of some neighbouring layers: each is a wave of its own; routers and conditional nodes of layers that nobody takes run too.
+fn pool_order<S: Sink>(emit: &mut Emit<S>, groups: &[Group], layers: Range<u32>) {
     let ahead = emit.dispatch.decisions.ahead();
-    let (mut decided, mut passed) = (0, 0);
+    let (mut decided, mut passed, layers) = (layers.start, layers.start, layers.end);
     let mut up_to = |emit: &mut Emit<S>, layer: u32| {
         while passed <= layer && passed < layers {
             while decided < layers && decided <= passed.saturating_add(ahead) {

@@ -254,6 +254,7 @@ fn steady(hw: &Hardware, row: &Measured, constants: Constants) -> Result<Steady>
     let trace = generate(&dense, model.layers, requests, 0)?;
     let setup = Setup {
         ranks,
+        placed: None,
         model,
         hardware,
         limits: Limits::default(),

@@ -87,7 +87,7 @@ impl ErrorBar {
     /// Of a run that is over, on the device that it ran on.
     pub fn of(ledger: &Ledger, device: &Device) -> ErrorBar {
         let mut bar = ErrorBar::default();
-        let pass_ps = ledger.pass_ps as f64;
+        let pass_ps = (ledger.places() * ledger.pass_ps) as f64;
         if ledger.pass_ps == 0 {
             return bar;
         }
@@ -189,7 +189,7 @@ fn clock_errors(ledger: &Ledger, device: &Device) -> Option<(f64, f64)> {
         true => ledger.busy_ps,
         false => ledger.by_bound[Bound::Power as usize].time_ps,
     };
-    let share = slowed as f64 / ledger.pass_ps as f64;
+    let share = slowed as f64 / (ledger.places() * ledger.pass_ps) as f64;
     let (speed, energy) = device.clock_errors().filter(|_| slowed > 0)?;
     let prompts =
         ledger.prefill.time_ps as f64 / (ledger.prefill.time_ps + ledger.decode.time_ps).max(1) as f64;
@@ -201,7 +201,7 @@ fn clock_errors(ledger: &Ledger, device: &Device) -> Option<(f64, f64)> {
 fn energy(ledger: &Ledger, device: &Device, time_percent: f64, power: f64) -> Option<f64> {
     let power_percent = power * device.metered_error()?;
     let (static_w, _) = device.static_and_idle_w();
-    let idle_ps = u128::from(ledger.makespan.ps()) - ledger.busy_ps;
+    let idle_ps = ledger.places() * u128::from(ledger.makespan.ps()) - ledger.busy_ps;
     let all = device.energy_pj(ledger.busy_ps, idle_ps, ledger.dynamic_pj);
     let by_time = if all > 0.0 { static_w * ledger.busy_ps as f64 / all } else { 0.0 };
     Some(power_percent + by_time * time_percent)

@@ -1,5 +1,6 @@
 //! What happened in a run, added up as it happens: exact integers, a fixed amount of memory for any number of kernels.
 
+use super::PlacedUse;
 use crate::cost::{Bound, Price, PriceError};
 use crate::kernel::Class;
 use crate::lower::Cause;
@@ -265,7 +266,7 @@ pub struct Ledger {
     pub passes: u64,
     /// Time with a pass in flight.
     pub pass_ps: u128,
-    /// Sum of the critical paths of all passes: they follow each other.
+    /// Sum of the critical paths of all passes: they follow each other. With passes in flight over several devices, of those that share sequences.
     pub critical_path: SimTime,
     /// Passes and tokens of prompts.
     pub prefill: Phase,
@@ -303,6 +304,8 @@ pub struct Ledger {
     pub losses: Option<Losses>,
     /// Layers that came over the link, where not all are resident.
     pub tiers: TierUse,
+    /// What each device did, where layers are on several; absent where all are together.
+    pub placed: Option<PlacedUse>,
     /// Memory.
     pub memory: Memory,
     /// What lies between tokens, in the order of the later ones.
@@ -316,9 +319,9 @@ pub struct Ledger {
 }
 
 impl Ledger {
-    /// Time with a pass in flight and no kernel on the device, picoseconds.
+    /// Time with a pass in flight and no kernel on the device, picoseconds; over all devices, where layers are on several.
     pub fn idle_in_passes(&self) -> u128 {
-        self.pass_ps.saturating_sub(self.busy_ps)
+        (self.places() * self.pass_ps).saturating_sub(self.busy_ps)
     }
 
     /// A kernel that is about to run, `times` times.

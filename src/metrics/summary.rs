@@ -1,7 +1,9 @@
 //! The numbers of one variant, under the keys that others read.
 
 use super::spread::or_nulls;
-use super::{Cut, ErrorBar, Goodput, Growth, Ledger, Phase, RequestTimes, Slo, Spread, WarmUp};
+use super::{
+    Cut, ErrorBar, Goodput, Growth, Ledger, Phase, PlacedSummary, RequestTimes, Slo, Spread, WarmUp,
+};
 use crate::cost::Device;
 use crate::model::Model;
 use crate::tier::Fetches;
@@ -162,6 +164,9 @@ pub struct Summary {
     /// Absent where all layers are resident.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tiers: Option<TierSummary>,
+    /// Absent where all layers are on one device.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub placement: Option<PlacedSummary>,
     /// Absent where no bound is stated; [`Summary::new`] knows none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub goodput: Option<Goodput>,
@@ -192,7 +197,10 @@ impl Summary {
     pub fn new(ledger: &Ledger, device: &Device, model: &Model) -> Self {
         assert_eq!(ledger.planned, ledger.done, "work in the log = work in the graphs");
         let makespan = u128::from(ledger.makespan.ps());
-        assert!(ledger.busy_ps <= makespan, "one compute queue is busy at most all the time");
+        // Each device has a compute queue, and draws while it idles.
+        let places = ledger.places();
+        let of_devices = places * makespan;
+        assert!(ledger.busy_ps <= of_devices, "a compute queue is busy at most all the time");
         assert!(ledger.critical_path <= ledger.makespan, "no schedule beats the critical path");
         assert!(ledger.tiers.link_ps <= makespan, "time is never below bytes fetched over bandwidth");
         let requests = &ledger.requests;
@@ -201,7 +209,7 @@ impl Summary {
         check_requests(ledger);
 
         let joules = |pj: f64| pj / PS_PER_S as f64;
-        let idle_ps = makespan - ledger.busy_ps;
+        let idle_ps = of_devices - ledger.busy_ps;
         let energy_j = joules(device.energy_pj(ledger.busy_ps, idle_ps, ledger.dynamic_pj));
         let spread = |of: &dyn Fn(&RequestTimes) -> f64| {
             Spread::of(requests.iter().map(of).collect()).expect("a run has requests")
@@ -210,11 +218,12 @@ impl Summary {
             Latencies::since(ledger, SimTime::ZERO);
         let kv = &ledger.kv;
         let entry_bytes = model.kv_entry_bytes() as f64;
-        let roofline = device.roofline(ledger.done.flops, ledger.done.bytes, model.activations).s();
+        let roofline =
+            device.roofline(ledger.done.flops, ledger.done.bytes, model.activations).s() / places as f64;
         let routed = ledger.routed_tokens.max(1) as f64;
         let makespan_s = ledger.makespan.s();
         Summary {
-            devices: device.count(),
+            devices: device.count() * places as u32,
             requests: requests.len() as u64,
             prompt_tokens: ledger.prompt_tokens,
             output_tokens: output,
@@ -258,7 +267,7 @@ impl Summary {
                 prefill: PhaseSummary::new(&ledger.prefill),
                 decode: PhaseSummary::new(&ledger.decode),
             },
-            idle_energy_j: joules(device.energy_pj(0, makespan - ledger.pass_ps, 0)),
+            idle_energy_j: joules(device.energy_pj(0, places * (makespan - ledger.pass_ps), 0)),
             preemptions: ledger.preemptions,
             recomputed_tokens: ledger.recomputed_tokens,
             swapped_bytes: ledger.swapped_bytes,
@@ -280,6 +289,7 @@ impl Summary {
                 fetched_bytes: ledger.tiers.bytes as f64,
                 link_busy_s: ledger.tiers.link_ps as f64 / PS_PER_S as f64,
             }),
+            placement: PlacedSummary::of(ledger),
             goodput: None,
             warm_up: None,
             growth: None,

@@ -284,6 +284,16 @@ impl Model {
             + self.activations.bytes(self.beside)
     }
 
+    /// Bytes of weights on the first of several devices that have layers of their own, beside its layers.
+    pub fn entry_weight_bytes(&self) -> u64 {
+        self.embedding_weight_bytes() + self.activations.bytes(self.beside)
+    }
+
+    /// Bytes of weights on the last of them, beside its layers. A table that is tied lies on both.
+    pub fn exit_weight_bytes(&self) -> u64 {
+        self.final_norm_weight_bytes() + if self.outputs == 0 { 0 } else { self.head_weight_bytes() }
+    }
+
     /// Bytes of what is cached of one token at one layer, scales included: a key and a value, or with latent attention the one
     /// vector that both are made from, and the key of what chooses entries.
     pub fn kv_entry_bytes(&self) -> u64 {

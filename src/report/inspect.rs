@@ -5,6 +5,7 @@ use super::table::assumed;
 use crate::error::shorten;
 use crate::hw::Hardware;
 use crate::scenario::{Built, Note, Scenario};
+use crate::sim::Setup;
 use crate::trace::{Header, RouteTable, RouterDevice, Stats, transitions};
 use crate::workload::{Facts, LengthFacts, Load};
 use petgraph::visit::EdgeRef;
@@ -257,11 +258,17 @@ pub fn scenario(scenario: &Scenario, built: &[Built], notes: &[Note]) -> String 
         ("slo", if slo.is_empty() { "none".into() } else { slo.join(", ") }),
         ("checks", "all files are read, all names known, all numbers in range".into()),
     ]);
-    let devices = |built: &Built| match &built.setup.ranks {
-        Some(ranks) => {
-            format!("{} by tensor, {}, {}", ranks.count(), ranks.fabric(), ranks.library().name())
-        }
-        None => "1".to_owned(),
+    let devices = |built: &Built| {
+        let Setup { ranks, placed, .. } = &built.setup;
+        let tensor = ranks.as_ref().map(|ranks| format!("{} by tensor", ranks.count()));
+        let layers =
+            placed.as_ref().map(|placed| format!("{} by layers, {}", placed.layout.devices(), placed.name));
+        let of_ranks = ranks.as_ref().map(|ranks| (ranks.fabric(), ranks.library()));
+        let joined =
+            of_ranks.or(placed.as_ref().map(|placed| (placed.links.fabric(), placed.links.library())));
+        let joined = joined.map(|(fabric, library)| format!("{fabric}, {}", library.name()));
+        let parts: Vec<String> = [tensor, layers, joined].into_iter().flatten().collect();
+        if parts.is_empty() { "1".to_owned() } else { parts.join(", ") }
     };
     let stats: Vec<Stats> = built.iter().map(|built| Stats::of(&built.trace)).collect();
     let of_both = || built.iter().zip(&stats);

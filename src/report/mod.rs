@@ -18,6 +18,7 @@ pub mod html;
 pub mod inspect;
 pub mod json;
 mod launches;
+mod layers;
 pub mod list;
 mod metered;
 mod placed;

@@ -61,6 +61,8 @@ pub struct Series {
     interval: SimTime,
     most: usize,
     device: Option<Device>,
+    /// Devices that have layers of their own.
+    places: u128,
     bins: Vec<Bin>,
     end: SimTime,
 }
@@ -90,6 +92,7 @@ impl Series {
             most: most.clamp(2, MOST_ROWS) as usize,
             // A run whose limits the device refuses never begins, and is reported by whoever begins it.
             device: setup.device().ok(),
+            places: setup.places().into(),
             bins: Vec::new(),
             end: SimTime::ZERO,
         }
@@ -128,7 +131,7 @@ impl Series {
         self.bins.iter().enumerate().map(move |(index, bin)| {
             let start = index as u64 * interval;
             let length = interval.min(self.end.ps() - start);
-            let idle_ps = u128::from(length - bin.pass_ps);
+            let idle_ps = self.places * u128::from(length - bin.pass_ps);
             let idle_pj = self.device.as_ref().map_or(0.0, |device| device.energy_pj(0, idle_ps, 0));
             let mean = |sum: f64| sum / length.max(1) as f64;
             Row {
@@ -152,9 +155,8 @@ impl Observer for Series {
         self.reach(end);
         self.end = end;
         let length = end - begin;
-        let idle = length - busy;
-        let energy =
-            |device: &Device| device.energy_pj(busy.ps().into(), idle.ps().into(), dynamic_pj.into());
+        let (busy_ps, all_ps) = (u128::from(busy.ps()), self.places * u128::from(length.ps()));
+        let energy = |device: &Device| device.energy_within_pj(busy_ps, all_ps, dynamic_pj.into());
         let pass_pj = self.device.as_ref().map_or(0.0, energy);
         let interval = self.interval.ps();
         let last = self.index(end);

@@ -2,7 +2,7 @@
 //! what nobody measured.
 
 use super::sheet::{Sheet, alike, digits, percent, times};
-use super::{errors, saved, serving, tiers};
+use super::{errors, layers, saved, serving, tiers};
 use crate::cost::Bound;
 use crate::error::shorten;
 use crate::metrics::{Spread, Tally};
@@ -37,6 +37,7 @@ pub fn render(outcome: &Outcome) -> String {
         ("Serving", serving::table(variants)),
         ("How wrong this may be", errors::table(variants)),
         ("Layers that came over a link", tiers::table(variants)),
+        ("Layers on several devices", layers::table(variants)),
         ("Energy, traffic, memory", energy(variants)),
         ("Bounds, and what the kernel time is made of (shares in %)", bounds(variants)),
         (&confidence_title(), serving::confidence(variants)),
@@ -96,7 +97,9 @@ fn pass_s(run: &Run) -> f64 {
 
 /// Who starts kernels, how the host learns what to start, and what of the pass time the device waits meanwhile.
 fn launches(variants: &[VariantOutcome]) -> String {
-    let idle = |run: &Run| run.ledger.idle_in_passes() as f64 / run.ledger.pass_ps.max(1) as f64;
+    let idle = |run: &Run| {
+        run.ledger.idle_in_passes() as f64 / (run.ledger.places() * run.ledger.pass_ps).max(1) as f64
+    };
     let host = |run: &Run| {
         let share =
             run.ledger.busy.iter().find(|(name, _)| name == "host").map_or(f64::NAN, |(_, share)| *share);
@@ -165,7 +168,11 @@ fn energy(variants: &[VariantOutcome]) -> String {
         .numbers("KV\nGB", cells(variants, |v| v.summary.memory_bytes.kv_peak as f64 / GB, three))
         .render();
     match several {
-        true => table + "Of several devices: J and W of all of them, GB and kernels of each.\n",
+        true => {
+            table
+                + "Of several devices: J and W of all of them; GB and kernels of each, where they compute layers together, and of all,\n\
+                   where layers are on several.\n"
+        }
         false => table,
     }
 }

@@ -382,12 +382,15 @@ impl Scenario {
         };
         let dispatch = Dispatch { decisions: asked.decisions()?, ..dispatch };
         let tokens: u64 = trace.requests.iter().map(|request| u64::from(request.output_tokens)).sum();
-        let (model, ranks) = self.split(inputs, variant, (&shared.model, &hardware), notes)?;
+        let split = self.split_of(variant);
+        let (model, ranks) = self.split(inputs, &split, (&shared.model, &hardware), notes)?;
+        let placed = self.place(inputs, &split, (&hardware, &trace), notes)?;
         let setup = Setup {
             model,
             hardware,
             limits,
             ranks,
+            placed,
             clients: shared.clients.clone(),
             sessions: shared.sessions.clone(),
             serving: self.serving,

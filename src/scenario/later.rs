@@ -1,7 +1,7 @@
 //! Which variants draw the routes of a request when it begins, rather than all before the run.
 
 use super::build::Built;
-use super::{Scenario, Variant};
+use super::{PlacementSpec, Scenario, Variant};
 use crate::batch::Decisions;
 use crate::cost::Device;
 use crate::error::Result;
@@ -13,7 +13,9 @@ impl Scenario {
     pub(super) fn may_wait(&self, variant: &Variant) -> bool {
         let decisions = variant.decisions.or(self.dispatch.decisions).unwrap_or(Decisions::Known);
         let seen = matches!(decisions, Decisions::Known | Decisions::ReadBack | Decisions::Prefetch { .. });
-        seen && variant.tiers.is_none() && self.tiers.is_none()
+        // A cut is learned from routes.
+        let cut = matches!(self.split_of(variant).spec.placement, Some(PlacementSpec::Cut { .. }));
+        seen && !cut && variant.tiers.is_none() && self.tiers.is_none()
     }
 }
 

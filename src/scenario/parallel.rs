@@ -1,12 +1,13 @@
 //! Devices that compute one model together.
 
 use super::inputs::Inputs;
-use super::{Note, Scenario, Variant};
+use super::{Note, PlacementSpec, Scenario, Variant};
 use crate::cost::Ranks;
 use crate::error::{InputError, Result};
 use crate::hw::{Fabric, Hardware, Library};
 use crate::model::Model;
 use serde::{Deserialize, Serialize};
+use std::path::Path;
 use std::sync::Arc;
 
 /// How a model is split over devices.
@@ -16,6 +17,21 @@ pub struct ParallelSpec {
     /// Tensor parallelism: devices that each have an equal part of every layer ([`Model::shard`]).
     #[serde(default = "super::one")]
     pub tensor: u32,
+    /// Pipeline stages: devices that each have some neighbouring layers, cut as vLLM cuts them.
+    #[serde(default = "super::one")]
+    pub pipeline: u32,
+    /// Which of `devices` has which layers, where not pipeline stages have them.
+    #[serde(default)]
+    pub placement: Option<PlacementSpec>,
+    /// Devices of the placement; those of a list are told from it.
+    #[serde(default)]
+    pub devices: Option<u32>,
+    /// Most passes in flight over stages or placed layers; absent: as many as these devices.
+    #[serde(default)]
+    pub in_flight: Option<u32>,
+    /// Most sequences of such a pass; absent: as many as budget and blocks allow, as in vLLM.
+    #[serde(default)]
+    pub micro_batch: Option<u32>,
     /// What joins them: a shipped fabric, a file, or several with `+` between them; absent: that of the machines in which the device is sold.
     #[serde(default)]
     pub fabric: Option<String>,
@@ -30,34 +46,35 @@ fn vllm() -> Library {
 
 impl Default for ParallelSpec {
     fn default() -> Self {
-        ParallelSpec { tensor: 1, fabric: None, collectives: vllm() }
+        ParallelSpec {
+            tensor: 1,
+            pipeline: 1,
+            placement: None,
+            devices: None,
+            in_flight: None,
+            micro_batch: None,
+            fabric: None,
+            collectives: vllm(),
+        }
     }
 }
 
-impl Scenario {
-    /// The part of the model that a device of the variant has, and the devices that compute it together.
-    ///
-    /// # Errors
-    /// A split that does not go evenly, a fabric that is not there or too small.
-    pub(super) fn split(
+/// How a variant is split, and the key that says so.
+pub(super) struct Split {
+    pub spec: ParallelSpec,
+    pub of: String,
+}
+
+impl Split {
+    /// What joins the devices, with a note where nobody says.
+    pub(super) fn fabric(
         &self,
+        folder: &Path,
         inputs: &Inputs,
-        variant: &Variant,
-        (model, hardware): (&Model, &Hardware),
+        hardware: &Hardware,
         notes: &mut Vec<Note>,
-    ) -> Result<(Model, Option<Arc<Ranks>>)> {
-        let (spec, of) = match (&variant.parallel, &self.parallel) {
-            (Some(own), _) => (own, format!("variants.{}.parallel", variant.name)),
-            (None, Some(of_all)) => (of_all, "parallel".to_owned()),
-            (None, None) => return Ok((model.clone(), None)),
-        };
-        if spec.tensor == 0 {
-            let error = InputError::expected("a number of devices, at least 1");
-            return Err(error.key(format!("{of}.tensor")).found(0).into());
-        }
-        if spec.tensor == 1 {
-            return Ok((model.clone(), None));
-        }
+    ) -> Result<Arc<Fabric>> {
+        let Split { spec, of } = self;
         let Some(name) = spec.fabric.as_deref().or_else(|| Fabric::usual(&hardware.name)) else {
             let names = Fabric::shipped_names().join(", ");
             let expected = format!("a fabric that joins devices: a file, or one of {names}");
@@ -67,15 +84,49 @@ impl Scenario {
             let why = "the machines in which this device is sold have it";
             notes.push(Note::new(format!("{of}.fabric"), name, why));
         }
+        inputs.fabric(folder, name)
+    }
+}
+
+impl Scenario {
+    /// How a variant is split.
+    pub(super) fn split_of(&self, variant: &Variant) -> Split {
+        let (spec, of) = match (&variant.parallel, &self.parallel) {
+            (Some(own), _) => (own.clone(), format!("variants.{}.parallel", variant.name)),
+            (None, Some(of_all)) => (of_all.clone(), "parallel".to_owned()),
+            (None, None) => (ParallelSpec::default(), "parallel".to_owned()),
+        };
+        Split { spec, of }
+    }
+
+    /// The part of the model that a device of the variant has, and the devices that compute it together.
+    ///
+    /// # Errors
+    /// A split that does not go evenly, a fabric that is not there or too small.
+    pub(super) fn split(
+        &self,
+        inputs: &Inputs,
+        split: &Split,
+        (model, hardware): (&Model, &Hardware),
+        notes: &mut Vec<Note>,
+    ) -> Result<(Model, Option<Arc<Ranks>>)> {
+        let Split { spec, of } = split;
+        if spec.tensor == 0 {
+            let error = InputError::expected("a number of devices, at least 1");
+            return Err(error.key(format!("{of}.tensor")).found(0).into());
+        }
+        if spec.tensor == 1 {
+            return Ok((model.clone(), None));
+        }
+        let fabric = split.fabric(&self.folder, inputs, hardware, notes)?;
         let named = |mut error: InputError, part: &str| {
             error.key = Some(format!("{of}.{part}"));
             error
         };
-        let fabric = inputs.fabric(&self.folder, name)?;
         let ranks =
             Ranks::new(&fabric, spec.tensor, spec.collectives).map_err(|error| named(error, "tensor"))?;
         let why = "no profile says what links and switches draw, so energy is that of the devices alone";
-        notes.push(Note::new(format!("{of}: energy of {name}"), "0", why));
+        notes.push(Note::new(format!("{of}: energy of {}", fabric.name), "0", why));
         let part = model.shard(spec.tensor).map_err(|error| match error {
             crate::error::Error::Input(input) => named(*input, "tensor").into(),
             other => other,

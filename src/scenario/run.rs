@@ -241,7 +241,8 @@ pub fn run_with<O: Observer + Send>(
 /// A remark where the share of the memory that servers fill was too little, so that all of it was taken.
 fn whole_memory(built: &Built, variant: &VariantOutcome) -> Option<Note> {
     let share = built.setup.hardware.memory.usable_fraction.value;
-    let usable = built.setup.hardware.memory.capacity_gb.value * share * 1e9;
+    let usable =
+        f64::from(built.setup.places()) * built.setup.hardware.memory.capacity_gb.value * share * 1e9;
     let taken = built.setup.serving.gpu_memory_utilization.is_none()
         && variant.runs.iter().any(|run| run.ledger.memory.capacity as f64 > usable + 1.0);
     let why = format!("{share} of the memory does not hold the model and a request, so all of it is taken");
@@ -250,7 +251,8 @@ fn whole_memory(built: &Built, variant: &VariantOutcome) -> Option<Note> {
 
 /// What the hottest pass draws on average, of each device.
 fn hottest_pass_w(built: &Built, variant: &VariantOutcome) -> f64 {
-    let devices = f64::from(built.setup.ranks.as_ref().map_or(1, |ranks| ranks.count()));
+    let devices =
+        f64::from(built.setup.places() * built.setup.ranks.as_ref().map_or(1, |ranks| ranks.count()));
     variant.runs.iter().map(|run| run.summary.power_w.hottest_pass).fold(0.0, f64::max) / devices
 }
 

@@ -90,6 +90,16 @@ impl Table {
         self.blocks
     }
 
+    /// Adds the blocks at the layers of each device to `sums`, where `of` says which device has which layer. Not of a unified cache, which
+    /// has no layers.
+    pub(super) fn blocks_by(&self, of: &[u32], sums: &mut [u64], paging: &Paging) {
+        for (layer, &device) in of.iter().enumerate() {
+            let entries = self.layers.get(layer).copied().unwrap_or(self.flat);
+            let most = paging.most.get(layer).copied().unwrap_or(i32::MAX);
+            sums[device as usize] += paging.blocks(entries).min(most) as u64;
+        }
+    }
+
     /// Entries at each layer at which a token leaves one of `entries`, where they are the same at all of these. None in a unified cache, too,
     /// or where nothing is left anywhere.
     pub(super) fn entries_where(&self, entries: &Entries, paging: &Paging) -> Option<u64> {

@@ -94,6 +94,8 @@ pub struct Scheduler<'a> {
     running: Vec<u32>,
     groups: Vec<Company>,
     together: Option<Together>,
+    /// Most sequences of a pass.
+    most_in_pass: usize,
     /// How many have begun, or begun again.
     begun: u64,
     slots: Vec<Option<(Place, Sequence<'a>)>>,
@@ -142,6 +144,7 @@ impl<'a> Scheduler<'a> {
             running: Vec::new(),
             groups: Vec::new(),
             together: None,
+            most_in_pass: usize::MAX,
             begun: 0,
             slots: Vec::new(),
             contexts: Vec::new(),
@@ -164,6 +167,26 @@ impl<'a> Scheduler<'a> {
     /// Reading a layer's weights takes so long: for the test whether it pays to hold a queue.
     pub fn with_layer_time(self, layer_time: SimTime) -> Self {
         Scheduler { layer_time, ..self }
+    }
+
+    /// No more sequences in a pass than these.
+    pub fn with_most_in_pass(self, most: usize) -> Self {
+        Scheduler { most_in_pass: most, ..self }
+    }
+
+    /// KV blocks that sequences hold at the layers of each of `count` devices, where `of` says which device has which layer. Blocks that nobody in
+    /// particular holds are taken as spread evenly over the layers.
+    pub fn blocks_by(&self, of: &[u32], count: usize) -> Vec<u64> {
+        let mut sums = vec![0; count];
+        for (_, sequence) in self.slots.iter().flatten() {
+            sequence.table.blocks_by(of, &mut sums, &self.paging);
+        }
+        let others = self.blocks.held().saturating_sub(sums.iter().sum());
+        for device in 0..count {
+            let layers = of.iter().filter(|&&other| other as usize == device).count() as u64;
+            sums[device] += (others * layers).div_ceil(of.len() as u64);
+        }
+        sums
     }
 
     /// Request number `index` comes at `arrival`.
@@ -268,7 +291,7 @@ impl<'a> Scheduler<'a> {
             self.advance_groups(budget, paths, batch);
         }
         let mut index = 0;
-        while index < self.running.len() && *budget > 0 {
+        while index < self.running.len() && *budget > 0 && batch.spans.len() < self.most_in_pass {
             let slot = self.running[index];
             let sequence = self.sequence(slot);
             if sequence.is_single() == single && !sequence.in_pass {

@@ -19,6 +19,7 @@ impl<'a> Scheduler<'a> {
         while (!self.preempted || self.running() == 0)
             && self.running() < self.serving.max_sequences as usize
             && *budget > 0
+            && batch.spans.len() < self.most_in_pass
             && let Some(&Reverse((place, waiter, arrival))) = self.waiting.peek()
         {
             let asked = match waiter {

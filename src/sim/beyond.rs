@@ -15,6 +15,8 @@ pub(super) enum Beyond {
     Run,
     /// One pass alone, as it runs or as it would run dense, takes longer, more work or more energy.
     Pass,
+    /// A device with some of the layers, whose KV blocks are fewer than its layers need.
+    Kv { device: u32, needed: u64, room: u64 },
     /// A layer that more tokens take than `dispatch.decisions: capacity` has room for.
     Capacity(Overfull),
 }
@@ -44,6 +46,13 @@ impl Beyond {
                 );
                 let found = format!("{rows} tokens at layer {layer}");
                 return InputError::expected(expected).key("dispatch.decisions.capacity").found(found).into();
+            }
+            Beyond::Kv { device, needed, room } => {
+                let expected = format!(
+                    "at most {room} KV blocks at the layers of device {device}, which routes take more often than those of others: another placement, \
+                     fewer sequences at once, or fewer serving.kv_blocks"
+                );
+                return InputError::expected(expected).key("parallel.placement").found(needed).into();
             }
             Beyond::Arrival => "arrivals within the 213 days of simulated time",
             Beyond::Run => "a run within the 213 days of simulated time",

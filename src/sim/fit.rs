@@ -11,10 +11,27 @@ use crate::trace::{Request, Role, RouterKind, Trace};
 /// Bytes of the weights that must be kept: of all layers, unless the choice was made once and for all; then of the branches
 /// and widths that some route takes. Sparse matrices take what their density leaves.
 /// Where layers are streamed, those that are on the device at a time, whatever the routes.
-pub(super) fn resident_weights(setup: &Setup, trace: &Trace) -> u64 {
+/// Of each device, where several have layers of their own: embedding on the first, head on the last.
+pub(super) fn weights(setup: &Setup, trace: &Trace) -> Vec<u64> {
+    let model = &setup.model;
     if let Some(tiers) = &setup.tiers {
-        return setup.model.weight_bytes(0) + u64::from(tiers.resident) * layer_bytes(setup);
+        return vec![model.weight_bytes(0) + u64::from(tiers.resident) * layer_bytes(setup)];
     }
+    let layers = layer_weights(setup, trace);
+    match setup.placed.as_deref().map(|placed| &placed.layout) {
+        Some(layout) if layout.devices() > 1 => {
+            let mut of = vec![0; layout.devices() as usize];
+            of.iter_mut().zip([model.entry_weight_bytes()]).for_each(|(first, bytes)| *first += bytes);
+            of.iter_mut().rev().zip([model.exit_weight_bytes()]).for_each(|(last, bytes)| *last += bytes);
+            layout.of().iter().zip(layers).for_each(|(&device, bytes)| of[device as usize] += bytes);
+            of
+        }
+        _ => vec![model.weight_bytes(0) + layers.iter().sum::<u64>()],
+    }
+}
+
+/// Bytes of each layer that must be kept.
+fn layer_weights(setup: &Setup, trace: &Trace) -> Vec<u64> {
     let model = &setup.model;
     let mut taken = vec![(false, 0.0f64); model.layers as usize];
     if trace.header.router.kind == RouterKind::Fixed {
@@ -30,7 +47,7 @@ pub(super) fn resident_weights(setup: &Setup, trace: &Trace) -> u64 {
         (false, 0.0) => 0,
         _ => part_bytes(setup, kind, attends, width),
     };
-    model.weight_bytes(0) + model.layer_kinds().zip(&taken).map(kept).sum::<u64>()
+    model.layer_kinds().zip(&taken).map(kept).collect()
 }
 
 /// Bytes of a layer's norms, of its attention if it is kept, and of this share of its feed-forward part.
@@ -65,8 +82,7 @@ pub(super) fn paging(setup: &Setup, unified: bool) -> Result<Paging> {
 
 /// The KV blocks there are, each of one layer or of the unified cache: as many as the server says, if they fit, or what memory
 /// leaves.
-pub(super) fn kv_blocks(setup: &Setup, left: u64, block_bytes: u64, unified: bool) -> Result<u64> {
-    let fit = left / block_bytes;
+pub(super) fn kv_blocks(setup: &Setup, fit: u64, unified: bool) -> Result<u64> {
     let Some(said) = setup.serving.kv_blocks else { return Ok(fit) };
     let blocks = u64::from(said) * if unified { 1 } else { u64::from(setup.model.layers) };
     if blocks > fit {
@@ -75,6 +91,31 @@ pub(super) fn kv_blocks(setup: &Setup, left: u64, block_bytes: u64, unified: boo
         return Err(InputError::expected(what).key("serving.kv_blocks").found(said).into());
     }
     Ok(blocks)
+}
+
+/// KV blocks that fit: in all, and on each device where several have layers of their own.
+pub(super) struct KvRooms {
+    pub all: u64,
+    pub each: Vec<u64>,
+}
+
+/// The KV blocks that fit beside these weights on devices with so much memory. Where several have layers of their own, every layer gets as many
+/// as on the device that has least room for each, as vLLM does (`get_kv_cache_configs`: the fewest blocks of all workers).
+pub(super) fn kv_rooms(
+    setup: &Setup,
+    aside: &SetAside,
+    (weights, capacity): (&[u64], u64),
+    block_bytes: u64,
+) -> Result<KvRooms> {
+    let room = |&weights: &u64| Ok(aside.kv_capacity(weights, capacity)? / block_bytes);
+    let each = weights.iter().map(room).collect::<Result<Vec<u64>>>()?;
+    if let [all] = each[..] {
+        return Ok(KvRooms { all, each });
+    }
+    let of = setup.placed.as_ref().expect("several devices have layers").layout.of();
+    let layers = |device: usize| of.iter().filter(|&&other| other as usize == device).count() as u64;
+    let of_a_layer = each.iter().enumerate().filter_map(|(device, room)| room.checked_div(layers(device)));
+    Ok(KvRooms { all: of_a_layer.min().unwrap_or(0) * of.len() as u64, each })
 }
 
 /// What a server sets aside of the device's memory, beside weights, before it counts its KV blocks.

@@ -76,13 +76,26 @@ impl Machine {
         resources.map(|((name, _, busy), summed)| (name.into(), (busy + summed).s() / all)).collect()
     }
 
-    /// Runs a pass as one event.
-    pub fn run_whole(&mut self, sums: &PassSums, ledger: &mut Ledger) {
-        ledger.critical_path += sums.critical_path;
+    /// Time so far that the host, the compute queue and the copy engine were busy.
+    pub fn busy_times(&self) -> [SimTime; 3] {
+        let PassSums { host, compute, copy, .. } = self.summed;
+        let mut times = [host, compute, copy];
+        times.iter_mut().zip(self.engine.resources()).for_each(|(time, (_, _, busy))| *time += busy);
+        times
+    }
+
+    /// What a pass, or a part of one, that is not run here keeps busy.
+    pub fn add(&mut self, sums: &PassSums) {
         self.summed.host += sums.host;
         self.summed.compute += sums.compute + sums.conditions;
         self.summed.copy += sums.copy;
         self.summed.link += sums.link;
+    }
+
+    /// Runs a pass as one event.
+    pub fn run_whole(&mut self, sums: &PassSums, ledger: &mut Ledger) {
+        ledger.critical_path += sums.critical_path;
+        self.add(sums);
         let mut plan = std::mem::take(&mut self.graphed.plan);
         plan.clear();
         plan.push(Task { resource: self.pass, duration: sums.length }, &[]);

@@ -8,12 +8,15 @@ mod beyond;
 mod closed;
 mod explain;
 mod fit;
+mod flights;
 mod governor;
 mod machine;
 mod observe;
+mod placed;
 mod shares;
 
 pub use observe::{Observer, PassInfo, Silent};
+pub use placed::Placed;
 
 use crate::batch::{Batch, Decisions, Part, Paths, in_runs};
 use crate::cost::{Device, Limits, Ranks};
@@ -34,6 +37,7 @@ use beyond::{Beyond, Within};
 use closed::PassSums;
 pub use explain::Against;
 use explain::{Explain, Seen};
+use flights::Flights;
 use governor::{At, Governor};
 use machine::Machine;
 use serde::{Deserialize, Serialize};
@@ -51,6 +55,8 @@ pub struct Setup {
     pub limits: Limits,
     /// Devices that compute the model together, where it is a part of one ([`Model::shard`]).
     pub ranks: Option<Arc<Ranks>>,
+    /// Which device has which layers, where not one has all: pipeline stages, or a placement. With [`Setup::ranks`], each of them is so many.
+    pub placed: Option<Arc<Placed>>,
     /// Who sends the requests of the trace one after another, where clients wait for answers; arrivals of the trace do not
     /// count then.
     pub clients: Option<Clients>,
@@ -79,6 +85,11 @@ impl Setup {
     /// Those of [`Device::new`].
     pub fn device(&self) -> Result<Device> {
         Ok(Device::new(&self.hardware, self.limits)?.with_ranks(self.ranks.clone()))
+    }
+
+    /// Devices that have layers of their own; those that compute layers together are one.
+    pub fn places(&self) -> u32 {
+        self.placed.as_ref().map_or(1, |placed| placed.layout.devices())
     }
 }
 
@@ -158,8 +169,9 @@ struct Simulation<'a> {
     scheduler: Scheduler<'a>,
     block_bytes: u64,
     block_tokens: u32,
-    /// Bytes of the branches of all layers.
+    /// Bytes of the branches of all layers, and of the state of a token.
     branch_bytes: u64,
+    row_bytes: u64,
     /// KV bytes that `memory` holds.
     kv_bytes: u64,
     lowering: Lowering<'a>,
@@ -178,6 +190,8 @@ struct Simulation<'a> {
     /// Picojoules that did not go evenly into the tokens of the passes so far.
     left_pj: u128,
     arrivals: Arrivals<'a>,
+    /// Passes in flight, where layers are on several devices.
+    flights: Option<Flights<'a>>,
 }
 
 impl<'a> Simulation<'a> {
@@ -192,14 +206,15 @@ impl<'a> Simulation<'a> {
             return Err(InputError::expected("at least one request").key("requests").found("none").into());
         }
         let lowering = Lowering::new(model, setup.dispatch.clone());
+        let placed = setup.placed.as_deref();
+        placed.map_or(Ok(()), |placed| placed.check(setup, trace))?;
+        let sets = lowering.takes_sets() && placed.is_none();
         let fixed = matches!(routes, Routes::Known | Routes::Listed) && Places::are_fixed(trace);
         let mut takes = match routes {
-            Routes::Later(later) if later.draws_sets() && lowering.takes_sets() => {
-                Takes::Branches(Box::new(later.clone()))
-            }
+            Routes::Later(later) if later.draws_sets() && sets => Takes::Branches(Box::new(later.clone())),
             Routes::Later(later) => Takes::Routes(Box::new(later.clone())),
             // Where generated tokens are on one path, groups say more than sets.
-            Routes::Known if lowering.takes_sets() && !fixed => {
+            Routes::Known if sets && !fixed => {
                 Taken::of_trace(trace).map_or(Takes::Listed(&trace.routes), Takes::OfRoutes)
             }
             Routes::Known | Routes::Listed => Takes::Listed(&trace.routes),
@@ -224,7 +239,7 @@ impl<'a> Simulation<'a> {
             let (stats, bytes) = (Stats::of(trace), fit::layer_bytes(setup));
             residency = Some(Residency::new(tiers, model.layers, bytes, &trace.routes, stats.uses()));
         }
-        let weights = fit::resident_weights(setup, trace);
+        let weights = fit::weights(setup, trace);
         let aside = fit::SetAside::new(setup, trace, &device);
         let serving = setup.serving;
         let unified = trace.header.kv == KvAction::Unified;
@@ -232,31 +247,33 @@ impl<'a> Simulation<'a> {
         let block_bytes = model.kv_entry_bytes() * u64::from(serving.kv_block_tokens);
         let mut within = |share| -> Result<_> {
             let capacity = device.capacity_bytes(share);
-            let kv_capacity = aside.kv_capacity(weights, capacity)?;
-            let blocks = fit::kv_blocks(setup, kv_capacity, block_bytes, unified)?;
+            let rooms = fit::kv_rooms(setup, &aside, (&weights, capacity), block_bytes)?;
+            let blocks = fit::kv_blocks(setup, rooms.all, unified)?;
             Ok((
-                capacity,
+                (capacity * weights.len() as u64, rooms.each),
                 blocks,
                 fit::check_requests(setup, trace, (&mut takes, &mut paths), &paging, blocks)?,
             ))
         };
         let share = serving.gpu_memory_utilization;
-        let (capacity, blocks, most_blocks) = match within(share) {
+        let ((capacity, rooms), blocks, most_blocks) = match within(share) {
             // Who says no share gets the profile's, and all of the memory where that is too little.
             Err(error) if share.is_none() => within(Some(1.0)).map_err(|_| error)?,
             within => within?,
         };
 
+        let flights = placed.map(|placed| Flights::new(placed, &weights, rooms));
+        let (set_aside, weights) = (aside.bytes() * weights.len() as u64, weights.iter().sum());
         let mut memory = Pool::new(capacity);
         memory.take(weights).expect("weights were checked against the capacity");
         let ledger = Ledger {
-            memory: Memory { weights, capacity, set_aside: aside.bytes(), ..Memory::default() },
+            memory: Memory { weights, capacity, set_aside, ..Memory::default() },
             kv: KvUse { block_tokens: serving.kv_block_tokens, block_bytes, blocks, ..KvUse::default() },
             ..Ledger::default()
         };
         let policy = setup.dispatch.policy;
         let governor = Governor::new(device.clone());
-        let explain = match setup.explain && setup.tiers.is_none() {
+        let explain = match setup.explain && setup.tiers.is_none() && placed.is_none() {
             true => Some(Explain::new(
                 setup,
                 (trace, matches!(routes, Routes::Later(_))),
@@ -269,7 +286,8 @@ impl<'a> Simulation<'a> {
         let longest = filling.as_ref().map_or(0, Filling::longest);
         let lowering = lowering.with_places(places).streaming(residency).filled_by(filling);
         // Of routes that are drawn, hardly any is that of another token.
-        let counts = lowering.counts_lockstep() && !unified && !matches!(takes, Takes::Routes(_));
+        let counts =
+            lowering.counts_lockstep() && !unified && placed.is_none() && !matches!(takes, Takes::Routes(_));
         let most_at_a_layer = takes.most_at_a_layer(&trace.header, &paths);
         let together =
             counts.then(|| Together { blocks_of_a_token: paging.most_blocks(most_at_a_layer), longest });
@@ -287,10 +305,12 @@ impl<'a> Simulation<'a> {
             )
             .with_layer_time(device.read(fit::layer_bytes(setup)))
             .with_lockstep(together)
+            .with_most_in_pass(placed.map_or(usize::MAX, Placed::most_in_pass))
             .with_takes(takes),
             block_bytes,
             block_tokens: serving.kv_block_tokens,
             branch_bytes: model.branch_weight_bytes(),
+            row_bytes: model.activations.bytes(model.hidden),
             kv_bytes: 0,
             lowering,
             explain,
@@ -305,10 +325,14 @@ impl<'a> Simulation<'a> {
             ledger,
             left_pj: 0,
             arrivals: Arrivals::new(&trace.requests, setup.clients.as_ref(), setup.sessions.as_ref()),
+            flights,
         })
     }
 
     fn run(mut self, observer: &mut impl Observer) -> Within<Ledger> {
+        if self.flights.is_some() {
+            return self.fly(observer);
+        }
         let (mut batch, mut outcome) = (Batch::default(), Outcome::default());
         loop {
             self.arrive();
@@ -333,7 +357,7 @@ impl<'a> Simulation<'a> {
 
     /// Everybody who has arrived by now joins the queue.
     fn arrive(&mut self) {
-        let now = self.machine.now();
+        let now = self.now();
         while let Some((arrival, index)) = self.arrivals.peek()
             && arrival <= now
         {
@@ -400,7 +424,10 @@ impl<'a> Simulation<'a> {
             (Some((sums, _)), Fidelity::Step) => sums.attention,
             _ => [0, 1].map(|kind: usize| self.ledger.attention[kind] - before.2[kind]),
         };
-        self.share_out(batch, begin, (busy, dynamic), attention);
+        let length_ps = u128::from(length.ps());
+        // `as` rounds down to whole picojoules, far below what the constants of power are known to.
+        let energy_pj = self.machine.device().energy_pj(busy, length_ps - busy, dynamic) as u128;
+        self.share_out(batch, (length_ps, energy_pj), attention);
         if let (Some(explain), Some(own)) = (&mut self.explain, &sums) {
             assert_eq!(own.0.length, length, "event by event, a pass takes what its closed form says");
             let step = whole.then_some(step);
@@ -466,7 +493,7 @@ impl<'a> Simulation<'a> {
         outcome: &mut Outcome,
         observer: &mut impl Observer,
     ) {
-        let now = self.machine.now();
+        let now = self.now();
         let ended = || batch.spans.iter().filter(|span| span.part.to == Part::END);
         let routed = ended().map(|span| span.tokens).sum::<u32>() + batch.in_lockstep();
         self.ledger.routed_tokens += u64::from(routed);
@@ -513,6 +540,7 @@ impl<'a> Simulation<'a> {
     fn finish(&mut self) {
         self.scheduler.forget_prefixes();
         self.hold_kv();
+        let now = self.now();
         let ledger = &mut self.ledger;
         self.governor.book(ledger);
         if let Some(last) = ledger.requests.last_mut() {
@@ -530,7 +558,7 @@ impl<'a> Simulation<'a> {
         ledger.memory.kv_peak = blocks.peak() * self.block_bytes;
         ledger.kv.peak_blocks = blocks.peak();
         ledger.preemptions = self.scheduler.preemptions();
-        ledger.makespan = self.machine.now();
+        ledger.makespan = now;
         ledger.memory.total_peak = self.memory.peak();
         ledger.tiers.fetches = self.lowering.residency().map(Residency::done);
         if let Some(residency) = self.lowering.residency() {
@@ -539,6 +567,9 @@ impl<'a> Simulation<'a> {
         }
         let with_link = ledger.tiers.fetches.is_some() || ledger.swapped_bytes > 0;
         ledger.busy = self.machine.busy_shares(with_link);
+        if let Some(flights) = self.flights.take() {
+            flights.book(&self.machine, ledger);
+        }
         ledger.losses = self.explain.as_ref().map(Explain::losses);
     }
 }

@@ -15,20 +15,17 @@ struct OfToken {
 }
 
 impl Simulation<'_> {
-    /// Gives each phase and each request of a pass that began at `begin` and is over its part of the time and the energy: of attention, by the
+    /// Gives each phase and each request of a pass that is over its part of the time and the energy: of attention, by the
     /// tokens that have the same kind, since prompts and generation draw differently; of all else, by tokens. Every token of a kind gets the same whole
     /// picojoules; what is left, less than one for each token, goes to the next pass.
     pub(super) fn share_out(
         &mut self,
         batch: &Batch,
-        begin: SimTime,
-        (busy_ps, dynamic_pj): (u128, i128),
+        (length_ps, energy_pj): (u128, u128),
         attention: [Own; 2],
     ) {
-        let length_ps = u128::from((self.machine.now() - begin).ps());
         let device = self.machine.device();
-        // `as` rounds down to whole picojoules, far below what the constants of power are known to.
-        let energy_pj = device.energy_pj(busy_ps, length_ps - busy_ps, dynamic_pj) as u128 + self.left_pj;
+        let energy_pj = energy_pj + self.left_pj;
         let tokens = u128::from(batch.tokens());
         let generated: u32 = batch.spans.iter().filter(|span| span.decode).map(|span| span.tokens).sum();
         let generated = u128::from(generated + batch.in_lockstep());

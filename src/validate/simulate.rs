@@ -49,6 +49,7 @@ pub fn simulate(
     };
     let setup = Setup {
         ranks: None,
+        placed: None,
         model: model.clone(),
         hardware: hardware.clone(),
         limits: Limits::default(),

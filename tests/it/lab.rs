@@ -37,6 +37,7 @@ impl Lab {
         Lab {
             setup: Setup {
                 ranks: None,
+                placed: None,
                 model,
                 hardware,
                 limits: Limits::default(),

@@ -76,6 +76,8 @@ mod page_browser;
 mod parallel;
 #[cfg(feature = "gpu")]
 mod perplexity;
+mod pipeline;
+mod placed_runs;
 mod placement;
 mod prefixes;
 mod profiles;

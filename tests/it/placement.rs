@@ -9,7 +9,7 @@ use radialsim::units::SimTime;
 use radialsim::workload::{Arrivals, Length, Lengths, requests};
 
 /// A trace with one request for each list of routes, each route a token.
-fn trace(layers: u32, of: &[Vec<Vec<u32>>]) -> Trace {
+pub fn trace(layers: u32, of: &[Vec<Vec<u32>>]) -> Trace {
     let mut routes = RouteTable::default();
     let request = |(id, tokens): (usize, &Vec<Vec<u32>>)| {
         let ids: Vec<u32> =
@@ -90,14 +90,12 @@ proptest! {
     }
 }
 
-/// Tokens that keep to hidden clusters of layers: a cut finds these, whatever their numbers, and holds on requests that it has not seen.
-#[test]
-fn hidden_clusters_are_found() {
-    let (layers, clusters) = (64u32, 4u32);
+/// Routes of ten tokens for each of so many requests that keep to hidden clusters of layers.
+pub fn hidden((layers, clusters): (u32, u32), requests: u32) -> Vec<Vec<Vec<u32>>> {
     let mut order: Vec<u32> = (0..layers).collect();
     let mut stream = Stream::new(5, "clusters");
     stream.shuffle(&mut order);
-    let of: Vec<Vec<Vec<u32>>> = (0..40)
+    (0..requests)
         .map(|_| {
             let token = |_| {
                 let mut cluster = stream.below(clusters.into()) as u32;
@@ -112,7 +110,14 @@ fn hidden_clusters_are_found() {
             };
             (0..10).map(token).collect()
         })
-        .collect();
+        .collect()
+}
+
+/// Tokens that keep to hidden clusters of layers: a cut finds these, whatever their numbers, and holds on requests that it has not seen.
+#[test]
+fn hidden_clusters_are_found() {
+    let (layers, clusters) = (64u32, 4u32);
+    let of = hidden((layers, clusters), 40);
     let trace = trace(layers, &of);
     let (known, rest) = (Hops::of(&trace, 0..20), Hops::of(&trace, 20..40));
     let cut = Placement::cut(&known, clusters, layers / clusters, 1).expect("it fits");

@@ -103,6 +103,52 @@ impl Placement {
         Ok(Placement { devices, of: (0..layers).map(|layer| layer % devices).collect() })
     }
 
+    /// Stages of neighbouring layers, as vLLM cuts them (`get_pp_indices`): as many on each, and of what is left one more on the last but one and
+    /// those before it, since the last has the head and, where few are left, the first the embedding.
+    ///
+    /// # Errors
+    /// Those of [`Placement::contiguous`].
+    pub fn stages(layers: u32, stages: u32) -> Result<Placement> {
+        check(layers, stages)?;
+        let (each, left) = (layers / stages, layers % stages);
+        let more = |stage: u32| u32::from(stage + 1 < stages && stage + 1 + left >= stages);
+        let of = (0..stages).flat_map(|stage| (0..each + more(stage)).map(move |_| stage));
+        Ok(Placement { devices: stages, of: of.collect() })
+    }
+
+    /// Each layer on the device that the list says.
+    ///
+    /// # Errors
+    /// Those of [`Placement::contiguous`]; a device that is not there, or has no layer.
+    pub fn listed(of: Vec<u32>, devices: u32) -> Result<Placement> {
+        check(of.len() as u32, devices)?;
+        if let Some(&found) = of.iter().find(|&&device| device >= devices) {
+            return Err(InputError::expected(format!("devices below {devices}"))
+                .key("placement")
+                .found(found)
+                .into());
+        }
+        if let Some(without) = (0..devices).find(|device| !of.contains(device)) {
+            let what = format!("layers on each of the {devices} devices");
+            return Err(InputError::expected(what)
+                .key("placement")
+                .found(format!("none on {without}"))
+                .into());
+        }
+        Ok(Placement { devices, of })
+    }
+
+    /// Layers that a device may have at most, where it may have this multiple of its even share.
+    pub fn most(layers: u32, devices: u32, balance: f64) -> u32 {
+        let share = f64::from(layers) / f64::from(devices.max(1));
+        ((share * balance).floor().max(share.ceil()) as u32).min(layers)
+    }
+
+    /// How many devices there are.
+    pub fn count(&self) -> u32 {
+        self.devices
+    }
+
     /// Few crossings for these tokens, with no more than `most` layers on a device: the best that swaps and moves of single layers come to from
     /// several starts, by simulated annealing (Kirkpatrick, Gelatt, Vecchi, Science 220, 1983). The same for the same seed.
     ///
