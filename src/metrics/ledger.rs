@@ -1,5 +1,6 @@
 //! What happened in a run, added up as it happens: exact integers, a fixed amount of memory for any number of kernels.
 
+use super::ReplicaUse;
 use crate::cost::{Bound, Price, PriceError};
 use crate::kernel::Class;
 use crate::lower::Cause;
@@ -313,6 +314,8 @@ pub struct Ledger {
     pub makespan: SimTime,
     /// Fraction of the makespan that each resource was busy.
     pub busy: Vec<(String, f64)>,
+    /// What each of several engines did ([`Ledger::of_replicas`]); empty for one.
+    pub replicas: Vec<ReplicaUse>,
 }
 
 impl Ledger {

@@ -3,6 +3,7 @@
 mod error_bar;
 mod interval;
 mod ledger;
+mod replicas;
 mod slo;
 mod spread;
 mod steady;
@@ -13,6 +14,7 @@ mod uncertainty;
 pub use error_bar::{ClassError, ENOUGH, ErrorBar, Errors, Ninety, Saving, Verdict};
 pub use interval::Interval;
 pub use ledger::{Gap, KvUse, Ledger, Losses, Memory, Own, Phase, RequestTimes, Tally, TierUse};
+pub use replicas::{Imbalance, Replica, ReplicaSummary, ReplicaUse};
 pub use slo::{Goodput, Slo};
 pub use spread::Spread;
 pub use steady::{Cut, Growth, WarmUp, mser5};

@@ -1,7 +1,9 @@
 //! The numbers of one variant, under the keys that others read.
 
 use super::spread::or_nulls;
-use super::{Cut, ErrorBar, Goodput, Growth, Ledger, Phase, RequestTimes, Slo, Spread, WarmUp};
+use super::{
+    Cut, ErrorBar, Goodput, Growth, Ledger, Phase, ReplicaSummary, RequestTimes, Slo, Spread, WarmUp,
+};
 use crate::cost::Device;
 use crate::model::Model;
 use crate::tier::Fetches;
@@ -121,7 +123,7 @@ fn is_one(count: &u32) -> bool {
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[expect(missing_docs, reason = "docs/METRICS.md defines each key")]
 pub struct Summary {
-    /// Devices that compute the model together; absent where there is one.
+    /// Devices of all engines; absent where there is one.
     #[serde(skip_serializing_if = "is_one")]
     pub devices: u32,
     pub requests: u64,
@@ -162,6 +164,9 @@ pub struct Summary {
     /// Absent where all layers are resident.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tiers: Option<TierSummary>,
+    /// Absent for one engine.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub replicas: Option<ReplicaSummary>,
     /// Absent where no bound is stated; [`Summary::new`] knows none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub goodput: Option<Goodput>,
@@ -192,16 +197,17 @@ impl Summary {
     pub fn new(ledger: &Ledger, device: &Device, model: &Model) -> Self {
         assert_eq!(ledger.planned, ledger.done, "work in the log = work in the graphs");
         let makespan = u128::from(ledger.makespan.ps());
-        assert!(ledger.busy_ps <= makespan, "one compute queue is busy at most all the time");
+        let engine_ps = ledger.engine_ps();
+        assert!(ledger.busy_ps <= engine_ps, "one compute queue is busy at most all the time");
         assert!(ledger.critical_path <= ledger.makespan, "no schedule beats the critical path");
-        assert!(ledger.tiers.link_ps <= makespan, "time is never below bytes fetched over bandwidth");
+        assert!(ledger.tiers.link_ps <= engine_ps, "time is never below bytes fetched over bandwidth");
         let requests = &ledger.requests;
         let output: u64 = requests.iter().map(|request| u64::from(request.output_tokens)).sum();
         assert_eq!(output, ledger.output_tokens, "tokens out = tokens of finished requests");
         check_requests(ledger);
 
         let joules = |pj: f64| pj / PS_PER_S as f64;
-        let idle_ps = makespan - ledger.busy_ps;
+        let idle_ps = engine_ps - ledger.busy_ps;
         let energy_j = joules(device.energy_pj(ledger.busy_ps, idle_ps, ledger.dynamic_pj));
         let spread = |of: &dyn Fn(&RequestTimes) -> f64| {
             Spread::of(requests.iter().map(of).collect()).expect("a run has requests")
@@ -210,11 +216,12 @@ impl Summary {
             Latencies::since(ledger, SimTime::ZERO);
         let kv = &ledger.kv;
         let entry_bytes = model.kv_entry_bytes() as f64;
-        let roofline = device.roofline(ledger.done.flops, ledger.done.bytes, model.activations).s();
+        let roofline = device.roofline(ledger.done.flops, ledger.done.bytes, model.activations).s()
+            / f64::from(ledger.engines());
         let routed = ledger.routed_tokens.max(1) as f64;
         let makespan_s = ledger.makespan.s();
         Summary {
-            devices: device.count(),
+            devices: device.count() * ledger.engines(),
             requests: requests.len() as u64,
             prompt_tokens: ledger.prompt_tokens,
             output_tokens: output,
@@ -258,7 +265,7 @@ impl Summary {
                 prefill: PhaseSummary::new(&ledger.prefill),
                 decode: PhaseSummary::new(&ledger.decode),
             },
-            idle_energy_j: joules(device.energy_pj(0, makespan - ledger.pass_ps, 0)),
+            idle_energy_j: joules(device.energy_pj(0, engine_ps - ledger.pass_ps, 0)),
             preemptions: ledger.preemptions,
             recomputed_tokens: ledger.recomputed_tokens,
             swapped_bytes: ledger.swapped_bytes,
@@ -268,7 +275,7 @@ impl Summary {
                 block_bytes: kv.block_bytes,
                 blocks: kv.blocks,
                 peak_blocks: kv.peak_blocks,
-                mean_use: ratio(kv.block_ps as f64, kv.blocks as f64 * makespan as f64),
+                mean_use: ratio(kv.block_ps as f64, kv.blocks as f64 * engine_ps as f64),
                 fill: quotient(kv.entry_ps as f64 * entry_bytes, kv.block_ps as f64 * kv.block_bytes as f64),
             },
             mean_waiting: ratio(ledger.waiting_ps as f64, makespan as f64),
@@ -280,6 +287,7 @@ impl Summary {
                 fetched_bytes: ledger.tiers.bytes as f64,
                 link_busy_s: ledger.tiers.link_ps as f64 / PS_PER_S as f64,
             }),
+            replicas: ReplicaSummary::of(ledger),
             goodput: None,
             warm_up: None,
             growth: None,

@@ -5,6 +5,7 @@ use super::table::assumed;
 use crate::error::shorten;
 use crate::hw::Hardware;
 use crate::scenario::{Built, Note, Scenario};
+use crate::sim::fleet::Fleet;
 use crate::trace::{Header, RouteTable, RouterDevice, Stats, transitions};
 use crate::workload::{Facts, LengthFacts, Load};
 use petgraph::visit::EdgeRef;
@@ -257,11 +258,19 @@ pub fn scenario(scenario: &Scenario, built: &[Built], notes: &[Note]) -> String 
         ("slo", if slo.is_empty() { "none".into() } else { slo.join(", ") }),
         ("checks", "all files are read, all names known, all numbers in range".into()),
     ]);
-    let devices = |built: &Built| match &built.setup.ranks {
-        Some(ranks) => {
-            format!("{} by tensor, {}, {}", ranks.count(), ranks.fabric(), ranks.library().name())
+    let devices = |built: &Built| {
+        let of_an_engine = match &built.setup.ranks {
+            Some(ranks) => {
+                format!("{} by tensor, {}, {}", ranks.count(), ranks.fabric(), ranks.library().name())
+            }
+            None => "1".to_owned(),
+        };
+        match built.fleet {
+            Fleet { replicas: 1, .. } => of_an_engine,
+            Fleet { replicas, router, .. } => {
+                format!("{replicas} engines ({}), each {of_an_engine}", router.name())
+            }
         }
-        None => "1".to_owned(),
     };
     let stats: Vec<Stats> = built.iter().map(|built| Stats::of(&built.trace)).collect();
     let of_both = || built.iter().zip(&stats);

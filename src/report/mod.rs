@@ -19,6 +19,7 @@ mod launches;
 mod metered;
 mod placed;
 pub mod quantity;
+mod replicas;
 #[cfg(feature = "gpu")]
 pub mod residuals;
 mod saved;

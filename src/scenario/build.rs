@@ -17,6 +17,7 @@ use crate::kernel::Density;
 use crate::lower::{Dispatch, RouterPlan};
 use crate::model::{Model, Network, Visibility};
 use crate::sched::Sampling;
+use crate::sim::fleet::Fleet;
 use crate::sim::{Against, Fidelity, Setup};
 use crate::trace::synth::{Keep, Later, Method, generate};
 use crate::trace::{Header, Order, Request, Router, RouterKind, Stats, Trace, draw_routes, stretch};
@@ -62,6 +63,8 @@ pub struct Built {
     pub trace: Trace,
     /// What draws the routes when a request begins, where they are not in the trace: it has the dense route for all then.
     pub later: Option<Later>,
+    /// How many engines have this setup, and how requests come to them.
+    pub fleet: Fleet,
 }
 
 /// Everything that the variants of a scenario share.
@@ -359,6 +362,7 @@ impl Scenario {
         let dispatch = Dispatch { decisions: asked.decisions()?, ..dispatch };
         let tokens: u64 = trace.requests.iter().map(|request| u64::from(request.output_tokens)).sum();
         let (model, ranks) = self.split(inputs, variant, (&shared.model, &hardware), notes)?;
+        let fleet = self.fleet(variant, notes)?;
         let setup = Setup {
             model,
             hardware,
@@ -379,7 +383,7 @@ impl Scenario {
         };
         let engine = variant.engine.clone().or_else(|| self.engine.clone());
         let engine = engine.unwrap_or_else(|| launches::OWN.into());
-        Ok(Built { name: variant.name.clone(), engine, setup, trace, later })
+        Ok(Built { name: variant.name.clone(), engine, setup, trace, later, fleet })
     }
 
     /// The engine of a variant, and the device with its host times.

@@ -4,6 +4,7 @@
 mod build;
 mod context;
 mod doubts;
+mod fleet;
 mod formats;
 mod inputs;
 mod later;

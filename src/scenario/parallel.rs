@@ -6,10 +6,11 @@ use crate::cost::Ranks;
 use crate::error::{InputError, Result};
 use crate::hw::{Fabric, Hardware, Library};
 use crate::model::Model;
+use crate::sim::fleet::Router;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
-/// How a model is split over devices.
+/// How a model is split over devices, and how many engines have it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ParallelSpec {
@@ -22,6 +23,12 @@ pub struct ParallelSpec {
     /// Whose collectives they use.
     #[serde(default = "vllm")]
     pub collectives: Library,
+    /// Engines that each have all of the above, behind a router.
+    #[serde(default = "super::one")]
+    pub replicas: u32,
+    /// Which of them a request goes to.
+    #[serde(default)]
+    pub router: Router,
 }
 
 fn vllm() -> Library {
@@ -30,7 +37,7 @@ fn vllm() -> Library {
 
 impl Default for ParallelSpec {
     fn default() -> Self {
-        ParallelSpec { tensor: 1, fabric: None, collectives: vllm() }
+        ParallelSpec { tensor: 1, fabric: None, collectives: vllm(), replicas: 1, router: Router::default() }
     }
 }
 
@@ -46,11 +53,7 @@ impl Scenario {
         (model, hardware): (&Model, &Hardware),
         notes: &mut Vec<Note>,
     ) -> Result<(Model, Option<Arc<Ranks>>)> {
-        let (spec, of) = match (&variant.parallel, &self.parallel) {
-            (Some(own), _) => (own, format!("variants.{}.parallel", variant.name)),
-            (None, Some(of_all)) => (of_all, "parallel".to_owned()),
-            (None, None) => return Ok((model.clone(), None)),
-        };
+        let Some((spec, of)) = self.parallel_of(variant) else { return Ok((model.clone(), None)) };
         if spec.tensor == 0 {
             let error = InputError::expected("a number of devices, at least 1");
             return Err(error.key(format!("{of}.tensor")).found(0).into());

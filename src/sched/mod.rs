@@ -6,6 +6,7 @@
 
 mod blocks;
 mod draws;
+mod load;
 mod lockstep;
 mod places;
 mod prefix;
@@ -16,6 +17,7 @@ mod serving;
 
 pub use blocks::{Paging, Table};
 pub use draws::{Begun, Takes};
+pub use load::Load;
 pub use lockstep::Together;
 pub use sequence::{Sequence, longest_unit, most_blocks, prompt_blocks};
 pub use serving::{Admission, BeyondContext, First, Preemption, PrefixCaching, Queueing, Sampling, Serving};
@@ -90,6 +92,8 @@ pub struct Scheduler<'a> {
     /// Blocks of each request's whole life, or of its prompt, where admission asks for them.
     most_blocks: Vec<u64>,
     waiting: BinaryHeap<Reverse<(Place, Waiter, SimTime)>>,
+    /// Prompt tokens of those that have not begun.
+    waiting_tokens: u64,
     /// Those who run one by one, in the order in which they began; and those who generate in lockstep, where that is allowed.
     running: Vec<u32>,
     groups: Vec<Company>,
@@ -139,6 +143,7 @@ impl<'a> Scheduler<'a> {
             requests,
             most_blocks,
             waiting: BinaryHeap::new(),
+            waiting_tokens: 0,
             running: Vec::new(),
             groups: Vec::new(),
             together: None,
@@ -169,11 +174,8 @@ impl<'a> Scheduler<'a> {
     /// Request number `index` comes at `arrival`.
     pub fn arrive(&mut self, index: u32, arrival: SimTime) {
         let request = &self.requests[index as usize];
-        let rank = match self.serving.queue {
-            Queueing::Fcfs => 0,
-            Queueing::Priority => request.priority,
-            Queueing::ShortestPrompt => request.prompt_tokens,
-        };
+        let rank = self.serving.queue.rank(request);
+        self.waiting_tokens += u64::from(request.prompt_tokens);
         self.waiting.push(Reverse(((rank, self.arrived), Waiter::New(index), arrival)));
         self.arrived += 1;
     }

@@ -89,6 +89,9 @@ impl<'a> Scheduler<'a> {
                 return;
             }
             self.waiting.pop();
+            if let Waiter::New(index) = waiter {
+                self.waiting_tokens -= u64::from(self.requests[index as usize].prompt_tokens);
+            }
             if let (Waiter::New(_), Some(draws)) = (waiter, &mut self.draws) {
                 draws.fits();
             }

@@ -84,6 +84,7 @@ mod queueing;
 mod queueing_whole;
 #[cfg(feature = "gpu")]
 mod radial;
+mod replicas;
 mod report_page;
 mod requests;
 mod requests_bad;

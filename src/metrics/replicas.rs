@@ -1,0 +1,287 @@
+//! What several engines added up, together, and how evenly they shared the work.
+
+use super::{KvUse, Ledger, Losses, Memory, Phase, TierUse};
+use crate::tier::Fetches;
+use crate::units::{PS_PER_S, SimTime};
+use serde::Serialize;
+
+/// What one of several engines did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ReplicaUse {
+    /// Requests that ended there.
+    pub requests: u64,
+    /// Prompt tokens that passed.
+    pub prompt_tokens: u64,
+    /// Output tokens that came out.
+    pub output_tokens: u64,
+    /// Time with a pass in flight, picoseconds.
+    pub pass_ps: u128,
+    /// Device time of all kernels, picoseconds.
+    pub busy_ps: u128,
+    /// End of the last pass.
+    pub last: SimTime,
+    /// Most KV blocks held at once.
+    pub peak_blocks: u64,
+}
+
+impl ReplicaUse {
+    fn of(ledger: &Ledger) -> Self {
+        ReplicaUse {
+            requests: ledger.requests.len() as u64,
+            prompt_tokens: ledger.prompt_tokens,
+            output_tokens: ledger.output_tokens,
+            pass_ps: ledger.pass_ps,
+            busy_ps: ledger.busy_ps,
+            last: ledger.makespan,
+            peak_blocks: ledger.kv.peak_blocks,
+        }
+    }
+}
+
+impl Ledger {
+    /// How many engines added this up.
+    pub fn engines(&self) -> u32 {
+        self.replicas.len().max(1) as u32
+    }
+
+    /// The makespan, once for each engine, picoseconds.
+    pub fn engine_ps(&self) -> u128 {
+        u128::from(self.makespan.ps()) * u128::from(self.engines())
+    }
+
+    /// What engines that ran beside each other added up: sums, but for peaks, which are those of the engine that has the most, and for the end and
+    /// the longest chain, which are the latest and the longest. Of one engine, what it added up.
+    ///
+    /// # Panics
+    /// If there is none.
+    pub fn of_replicas(mut ledgers: Vec<Ledger>) -> Ledger {
+        if ledgers.len() == 1 {
+            return ledgers.remove(0);
+        }
+        let replicas = ledgers.iter().map(ReplicaUse::of).collect();
+        let mut all = ledgers.into_iter();
+        let mut sum = all.next().expect("at least one engine");
+        sum.busy = busy_ps(&sum);
+        all.for_each(|ledger| sum.join(ledger));
+        sum.replicas = replicas;
+        // Those of one engine before those of the next, where they come at the same time.
+        sum.gaps.sort_by_key(|gap| gap.end);
+        sum.requests.sort_by_key(|request| request.last);
+        let all_ps = sum.engine_ps().max(1) as f64;
+        sum.busy.iter_mut().for_each(|(_, share)| *share /= all_ps);
+        sum
+    }
+
+    /// Adds those of another engine. Each field is named, so that none is forgotten.
+    fn join(&mut self, other: Ledger) {
+        self.absorb(&other);
+        let busy = busy_ps(&other);
+        let Ledger {
+            // Those that `absorb` adds.
+            planned: _,
+            done: _,
+            by_cause: _,
+            doubts: _,
+            attention: _,
+            by_bound: _,
+            by_source: _,
+            busy_ps: _,
+            dynamic_pj: _,
+            peak_w: _,
+            swapped_bytes: _,
+            hottest_pass_w,
+            passes,
+            pass_ps,
+            critical_path,
+            prefill,
+            decode,
+            waiting_ps,
+            running_ps,
+            preemptions,
+            recomputed_tokens,
+            cached_tokens,
+            kv,
+            prompt_tokens,
+            output_tokens,
+            routed_tokens,
+            layer_visits,
+            half_depths,
+            union_bytes,
+            pool_bytes,
+            losses,
+            tiers: TierUse { fetches, bytes: _, link_ps: _ },
+            memory,
+            gaps,
+            requests,
+            makespan,
+            busy: _,
+            replicas: _,
+        } = other;
+        self.hottest_pass_w = self.hottest_pass_w.max(hottest_pass_w);
+        self.passes += passes;
+        self.pass_ps += pass_ps;
+        self.critical_path = self.critical_path.max(critical_path);
+        self.prefill.join(&prefill);
+        self.decode.join(&decode);
+        self.waiting_ps += waiting_ps;
+        self.running_ps += running_ps;
+        self.preemptions += preemptions;
+        self.recomputed_tokens += recomputed_tokens;
+        self.cached_tokens += cached_tokens;
+        self.kv.join(&kv);
+        self.prompt_tokens += prompt_tokens;
+        self.output_tokens += output_tokens;
+        self.routed_tokens += routed_tokens;
+        self.layer_visits += layer_visits;
+        self.half_depths += half_depths;
+        self.union_bytes += union_bytes;
+        self.pool_bytes += pool_bytes;
+        self.losses = self.losses.zip(losses).map(|(own, other)| own.joined(&other));
+        self.tiers.fetches = match (self.tiers.fetches, fetches) {
+            (Some(own), Some(other)) => Some(joined(&own, &other)),
+            (own, other) => own.or(other),
+        };
+        self.memory.join(&memory);
+        self.gaps.extend(gaps);
+        self.requests.extend(requests);
+        self.makespan = self.makespan.max(makespan);
+        for (name, ps) in busy {
+            match self.busy.iter_mut().find(|(own, _)| *own == name) {
+                Some((_, sum)) => *sum += ps,
+                None => self.busy.push((name, ps)),
+            }
+        }
+    }
+}
+
+/// Time that each resource was busy, picoseconds.
+fn busy_ps(ledger: &Ledger) -> Vec<(String, f64)> {
+    let all = ledger.makespan.ps() as f64;
+    ledger.busy.iter().map(|(name, share)| (name.clone(), share * all)).collect()
+}
+
+impl Phase {
+    fn join(&mut self, other: &Phase) {
+        let Phase { tokens, time_ps, energy_pj } = *other;
+        self.tokens += tokens;
+        self.time_ps += time_ps;
+        self.energy_pj += energy_pj;
+    }
+}
+
+impl KvUse {
+    /// Blocks are those of one engine.
+    fn join(&mut self, other: &KvUse) {
+        let KvUse { block_tokens: _, block_bytes: _, blocks, peak_blocks, block_ps, entry_ps } = *other;
+        self.blocks = self.blocks.max(blocks);
+        self.peak_blocks = self.peak_blocks.max(peak_blocks);
+        self.block_ps += block_ps;
+        self.entry_ps += entry_ps;
+    }
+}
+
+impl Memory {
+    /// Of a device of the engine that has the most.
+    fn join(&mut self, other: &Memory) {
+        let Memory { weights, kv_peak, activations_peak, total_peak, capacity, set_aside } = *other;
+        self.weights = self.weights.max(weights);
+        self.kv_peak = self.kv_peak.max(kv_peak);
+        self.activations_peak = self.activations_peak.max(activations_peak);
+        self.total_peak = self.total_peak.max(total_peak);
+        self.capacity = self.capacity.max(capacity);
+        self.set_aside = self.set_aside.max(set_aside);
+    }
+}
+
+impl Losses {
+    fn joined(self, other: &Losses) -> Losses {
+        Losses {
+            dense: self.dense + other.dense,
+            dense_beside: self.dense_beside + other.dense_beside,
+            saving: self.saving + other.saving,
+            union: self.union + other.union,
+            fragmentation: self.fragmentation + other.fragmentation,
+            kv: self.kv + other.kv,
+            router: self.router + other.router,
+            moves: self.moves + other.moves,
+            launch: self.launch + other.launch,
+            waiting: self.waiting + other.waiting,
+            other: self.other + other.other,
+        }
+    }
+}
+
+fn joined(own: &Fetches, other: &Fetches) -> Fetches {
+    Fetches {
+        visits: own.visits + other.visits,
+        hits: own.hits + other.hits,
+        demanded: own.demanded + other.demanded,
+        prefetched: own.prefetched + other.prefetched,
+        prefetch_used: own.prefetch_used + other.prefetch_used,
+        prefetch_wasted: own.prefetch_wasted + other.prefetch_wasted,
+    }
+}
+
+/// How several engines shared the work.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct ReplicaSummary {
+    /// Engines.
+    pub count: u32,
+    /// The most that one of them had, over the mean: 1 where all had the same.
+    pub imbalance: Imbalance,
+    /// Of each.
+    pub each: Vec<Replica>,
+}
+
+/// The most over the mean.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Imbalance {
+    /// Of requests.
+    pub requests: f64,
+    /// Of prompt tokens that passed and output tokens.
+    pub tokens: f64,
+    /// Of device time.
+    pub busy: f64,
+}
+
+/// What one of several engines did.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[expect(missing_docs, reason = "docs/METRICS.md defines each key")]
+pub struct Replica {
+    pub requests: u64,
+    pub prompt_tokens: u64,
+    pub output_tokens: u64,
+    pub pass_time_s: f64,
+    pub busy_s: f64,
+    pub last_s: f64,
+    pub kv_peak_bytes: u64,
+}
+
+impl ReplicaSummary {
+    /// None for one engine.
+    pub fn of(ledger: &Ledger) -> Option<Self> {
+        let all = &ledger.replicas;
+        let imbalance = |of: &dyn Fn(&ReplicaUse) -> u128| {
+            let (most, sum) = (all.iter().map(of).max().unwrap_or(0), all.iter().map(of).sum::<u128>());
+            if sum > 0 { most as f64 * all.len() as f64 / sum as f64 } else { 1.0 }
+        };
+        let each = |one: &ReplicaUse| Replica {
+            requests: one.requests,
+            prompt_tokens: one.prompt_tokens,
+            output_tokens: one.output_tokens,
+            pass_time_s: one.pass_ps as f64 / PS_PER_S as f64,
+            busy_s: one.busy_ps as f64 / PS_PER_S as f64,
+            last_s: one.last.s(),
+            kv_peak_bytes: one.peak_blocks * ledger.kv.block_bytes,
+        };
+        (!all.is_empty()).then(|| ReplicaSummary {
+            count: ledger.engines(),
+            imbalance: Imbalance {
+                requests: imbalance(&|one| one.requests.into()),
+                tokens: imbalance(&|one| u128::from(one.prompt_tokens) + u128::from(one.output_tokens)),
+                busy: imbalance(&|one| one.busy_ps),
+            },
+            each: all.iter().map(each).collect(),
+        })
+    }
+}

@@ -1,0 +1,123 @@
+//! Servers that take requests of one stream: replicas behind a router, each a whole engine with a clock of its own.
+//!
+//! [`drive`] is the loop of every run: the next thing that happens is the end of a pass or an arrival. A server that is alone is a fleet of one.
+
+mod outside;
+mod router;
+
+pub use router::Router;
+
+pub(super) use outside::Outside;
+pub(super) use router::Choice;
+
+use super::arrivals::Arrivals;
+use super::beyond::{Beyond, Within};
+use super::{Observer, Routes, Setup, Simulation};
+use crate::cost::Device;
+use crate::error::Result;
+use crate::metrics::Ledger;
+use crate::trace::Trace;
+use crate::trace::synth::Later;
+use crate::units::SimTime;
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+
+/// How many servers there are, and how requests come to them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fleet {
+    /// Engines, each with all devices of its setup.
+    pub replicas: u32,
+    /// Who chooses among them.
+    pub router: Router,
+    /// Seed of what the router draws.
+    pub seed: u64,
+}
+
+impl Fleet {
+    /// One server.
+    pub const ALONE: Fleet = Fleet { replicas: 1, router: Router::RoundRobin, seed: 0 };
+}
+
+/// Runs `trace` on a fleet, each replica on such a device, and returns what each replica added up; `later` draws the routes where the trace
+/// stands for them. One observer for each replica watches. With `side_by_side`, replicas whose router looks at none of them run on all threads
+/// of the pool; the results are the same.
+///
+/// # Errors
+/// Those of [`super::run`]; of several replicas, the first one's.
+///
+/// # Panics
+/// If there are not as many observers as replicas.
+pub fn run<O: Observer + Send>(
+    device: &Device,
+    setup: &Setup,
+    (trace, later): (&Trace, Option<&Later>),
+    fleet: &Fleet,
+    observers: &mut [O],
+    side_by_side: bool,
+) -> Result<Vec<Ledger>> {
+    let count = fleet.replicas as usize;
+    assert_eq!(observers.len(), count, "an observer for each replica");
+    let replica = || {
+        let routes = later.map_or(Routes::Known, Routes::Later);
+        Simulation::new(device.clone(), setup, trace, routes)
+    };
+    if let [observer] = observers {
+        return Ok(vec![replica()?.run(setup, observer)?]);
+    }
+    let mut choice = Choice::new(fleet.router, fleet.seed);
+    let arrivals = || Arrivals::new(&trace.requests, setup.clients.as_ref(), setup.sessions.as_ref());
+    // Who waits for an answer waits for all replicas before it.
+    let open = setup.clients.is_none() && setup.sessions.is_none();
+    if fleet.router.looks() || !open {
+        let mut replicas = (0..count).map(|_| replica()).collect::<Result<Vec<_>>>()?;
+        drive((&mut replicas, observers), &mut arrivals(), &mut choice)
+            .map_err(|beyond| beyond.error(setup))?;
+        return Ok(replicas.into_iter().map(Simulation::finish).collect());
+    }
+    let sent: Vec<u32> = trace.requests.iter().map(|_| choice.blind(count) as u32).collect();
+    let apart = |(own, observer): (u32, &mut O)| {
+        let mut one = replica()?;
+        let mut arrivals = arrivals().only(&sent, own);
+        let alone = (std::slice::from_mut(&mut one), std::slice::from_mut(observer));
+        drive(alone, &mut arrivals, &mut Choice::alone()).map_err(|beyond| beyond.error(setup))?;
+        Ok(one.finish())
+    };
+    let numbered = (0..fleet.replicas).zip(observers);
+    let results: Vec<Result<Ledger>> = match side_by_side {
+        true => numbered.collect::<Vec<_>>().into_par_iter().map(apart).collect(),
+        false => numbered.map(apart).collect(),
+    };
+    results.into_iter().collect()
+}
+
+/// Runs until nobody comes any more and everybody is done. At one time, passes end first, then requests come, then passes begin.
+pub(super) fn drive<O: Observer>(
+    (replicas, observers): (&mut [Simulation], &mut [O]),
+    arrivals: &mut Arrivals,
+    choice: &mut Choice,
+) -> Within<()> {
+    loop {
+        let ends = replicas.iter().filter_map(Simulation::end);
+        let Some(now) = ends.chain(arrivals.peek().map(|(time, _)| time)).min() else { break };
+        if now == SimTime::MAX {
+            return Err(Beyond::Arrival);
+        }
+        for (replica, observer) in replicas.iter_mut().zip(&mut *observers) {
+            if replica.end() == Some(now) {
+                replica.land(observer, |id| arrivals.answered(now, id));
+            }
+        }
+        while let Some((time, index)) = arrivals.peek()
+            && time <= now
+        {
+            choice.send(replicas, (time, index));
+            arrivals.pop();
+        }
+        choice.hand_out(replicas);
+        for (replica, observer) in replicas.iter_mut().zip(&mut *observers) {
+            replica.begin(now, observer)?;
+        }
+    }
+    assert!(replicas.iter().all(Simulation::is_idle), "a sequence that runs has a next pass");
+    Ok(())
+}
