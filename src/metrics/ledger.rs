@@ -220,6 +220,21 @@ pub struct TierUse {
     pub link_ps: u128,
 }
 
+/// KV entries between an engine that passes prompts and one that generates; of one device of each.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Handover {
+    /// Requests whose entries came.
+    pub requests: u64,
+    /// Bytes that went.
+    pub sent_bytes: u128,
+    /// Bytes that came.
+    pub received_bytes: u128,
+    /// Time that they took on the link, picoseconds.
+    pub link_ps: u128,
+    /// Time that they waited for the link once there were places for them, picoseconds.
+    pub waited_ps: u128,
+}
+
 /// Bytes of device memory.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Memory {
@@ -304,6 +319,8 @@ pub struct Ledger {
     pub losses: Option<Losses>,
     /// Layers that came over the link, where not all are resident.
     pub tiers: TierUse,
+    /// KV entries that went to another engine, and those that came from one.
+    pub handover: Handover,
     /// Memory.
     pub memory: Memory,
     /// What lies between tokens, in the order of the later ones.

@@ -13,8 +13,8 @@ mod uncertainty;
 
 pub use error_bar::{ClassError, ENOUGH, ErrorBar, Errors, Ninety, Saving, Verdict};
 pub use interval::Interval;
-pub use ledger::{Gap, KvUse, Ledger, Losses, Memory, Own, Phase, RequestTimes, Tally, TierUse};
-pub use replicas::{Imbalance, Replica, ReplicaSummary, ReplicaUse};
+pub use ledger::{Gap, Handover, KvUse, Ledger, Losses, Memory, Own, Phase, RequestTimes, Tally, TierUse};
+pub use replicas::{Imbalance, KvTransfer, Part, Replica, ReplicaSummary, ReplicaUse};
 pub use slo::{Goodput, Slo};
 pub use spread::Spread;
 pub use steady::{Cut, Growth, WarmUp, mser5};

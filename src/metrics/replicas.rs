@@ -1,13 +1,39 @@
 //! What several engines added up, together, and how evenly they shared the work.
 
-use super::{KvUse, Ledger, Losses, Memory, Phase, TierUse};
+use super::{Handover, KvUse, Ledger, Losses, Memory, Phase, RequestTimes, TierUse};
 use crate::tier::Fetches;
 use crate::units::{PS_PER_S, SimTime};
 use serde::Serialize;
 
+/// What of a request an engine does.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Part {
+    /// All of it.
+    #[default]
+    Replica,
+    /// The prompt, up to the first token.
+    Prefill,
+    /// All tokens behind the first.
+    Decode,
+}
+
+impl Part {
+    /// Its name in reports.
+    pub fn name(self) -> &'static str {
+        match self {
+            Part::Replica => "replica",
+            Part::Prefill => "prefill",
+            Part::Decode => "decode",
+        }
+    }
+}
+
 /// What one of several engines did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ReplicaUse {
+    /// What of a request it does.
+    pub part: Part,
     /// Requests that ended there.
     pub requests: u64,
     /// Prompt tokens that passed.
@@ -22,11 +48,14 @@ pub struct ReplicaUse {
     pub last: SimTime,
     /// Most KV blocks held at once.
     pub peak_blocks: u64,
+    /// KV entries that went to other engines or came from them.
+    pub handover: Handover,
 }
 
 impl ReplicaUse {
-    fn of(ledger: &Ledger) -> Self {
+    fn of(part: Part, ledger: &Ledger) -> Self {
         ReplicaUse {
+            part,
             requests: ledger.requests.len() as u64,
             prompt_tokens: ledger.prompt_tokens,
             output_tokens: ledger.output_tokens,
@@ -34,6 +63,7 @@ impl ReplicaUse {
             busy_ps: ledger.busy_ps,
             last: ledger.makespan,
             peak_blocks: ledger.kv.peak_blocks,
+            handover: ledger.handover,
         }
     }
 }
@@ -54,18 +84,31 @@ impl Ledger {
     ///
     /// # Panics
     /// If there is none.
-    pub fn of_replicas(mut ledgers: Vec<Ledger>) -> Ledger {
-        if ledgers.len() == 1 {
+    pub fn of_replicas(ledgers: Vec<Ledger>) -> Ledger {
+        Ledger::of_parts(ledgers, Vec::new())
+    }
+
+    /// The same of engines that pass prompts and of those that generate: a request that both have is one.
+    ///
+    /// # Panics
+    /// If there is none.
+    pub fn of_parts(mut ledgers: Vec<Ledger>, decode: Vec<Ledger>) -> Ledger {
+        if ledgers.len() == 1 && decode.is_empty() {
             return ledgers.remove(0);
         }
-        let replicas = ledgers.iter().map(ReplicaUse::of).collect();
-        let mut all = ledgers.into_iter();
+        let first = if decode.is_empty() { Part::Replica } else { Part::Prefill };
+        let before = ledgers.iter().map(|one| ReplicaUse::of(first, one));
+        let replicas = before.chain(decode.iter().map(|one| ReplicaUse::of(Part::Decode, one))).collect();
+        let mut all = ledgers.into_iter().chain(decode);
         let mut sum = all.next().expect("at least one engine");
         sum.busy = busy_ps(&sum);
         all.for_each(|ledger| sum.join(ledger));
         sum.replicas = replicas;
         // Those of one engine before those of the next, where they come at the same time.
         sum.gaps.sort_by_key(|gap| gap.end);
+        if first == Part::Prefill {
+            sum.requests = whole(std::mem::take(&mut sum.requests));
+        }
         sum.requests.sort_by_key(|request| request.last);
         let all_ps = sum.engine_ps().max(1) as f64;
         sum.busy.iter_mut().for_each(|(_, share)| *share /= all_ps);
@@ -109,6 +152,7 @@ impl Ledger {
             union_bytes,
             pool_bytes,
             losses,
+            handover,
             tiers: TierUse { fetches, bytes: _, link_ps: _ },
             memory,
             gaps,
@@ -141,6 +185,7 @@ impl Ledger {
             (Some(own), Some(other)) => Some(joined(&own, &other)),
             (own, other) => own.or(other),
         };
+        self.handover.join(&handover);
         self.memory.join(&memory);
         self.gaps.extend(gaps);
         self.requests.extend(requests);
@@ -152,6 +197,29 @@ impl Ledger {
             }
         }
     }
+}
+
+/// Requests whose prompts passed on one engine and that went on on another, each as one. Others stay as they are.
+fn whole(mut halves: Vec<RequestTimes>) -> Vec<RequestTimes> {
+    // The half that arrived first has the prompt; it ends when the other arrives.
+    halves.sort_by_key(|half| (half.id, half.output_tokens));
+    let mut whole: Vec<RequestTimes> = Vec::with_capacity(halves.len());
+    for half in halves {
+        match whole.last_mut().filter(|prompt| prompt.id == half.id) {
+            Some(prompt) => {
+                assert_eq!(prompt.last, half.arrival, "a request goes on where its prompt ended");
+                *prompt = RequestTimes {
+                    last: half.last,
+                    output_tokens: half.output_tokens,
+                    preemptions: prompt.preemptions + half.preemptions,
+                    energy_pj: prompt.energy_pj + half.energy_pj,
+                    ..*prompt
+                };
+            }
+            None => whole.push(half),
+        }
+    }
+    whole
 }
 
 /// Time that each resource was busy, picoseconds.
@@ -166,6 +234,17 @@ impl Phase {
         self.tokens += tokens;
         self.time_ps += time_ps;
         self.energy_pj += energy_pj;
+    }
+}
+
+impl Handover {
+    fn join(&mut self, other: &Handover) {
+        let Handover { requests, sent_bytes, received_bytes, link_ps, waited_ps } = *other;
+        self.requests += requests;
+        self.sent_bytes += sent_bytes;
+        self.received_bytes += received_bytes;
+        self.link_ps += link_ps;
+        self.waited_ps += waited_ps;
     }
 }
 
@@ -229,8 +308,21 @@ pub struct ReplicaSummary {
     pub count: u32,
     /// The most that one of them had, over the mean: 1 where all had the same.
     pub imbalance: Imbalance,
+    /// KV entries that went from engine to engine; absent where none did.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kv_transfer: Option<KvTransfer>,
     /// Of each.
     pub each: Vec<Replica>,
+}
+
+/// KV entries between engines that pass prompts and those that generate. Bytes are those of one device of each engine.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[expect(missing_docs, reason = "docs/METRICS.md defines each key")]
+pub struct KvTransfer {
+    pub requests: u64,
+    pub bytes: f64,
+    pub mean_s: f64,
+    pub mean_wait_s: f64,
 }
 
 /// The most over the mean.
@@ -248,6 +340,7 @@ pub struct Imbalance {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 #[expect(missing_docs, reason = "docs/METRICS.md defines each key")]
 pub struct Replica {
+    pub part: Part,
     pub requests: u64,
     pub prompt_tokens: u64,
     pub output_tokens: u64,
@@ -255,6 +348,10 @@ pub struct Replica {
     pub busy_s: f64,
     pub last_s: f64,
     pub kv_peak_bytes: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kv_sent_bytes: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kv_received_bytes: Option<f64>,
 }
 
 impl ReplicaSummary {
@@ -265,7 +362,17 @@ impl ReplicaSummary {
             let (most, sum) = (all.iter().map(of).max().unwrap_or(0), all.iter().map(of).sum::<u128>());
             if sum > 0 { most as f64 * all.len() as f64 / sum as f64 } else { 1.0 }
         };
+        let Handover { requests, received_bytes, link_ps, waited_ps, .. } = ledger.handover;
+        let mean_s = |ps: u128| ps as f64 / PS_PER_S as f64 / requests.max(1) as f64;
+        let apart = all.iter().any(|one| one.part != Part::Replica);
+        let kv_transfer = apart.then(|| KvTransfer {
+            requests,
+            bytes: received_bytes as f64,
+            mean_s: mean_s(link_ps),
+            mean_wait_s: mean_s(waited_ps),
+        });
         let each = |one: &ReplicaUse| Replica {
+            part: one.part,
             requests: one.requests,
             prompt_tokens: one.prompt_tokens,
             output_tokens: one.output_tokens,
@@ -273,6 +380,8 @@ impl ReplicaSummary {
             busy_s: one.busy_ps as f64 / PS_PER_S as f64,
             last_s: one.last.s(),
             kv_peak_bytes: one.peak_blocks * ledger.kv.block_bytes,
+            kv_sent_bytes: (one.part == Part::Prefill).then_some(one.handover.sent_bytes as f64),
+            kv_received_bytes: (one.part == Part::Decode).then_some(one.handover.received_bytes as f64),
         };
         (!all.is_empty()).then(|| ReplicaSummary {
             count: ledger.engines(),
@@ -281,6 +390,7 @@ impl ReplicaSummary {
                 tokens: imbalance(&|one| u128::from(one.prompt_tokens) + u128::from(one.output_tokens)),
                 busy: imbalance(&|one| one.busy_ps),
             },
+            kv_transfer,
             each: all.iter().map(each).collect(),
         })
     }

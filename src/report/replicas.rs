@@ -2,7 +2,7 @@
 
 use super::sheet::digits;
 use super::table::{cells, named};
-use crate::metrics::{Replica, ReplicaSummary};
+use crate::metrics::{KvTransfer, Replica, ReplicaSummary};
 use crate::scenario::{Run, VariantOutcome};
 
 /// A row for each variant; nothing where all have one engine.
@@ -21,14 +21,34 @@ pub(super) fn table(variants: &[VariantOutcome]) -> String {
         }
     };
     let column = |which: &dyn Fn(&ReplicaSummary) -> f64| cells(variants, |run| of(run, which), shown);
-    named(variants)
+    let sheet = named(variants)
         .numbers("engines", variants.iter().map(|variant| variant.first().ledger.engines().to_string()))
         .words("router", variants.iter().map(|variant| variant.router.unwrap_or("-")))
         .numbers("requests\nleast", column(&requests(false)))
         .numbers("most", column(&requests(true)))
         .numbers("most /\nmean", column(&|all| all.imbalance.requests))
         .numbers("tokens\nmost /\nmean", column(&|all| all.imbalance.tokens))
-        .numbers("busy\nmost /\nmean", column(&|all| all.imbalance.busy))
-        .render()
-        + "Requests, tokens and device time of the engine that had the most, over the mean of the engines: 1 where all had the same.\n"
+        .numbers("busy\nmost /\nmean", column(&|all| all.imbalance.busy));
+    let apart = |variant: &VariantOutcome| moved(variant.first()).is_some();
+    let (sheet, foot) = match variants.iter().any(apart) {
+        false => (sheet, ""),
+        true => {
+            let of = |which: fn(&KvTransfer) -> f64| {
+                cells(variants, |run| moved(run).map_or(f64::NAN, which), shown)
+            };
+            let sheet = sheet
+                .numbers("KV\nGB\nsent", of(|moved| moved.bytes / 1e9))
+                .numbers("ms on\nthe\nlink", of(|moved| moved.mean_s * 1e3))
+                .numbers("ms\nbefore\nit", of(|moved| moved.mean_wait_s * 1e3));
+            (sheet, APART)
+        }
+    };
+    sheet.render() + EVEN + foot
 }
+
+fn moved(run: &Run) -> Option<&KvTransfer> {
+    run.summary.replicas.as_ref()?.kv_transfer.as_ref()
+}
+
+const EVEN: &str = "Requests, tokens and device time of the engine that had the most, over the mean of the engines: 1 where all had the same.\n";
+const APART: &str = "Where prefill and decode are apart, a request is one of both engines. KV: of one device of each engine; ms: mean of a request.\n";

@@ -2,6 +2,7 @@
 
 use super::context;
 use super::doubts;
+use super::fleet;
 use super::formats;
 use super::inputs::{Input, Inputs, KINDS};
 use super::launches::{self, Asked};
@@ -362,7 +363,8 @@ impl Scenario {
         let dispatch = Dispatch { decisions: asked.decisions()?, ..dispatch };
         let tokens: u64 = trace.requests.iter().map(|request| u64::from(request.output_tokens)).sum();
         let (model, ranks) = self.split(inputs, variant, (&shared.model, &hardware), notes)?;
-        let fleet = self.fleet(variant, notes)?;
+        let of_engine = fleet::Engine { hardware: &hardware, policy, streamed: tiers.is_some() };
+        let fleet = self.fleet(inputs, variant, &of_engine, notes)?;
         let setup = Setup {
             model,
             hardware,

@@ -1,11 +1,34 @@
 //! How many engines a variant has, and how requests come to them.
 
+use super::inputs::Inputs;
 use super::{Note, ParallelSpec, Scenario, Variant};
+use crate::batch::Policy;
+use crate::cost::Ranks;
 use crate::error::{InputError, Result};
-use crate::sim::fleet::{Fleet, Router};
+use crate::hw::Hardware;
+use crate::sim::fleet::{Apart, Fleet, Router};
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
 
 /// Engines of a variant, at most.
-const MOST_REPLICAS: u32 = 4096;
+const MOST_ENGINES: u32 = 4096;
+
+/// Engines that pass prompts, and engines that generate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ApartSpec {
+    /// How many pass prompts and put the first token out.
+    pub prefill: u32,
+    /// How many generate the other tokens.
+    pub decode: u32,
+}
+
+/// What of a variant decides whether its engines can be several.
+pub(super) struct Engine<'a> {
+    pub hardware: &'a Hardware,
+    pub policy: Policy,
+    pub streamed: bool,
+}
 
 impl Scenario {
     /// What of `parallel` counts for a variant, and its key.
@@ -20,15 +43,27 @@ impl Scenario {
     /// The engines of a variant.
     ///
     /// # Errors
-    /// A number out of range, a router that needs what the scenario does not have.
-    pub(super) fn fleet(&self, variant: &Variant, notes: &mut Vec<Note>) -> Result<Fleet> {
+    /// A number out of range, a router that needs what the scenario does not have, what prefill and decode apart do not go with.
+    pub(super) fn fleet(
+        &self,
+        inputs: &Inputs,
+        variant: &Variant,
+        engine: &Engine,
+        notes: &mut Vec<Note>,
+    ) -> Result<Fleet> {
         let Some((spec, of)) = self.parallel_of(variant) else { return Ok(Fleet::ALONE) };
-        let (replicas, router) = (spec.replicas, spec.router);
-        if !(1..=MOST_REPLICAS).contains(&replicas) {
-            let error = InputError::expected(format!("1 to {MOST_REPLICAS} engines"));
-            return Err(error.key(format!("{of}.replicas")).found(replicas).into());
+        let router = spec.router;
+        let counts = match spec.apart {
+            None => vec![("replicas", spec.replicas)],
+            Some(ApartSpec { prefill, decode }) => vec![("apart.prefill", prefill), ("apart.decode", decode)],
+        };
+        for (key, count) in counts {
+            if !(1..=MOST_ENGINES).contains(&count) {
+                let error = InputError::expected(format!("1 to {MOST_ENGINES} engines"));
+                return Err(error.key(format!("{of}.{key}")).found(count).into());
+            }
         }
-        if replicas == 1 {
+        if spec.apart.is_none() && spec.replicas == 1 {
             return Ok(Fleet::ALONE);
         }
         if router == Router::Prefix && self.serving.prefix_caching.is_none() {
@@ -44,6 +79,52 @@ impl Scenario {
             let why = "the router knows the engines as they are at that instant; real ones hear of them late";
             notes.push(Note::new(format!("{of}.router"), router.name(), why));
         }
-        Ok(Fleet { replicas, router, seed: self.seed })
+        let fleet = Fleet { replicas: spec.replicas, router, seed: self.seed, apart: None };
+        match spec.apart {
+            None => Ok(fleet),
+            Some(apart) => {
+                self.goes_apart(spec, &of, engine)?;
+                let fabric = self.fabric_of(inputs, (spec, &of), engine.hardware, notes)?;
+                let devices = (apart.prefill + apart.decode) * spec.tensor;
+                let link = Ranks::pair(&fabric, devices, spec.collectives)
+                    .map_err(|error| InputError { key: Some(format!("{of}.apart")), ..error })?;
+                let why = "entries of a prompt go in one message when it is over, once there are places for them; engines that send layer by layer \
+                           hide part of it behind the prompt, and a copy takes no time of the device here";
+                notes.push(Note::new(format!("{of}.apart"), fabric.name.clone(), why));
+                let apart_of = Apart { decode: apart.decode, link: Arc::new(link) };
+                Ok(Fleet { replicas: apart.prefill, apart: Some(apart_of), ..fleet })
+            }
+        }
+    }
+
+    /// Refuses what prefill and decode apart do not go with.
+    fn goes_apart(&self, spec: &ParallelSpec, of: &str, engine: &Engine) -> Result<()> {
+        let refuse = |key: String, found: String, expected: &str| {
+            Err(InputError::expected(format!("{expected}, where prefill and decode are apart"))
+                .key(key)
+                .found(found)
+                .into())
+        };
+        if spec.replicas != 1 {
+            return refuse(format!("{of}.replicas"), spec.replicas.to_string(), "no replicas beside");
+        }
+        if let Router::Prefix | Router::Queue = spec.router {
+            return refuse(
+                format!("{of}.router"),
+                spec.router.name().into(),
+                "a router by turn, chance or load",
+            );
+        }
+        if let Some(caching) = self.serving.prefix_caching {
+            let found = format!("{} tokens", caching.block_tokens);
+            return refuse("serving.prefix_caching".into(), found, "none");
+        }
+        if engine.streamed {
+            return refuse("tiers".into(), "layers that come over a link".into(), "all layers on the device");
+        }
+        if let Policy::Queued { .. } = engine.policy {
+            return refuse("policy".into(), engine.policy.name().into(), "a policy without queues");
+        }
+        Ok(())
     }
 }

@@ -31,8 +31,9 @@ impl Built {
         side_by_side: bool,
     ) -> Result<Ledger> {
         let routes = (&self.trace, self.later.as_ref());
-        let ledgers = fleet::run(device, &self.setup, routes, &self.fleet, observers, side_by_side)?;
-        Ok(Ledger::of_replicas(ledgers))
+        let mut ledgers = fleet::run(device, &self.setup, routes, &self.fleet, observers, side_by_side)?;
+        let decode = ledgers.split_off(self.fleet.replicas as usize);
+        Ok(Ledger::of_parts(ledgers, decode))
     }
 
     /// The same on a device of its own, where it has one engine.
@@ -43,7 +44,7 @@ impl Built {
         if self.fleet != Fleet::ALONE {
             let what = "one engine, which is watched alone";
             let error = InputError::expected(what).key(format!("variants.{}.parallel.replicas", self.name));
-            return Err(error.found(self.fleet.replicas).into());
+            return Err(error.found(self.fleet.engines()).into());
         }
         self.run_on(&self.setup.device()?, std::slice::from_mut(observer), false)
     }

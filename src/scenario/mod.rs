@@ -18,6 +18,7 @@ mod set;
 mod words;
 
 pub use build::{Built, Note};
+pub use fleet::ApartSpec;
 pub use formats::{Formats, Products};
 pub use inputs::{Input, Inputs, KINDS, digest};
 pub use launches::OWN;

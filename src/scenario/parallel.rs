@@ -1,5 +1,6 @@
 //! Devices that compute one model together.
 
+use super::fleet::ApartSpec;
 use super::inputs::Inputs;
 use super::{Note, Scenario, Variant};
 use crate::cost::Ranks;
@@ -29,6 +30,9 @@ pub struct ParallelSpec {
     /// Which of them a request goes to.
     #[serde(default)]
     pub router: Router,
+    /// Engines that only pass prompts and others that generate, in place of `replicas`.
+    #[serde(default)]
+    pub apart: Option<ApartSpec>,
 }
 
 fn vllm() -> Library {
@@ -37,7 +41,14 @@ fn vllm() -> Library {
 
 impl Default for ParallelSpec {
     fn default() -> Self {
-        ParallelSpec { tensor: 1, fabric: None, collectives: vllm(), replicas: 1, router: Router::default() }
+        ParallelSpec {
+            tensor: 1,
+            fabric: None,
+            collectives: vllm(),
+            replicas: 1,
+            router: Router::default(),
+            apart: None,
+        }
     }
 }
 
@@ -61,20 +72,12 @@ impl Scenario {
         if spec.tensor == 1 {
             return Ok((model.clone(), None));
         }
-        let Some(name) = spec.fabric.as_deref().or_else(|| Fabric::usual(&hardware.name)) else {
-            let names = Fabric::shipped_names().join(", ");
-            let expected = format!("a fabric that joins devices: a file, or one of {names}");
-            return Err(InputError::expected(expected).key(format!("{of}.fabric")).found("none").into());
-        };
-        if spec.fabric.is_none() {
-            let why = "the machines in which this device is sold have it";
-            notes.push(Note::new(format!("{of}.fabric"), name, why));
-        }
+        let fabric = self.fabric_of(inputs, (spec, &of), hardware, notes)?;
+        let name = fabric.name.clone();
         let named = |mut error: InputError, part: &str| {
             error.key = Some(format!("{of}.{part}"));
             error
         };
-        let fabric = inputs.fabric(&self.folder, name)?;
         let ranks =
             Ranks::new(&fabric, spec.tensor, spec.collectives).map_err(|error| named(error, "tensor"))?;
         let why = "no profile says what links and switches draw, so energy is that of the devices alone";
@@ -84,5 +87,28 @@ impl Scenario {
             other => other,
         })?;
         Ok((part, Some(Arc::new(ranks))))
+    }
+
+    /// What joins the devices of a variant.
+    ///
+    /// # Errors
+    /// None named, where the device is sold in no machine that is known.
+    pub(super) fn fabric_of(
+        &self,
+        inputs: &Inputs,
+        (spec, of): (&ParallelSpec, &str),
+        hardware: &Hardware,
+        notes: &mut Vec<Note>,
+    ) -> Result<Arc<Fabric>> {
+        let Some(name) = spec.fabric.as_deref().or_else(|| Fabric::usual(&hardware.name)) else {
+            let names = Fabric::shipped_names().join(", ");
+            let expected = format!("a fabric that joins devices: a file, or one of {names}");
+            return Err(InputError::expected(expected).key(format!("{of}.fabric")).found("none").into());
+        };
+        if spec.fabric.is_none() {
+            let why = "the machines in which this device is sold have it";
+            notes.push(Note::new(format!("{of}.fabric"), name, why));
+        }
+        inputs.fabric(&self.folder, name)
     }
 }

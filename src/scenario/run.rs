@@ -3,7 +3,7 @@
 use super::doubts;
 use super::{Built, Inputs, Note, Scenario};
 use crate::error::{Error, InputError, Result};
-use crate::metrics::{Growth, Interval, Ledger, Summary};
+use crate::metrics::{Growth, Interval, Ledger, ReplicaUse, Summary};
 use crate::sim::{self, Observer, PassInfo};
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
@@ -55,12 +55,13 @@ impl VariantOutcome {
 
     /// Names of its engines, where they are told apart: that of the variant, with a number where there are several.
     pub fn engine_names(&self) -> impl Iterator<Item = String> {
-        let count = self.first().ledger.engines();
-        let name = move |number| match count {
-            1 => self.name.clone(),
-            _ => format!("{}, replica {number}", self.name),
+        let all = &self.first().ledger.replicas;
+        let name = |(place, one): (usize, &ReplicaUse)| {
+            let number = all[..place].iter().filter(|other| other.part == one.part).count();
+            format!("{}, {} {number}", self.name, one.part.name())
         };
-        (0..count).map(name)
+        let several = all.iter().enumerate().map(name);
+        several.chain(all.is_empty().then(|| self.name.clone()))
     }
 
     /// Mean over the seeds.
@@ -183,7 +184,7 @@ pub fn run_with<O: Observer + Send>(
     let one = |seed: u64, index: usize, built: &Built| -> Result<(Run, Vec<O>)> {
         let own = || (seed == scenario.seed).then(|| watch(index, &built.setup));
         let mut observers: Vec<_> =
-            (0..built.fleet.replicas).map(|_| Watch { inner: own(), progress }).collect();
+            (0..built.fleet.engines()).map(|_| Watch { inner: own(), progress }).collect();
         let (hardware, limits) = (&built.setup.hardware, built.setup.limits);
         let device = inputs.device(hardware, limits).map_err(|error| {
             doubts::explained_error(error, &doubts::of_variant(limits, None, hardware, ""))
@@ -229,7 +230,7 @@ pub fn run_with<O: Observer + Send>(
         policy: built.setup.dispatch.policy.name(),
         decisions: built.setup.dispatch.decisions.name(),
         engine: built.engine.clone(),
-        router: (built.fleet.replicas > 1).then(|| built.fleet.router.name()),
+        router: (built.fleet.engines() > 1).then(|| built.fleet.router.name()),
         runs: Vec::with_capacity(seeds.len()),
     };
     let mut variants: Vec<_> = first_built.iter().map(named).collect();

@@ -6,6 +6,7 @@
 
 mod blocks;
 mod draws;
+mod handover;
 mod load;
 mod lockstep;
 mod places;
@@ -17,6 +18,7 @@ mod serving;
 
 pub use blocks::{Paging, Table};
 pub use draws::{Begun, Takes};
+pub use handover::{Comes, prompts};
 pub use load::Load;
 pub use lockstep::Together;
 pub use sequence::{Sequence, longest_unit, most_blocks, prompt_blocks};
@@ -27,6 +29,7 @@ use crate::engine::Pool;
 use crate::trace::Request;
 use crate::units::SimTime;
 use draws::Draws;
+use handover::Handover;
 use lockstep::Company;
 use prefix::Prefixes;
 use queues::Queues;
@@ -109,6 +112,7 @@ pub struct Scheduler<'a> {
     layer_time: SimTime,
     prefixes: Prefixes,
     remnants: Remnants,
+    handover: Handover,
     draws: Option<Draws<'a>>,
     /// Blocks on the host, bytes of a block, and those that move before the next pass.
     host: Pool,
@@ -156,6 +160,7 @@ impl<'a> Scheduler<'a> {
             layer_time: SimTime::ZERO,
             prefixes: Prefixes::default(),
             remnants: Remnants::default(),
+            handover: Handover::default(),
             draws: None,
             host: Pool::new(serving.host_bytes() / block_bytes),
             block_bytes,
@@ -182,7 +187,7 @@ impl<'a> Scheduler<'a> {
 
     /// Whether nobody waits and nobody runs.
     pub fn is_idle(&self) -> bool {
-        self.waiting.is_empty() && self.running() == 0
+        self.waiting.is_empty() && self.running() + self.loading() == 0
     }
 
     /// How many run.
@@ -190,9 +195,9 @@ impl<'a> Scheduler<'a> {
         self.running.len() + self.in_groups()
     }
 
-    /// How many wait to begin or to begin again, and how many run.
+    /// How many wait to begin, to begin again or for their entries, and how many run.
     pub fn waiting_and_running(&self) -> (u32, u32) {
-        (self.waiting.len() as u32, self.running() as u32)
+        ((self.waiting.len() + self.loading()) as u32, self.running() as u32)
     }
 
     /// What each running sequence can attend to, by slot.

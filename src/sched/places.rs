@@ -22,6 +22,7 @@ impl<'a> Scheduler<'a> {
             && let Some(&Reverse((place, waiter, arrival))) = self.waiting.peek()
         {
             let asked = match waiter {
+                Waiter::New(_) if self.has_prompts_elsewhere() => return,
                 Waiter::New(index) => self.most_blocks.get(index as usize).copied().unwrap_or(0),
                 Waiter::Preempted(_) => 0,
             };
@@ -215,7 +216,7 @@ impl<'a> Scheduler<'a> {
         }
     }
 
-    fn seat(&mut self, place: Place, sequence: Sequence<'a>) -> u32 {
+    pub(super) fn seat(&mut self, place: Place, sequence: Sequence<'a>) -> u32 {
         let slot = self.free.pop().unwrap_or_else(|| {
             self.slots.push(None);
             self.contexts.push(Context::default());

@@ -471,7 +471,7 @@ impl<'a> Simulation<'a> {
         }
         let gaps = outcome.gaps.iter().map(|&(length, count)| Gap { end: now, length, count });
         self.ledger.gaps.extend(gaps);
-        self.scheduler.release(&outcome.finished, &mut self.paths);
+        self.release(&outcome.finished);
         self.hold_kv();
     }
 
@@ -489,6 +489,7 @@ impl<'a> Simulation<'a> {
     /// Nobody comes any more: checks that everything was given back, and closes the books.
     fn finish(mut self) -> Ledger {
         self.scheduler.forget_prefixes();
+        self.scheduler.let_go(SimTime::MAX);
         self.hold_kv();
         let ledger = &mut self.ledger;
         self.governor.book(ledger);

@@ -4,6 +4,7 @@
 #[cfg(feature = "gpu")]
 mod actions;
 mod adapter;
+mod apart;
 mod arrivals;
 mod axes;
 mod bad_trace;

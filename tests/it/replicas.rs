@@ -29,7 +29,7 @@ const ROUTERS: [Router; 7] = [
 ];
 
 fn each(setup: &Setup, trace: &Trace, replicas: u32, router: Router) -> Vec<Ledger> {
-    let fleet = Fleet { replicas, router, seed: 5 };
+    let fleet = Fleet { replicas, router, seed: 5, apart: None };
     let mut silent = vec![Silent; replicas as usize];
     let device = setup.device().expect("valid");
     fleet::run(&device, setup, (trace, None), &fleet, &mut silent, false).expect("it fits")
@@ -192,7 +192,7 @@ fn more_engines_are_never_slower_under_saturation() {
 
 /// Mean wait over the mean service on four servers, with the half width of its 99 % interval.
 fn waits(system: &System, router: Router, utilisation: f64, customers: u32) -> (f64, f64) {
-    let fleet = |seed| Fleet { replicas: 4, router, seed };
+    let fleet = |seed| Fleet { replicas: 4, router, seed, apart: None };
     let of = |seed| system.measured_on(&fleet(seed), seed, utilisation, customers).0;
     interval(&(1..=24).map(of).collect::<Vec<_>>())
 }
@@ -264,8 +264,11 @@ fn conversations_go_where_their_entries_are() {
     let mut lab = lab(0);
     lab.setup.serving.max_sequences = 12;
     let trace = conversations(&mut lab);
-    let alone = run(&lab.setup, &trace, &mut Silent).expect("it fits").cached_tokens;
-    assert_eq!(alone, 12 * (64 + 128 + 192), "all but the last block of each turn");
+    let alone = run(&lab.setup, &trace, &mut Silent).expect("it fits");
+    for request in &alone.requests {
+        assert_eq!(u64::from(request.cached_tokens), 64 * (request.id / 12), "turn {request:?}");
+    }
+    let alone = alone.cached_tokens;
     let of = |router| each(&lab.setup, &trace, 3, router);
     let kept = of(Router::Prefix);
     assert_eq!(kept.iter().map(|one| one.cached_tokens).sum::<u64>(), alone);

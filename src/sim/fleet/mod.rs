@@ -2,9 +2,11 @@
 //!
 //! [`drive`] is the loop of every run: the next thing that happens is the end of a pass or an arrival. A server that is alone is a fleet of one.
 
+mod apart;
 mod outside;
 mod router;
 
+pub use apart::Apart;
 pub use router::Router;
 
 pub(super) use outside::Outside;
@@ -20,33 +22,39 @@ use crate::trace::Trace;
 use crate::trace::synth::Later;
 use crate::units::SimTime;
 use rayon::prelude::*;
-use serde::{Deserialize, Serialize};
 
 /// How many servers there are, and how requests come to them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Fleet {
-    /// Engines, each with all devices of its setup.
+    /// Engines, each with all devices of its setup; where prefill and decode are apart, those that pass prompts.
     pub replicas: u32,
     /// Who chooses among them.
     pub router: Router,
     /// Seed of what the router draws.
     pub seed: u64,
+    /// Engines that generate, where those above only pass prompts.
+    pub apart: Option<Apart>,
 }
 
 impl Fleet {
     /// One server.
-    pub const ALONE: Fleet = Fleet { replicas: 1, router: Router::RoundRobin, seed: 0 };
+    pub const ALONE: Fleet = Fleet { replicas: 1, router: Router::RoundRobin, seed: 0, apart: None };
+
+    /// All engines.
+    pub fn engines(&self) -> u32 {
+        self.replicas + self.apart.as_ref().map_or(0, |apart| apart.decode)
+    }
 }
 
-/// Runs `trace` on a fleet, each replica on such a device, and returns what each replica added up; `later` draws the routes where the trace
-/// stands for them. One observer for each replica watches. With `side_by_side`, replicas whose router looks at none of them run on all threads
+/// Runs `trace` on a fleet, each engine on such a device, and returns what each added up, those that generate behind those that pass prompts
+/// ([`Ledger::of_parts`]); `later` draws the routes where the trace stands for them. One observer for each engine watches. With `side_by_side`, replicas whose router looks at none of them run on all threads
 /// of the pool; the results are the same.
 ///
 /// # Errors
 /// Those of [`super::run`]; of several replicas, the first one's.
 ///
 /// # Panics
-/// If there are not as many observers as replicas.
+/// If there are not as many observers as engines.
 pub fn run<O: Observer + Send>(
     device: &Device,
     setup: &Setup,
@@ -56,7 +64,10 @@ pub fn run<O: Observer + Send>(
     side_by_side: bool,
 ) -> Result<Vec<Ledger>> {
     let count = fleet.replicas as usize;
-    assert_eq!(observers.len(), count, "an observer for each replica");
+    assert_eq!(observers.len(), fleet.engines() as usize, "an observer for each engine");
+    if let Some(apart) = &fleet.apart {
+        return apart::run(device, setup, (trace, later), (fleet, apart), observers);
+    }
     let replica = || {
         let routes = later.map_or(Routes::Known, Routes::Later);
         Simulation::new(device.clone(), setup, trace, routes)

@@ -69,6 +69,11 @@ impl Choice {
         Choice { router, stream: Stream::new(seed, "router"), next: 0, line: BinaryHeap::new(), lined_up: 0 }
     }
 
+    /// The same in front of those that go on with what others began: draws are others.
+    pub fn behind(router: Router, seed: u64) -> Choice {
+        Choice { stream: Stream::new(seed, "router of decode"), ..Choice::new(router, seed) }
+    }
+
     /// In front of a server that is alone.
     pub fn alone() -> Choice {
         Choice::new(Router::RoundRobin, 0)
