@@ -363,7 +363,13 @@ impl Scenario {
         let dispatch = Dispatch { decisions: asked.decisions()?, ..dispatch };
         let tokens: u64 = trace.requests.iter().map(|request| u64::from(request.output_tokens)).sum();
         let (model, ranks) = self.split(inputs, variant, (&shared.model, &hardware), notes)?;
-        let of_engine = fleet::Engine { hardware: &hardware, policy, streamed: tiers.is_some() };
+        let of_engine = fleet::Engine {
+            hardware: &hardware,
+            model: &model,
+            requests: &trace.requests,
+            policy,
+            streamed: tiers.is_some(),
+        };
         let fleet = self.fleet(inputs, variant, &of_engine, notes)?;
         let setup = Setup {
             model,

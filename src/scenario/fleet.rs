@@ -5,8 +5,10 @@ use super::{Note, ParallelSpec, Scenario, Variant};
 use crate::batch::Policy;
 use crate::cost::Ranks;
 use crate::error::{InputError, Result};
-use crate::hw::Hardware;
+use crate::hw::{Hardware, Operation};
+use crate::model::Model;
 use crate::sim::fleet::{Apart, Fleet, Router};
+use crate::trace::Request;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
@@ -26,6 +28,8 @@ pub struct ApartSpec {
 /// What of a variant decides whether its engines can be several.
 pub(super) struct Engine<'a> {
     pub hardware: &'a Hardware,
+    pub model: &'a Model,
+    pub requests: &'a [Request],
     pub policy: Policy,
     pub streamed: bool,
 }
@@ -73,6 +77,8 @@ impl Scenario {
                 .found(router.name())
                 .into());
         }
+        let why = "power_w.peak and power_w.hottest_pass are those of one engine: when several draw their most at once is not added up";
+        notes.push(Note::new(format!("{of}: largest draw"), "of one engine", why));
         let why = "requests reach the chosen engine at once, and choosing takes no time";
         notes.push(Note::new(format!("{of}: time of the router"), "0", why));
         if router.looks() {
@@ -91,6 +97,7 @@ impl Scenario {
                 let why = "entries of a prompt go in one message when it is over, once there are places for them; engines that send layer by layer \
                            hide part of it behind the prompt, and a copy takes no time of the device here";
                 notes.push(Note::new(format!("{of}.apart"), fabric.name.clone(), why));
+                notes.push(message(&link, &of, engine));
                 let apart_of = Apart { decode: apart.decode, link: Arc::new(link) };
                 Ok(Fleet { replicas: apart.prefill, apart: Some(apart_of), ..fleet })
             }
@@ -127,4 +134,19 @@ impl Scenario {
         }
         Ok(())
     }
+}
+
+/// What the entries of a prompt take on the link, and who says so: error bars do not know it.
+fn message(link: &Ranks, of: &str, engine: &Engine) -> Note {
+    let tokens: u64 = engine.requests.iter().map(|request| u64::from(request.prompt_tokens)).sum();
+    let mean = tokens / (engine.requests.len() as u64).max(1);
+    let bytes = mean * u64::from(engine.model.layers) * engine.model.kv_entry_bytes();
+    let price = link.exchange(Operation::SendReceive, bytes);
+    let value = format!("{:.3} ms", price.time.us() / 1e3);
+    let why = format!(
+        "{} MB between two devices, the entries of {mean} prompt tokens at every layer ({}); no part of the error bars",
+        bytes / 1_000_000,
+        price.source
+    );
+    Note::new(format!("{of}.apart: time of a message"), value, why)
 }

@@ -144,6 +144,9 @@ impl<O: Observer> Observer for Watch<'_, O> {
         self.progress.output(tokens.into());
         self.inner.output(tokens);
     }
+    fn over(&mut self, end: crate::units::SimTime) {
+        self.inner.over(end);
+    }
 }
 
 /// Runs every variant of `scenario` with every seed on `threads` threads. `watch` makes the observer of a variant from its

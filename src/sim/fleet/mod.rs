@@ -58,47 +58,77 @@ impl Fleet {
 pub fn run<O: Observer + Send>(
     device: &Device,
     setup: &Setup,
-    (trace, later): (&Trace, Option<&Later>),
+    routes: (&Trace, Option<&Later>),
     fleet: &Fleet,
     observers: &mut [O],
     side_by_side: bool,
 ) -> Result<Vec<Ledger>> {
-    let count = fleet.replicas as usize;
     assert_eq!(observers.len(), fleet.engines() as usize, "an observer for each engine");
-    if let Some(apart) = &fleet.apart {
-        return apart::run(device, setup, (trace, later), (fleet, apart), observers);
-    }
-    let replica = || {
-        let routes = later.map_or(Routes::Known, Routes::Later);
-        Simulation::new(device.clone(), setup, trace, routes)
-    };
-    if let [observer] = observers {
-        return Ok(vec![replica()?.run(setup, observer)?]);
-    }
-    let mut choice = Choice::new(fleet.router, fleet.seed);
-    let arrivals = || Arrivals::new(&trace.requests, setup.clients.as_ref(), setup.sessions.as_ref());
+    let engines = Engines { device, setup, routes, fleet };
     // Who waits for an answer waits for all replicas before it.
     let open = setup.clients.is_none() && setup.sessions.is_none();
-    if fleet.router.looks() || !open {
-        let mut replicas = (0..count).map(|_| replica()).collect::<Result<Vec<_>>>()?;
-        drive((&mut replicas, observers), &mut arrivals(), &mut choice)
-            .map_err(|beyond| beyond.error(setup))?;
-        return Ok(replicas.into_iter().map(Simulation::finish).collect());
+    let ledgers = match (&fleet.apart, &mut *observers) {
+        (Some(apart), _) => apart::run(device, setup, routes, (fleet, apart), observers)?,
+        (None, [observer]) => return Ok(vec![engines.one()?.run(setup, observer)?]),
+        (None, _) if fleet.router.looks() || !open => engines.depending(observers)?,
+        (None, _) => engines.apart(observers, side_by_side)?,
+    };
+    let end = ledgers.iter().map(|ledger| ledger.makespan).max().unwrap_or_default();
+    observers.iter_mut().for_each(|observer| observer.over(end));
+    Ok(ledgers)
+}
+
+/// Replicas of one setup.
+struct Engines<'a> {
+    device: &'a Device,
+    setup: &'a Setup,
+    routes: (&'a Trace, Option<&'a Later>),
+    fleet: &'a Fleet,
+}
+
+impl<'a> Engines<'a> {
+    fn one(&self) -> Result<Simulation<'a>> {
+        let (trace, later) = self.routes;
+        let routes = later.map_or(Routes::Known, Routes::Later);
+        Simulation::new(self.device.clone(), self.setup, trace, routes)
     }
-    let sent: Vec<u32> = trace.requests.iter().map(|_| choice.blind(count) as u32).collect();
-    let apart = |(own, observer): (u32, &mut O)| {
-        let mut one = replica()?;
-        let mut arrivals = arrivals().only(&sent, own);
-        let alone = (std::slice::from_mut(&mut one), std::slice::from_mut(observer));
-        drive(alone, &mut arrivals, &mut Choice::alone()).map_err(|beyond| beyond.error(setup))?;
-        Ok(one.finish())
-    };
-    let numbered = (0..fleet.replicas).zip(observers);
-    let results: Vec<Result<Ledger>> = match side_by_side {
-        true => numbered.collect::<Vec<_>>().into_par_iter().map(apart).collect(),
-        false => numbered.map(apart).collect(),
-    };
-    results.into_iter().collect()
+
+    fn arrivals(&self) -> Arrivals<'a> {
+        let Setup { clients, sessions, .. } = self.setup;
+        Arrivals::new(&self.routes.0.requests, clients.as_ref(), sessions.as_ref())
+    }
+
+    fn choice(&self) -> Choice {
+        Choice::new(self.fleet.router, self.fleet.seed)
+    }
+
+    /// One clock for all: where a request goes depends on all of them.
+    fn depending<O: Observer>(&self, observers: &mut [O]) -> Result<Vec<Ledger>> {
+        let mut replicas = (0..self.fleet.replicas).map(|_| self.one()).collect::<Result<Vec<_>>>()?;
+        drive((&mut replicas, observers), &mut self.arrivals(), &mut self.choice())
+            .map_err(|beyond| beyond.error(self.setup))?;
+        Ok(replicas.into_iter().map(Simulation::finish).collect())
+    }
+
+    /// Each on its own, with the requests that go to it.
+    fn apart<O: Observer + Send>(&self, observers: &mut [O], side_by_side: bool) -> Result<Vec<Ledger>> {
+        let mut choice = self.choice();
+        let count = self.fleet.replicas as usize;
+        let sent: Vec<u32> = self.routes.0.requests.iter().map(|_| choice.blind(count) as u32).collect();
+        let one = |(own, observer): (u32, &mut O)| {
+            let mut replica = self.one()?;
+            let mut arrivals = self.arrivals().only(&sent, own);
+            let alone = (std::slice::from_mut(&mut replica), std::slice::from_mut(observer));
+            drive(alone, &mut arrivals, &mut Choice::alone()).map_err(|beyond| beyond.error(self.setup))?;
+            Ok(replica.finish())
+        };
+        let numbered = (0..self.fleet.replicas).zip(observers);
+        let results: Vec<Result<Ledger>> = match side_by_side {
+            true => numbered.collect::<Vec<_>>().into_par_iter().map(one).collect(),
+            false => numbered.map(one).collect(),
+        };
+        results.into_iter().collect()
+    }
 }
 
 /// Runs until nobody comes any more and everybody is done. At one time, passes end first, then requests come, then passes begin.
