@@ -367,3 +367,37 @@ fn what_cannot_be_is_refused() {
     let error = scenario.and_then(|scenario| scenario.build()).expect_err("no prefixes").to_string();
     assert!(error.contains("parallel.router: found prefix, expected serving.prefix_caching"), "{error}");
 }
+
+/// What tokens cost is what all devices cost, and engines are an axis of a study as any key is.
+#[test]
+fn tokens_cost_what_all_devices_cost() {
+    let folder = crate::cli::folder();
+    let bandwidth = "LogRange(name: \"bandwidth\", key: \"hardware.memory.dram_gb_per_s\", from: 10, to: 5000, count: 10)";
+    let search = "searches: [BreakEven(axis: \"bandwidth\", variants: [\"skips\"], against: \"dense\", of: Least(\"tpot_s.p50\"))]";
+    let study = [
+        ("[1, 2, 4]", "[2]"),
+        (bandwidth, "Values(name: \"engines\", key: \"parallel.replicas\", values: [1, 2, 4])"),
+        ("[true, false]", "[true]"),
+        ("Least(\"energy_per_output_token_j\")", "Least(\"usd_per_million_output_tokens\")"),
+        (search, "prices: [(hardware: \"nvidia-h100-sxm\", usd_per_hour: 3.6, source: \"a test\")]"),
+    ];
+    let study = crate::sweep_support::changed(folder.path(), &study, &[]);
+    let out = folder.path().join("out");
+    crate::sweep_support::sweep(&study, &out, &[]);
+    let mut points = csv::Reader::from_path(out.join("points.csv")).expect("points");
+    let names = points.headers().expect("a head").clone();
+    let mut seen = Vec::new();
+    for row in points.records() {
+        let row = row.expect("a row");
+        let of = |name: &str| {
+            names.iter().position(|other| other == name).and_then(|at| row[at].parse::<f64>().ok())
+        };
+        let devices = of("devices").unwrap_or(1.0);
+        let expected = 3.6 * devices / 3600.0 / of("output_tokens_per_s").expect("a rate") * 1e6;
+        let cost = of("usd_per_million_output_tokens").expect("a cost");
+        assert!((cost / expected - 1.0).abs() < 1e-9, "{devices}: {cost} {expected}");
+        seen.push(devices as u32);
+    }
+    seen.sort_unstable();
+    assert_eq!(seen, [1, 1, 2, 2, 4, 4]);
+}
