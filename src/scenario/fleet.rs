@@ -7,6 +7,7 @@ use crate::cost::Ranks;
 use crate::error::{InputError, Result};
 use crate::hw::{Hardware, Operation};
 use crate::model::Model;
+use crate::sched::Admission;
 use crate::sim::fleet::{Apart, Fleet, Router};
 use crate::trace::Request;
 use serde::{Deserialize, Serialize};
@@ -125,6 +126,10 @@ impl Scenario {
         if let Some(caching) = self.serving.prefix_caching {
             let found = format!("{} tokens", caching.block_tokens);
             return refuse("serving.prefix_caching".into(), found, "none");
+        }
+        if self.serving.admission == Admission::Whole {
+            let expected = "as_it_comes or whole_prompt";
+            return refuse("serving.admission".into(), "whole".into(), expected);
         }
         if engine.streamed {
             return refuse("tiers".into(), "layers that come over a link".into(), "all layers on the device");

@@ -2,9 +2,8 @@
 //! the other gives them places before they come.
 
 use super::draws::{Begun, Start};
-use super::{Admission, Place, Scheduler, Sequence, Waiter};
+use super::{Place, Scheduler, Sequence, Waiter};
 use crate::batch::{Context, Paths};
-use crate::trace::{Phase, Trace};
 use crate::units::SimTime;
 use std::cmp::Reverse;
 
@@ -36,15 +35,6 @@ pub struct Comes {
     pub id: u64,
     /// Blocks that its entries fill: what routes left out fills none.
     pub blocks: u64,
-}
-
-/// The prompts of a trace alone: each request ends with its first token.
-pub fn prompts(trace: &Trace) -> Trace {
-    let prompt = |request: &crate::trace::Request| {
-        let runs = request.runs.iter().take_while(|run| run.phase == Phase::Prefill);
-        crate::trace::Request { runs: runs.cloned().collect(), output_tokens: 1, ..request.clone() }
-    };
-    Trace { requests: trace.requests.iter().map(prompt).collect(), ..trace.clone() }
 }
 
 impl Scheduler<'_> {
@@ -141,13 +131,6 @@ impl Scheduler<'_> {
         now: SimTime,
         paths: &mut Paths,
     ) -> Option<(u32, u64)> {
-        let promise = match self.serving.admission {
-            Admission::Whole => self.most_blocks.get(index as usize).copied().unwrap_or(0),
-            Admission::WholePrompt | Admission::AsItComes => 0,
-        };
-        if self.promised + promise > self.blocks.capacity() {
-            return None;
-        }
         let request = &self.requests[index as usize];
         let start = match &mut self.draws {
             Some(draws) => draws.begin(index, request, paths),
@@ -156,7 +139,7 @@ impl Scheduler<'_> {
         let (mut sequence, mut context) = (Sequence::new(start.request, arrival, None), Context::default());
         sequence.taken = start.taken;
         sequence.pass_prompt(&mut context, paths, &self.paging, self.layers);
-        (sequence.scheduled, sequence.promised) = (now, promise);
+        sequence.scheduled = now;
         (sequence.first, sequence.latest) = (Some(arrival), arrival);
         let blocks = sequence.blocks();
         let alone = self.running() + self.loading() == 0;
@@ -166,7 +149,6 @@ impl Scheduler<'_> {
         }
         self.blocks.take(blocks).expect("there is room");
         self.held_entries += context.stored();
-        self.promised += promise;
         let slot = self.seat(place, sequence);
         self.contexts[slot as usize] = context;
         Some((slot, blocks))

@@ -22,10 +22,9 @@ impl Load {
         self.waiting + self.running
     }
 
-    /// The same with a request more, which waits.
-    pub fn with(self, request: &Request) -> Load {
-        let waiting_tokens = self.waiting_tokens + u64::from(request.prompt_tokens);
-        Load { waiting: self.waiting + 1, waiting_tokens, ..self }
+    /// The same with so many requests more that wait, of so many prompt tokens.
+    pub fn with(self, requests: u32, tokens: u64) -> Load {
+        Load { waiting: self.waiting + requests, waiting_tokens: self.waiting_tokens + tokens, ..self }
     }
 }
 

@@ -18,7 +18,7 @@ mod serving;
 
 pub use blocks::{Paging, Table};
 pub use draws::{Begun, Takes};
-pub use handover::{Comes, prompts};
+pub use handover::Comes;
 pub use load::Load;
 pub use lockstep::Together;
 pub use sequence::{Sequence, longest_unit, most_blocks, prompt_blocks};

@@ -9,7 +9,7 @@ use radialsim::hw::Library;
 use radialsim::metrics::{Ledger, RequestTimes, Summary};
 use radialsim::report::json;
 use radialsim::scenario::{self, Scenario};
-use radialsim::sched::{Preemption, Serving, prompts};
+use radialsim::sched::{Preemption, Serving};
 use radialsim::sim::fleet::{self, Apart, Fleet, Router};
 use radialsim::sim::{Fidelity, Setup, Silent, run};
 use radialsim::trace::Trace;
@@ -63,6 +63,15 @@ fn load(lab: &Lab, which: usize, count: u32, gap_us: f64, seed: u64) -> Trace {
     let layers = lab.setup.model.layers;
     let trace = radialsim::trace::synth::generate(&method(METHODS[which]), layers, requests, seed);
     spaced(trace.expect("valid"), gap_us)
+}
+
+/// The prompts alone: each request ends with its first token.
+fn prompts(mut trace: Trace) -> Trace {
+    for request in &mut trace.requests {
+        request.runs.retain(|run| run.phase == radialsim::trace::Phase::Prefill);
+        request.output_tokens = 1;
+    }
+    trace
 }
 
 /// Entries that the prompts of requests with more than one token leave, where a token leaves one at each step of its route.
@@ -126,7 +135,7 @@ proptest! {
         let trace = load(&lab, which, count, f64::from(gap) * 3_000.0, seed);
         let fleet = fleet([1, 2], 300.0, Router::RoundRobin);
         let all = together(each(&lab.setup, &trace, &fleet), &fleet);
-        let alone = by_id(&run(&lab.setup, &prompts(&trace), &mut Silent).expect("it fits"));
+        let alone = by_id(&run(&lab.setup, &prompts(trace.clone()), &mut Silent).expect("it fits"));
         for (id, request) in by_id(&all) {
             let (own, prompt) = ((request.arrival, request.scheduled, request.first), alone[&id]);
             prop_assert_eq!(own, (prompt.arrival, prompt.scheduled, prompt.first));
@@ -202,12 +211,12 @@ fn ports_take_one_message_after_another() {
         assert!((moved.mean_wait_s * 1e6 - wait * us).abs() < 1e-3, "{decode}: {moved:?}");
         assert_eq!(moved.requests, u64::from(count));
     }
-    // From two engines to one, through its one port in: the same. From two to two: half as many each.
-    for (decode, messages) in [(1, 6.0), (2, 3.0)] {
+    // From two engines to one, through its one port in: the same. From two to two, in turn: the first takes two from one, then one from the other, at
+    // 0, 1 and 2; the second one from the first engine at 2, and two from the other at 3 and 4.
+    for (decode, wait) in [(1, 2.5), (2, 2.0)] {
         let fleet = fleet([2, decode], us, Router::RoundRobin);
         let all = together(each(&lab.setup, &trace, &fleet), &fleet);
         let moved = summary(&lab.setup, &all).replicas.and_then(|all| all.kv_transfer).expect("apart");
-        let wait = (messages - 1.0) / 2.0;
         assert!((moved.mean_wait_s * 1e6 - wait * us).abs() < 1e-3, "{decode}: {moved:?}");
     }
 }
@@ -305,6 +314,12 @@ fn what_does_not_go_apart_is_refused() {
             "parallel.replicas: found 2, expected no replicas beside",
         ),
         ("apart: (prefill: 1, decode: 1), router: queue", "", "", "parallel.router: found queue"),
+        (
+            "apart: (prefill: 1, decode: 1)",
+            "admission: whole",
+            "",
+            "serving.admission: found whole, expected as_it_comes or whole_prompt",
+        ),
         ("apart: (prefill: 6, decode: 6)", "", "", "at most 8 devices, which nvidia-hgx-h100 joins"),
         (
             "apart: (prefill: 1, decode: 1)",

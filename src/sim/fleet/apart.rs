@@ -11,7 +11,6 @@ use crate::cost::{Device, Ranks};
 use crate::error::Result;
 use crate::hw::Operation;
 use crate::metrics::Ledger;
-use crate::sched::prompts;
 use crate::sim::beyond::{Beyond, Within};
 use crate::sim::{Observer, Routes, Setup, Simulation};
 use crate::trace::Trace;
@@ -65,13 +64,12 @@ pub(super) fn run<O: Observer>(
     (fleet, apart): (&Fleet, &Apart),
     observers: &mut [O],
 ) -> Result<Vec<Ledger>> {
-    let first = prompts(trace);
     let routes = || later.map_or(Routes::Known, Routes::Later);
-    let prefill = |_| Simulation::new(device.clone(), setup, &first, routes()).map(Simulation::keeping);
-    let decode =
-        |_| Simulation::new(device.clone(), setup, trace, routes()).map(Simulation::with_prompts_elsewhere);
-    let mut prefill = (0..fleet.replicas).map(prefill).collect::<Result<Vec<_>>>()?;
-    let mut decode = (0..apart.decode).map(decode).collect::<Result<Vec<_>>>()?;
+    let engine = || Simulation::new(device.clone(), setup, trace, routes());
+    let prefill = (0..fleet.replicas).map(|_| Ok(engine()?.with_prompts_alone()));
+    let decode = (0..apart.decode).map(|_| Ok(engine()?.with_prompts_elsewhere()));
+    let (mut prefill, mut decode) =
+        (prefill.collect::<Result<Vec<_>>>()?, decode.collect::<Result<Vec<_>>>()?);
     let arrivals = Arrivals::new(&trace.requests, setup.clients.as_ref(), setup.sessions.as_ref());
     let free = |engines: &[Simulation]| vec![SimTime::ZERO; engines.len()];
     let ports = Ports { link: &apart.link, out: free(&prefill), into: free(&decode) };

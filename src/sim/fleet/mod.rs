@@ -46,9 +46,9 @@ impl Fleet {
     }
 }
 
-/// Runs `trace` on a fleet, each engine on such a device, and returns what each added up, those that generate behind those that pass prompts
-/// ([`Ledger::of_parts`]); `later` draws the routes where the trace stands for them. One observer for each engine watches. With `side_by_side`, replicas whose router looks at none of them run on all threads
-/// of the pool; the results are the same.
+/// Runs a trace on a fleet, each engine on such a device, and returns what each added up, those that generate behind those that pass
+/// prompts ([`Ledger::of_parts`]). `routes`: the trace, and what draws its routes where it stands for them. One observer for each engine
+/// watches. With `side_by_side`, replicas whose router looks at none of them run on all threads of the pool; the results are the same.
 ///
 /// # Errors
 /// Those of [`super::run`]; of several replicas, the first one's.

@@ -12,6 +12,8 @@ use crate::units::SimTime;
 pub(in crate::sim) struct Outside {
     /// Requests that came while a pass runs: when, and which.
     inbox: Vec<(SimTime, u32)>,
+    /// Their prompt tokens.
+    inbox_tokens: u64,
     /// How many came.
     pub came: u64,
     /// Whether the entries of finished requests are kept until they are elsewhere.
@@ -33,6 +35,7 @@ impl Simulation<'_> {
     /// Request number `index` comes.
     pub(super) fn come(&mut self, (time, index): (SimTime, u32)) {
         self.outside.came += 1;
+        self.outside.inbox_tokens += u64::from(self.request(index).prompt_tokens);
         self.outside.inbox.push((time, index));
     }
 
@@ -52,8 +55,9 @@ impl Simulation<'_> {
         self
     }
 
-    /// Finished requests go on elsewhere: their entries are kept until [`Simulation::sent`].
-    pub(super) fn keeping(mut self) -> Self {
+    /// Requests end with their first token and go on elsewhere: their entries are kept until [`Simulation::sent`].
+    pub(super) fn with_prompts_alone(mut self) -> Self {
+        self.scheduler = self.scheduler.with_prompts_alone();
         self.outside.keeps = true;
         self
     }
@@ -95,8 +99,8 @@ impl Simulation<'_> {
 
     /// Its load: of the pass in flight nothing is known yet but that it has begun.
     pub(super) fn load(&self) -> Load {
-        let inbox = self.outside.inbox.iter().map(|&(_, index)| self.request(index));
-        inbox.fold(self.scheduler.load(), Load::with)
+        let Outside { inbox, inbox_tokens, .. } = &self.outside;
+        self.scheduler.load().with(inbox.len() as u32, *inbox_tokens)
     }
 
     /// Prompt tokens of a request that need not pass here.
@@ -139,6 +143,7 @@ impl Simulation<'_> {
             self.before = SimTime::ZERO;
         }
         self.scheduler.let_go(now);
+        self.outside.inbox_tokens = 0;
         for (arrival, index) in self.outside.inbox.drain(..) {
             // Whoever came while a pass ran has waited since.
             self.ledger.stand(now - arrival, 1, 0, 0, 0);

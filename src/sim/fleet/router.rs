@@ -2,13 +2,14 @@
 
 use crate::rng::Stream;
 use crate::sim::Simulation;
+use crate::units::SimTime;
 use serde::{Deserialize, Serialize};
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
 /// Who decides which replica a request goes to, by what. A replica's state is that of the passes that have begun: what its pass in flight
-/// leaves, frees or finishes is not known before it is over. Where several replicas are equal, the one behind that of the request before
-/// is first in line, so that equal replicas take turns.
+/// leaves, frees or finishes is not known before it is over. Of equal replicas the first behind the one that was chosen last is taken, so
+/// that they take turns.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Router {
@@ -59,7 +60,7 @@ pub(in crate::sim) struct Choice {
     /// The replica that is first in line.
     next: usize,
     /// Who waits in the one line: rank, order, arrival and number.
-    line: BinaryHeap<Reverse<(u32, u64, crate::units::SimTime, u32)>>,
+    line: BinaryHeap<Reverse<(u32, u64, SimTime, u32)>>,
     lined_up: u64,
 }
 
@@ -90,7 +91,7 @@ impl Choice {
     }
 
     /// Request number `index` comes at `time`.
-    pub fn send(&mut self, replicas: &mut [Simulation], (time, index): (crate::units::SimTime, u32)) {
+    pub fn send(&mut self, replicas: &mut [Simulation], (time, index): (SimTime, u32)) {
         if let Router::Queue = self.router {
             let rank = replicas[0].rank(index);
             self.line.push(Reverse((rank, self.lined_up, time, index)));
