@@ -73,15 +73,12 @@ impl Scenario {
             return Ok((model.clone(), None));
         }
         let fabric = self.fabric_of(inputs, (spec, &of), hardware, notes)?;
-        let name = fabric.name.clone();
         let named = |mut error: InputError, part: &str| {
             error.key = Some(format!("{of}.{part}"));
             error
         };
         let ranks =
             Ranks::new(&fabric, spec.tensor, spec.collectives).map_err(|error| named(error, "tensor"))?;
-        let why = "no profile says what links and switches draw, so energy is that of the devices alone";
-        notes.push(Note::new(format!("{of}: energy of {name}"), "0", why));
         let part = model.shard(spec.tensor).map_err(|error| match error {
             crate::error::Error::Input(input) => named(*input, "tensor").into(),
             other => other,
@@ -109,6 +106,8 @@ impl Scenario {
             let why = "the machines in which this device is sold have it";
             notes.push(Note::new(format!("{of}.fabric"), name, why));
         }
+        let why = "no profile says what links and switches draw, so energy is that of the devices alone";
+        notes.push(Note::new(format!("{of}: energy of {name}"), "0", why));
         inputs.fabric(&self.folder, name)
     }
 }
