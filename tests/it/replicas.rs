@@ -7,6 +7,7 @@ use crate::serving::{METHODS, spaced};
 use proptest::prelude::*;
 use radialsim::metrics::{Ledger, Summary};
 use radialsim::report::json;
+use radialsim::report::series::Series;
 use radialsim::report::timeline::{self, Timeline};
 use radialsim::scenario::{self, Scenario};
 use radialsim::sched::PrefixCaching;
@@ -349,6 +350,23 @@ fn engines_are_processes() {
     let text = String::from_utf8(out).expect("text");
     assert_eq!(text.matches("\"process_name\"").count(), 7);
     assert!(text.contains("more, replica 2"));
+}
+
+/// The rows of all engines add up to the energy of the run, idle ends included.
+#[test]
+fn rows_of_all_engines_add_up() {
+    let scenario = scenario("parallel: (replicas: 3, router: round_robin),", "").expect("valid");
+    let watch = |_, setup: &Setup| Series::new(setup, SimTime::from_us(500.0), 1000);
+    let (outcome, all) = scenario::run(&scenario, 1, &(), watch).expect("it runs");
+    let mut left = all.iter();
+    for variant in &outcome.variants {
+        let engines = left.by_ref().take(variant.first().ledger.engines() as usize);
+        let rows: Vec<_> = engines.flat_map(|series| series.rows(&variant.name)).collect();
+        let joules: f64 = rows.iter().map(|row| row.power_w * row.length_s).sum();
+        let summary = &variant.first().summary;
+        assert!((joules / summary.energy_j - 1.0).abs() < 1e-9, "{}: {joules}", variant.name);
+        assert_eq!(rows.iter().map(|row| row.output_tokens).sum::<u64>(), summary.output_tokens);
+    }
 }
 
 /// What cannot be is refused, with its key.
