@@ -265,11 +265,15 @@ pub fn scenario(scenario: &Scenario, built: &[Built], notes: &[Note]) -> String 
             }
             None => "1".to_owned(),
         };
-        match built.fleet {
-            Fleet { replicas: 1, .. } => of_an_engine,
-            Fleet { replicas, router, .. } => {
-                format!("{replicas} engines ({}), each {of_an_engine}", router.name())
-            }
+        let Fleet { replicas, router, apart, .. } = &built.fleet;
+        match (replicas, apart) {
+            (1, None) => of_an_engine,
+            (_, None) => format!("{replicas} engines ({}), each {of_an_engine}", router.name()),
+            (_, Some(apart)) => format!(
+                "{replicas} engines for prompts and {} that generate ({}), each {of_an_engine}",
+                apart.decode,
+                router.name()
+            ),
         }
     };
     let stats: Vec<Stats> = built.iter().map(|built| Stats::of(&built.trace)).collect();

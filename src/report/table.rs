@@ -91,7 +91,7 @@ fn less(variants: &[VariantOutcome], of: impl Fn(&Run) -> f64) -> Vec<String> {
 }
 
 /// Seconds with a pass in flight; of several engines, the mean.
-fn pass_s(run: &Run) -> f64 {
+pub(super) fn pass_s(run: &Run) -> f64 {
     run.ledger.pass_ps as f64 / PS_PER_S as f64 / f64::from(run.ledger.engines())
 }
 
