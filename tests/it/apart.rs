@@ -197,6 +197,25 @@ fn over_free_links_tokens_come_as_from_an_engine_that_only_generates() {
     }
 }
 
+/// Passes as single events come to what kernels as events come to: replicas, and prefill and decode apart.
+#[test]
+fn passes_as_events_are_kernels_as_events() {
+    let alone = Fleet { replicas: 3, router: Router::LeastKv, seed: 5, apart: None };
+    for (fleet, which) in
+        [(alone, 0), (fleet([2, 1], 250.0, Router::Vllm), 0), (fleet([1, 2], 40.0, Router::Random), 3)]
+    {
+        let mut lab = lab(which, 3);
+        lab.setup.explain = true;
+        let trace = load(&lab, which, 14, 2_000.0, 6);
+        let of = |fidelity| {
+            let setup = Setup { fidelity, ..lab.setup.clone() };
+            let all = together(each(&setup, &trace, &fleet), &fleet);
+            (summary(&setup, &all), all.losses)
+        };
+        assert_eq!(of(Fidelity::Kernel), of(Fidelity::Step), "{:?}", fleet.router);
+    }
+}
+
 /// Prompts that pass together leave through one port one after the other: the i-th waits for i messages.
 #[test]
 fn ports_take_one_message_after_another() {
