@@ -9,9 +9,10 @@
 #![allow(clippy::print_stdout, reason = "a bench prints")]
 
 use radialsim::cost::Device;
-use radialsim::metrics::Summary;
+use radialsim::metrics::{Ledger, Summary};
 use radialsim::scenario::{Built, Scenario};
-use radialsim::sim::{Setup, Silent, run_later, run_on};
+use radialsim::sim::fleet;
+use radialsim::sim::{Setup, Silent};
 use radialsim::trace::Request;
 use radialsim::trace::synth::generate;
 use radialsim::workload::{Arrivals, Length, Lengths, requests};
@@ -39,13 +40,21 @@ struct Case {
     name: &'static str,
     routes: &'static str,
     requests: u32,
+    /// Engines, and their router.
+    replicas: u32,
+    router: &'static str,
 }
 
 const fn case(name: &'static str, routes: &'static str, requests: u32) -> Case {
-    Case { name, routes, requests }
+    Case { name, routes, requests, replicas: 1, router: "round_robin" }
 }
 
-const CASES: [Case; 9] = [
+/// Eight engines of 100,000 requests each.
+const fn eight(name: &'static str, router: &'static str) -> Case {
+    Case { name, routes: DENSE, requests: 800_000, replicas: 8, router }
+}
+
+const CASES: [Case; 12] = [
     case("dense", DENSE, 10_000),
     case("own routes, half shared by step", STEP, 10_000),
     case("own routes, branches apart", APART, 10_000),
@@ -55,6 +64,9 @@ const CASES: [Case; 9] = [
     case("long: dense", DENSE, 100_000),
     case("long: own routes, half shared by step", STEP, 100_000),
     case("long: own routes, branches apart", APART, 100_000),
+    eight("8 replicas, in turn", "round_robin"),
+    eight("8 replicas, least outstanding", "least_outstanding"),
+    eight("8 replicas, one line", "queue"),
 ];
 
 fn main() {
@@ -100,20 +112,15 @@ fn main() {
     }
 }
 
-fn lengths() -> Lengths {
-    let length = Length::Uniform { low: 256, high: 768 };
-    Lengths { prompt: length.clone(), output: length }
-}
-
 impl Case {
     /// The scenario, as text; a trace beside it where the routes are recorded ones.
     fn scenario(&self, folder: &Path) -> String {
-        let Case { name, routes, requests } = self;
+        let Case { name, routes, requests, replicas, router } = self;
         let mut trace = String::new();
         let mut policy = "aligned";
         if *routes == "Recorded" {
             let path = folder.join("trace.jsonl");
-            let drawn = drawn(2);
+            let drawn = self.drawn(2);
             let routes = "IndependentSkips(skip: 0.25, branches: Jointly, kv: project_only)";
             let method = radialsim::ron_text::parse(routes, "a method").expect("a valid method");
             let recorded = generate(&method, 32, drawn, 1).expect("a valid method");
@@ -123,37 +130,50 @@ impl Case {
         if *routes == RADIAL {
             policy = "hop";
         }
-        let length = "Uniform(low: 256, high: 768)";
+        let (low, high) = self.tokens();
+        let (length, rate) = (format!("Uniform(low: {low}, high: {high})"), self.rate_per_s());
         format!(
             "(title: \"{name}\", model: \"llama-3.1-8b\", hardware: \"nvidia-h100-sxm\", seed: 7,
-            workload: ({trace}requests: (count: {requests}, lengths: (prompt: {length}, output: {length}), arrivals: Poisson(rate_per_s: 20.0))),
+            workload: ({trace}requests: (count: {requests}, lengths: (prompt: {length}, output: {length}), arrivals: Poisson(rate_per_s: {rate:.1}))),
             serving: (max_batched_tokens: 2048, max_sequences: 256, chunked_prefill: true, watermark: 0.0),
             dispatch: (policy: {policy}, capture: [1, 2, 4, 8, 16, 32, 64, 128, 256]),
-            fidelity: step,
+            fidelity: step, parallel: (replicas: {replicas}, router: {router}),
             variants: [(name: \"run\", routes: {routes})])"
         )
     }
 
-    fn output_tokens(&self) -> u64 {
-        drawn(self.requests).iter().map(|request| u64::from(request.output_tokens)).sum()
+    /// Least and most tokens of a prompt and of an answer. Of eight engines half as many, as a load has at most 2^29 tokens.
+    fn tokens(&self) -> (u32, u32) {
+        if self.replicas == 1 { (256, 768) } else { (128, 384) }
     }
-}
 
-fn drawn(count: u32) -> Vec<Request> {
-    requests(count, &lengths(), &Arrivals::Poisson { rate_per_s: 20.0 }, 7).expect("valid lengths")
+    fn rate_per_s(&self) -> f64 {
+        if self.replicas == 1 { 20.0 } else { 40.0 * f64::from(self.replicas) }
+    }
+
+    fn output_tokens(&self) -> u64 {
+        self.drawn(self.requests).iter().map(|request| u64::from(request.output_tokens)).sum()
+    }
+
+    fn drawn(&self, count: u32) -> Vec<Request> {
+        let (low, high) = self.tokens();
+        let length = Length::Uniform { low, high };
+        let lengths = Lengths { prompt: length.clone(), output: length };
+        let arrivals = Arrivals::Poisson { rate_per_s: self.rate_per_s() };
+        requests(count, &lengths, &arrivals, 7).expect("valid lengths")
+    }
 }
 
 /// One case in the library: the simulation and its summary, without dense passes beside it.
 fn inside(path: &Path) {
     let (built, _) =
         Scenario::load(path, &[]).and_then(|scenario| scenario.build()).expect("a valid scenario");
-    let Built { setup, trace, later, .. } = &built[0];
+    let Built { setup, trace, later, fleet, .. } = &built[0];
     let setup = Setup { explain: false, ..setup.clone() };
     let device = Device::new(&setup.hardware, setup.limits).expect("valid limits");
-    let ledger = match later {
-        Some(later) => run_later(device.clone(), &setup, (trace, later), &mut Silent),
-        None => run_on(device.clone(), &setup, trace, &mut Silent),
-    };
+    let mut silent = vec![Silent; fleet.engines() as usize];
+    let ledgers = fleet::run(&device, &setup, (trace, later.as_ref()), fleet, &mut silent, false);
+    let ledger = ledgers.map(Ledger::of_replicas);
     let summary = Summary::new(&ledger.expect("a load that fits"), &device, &setup.model);
     assert!(summary.output_tokens > 0, "tokens came out");
 }

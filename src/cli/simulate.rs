@@ -182,11 +182,12 @@ pub fn run(args: &Args) -> Result<()> {
         let bar = Bar::new(&scenario.title, args.quiet);
         let (outcome, watchers) =
             scenario::run_with(&inputs, scenario, super::threads(args.threads), &bar, watch)?;
-        let of_variant = |one: &scenario::VariantOutcome| match scenarios.len() {
-            1 => one.name.clone(),
-            _ => format!("{}: {}", outcome.title, one.name),
+        let of_engine = |name: String| match scenarios.len() {
+            1 => name,
+            _ => format!("{}: {name}", outcome.title),
         };
-        watched.extend(outcome.variants.iter().map(of_variant).zip(watchers));
+        let engines = outcome.variants.iter().flat_map(scenario::VariantOutcome::engine_names);
+        watched.extend(engines.map(of_engine).zip(watchers));
         outcomes.push(outcome);
     }
 

@@ -302,6 +302,11 @@ impl Device {
         bytes as f64 * self.pj_per_byte
     }
 
+    /// Energy of so many bytes read from device memory or written to it, picojoules.
+    pub fn moved_pj(&self, bytes: u64) -> i128 {
+        self.dynamic_pj_of_bytes(bytes) as i128
+    }
+
     /// Memory that a serving process can use: this share of what the driver reports, or the profile's.
     pub fn capacity_bytes(&self, utilization: Option<f64>) -> u64 {
         (self.memory_bytes * utilization.unwrap_or(self.usable_fraction)) as u64

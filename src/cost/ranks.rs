@@ -30,6 +30,29 @@ impl Ranks {
         Ok(Ranks { fabric: fabric.name.clone(), library, group })
     }
 
+    /// Two of `among` devices, for messages from one to the other. The devices are as close together as `fabric` has them; the two are joined by the
+    /// outermost level that those need.
+    ///
+    /// # Errors
+    /// More than the fabric joins.
+    pub fn pair(fabric: &Fabric, among: u32, library: Library) -> Result<Ranks, InputError> {
+        let (mut spread, mut reach) = (Vec::new(), 1.0);
+        for level in &fabric.levels {
+            reach *= level.units.value;
+            if f64::from(among) <= reach {
+                spread.push(2);
+                let group = Group::new(fabric, &spread, library, CallMode::Graph)?;
+                return Ok(Ranks { fabric: fabric.name.clone(), library, group });
+            }
+            spread.push(1);
+        }
+        let expected = format!(
+            "at most {reach} devices, which {} joins; join a network with `+`, as in nvidia-hgx-h100+infiniband-ndr",
+            fabric.name
+        );
+        Err(InputError::expected(expected).key("devices").found(among))
+    }
+
     /// How many there are.
     pub fn count(&self) -> u32 {
         self.group.devices()

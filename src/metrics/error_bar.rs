@@ -167,7 +167,7 @@ impl Figures<'_> {
     fn errors(&self, kernels: f64, most: f64, wider: f64) -> Errors {
         let Figures { ledger, device, clock: (by_clock, energy_by_clock) } = *self;
         let time_percent = kernels + wider * by_clock;
-        let passing = ledger.pass_ps as f64 / ledger.makespan.ps() as f64;
+        let passing = ledger.pass_ps as f64 / ledger.engine_ps() as f64;
         let energy = energy(ledger, device, time_percent, wider);
         Errors {
             time_percent: Some(time_percent),
@@ -201,7 +201,7 @@ fn clock_errors(ledger: &Ledger, device: &Device) -> Option<(f64, f64)> {
 fn energy(ledger: &Ledger, device: &Device, time_percent: f64, power: f64) -> Option<f64> {
     let power_percent = power * device.metered_error()?;
     let (static_w, _) = device.static_and_idle_w();
-    let idle_ps = ledger.places() * u128::from(ledger.makespan.ps()) - ledger.busy_ps;
+    let idle_ps = ledger.device_ps() - ledger.busy_ps;
     let all = device.energy_pj(ledger.busy_ps, idle_ps, ledger.dynamic_pj);
     let by_time = if all > 0.0 { static_w * ledger.busy_ps as f64 / all } else { 0.0 };
     Some(power_percent + by_time * time_percent)

@@ -1,6 +1,6 @@
 //! What happened in a run, added up as it happens: exact integers, a fixed amount of memory for any number of kernels.
 
-use super::PlacedUse;
+use super::{PlacedUse, ReplicaUse};
 use crate::cost::{Bound, Price, PriceError};
 use crate::kernel::Class;
 use crate::lower::Cause;
@@ -220,6 +220,21 @@ pub struct TierUse {
     pub link_ps: u128,
 }
 
+/// KV entries between an engine that passes prompts and one that generates; of one device of each.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Handover {
+    /// Requests whose entries came.
+    pub requests: u64,
+    /// Bytes that went.
+    pub sent_bytes: u128,
+    /// Bytes that came.
+    pub received_bytes: u128,
+    /// Time that they took on the link, picoseconds.
+    pub link_ps: u128,
+    /// Time that they waited for the link once there were places for them, picoseconds.
+    pub waited_ps: u128,
+}
+
 /// Bytes of device memory.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Memory {
@@ -306,6 +321,8 @@ pub struct Ledger {
     pub tiers: TierUse,
     /// What each device did, where layers are on several; absent where all are together.
     pub placed: Option<PlacedUse>,
+    /// KV entries that went to another engine, and those that came from one.
+    pub handover: Handover,
     /// Memory.
     pub memory: Memory,
     /// What lies between tokens, in the order of the later ones.
@@ -316,6 +333,8 @@ pub struct Ledger {
     pub makespan: SimTime,
     /// Fraction of the makespan that each resource was busy.
     pub busy: Vec<(String, f64)>,
+    /// What each of several engines did ([`Ledger::of_replicas`]); empty for one.
+    pub replicas: Vec<ReplicaUse>,
 }
 
 impl Ledger {

@@ -2,8 +2,10 @@
 
 mod error_bar;
 mod interval;
+mod join;
 mod ledger;
 mod placed;
+mod replicas;
 mod slo;
 mod spread;
 mod steady;
@@ -13,8 +15,9 @@ mod uncertainty;
 
 pub use error_bar::{ClassError, ENOUGH, ErrorBar, Errors, Ninety, Saving, Verdict};
 pub use interval::Interval;
-pub use ledger::{Gap, KvUse, Ledger, Losses, Memory, Own, Phase, RequestTimes, Tally, TierUse};
+pub use ledger::{Gap, Handover, KvUse, Ledger, Losses, Memory, Own, Phase, RequestTimes, Tally, TierUse};
 pub use placed::{DeviceSummary, DeviceUse, PlacedSummary, PlacedUse};
+pub use replicas::{Imbalance, KvTransfer, Part, Replica, ReplicaSummary, ReplicaUse};
 pub use slo::{Goodput, Slo};
 pub use spread::Spread;
 pub use steady::{Cut, Growth, WarmUp, mser5};

@@ -2,7 +2,8 @@
 
 use super::spread::or_nulls;
 use super::{
-    Cut, ErrorBar, Goodput, Growth, Ledger, Phase, PlacedSummary, RequestTimes, Slo, Spread, WarmUp,
+    Cut, ErrorBar, Goodput, Growth, Ledger, Phase, PlacedSummary, ReplicaSummary, RequestTimes, Slo, Spread,
+    WarmUp,
 };
 use crate::cost::Device;
 use crate::model::Model;
@@ -123,7 +124,7 @@ fn is_one(count: &u32) -> bool {
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[expect(missing_docs, reason = "docs/METRICS.md defines each key")]
 pub struct Summary {
-    /// Devices that compute the model together; absent where there is one.
+    /// Devices of all engines; absent where there is one.
     #[serde(skip_serializing_if = "is_one")]
     pub devices: u32,
     pub requests: u64,
@@ -167,6 +168,9 @@ pub struct Summary {
     /// Absent where all layers are on one device.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub placement: Option<PlacedSummary>,
+    /// Absent for one engine.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub replicas: Option<ReplicaSummary>,
     /// Absent where no bound is stated; [`Summary::new`] knows none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub goodput: Option<Goodput>,
@@ -198,18 +202,17 @@ impl Summary {
         assert_eq!(ledger.planned, ledger.done, "work in the log = work in the graphs");
         let makespan = u128::from(ledger.makespan.ps());
         // Each device has a compute queue, and draws while it idles.
-        let places = ledger.places();
-        let of_devices = places * makespan;
-        assert!(ledger.busy_ps <= of_devices, "a compute queue is busy at most all the time");
+        let (engine_ps, device_ps) = (ledger.engine_ps(), ledger.device_ps());
+        assert!(ledger.busy_ps <= device_ps, "a compute queue is busy at most all the time");
         assert!(ledger.critical_path <= ledger.makespan, "no schedule beats the critical path");
-        assert!(ledger.tiers.link_ps <= makespan, "time is never below bytes fetched over bandwidth");
+        assert!(ledger.tiers.link_ps <= engine_ps, "time is never below bytes fetched over bandwidth");
         let requests = &ledger.requests;
         let output: u64 = requests.iter().map(|request| u64::from(request.output_tokens)).sum();
         assert_eq!(output, ledger.output_tokens, "tokens out = tokens of finished requests");
         check_requests(ledger);
 
         let joules = |pj: f64| pj / PS_PER_S as f64;
-        let idle_ps = of_devices - ledger.busy_ps;
+        let idle_ps = device_ps - ledger.busy_ps;
         let energy_j = joules(device.energy_pj(ledger.busy_ps, idle_ps, ledger.dynamic_pj));
         let spread = |of: &dyn Fn(&RequestTimes) -> f64| {
             Spread::of(requests.iter().map(of).collect()).expect("a run has requests")
@@ -218,6 +221,7 @@ impl Summary {
             Latencies::since(ledger, SimTime::ZERO);
         let kv = &ledger.kv;
         let entry_bytes = model.kv_entry_bytes() as f64;
+        let places = ledger.places() * u128::from(ledger.engines());
         let roofline =
             device.roofline(ledger.done.flops, ledger.done.bytes, model.activations).s() / places as f64;
         let routed = ledger.routed_tokens.max(1) as f64;
@@ -267,7 +271,7 @@ impl Summary {
                 prefill: PhaseSummary::new(&ledger.prefill),
                 decode: PhaseSummary::new(&ledger.decode),
             },
-            idle_energy_j: joules(device.energy_pj(0, places * (makespan - ledger.pass_ps), 0)),
+            idle_energy_j: joules(device.energy_pj(0, ledger.places() * (engine_ps - ledger.pass_ps), 0)),
             preemptions: ledger.preemptions,
             recomputed_tokens: ledger.recomputed_tokens,
             swapped_bytes: ledger.swapped_bytes,
@@ -277,7 +281,7 @@ impl Summary {
                 block_bytes: kv.block_bytes,
                 blocks: kv.blocks,
                 peak_blocks: kv.peak_blocks,
-                mean_use: ratio(kv.block_ps as f64, kv.blocks as f64 * makespan as f64),
+                mean_use: ratio(kv.block_ps as f64, kv.blocks as f64 * engine_ps as f64),
                 fill: quotient(kv.entry_ps as f64 * entry_bytes, kv.block_ps as f64 * kv.block_bytes as f64),
             },
             mean_waiting: ratio(ledger.waiting_ps as f64, makespan as f64),
@@ -290,6 +294,7 @@ impl Summary {
                 link_busy_s: ledger.tiers.link_ps as f64 / PS_PER_S as f64,
             }),
             placement: PlacedSummary::of(ledger),
+            replicas: ReplicaSummary::of(ledger),
             goodput: None,
             warm_up: None,
             growth: None,

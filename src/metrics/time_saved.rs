@@ -42,8 +42,11 @@ pub struct TimeSaved {
 }
 
 impl TimeSaved {
-    /// What `run` saves against `first`; none where one of them was not explained.
+    /// What `run` saves against `first`; none where one of them was not explained, or they have not as many engines: times are sums over those.
     pub fn of(first: &Ledger, run: &Ledger) -> Option<TimeSaved> {
+        if first.engines() != run.engines() {
+            return None;
+        }
         let (before, own) = (first.losses.as_ref()?, run.losses.as_ref()?);
         let mut parts = [0; PARTS.len()];
         for (part, (own, first)) in parts.iter_mut().zip(own.signed().into_iter().zip(before.signed())) {
@@ -51,7 +54,7 @@ impl TimeSaved {
         }
         parts[SETTINGS] = own.dense_beside - own.dense;
         parts[BATCHING] = before.dense - own.dense_beside;
-        let idle = |ledger: &Ledger| i128::from(ledger.makespan.ps()) - ledger.pass_ps as i128;
+        let idle = |ledger: &Ledger| ledger.engine_ps() as i128 - ledger.pass_ps as i128;
         Some(TimeSaved { first: first.pass_ps as i128, parts, arrivals: idle(first) - idle(run) })
     }
 

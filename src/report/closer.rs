@@ -6,7 +6,7 @@ use super::series::Series;
 use crate::error::Result;
 use crate::page::{Block, Cell, Figure, Mark, Section, Table};
 use crate::plot::{Arcs, Axis, Bars, Body, Chart, HeatMap, Ink, Line, Lines, Panel, Point, Waterfall};
-use crate::scenario::{Built, Inputs, Note, Outcome, Scenario, run_with};
+use crate::scenario::{Built, Inputs, Note, Outcome, Scenario, VariantOutcome, run_with};
 use crate::sim::Setup;
 use crate::trace::{Stats, Trace, transitions};
 use crate::units::SimTime;
@@ -109,20 +109,17 @@ impl Closer {
     }
 
     fn over_time(&self, title: &str, label: &str, of: fn(&super::series::Row) -> f64) -> Chart {
-        let panel = |(series, (name, _)): (&Series, &(String, Trace))| {
+        let panel = |(series, name): (&Series, String)| {
             let points: Vec<Point> = series
-                .rows(name)
+                .rows(&name)
                 .map(|row| {
                     let y = of(&row);
                     Point { x: row.time_s, y, low: y, high: y, unsure: false }
                 })
                 .collect();
-            Panel {
-                name: name.clone(),
-                lines: vec![Line { name: label.to_owned(), points }],
-                marks: Vec::new(),
-            }
+            Panel { name, lines: vec![Line { name: label.to_owned(), points }], marks: Vec::new() }
         };
+        let engines = self.outcome.variants.iter().flat_map(VariantOutcome::engine_names);
         let axis = |label: &str| Axis { label: label.to_owned(), log: false };
         Chart {
             title: title.into(),
@@ -132,7 +129,7 @@ impl Closer {
             body: Body::Lines(Lines {
                 x: axis("time, s"),
                 y: axis(label),
-                panels: self.series.iter().zip(&self.traces).map(panel).collect(),
+                panels: self.series.iter().zip(engines).map(panel).collect(),
                 steps: true,
             }),
         }

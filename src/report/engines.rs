@@ -1,8 +1,8 @@
 //! The same comparison under the host times of every engine: how much of a result depends on them.
 
 use super::sheet::{Sheet, percent, times};
+use super::table::pass_s;
 use crate::scenario::{Outcome, VariantOutcome};
-use crate::units::PS_PER_S;
 
 /// Title of [`table`].
 const TITLE: &str =
@@ -10,12 +10,11 @@ const TITLE: &str =
 
 /// A column for each engine: what came out, or none where it cannot run the scenario.
 pub fn table(first: &Outcome, engines: &[(&str, Option<Outcome>)]) -> String {
-    let pass_s = |variant: &VariantOutcome| variant.mean(|run| run.ledger.pass_ps as f64) / PS_PER_S as f64;
     let mut sheet = Sheet::new().words("variant", first.variants.iter().map(|variant| &variant.name));
     for (name, outcome) in engines {
         let of = |name: &str| {
             let variants = outcome.iter().flat_map(|outcome| &outcome.variants);
-            variants.into_iter().find(|variant| variant.name == name).map(pass_s)
+            variants.into_iter().find(|variant| variant.name == name).map(|variant| variant.mean(pass_s))
         };
         let whole = of(&first.variants[0].name);
         let cell = |(index, variant): (usize, &VariantOutcome)| match (index, whole, of(&variant.name)) {

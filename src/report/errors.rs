@@ -8,7 +8,9 @@ use serde_json::{Value, json};
 
 /// What the run saves against the run of the first variant with the same seed.
 fn saving(first: &Run, run: &Run) -> Option<Saving> {
-    Saving::of((first.ledger.pass_ps, &first.summary.error), (run.ledger.pass_ps, &run.summary.error))
+    // Of several engines, the mean.
+    let pass_ps = |run: &Run| run.ledger.pass_ps / u128::from(run.ledger.engines());
+    Saving::of((pass_ps(first), &first.summary.error), (pass_ps(run), &run.summary.error))
 }
 
 /// The mean over the seeds; nothing where one of them has none.

@@ -6,6 +6,7 @@ use crate::error::shorten;
 use crate::hw::Hardware;
 use crate::scenario::{Built, Note, Scenario};
 use crate::sim::Setup;
+use crate::sim::fleet::Fleet;
 use crate::trace::{Header, RouteTable, RouterDevice, Stats, transitions};
 use crate::workload::{Facts, LengthFacts, Load};
 use petgraph::visit::EdgeRef;
@@ -268,7 +269,17 @@ pub fn scenario(scenario: &Scenario, built: &[Built], notes: &[Note]) -> String 
             of_ranks.or(placed.as_ref().map(|placed| (placed.links.fabric(), placed.links.library())));
         let joined = joined.map(|(fabric, library)| format!("{fabric}, {}", library.name()));
         let parts: Vec<String> = [tensor, layers, joined].into_iter().flatten().collect();
-        if parts.is_empty() { "1".to_owned() } else { parts.join(", ") }
+        let of_an_engine = if parts.is_empty() { "1".to_owned() } else { parts.join(", ") };
+        let Fleet { replicas, router, apart, .. } = &built.fleet;
+        match (replicas, apart) {
+            (1, None) => of_an_engine,
+            (_, None) => format!("{replicas} engines ({}), each {of_an_engine}", router.name()),
+            (_, Some(apart)) => format!(
+                "{replicas} engines for prompts and {} that generate ({}), each {of_an_engine}",
+                apart.decode,
+                router.name()
+            ),
+        }
     };
     let stats: Vec<Stats> = built.iter().map(|built| Stats::of(&built.trace)).collect();
     let of_both = || built.iter().zip(&stats);

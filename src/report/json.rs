@@ -80,7 +80,8 @@ const CONFIDENT: [&str; 29] = [
 
 /// One run is shown as it is, of several the mean of each number.
 fn variant(scenario: &str, variant: &VariantOutcome) -> Map<String, Value> {
-    let VariantOutcome { name, hardware, model, policy, decisions, engine, choice: _, runs } = variant;
+    let VariantOutcome { name, hardware, model, policy, decisions, engine, choice: _, router, runs } =
+        variant;
     let words = [
         ("name", name.as_str()),
         ("hardware", hardware),
@@ -91,6 +92,7 @@ fn variant(scenario: &str, variant: &VariantOutcome) -> Map<String, Value> {
         ("engine", engine),
     ];
     let mut object: Map<_, _> = words.map(|(key, word)| (key.to_owned(), word.into())).into_iter().collect();
+    object.extend(router.map(|router| ("router".to_owned(), router.into())));
     let runs: Vec<Value> = runs.iter().map(run).collect();
     let Value::Object(numbers) = mean(&runs.iter().collect::<Vec<_>>()) else {
         unreachable!("runs are objects")
@@ -153,6 +155,10 @@ fn mean(values: &[&Value]) -> Value {
         Value::Object(map) => map
             .keys()
             .map(|key| (key.clone(), mean(&values.iter().map(|value| &value[key]).collect::<Vec<_>>())))
+            .collect(),
+        // Of as many engines in every run.
+        Value::Array(list) => (0..list.len())
+            .map(|place| mean(&values.iter().map(|value| &value[place]).collect::<Vec<_>>()))
             .collect(),
         Value::Number(_) if values.iter().any(|value| *value != first) => {
             let sum: f64 = values.iter().filter_map(|value| value.as_f64()).sum();

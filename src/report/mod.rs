@@ -23,6 +23,7 @@ pub mod list;
 mod metered;
 mod placed;
 pub mod quantity;
+mod replicas;
 #[cfg(feature = "gpu")]
 pub mod residuals;
 mod saved;

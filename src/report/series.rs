@@ -180,6 +180,12 @@ impl Observer for Series {
         let last = self.index(self.end) as usize;
         self.bins[last].output_tokens += u64::from(tokens);
     }
+
+    /// Idle to the end of the run.
+    fn over(&mut self, end: SimTime) {
+        self.reach(end);
+        self.end = end;
+    }
 }
 
 /// Writes the series under these names as one CSV file with a header.

@@ -2,7 +2,7 @@
 //! what nobody measured.
 
 use super::sheet::{Sheet, alike, digits, percent, times};
-use super::{errors, layers, saved, serving, tiers};
+use super::{errors, layers, replicas, saved, serving, tiers};
 use crate::cost::Bound;
 use crate::error::shorten;
 use crate::metrics::{Spread, Tally};
@@ -38,6 +38,7 @@ pub fn render(outcome: &Outcome) -> String {
         ("How wrong this may be", errors::table(variants)),
         ("Layers that came over a link", tiers::table(variants)),
         ("Layers on several devices", layers::table(variants)),
+        ("Several engines", replicas::table(variants)),
         ("Energy, traffic, memory", energy(variants)),
         ("Bounds, and what the kernel time is made of (shares in %)", bounds(variants)),
         (&confidence_title(), serving::confidence(variants)),
@@ -90,9 +91,9 @@ fn less(variants: &[VariantOutcome], of: impl Fn(&Run) -> f64) -> Vec<String> {
     first.chain(values.iter().skip(1).map(|&value| saving(value))).collect()
 }
 
-/// Seconds with a pass in flight.
-fn pass_s(run: &Run) -> f64 {
-    run.ledger.pass_ps as f64 / PS_PER_S as f64
+/// Seconds with a pass in flight; of several engines, the mean.
+pub(super) fn pass_s(run: &Run) -> f64 {
+    run.ledger.pass_ps as f64 / PS_PER_S as f64 / f64::from(run.ledger.engines())
 }
 
 /// Who starts kernels, how the host learns what to start, and what of the pass time the device waits meanwhile.
@@ -126,9 +127,14 @@ fn speed(variants: &[VariantOutcome]) -> String {
     let sheet = timed(sheet, "TTFT\np50", variants, |v| v.summary.ttft_s.p50);
     let sheet = timed(sheet, "TPOT\np50", variants, |v| of(v.summary.tpot_s, |spread| spread.p50));
     let sheet = timed(sheet, "TPOT\np99", variants, |v| of(v.summary.tpot_s, |spread| spread.p99));
+    let means = match variants.iter().any(|variant| variant.first().ledger.engines() > 1) {
+        true => "Of several engines: the mean of their pass times.\n",
+        false => "",
+    };
     sheet.render()
         + "mean depth: blocks a token takes, a branch counts half. weights read: of the layer weights, a pass on average.\n\
            pass time: with a pass in flight; the makespan also waits for arrivals. TTFT: to the first token. TPOT: between tokens.\n"
+        + means
 }
 
 /// Of a distribution that may be one of nothing; not a number then.
@@ -143,7 +149,8 @@ pub(super) fn three(number: f64) -> String {
 
 fn energy(variants: &[VariantOutcome]) -> String {
     let joules = |v: &Run| v.summary.energy_per_output_token_j;
-    let bytes = |v: &Run| v.summary.work.bytes;
+    let engines = |v: &Run| f64::from(v.ledger.engines());
+    let bytes = |v: &Run| v.summary.work.bytes / engines(v);
     let devices = |v: &VariantOutcome| v.first().summary.devices;
     let several = variants.iter().any(|variant| devices(variant) > 1);
     let sheet = named(variants);
@@ -161,7 +168,11 @@ fn energy(variants: &[VariantOutcome]) -> String {
         .numbers("saved\n%", less(variants, bytes))
         .numbers(
             "kernels",
-            cells(variants, |v| v.summary.work.kernel_launches as f64, |count| format!("{count:.0}")),
+            cells(
+                variants,
+                |v| v.summary.work.kernel_launches as f64 / engines(v),
+                |count| format!("{count:.0}"),
+            ),
         )
         .numbers("peak\nGB", cells(variants, |v| v.summary.memory_bytes.total_peak as f64 / GB, three))
         .numbers("weights\nGB", cells(variants, |v| v.summary.memory_bytes.weights as f64 / GB, three))
@@ -169,9 +180,15 @@ fn energy(variants: &[VariantOutcome]) -> String {
         .render();
     match several {
         true => {
+            let peak = match variants.iter().any(|variant| variant.first().ledger.engines() > 1) {
+                true => ", W peak of one engine",
+                false => "",
+            };
             table
-                + "Of several devices: J and W of all of them; GB and kernels of each, where they compute layers together, and of all,\n\
-                   where layers are on several.\n"
+                + &format!(
+                    "Of several devices: J and W of all of them{peak}; GB and kernels of each, where they compute layers together,\n\
+                     and of all, where layers are on several.\n"
+                )
         }
         false => table,
     }

@@ -20,7 +20,7 @@ pub(super) fn table(variants: &[VariantOutcome]) -> String {
         ("pre-\nfetched", |_, all| all.fetches.prefetched as f64, count),
         ("of them\nused", |_, all| all.fetches.prefetch_used as f64, count),
         ("GB\nfetched", |_, all| all.fetched_bytes / 1e9, |bytes| format!("{bytes:.1}")),
-        ("link\nbusy %", |run, all| all.link_busy_s / run.summary.makespan_s.max(f64::MIN_POSITIVE), percent),
+        ("link\nbusy %", |run, all| all.link_busy_s * 1e12 / run.ledger.engine_ps().max(1) as f64, percent),
     ];
     let mut sheet = named(variants);
     for (header, of, show) in columns {

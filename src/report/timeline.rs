@@ -176,6 +176,12 @@ impl Observer for Timeline {
         self.tokens.set(end, 0);
         self.end = self.end.max(end);
     }
+
+    fn over(&mut self, end: SimTime) {
+        if self.stopped.is_none() {
+            self.end = end;
+        }
+    }
 }
 
 /// Writes the timelines under these names as one file.

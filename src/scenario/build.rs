@@ -2,6 +2,7 @@
 
 use super::context;
 use super::doubts;
+use super::fleet;
 use super::formats;
 use super::inputs::{Input, Inputs, KINDS};
 use super::launches::{self, Asked};
@@ -19,6 +20,7 @@ use crate::kernel::Density;
 use crate::lower::{Dispatch, RouterPlan};
 use crate::model::{Model, Network, Visibility};
 use crate::sched::Sampling;
+use crate::sim::fleet::Fleet;
 use crate::sim::{Against, Fidelity, Setup};
 use crate::trace::synth::{Keep, Later, Method, generate};
 use crate::trace::{Header, Order, Request, Router, RouterKind, Stats, Trace, draw_routes, stretch};
@@ -82,6 +84,8 @@ pub struct Built {
     pub trace: Trace,
     /// What draws the routes when a request begins, where they are not in the trace: it has the dense route for all then.
     pub later: Option<Later>,
+    /// How many engines have this setup, and how requests come to them.
+    pub fleet: Fleet,
 }
 
 /// Everything that the variants of a scenario share.
@@ -385,6 +389,15 @@ impl Scenario {
         let split = self.split_of(variant);
         let (model, ranks) = self.split(inputs, &split, (&shared.model, &hardware), notes)?;
         let placed = self.place(inputs, &split, (&hardware, &trace), notes)?;
+        let of_engine = fleet::Engine {
+            hardware: &hardware,
+            model: &model,
+            requests: &trace.requests,
+            policy,
+            streamed: tiers.is_some(),
+            has_layers_apart: placed.is_some(),
+        };
+        let fleet = self.fleet(inputs, &split, &of_engine, notes)?;
         let setup = Setup {
             model,
             hardware,
@@ -406,7 +419,7 @@ impl Scenario {
         };
         let engine = variant.engine.clone().or_else(|| self.engine.clone());
         let engine = engine.unwrap_or_else(|| launches::OWN.into());
-        Ok(Built { name: variant.name.clone(), engine, setup, trace, later })
+        Ok(Built { name: variant.name.clone(), engine, setup, trace, later, fleet })
     }
 
     /// The engine of a variant, and the device with its host times.

@@ -5,6 +5,7 @@ mod build;
 mod choice;
 mod context;
 mod doubts;
+mod fleet;
 mod formats;
 mod inputs;
 mod later;
@@ -22,6 +23,7 @@ mod words;
 
 pub use build::{About, Built, Note};
 pub use choice::Choice;
+pub use fleet::ApartSpec;
 pub use formats::{Formats, Products};
 pub use inputs::{Input, Inputs, KINDS, digest};
 pub use launches::OWN;

@@ -1,16 +1,18 @@
 //! Devices that compute one model together.
 
+use super::fleet::ApartSpec;
 use super::inputs::Inputs;
 use super::{Note, PlacementSpec, Scenario, Variant};
 use crate::cost::Ranks;
 use crate::error::{InputError, Result};
 use crate::hw::{Fabric, Hardware, Library};
 use crate::model::Model;
+use crate::sim::fleet::Router;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 use std::sync::Arc;
 
-/// How a model is split over devices.
+/// How a model is split over devices, and how many engines have it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ParallelSpec {
@@ -38,6 +40,15 @@ pub struct ParallelSpec {
     /// Whose collectives they use.
     #[serde(default = "vllm")]
     pub collectives: Library,
+    /// Engines that each have all of the above, behind a router.
+    #[serde(default = "super::one")]
+    pub replicas: u32,
+    /// Which of them a request goes to.
+    #[serde(default)]
+    pub router: Router,
+    /// Engines that only pass prompts and others that generate, in place of `replicas`.
+    #[serde(default)]
+    pub apart: Option<ApartSpec>,
 }
 
 fn vllm() -> Library {
@@ -55,6 +66,9 @@ impl Default for ParallelSpec {
             micro_batch: None,
             fabric: None,
             collectives: vllm(),
+            replicas: 1,
+            router: Router::default(),
+            apart: None,
         }
     }
 }

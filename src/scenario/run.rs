@@ -3,7 +3,7 @@
 use super::doubts;
 use super::{Built, Choice, Inputs, Note, Scenario};
 use crate::error::{Error, InputError, Result};
-use crate::metrics::{Growth, Interval, Ledger, Summary};
+use crate::metrics::{Growth, Interval, Ledger, ReplicaUse, Summary};
 use crate::sim::{self, Observer, PassInfo};
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
@@ -32,6 +32,8 @@ pub struct VariantOutcome {
     pub engine: String,
     /// Who chooses the layers.
     pub choice: Choice,
+    /// Which of several engines a request goes to; none where there is one.
+    pub router: Option<&'static str>,
     /// One for each seed, ascending; at least one.
     pub runs: Vec<Run>,
 }
@@ -51,6 +53,17 @@ impl VariantOutcome {
     /// The run with the first seed.
     pub fn first(&self) -> &Run {
         &self.runs[0]
+    }
+
+    /// Names of its engines, where they are told apart: that of the variant, with a number where there are several.
+    pub fn engine_names(&self) -> impl Iterator<Item = String> {
+        let all = &self.first().ledger.replicas;
+        let name = |(place, one): (usize, &ReplicaUse)| {
+            let number = all[..place].iter().filter(|other| other.part == one.part).count();
+            format!("{}, {} {number}", self.name, one.part.name())
+        };
+        let several = all.iter().enumerate().map(name);
+        several.chain(all.is_empty().then(|| self.name.clone()))
     }
 
     /// Mean over the seeds.
@@ -133,10 +146,13 @@ impl<O: Observer> Observer for Watch<'_, O> {
         self.progress.output(tokens.into());
         self.inner.output(tokens);
     }
+    fn over(&mut self, end: crate::units::SimTime) {
+        self.inner.over(end);
+    }
 }
 
 /// Runs every variant of `scenario` with every seed on `threads` threads. `watch` makes the observer of a variant from its
-/// place and setup; it watches the run with the first seed.
+/// place and setup, once for each of its engines ([`VariantOutcome::engine_names`]); they watch the run with the first seed.
 ///
 /// # Errors
 /// What [`Scenario::build`] and [`sim::run`] refuse, and seeds that go beyond 64 bits.
@@ -170,21 +186,23 @@ pub fn run_with<O: Observer + Send>(
     let tokens: u64 = requests.map(|request| u64::from(request.output_tokens)).sum();
     progress.begin(tokens * seeds.len() as u64);
 
-    let one = |seed: u64, index: usize, built: &Built| -> Result<(Run, Option<O>)> {
-        let inner = (seed == scenario.seed).then(|| watch(index, &built.setup));
-        let mut observer = Watch { inner, progress };
+    let one = |seed: u64, index: usize, built: &Built| -> Result<(Run, Vec<O>)> {
+        let own = || (seed == scenario.seed).then(|| watch(index, &built.setup));
+        let mut observers: Vec<_> =
+            (0..built.fleet.engines()).map(|_| Watch { inner: own(), progress }).collect();
         let (hardware, limits) = (&built.setup.hardware, built.setup.limits);
         let device = inputs.device(hardware, limits).map_err(|error| {
             doubts::explained_error(error, &doubts::of_variant(limits, None, hardware, ""))
         })?;
         let device = device.with_ranks(built.setup.ranks.clone());
-        let ledger = built.run_on(device.clone(), &mut observer)?;
+        let ledger = built.run_on(&device, &mut observers, threads > 1)?;
         let summary = Summary::new(&ledger, &device, &built.setup.model);
         let mut summary = summary.counting(&ledger, &scenario.slo, scenario.warm_up);
         // Who waits for answers comes no faster than they are given.
         let open = built.setup.clients.is_none() && built.setup.sessions.is_none();
         summary.growth = Growth::of(&ledger.requests).filter(|_| open);
-        Ok((Run { seed, summary, ledger }, observer.inner))
+        let watchers = observers.into_iter().filter_map(|watch| watch.inner).collect();
+        Ok((Run { seed, summary, ledger }, watchers))
     };
     let all = |seed: u64, built: &[Built]| {
         let one = |(index, built)| one(seed, index, built);
@@ -218,14 +236,15 @@ pub fn run_with<O: Observer + Send>(
         decisions: built.setup.dispatch.decisions.name(),
         engine: built.engine.clone(),
         choice: Choice::of(built),
+        router: (built.fleet.engines() > 1).then(|| built.fleet.router.name()),
         runs: Vec::with_capacity(seeds.len()),
     };
     let mut variants: Vec<_> = first_built.iter().map(named).collect();
     let mut observers = Vec::with_capacity(variants.len());
     for of_seed in results {
-        for (variant, (run, observer)) in variants.iter_mut().zip(of_seed?) {
+        for (variant, (run, watchers)) in variants.iter_mut().zip(of_seed?) {
             variant.runs.push(run);
-            observers.extend(observer);
+            observers.extend(watchers);
         }
     }
     for remark in [over_cap, at_the_boards_limit, whole_memory] {

@@ -3,7 +3,7 @@
 use super::Scheduler;
 use crate::batch::Paths;
 use crate::trace::synth::Later;
-use crate::trace::{Header, Request, RouteIds, RouteTable, Run, Taken, Trace};
+use crate::trace::{Header, Phase, Request, RouteIds, RouteTable, Run, Taken, Trace};
 use std::ops::Deref;
 use std::sync::Arc;
 
@@ -53,13 +53,23 @@ pub(super) struct Start<'a> {
 #[derive(Debug)]
 pub(super) struct Draws<'a> {
     takes: Takes<'a>,
+    /// Whether requests end with their first token.
+    prompts_alone: bool,
     kept: Option<(u32, Start<'a>)>,
 }
 
 impl<'a> Scheduler<'a> {
     /// Requests begin as `takes` says.
     pub fn with_takes(self, takes: Takes<'a>) -> Self {
-        Scheduler { draws: Some(Draws { takes, kept: None }), ..self }
+        Scheduler { draws: Some(Draws { takes, prompts_alone: false, kept: None }), ..self }
+    }
+
+    /// Every request ends with its first token: what its prompt takes is drawn as if it went on.
+    pub fn with_prompts_alone(mut self) -> Self {
+        if let Some(draws) = &mut self.draws {
+            draws.prompts_alone = true;
+        }
+        self
     }
 }
 
@@ -73,7 +83,7 @@ impl<'a> Draws<'a> {
             let before = start.request.clone();
             self.over(&before, paths);
         }
-        let start = self.takes.begin(request, paths);
+        let start = self.takes.begin(request, self.prompts_alone, paths);
         self.kept = Some((index, start.clone()));
         start
     }
@@ -94,25 +104,30 @@ impl<'a> Draws<'a> {
 }
 
 impl<'a> Takes<'a> {
-    fn begin(&mut self, request: &'a Request, paths: &mut Paths) -> Start<'a> {
-        let of = |taken| Start { request: Begun::Listed(request), taken };
+    fn begin(&mut self, request: &'a Request, prompt_alone: bool, paths: &mut Paths) -> Start<'a> {
+        let whole = || match prompt_alone {
+            true => Begun::Drawn(Arc::new(prompt(request.clone()))),
+            false => Begun::Listed(request),
+        };
         match self {
             Takes::Branches(later) => {
                 let mut taken = Vec::new();
                 later.draw(request, &mut taken);
-                of(Some(taken.into()))
+                Start { request: whole(), taken: Some(taken.into()) }
             }
             Takes::OfRoutes(routes) => {
                 let ids = request.runs.iter().flat_map(|run| &run.routes);
-                of(Some(ids.map(|id| routes[id as usize]).collect()))
+                let taken = ids.map(|id| routes[id as usize]).collect();
+                Start { request: whole(), taken: Some(taken) }
             }
             Takes::Routes(later) => {
-                let request = Begun::Drawn(Arc::new(drawn(later, request, paths)));
+                let request = Begun::Drawn(Arc::new(drawn(later, request, prompt_alone, paths)));
                 Start { request, taken: None }
             }
             Takes::Listed(routes) => {
+                let request = whole();
                 paths.hold(&request.runs, |number| routes.get(number));
-                of(None)
+                Start { request, taken: None }
             }
         }
     }
@@ -150,7 +165,7 @@ impl Takes<'_> {
                 seen(&Request { runs, ..request.clone() }, paths)
             }
             Takes::Routes(later) => {
-                let request = drawn(later, request, paths);
+                let request = drawn(later, request, false, paths);
                 let result = seen(&request, paths);
                 paths.let_go(&request.runs, true);
                 result
@@ -175,14 +190,24 @@ impl Takes<'_> {
     }
 }
 
-/// A request with routes that are drawn for it, whose paths it holds.
-fn drawn(later: &mut Later, request: &Request, paths: &mut Paths) -> Request {
+/// The request up to its first token.
+fn prompt(mut request: Request) -> Request {
+    request.runs.retain(|run| run.phase == Phase::Prefill);
+    Request { output_tokens: 1, ..request }
+}
+
+/// A request with routes that are drawn for it, whose paths it holds; of its prompt alone, where that is asked for.
+fn drawn(later: &mut Later, request: &Request, prompt_alone: bool, paths: &mut Paths) -> Request {
     let mut routes = RouteTable::default();
-    let mut runs = later.runs(request, &mut routes);
+    let runs = later.runs(request, &mut routes);
+    let mut request = Request { runs, ..request.clone() };
+    if prompt_alone {
+        request = prompt(request);
+    }
     let numbers: Vec<u32> = routes.iter().map(|route| paths.number(route)).collect();
-    for run in &mut runs {
+    for run in &mut request.runs {
         run.routes = run.routes.iter().map(|id| numbers[id as usize]).collect();
     }
-    paths.hold(&runs, |_| unreachable!("a path that has just got its number is compiled"));
-    Request { runs, ..request.clone() }
+    paths.hold(&request.runs, |_| unreachable!("a path that has just got its number is compiled"));
+    request
 }

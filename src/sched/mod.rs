@@ -6,6 +6,8 @@
 
 mod blocks;
 mod draws;
+mod handover;
+mod load;
 mod lockstep;
 mod places;
 mod prefix;
@@ -16,6 +18,8 @@ mod serving;
 
 pub use blocks::{Paging, Table};
 pub use draws::{Begun, Takes};
+pub use handover::Comes;
+pub use load::Load;
 pub use lockstep::Together;
 pub use sequence::{Sequence, longest_unit, most_blocks, prompt_blocks};
 pub use serving::{Admission, BeyondContext, First, Preemption, PrefixCaching, Queueing, Sampling, Serving};
@@ -25,6 +29,7 @@ use crate::engine::Pool;
 use crate::trace::Request;
 use crate::units::SimTime;
 use draws::Draws;
+use handover::Handover;
 use lockstep::Company;
 use prefix::Prefixes;
 use queues::Queues;
@@ -90,6 +95,8 @@ pub struct Scheduler<'a> {
     /// Blocks of each request's whole life, or of its prompt, where admission asks for them.
     most_blocks: Vec<u64>,
     waiting: BinaryHeap<Reverse<(Place, Waiter, SimTime)>>,
+    /// Prompt tokens of those that have not begun.
+    waiting_tokens: u64,
     /// Those who run one by one, in the order in which they began; and those who generate in lockstep, where that is allowed.
     running: Vec<u32>,
     groups: Vec<Company>,
@@ -107,6 +114,7 @@ pub struct Scheduler<'a> {
     layer_time: SimTime,
     prefixes: Prefixes,
     remnants: Remnants,
+    handover: Handover,
     draws: Option<Draws<'a>>,
     /// Blocks on the host, bytes of a block, and those that move before the next pass.
     host: Pool,
@@ -141,6 +149,7 @@ impl<'a> Scheduler<'a> {
             requests,
             most_blocks,
             waiting: BinaryHeap::new(),
+            waiting_tokens: 0,
             running: Vec::new(),
             groups: Vec::new(),
             together: None,
@@ -154,6 +163,7 @@ impl<'a> Scheduler<'a> {
             layer_time: SimTime::ZERO,
             prefixes: Prefixes::default(),
             remnants: Remnants::default(),
+            handover: Handover::default(),
             draws: None,
             host: Pool::new(serving.host_bytes() / block_bytes),
             block_bytes,
@@ -192,18 +202,15 @@ impl<'a> Scheduler<'a> {
     /// Request number `index` comes at `arrival`.
     pub fn arrive(&mut self, index: u32, arrival: SimTime) {
         let request = &self.requests[index as usize];
-        let rank = match self.serving.queue {
-            Queueing::Fcfs => 0,
-            Queueing::Priority => request.priority,
-            Queueing::ShortestPrompt => request.prompt_tokens,
-        };
+        let rank = self.serving.queue.rank(request);
+        self.waiting_tokens += u64::from(request.prompt_tokens);
         self.waiting.push(Reverse(((rank, self.arrived), Waiter::New(index), arrival)));
         self.arrived += 1;
     }
 
     /// Whether nobody waits and nobody runs.
     pub fn is_idle(&self) -> bool {
-        self.waiting.is_empty() && self.running() == 0
+        self.waiting.is_empty() && self.running() + self.loading() == 0
     }
 
     /// How many run.
@@ -211,9 +218,9 @@ impl<'a> Scheduler<'a> {
         self.running.len() + self.in_groups()
     }
 
-    /// How many wait to begin or to begin again, and how many run.
+    /// How many wait to begin, to begin again or for their entries, and how many run.
     pub fn waiting_and_running(&self) -> (u32, u32) {
-        (self.waiting.len() as u32, self.running() as u32)
+        ((self.waiting.len() + self.loading()) as u32, self.running() as u32)
     }
 
     /// What each running sequence can attend to, by slot.

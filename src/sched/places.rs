@@ -23,6 +23,7 @@ impl<'a> Scheduler<'a> {
             && let Some(&Reverse((place, waiter, arrival))) = self.waiting.peek()
         {
             let asked = match waiter {
+                Waiter::New(_) if self.has_prompts_elsewhere() => return,
                 Waiter::New(index) => self.most_blocks.get(index as usize).copied().unwrap_or(0),
                 Waiter::Preempted(_) => 0,
             };
@@ -90,6 +91,9 @@ impl<'a> Scheduler<'a> {
                 return;
             }
             self.waiting.pop();
+            if let Waiter::New(index) = waiter {
+                self.waiting_tokens -= u64::from(self.requests[index as usize].prompt_tokens);
+            }
             if let (Waiter::New(_), Some(draws)) = (waiter, &mut self.draws) {
                 draws.fits();
             }
@@ -213,7 +217,7 @@ impl<'a> Scheduler<'a> {
         }
     }
 
-    fn seat(&mut self, place: Place, sequence: Sequence<'a>) -> u32 {
+    pub(super) fn seat(&mut self, place: Place, sequence: Sequence<'a>) -> u32 {
         let slot = self.free.pop().unwrap_or_else(|| {
             self.slots.push(None);
             self.contexts.push(Context::default());

@@ -343,6 +343,16 @@ impl<'a> Sequence<'a> {
         (put_out, freed)
     }
 
+    /// All prompt tokens pass at once, as they have passed elsewhere; the first token came out there.
+    pub(super) fn pass_prompt(&mut self, context: &mut Context, paths: &Paths, paging: &Paging, layers: u32) {
+        while !self.is_over() && self.current().phase == Phase::Prefill {
+            let mut passed = Vec::new();
+            self.extend_paths(self.unit(), &mut passed);
+            self.fill(&passed, paths, paging);
+            self.complete(context, &passed, paths, paging, layers);
+        }
+    }
+
     /// A verify run is over: what was not accepted is taken back, drafts included. Each position that stays gave a token.
     fn settle(&mut self, context: &mut Context, paths: &Paths, paging: &Paging, layers: u32) -> (u32, u64) {
         let Sequence { request, table, run, .. } = self;

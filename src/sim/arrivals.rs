@@ -17,6 +17,8 @@ pub(super) struct Arrivals<'a> {
     waiting: HashSet<u32>,
     /// The first request that nobody has sent or is about to send.
     next: usize,
+    /// Where each request goes, by its place, and where those go that count here.
+    sent: Option<(&'a [u32], u32)>,
     /// What is about to be sent after an answer: when, and which.
     due: BinaryHeap<Reverse<(SimTime, u32)>>,
 }
@@ -35,12 +37,19 @@ impl<'a> Arrivals<'a> {
             }
         }
         let (next, due) = (0, BinaryHeap::new());
-        let mut arrivals = Arrivals { requests, clients, followers, waiting, next, due };
+        let mut arrivals = Arrivals { requests, clients, followers, waiting, next, sent: None, due };
         for _ in 0..clients.map_or(0, |clients| clients.count) {
             arrivals.send(SimTime::ZERO, |_| SimTime::ZERO);
         }
         arrivals.skip_waiting();
         arrivals
+    }
+
+    /// Of the requests that come by times of their own, those that go to `own`: where each goes says `sent`, by its place.
+    pub fn only(mut self, sent: &'a [u32], own: u32) -> Self {
+        self.sent = Some((sent, own));
+        self.skip_waiting();
+        self
     }
 
     fn send(&mut self, now: SimTime, think: impl Fn(usize) -> SimTime) {
@@ -51,7 +60,9 @@ impl<'a> Arrivals<'a> {
     }
 
     fn skip_waiting(&mut self) {
-        while self.waiting.contains(&(self.next as u32)) {
+        let elsewhere =
+            |next: usize| self.sent.is_some_and(|(sent, own)| sent.get(next).is_some_and(|&to| to != own));
+        while self.waiting.contains(&(self.next as u32)) || elsewhere(self.next) {
             self.next += 1;
         }
     }

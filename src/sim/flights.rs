@@ -4,6 +4,7 @@
 //! ([`crate::lower::Leg`]), each on its device when that is free and the states have come, each message on the sender's way out. A leg lasts as
 //! long as a pass of its calls alone: event by event on an engine of its own, or in closed form. Whoever was in a pass moves on at its end.
 
+use super::arrivals::Arrivals;
 use super::beyond::{Beyond, Within};
 use super::machine::Machine;
 use super::placed::Placed;
@@ -134,10 +135,10 @@ impl Simulation<'_> {
     }
 
     /// The whole run, with passes in flight.
-    pub(super) fn fly(mut self, observer: &mut impl Observer) -> Within<Ledger> {
+    pub(super) fn fly(&mut self, arrivals: &mut Arrivals, observer: &mut impl Observer) -> Within<()> {
         let mut outcome = Outcome::default();
         loop {
-            self.arrive();
+            self.arrive(arrivals);
             let flights = self.flights.as_ref().expect("layers are on several devices");
             let (under_way, most) = (flights.in_flight(), flights.placed.in_flight);
             let mut batch = Batch::default();
@@ -145,8 +146,8 @@ impl Simulation<'_> {
                 self.hold_kv();
                 self.depart(batch)?;
             } else if under_way > 0 {
-                self.land(&mut outcome, observer)?;
-            } else if let Some((arrival, _)) = self.arrivals.peek() {
+                self.complete(arrivals, &mut outcome, observer)?;
+            } else if let Some((arrival, _)) = arrivals.peek() {
                 if arrival == SimTime::MAX {
                     return Err(Beyond::Arrival);
                 }
@@ -160,8 +161,21 @@ impl Simulation<'_> {
                 break;
             }
         }
-        self.finish();
-        Ok(self.ledger)
+        Ok(())
+    }
+
+    /// Everybody who has arrived by now joins the queue.
+    fn arrive(&mut self, arrivals: &mut Arrivals) {
+        let now = self.now();
+        while let Some((arrival, index)) = arrivals.peek()
+            && arrival <= now
+        {
+            // Whoever came while a pass ran has waited since.
+            self.ledger.stand(now - arrival, 1, 0, 0, 0);
+            self.outside.came += 1;
+            self.scheduler.arrive(index, arrival);
+            arrivals.pop();
+        }
     }
 
     /// A pass is formed and set off.
@@ -292,7 +306,12 @@ impl Simulation<'_> {
     }
 
     /// Time goes on to the next end of a pass, whose sequences move on.
-    fn land(&mut self, outcome: &mut Outcome, observer: &mut impl Observer) -> Within<()> {
+    fn complete(
+        &mut self,
+        arrivals: &mut Arrivals,
+        outcome: &mut Outcome,
+        observer: &mut impl Observer,
+    ) -> Within<()> {
         let flights = self.flights.as_mut().expect("layers are on several devices");
         let from = flights.engine.now();
         let Occurrence::PlanDone(plan) = flights.engine.run(&mut |_| {}) else {
@@ -335,7 +354,9 @@ impl Simulation<'_> {
             dynamic_pj: dynamic_pj as i64,
         });
         self.keep_within()?;
+        let before = self.ledger.requests.len();
         self.settle(&batch, lowered.activation_bytes, outcome, observer);
+        self.ledger.requests[before..].iter().for_each(|times| arrivals.answered(now, times.id));
         Ok(())
     }
 

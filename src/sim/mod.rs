@@ -1,13 +1,14 @@
 //! Puts sched, lower and cost on the engine: a trace in, a ledger out.
 //!
 //! The loop is short: whoever has arrived is admitted, the scheduler forms a pass, the pass becomes a graph, the graph
-//! becomes a plan of priced tasks, the engine runs it, and everybody in it moves on ([`run`]).
+//! becomes a plan of priced tasks, the engine runs it, and everybody in it moves on ([`fleet`]).
 
 mod arrivals;
 mod beyond;
 mod closed;
 mod explain;
 mod fit;
+pub mod fleet;
 mod flights;
 mod governor;
 mod machine;
@@ -37,11 +38,13 @@ use beyond::{Beyond, Within};
 use closed::PassSums;
 pub use explain::Against;
 use explain::{Explain, Seen};
+use fleet::Outside;
 use flights::Flights;
 use governor::{At, Governor};
 use machine::Machine;
 use serde::{Deserialize, Serialize};
 use shares::times;
+use std::slice;
 use std::sync::Arc;
 
 /// One variant, ready to run.
@@ -119,7 +122,7 @@ pub fn run(setup: &Setup, trace: &Trace, observer: &mut impl Observer) -> Result
 /// Those of [`run`].
 pub fn run_on(device: Device, setup: &Setup, trace: &Trace, observer: &mut impl Observer) -> Result<Ledger> {
     let simulation = Simulation::new(device, setup, trace, Routes::Known)?;
-    simulation.run(observer).map_err(|beyond| beyond.error(setup))
+    simulation.run(setup, observer)
 }
 
 /// The same with the routes of a request drawn by `later` when it begins; `trace` stands for them until then.
@@ -133,7 +136,7 @@ pub fn run_later(
     observer: &mut impl Observer,
 ) -> Result<Ledger> {
     let simulation = Simulation::new(device, setup, trace, Routes::Later(later))?;
-    simulation.run(observer).map_err(|beyond| beyond.error(setup))
+    simulation.run(setup, observer)
 }
 
 /// The same with every sequence listed in every pass, and every token on its path: nothing is counted in groups or taken as a set. What both are held
@@ -146,7 +149,7 @@ pub fn run_listed(setup: &Setup, trace: &Trace) -> Result<Ledger> {
     let device = setup.device()?;
     let mut simulation = Simulation::new(device, setup, trace, Routes::Listed)?;
     simulation.scheduler = simulation.scheduler.with_lockstep(None);
-    simulation.run(&mut Silent).map_err(|beyond| beyond.error(setup))
+    simulation.run(setup, &mut Silent)
 }
 
 /// Where the routes of a run are.
@@ -189,7 +192,7 @@ struct Simulation<'a> {
     ledger: Ledger,
     /// Picojoules that did not go evenly into the tokens of the passes so far.
     left_pj: u128,
-    arrivals: Arrivals<'a>,
+    outside: Outside,
     /// Passes in flight, where layers are on several devices.
     flights: Option<Flights<'a>>,
 }
@@ -324,48 +327,24 @@ impl<'a> Simulation<'a> {
             memory,
             ledger,
             left_pj: 0,
-            arrivals: Arrivals::new(&trace.requests, setup.clients.as_ref(), setup.sessions.as_ref()),
+            outside: Outside::default(),
             flights,
         })
     }
 
-    fn run(mut self, observer: &mut impl Observer) -> Within<Ledger> {
-        if self.flights.is_some() {
-            return self.fly(observer);
-        }
-        let (mut batch, mut outcome) = (Batch::default(), Outcome::default());
-        loop {
-            self.arrive();
-            if self.scheduler.next_batch(self.machine.now(), &mut self.paths, &mut batch) {
-                self.hold_kv();
-                let activations = self.pass(&batch, observer)?;
-                self.settle(&batch, activations, &mut outcome, observer);
-            } else if let Some((arrival, _)) = self.arrivals.peek() {
-                if arrival == SimTime::MAX {
-                    return Err(Beyond::Arrival);
-                }
-                self.machine.wait_until(arrival);
-                self.before = SimTime::ZERO;
-            } else {
-                assert!(self.scheduler.is_idle(), "a sequence that runs has a next pass");
-                break;
+    /// All requests of the trace, one server.
+    fn run(mut self, setup: &Setup, observer: &mut impl Observer) -> Result<Ledger> {
+        let mut arrivals =
+            Arrivals::new(&self.trace.requests, setup.clients.as_ref(), setup.sessions.as_ref());
+        let done = match self.flights {
+            Some(_) => self.fly(&mut arrivals, observer),
+            None => {
+                let alone = (slice::from_mut(&mut self), slice::from_mut(observer));
+                fleet::drive(alone, &mut arrivals, &mut fleet::Choice::alone())
             }
-        }
-        self.finish();
-        Ok(self.ledger)
-    }
-
-    /// Everybody who has arrived by now joins the queue.
-    fn arrive(&mut self) {
-        let now = self.now();
-        while let Some((arrival, index)) = self.arrivals.peek()
-            && arrival <= now
-        {
-            // Whoever came while a pass ran has waited since.
-            self.ledger.stand(now - arrival, 1, 0, 0, 0);
-            self.scheduler.arrive(index, arrival);
-            self.arrivals.pop();
-        }
+        };
+        done.map_err(|beyond| beyond.error(setup))?;
+        Ok(self.finish())
     }
 
     /// Lowers, prices and runs one pass. Returns the bytes of activations that it still holds.
@@ -515,14 +494,13 @@ impl<'a> Simulation<'a> {
         }
         for &slot in &outcome.finished {
             let sequence = self.scheduler.sequence(slot);
-            let (id, times) = (sequence.request().id, times(sequence, now));
+            let times = times(sequence, now);
             self.ledger.cached_tokens += u64::from(times.cached_tokens);
             self.ledger.requests.push(times);
-            self.arrivals.answered(now, id);
         }
         let gaps = outcome.gaps.iter().map(|&(length, count)| Gap { end: now, length, count });
         self.ledger.gaps.extend(gaps);
-        self.scheduler.release(&outcome.finished, &mut self.paths);
+        self.release(&outcome.finished);
         self.hold_kv();
     }
 
@@ -537,8 +515,10 @@ impl<'a> Simulation<'a> {
         }
     }
 
-    fn finish(&mut self) {
+    /// Nobody comes any more: checks that everything was given back, and closes the books.
+    fn finish(mut self) -> Ledger {
         self.scheduler.forget_prefixes();
+        self.scheduler.let_go(SimTime::MAX);
         self.hold_kv();
         let now = self.now();
         let ledger = &mut self.ledger;
@@ -552,7 +532,7 @@ impl<'a> Simulation<'a> {
             ledger.memory.weights,
             "bytes taken = bytes given back, but for the weights"
         );
-        assert_eq!(ledger.requests.len(), self.trace.requests.len(), "every request finishes");
+        assert_eq!(ledger.requests.len() as u64, self.outside.came, "every request finishes");
         let blocks = self.scheduler.blocks();
         assert_eq!(blocks.held(), 0, "blocks taken = blocks given back");
         ledger.memory.kv_peak = blocks.peak() * self.block_bytes;
@@ -571,5 +551,6 @@ impl<'a> Simulation<'a> {
             flights.book(&self.machine, ledger);
         }
         ledger.losses = self.explain.as_ref().map(Explain::losses);
+        self.ledger
     }
 }

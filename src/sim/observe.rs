@@ -38,6 +38,8 @@ pub trait Observer {
     fn pass(&mut self, _info: &PassInfo) {}
     /// Output tokens came out.
     fn output(&mut self, _tokens: u32) {}
+    /// The engine that is watched is one of several, and the last of them is done at this time.
+    fn over(&mut self, _end: SimTime) {}
 }
 
 /// Watches nothing.
@@ -64,6 +66,11 @@ impl<O: Observer> Observer for Option<O> {
             inner.output(tokens);
         }
     }
+    fn over(&mut self, end: SimTime) {
+        if let Some(inner) = self {
+            inner.over(end);
+        }
+    }
 }
 
 /// Two watchers of one run.
@@ -80,5 +87,9 @@ impl<A: Observer, B: Observer> Observer for (A, B) {
     fn output(&mut self, tokens: u32) {
         self.0.output(tokens);
         self.1.output(tokens);
+    }
+    fn over(&mut self, end: SimTime) {
+        self.0.over(end);
+        self.1.over(end);
     }
 }

@@ -173,7 +173,8 @@ fn rows(study: &Study, scenario: &Scenario, outcome: &Outcome) -> Result<Vec<Row
         object.shift_remove("interval");
         let names = [scenario.hardware.as_str(), &variant.hardware];
         let price = study.spec.prices.iter().find(|price| names.contains(&price.hardware.as_str()));
-        let per_million = |rate: Option<&Value>| Some(price?.per_million(rate?.as_f64()?));
+        let devices = variant.first().summary.devices;
+        let per_million = |rate: Option<&Value>| Some(price?.per_million(rate?.as_f64()?, devices));
         if let Some(cost) = per_million(object.get("output_tokens_per_s")) {
             object.insert(COST.into(), json!(cost));
         }

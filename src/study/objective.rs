@@ -169,9 +169,9 @@ pub struct Price {
 pub const COST: &str = "usd_per_million_output_tokens";
 
 impl Price {
-    /// What a million output tokens cost at this rate: usd_per_hour / 3600 s / (tokens / s) x 10^6.
-    pub fn per_million(&self, output_tokens_per_s: f64) -> f64 {
-        self.usd_per_hour / 3600.0 / output_tokens_per_s * 1e6
+    /// What a million output tokens cost at this rate of so many devices: usd_per_hour x devices / 3600 s / (tokens / s) x 10^6.
+    pub fn per_million(&self, output_tokens_per_s: f64, devices: u32) -> f64 {
+        self.usd_per_hour * f64::from(devices) / 3600.0 / output_tokens_per_s * 1e6
     }
 
     pub(super) fn check(&self) -> Result<()> {

@@ -4,6 +4,7 @@
 #[cfg(feature = "gpu")]
 mod actions;
 mod adapter;
+mod apart;
 mod arrivals;
 mod axes;
 mod bad_trace;
@@ -88,6 +89,7 @@ mod queueing_whole;
 mod quick;
 #[cfg(feature = "gpu")]
 mod radial;
+mod replicas;
 mod report_page;
 mod requests;
 mod requests_bad;

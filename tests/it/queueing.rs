@@ -12,7 +12,7 @@ const SERVICE_US: f64 = 1.0;
 const REPLICATIONS: u64 = 24;
 
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Service {
+pub enum Service {
     Deterministic,
     Exponential,
 }
@@ -58,7 +58,7 @@ fn one(mut plan: Plan, resource: ResourceId, us: f64) -> Plan {
 }
 
 /// Mean wait in the steady state, in units of the mean service.
-fn expected(service: Service, servers: u32, utilisation: f64) -> f64 {
+pub fn expected(service: Service, servers: u32, utilisation: f64) -> f64 {
     let load = utilisation * f64::from(servers);
     match service {
         // Pollaczek and Khinchine with no variance of the service.

@@ -5,7 +5,9 @@
 //! kinds. Poisson arrivals then make an M/G/1 queue, whose mean wait is that of Pollaczek and Khinchine.
 
 use crate::lab::Lab;
+use radialsim::metrics::Ledger;
 use radialsim::rng::Stream;
+use radialsim::sim::fleet::{self, Fleet};
 use radialsim::sim::{Fidelity, Setup, Silent, run};
 use radialsim::trace::{Header, Phase, Request, Role, Route, RouteIds, RouteTable, Run, Trace};
 use radialsim::units::SimTime;
@@ -16,7 +18,7 @@ const REPLICATIONS: u64 = 24;
 
 /// One kind of request: its tokens and which route they take.
 #[derive(Clone, Copy, Debug)]
-struct Kind {
+pub struct Kind {
     prompt: u32,
     output: u32,
     route: u32,
@@ -41,7 +43,7 @@ impl Kind {
 }
 
 /// A server, and a distribution over kinds of requests with the time that each takes alone.
-struct System {
+pub struct System {
     setup: Setup,
     kinds: Vec<(Kind, f64, SimTime)>,
 }
@@ -75,7 +77,7 @@ impl System {
         System { setup, kinds }
     }
 
-    fn moment(&self, power: i32) -> f64 {
+    pub fn moment(&self, power: i32) -> f64 {
         self.kinds.iter().map(|(_, share, time)| share * time.s().powi(power)).sum()
     }
 
@@ -87,6 +89,11 @@ impl System {
 
     /// Mean wait of `customers`, those of the warm-up left out, over the mean service; and the share who did not wait.
     fn measured(&self, seed: u64, utilisation: f64, customers: u32) -> (f64, f64) {
+        self.measured_on(&Fleet::ALONE, seed, utilisation, customers)
+    }
+
+    /// The same on several servers, of which each has this utilisation.
+    pub fn measured_on(&self, fleet: &Fleet, seed: u64, utilisation: f64, customers: u32) -> (f64, f64) {
         let (mut gaps, mut drawn) = (Stream::new(seed, "gaps"), Stream::new(seed, "kinds"));
         let (mean, mut at) = (self.moment(1), 0.0);
         let shares: Vec<f64> = self
@@ -98,13 +105,16 @@ impl System {
             })
             .collect();
         let requests = (0..customers).map(|id| {
-            at += gaps.exponential(mean / utilisation);
+            at += gaps.exponential(mean / utilisation / f64::from(fleet.replicas));
             let point = drawn.uniform();
             let which = shares.partition_point(|&sum| sum <= point).min(shares.len() - 1);
             self.kinds[which].0.request(id.into(), SimTime::from_us(at * 1e6))
         });
         let trace = trace(&self.setup, requests.collect());
-        let ledger = run(&self.setup, &trace, &mut Silent).expect("a load that fits");
+        let device = self.setup.device().expect("valid");
+        let mut watchers = vec![Silent; fleet.replicas as usize];
+        let ledgers = fleet::run(&device, &self.setup, (&trace, None), fleet, &mut watchers, false);
+        let ledger = Ledger::of_replicas(ledgers.expect("a load that fits"));
         let mut waits: Vec<(u64, SimTime)> =
             ledger.requests.iter().map(|request| (request.id, request.scheduled - request.arrival)).collect();
         waits.sort_unstable();
@@ -141,7 +151,7 @@ impl System {
 }
 
 /// Mean and half width of its 99 % interval by Student's t.
-fn interval(values: &[f64]) -> (f64, f64) {
+pub fn interval(values: &[f64]) -> (f64, f64) {
     let count = values.len() as f64;
     let mean = values.iter().sum::<f64>() / count;
     let variance = values.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / (count - 1.0);
@@ -159,8 +169,7 @@ fn m_d_1_waits_as_pollaczek_and_khinchine_say() {
 /// Prompts whose time is exponential: it grows with the length, so each length stands for the times nearest to its own.
 /// The device is made up for it, without the floors that a real one puts below short prompts: products in tiles of one row
 /// on one unit, no fixed time of a kernel, and memory so fast that weights cost nothing.
-#[test]
-fn m_m_1_waits_as_erlang_says() {
+pub fn exponential() -> System {
     const LONGEST: u32 = 420;
     let mut setup = setup();
     let hardware = &mut setup.hardware;
@@ -187,7 +196,12 @@ fn m_m_1_waits_as_erlang_says() {
     let borders: Vec<f64> = std::iter::once(1.0).chain(borders).chain([0.0]).collect();
     let kinds: Vec<(Kind, f64)> =
         timed.iter().zip(borders.windows(2)).map(|(&(kind, _), pair)| (kind, pair[0] - pair[1])).collect();
-    let system = System::new(setup, &kinds);
+    System::new(setup, &kinds)
+}
+
+#[test]
+fn m_m_1_waits_as_erlang_says() {
+    let system = exponential();
     for utilisation in [0.5, 0.8, 0.95] {
         let exponential = utilisation / (1.0 - utilisation);
         let off = system.expected(utilisation) / exponential - 1.0;

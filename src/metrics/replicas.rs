@@ -1,0 +1,163 @@
+//! What each of several engines did, and how evenly they shared the work.
+
+use super::{Handover, Ledger};
+use crate::units::{PS_PER_S, SimTime};
+use serde::Serialize;
+
+/// What of a request an engine does.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Part {
+    /// All of it.
+    #[default]
+    Replica,
+    /// The prompt, up to the first token.
+    Prefill,
+    /// All tokens behind the first.
+    Decode,
+}
+
+impl Part {
+    /// Its name in reports.
+    pub fn name(self) -> &'static str {
+        match self {
+            Part::Replica => "replica",
+            Part::Prefill => "prefill",
+            Part::Decode => "decode",
+        }
+    }
+}
+
+/// What one of several engines did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ReplicaUse {
+    /// What of a request it does.
+    pub part: Part,
+    /// Requests that ended there.
+    pub requests: u64,
+    /// Prompt tokens that passed.
+    pub prompt_tokens: u64,
+    /// Output tokens that came out.
+    pub output_tokens: u64,
+    /// Time with a pass in flight, picoseconds.
+    pub pass_ps: u128,
+    /// Device time of all kernels, picoseconds.
+    pub busy_ps: u128,
+    /// End of the last pass.
+    pub last: SimTime,
+    /// Most KV blocks held at once.
+    pub peak_blocks: u64,
+    /// KV entries that went to other engines or came from them.
+    pub handover: Handover,
+}
+
+impl ReplicaUse {
+    pub(super) fn of(part: Part, ledger: &Ledger) -> Self {
+        ReplicaUse {
+            part,
+            requests: ledger.requests.len() as u64,
+            prompt_tokens: ledger.prompt_tokens,
+            output_tokens: ledger.output_tokens,
+            pass_ps: ledger.pass_ps,
+            busy_ps: ledger.busy_ps,
+            last: ledger.makespan,
+            peak_blocks: ledger.kv.peak_blocks,
+            handover: ledger.handover,
+        }
+    }
+}
+
+/// How several engines shared the work.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct ReplicaSummary {
+    /// Engines.
+    pub count: u32,
+    /// The most that one of them had, over the mean: 1 where all had the same.
+    pub imbalance: Imbalance,
+    /// KV entries that went from engine to engine; absent where none did.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kv_transfer: Option<KvTransfer>,
+    /// Of each.
+    pub each: Vec<Replica>,
+}
+
+/// KV entries between engines that pass prompts and those that generate. Bytes are those of one device of each engine.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[expect(missing_docs, reason = "docs/METRICS.md defines each key")]
+pub struct KvTransfer {
+    pub requests: u64,
+    pub bytes: f64,
+    pub mean_s: f64,
+    pub mean_wait_s: f64,
+}
+
+/// The most over the mean.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Imbalance {
+    /// Of requests.
+    pub requests: f64,
+    /// Of prompt tokens that passed and output tokens.
+    pub tokens: f64,
+    /// Of device time.
+    pub busy: f64,
+}
+
+/// What one of several engines did.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[expect(missing_docs, reason = "docs/METRICS.md defines each key")]
+pub struct Replica {
+    pub part: Part,
+    pub requests: u64,
+    pub prompt_tokens: u64,
+    pub output_tokens: u64,
+    pub pass_time_s: f64,
+    pub busy_s: f64,
+    pub last_s: f64,
+    pub kv_peak_bytes: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kv_sent_bytes: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kv_received_bytes: Option<f64>,
+}
+
+impl ReplicaSummary {
+    /// None for one engine.
+    pub fn of(ledger: &Ledger) -> Option<Self> {
+        let all = &ledger.replicas;
+        let imbalance = |of: &dyn Fn(&ReplicaUse) -> u128| {
+            let (most, sum) = (all.iter().map(of).max().unwrap_or(0), all.iter().map(of).sum::<u128>());
+            if sum > 0 { most as f64 * all.len() as f64 / sum as f64 } else { 1.0 }
+        };
+        let Handover { requests, received_bytes, link_ps, waited_ps, .. } = ledger.handover;
+        let mean_s = |ps: u128| ps as f64 / PS_PER_S as f64 / requests.max(1) as f64;
+        let apart = all.iter().any(|one| one.part != Part::Replica);
+        let kv_transfer = apart.then(|| KvTransfer {
+            requests,
+            bytes: received_bytes as f64,
+            mean_s: mean_s(link_ps),
+            mean_wait_s: mean_s(waited_ps),
+        });
+        let each = |one: &ReplicaUse| Replica {
+            part: one.part,
+            requests: one.requests,
+            prompt_tokens: one.prompt_tokens,
+            output_tokens: one.output_tokens,
+            pass_time_s: one.pass_ps as f64 / PS_PER_S as f64,
+            busy_s: one.busy_ps as f64 / PS_PER_S as f64,
+            last_s: one.last.s(),
+            kv_peak_bytes: one.peak_blocks * ledger.kv.block_bytes,
+            kv_sent_bytes: (one.part == Part::Prefill).then_some(one.handover.sent_bytes as f64),
+            kv_received_bytes: (one.part == Part::Decode).then_some(one.handover.received_bytes as f64),
+        };
+        (!all.is_empty()).then(|| ReplicaSummary {
+            count: ledger.engines(),
+            imbalance: Imbalance {
+                requests: imbalance(&|one| one.requests.into()),
+                tokens: imbalance(&|one| u128::from(one.prompt_tokens) + u128::from(one.output_tokens)),
+                busy: imbalance(&|one| one.busy_ps),
+            },
+            kv_transfer,
+            each: all.iter().map(each).collect(),
+        })
+    }
+}

@@ -1,0 +1,54 @@
+//! How evenly several engines share the work, as a table.
+
+use super::sheet::digits;
+use super::table::{cells, named};
+use crate::metrics::{KvTransfer, Replica, ReplicaSummary};
+use crate::scenario::{Run, VariantOutcome};
+
+/// A row for each variant; nothing where all have one engine.
+pub(super) fn table(variants: &[VariantOutcome]) -> String {
+    if variants.iter().all(|variant| variant.first().summary.replicas.is_none()) {
+        return String::new();
+    }
+    let of =
+        |run: &Run, of: &dyn Fn(&ReplicaSummary) -> f64| run.summary.replicas.as_ref().map_or(f64::NAN, of);
+    let shown = |number: f64| if number.is_nan() { "-".into() } else { digits(number, 3) };
+    let requests = |most: bool| {
+        let of_one = |one: &Replica| one.requests as f64;
+        move |all: &ReplicaSummary| {
+            let each = all.each.iter().map(of_one);
+            if most { each.fold(0.0, f64::max) } else { each.fold(f64::INFINITY, f64::min) }
+        }
+    };
+    let column = |which: &dyn Fn(&ReplicaSummary) -> f64| cells(variants, |run| of(run, which), shown);
+    let sheet = named(variants)
+        .numbers("engines", variants.iter().map(|variant| variant.first().ledger.engines().to_string()))
+        .words("router", variants.iter().map(|variant| variant.router.unwrap_or("-")))
+        .numbers("requests\nleast", column(&requests(false)))
+        .numbers("most", column(&requests(true)))
+        .numbers("most /\nmean", column(&|all| all.imbalance.requests))
+        .numbers("tokens\nmost /\nmean", column(&|all| all.imbalance.tokens))
+        .numbers("busy\nmost /\nmean", column(&|all| all.imbalance.busy));
+    let apart = |variant: &VariantOutcome| moved(variant.first()).is_some();
+    let (sheet, foot) = match variants.iter().any(apart) {
+        false => (sheet, ""),
+        true => {
+            let of = |which: fn(&KvTransfer) -> f64| {
+                cells(variants, |run| moved(run).map_or(f64::NAN, which), shown)
+            };
+            let sheet = sheet
+                .numbers("KV\nGB\nsent", of(|moved| moved.bytes / 1e9))
+                .numbers("ms on\nthe\nlink", of(|moved| moved.mean_s * 1e3))
+                .numbers("ms\nbefore\nit", of(|moved| moved.mean_wait_s * 1e3));
+            (sheet, APART)
+        }
+    };
+    sheet.render() + EVEN + foot
+}
+
+fn moved(run: &Run) -> Option<&KvTransfer> {
+    run.summary.replicas.as_ref()?.kv_transfer.as_ref()
+}
+
+const EVEN: &str = "Requests, tokens and device time of the engine that had the most, over the mean of the engines: 1 where all had the same.\n";
+const APART: &str = "Where prefill and decode are apart, a request is one of both engines. KV: of one device of each engine; ms: mean of a request.\n";
