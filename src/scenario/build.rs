@@ -168,6 +168,7 @@ impl Scenario {
             }
         }
         context::remark(&model, notes);
+        context::remark_experts(&model, self, notes);
         context::remark_uneven(&hardware, self.serving.max_sequences, notes);
         let mut load = self.load_requests(notes)?;
         if let Some((_, load)) = &mut load {
@@ -359,11 +360,13 @@ impl Scenario {
         let dispatch = Dispatch { decisions: asked.decisions()?, ..dispatch };
         let tokens: u64 = trace.requests.iter().map(|request| u64::from(request.output_tokens)).sum();
         let (model, ranks) = self.split(inputs, variant, (&shared.model, &hardware), notes)?;
+        let experts = self.experts(inputs, variant, &model, notes)?;
         let setup = Setup {
             model,
             hardware,
             limits,
             ranks,
+            experts,
             clients: shared.clients.clone(),
             sessions: shared.sessions.clone(),
             serving: self.serving,

@@ -4,6 +4,7 @@
 mod build;
 mod context;
 mod doubts;
+mod experts;
 mod formats;
 mod inputs;
 mod later;
@@ -17,6 +18,7 @@ mod set;
 mod words;
 
 pub use build::{Built, Note};
+pub use experts::ExpertsSpec;
 pub use formats::{Formats, Products};
 pub use inputs::{Input, Inputs, KINDS, digest};
 pub use launches::OWN;
@@ -70,6 +72,9 @@ pub struct Scenario {
     /// How the model is split over devices; absent: one device has all of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parallel: Option<ParallelSpec>,
+    /// Which experts tokens take, where the model has some; absent: all are equally likely.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub experts: Option<ExpertsSpec>,
     /// What is an event; absent: every kernel in short runs, every pass in runs of more than [`SHORT_RUN_TOKENS`].
     #[serde(default)]
     pub fidelity: Option<Fidelity>,
@@ -213,6 +218,9 @@ pub struct Variant {
     /// Replaces the scenario's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parallel: Option<ParallelSpec>,
+    /// Replaces the scenario's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub experts: Option<ExpertsSpec>,
 }
 
 /// Where routes come from.

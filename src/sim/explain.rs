@@ -149,11 +149,13 @@ impl<'a> Explain<'a> {
             let model = &against.split.0;
             let device = Device::new(&hardware, limits)?.with_ranks(ranks);
             let (step, filling) = (device.launch().step, device.filling(model.heads, model.kv_heads));
+            let plan = setup.expert_plan(model, &device);
             let prices = Governor::new(device);
             let clock = prices.highest();
             Ok(Beside {
                 dense: Lowering::new(model, Dispatch { capture, density, ..dense.clone() })
-                    .filled_by(filling),
+                    .filled_by(filling)
+                    .with_experts(plan),
                 prices,
                 clock,
                 step,
@@ -163,8 +165,12 @@ impl<'a> Explain<'a> {
             model,
             beside: setup.against.as_ref().map(beside).transpose()?,
             dense_path: Paths::new(&header, &routes, false),
-            dense: Lowering::new(model, dense).filled_by(filling),
-            merged: Lowering::new(model, aligned).filled_by(filling),
+            dense: Lowering::new(model, dense)
+                .filled_by(filling)
+                .with_experts(setup.expert_plan(model, device)),
+            merged: Lowering::new(model, aligned)
+                .filled_by(filling)
+                .with_experts(setup.expert_plan(model, device)),
             is_merged,
             is_dense,
             full: Batch::default(),

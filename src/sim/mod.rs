@@ -15,12 +15,12 @@ mod shares;
 
 pub use observe::{Observer, PassInfo, Silent};
 
-use crate::batch::{Batch, Decisions, Part, Paths, in_runs};
+use crate::batch::{Batch, Decisions, ExpertUse, Part, Paths, in_runs};
 use crate::cost::{Device, Limits, Ranks};
 use crate::engine::Pool;
 use crate::error::{InputError, Result};
 use crate::kernel::Filling;
-use crate::lower::{Dispatch, Lowered, Lowering, Places};
+use crate::lower::{Dispatch, ExpertPlan, Lowered, Lowering, Places};
 use crate::metrics::{Gap, KvUse, Ledger, Memory};
 use crate::model::Model;
 use crate::sched::{Outcome, Scheduler, Serving, Takes, Together};
@@ -51,6 +51,8 @@ pub struct Setup {
     pub limits: Limits,
     /// Devices that compute the model together, where it is a part of one ([`Model::shard`]).
     pub ranks: Option<Arc<Ranks>>,
+    /// Which experts tokens take, where the model has some.
+    pub experts: ExpertUse,
     /// Who sends the requests of the trace one after another, where clients wait for answers; arrivals of the trace do not
     /// count then.
     pub clients: Option<Clients>,
@@ -79,6 +81,11 @@ impl Setup {
     /// Those of [`Device::new`].
     pub fn device(&self) -> Result<Device> {
         Ok(Device::new(&self.hardware, self.limits)?.with_ranks(self.ranks.clone()))
+    }
+
+    /// What is known of the experts of `model` on this device.
+    fn expert_plan(&self, model: &Model, device: &Device) -> Option<ExpertPlan> {
+        ExpertPlan::new(model, self.experts.clone(), |inputs, weights| device.fuses_experts(inputs, weights))
     }
 }
 
@@ -268,6 +275,7 @@ impl<'a> Simulation<'a> {
         let filling = device.filling(model.heads, model.kv_heads);
         let longest = filling.as_ref().map_or(0, Filling::longest);
         let lowering = lowering.with_places(places).streaming(residency).filled_by(filling);
+        let lowering = lowering.with_experts(setup.expert_plan(model, &device));
         // Of routes that are drawn, hardly any is that of another token.
         let counts = lowering.counts_lockstep() && !unified && !matches!(takes, Takes::Routes(_));
         let most_at_a_layer = takes.most_at_a_layer(&trace.header, &paths);

@@ -16,11 +16,14 @@ use std::collections::{HashMap, VecDeque};
 const REQUEST_WORDS: usize = 40;
 const RUN_WORDS: usize = 20;
 
+/// Experts of a layer at most; published models have up to 1,024.
+const MOST_EXPERTS: u32 = 1 << 14;
+
 pub(super) struct Assembler {
     pub header: Header,
     pub routes: RouteTable,
-    /// Whether a run said which experts its tokens took.
-    pub experts: bool,
+    /// How often tokens took each expert of each layer, as far as runs said; empty where none did.
+    pub experts: Vec<Vec<u64>>,
     route_ids: IdMap,
     steps: usize,
     seen: Ranges,
@@ -52,7 +55,7 @@ impl Assembler {
         Assembler {
             header,
             routes: RouteTable::default(),
-            experts: false,
+            experts: Vec::new(),
             route_ids: IdMap::default(),
             steps: 0,
             seen: Ranges::default(),
@@ -89,6 +92,28 @@ impl Assembler {
     /// How many steps a route has, where there is one of this id.
     pub fn steps(&self, id: u64) -> Option<usize> {
         Some(self.routes.get(self.route_ids.get(id)?).0.len())
+    }
+
+    /// Counts the experts that a token took at each step of its route, where there is one of this id.
+    ///
+    /// # Errors
+    /// An expert beyond those of any model.
+    pub fn took(&mut self, id: u64, steps: &[Vec<u32>]) -> Result<()> {
+        let Some(index) = self.route_ids.get(id) else { return Ok(()) };
+        self.experts.resize(self.header.layers as usize, Vec::new());
+        for (step, experts) in self.routes.get(index).0.iter().zip(steps) {
+            let counts = &mut self.experts[step.layer as usize];
+            for &expert in experts {
+                if expert >= MOST_EXPERTS {
+                    let what = format!("an expert id below {MOST_EXPERTS}");
+                    return Err(InputError::expected(what).key("experts").found(expert).into());
+                }
+                let least = counts.len().max(expert as usize + 1);
+                counts.resize(least, 0);
+                counts[expert as usize] += 1;
+            }
+        }
+        Ok(())
     }
 
     /// Defines a request, without its runs. `line` is where the file does so.

@@ -70,6 +70,16 @@ pub fn read(path: impl AsRef<Path>) -> Result<Trace> {
     Ok(Trace { header, routes, requests })
 }
 
+/// How often the tokens of a trace took each expert of each layer: a list of layers, empty where no run says.
+///
+/// # Errors
+/// A file that cannot be read, and the first mistake in it.
+pub fn expert_counts(path: impl AsRef<Path>) -> Result<Vec<Vec<u64>>> {
+    let mut reader = open(path)?;
+    while reader.next_numbered()?.is_some() {}
+    Ok(reader.assembler.experts)
+}
+
 impl Reader {
     /// Same as [`open`].
     ///
@@ -94,7 +104,7 @@ impl Reader {
     /// # Errors
     /// The key `experts`.
     pub fn without_experts(&self) -> Result<()> {
-        if !self.assembler.experts {
+        if self.assembler.experts.is_empty() {
             return Ok(());
         }
         let what =

@@ -52,6 +52,7 @@ pub fn simulate(
         model: model.clone(),
         hardware: hardware.clone(),
         limits: Limits::default(),
+        experts: crate::batch::ExpertUse::default(),
         clients: None,
         sessions: None,
         serving,
