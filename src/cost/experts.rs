@@ -80,7 +80,8 @@ impl Device {
             return None;
         }
         let (base, features) = self.expert_features(shape, &known.constants);
-        let seconds = base * libm::exp(known.nodes.predict(&features));
+        // Trees know nothing of limits: no layer beats the peaks of its products or of reading its matrices.
+        let seconds = (base * libm::exp(known.nodes.predict(&features))).max(self.least_s(shape));
         let within = |&(name, value): &(&str, f64)| {
             known.range.get(name).is_some_and(|&(least, most)| least <= value && value <= most)
         };
@@ -93,6 +94,17 @@ impl Device {
         // The bytes of matrices that are sparse within are in the formula, and were never measured.
         let lent = EXTRAPOLATED * f64::from(known.error.mean) / 100.0;
         Some(Learned::by(SimTime::from_us(1e6 * seconds), source, known.error, lent, self.altered))
+    }
+
+    /// Seconds of a layer's flops at the peak, or of its matrices at that of device memory.
+    fn least_s(&self, shape: &ExpertLayer) -> f64 {
+        let matrix = u64::from(shape.width) * u64::from(shape.inner);
+        let matrices = f64::from(shape.gates() + 1);
+        let copies = ExpertLoad::whole(shape.load.copies);
+        let peak = self.product_flops_per_s(shape.inputs, shape.weights, shape.density, 1.0);
+        let bytes = ExpertLoad::whole(shape.load.taken) * shape.density.bytes(shape.weights, matrix) as f64;
+        let flops = copies * 2.0 * matrix as f64;
+        matrices * (flops / peak).max(bytes / self.dram_bytes_per_s)
     }
 
     /// Seconds that the formula says, and what trees see beside it. All but the last three features are without a unit or logarithms of

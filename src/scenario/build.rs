@@ -429,7 +429,8 @@ impl Scenario {
 
 /// Tells each variant the settings of the first, which its savings are against, where it has others.
 fn hold_against_first(built: &mut [Built]) {
-    let of = |Setup { dispatch, limits, hardware, model, ranks, .. }: &Setup| Against {
+    let of = |Setup { dispatch, limits, hardware, model, ranks, experts, .. }: &Setup| Against {
+        experts: experts.clone(),
         split: (model.clone(), ranks.clone()),
         capture: dispatch.capture.clone(),
         density: dispatch.density,

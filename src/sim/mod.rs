@@ -82,11 +82,11 @@ impl Setup {
     pub fn device(&self) -> Result<Device> {
         Ok(Device::new(&self.hardware, self.limits)?.with_ranks(self.ranks.clone()))
     }
+}
 
-    /// What is known of the experts of `model` on this device.
-    fn expert_plan(&self, model: &Model, device: &Device) -> Option<ExpertPlan> {
-        ExpertPlan::new(model, self.experts.clone(), |inputs, weights| device.fuses_experts(inputs, weights))
-    }
+/// What is known of the experts of `model` on this device.
+fn expert_plan(of: ExpertUse, model: &Model, device: &Device) -> Option<ExpertPlan> {
+    ExpertPlan::new(model, of, |inputs, weights| device.fuses_experts(inputs, weights))
 }
 
 /// What is an event. Both give the same digest.
@@ -275,7 +275,7 @@ impl<'a> Simulation<'a> {
         let filling = device.filling(model.heads, model.kv_heads);
         let longest = filling.as_ref().map_or(0, Filling::longest);
         let lowering = lowering.with_places(places).streaming(residency).filled_by(filling);
-        let lowering = lowering.with_experts(setup.expert_plan(model, &device));
+        let lowering = lowering.with_experts(expert_plan(setup.experts.clone(), model, &device));
         // Of routes that are drawn, hardly any is that of another token.
         let counts = lowering.counts_lockstep() && !unified && !matches!(takes, Takes::Routes(_));
         let most_at_a_layer = takes.most_at_a_layer(&trace.header, &paths);
