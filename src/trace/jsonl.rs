@@ -135,7 +135,11 @@ fn take_experts(experts: &Field, assembler: &mut Assembler, ids: &[u64]) -> Resu
             _ => {}
         }
     }
-    found.iter().zip(ids).try_for_each(|(steps, id)| assembler.took(*id, steps))
+    found.iter().zip(ids).try_for_each(|(steps, id)| assembler.took(*id, steps))?;
+    if assembler.keeps_experts {
+        assembler.next_experts = Some(serde_json::to_string(&found).expect("numbers are JSON").into());
+    }
+    Ok(())
 }
 
 /// The line of a request, without its end.
