@@ -139,6 +139,7 @@ fn whole(name: &str, text: &str, batch: u32, captured: bool) {
     let setup = Setup {
         ranks: None,
         placed: None,
+        experts: radialsim::batch::ExpertUse::default(),
         hardware: Hardware::shipped("nvidia-h100-sxm").expect("shipped"),
         limits: Limits::default(),
         clients: None,

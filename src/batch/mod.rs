@@ -6,6 +6,7 @@
 mod context;
 mod decisions;
 mod lanes;
+mod loads;
 mod path;
 mod paths;
 
@@ -13,6 +14,7 @@ pub use crate::model::Visibility;
 pub use context::Context;
 pub use decisions::Decisions;
 pub use lanes::{AtLayer, LaneSums};
+pub use loads::{ExchangeChoice, ExpertCounts, ExpertLoads, ExpertUse, LayerLoads};
 pub use path::{Entries, Hop, Left, Path, Skip};
 pub use paths::Paths;
 

@@ -273,6 +273,12 @@ pub fn transfer(from: &Hardware, to: &mut Hardware, error: impl Fn(Operator) -> 
         _ => true,
     };
     corrections.by_format.retain(|name, _| has(name));
+    // Layers of experts are products, mostly.
+    corrections.experts.retain(|name, _| has(&name.replace("experts", "gemm")));
+    for times in corrections.experts.values_mut() {
+        times.evidence.expect(error(Operator::Gemm));
+        times.forest.scale(strength);
+    }
     let left: BTreeSet<String> = corrections.by_format.keys().cloned().collect();
     corrections.within.retain(|_, within| left.contains(&within.from));
     to.corrections = Some(corrections.into());

@@ -104,6 +104,9 @@ impl Probe {
             Kernel::Router { width, hidden, options, .. } => format!("{width} {hidden} {options}"),
             Kernel::Sample { vocabulary, .. } => format!("{vocabulary}"),
             Kernel::ExpertSum { width, top, .. } => format!("{top} x {width}"),
+            Kernel::ExpertLayer(shape) => {
+                format!("{} {} {} {}", shape.width, shape.inner, shape.top, shape.count)
+            }
             Kernel::Embed { width, .. }
             | Kernel::Norm { width, .. }
             | Kernel::KvWrite { width, .. }

@@ -5,7 +5,7 @@ use radialsim::calib::{self, Fit, Format, Operator, Report};
 use radialsim::error::{Error, InputError, Result};
 use radialsim::hw::Hardware;
 use radialsim::meter;
-use radialsim::report::{Staged, fits, layer_fits, metered, skipped};
+use radialsim::report::{Staged, expert_fits, fits, layer_fits, metered, skipped};
 use std::path::{Path, PathBuf};
 
 /// The kind of a table.
@@ -66,7 +66,7 @@ pub struct Args {
     #[arg(long, value_name = "FILE.csv", requires = "fabric")]
     pub pairs: Option<PathBuf>,
     /// Folder with tables `gemm*`, `context_attention*`, `generation_attention*` (.csv or .parquet) in 16 bits, `gemm_fp8*`,
-    /// `gemm_fp8_block*`, `gemm_nvfp4*`, `context_attention_fp8kv*`, `generation_attention_fp8kv*`; or with `MODEL_dense.csv`,
+    /// `gemm_fp8_block*`, `gemm_nvfp4*`, `context_attention_fp8kv*`, `generation_attention_fp8kv*`, of whole expert layers `moe*`; or with `MODEL_dense.csv`,
     /// `MODEL_per_sequence.csv` and `MODEL_attention.csv` of LLMServingSim.
     #[arg(long, value_name = "DIR", required_unless_present_any = ["from", "energy", "caps", "pairs"])]
     pub data: Option<PathBuf>,
@@ -219,11 +219,26 @@ fn tables(args: &Args, folder: &Path, hardware: &mut Hardware) -> Result<String>
             reports.push(calib::fit(hardware, &table, &how).map_err(|error| error.in_file(path))?);
         }
     }
+    let moe = |path: &&std::path::PathBuf| {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        name.starts_with("moe") && path.extension().is_some_and(|ending| ending == "csv")
+    };
+    let mut experts = Vec::new();
+    for path in names.iter().filter(moe) {
+        let table = calib::read_experts(path)?;
+        experts.extend(calib::fit_experts(hardware, &table).map_err(|error| error.in_file(path))?);
+    }
+    if reports.is_empty() && !experts.is_empty() {
+        return Ok(expert_fits(&experts));
+    }
     if reports.is_empty() {
-        let wrong = "tables gemm*, context_attention* or generation_attention* (.csv, .parquet)";
+        let wrong = "tables gemm*, context_attention*, generation_attention* (.csv, .parquet) or moe* (.csv)";
         return Err(InputError::expected(wrong).file(folder).into());
     }
     let mut text = fits(&reports);
+    if !experts.is_empty() {
+        text.push_str(&expert_fits(&experts));
+    }
     for (operator, name) in Operator::ALL {
         let Some(error) = within[operator as usize] else { continue };
         if let Some(from) = calib::lend_within(hardware, operator, error) {

@@ -145,10 +145,10 @@ fn stats(file: &Path, json: Option<&Path>) -> Result<()> {
 fn convert(from: &Path, out: &Path) -> Result<()> {
     Staged::check(out)?;
     let mut reader = open(from)?;
+    reader.keep_experts();
     let mut writer = Writer::create(out, reader.header())?;
     while let Some(request) = reader.next() {
-        writer.request(&request?, reader.routes())?;
-        reader.without_experts()?;
+        writer.request_with(&request?, reader.routes(), reader.experts())?;
     }
     writer.finish(reader.routes())
 }

@@ -2,6 +2,7 @@
 
 use super::clock::ClockRange;
 use super::corrected::Corrected;
+use super::experts::ExpertTimes;
 use super::measured::Measured;
 use super::price_error::{EXTRAPOLATED, PriceError};
 use super::ranks::Ranks;
@@ -83,6 +84,8 @@ pub struct Device {
     pub(super) power_source: SourceKind,
     /// What measurements add to the formulas.
     pub(super) corrected: Corrected,
+    /// What was measured of whole expert layers.
+    pub(super) experts: ExpertTimes,
     /// How many blocks that read a context each fill the memory, alone and beside rows of prompts, and how wrong that is.
     uneven: Option<(f64, f64, PriceError)>,
     /// Kernels that were measured one by one.
@@ -267,6 +270,7 @@ impl Device {
             l2_source: kind(&hw.memory.l2_gb_per_s),
             power_source: kind(&hw.power.pj_per_byte).join(kind(&hw.power.pj_per_flop)),
             corrected: Corrected::new(hw),
+            experts: ExpertTimes::new(hw),
             uneven: hw.corrections.as_ref().and_then(|all| all.uneven.as_ref()).map(uneven),
             measured: Measured::new(hw),
             altered: hw.altered,
@@ -494,6 +498,16 @@ impl Device {
             }
             Kernel::GroupedMatMul { inputs, weights, groups, inner, columns, .. } => {
                 (width(inputs, weights), widened(inputs, weights, groups, inner, columns))
+            }
+            Kernel::ExpertLayer(shape) => {
+                let [up, _, down, _] = shape.parts();
+                let of = |part: &Kernel| match *part {
+                    Kernel::GroupedMatMul { inputs, weights, groups, inner, columns, .. } => {
+                        widened(inputs, weights, groups, inner, columns)
+                    }
+                    _ => 0.0,
+                };
+                (width(shape.inputs, shape.weights), of(&up) + of(&down))
             }
             _ => (1.0, 0.0),
         };

@@ -8,6 +8,7 @@ mod clock;
 mod collective;
 mod corrected;
 mod device;
+mod experts;
 mod features;
 mod links;
 mod measured;
@@ -20,6 +21,7 @@ mod waves;
 
 pub(crate) use collective::exchange_us;
 pub(crate) use corrected::{Recent, by_rows_name, formats, length, numbers};
+pub(crate) use experts::expert_numbers;
 
 pub use cache::{FoldHasher, PriceCache};
 pub use collective::{CollectivePrice, ExchangeCall, Exchanges, Group};
@@ -127,8 +129,11 @@ impl Device {
         };
         let Price { time, source, error, .. } = by_formulas;
         let formulas = Learned { time, source, error };
-        let Learned { time, source, error } =
-            self.corrected.time(self, timed, time, recent).or_else(measured).unwrap_or(formulas);
+        let Learned { time, source, error } = match timed {
+            Kernel::ExpertLayer(shape) => self.expert_layer(shape),
+            _ => self.corrected.time(self, timed, time, recent).or_else(measured),
+        }
+        .unwrap_or(formulas);
         let error = match self.uneven_error().filter(|_| larger.is_some()) {
             Some(uneven) => error.map(|error| error.and(uneven)),
             None => error,
@@ -248,6 +253,11 @@ impl Device {
             Kernel::Attention(Attention { activations, kv, .. })
             | Kernel::LatentAttention(LatentAttention { activations, kv, .. }) => {
                 SimTime::at_rate(flops, self.matrix_flops_per_s(activations, kv) * efficiency)
+            }
+            // Bounds its products from below: what it takes is measured wherever it comes up.
+            Kernel::ExpertLayer(shape) => {
+                let speed = self.product_flops_per_s(shape.inputs, shape.weights, shape.density, efficiency);
+                SimTime::at_rate(flops, speed)
             }
             Kernel::Router { weights, activations, .. } => {
                 SimTime::at_rate(flops, self.matrix_flops_per_s(activations, weights) * efficiency)

@@ -1,8 +1,8 @@
 //! Devices that have parts of a model, and what they take to exchange messages. One of them stands for all: they do the same at the same time.
 
-use super::{Bound, CollectivePrice, Device, Group, Price};
+use super::{Bound, CollectivePrice, Device, ExchangeCall, Exchanges, Group, Price};
 use crate::error::InputError;
-use crate::hw::{CallMode, Fabric, Library, Operation};
+use crate::hw::{CallMode, ExchangeMode, ExchangePart, Fabric, Library, Operation};
 
 /// Devices that compute a model together.
 #[derive(Clone, Debug)]
@@ -10,12 +10,14 @@ pub struct Ranks {
     fabric: String,
     library: Library,
     group: Group,
+    exchanges: Option<Exchanges>,
 }
 
 impl PartialEq for Ranks {
     /// Of equal count on the same fabric by the same library.
     fn eq(&self, other: &Self) -> bool {
-        (&self.fabric, self.library, self.count()) == (&other.fabric, other.library, other.count())
+        (&self.fabric, self.library, self.count(), self.exchanges.is_some())
+            == (&other.fabric, other.library, other.count(), other.exchanges.is_some())
     }
 }
 
@@ -27,7 +29,28 @@ impl Ranks {
     /// More than the fabric joins.
     pub fn new(fabric: &Fabric, devices: u32, library: Library) -> Result<Ranks, InputError> {
         let group = Group::packed(fabric, devices, library, CallMode::Graph)?;
-        Ok(Ranks { fabric: fabric.name.clone(), library, group })
+        Ok(Ranks { fabric: fabric.name.clone(), library, group, exchanges: None })
+    }
+
+    /// The same for devices that share experts: they bring tokens to these and back by DeepEP's kernels.
+    ///
+    /// # Errors
+    /// Devices of several machines, and a fabric on which nobody measured these kernels, nor on one that lends to it.
+    pub fn exchanging(self, fabric: &Fabric) -> Result<Ranks, InputError> {
+        let level = &fabric.levels[0];
+        if self.count() > level.units.value as u32 {
+            let what = format!(
+                "at most the {} devices of one machine: DeepEP was measured within one",
+                level.units.value
+            );
+            return Err(InputError::expected(what).key("experts").found(self.count()));
+        }
+        let exchanges = Exchanges::new(level);
+        if !exchanges.are_known() {
+            let what = "a fabric on which DeepEP was measured, or to which one lends: nvidia-hgx-h100, nvidia-hgx-h200, nvidia-hgx-b200";
+            return Err(InputError::expected(what).key("fabric").found(&fabric.name));
+        }
+        Ok(Ranks { exchanges: Some(exchanges), ..self })
     }
 
     /// Two of `among` devices, for messages from one to the other. The devices are as close together as `fabric` has them; the two are joined by the
@@ -42,7 +65,7 @@ impl Ranks {
             if f64::from(among) <= reach {
                 spread.push(2);
                 let group = Group::new(fabric, &spread, library, CallMode::Graph)?;
-                return Ok(Ranks { fabric: fabric.name.clone(), library, group });
+                return Ok(Ranks { fabric: fabric.name.clone(), library, group, exchanges: None });
             }
             spread.push(1);
         }
@@ -84,7 +107,24 @@ impl Device {
     /// On a device that is alone.
     pub fn exchange(&self, operation: Operation, bytes: u64) -> Price {
         let ranks = self.ranks.as_ref().expect("a device that is alone exchanges nothing");
-        let CollectivePrice { time, source, error } = ranks.exchange(operation, bytes);
+        self.messaged(ranks.exchange(operation, bytes), bytes)
+    }
+
+    /// The price of bringing tokens to the devices of their experts, or back.
+    ///
+    /// # Panics
+    /// On a device that shares no experts, and in a mode that the fabric has not.
+    pub fn expert_exchange(&self, mode: ExchangeMode, part: ExchangePart, call: &ExchangeCall) -> Price {
+        let exchanges = self.ranks.as_ref().and_then(|ranks| ranks.exchanges.as_ref());
+        let price = exchanges.and_then(|exchanges| exchanges.price(mode, part, call));
+        self.messaged(
+            price.expect("devices that share experts have exchanges"),
+            call.bytes(mode, part) as u64,
+        )
+    }
+
+    /// A message of so many bytes that takes this.
+    fn messaged(&self, CollectivePrice { time, source, error }: CollectivePrice, bytes: u64) -> Price {
         let moved = (2 * bytes).saturating_sub(self.l2_bytes);
         let dynamic_pj = (self.dynamic_pj_of_bytes(moved) as i64).min(self.most_pj(time));
         Price { time, flops: 0, dram_bytes: moved, dynamic_pj, bound: Bound::Link, source, error }

@@ -308,8 +308,8 @@ impl Rig {
                 let said = rows_of(input, width);
                 ops.sum_experts([rows, width, top], said, &self.other, rows_of(output, width))
             }
-            Kernel::LatentAttention(_) | Kernel::Quantise { .. } => {
-                let what = "a kernel with a shader: latent attention and quantised inputs are simulated only";
+            Kernel::LatentAttention(_) | Kernel::Quantise { .. } | Kernel::ExpertLayer(_) => {
+                let what = "a kernel with a shader: latent attention, quantised inputs and fused expert layers are simulated only";
                 Err(InputError::expected(what).key("kernel").found(probe.kernel.name()).into())
             }
             Kernel::Router { rows, width, hidden, options, .. } => {
@@ -401,7 +401,7 @@ fn used(probe: &Probe) -> usize {
         }
         Kernel::Rope { rows, heads, head_dim, .. } => size(rows, heads * head_dim),
         Kernel::Attention(shape) => size(shape.rows, u32::from(shape.heads) * u32::from(shape.head_dim)),
-        Kernel::LatentAttention(_) | Kernel::Quantise { .. } => 0,
+        Kernel::LatentAttention(_) | Kernel::Quantise { .. } | Kernel::ExpertLayer(_) => 0,
         Kernel::Activation { rows, width, gated, .. } => size(rows, width * (1 + u32::from(gated))),
         Kernel::Sample { rows, vocabulary, .. } => size(rows, vocabulary + 4),
         Kernel::Router { rows, width, hidden, options, .. } => {

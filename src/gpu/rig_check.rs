@@ -53,7 +53,7 @@ impl Rig {
         let at = |row: u32, stride: u32| row as usize * stride as usize;
         match probe.kernel {
             // It never runs: `call` refuses it.
-            Kernel::LatentAttention(_) | Kernel::Quantise { .. } => {}
+            Kernel::LatentAttention(_) | Kernel::Quantise { .. } | Kernel::ExpertLayer(_) => {}
             Kernel::Embed { rows, width, .. } => looks(rows).for_each(|row| {
                 let index = 7 * row % (1 << 10);
                 add(at(row, width), reference::embed_rows(width as usize, &self.matrix, &[index]));

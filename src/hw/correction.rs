@@ -1,6 +1,7 @@
 //! What measured tables add to the constants of a profile: a correction of one operator, small enough to ship, with what
 //! it rests on and how wrong it is.
 
+use super::experts::ExpertTimes;
 use super::forest::Forest;
 use super::shared::Shared;
 use super::{MOST_PERCENT, Uneven};
@@ -35,6 +36,9 @@ pub struct Corrections {
     /// Operators in 16 bits that nobody measured on this device, by name, and which of `by_format` stands for them.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub within: BTreeMap<String, Within>,
+    /// Whole expert layers, by the names of their formats: `experts`, `experts_fp8`, `experts_fp8_block`, `experts_nvfp4`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub experts: BTreeMap<String, ExpertTimes>,
     /// Attention of a chunk of one prompt: over rows of the chunk, and over its older entries and one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub chunk_attention: Option<Correction>,
@@ -276,6 +280,11 @@ impl Corrections {
         if !self.uneven.as_ref().is_none_or(Uneven::is_sound) {
             let expected = "finite errors, blocks above 0 and at most 64 a unit";
             return Err(InputError::expected(expected).key("corrections.uneven"));
+        }
+        for (name, times) in &self.experts {
+            times.check().map_err(|(key, expected)| {
+                InputError::expected(expected).key(format!("corrections.experts.{name}.{key}"))
+            })?;
         }
         self.named().try_for_each(|(name, correction)| {
             correction.check().map_err(|(key, expected)| {

@@ -4,6 +4,7 @@
 
 mod correction;
 mod engine;
+mod experts;
 mod fabric;
 mod forest;
 mod load;
@@ -15,6 +16,7 @@ mod usual;
 
 pub use correction::{Correction, Corrections, Evidence, Quantising, Waves, Within};
 pub use engine::Engine;
+pub use experts::{ExpertConstants, ExpertTimes};
 pub use fabric::{
     CallMode, Collectives, Curve, Exchange, ExchangeMode, ExchangePart, Fabric, Level, Library, Loan,
     Operation, Way, Wiring,

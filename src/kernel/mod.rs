@@ -3,11 +3,13 @@
 //! This is the centre of the crate. One variant of [`Kernel`] has one work formula (`work`), one price (`cost`), and one
 //! class whose constants a hardware profile gives. Adding a kernel is a guided tour: the compiler asks for each of them.
 
+mod experts;
 mod latent;
 mod terms;
 mod uneven;
 mod work;
 
+pub use experts::{EXPERT_BLOCKS, ExpertLayer, ExpertLoad, LOAD_UNIT};
 pub use latent::LatentAttention;
 pub use terms::{KINDS, MOST_TERMS, Terms, kind, terms};
 pub use uneven::Filling;
@@ -72,6 +74,8 @@ pub enum Kernel {
     Gather { rows: u32, width: u32, activations: Dtype },
     /// Rows of a dense block put back where they were gathered.
     Scatter { rows: u32, width: u32, activations: Dtype },
+    /// The experts of a layer in one call, where an engine that was measured runs them so.
+    ExpertLayer(ExpertLayer),
     /// Sums of `top` rows each, by shares: what the experts of `rows` tokens say. `rows * top x width` to `rows x width`.
     ExpertSum { rows: u32, width: u32, top: u32, activations: Dtype },
     /// Arg-max or top-k sampling over `rows x vocabulary`.
@@ -212,7 +216,10 @@ impl Kernel {
     /// Its class.
     pub fn class(&self) -> Class {
         match self {
-            Kernel::MatMul { .. } | Kernel::GroupedMatMul { .. } | Kernel::Router { .. } => Class::MatMul,
+            Kernel::MatMul { .. }
+            | Kernel::GroupedMatMul { .. }
+            | Kernel::Router { .. }
+            | Kernel::ExpertLayer(_) => Class::MatMul,
             Kernel::Attention(Attention { decode: true, .. })
             | Kernel::LatentAttention(LatentAttention { decode: true, .. }) => Class::DecodeAttention,
             Kernel::Attention(_) | Kernel::LatentAttention(_) => Class::PrefillAttention,
@@ -248,6 +255,7 @@ impl Kernel {
             Kernel::Router { .. } => "router",
             Kernel::Gather { .. } => "gather_rows",
             Kernel::Scatter { .. } => "scatter_rows",
+            Kernel::ExpertLayer(_) => "expert_layer",
             Kernel::ExpertSum { .. } => "expert_sum",
             Kernel::Sample { .. } => "sample",
         }

@@ -42,6 +42,8 @@ pub const KINDS: [(&str, Class, &[&str]); 15] = [
 pub fn kind(kernel: &Kernel) -> (usize, Option<Dtype>) {
     let (name, weights) = match *kernel {
         Kernel::MatMul { weights, .. } | Kernel::GroupedMatMul { weights, .. } => ("matmul", Some(weights)),
+        // No executor has it: as a product of its first matrices.
+        Kernel::ExpertLayer(shape) => ("matmul", Some(shape.weights)),
         // As wide as both widths on average.
         Kernel::LatentAttention(shape) if shape.decode => ("attention_decode", None),
         Kernel::LatentAttention(_) => ("attention_prefill", None),
@@ -65,6 +67,7 @@ pub fn terms(kernel: &Kernel, tile: (u32, u32), units: u64) -> Terms {
             let fewest = if tile.0 > GROUP_SLICE { groups } else { slices };
             product(rows.div_ceil(tile.0).max(fewest.min(rows)), inner, columns, tile, units)
         }
+        Kernel::ExpertLayer(shape) => terms(&shape.parts()[0], tile, units),
         Kernel::Attention(shape) => attention(&shape, tile.1),
         Kernel::LatentAttention(shape) => attention(&shape.as_plain(), tile.1),
         Kernel::Router { rows, width, hidden, options, .. } => {

@@ -178,6 +178,7 @@ impl Kernel {
                 activation_bytes: 2 * activations.bytes(values(rows, width)) + 4 * u64::from(rows),
                 ..Traffic::default()
             },
+            Kernel::ExpertLayer(shape) => shape.work(),
             // A share, a product and a sum for each value read; shares are 32-bit floats.
             Kernel::ExpertSum { rows, width, top, activations } => Traffic {
                 flops: 2 * values(rows * top, width),

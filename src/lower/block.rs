@@ -75,6 +75,11 @@ pub(super) struct Formats {
 }
 
 impl Formats {
+    /// Of the matrices of experts that tokens choose among.
+    pub fn expert(self) -> Dtype {
+        self.ffn
+    }
+
     fn of(model: &Model, layers: Layers) -> Formats {
         match model.kinds.get(usize::from(layers.kind)) {
             Some(kind) => Formats {
@@ -107,6 +112,15 @@ impl Group {
 impl<S: Sink> Emit<'_, S> {
     /// The kernels of a layer for these groups: one group, or all groups of a hop at once.
     pub(super) fn layer(&mut self, groups: &[Group]) {
+        if self.model.spread > 1 {
+            let own: Vec<Group> = groups.iter().map(|group| group.shared(self.model.spread)).collect();
+            return self.own_layer(&own);
+        }
+        self.own_layer(groups);
+    }
+
+    /// The same of what falls to one device.
+    fn own_layer(&mut self, groups: &[Group]) {
         self.layer_id = if let [group] = groups { group.layer } else { Call::NO_LAYER };
         let layers = Layers::of(self.model, groups.iter());
         self.formats = Formats::of(self.model, layers);
@@ -277,7 +291,7 @@ impl<S: Sink> Emit<'_, S> {
     }
 
     /// Devices that have parts of a branch add up what they computed of it.
-    fn all_reduce(&mut self, rows: Rows, cause: Cause) {
+    pub(super) fn all_reduce(&mut self, rows: Rows, cause: Cause) {
         self.collective(Operation::AllReduce, rows.rows, self.model.hidden, cause);
     }
 
@@ -316,6 +330,14 @@ impl<S: Sink> Emit<'_, S> {
         normed: bool,
         layers: Layers,
     ) {
+        if let Some(of) = self.model.experts.filter(|_| experts) {
+            let own = |group: &&Group| group.feed_forward > 0 && self.model.kind(group.layer.into()).experts;
+            let own: Vec<&Group> = groups.iter().filter(own).collect();
+            if let Some(loads) = self.loads(&own, &of) {
+                let key = self.key(Part::Experts, rows, together, 0, layers);
+                return self.expert_branch(key, (rows, &of), &loads, (together, normed));
+            }
+        }
         let density = self.dispatch.density;
         let spread = self.model.experts.filter(|_| experts).map(|experts| {
             let own = groups.iter().filter(|group| self.model.kind(group.layer.into()).experts);
@@ -362,11 +384,7 @@ impl<S: Sink> Emit<'_, S> {
         let (hidden, width, gated) = (model.hidden as u32, experts.width as u32, model.gated);
         let (weights, activations, density) = (self.formats.ffn, model.activations, self.dispatch.density);
         let (padded, top, cause) = (self.pad(rows.rows), experts.per_token as u32, Cause::FeedForward);
-        let options = experts.count as u32;
-        self.kernel(
-            Kernel::Router { rows: padded, width: hidden, hidden: 0, options, weights, activations },
-            cause,
-        );
+        self.choose(rows, experts);
         let copies = padded * top;
         self.kernel(Kernel::Gather { rows: copies, width: hidden, activations }, cause);
         let inputs = model.product_inputs(weights);
@@ -390,9 +408,26 @@ impl<S: Sink> Emit<'_, S> {
         self.quantise(copies, width, inputs, cause);
         self.kernel(product(width, hidden), cause);
         self.kernel(Kernel::ExpertSum { rows: padded, width: hidden, top, activations }, cause);
+        self.shared_experts(rows, experts);
+    }
+
+    /// Scores of the experts for each row.
+    pub(super) fn choose(&mut self, rows: Rows, experts: &Experts) {
+        let (model, weights) = (self.model, self.formats.ffn);
+        let (width, activations, options) = (model.hidden as u32, model.activations, experts.count as u32);
+        let rows = self.pad(rows.rows);
+        let router = Kernel::Router { rows, width, hidden: 0, options, weights, activations };
+        self.kernel(router, Cause::FeedForward);
+    }
+
+    /// The experts that every token takes.
+    pub(super) fn shared_experts(&mut self, rows: Rows, experts: &Experts) {
         if experts.shared_width > 0 {
+            let (density, cause) = (self.dispatch.density, Cause::FeedForward);
+            let (width, activations) = (self.model.hidden as u32, self.model.activations);
             self.mlp(rows, experts.shared_width as u32, self.formats.shared, density, cause);
-            self.kernel(Kernel::ResidualAdd { rows: padded, width: hidden, activations }, cause);
+            let rows = self.pad(rows.rows);
+            self.kernel(Kernel::ResidualAdd { rows, width, activations }, cause);
         }
     }
 
@@ -417,14 +452,14 @@ impl<S: Sink> Emit<'_, S> {
     }
 
     /// The norm before a branch, where the model has one.
-    fn norm_stream(&mut self, rows: Rows, cause: Cause) {
+    pub(super) fn norm_stream(&mut self, rows: Rows, cause: Cause) {
         if !matches!(self.model.placement, Placement::AfterSum | Placement::AfterBranch) {
             self.norm(rows, cause);
         }
     }
 
     /// A branch joins the stream, with the norms that stand behind the branch or behind the sum.
-    fn add(&mut self, rows: Rows, cause: Cause) {
+    pub(super) fn add(&mut self, rows: Rows, cause: Cause) {
         let (width, activations) = (self.model.hidden as u32, self.model.activations);
         let placement = self.model.placement;
         if matches!(placement, Placement::AfterBranch | Placement::Around) && cause != Cause::Adapter {
@@ -450,7 +485,7 @@ impl<S: Sink> Emit<'_, S> {
     }
 
     /// Rows of a product brought into the format in which it takes them, where that is not the activations'.
-    fn quantise(&mut self, rows: u32, width: u32, to: Dtype, cause: Cause) {
+    pub(super) fn quantise(&mut self, rows: u32, width: u32, to: Dtype, cause: Cause) {
         let activations = self.model.activations;
         if to != activations {
             self.kernel(Kernel::Quantise { rows, width, activations, to }, cause);
@@ -492,14 +527,14 @@ impl<S: Sink> Emit<'_, S> {
         rows.rows != self.on_device || rows.groups > 1
     }
 
-    fn gather(&mut self, rows: Rows) {
+    pub(super) fn gather(&mut self, rows: Rows) {
         if self.moves(rows) {
             let (width, activations) = (self.model.hidden as u32, self.model.activations);
             self.kernel(Kernel::Gather { rows: self.pad(rows.rows), width, activations }, Cause::Move);
         }
     }
 
-    fn scatter(&mut self, rows: Rows) {
+    pub(super) fn scatter(&mut self, rows: Rows) {
         if self.moves(rows) {
             let (width, activations) = (self.model.hidden as u32, self.model.activations);
             self.kernel(Kernel::Scatter { rows: self.pad(rows.rows), width, activations }, Cause::Move);

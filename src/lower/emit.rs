@@ -2,6 +2,7 @@
 
 use super::Dispatch;
 use super::block::Formats;
+use super::experts::ExpertPlan;
 use super::graph::{Call, Cause, Node};
 use super::groups::Group;
 use super::longest::Longest;
@@ -57,6 +58,10 @@ pub(super) struct Emit<'a, S: Sink> {
     pub residency: Option<&'a mut Residency>,
     /// The longest contexts of groups, and what they mean on the device; absent: nobody measured that.
     pub filling: Option<(&'a Filling, &'a Longest)>,
+    /// What is known of the experts, where the model has some.
+    pub experts: Option<&'a mut ExpertPlan>,
+    /// Whether nobody in the pass has a prompt.
+    pub generates_only: bool,
     /// Layers that were fetched in this pass and not awaited yet, with the fetch.
     on_the_way: Vec<(u16, u32)>,
     /// Decisions that are being read back, by the layer that they are about.
@@ -74,6 +79,7 @@ impl<'a, S: Sink> Emit<'a, S> {
         captured: bool,
         one_graph: bool,
     ) -> Self {
+        let share = |rows: u32| rows.div_ceil(model.spread);
         let start = match (captured, one_graph) {
             (false, _) => Start::Eager,
             (true, true) => Start::OneGraph,
@@ -83,8 +89,8 @@ impl<'a, S: Sink> Emit<'a, S> {
             model,
             dispatch,
             places,
-            tokens,
-            on_device,
+            tokens: share(tokens),
+            on_device: share(on_device),
             layer_id: Call::NO_LAYER,
             formats: Formats::whole(model),
             sink,
@@ -96,9 +102,16 @@ impl<'a, S: Sink> Emit<'a, S> {
             branches: Vec::new(),
             residency: None,
             filling: None,
+            experts: None,
+            generates_only: true,
             on_the_way: Vec::new(),
             reading: VecDeque::new(),
         }
+    }
+
+    /// Rows of one of the devices that sequences are spread over.
+    pub fn share(&self, rows: u32) -> u32 {
+        rows.div_ceil(self.model.spread)
     }
 
     /// Rows after padding to the captured sizes.
@@ -168,7 +181,7 @@ impl<'a, S: Sink> Emit<'a, S> {
             Some(When::Marked) => group.routed > 0,
             Some(When::Header(RouterWhen::PerLayer | RouterWhen::PerHop)) => true,
         };
-        !routed && self.residency.is_none() && !self.dispatch.decisions.has_nodes()
+        !routed && !self.experts_differ() && self.residency.is_none() && !self.dispatch.decisions.has_nodes()
     }
 
     /// What comes now, up to [`Emit::end_repeat`], stands for so many times the same. False: the sink wants each.
@@ -200,10 +213,23 @@ impl<'a, S: Sink> Emit<'a, S> {
             return;
         }
         let bytes = self.model.activations.bytes(u64::from(self.pad(rows)) * width);
+        self.message(|captured| Node::Collective { operation, bytes, captured }, cause);
+    }
+
+    /// A message between devices, captured or not.
+    pub fn message(&mut self, node: impl Fn(bool) -> Node, cause: Cause) {
         let captured = self.start != Start::Eager;
         let launch = (!captured).then(|| self.host(Node::Launch, Cause::Launch, None));
-        let node = Node::Collective { operation, bytes, captured };
-        self.device(Call { node, cause, layer: self.layer_id }, launch);
+        self.device(Call { node: node(captured), cause, layer: self.layer_id }, launch);
+    }
+
+    /// The host launches so many kernels that are parts of the next one.
+    pub fn launches(&mut self, count: u32) {
+        if self.start == Start::Eager {
+            (0..count).for_each(|_| {
+                self.host(Node::Launch, Cause::Launch, None);
+            });
+        }
     }
 
     /// A dense product `rows x inner -> rows x columns`.

@@ -1,6 +1,7 @@
 //! The graph that a pass becomes: kernels on the device, launches and decisions on the host, read-backs between them.
 
-use crate::hw::Operation;
+use crate::cost::ExchangeCall;
+use crate::hw::{ExchangeMode, ExchangePart, Operation};
 use crate::kernel::{Class, Kernel};
 
 /// One node.
@@ -11,6 +12,8 @@ pub enum Node {
     Kernel { kernel: Kernel, captured: bool },
     /// The devices that compute the model together exchange a message of so many bytes, on the compute queue.
     Collective { operation: Operation, bytes: u64, captured: bool },
+    /// Tokens go to the devices of their experts, or come back, on the compute queue.
+    Exchange { mode: ExchangeMode, part: ExchangePart, call: ExchangeCall, captured: bool },
     /// Zero time on the compute queue: all groups of a hop are done.
     Join,
     /// The host launches one kernel.
@@ -39,7 +42,7 @@ impl Node {
     pub fn class(&self) -> Option<Class> {
         match self {
             Node::Kernel { kernel, .. } => Some(kernel.class()),
-            Node::Collective { .. } => Some(Class::Collective),
+            Node::Collective { .. } | Node::Exchange { .. } => Some(Class::Collective),
             _ => None,
         }
     }

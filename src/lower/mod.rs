@@ -6,6 +6,7 @@
 mod alike;
 mod block;
 mod emit;
+mod experts;
 mod graph;
 mod groups;
 mod latent;
@@ -18,6 +19,7 @@ mod sets;
 mod sink;
 mod view;
 
+pub use experts::ExpertPlan;
 pub use graph::{Call, Cause, Graph, Node};
 pub use legs::{Layout, Leg, Legs};
 pub use places::{Place, Places};
@@ -111,6 +113,7 @@ pub struct Lowering<'a> {
     groups: Groups,
     residency: Option<Residency>,
     filling: Option<Filling>,
+    experts: Option<ExpertPlan>,
     union: Vec<(bool, f64, u32)>,
     /// Tokens that each layer attends to at most; empty where every layer attends to all.
     windows: Vec<u32>,
@@ -131,12 +134,19 @@ impl<'a> Lowering<'a> {
         let bytes = model.layer_kinds().map(|kind| (model.attention_weight_bytes(kind), ffn(kind))).collect();
         let (groups, union) = (Groups::default(), Vec::new());
         let places = Places::known();
-        Lowering { model, dispatch, places, groups, residency: None, filling: None, union, windows, bytes }
+        let (residency, filling, experts) = (None, None, None);
+        Lowering { model, dispatch, places, groups, residency, filling, experts, union, windows, bytes }
     }
 
     /// For a device on which calls of uneven contexts wait for the longest of them.
     pub fn filled_by(self, filling: Option<Filling>) -> Self {
         Lowering { filling, ..self }
+    }
+
+    /// With what is known of the experts of a run.
+    pub fn with_experts(self, experts: Option<ExpertPlan>) -> Self {
+        assert!(experts.is_some() || self.model.spread == 1, "experts on several devices");
+        Lowering { experts, ..self }
     }
 
     /// With routes that use the layers so; without this, all tokens are taken to be on one known route.
@@ -302,6 +312,8 @@ impl<'a> Lowering<'a> {
         let mut emit =
             Emit::new(self.model, (&self.dispatch, &self.places), sink, on_device, captured, one_graph);
         emit.residency = self.residency.as_mut();
+        emit.experts = self.experts.as_mut();
+        emit.generates_only = batch.spans.iter().all(|span| span.decode);
         emit.filling = self.filling.as_ref().map(|filling| (filling, &self.groups.longest));
 
         if batch.swapped_bytes > 0 {
@@ -319,7 +331,7 @@ impl<'a> Lowering<'a> {
 /// Embedding of those who enter, and decisions about their routes.
 fn enter<S: Sink>(emit: &mut Emit<S>, batch: &Batch, contexts: &[Context]) {
     let entering: u32 = batch.spans.iter().filter(|span| span.part.enters).map(|span| span.tokens).sum();
-    let entering = entering + batch.in_lockstep();
+    let entering = emit.share(entering + batch.in_lockstep());
     if entering > 0 {
         emit.segment();
         embed(emit, emit.model, entering);
@@ -330,6 +342,7 @@ fn enter<S: Sink>(emit: &mut Emit<S>, batch: &Batch, contexts: &[Context]) {
 
 /// Head of those whose logits are needed.
 fn leave<S: Sink>(emit: &mut Emit<S>, logits: u32) {
+    let logits = emit.share(logits);
     if logits > 0 && emit.model.outputs > 0 {
         emit.segment();
         head(emit, emit.model, logits);
@@ -455,6 +468,7 @@ fn head<S: Sink>(emit: &mut Emit<S>, model: &Model, rows: u32) {
 /// into a branch or comes out of it, the widest intermediate of a layer with what becomes of it, and the logits. Kernels write
 /// beside what they read, as those of the executor do.
 pub fn activation_bytes(model: &Model, tokens: u64, logits: u64) -> u64 {
+    let [tokens, logits] = [tokens, logits].map(|rows| rows.div_ceil(model.spread.into()));
     let (taken, expert) =
         model.experts.map_or((0, 0), |experts| (experts.per_token, experts.per_token * experts.width));
     let ffn = model.ffn.max(expert);

@@ -79,7 +79,7 @@ impl<S: Sink> Emit<'_, S> {
     pub(super) fn enter(&mut self, tokens: u32, sequences: u32) {
         match self.dispatch.router.when {
             Some(When::Header(RouterWhen::Upfront)) => self.route(tokens, Call::NO_LAYER),
-            Some(When::Header(RouterWhen::PerSequence)) => self.route(sequences, Call::NO_LAYER),
+            Some(When::Header(RouterWhen::PerSequence)) => self.route(self.share(sequences), Call::NO_LAYER),
             _ => {}
         }
     }
@@ -97,16 +97,18 @@ impl<S: Sink> Emit<'_, S> {
     /// are one call with that of the layer it takes.
     pub(super) fn route_hop(&mut self, wave: &[Group]) {
         if let Some(When::Header(RouterWhen::PerLayer | RouterWhen::PerHop)) = self.dispatch.router.when {
-            self.route(wave.iter().map(Group::visiting).sum(), Call::NO_LAYER);
+            self.route(self.share(wave.iter().map(Group::visiting).sum()), Call::NO_LAYER);
         }
     }
 
     /// Decisions before steps marked `+r`; in pool order also those of a router that runs at each hop.
     pub(super) fn route_marked(&mut self, groups: &[Group]) {
         match self.dispatch.router.when {
-            Some(When::Marked) => self.route(groups.iter().map(|group| group.routed).sum(), Call::NO_LAYER),
+            Some(When::Marked) => {
+                self.route(self.share(groups.iter().map(|group| group.routed).sum()), Call::NO_LAYER);
+            }
             Some(When::Header(RouterWhen::PerHop)) if !self.in_waves() => {
-                self.route(groups.iter().map(Group::visiting).sum(), Call::NO_LAYER);
+                self.route(self.share(groups.iter().map(Group::visiting).sum()), Call::NO_LAYER);
             }
             _ => {}
         }

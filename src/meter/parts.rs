@@ -258,6 +258,7 @@ fn steady(hw: &Hardware, row: &Measured, constants: Constants) -> Result<Steady>
         model,
         hardware,
         limits: Limits::default(),
+        experts: crate::batch::ExpertUse::default(),
         clients: Some(Clients { count: clients, think }),
         sessions: None,
         serving: Serving::new(MOST_TOKENS.max(clients), clients, true),

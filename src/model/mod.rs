@@ -124,6 +124,9 @@ pub struct Model {
     /// says it: a part needs devices to exchange messages with.
     #[serde(skip, default = "one")]
     pub shards: u32,
+    /// Devices over which sequences and experts are spread ([`Model::spread_over`]): each has all of the rest. No file and no key says it either.
+    #[serde(skip, default = "one")]
+    pub spread: u32,
     /// What the source says and nothing here models, a line each: `key: value`. Reports show it; execution refuses it.
     pub remarks: Vec<String>,
 }
@@ -370,6 +373,7 @@ impl Model {
             kv: format,
             products: None,
             shards: 1,
+            spread: 1,
             remarks: Vec::new(),
         }
     }

@@ -60,6 +60,33 @@ impl Model {
         Ok(Model { heads, kv_heads, experts, ffn, shards: parts, ..self.clone() })
     }
 
+    /// What one of so many devices has that share experts and sequences: its part of the experts of each layer, and all else
+    /// (DeepSeek-V3, arXiv 2412.19437, section 3.4, calls it data-parallel attention and expert parallelism).
+    ///
+    /// # Errors
+    /// A model without experts, experts that do not go evenly into the devices, what is a part already.
+    pub fn spread_over(&self, devices: u32) -> Result<Model> {
+        assert!(self.spread == 1, "experts are spread once");
+        if devices <= 1 {
+            return Ok(self.clone());
+        }
+        let refuse = |what: String| -> Error {
+            InputError::expected(what).key("parallel.experts").found(devices).into()
+        };
+        let Some(experts) = self.experts else {
+            return Err(refuse(format!("1, as {} has no experts", self.name)));
+        };
+        if !experts.count.is_multiple_of(devices.into()) {
+            return Err(refuse(format!("a divisor of the {} experts of {}", experts.count, self.name)));
+        }
+        if self.shards > 1 {
+            return Err(refuse(
+                "1 beside parallel.tensor: layers cut and experts spread at once are not modelled".into(),
+            ));
+        }
+        Ok(Model { spread: devices, ..self.clone() })
+    }
+
     /// Rows of a table that lie on one device.
     pub(super) fn shard_of(&self, rows: u64) -> u64 {
         rows.div_ceil(self.shards.into())

@@ -76,6 +76,17 @@ impl Model {
         }
     }
 
+    /// The same of what one device has.
+    fn own_ffn_values(&self, kind: &Kind) -> [u64; 3] {
+        let [matrix, shared, rest] = self.ffn_values(kind);
+        let Some(experts) = self.experts.filter(|_| kind.experts && self.spread > 1) else {
+            return [matrix, shared, rest];
+        };
+        let (_, bias) = self.feed_forward(experts.width);
+        let away = experts.count - experts.count / u64::from(self.spread);
+        [matrix / experts.count * (experts.count - away), shared, rest - away * bias]
+    }
+
     /// Values of one norm as wide as the residual stream.
     fn wide_norm(&self) -> u64 {
         self.norm.values(self.hidden)
@@ -126,6 +137,11 @@ impl Model {
     /// router where it has any.
     pub fn ffn_params(&self, kind: &Kind) -> u64 {
         self.ffn_values(kind).iter().sum()
+    }
+
+    /// The same of what one device has.
+    pub fn own_ffn_params(&self, kind: &Kind) -> u64 {
+        self.own_ffn_values(kind).iter().sum()
     }
 
     /// Parameters of a layer's norms: those around the branches, those on queries and keys, those within latent attention.
@@ -225,7 +241,7 @@ impl Model {
 
     /// Bytes of a layer's feed-forward weights and biases: of all experts, and of the router, where it has any.
     pub fn ffn_weight_bytes(&self, kind: &Kind) -> u64 {
-        let [matrix, shared, rest] = self.ffn_values(kind);
+        let [matrix, shared, rest] = self.own_ffn_values(kind);
         self.ffn_format(kind).bytes(matrix)
             + self.shared_format(kind).bytes(shared)
             + self.activations.bytes(rest)
@@ -239,8 +255,10 @@ impl Model {
     /// Bytes of a layer's feed-forward weights that `rows` tokens read: all, but of experts those that they are expected to take.
     pub fn ffn_read_bytes(&self, kind: &Kind, rows: u32) -> u64 {
         let Some(experts) = self.experts.filter(|_| kind.experts) else { return self.ffn_weight_bytes(kind) };
-        let [matrix, shared, rest] = self.ffn_values(kind);
-        self.ffn_format(kind).bytes(matrix / experts.count * experts.taken(rows))
+        let [matrix, shared, rest] = self.own_ffn_values(kind);
+        let spread = u64::from(self.spread);
+        let taken = experts.taken(rows).div_ceil(spread);
+        self.ffn_format(kind).bytes(matrix / (experts.count / spread) * taken)
             + self.shared_format(kind).bytes(shared)
             + self.activations.bytes(rest)
     }
@@ -296,13 +314,16 @@ impl Model {
 
     /// Bytes of what is cached of one token at one layer, scales included: a key and a value, or with latent attention the one
     /// vector that both are made from, and the key of what chooses entries.
+    ///
+    /// Of sequences that are spread over devices, each has its part: so many bytes of every entry on average.
     pub fn kv_entry_bytes(&self) -> u64 {
-        match self.latent {
+        let entry = match self.latent {
             None => 2 * self.kv.bytes(self.kv_dim()),
             Some(latent) => {
                 self.kv.bytes(latent.entry()) + latent.indexer.map_or(0, |indexer| indexer.entry_bytes())
             }
-        }
+        };
+        entry.div_ceil(self.spread.into())
     }
 
     /// Values that a token writes into the cache of a layer.

@@ -1,7 +1,7 @@
 //! What a fit came to.
 
 use super::sheet::Sheet;
-use crate::calib::{Errors, Fitted, Measured, Report, Row, covered};
+use crate::calib::{Errors, ExpertFit, Fitted, Measured, Report, Row, covered};
 use crate::cost::{self, Price, PriceError};
 use crate::units::SourceKind;
 
@@ -55,6 +55,50 @@ fn hidden(report: &Report) -> Option<String> {
          p90 {:.2} %.\n",
         in_table.rows, in_table.mean, in_table.bias, in_table.p90
     ))
+}
+
+/// A table, a row for each format of expert layers, and one for each family.
+pub fn expert_fits(fits: &[ExpertFit]) -> String {
+    let percent = |of: &dyn Fn(&ExpertFit) -> f64| -> Vec<String> {
+        fits.iter().map(|fit| format!("{:.2}", of(fit))).collect()
+    };
+    let rows = || fits.iter().map(|fit| fit.rows.0 as f64);
+    let all = |of: &dyn Fn(&ExpertFit) -> f64| {
+        fits.iter().zip(rows()).map(|(fit, rows)| of(fit) * rows).sum::<f64>() / rows().sum::<f64>()
+    };
+    let plain = |fit: &ExpertFit| fit.plain.map_or(f64::NAN, |errors| errors.mean);
+    let families = fits.iter().flat_map(|fit| fit.families.iter().map(move |family| (&fit.name, family)));
+    let families: Vec<(&String, &([u32; 4], Errors))> = families.collect();
+    let of_family = |of: &dyn Fn(&Errors) -> f64| -> Vec<String> {
+        families.iter().map(|(_, (_, errors))| format!("{:.2}", of(errors))).collect()
+    };
+    Sheet::new()
+        .words("layers", fits.iter().map(|fit| &fit.name))
+        .numbers("rows", fits.iter().map(|fit| fit.rows.0.to_string()))
+        .numbers("families", fits.iter().map(|fit| fit.rows.1.to_string()))
+        .numbers("formula\n%", percent(&|fit| fit.formula.mean))
+        .numbers("left out\n%", percent(&|fit| fit.held.mean))
+        .numbers("plain\n%", percent(&plain))
+        .numbers("bias\n%", percent(&|fit| fit.held.bias))
+        .numbers("p90\n%", percent(&|fit| fit.held.p90))
+        .numbers("interval\n± %", percent(&|fit| fit.held.interval))
+        .numbers("fitted\n%", percent(&|fit| fit.seen.mean))
+        .render()
+        + &Sheet::new()
+            .words("layers", families.iter().map(|(name, _)| name))
+            .words("hidden, inner, top, experts", families.iter().map(|(_, (f, _))| format!("{f:?}")))
+            .numbers("rows", families.iter().map(|(_, (_, errors))| errors.rows.to_string()))
+            .numbers("left out\n%", of_family(&|errors| errors.mean))
+            .numbers("bias\n%", of_family(&|errors| errors.bias))
+            .numbers("p50\n%", of_family(&|errors| errors.p50))
+            .render()
+        + &format!(
+            "All rows: {:.2} % by the formula, {:.2} % with trees, on families left out in turn; {:.2} % on the rows that were fitted.\n\
+             plain: of families with a SiLU gate or none.\n",
+            all(&|fit| fit.formula.mean),
+            all(&|fit| fit.held.mean),
+            all(&|fit| fit.seen.mean)
+        )
 }
 
 /// A table, a row for each kind of kernel of a model's layers.

@@ -41,7 +41,7 @@ pub use caps::{Answered, CapErrors, cap_errors, cap_points, caps};
 pub use ends::{End, ends};
 pub use fabric::fabric_fits;
 pub use file::Staged;
-pub use fits::{fits, layer_fits, layers, scores};
+pub use fits::{expert_fits, fits, layer_fits, layers, scores};
 pub use launches::launches;
 pub use metered::{metered, skipped};
 pub use placed::{Placed, placed, placed_json};

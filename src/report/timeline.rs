@@ -249,6 +249,7 @@ impl Events<'_> {
                 let (tid, name) = match call.node {
                     Node::Kernel { ref kernel, .. } => (3, kernel.name()),
                     Node::Collective { operation, .. } => (3, operation.name()),
+                    Node::Exchange { part, .. } => (3, part.name()),
                     Node::Join => (3, "join"),
                     Node::Await => (3, "await link"),
                     Node::Fetch { .. } => (5, "fetch layer"),

@@ -192,6 +192,7 @@ impl Scenario {
             }
         }
         context::remark(&model, notes);
+        context::remark_experts(&model, self, notes);
         context::remark_uneven(&hardware, self.serving.max_sequences, notes);
         let mut load = self.load_requests(notes)?;
         if let Some((_, load)) = &mut load {
@@ -398,12 +399,15 @@ impl Scenario {
             has_layers_apart: placed.is_some(),
         };
         let fleet = self.fleet(inputs, &split, &of_engine, notes)?;
+        let experts = self.experts(inputs, variant, &model, notes)?;
+        self.experts_stay_together(&split, (placed.is_some(), tiers.is_some()), &experts)?;
         let setup = Setup {
             model,
             hardware,
             limits,
             ranks,
             placed,
+            experts,
             clients: shared.clients.clone(),
             sessions: shared.sessions.clone(),
             serving: self.serving,
@@ -466,7 +470,8 @@ impl Scenario {
 
 /// Tells each variant the settings of the first, which its savings are against, where it has others.
 fn hold_against_first(built: &mut [Built]) {
-    let of = |Setup { dispatch, limits, hardware, model, ranks, .. }: &Setup| Against {
+    let of = |Setup { dispatch, limits, hardware, model, ranks, experts, .. }: &Setup| Against {
+        experts: experts.clone(),
         split: (model.clone(), ranks.clone()),
         capture: dispatch.capture.clone(),
         density: dispatch.density,

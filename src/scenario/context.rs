@@ -1,5 +1,6 @@
 //! What a model can do with the requests of a workload: how long a sequence may become, and whether it generates at all.
 
+use super::Scenario;
 use super::build::Note;
 use crate::error::{InputError, Result};
 use crate::hw::Hardware;
@@ -115,12 +116,6 @@ pub(super) fn remark(model: &Model, notes: &mut Vec<Note>) {
             "in the model's files, and not modelled: times and sizes leave it out",
         ));
     }
-    if let Some(experts) = model.experts {
-        let value = format!("{} of {} a token", experts.per_token, experts.count);
-        let why =
-            "which experts a token takes is not read from traces: taken as independent and equally likely";
-        notes.push(Note::new("model.experts", value, why));
-    }
     if model.kinds.iter().any(|kind| kind.window.is_some()) {
         let why = "where tokens skip a layer with a window, its entries are taken as spread evenly over the sequence";
         notes.push(Note::new("model.window", "", why));
@@ -129,6 +124,17 @@ pub(super) fn remark(model: &Model, notes: &mut Vec<Note>) {
         let why = "what chooses the entries that attention sees is counted in memory, and takes no time";
         notes.push(Note::new("model.indexer", "", why));
     }
+}
+
+/// What is said of experts where a variant does not say who takes which.
+pub(super) fn remark_experts(model: &Model, scenario: &Scenario, notes: &mut Vec<Note>) {
+    let Some(experts) = model.experts else { return };
+    if scenario.experts.is_some() || scenario.variants.iter().all(|variant| variant.experts.is_some()) {
+        return;
+    }
+    let value = format!("{} of {} a token", experts.per_token, experts.count);
+    let why = "which experts a token takes is not read from traces: taken as independent and equally likely";
+    notes.push(Note::new("model.experts", value, why));
 }
 
 /// What is said where calls of several sequences are priced by their mean context.

@@ -5,6 +5,7 @@ mod build;
 mod choice;
 mod context;
 mod doubts;
+mod experts;
 mod fleet;
 mod formats;
 mod inputs;
@@ -23,6 +24,7 @@ mod words;
 
 pub use build::{About, Built, Note};
 pub use choice::Choice;
+pub use experts::ExpertsSpec;
 pub use fleet::ApartSpec;
 pub use formats::{Formats, Products};
 pub use inputs::{Input, Inputs, KINDS, digest};
@@ -80,6 +82,9 @@ pub struct Scenario {
     /// How the model is split over devices; absent: one device has all of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parallel: Option<ParallelSpec>,
+    /// Which experts tokens take, where the model has some; absent: all are equally likely.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub experts: Option<ExpertsSpec>,
     /// What is an event; absent: every kernel in short runs, every pass in runs of more than [`SHORT_RUN_TOKENS`].
     #[serde(default)]
     pub fidelity: Option<Fidelity>,
@@ -223,6 +228,9 @@ pub struct Variant {
     /// Replaces the scenario's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parallel: Option<ParallelSpec>,
+    /// Replaces the scenario's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub experts: Option<ExpertsSpec>,
 }
 
 /// Where routes come from.

@@ -3,6 +3,7 @@
 use super::fleet::ApartSpec;
 use super::inputs::Inputs;
 use super::{Note, PlacementSpec, Scenario, Variant};
+use crate::batch::ExchangeChoice;
 use crate::cost::Ranks;
 use crate::error::{InputError, Result};
 use crate::hw::{Fabric, Hardware, Library};
@@ -19,6 +20,13 @@ pub struct ParallelSpec {
     /// Tensor parallelism: devices that each have an equal part of every layer ([`Model::shard`]).
     #[serde(default = "super::one")]
     pub tensor: u32,
+    /// Expert parallelism: devices that each have an equal part of the experts of every layer, and of the sequences
+    /// ([`Model::spread_over`]). Not together with `tensor`.
+    #[serde(default = "super::one")]
+    pub experts: u32,
+    /// Which of DeepEP's kernels bring tokens to their experts.
+    #[serde(default)]
+    pub exchange: ExchangeChoice,
     /// Pipeline stages: devices that each have some neighbouring layers, cut as vLLM cuts them.
     #[serde(default = "super::one")]
     pub pipeline: u32,
@@ -59,6 +67,8 @@ impl Default for ParallelSpec {
     fn default() -> Self {
         ParallelSpec {
             tensor: 1,
+            experts: 1,
+            exchange: ExchangeChoice::default(),
             pipeline: 1,
             placement: None,
             devices: None,
@@ -125,11 +135,21 @@ impl Scenario {
         notes: &mut Vec<Note>,
     ) -> Result<(Model, Option<Arc<Ranks>>)> {
         let Split { spec, of } = split;
-        if spec.tensor == 0 {
-            let error = InputError::expected("a number of devices, at least 1");
-            return Err(error.key(format!("{of}.tensor")).found(0).into());
+        for (key, devices) in [("tensor", spec.tensor), ("experts", spec.experts)] {
+            if devices == 0 {
+                let error = InputError::expected("a number of devices, at least 1");
+                return Err(error.key(format!("{of}.{key}")).found(0).into());
+            }
         }
-        if spec.tensor == 1 {
+        if spec.tensor > 1 && spec.experts > 1 {
+            let error = InputError::expected(
+                "1 beside tensor: layers cut and experts spread at once are not modelled",
+            );
+            return Err(error.key(format!("{of}.experts")).found(spec.experts).into());
+        }
+        let (key, devices) =
+            if spec.experts > 1 { ("experts", spec.experts) } else { ("tensor", spec.tensor) };
+        if devices == 1 {
             return Ok((model.clone(), None));
         }
         let fabric = split.fabric(&self.folder, inputs, hardware, notes)?;
@@ -137,14 +157,25 @@ impl Scenario {
             error.key = Some(format!("{of}.{part}"));
             error
         };
-        let ranks =
-            Ranks::new(&fabric, spec.tensor, spec.collectives).map_err(|error| named(error, "tensor"))?;
+        let ranks = Ranks::new(&fabric, devices, spec.collectives).map_err(|error| named(error, key))?;
         let why = "no profile says what links and switches draw, so energy is that of the devices alone";
         notes.push(Note::new(format!("{of}: energy of {}", fabric.name), "0", why));
-        let part = model.shard(spec.tensor).map_err(|error| match error {
-            crate::error::Error::Input(input) => named(*input, "tensor").into(),
+        let cut = if key == "experts" { model.spread_over(devices) } else { model.shard(devices) };
+        let part = cut.map_err(|error| match error {
+            crate::error::Error::Input(input) => named(*input, key).into(),
             other => other,
         })?;
+        let ranks = if key == "experts" {
+            let why = "tokens of a pass are spread evenly over the devices, those of one prompt too: where few prompts run, the device that \
+                       has a prompt takes longer. Experts lie in their order, the device with most rows decides, and energy is that of all at its pace";
+            notes.push(Note::new(format!("{of}.experts"), devices, why));
+            ranks.exchanging(&fabric).map_err(|error| {
+                let part = if error.key.as_deref() == Some("fabric") { "fabric" } else { "experts" };
+                named(error, part)
+            })?
+        } else {
+            ranks
+        };
         Ok((part, Some(Arc::new(ranks))))
     }
 }

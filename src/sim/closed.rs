@@ -345,6 +345,10 @@ impl Sink for ClosedForm {
                 let price = self.device.exchange(operation, bytes);
                 self.priced(&call, (Class::Collective, price), captured);
             }
+            Node::Exchange { mode, part, call: ref exchange, captured } => {
+                let price = self.device.expert_exchange(mode, part, exchange);
+                self.priced(&call, (Class::Collective, price), captured);
+            }
             Node::Join => {}
             Node::Launch if times.recorded => {
                 self.launch(SimTime::ZERO);

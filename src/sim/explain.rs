@@ -5,11 +5,11 @@
 //! attention (feed-forward) branch that it visits. What the layers really take beyond that is the union (one group a layer,
 //! but part-filled) and the fragmentation (several groups a layer).
 
-use super::Setup;
 use super::beyond::Within;
 use super::closed::PassSums;
 use super::governor::{At, Governor};
-use crate::batch::{Batch, Context, Decisions, Part, Paths, Policy, Visibility, in_runs};
+use super::{Setup, expert_plan};
+use crate::batch::{Batch, Context, Decisions, ExpertUse, Part, Paths, Policy, Visibility, in_runs};
 use crate::cost::{Device, Limits, Ranks};
 use crate::error::Result;
 use crate::hw::{Hardware, Launch};
@@ -34,6 +34,8 @@ pub struct Against {
     pub launch: Launch,
     /// The part of the model that a device has, and the devices that compute it together.
     pub split: (Model, Option<Arc<Ranks>>),
+    /// Which experts tokens take.
+    pub experts: ExpertUse,
 }
 
 /// Dense passes as the variant that savings are against would run them.
@@ -144,16 +146,18 @@ impl<'a> Explain<'a> {
             && trace.routes.iter().eq(routes.iter())
             && trace.requests.iter().all(plain);
         let beside = |against: &'a Against| -> Result<Beside<'a>> {
-            let Against { capture, density, limits, launch, split: (_, ranks) } = against.clone();
+            let Against { capture, density, limits, launch, split: (_, ranks), experts } = against.clone();
             let hardware = Hardware { launch, ..setup.hardware.clone() };
             let model = &against.split.0;
             let device = Device::new(&hardware, limits)?.with_ranks(ranks);
             let (step, filling) = (device.launch().step, device.filling(model.heads, model.kv_heads));
+            let plan = expert_plan(experts, model, &device);
             let prices = Governor::new(device);
             let clock = prices.highest();
             Ok(Beside {
                 dense: Lowering::new(model, Dispatch { capture, density, ..dense.clone() })
-                    .filled_by(filling),
+                    .filled_by(filling)
+                    .with_experts(plan),
                 prices,
                 clock,
                 step,
@@ -163,8 +167,16 @@ impl<'a> Explain<'a> {
             model,
             beside: setup.against.as_ref().map(beside).transpose()?,
             dense_path: Paths::new(&header, &routes, false),
-            dense: Lowering::new(model, dense).filled_by(filling),
-            merged: Lowering::new(model, aligned).filled_by(filling),
+            dense: Lowering::new(model, dense).filled_by(filling).with_experts(expert_plan(
+                setup.experts.clone(),
+                model,
+                device,
+            )),
+            merged: Lowering::new(model, aligned).filled_by(filling).with_experts(expert_plan(
+                setup.experts.clone(),
+                model,
+                device,
+            )),
             is_merged,
             is_dense,
             full: Batch::default(),

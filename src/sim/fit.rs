@@ -54,7 +54,7 @@ fn layer_weights(setup: &Setup, trace: &Trace) -> Vec<u64> {
 fn part_bytes(setup: &Setup, kind: &Kind, attends: bool, width: f64) -> u64 {
     let (model, density) = (&setup.model, setup.dispatch.density);
     let attention = if attends { model.attention_params() } else { 0 };
-    let ffn = (model.ffn_params(kind) as f64 * width) as u64;
+    let ffn = (model.own_ffn_params(kind) as f64 * width) as u64;
     density.bytes(model.attention_format(kind), attention)
         + density.bytes(model.ffn_format(kind), ffn)
         + model.norm_weight_bytes()

@@ -125,6 +125,11 @@ impl Machine {
                 let duration = price.time + launch.gap(captured);
                 (Task { resource: self.compute, duration }, Some(price))
             }
+            Node::Exchange { mode, part, ref call, captured } => {
+                let price = device.expert_exchange(mode, part, call);
+                let duration = price.time + launch.gap(captured);
+                (Task { resource: self.compute, duration }, Some(price))
+            }
             Node::Join | Node::Await => (Task { resource: self.compute, duration: SimTime::ZERO }, None),
             Node::Fetch { bytes } | Node::Swap { bytes } => {
                 (Task { resource: self.link, duration: self.device.fetch(bytes).0 }, None)

@@ -19,12 +19,12 @@ mod shares;
 pub use observe::{Observer, PassInfo, Silent};
 pub use placed::Placed;
 
-use crate::batch::{Batch, Decisions, Part, Paths, in_runs};
+use crate::batch::{Batch, Decisions, ExpertUse, Part, Paths, in_runs};
 use crate::cost::{Device, Limits, Ranks};
 use crate::engine::Pool;
 use crate::error::{InputError, Result};
 use crate::kernel::Filling;
-use crate::lower::{Dispatch, Lowered, Lowering, Places};
+use crate::lower::{Dispatch, ExpertPlan, Lowered, Lowering, Places};
 use crate::metrics::{Gap, KvUse, Ledger, Memory};
 use crate::model::Model;
 use crate::sched::{Outcome, Scheduler, Serving, Takes, Together};
@@ -60,6 +60,8 @@ pub struct Setup {
     pub ranks: Option<Arc<Ranks>>,
     /// Which device has which layers, where not one has all: pipeline stages, or a placement. With [`Setup::ranks`], each of them is so many.
     pub placed: Option<Arc<Placed>>,
+    /// Which experts tokens take, where the model has some.
+    pub experts: ExpertUse,
     /// Who sends the requests of the trace one after another, where clients wait for answers; arrivals of the trace do not
     /// count then.
     pub clients: Option<Clients>,
@@ -94,6 +96,11 @@ impl Setup {
     pub fn places(&self) -> u32 {
         self.placed.as_ref().map_or(1, |placed| placed.layout.devices())
     }
+}
+
+/// What is known of the experts of `model` on this device.
+fn expert_plan(of: ExpertUse, model: &Model, device: &Device) -> Option<ExpertPlan> {
+    ExpertPlan::new(model, of, |inputs, weights| device.fuses_experts(inputs, weights))
 }
 
 /// What is an event. Both give the same digest.
@@ -288,6 +295,7 @@ impl<'a> Simulation<'a> {
         let filling = device.filling(model.heads, model.kv_heads);
         let longest = filling.as_ref().map_or(0, Filling::longest);
         let lowering = lowering.with_places(places).streaming(residency).filled_by(filling);
+        let lowering = lowering.with_experts(expert_plan(setup.experts.clone(), model, &device));
         // Of routes that are drawn, hardly any is that of another token.
         let counts =
             lowering.counts_lockstep() && !unified && placed.is_none() && !matches!(takes, Takes::Routes(_));

@@ -16,11 +16,18 @@ use std::collections::{HashMap, VecDeque};
 const REQUEST_WORDS: usize = 40;
 const RUN_WORDS: usize = 20;
 
+/// Experts of a layer at most; published models have up to 1,024.
+const MOST_EXPERTS: u32 = 1 << 14;
+
 pub(super) struct Assembler {
     pub header: Header,
     pub routes: RouteTable,
-    /// Whether a run said which experts its tokens took.
-    pub experts: bool,
+    /// How often tokens took each expert of each layer, as far as runs said; empty where none did.
+    pub experts: Vec<Vec<u64>>,
+    /// Whether the experts of runs are kept as they are written.
+    pub keeps_experts: bool,
+    /// Those of the run that comes next.
+    pub next_experts: Option<Box<str>>,
     route_ids: IdMap,
     steps: usize,
     seen: Ranges,
@@ -36,15 +43,24 @@ pub(super) struct Assembler {
 pub(crate) struct Numbered {
     pub number: u64,
     pub request: Request,
+    /// Experts of each run, as JSON, where they are kept.
+    pub experts: Vec<Option<Box<str>>>,
 }
 
 struct Open {
     number: u64,
     line: Option<u64>,
     request: Request,
+    experts: Vec<Option<Box<str>>>,
     progress: Progress,
     words: usize,
     lingers: bool,
+}
+
+impl Open {
+    fn numbered(self) -> Numbered {
+        Numbered { number: self.number, request: self.request, experts: self.experts }
+    }
 }
 
 impl Assembler {
@@ -52,7 +68,9 @@ impl Assembler {
         Assembler {
             header,
             routes: RouteTable::default(),
-            experts: false,
+            experts: Vec::new(),
+            keeps_experts: false,
+            next_experts: None,
             route_ids: IdMap::default(),
             steps: 0,
             seen: Ranges::default(),
@@ -91,6 +109,28 @@ impl Assembler {
         Some(self.routes.get(self.route_ids.get(id)?).0.len())
     }
 
+    /// Counts the experts that a token took at each step of its route, where there is one of this id.
+    ///
+    /// # Errors
+    /// An expert beyond those of any model.
+    pub fn took(&mut self, id: u64, steps: &[Vec<u32>]) -> Result<()> {
+        let Some(index) = self.route_ids.get(id) else { return Ok(()) };
+        self.experts.resize(self.header.layers as usize, Vec::new());
+        for (step, experts) in self.routes.get(index).0.iter().zip(steps) {
+            let counts = &mut self.experts[step.layer as usize];
+            for &expert in experts {
+                if expert >= MOST_EXPERTS {
+                    let what = format!("an expert id below {MOST_EXPERTS}");
+                    return Err(InputError::expected(what).key("experts").found(expert).into());
+                }
+                let least = counts.len().max(expert as usize + 1);
+                counts.resize(least, 0);
+                counts[expert as usize] += 1;
+            }
+        }
+        Ok(())
+    }
+
     /// Defines a request, without its runs. `line` is where the file does so.
     pub fn request(&mut self, request: Request, line: Option<u64>) -> Result<()> {
         if !self.seen.insert(request.id) {
@@ -101,7 +141,8 @@ impl Assembler {
         self.hold(words)?;
         let (number, progress) = (self.next_number, Progress::new(&request));
         self.next_number += 1;
-        self.open.insert(request.id, Open { number, line, request, progress, words, lingers: false });
+        let (experts, lingers) = (Vec::new(), false);
+        self.open.insert(request.id, Open { number, line, request, experts, progress, words, lingers });
         Ok(())
     }
 
@@ -137,7 +178,12 @@ impl Assembler {
             })?);
         }
         let accepted = shape.accepted.unwrap_or_default().to_vec();
-        let words = RUN_WORDS + ids.len() + accepted.len() / 4;
+        let experts = self.next_experts.take();
+        let words =
+            RUN_WORDS + ids.len() + (accepted.len() + experts.as_ref().map_or(0, |text| text.len())) / 4;
+        if self.keeps_experts {
+            open.experts.push(experts);
+        }
         let routes = RouteIds::listed(routes);
         let start = shape.start as u32;
         open.request.runs.push(Run { start, phase: shape.phase, role: shape.role, routes, accepted });
@@ -162,7 +208,7 @@ impl Assembler {
         let open = self.open.remove(&id).expect("a lingering request is open");
         self.lingering_words -= open.words;
         self.held_words -= open.words;
-        self.ready.push_back(Numbered { number: open.number, request: open.request });
+        self.ready.push_back(open.numbered());
     }
 
     /// The file is at its end: gives out all that is left.
@@ -175,7 +221,7 @@ impl Assembler {
         for open in left {
             let ended = open.progress.end(&open.request);
             ended.map_err(|error| super::in_line(error, open.line))?;
-            self.ready.push_back(Numbered { number: open.number, request: open.request });
+            self.ready.push_back(open.numbered());
         }
         Ok(())
     }

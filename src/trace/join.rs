@@ -48,11 +48,11 @@ pub fn join(runs: &[PathBuf], joining: Joining, out: &Path) -> Result<()> {
     let mut writer = Writer::create(out, &header)?;
     let (mut routes, mut next_id, mut hashed) = (RouteTable::default(), 0, None);
     for (run, mut reader) in (0_u64..).zip(readers) {
+        reader.keep_experts();
         let begin = joining.offset.ps().checked_mul(run);
         let mut numbers: Vec<u32> = Vec::new();
         while let Some(request) = reader.next() {
             let mut request = request?;
-            reader.without_experts()?;
             let id = request.id;
             let wrong = |key: &str, what: &str| {
                 InputError::expected(what).key(key).found(format!("request {id}")).file(reader.path())
@@ -78,7 +78,7 @@ pub fn join(runs: &[PathBuf], joining: Joining, out: &Path) -> Result<()> {
                 run.routes =
                     RouteIds::listed(run.routes.iter().map(|route| numbers[route as usize]).collect());
             }
-            writer.request(&request, &routes)?;
+            writer.request_with(&request, &routes, reader.experts())?;
         }
         // Routes that no request takes are kept too.
         for known in numbers.len()..reader.routes().len() {

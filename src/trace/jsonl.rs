@@ -115,8 +115,8 @@ fn take_tokens(object: &Object, assembler: &mut Assembler, ids: &mut Vec<u64>) -
     assembler.run(request, shape, ids)
 }
 
-/// Holds the experts of a run against its routes: a list for each token, in it one for each step of its route, in it ids. Nothing here
-/// uses them.
+/// Holds the experts of a run against its routes: a list for each token, in it one for each step of its route, in it ids; and counts
+/// them.
 fn take_experts(experts: &Field, assembler: &mut Assembler, ids: &[u64]) -> Result<()> {
     let found: Vec<Vec<Vec<u32>>> = serde_json::from_str(experts.raw).map_err(|error| {
         experts.bad(format!("lists of lists of expert ids, a list for each token ({error})"))
@@ -135,7 +135,10 @@ fn take_experts(experts: &Field, assembler: &mut Assembler, ids: &[u64]) -> Resu
             _ => {}
         }
     }
-    assembler.experts = true;
+    found.iter().zip(ids).try_for_each(|(steps, id)| assembler.took(*id, steps))?;
+    if assembler.keeps_experts {
+        assembler.next_experts = Some(serde_json::to_string(&found).expect("numbers are JSON").into());
+    }
     Ok(())
 }
 

@@ -36,7 +36,7 @@ pub use join::{Joining, Prefixes, join};
 pub(crate) use parquet::properties as parquet_properties;
 pub use pattern::{Ids, RouteIds};
 pub use placement::{Fares, Hops, Placement};
-pub use reader::{Reader, open, read};
+pub use reader::{Reader, expert_counts, open, read};
 use reader::{in_key, in_line};
 pub use route::{Modules, Route, RouteTable, Step};
 pub use stats::Stats;

@@ -15,6 +15,7 @@ pub struct Reader {
     assembler: Assembler,
     source: Source,
     ended: bool,
+    experts: Vec<Option<Box<str>>>,
 }
 
 enum Source {
@@ -40,7 +41,7 @@ fn open_source(path: &Path) -> Result<Reader> {
         let mut lines = Lines::open(path)?;
         (Assembler::new(lines.header()?), Source::Lines(lines))
     };
-    Ok(Reader { path: path.to_owned(), assembler, source, ended: false })
+    Ok(Reader { path: path.to_owned(), assembler, source, ended: false, experts: Vec::new() })
 }
 
 #[cfg(feature = "parquet")]
@@ -70,6 +71,16 @@ pub fn read(path: impl AsRef<Path>) -> Result<Trace> {
     Ok(Trace { header, routes, requests })
 }
 
+/// How often the tokens of a trace took each expert of each layer: a list of layers, empty where no run says.
+///
+/// # Errors
+/// A file that cannot be read, and the first mistake in it.
+pub fn expert_counts(path: impl AsRef<Path>) -> Result<Vec<Vec<u64>>> {
+    let mut reader = open(path)?;
+    while reader.next_numbered()?.is_some() {}
+    Ok(reader.assembler.experts)
+}
+
 impl Reader {
     /// Same as [`open`].
     ///
@@ -89,17 +100,14 @@ impl Reader {
         &self.assembler.routes
     }
 
-    /// Refuses a trace whose runs so far say which experts their tokens took: what is read does not keep them.
-    ///
-    /// # Errors
-    /// The key `experts`.
-    pub fn without_experts(&self) -> Result<()> {
-        if !self.assembler.experts {
-            return Ok(());
-        }
-        let what =
-            "a trace without experts: they are read and not kept, and would be missing from what is written";
-        Err(InputError::expected(what).key("experts").found("experts of tokens").file(&self.path).into())
+    /// Keeps the experts of runs beside the requests that come, for who writes them again ([`super::Writer::request_with`]).
+    pub fn keep_experts(&mut self) {
+        self.assembler.keeps_experts = true;
+    }
+
+    /// The experts of each run of the request that came last, as JSON; empty unless they are kept.
+    pub fn experts(&self) -> &[Option<Box<str>>] {
+        &self.experts
     }
 
     /// The file.
@@ -143,7 +151,11 @@ impl Iterator for Reader {
     type Item = Result<Request>;
 
     fn next(&mut self) -> Option<Result<Request>> {
-        self.next_numbered().transpose().map(|numbered| numbered.map(|numbered| numbered.request))
+        let numbered = self.next_numbered().transpose()?;
+        Some(numbered.map(|numbered| {
+            self.experts = numbered.experts;
+            numbered.request
+        }))
     }
 }
 

@@ -77,6 +77,19 @@ impl Writer {
     /// # Errors
     /// A request that could not be read back, and a file that cannot be written.
     pub fn request(&mut self, request: &Request, routes: &RouteTable) -> Result<()> {
+        self.request_with(request, routes, &[])
+    }
+
+    /// The same with the experts of its runs, as [`super::Reader::experts`] gives them: of each run, or of none.
+    ///
+    /// # Errors
+    /// Those of [`Writer::request`], and experts in Parquet, which has no column for them.
+    pub fn request_with(
+        &mut self,
+        request: &Request,
+        routes: &RouteTable,
+        experts: &[Option<Box<str>>],
+    ) -> Result<()> {
         let checked = self.check(request, routes);
         let last = checked.map_err(|error| self.name(in_key(error, &format!("request {}", request.id))))?;
         self.routes_up_to(last, routes)?;
@@ -84,8 +97,14 @@ impl Writer {
             Sink::Lines { out, line } => {
                 let mut put = || -> io::Result<()> {
                     writeln!(out, "{}", request_line(request))?;
-                    for run in &request.runs {
+                    for (index, run) in request.runs.iter().enumerate() {
                         run_line(request.id, run, line);
+                        if let Some(experts) = experts.get(index).and_then(Option::as_ref) {
+                            line.pop();
+                            line.push_str(",\"experts\":");
+                            line.push_str(experts);
+                            line.push('}');
+                        }
                         line.push('\n');
                         if line.len() > LINE_BYTES {
                             return Err(io::Error::other(format!(
@@ -97,6 +116,15 @@ impl Writer {
                     Ok(())
                 };
                 put().map_err(Error::io(&self.path, "write"))
+            }
+            #[cfg(feature = "parquet")]
+            Sink::Rows(_) if experts.iter().any(Option::is_some) => {
+                let what = "JSON Lines, as the columns of Parquet have no experts";
+                Err(InputError::expected(what)
+                    .key("experts")
+                    .found("experts of tokens")
+                    .file(&self.path)
+                    .into())
             }
             #[cfg(feature = "parquet")]
             Sink::Rows(rows) => {

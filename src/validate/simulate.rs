@@ -53,6 +53,7 @@ pub fn simulate(
         model: model.clone(),
         hardware: hardware.clone(),
         limits: Limits::default(),
+        experts: crate::batch::ExpertUse::default(),
         clients: None,
         sessions: None,
         serving,

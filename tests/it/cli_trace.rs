@@ -39,7 +39,7 @@ const WITH_EXPERTS: &str = r#"{"type":"header","format":"router-trace","version"
 {"type":"tokens","request":0,"start":0,"phase":"prefill","routes":[0,0],"experts":[[[],[3,1],[0,2]],[[],[1,0],[2,3]]]}
 "#;
 
-/// Nothing keeps the experts of tokens yet: what reads a trace passes them over, what would write it anew refuses.
+/// What reads a trace counts the experts of its tokens, what writes it anew keeps them; Parquet, which has no column for them, is refused.
 #[test]
 fn experts_are_read_and_never_lost_without_a_word() {
     let folder = folder();
@@ -47,17 +47,31 @@ fn experts_are_read_and_never_lost_without_a_word() {
     std::fs::write(at("t.jsonl"), WITH_EXPERTS).unwrap();
     assert_eq!(counts(&at("t.jsonl"), folder.path())["tokens"], 2);
     std::fs::remove_file(at("stats.json")).unwrap();
-    let join = ["trace", "join", &at("t.jsonl"), "--offset-s", "1", "--out", &at("u.jsonl")];
-    for words in [&["trace", "convert", &at("t.jsonl"), &at("u.jsonl")][..], &join] {
+    let counted = radialsim::trace::expert_counts(at("t.jsonl")).unwrap();
+    assert_eq!(counted.iter().flatten().sum::<u64>(), 8);
+    for words in [
+        &["trace", "convert", &at("t.jsonl"), &at("u.jsonl")][..],
+        &["trace", "join", &at("t.jsonl"), "--offset-s", "1", "--out", &at("v.jsonl")],
+    ] {
         let out = radialsim(words);
+        assert_eq!((out.status.code(), text(&out.stderr)), (Some(0), String::new()));
+    }
+    for name in ["u.jsonl", "v.jsonl"] {
+        let written = std::fs::read_to_string(at(name)).unwrap();
+        assert!(written.contains(r#""experts":[[[],[3,1],[0,2]],[[],[1,0],[2,3]]]}"#), "{written}");
+        assert_eq!(radialsim::trace::expert_counts(at(name)).unwrap(), counted);
+    }
+    assert_eq!(
+        radialsim::trace::read(at("u.jsonl")).unwrap(),
+        radialsim::trace::read(at("t.jsonl")).unwrap()
+    );
+    if cfg!(feature = "parquet") {
+        let out = radialsim(&["trace", "convert", &at("t.jsonl"), &at("w.parquet")]);
         assert_eq!(out.status.code(), Some(2));
         let said = text(&out.stderr);
-        assert!(
-            said.contains("t.jsonl: experts: found experts of tokens, expected a trace without experts"),
-            "{said}"
-        );
+        assert!(said.contains("w.parquet: experts: found experts of tokens, expected JSON Lines"), "{said}");
     }
-    assert_eq!(names_in(folder.path()), ["t.jsonl"]);
+    assert_eq!(names_in(folder.path()), ["t.jsonl", "u.jsonl", "v.jsonl"]);
 }
 
 #[test]

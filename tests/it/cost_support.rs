@@ -5,7 +5,7 @@ use radialsim::kernel::{Attention, Class, Density, Kernel, LatentAttention};
 use radialsim::rng::Stream;
 use radialsim::units::Dtype;
 
-/// Kinds that [`draw`] knows: one for each variant of `Kernel`.
+/// Kinds that [`draw`] knows: one for each variant of `Kernel` that formulas price.
 pub const KINDS: usize = 15;
 
 /// A size from 1 to `most`, as often small as large.
@@ -215,6 +215,8 @@ fn grown(kernel: &mut Kernel, field: usize, grow: impl Fn(u64) -> u64) -> bool {
         }
         Kernel::Sample { rows, vocabulary, activations: _ } => vec![rows, vocabulary],
         Kernel::ExpertSum { rows, width, top, activations: _ } => vec![rows, width, top],
+        // Learned times of whole layers have laws of their own (`expert_layers.rs`).
+        Kernel::ExpertLayer(_) => return false,
     };
     let Some(size) = sizes.get_mut(field) else { return false };
     **size = grow((**size).into()) as u32;

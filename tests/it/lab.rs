@@ -41,6 +41,7 @@ impl Lab {
                 model,
                 hardware,
                 limits: Limits::default(),
+                experts: radialsim::batch::ExpertUse::default(),
                 clients: None,
                 sessions: None,
                 serving,

@@ -29,6 +29,7 @@ mod engine;
 mod engine_naive;
 mod error_bar;
 mod examples;
+mod expert_layers;
 mod fabric_fit;
 mod fabrics;
 #[cfg(feature = "gpu")]

@@ -55,6 +55,7 @@ fn explained(setup: &Setup, trace: &Trace, policy: Policy) -> Ledger {
 
 fn against(setup: &Setup) -> Against {
     Against {
+        experts: radialsim::batch::ExpertUse::default(),
         capture: setup.dispatch.capture.clone(),
         density: setup.dispatch.density,
         limits: setup.limits,

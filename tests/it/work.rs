@@ -2,13 +2,13 @@
 //! numbers, and its operations and distinct elements must be exactly what `Kernel::work` says.
 
 use proptest::prelude::*;
-use radialsim::kernel::{Attention, Density, Kernel, LatentAttention, Traffic};
+use radialsim::kernel::{Attention, Density, ExpertLayer, ExpertLoad, Kernel, LatentAttention, Traffic};
 use radialsim::reference::*;
 use radialsim::rng::Stream;
 use radialsim::units::Dtype;
 
 /// Variants of `Kernel`; a new one makes [`number`] and [`execute`] incomplete, which the compiler says.
-const KINDS: usize = 16;
+const KINDS: usize = 17;
 
 fn number(kernel: &Kernel) -> usize {
     match kernel {
@@ -28,6 +28,7 @@ fn number(kernel: &Kernel) -> usize {
         Kernel::ExpertSum { .. } => 13,
         Kernel::LatentAttention(_) => 14,
         Kernel::Quantise { .. } => 15,
+        Kernel::ExpertLayer(_) => 16,
     }
 }
 
@@ -100,6 +101,27 @@ fn draw(kind: usize, random: &mut Stream) -> Kernel {
             kv,
         }),
         15 => Kernel::Quantise { rows, width: 30 * width + columns, activations, to: quantised },
+        16 => {
+            // Each expert that is needed has a row of its own first.
+            let (own, top) = (groups + 1, 1 + columns % 2);
+            let mut each = vec![0u32; own as usize];
+            (0..rows * top).for_each(|copy| each[(copy % groups.min(rows * top)) as usize] += 1);
+            Kernel::ExpertLayer(ExpertLayer {
+                rows,
+                width,
+                inner: columns,
+                count: own,
+                own,
+                top,
+                gated,
+                plain: true,
+                load: ExpertLoad::of(&each),
+                weights,
+                inputs: activations,
+                activations,
+                density: Density::Dense,
+            })
+        }
         _ => unreachable!("the match of `number` has {KINDS} arms"),
     }
 }
@@ -342,6 +364,18 @@ fn execute(kernel: &mut Kernel, random: &mut Stream) -> Traffic {
             traffic.kv_bytes = run.bytes(&entries, shape.kv);
             traffic.activation_bytes =
                 run.bytes(&queries, shape.activations) + shape.activations.bytes(out.len() as u64);
+        }
+        Kernel::ExpertLayer(shape) => {
+            let add = |sum: Traffic, mut part: Kernel| {
+                let part = execute(&mut part, run.random);
+                Traffic {
+                    flops: sum.flops + part.flops,
+                    weight_bytes: sum.weight_bytes + part.weight_bytes,
+                    kv_bytes: sum.kv_bytes + part.kv_bytes,
+                    activation_bytes: sum.activation_bytes + part.activation_bytes,
+                }
+            };
+            return shape.parts().into_iter().fold(Traffic::default(), add);
         }
         Kernel::ExpertSum { rows, width, top, activations } => {
             let (said, shares) = (run.input(rows * top * width), run.input(rows * top));

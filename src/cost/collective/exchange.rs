@@ -6,7 +6,7 @@ use crate::hw::{Exchange, ExchangeMode, ExchangePart, Level};
 use crate::units::{SimTime, SourceKind};
 
 /// One call: what every device brings.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ExchangeCall {
     /// Devices that the experts are spread over, evenly.
     pub devices: u32,
@@ -89,6 +89,14 @@ impl Exchanges {
             ratio: all.gb_per_s / level.gb_per_s.value,
             lent: lent.map(|loan| PriceError::new(loan.error.mean, loan.error.interval)),
         }
+    }
+
+    /// Whether all four were measured: two modes, there and back.
+    pub fn are_known(&self) -> bool {
+        let all = [ExchangeMode::LowLatency, ExchangeMode::Normal]
+            .into_iter()
+            .flat_map(|mode| [ExchangePart::Dispatch, ExchangePart::Combine].map(|part| (mode, part)));
+        all.into_iter().all(|wanted| self.known.iter().any(|known| (known.mode, known.part) == wanted))
     }
 
     /// The price of a call; none where nobody measured such an exchange on this level or one like it. Bandwidths of another level go with

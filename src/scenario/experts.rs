@@ -1,0 +1,154 @@
+//! Which experts the tokens of a run take.
+
+use super::build::Note;
+use super::inputs::Inputs;
+use super::parallel::Split;
+use super::{Routes, Scenario, Variant};
+use crate::batch::{ExchangeChoice, ExpertLoads, ExpertUse};
+use crate::error::{InputError, Result};
+use crate::model::Model;
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+
+/// Which experts tokens take.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ExpertsSpec {
+    /// How rows are spread over the experts of a layer.
+    #[serde(default)]
+    pub load: ExpertLoads,
+}
+
+impl Scenario {
+    /// Refuses experts on several devices, and experts that are drawn or recorded, beside what does not carry them.
+    ///
+    /// # Errors
+    /// Tiers, layers on several devices, prefill and decode apart.
+    pub(super) fn experts_stay_together(
+        &self,
+        split: &Split,
+        (has_layers_apart, is_streamed): (bool, bool),
+        experts: &ExpertUse,
+    ) -> Result<()> {
+        let Split { spec, of } = split;
+        let refuse = |key: &str, found: String, expected: &str| {
+            Err(InputError::expected(expected).key(format!("{of}.{key}")).found(found).into())
+        };
+        let drawn = experts.loads != ExpertLoads::Independent;
+        if spec.experts > 1 && is_streamed {
+            return refuse(
+                "experts",
+                spec.experts.to_string(),
+                "1 beside tiers: experts that are spread are not streamed",
+            );
+        }
+        if spec.experts > 1 && (has_layers_apart || spec.apart.is_some()) {
+            let expected = "1 beside pipeline, placement and apart: experts that are spread go with engines that have all layers alone";
+            return refuse("experts", spec.experts.to_string(), expected);
+        }
+        if drawn && has_layers_apart {
+            let expected = "a load of experts of Independent beside pipeline and placement";
+            return Err(InputError::expected(expected).key("experts.load").found("another").into());
+        }
+        Ok(())
+    }
+
+    /// Which experts the tokens of a variant take, with a note that says so.
+    ///
+    /// # Errors
+    /// A key for a model without experts, numbers out of range, a trace that does not say what it is asked.
+    pub(super) fn experts(
+        &self,
+        inputs: &Inputs,
+        variant: &Variant,
+        model: &Model,
+        notes: &mut Vec<Note>,
+    ) -> Result<ExpertUse> {
+        let (spec, of) = match (variant.experts, self.experts) {
+            (Some(own), _) => (own, format!("variants.{}.experts", variant.name)),
+            (None, Some(of_all)) => (of_all, "experts".to_owned()),
+            (None, None) => (ExpertsSpec::default(), String::new()),
+        };
+        let parallel = variant.parallel.as_ref().or(self.parallel.as_ref());
+        let exchange = parallel.map_or(ExchangeChoice::default(), |spec| spec.exchange);
+        let default = ExpertUse { seed: self.seed, exchange, ..ExpertUse::default() };
+        let wrong = |expected: &str| InputError::expected(expected).key(format!("{of}.load"));
+        let Some(experts) = model.experts else {
+            return match spec.load {
+                ExpertLoads::Independent => Ok(default),
+                _ => Err(wrong("a model with experts").found(&model.name).into()),
+            };
+        };
+        let (why, recorded) = match spec.load {
+            ExpertLoads::Independent => return Ok(default),
+            ExpertLoads::Balanced => ("every layer deals its rows out evenly", None),
+            ExpertLoads::PowerLaw(alpha) => {
+                if !(alpha > 0.0 && alpha < 4.0 && alpha != 1.0) {
+                    return Err(wrong("PowerLaw with an exponent above 0 and below 4, other than 1")
+                        .found(alpha)
+                        .into());
+                }
+                ("shares of experts drawn for each layer by the seed, tokens independent", None)
+            }
+            ExpertLoads::Correlated(share) => {
+                if !(0.0..=1.0).contains(&share) {
+                    return Err(wrong("Correlated with a share from 0 to 1").found(share).into());
+                }
+                ("so many tokens of a pass take the same experts, drawn for each layer by the seed", None)
+            }
+            ExpertLoads::Recorded => {
+                let recorded = self
+                    .recorded_experts(inputs, model)
+                    .map_err(|(expected, found)| wrong(&expected).found(found))?;
+                (
+                    "the shares of experts that the trace's tokens took, layer by layer; tokens independent",
+                    Some(recorded),
+                )
+            }
+        };
+        if spec.load == ExpertLoads::Recorded && !matches!(variant.routes, Routes::Recorded) {
+            let also =
+                "experts of the trace beside other routes: as often as its tokens took them where they ran";
+            notes.push(Note::new(format!("variants.{}.routes", variant.name), "", also));
+        }
+        let value = format!("{:?}, {} of {} a token", spec.load, experts.per_token, experts.count);
+        notes.push(Note::new(format!("{of}.load"), value, why));
+        Ok(ExpertUse { loads: spec.load, recorded: recorded.map(Arc::new), ..default })
+    }
+
+    /// How often the trace's tokens took each expert; else what would have been right and what is there.
+    fn recorded_experts(
+        &self,
+        inputs: &Inputs,
+        model: &Model,
+    ) -> std::result::Result<Vec<Vec<u64>>, (String, String)> {
+        let none =
+            || ("a trace under workload.trace whose tokens have experts".to_owned(), "none".to_owned());
+        let path = self.workload.trace.as_ref().ok_or_else(none)?;
+        let trace =
+            inputs.trace(&self.folder, path).map_err(|error| ("a trace".to_owned(), error.to_string()))?;
+        if trace.header.layers != model.layers {
+            let expected = format!("a trace of the {} layers of {}", model.layers, model.name);
+            return Err((expected, format!("{} layers", trace.header.layers)));
+        }
+        let counts = crate::trace::expert_counts(self.folder.join(path))
+            .map_err(|error| ("a trace".to_owned(), error.to_string()))?;
+        if counts.is_empty() {
+            return Err((none().0, "tokens without experts".to_owned()));
+        }
+        let count = model.experts.map_or(0, |experts| experts.count as usize);
+        if let Some(most) = counts.iter().map(Vec::len).max().filter(|&most| most > count) {
+            return Err((
+                format!("experts below {count}, as {} has", model.name),
+                format!("expert {}", most - 1),
+            ));
+        }
+        for (layer, (kind, counts)) in model.layer_kinds().zip(&counts).enumerate() {
+            if kind.experts && counts.iter().all(|&count| count == 0) {
+                let expected = "a token that took experts at each layer with experts".to_owned();
+                return Err((expected, format!("none at layer {layer}")));
+            }
+        }
+        Ok(counts)
+    }
+}
