@@ -1,7 +1,7 @@
 //! `radialsim simulate`: the main job.
 
 use super::progress::Bar;
-use radialsim::error::{Error, InputError, Result, shorten};
+use radialsim::error::{Error, InputError, Result, quoted, shorten};
 use radialsim::hw::Engine;
 use radialsim::report::closer::Closer;
 use radialsim::report::series::{self, Series};
@@ -182,13 +182,11 @@ impl Args {
     /// The command that makes the page again.
     fn command(&self) -> String {
         let mut words = vec!["radialsim".into(), "simulate".into()];
-        words.extend(self.scenarios.iter().map(|path| super::quoted(&path.display().to_string())));
-        words.extend(self.settings.iter().map(|setting| format!("--set {}", super::quoted(setting))));
+        words.extend(self.scenarios.iter().map(|path| quoted(&path.display().to_string())));
+        words.extend(self.settings.iter().map(|setting| format!("--set {}", quoted(setting))));
         words.extend(self.seed.map(|seed| format!("--seed {seed}")));
         words.extend(self.seeds.map(|seeds| format!("--seeds {seeds}")));
-        words.extend(
-            self.html.iter().map(|path| format!("--html {}", super::quoted(&path.display().to_string()))),
-        );
+        words.extend(self.html.iter().map(|path| format!("--html {}", quoted(&path.display().to_string()))));
         words.join(" ")
     }
 

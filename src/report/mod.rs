@@ -18,6 +18,7 @@ pub mod json;
 mod launches;
 mod metered;
 mod placed;
+mod profiled;
 pub mod quantity;
 #[cfg(feature = "gpu")]
 pub mod residuals;
@@ -40,6 +41,7 @@ pub use fits::{fits, layer_fits, layers, scores};
 pub use launches::launches;
 pub use metered::{metered, skipped};
 pub use placed::{Placed, placed, placed_json};
+pub use profiled::profiled;
 pub use served::{Gate, Queue, Served};
 pub use sheet::{Sheet, WIDTH};
 pub use uneven::uneven;
