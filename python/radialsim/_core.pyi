@@ -1,5 +1,20 @@
 from collections.abc import Callable
+from typing import final
 
+__all__ = [
+    "Outcome",
+    "arrow_stream",
+    "fit",
+    "predict",
+    "program",
+    "scenario_from_ron",
+    "scenario_keys",
+    "scenario_to_ron",
+    "simulate",
+    "sweep",
+]
+
+@final
 class Outcome:
     def json(self) -> str: ...
     def table(self) -> str: ...

@@ -102,7 +102,7 @@ def fit(
 def predict(
     hardware: PathLike, operator: str, rows: PathLike | Sequence[Mapping[str, int]], *, format: str | None = None
 ) -> Rows:
-    """What a profile says of calls: `predicted_ms` and `source` beside their sizes.
+    """What a profile says of calls: `predicted_ms` and `source`, of dicts beside their sizes.
 
     `operator`: `gemm` (`m`, `n`, `k`), `context_attention` or `generation_attention` (`batch_size`, `isl`, `step`, `num_heads`,
     `num_key_value_heads`, `head_dim`). `rows`: dicts of these, or a table (CSV, Parquet). `format`: `fp8`, `fp8_block`, `nvfp4`; absent:
@@ -123,7 +123,14 @@ def predict(
             table = csv.DictWriter(file, fieldnames=list(rows[0]))
             table.writeheader()
             table.writerows(rows)
-        prices = core.predict(os.fspath(hardware), operator, str(path), format or "")
+        try:
+            prices = core.predict(os.fspath(hardware), operator, str(path), format or "")
+        except InputError as error:
+            # The table is not the caller's, and its first line has names.
+            at = "rows" if error.line is None or error.line < 2 else f"rows[{error.line - 2}]"
+            said = str(error).removeprefix(f"{path}:").lstrip("0123456789: ")
+            said = f"{at}: {said}" if error.file == str(path) else str(error)
+            raise InputError(said, key=error.key, found=error.found, expected=error.expected) from None
     return Rows([{**row, "predicted_ms": ms, "source": source} for row, (ms, source) in zip(rows, prices)])
 
 

@@ -188,15 +188,25 @@ def test_a_timeline_has_the_kernels(tmp_path: Path) -> None:
         results.timeline(tmp_path / "no such folder" / "timeline.json")
 
 
-def test_ctrl_c_stops_a_long_run() -> None:
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="threads are counted as Linux shows them")
+@pytest.mark.parametrize("threads", [1, 2])
+def test_ctrl_c_stops_a_long_run(threads: int) -> None:
     requests = Scenario.load(ROOT / "examples" / "llama-2-70b-skip25-h100.ron").to_dict()["workload"]["requests"]
     # Half a million requests one by one: minutes of work.
     long = {"workload.requests": {**requests, "count": 500_000}, "serving.max_sequences": 1}
-    threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGINT)).start()
-    begin = time.monotonic()
+    # Threads that serve all runs are there after the first.
+    simulate(SMALL, threads=threads)
+    timer = threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGINT))
+    before = len(os.listdir("/proc/self/task"))
+    timer.start()
     with pytest.raises(KeyboardInterrupt):
-        simulate(SMALL, set=long, threads=1)
-    assert time.monotonic() - begin < 30
+        simulate(SMALL, set=long, threads=threads)
+    timer.join()
+    # What ran ends by itself: no thread is left at work.
+    until = time.monotonic() + 60
+    while len(os.listdir("/proc/self/task")) > before and time.monotonic() < until:
+        time.sleep(0.05)
+    assert len(os.listdir("/proc/self/task")) <= before
     assert simulate(SMALL)[0].name == "dense", "and the next run is as before"
 
 
@@ -241,6 +251,11 @@ def test_predictions_are_those_of_the_program(tmp_path: Path) -> None:
         radialsim.predict("nvidia-h100-sxm", "gem", table)
     with pytest.raises(InputError, match="batch_size"):
         radialsim.predict("nvidia-h100-sxm", "context_attention", table)
+    with pytest.raises(InputError, match=r"rows\[1\]: k: found -3, expected a whole number") as raised:
+        radialsim.predict("nvidia-h100-sxm", "gemm", [{"m": 1, "n": 2, "k": 3}, {"m": 1, "n": 2, "k": -3}])
+    assert (raised.value.file, raised.value.key) == (None, "k")
+    with pytest.raises(InputError, match="^hardware: found|did you mean") as raised:
+        radialsim.predict("nvidia-h10", "gemm", [{"m": 1, "n": 2, "k": 3}])
 
 
 def test_a_profile_of_pytorch_becomes_a_device(tmp_path: Path) -> None:
@@ -258,3 +273,12 @@ def test_a_profile_of_pytorch_becomes_a_device(tmp_path: Path) -> None:
     with pytest.raises(InputError) as raised:
         radialsim.fit("generic-cpu-2core", kineto=SMALL)
     assert raised.value.file == str(SMALL)
+
+
+def test_the_example_script_answers() -> None:
+    environment = {**os.environ, "PYTHONPATH": str(Path(radialsim.__file__).parent.parent)}
+    script = [sys.executable, "python/examples/ask.py", "nvidia-h100-sxm", "nvidia-h10"]
+    done = subprocess.run(script, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "static saves" in done.stdout and "recorded saves" in done.stdout
+    assert "nvidia-h10: hardware: found nvidia-h10" in done.stdout

@@ -226,7 +226,8 @@ fn what_is_left_out_is_counted_by_why() {
         |_| {},
     );
     made.call("aten::mm", 9.0, json!({}), |_| {});
-    made.mm(0.0, [5, 64, 128], "float");
+    made.mm(1.0, [5, 64, 128], "float");
+    made.events.last_mut().unwrap()["dur"] = json!(0.0);
     let profile = made.read();
     assert_eq!(profile.tables[0].rows.len(), 3, "two shapes of mm, and a bmm of one");
     assert_eq!(profile.calls, 3);
@@ -308,14 +309,24 @@ fn a_device_that_is_known_is_learned() {
         made.mm(known(shape), shape, "float");
     });
     let mut hardware = base();
-    assert!(hardware.compute.matrix_f32_tflops.value < 0.85);
+    assert!(hardware.compute.matrix_f32_tflops.value < 0.5);
     let learned = kineto::fit(&mut hardware, &made.read(), &Fit::default()).unwrap();
     let [report] = &learned.reports[..] else { panic!("products alone") };
     assert!(report.corrected.rows > 50 && report.held_families > 5);
     assert!(report.corrected.mean < 6.0, "{:.2} % on families that no fit has seen", report.corrected.mean);
-    // It reaches 0.9 TFLOP/s less four microseconds a call, and the base says less.
+    // The best of those that are not kept aside, to four digits.
+    let held = |[_, inner, columns]: [u32; 3]| Fit::default().holds(Operator::Gemm, [columns, inner, 0]);
+    let rate = |shape: [u32; 3]| 2.0 * shape.map(f64::from).iter().product::<f64>() / known(shape) * 1e-6;
+    let of = |wanted: bool| {
+        shapes().into_iter().filter(|&shape| held(shape) == wanted).map(rate).fold(0.0, f64::max)
+    };
     let peak = &hardware.compute.matrix_f32_tflops;
-    assert!((0.8..0.9).contains(&peak.value), "{}", peak.value);
+    assert!(
+        (peak.value / of(false) - 1.0).abs() < 1e-3 && of(true) > 0.0,
+        "{} and {}",
+        peak.value,
+        of(false)
+    );
     assert!(matches!(&peak.source, Source::Measured(words) if words.contains("made.json")));
     assert_eq!(learned.remarks.len(), 1, "{:?}", learned.remarks);
     assert_eq!(Hardware::parse(&hardware.text(), Path::new("mine.ron")).unwrap().text(), hardware.text());
