@@ -124,6 +124,16 @@ impl fmt::Display for InputError {
     }
 }
 
+/// A word as a shell takes it.
+pub fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "._-/=:,+".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        word.into()
+    } else {
+        format!("'{}'", word.replace('\'', "'\\''"))
+    }
+}
+
 /// `: did you mean X?`, where X is the nearest of the known words to the one that was found; empty where none is near.
 ///
 /// Near is a Jaro-Winkler similarity of 0.75, which takes a few wrong letters and what is written in short (`max_seqs`), and

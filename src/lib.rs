@@ -2,8 +2,12 @@
 //!
 //! `docs/ARCHITECTURE.md` is the map of this crate.
 
+// `cli` is written as its users would be, who know this crate by its name.
+extern crate self as radialsim;
+
 pub mod batch;
 pub mod calib;
+mod cli;
 pub mod cost;
 pub mod engine;
 pub mod error;
@@ -37,3 +41,5 @@ pub mod validate;
 #[cfg(feature = "gpu")]
 pub mod weights;
 pub mod workload;
+
+pub use cli::program;

@@ -8,6 +8,8 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import re
+import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -79,6 +81,24 @@ class Header:
     source: str = ""
     order: str | None = None
     reuse: bool | None = None
+
+
+@dataclass
+class Trace:
+    """A trace: who arrives, and which layers each token takes."""
+
+    header: Header
+    requests: list[Request]
+
+    @classmethod
+    def read(cls, path: str | os.PathLike[str]) -> Trace:
+        """Reads JSON Lines, also compressed for `.gz`. Raises `TraceError` for what is no trace, and for what this module has no place for:
+        widths, actions of single steps, prefixes. `radialsim` reads all of it."""
+        return _read(Path(path))
+
+    def write(self, path: str | os.PathLike[str]) -> None:
+        """Writes the trace: see `write`."""
+        write(path, self.header, self.requests)
 
 
 def write(path: str | os.PathLike[str], header: Header, requests: Sequence[Request]) -> None:
@@ -244,3 +264,74 @@ def _advance(run: Run, frontier: int, prompt: int, where: str) -> int:
     if run.role in ("draft", "recompute"):
         return 0
     return len(run.routes) if run.accepted is None else sum(run.accepted)
+
+
+def _read(path: Path) -> Trace:
+    if path.suffix in (".parquet", ".zst"):
+        raise TraceError(f"{path}: read .jsonl or .jsonl.gz here; `radialsim trace convert` makes it of {path.suffix}")
+    text = path.read_bytes()
+    try:
+        lines = (gzip.decompress(text) if path.suffix == ".gz" else text).decode("utf-8-sig").splitlines()
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as damaged:
+        raise TraceError(f"{path}: found {damaged}, expected a trace in UTF-8") from damaged
+    header: Header | None = None
+    routes: dict[int, Route] = {}
+    requests: dict[int, Request] = {}
+    for number, line in enumerate(lines, 1):
+        try:
+            keys = json.loads(line)
+            if number == 1:
+                header = _header_of(keys)
+            elif keys["type"] == "route":
+                routes[_only(keys, "type id steps")["id"]] = tuple(_step(word) for word in keys["steps"].split())
+            elif keys["type"] == "request":
+                _only(keys, "type id arrival_s prompt_tokens output_tokens")
+                prompt, output = keys["prompt_tokens"], keys["output_tokens"]
+                requests[keys["id"]] = Request(keys["id"], prompt, output, [], keys["arrival_s"])
+            elif keys["type"] == "tokens":
+                requests[keys["request"]].runs.append(_run_of(keys, routes))
+            else:
+                raise TraceError(f"type: found {keys['type']!r}, expected route, request or tokens")
+        except (TraceError, ValueError, KeyError, TypeError, AttributeError) as wrong:
+            said = f"expected the key or id {wrong}" if isinstance(wrong, KeyError) else str(wrong)
+            raise TraceError(f"{path}:{number}: {said}") from wrong
+    if header is None:
+        raise TraceError(f"{path}: found nothing, expected a trace")
+    trace = Trace(header, list(requests.values()))
+    check(trace.header, trace.requests)
+    return trace
+
+
+def _only(keys: dict[str, Any], known: str) -> dict[str, Any]:
+    unknown = [key for key in keys if key not in known.split()]
+    if unknown:
+        raise TraceError(f"{unknown[0]}: found a key that has no place here, expected one of {known}")
+    return keys
+
+
+def _header_of(keys: dict[str, Any]) -> Header:
+    _only(keys, "type format version model layers order reuse granularity kv router source")
+    if (keys["type"], keys["format"], keys["version"]) != ("header", "router-trace", 1):
+        raise TraceError("expected the header of a router-trace of version 1")
+    own = ("model", "layers", "granularity", "kv", "router", "source", "order", "reuse")
+    return Header(**{key: keys[key] for key in own if key in keys})
+
+
+def _step(word: str) -> Step:
+    found = re.fullmatch(r"(\d+)([af]?)", word)
+    if found is None:
+        raise TraceError(f"steps: found {word}, expected a layer, alone or with a or f")
+    return Step(int(found[1]), found[2])
+
+
+def _run_of(keys: dict[str, Any], routes: dict[int, Route]) -> Run:
+    _only(keys, "type request start phase routes role accepted experts")
+    experts = keys.get("experts")
+    return Run(
+        keys["start"],
+        keys["phase"],
+        [routes[route] for route in keys["routes"]],
+        keys.get("role"),
+        keys.get("accepted"),
+        None if experts is None else [tuple(tuple(ids) for ids in token) for token in experts],
+    )

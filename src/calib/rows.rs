@@ -68,7 +68,7 @@ impl Operator {
     }
 
     /// The call that a row measured, in this format.
-    fn kernel(self, format: Format, numbers: &[u32]) -> Option<Kernel> {
+    pub(super) fn kernel(self, format: Format, numbers: &[u32]) -> Option<Kernel> {
         let (narrow, activations, density) = (format.dtype(), Dtype::Bf16, Density::Dense);
         match (self, numbers) {
             (Operator::Gemm, &[rows, columns, inner]) => {

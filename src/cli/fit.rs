@@ -1,11 +1,11 @@
 //! `radialsim fit`: measured tables in, a fitted profile out.
 
 use super::print;
-use radialsim::calib::{self, Fit, Format, Operator, Report};
-use radialsim::error::{Error, InputError, Result};
+use radialsim::calib::{self, Fit, Format, Learned, Operator, kineto};
+use radialsim::error::{InputError, Result};
 use radialsim::hw::Hardware;
 use radialsim::meter;
-use radialsim::report::{Staged, expert_fits, fits, layer_fits, metered, skipped};
+use radialsim::report::{Staged, expert_fits, fits, layer_fits, metered, profiled, skipped};
 use std::path::{Path, PathBuf};
 
 /// The kind of a table.
@@ -68,8 +68,12 @@ pub struct Args {
     /// Folder with tables `gemm*`, `context_attention*`, `generation_attention*` (.csv or .parquet) in 16 bits, `gemm_fp8*`,
     /// `gemm_fp8_block*`, `gemm_nvfp4*`, `context_attention_fp8kv*`, `generation_attention_fp8kv*`, of whole expert layers `moe*`; or with `MODEL_dense.csv`,
     /// `MODEL_per_sequence.csv` and `MODEL_attention.csv` of LLMServingSim.
-    #[arg(long, value_name = "DIR", required_unless_present_any = ["from", "energy", "caps", "pairs"])]
+    #[arg(long, value_name = "DIR", required_unless_present_any = ["from", "energy", "caps", "pairs", "kineto"])]
     pub data: Option<PathBuf>,
+    /// Profile of PyTorch (`torch.profiler`, `record_shapes=True`, `export_chrome_trace`; .json or .json.gz): fits products and attention to how
+    /// long they took there. Of operators with too few shapes BASE stays as it is.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["data", "from", "energy", "caps", "fabric"])]
+    kineto: Option<PathBuf>,
     /// Lends what was fitted for this profile to BASE. With `--data`, before that is fitted: what BASE has tables of is its own.
     #[arg(long, value_name = "PROFILE")]
     pub from: Option<String>,
@@ -105,6 +109,12 @@ pub struct Args {
     share: f64,
 }
 
+impl Args {
+    fn how(&self) -> Fit {
+        Fit { hold_one_in: self.hold_one_in, seed: self.seed, share: self.share }
+    }
+}
+
 /// Fits, says how wrong the result is, and writes it.
 pub fn run(args: &Args) -> Result<()> {
     if let Some(base) = &args.fabric {
@@ -132,6 +142,11 @@ pub fn run(args: &Args) -> Result<()> {
     }
     if let Some(data) = &args.data {
         print(&tables(args, data, &mut hardware)?)?;
+    }
+    if let Some(path) = &args.kineto {
+        let profile = kineto::read(path)?;
+        let learned = kineto::fit(&mut hardware, &profile, &args.how())?;
+        print(&(profiled(&profile, &learned) + &fits(&learned.reports)))?;
     }
     if let Some(path) = &args.energy {
         energy(path, &mut hardware)?;
@@ -188,52 +203,13 @@ fn expected(key: &str, words: &[String]) -> Result<[Option<f64>; Operator::ALL.l
 
 /// Fits every table of the folder. Returns the errors as a text.
 fn tables(args: &Args, folder: &Path, hardware: &mut Hardware) -> Result<String> {
-    let how = Fit { hold_one_in: args.hold_one_in, seed: args.seed, share: args.share };
     let within = expected("within", &args.within)?;
-    let mut names = Vec::new();
-    for entry in std::fs::read_dir(folder).map_err(Error::io(folder, "read"))? {
-        names.push(entry.map_err(Error::io(folder, "read"))?.path());
-    }
-    names.sort();
-    if let Some(tables) = calib::layers::find(folder, &names)? {
-        if args.share < 1.0 {
-            let wrong = InputError::expected(
-                "1 where layers of a model are fitted, of which each is kept aside in turn",
-            );
-            return Err(wrong.key("share").found(args.share).into());
-        }
-        return Ok(layer_fits(&calib::fit_layers(hardware, &calib::layers::read(&tables)?)?));
-    }
-    let mut reports: Vec<Report> = Vec::new();
-    // 16 bits first, whose constants are the class's.
-    for format in Format::ALL {
-        for (operator, _) in Operator::ALL {
-            let mut found = names.iter().filter(|path| measures(path) == Some((operator, format)));
-            let Some(path) = found.next() else { continue };
-            if let Some(second) = found.next() {
-                let key = operator.in_format(format).unwrap_or_default();
-                let wrong = InputError::expected("one table of each kind").key(key).file(folder);
-                return Err(wrong.found(second.display()).into());
-            }
-            let table = calib::read(path, operator, format, true)?;
-            reports.push(calib::fit(hardware, &table, &how).map_err(|error| error.in_file(path))?);
-        }
-    }
-    let moe = |path: &&std::path::PathBuf| {
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        name.starts_with("moe") && path.extension().is_some_and(|ending| ending == "csv")
+    let (reports, experts) = match calib::fit_folder(hardware, folder, &args.how())? {
+        Learned::Layers(fitted) => return Ok(layer_fits(&fitted)),
+        Learned::Operators(reports, experts) => (reports, experts),
     };
-    let mut experts = Vec::new();
-    for path in names.iter().filter(moe) {
-        let table = calib::read_experts(path)?;
-        experts.extend(calib::fit_experts(hardware, &table).map_err(|error| error.in_file(path))?);
-    }
-    if reports.is_empty() && !experts.is_empty() {
-        return Ok(expert_fits(&experts));
-    }
     if reports.is_empty() {
-        let wrong = "tables gemm*, context_attention*, generation_attention* (.csv, .parquet) or moe* (.csv)";
-        return Err(InputError::expected(wrong).file(folder).into());
+        return Ok(expert_fits(&experts));
     }
     let mut text = fits(&reports);
     if !experts.is_empty() {
@@ -246,21 +222,4 @@ fn tables(args: &Args, folder: &Path, hardware: &mut Hardware) -> Result<String>
         }
     }
     Ok(text)
-}
-
-/// What the name of a table says that it measures: `gemm*` in 16 bits, but `gemm_fp8*`, `gemm_fp8_block*` and `gemm_nvfp4*`;
-/// `context_attention*` and `generation_attention*` likewise, `_fp8kv*` over a cache in 8 bits.
-fn measures(path: &Path) -> Option<(Operator, Format)> {
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let ending = path.extension().is_some_and(|ending| ending == "csv" || ending == "parquet");
-    let (operator, _) = Operator::ALL.into_iter().find(|(_, stem)| name.starts_with(stem) && ending)?;
-    let in_format = |&format: &Format| {
-        operator
-            .in_format(format)
-            .filter(|stem| name.starts_with(stem.as_str()))
-            .map(|stem| (stem.len(), format))
-    };
-    // The longest name that fits: `gemm_fp8_block` also begins as `gemm_fp8`.
-    let (_, format) = Format::ALL.iter().filter_map(in_format).max_by_key(|&(length, _)| length)?;
-    Some((operator, format))
 }

@@ -3,7 +3,7 @@
 use super::progress::Bar;
 use super::sweep::{PlotArgs, failures, picture_files};
 use super::threads;
-use radialsim::error::Result;
+use radialsim::error::{Result, quoted};
 use radialsim::report::{Staged, brief};
 use radialsim::study::{self, Frontier, Measure, Shard, Study};
 use std::path::PathBuf;
@@ -49,7 +49,7 @@ pub fn run(args: &Args) -> Result<()> {
     study::csv::frontier(&frontier, &args.out.join("frontier.csv"))?;
     let name =
         Measure::ALL.into_iter().find(|(known, _)| *known == args.quality).map_or("", |(_, name)| name);
-    let command = format!("radialsim frontier {} --out DIR --quality {name}", super::quoted(&study.name()));
+    let command = format!("radialsim frontier {} --out DIR --quality {name}", quoted(&study.name()));
     let report = frontier.report(&command);
     picture_files(&report.charts, &args.out, "frontier", &args.plots)?;
     let page = report.page.html();

@@ -16,9 +16,36 @@ pub mod trace;
 pub mod train;
 pub mod validate;
 
+use clap::Parser;
 use radialsim::error::{Error, Result};
+use std::ffi::OsString;
 use std::io::{ErrorKind, Write};
-use std::process::ExitCode;
+
+/// The whole program: the words of its command line, its own name first; returns the exit code. It alone prints.
+pub fn program(words: impl IntoIterator<Item = impl Into<OsString> + Clone>) -> u8 {
+    let args = match Args::try_parse_from(words) {
+        Ok(args) => args,
+        Err(said) => return usage(&said),
+    };
+    end(match args.command {
+        Command::Calibrate(args) => calibrate::run(&args),
+        Command::Simulate(args) => simulate::run(&args),
+        Command::Execute(args) => execute::run(&args),
+        Command::Fit(args) => fit::run(&args),
+        Command::Inspect(what) => inspect::run(&what),
+        Command::List { what } => list::run(what),
+        Command::Predict(args) => predict::run(&args),
+        Command::Sweep(args) => sweep::run(&args),
+        Command::Frontier(args) => frontier::run(&args),
+        Command::Merge(args) => sweep::merge(&args),
+        Command::Trace(what) => trace::run(&what),
+        #[cfg(feature = "train")]
+        Command::Train(what) => train::run(&what),
+        Command::Validate(what) => validate::run(&what),
+        Command::Completions { shell } => list::completions(shell),
+        Command::Man(args) => list::man(&args),
+    })
+}
 
 /// What a token's route through the layers of a model costs on a piece of hardware: time, memory, power.
 #[derive(Debug, clap::Parser)]
@@ -77,21 +104,17 @@ pub enum Command {
 }
 
 /// What clap has to say, help and version included.
-pub fn usage(said: &clap::Error) -> ExitCode {
+fn usage(said: &clap::Error) -> u8 {
     // A closed pipe is no reason to fail while failing.
     let _ = said.print();
-    ExitCode::from(u8::try_from(said.exit_code()).unwrap_or(2))
+    u8::try_from(said.exit_code()).unwrap_or(2)
 }
 
 /// The end of the program: one line where it failed.
-pub fn end(done: Result<()>) -> ExitCode {
-    match done {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            let _ = writeln!(std::io::stderr(), "error: {error}");
-            ExitCode::from(error.exit_code())
-        }
-    }
+fn end(done: Result<()>) -> u8 {
+    let Err(error) = done else { return 0 };
+    let _ = writeln!(std::io::stderr(), "error: {error}");
+    error.exit_code()
 }
 
 /// Prints a whole report. A reader who has seen enough and closed the pipe is no failure.
@@ -121,16 +144,6 @@ fn no_gpu() -> Error {
 /// As many threads as asked for; absent, as many as the machine has.
 fn threads(asked: Option<u16>) -> usize {
     asked.map_or_else(|| std::thread::available_parallelism().map_or(1, usize::from), usize::from)
-}
-
-/// A word as a shell takes it.
-fn quoted(word: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "._-/=:,+".contains(c);
-    if !word.is_empty() && word.chars().all(plain) {
-        word.into()
-    } else {
-        format!("'{}'", word.replace('\'', "'\\''"))
-    }
 }
 
 /// Says something that is no result.

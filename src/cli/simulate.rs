@@ -1,7 +1,7 @@
 //! `radialsim simulate`: the main job.
 
 use super::progress::Bar;
-use radialsim::error::{Error, InputError, Result, shorten};
+use radialsim::error::{Error, InputError, Result, quoted, shorten};
 use radialsim::hw::Engine;
 use radialsim::report::answer::Answer;
 use radialsim::report::brief::{self, Brief};
@@ -148,7 +148,7 @@ impl QuickArgs {
             ("--requests", self.requests.as_ref().map(number)),
         ];
         let given = options.into_iter().filter_map(|(option, value)| Some((option, value?)));
-        let words = given.map(|(option, value)| format!("{option} {}", super::quoted(&value)));
+        let words = given.map(|(option, value)| format!("{option} {}", quoted(&value)));
         words.chain(self.no_static.then(|| "--no-static".into())).collect()
     }
 }
@@ -324,14 +324,12 @@ impl Args {
     /// The command that makes the page again.
     fn command(&self) -> String {
         let mut words = vec!["radialsim".into(), "simulate".into()];
-        words.extend(self.scenarios.iter().map(|path| super::quoted(&path.display().to_string())));
+        words.extend(self.scenarios.iter().map(|path| quoted(&path.display().to_string())));
         words.extend(self.quick.quick().map_or_else(Vec::new, |_| self.quick.words()));
-        words.extend(self.settings.iter().map(|setting| format!("--set {}", super::quoted(setting))));
+        words.extend(self.settings.iter().map(|setting| format!("--set {}", quoted(setting))));
         words.extend(self.seed.map(|seed| format!("--seed {seed}")));
         words.extend(self.seeds.map(|seeds| format!("--seeds {seeds}")));
-        words.extend(
-            self.html.iter().map(|path| format!("--html {}", super::quoted(&path.display().to_string()))),
-        );
+        words.extend(self.html.iter().map(|path| format!("--html {}", quoted(&path.display().to_string()))));
         words.join(" ")
     }
 

@@ -89,33 +89,13 @@ pub fn merge(args: &MergeArgs) -> Result<()> {
     write(&assembly, &args.out, &args.plots, threads(None), args.quiet)
 }
 
-/// What makes the report again, wherever the study lies and wherever it is written to: the same bytes.
-fn command(study: &Study) -> String {
-    format!("radialsim sweep {} --out DIR", super::quoted(&study.name()))
-}
-
 /// The tables, the report and its plots.
 fn write(assembly: &Assembly, out: &Path, plots: &PlotArgs, threads: usize, quiet: bool) -> Result<()> {
-    assembly.columns()?;
-    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("threads can be started");
-    let (tables, report) = pool.install(|| {
-        let csv = || study::csv::points(assembly, &out.join("points.csv"));
-        rayon::join(
-            || rayon::join(csv, || parquet(assembly, out)),
-            || study::report(assembly, &command(assembly.study), 1),
-        )
-    });
-    tables.0.and(tables.1)?;
-    if !assembly.study.spec.searches.is_empty() {
-        study::csv::answers(&assembly.answers, &out.join("answers.csv"))?;
-    }
-    let report = report?;
+    let report = study::write(assembly, out, threads)?;
     picture_files(&report.charts, out, "plot", plots)?;
-    let page = report.page.html();
-    let path = out.join("report.html");
-    Staged::create(&path)?.finish(|to| to.write_all(page.as_bytes()))?;
     if !quiet {
-        super::print(&format!("{}{}\n", brief::sentences(&report.answer), path.display()))?;
+        let page = out.join("report.html");
+        super::print(&format!("{}{}\n", brief::sentences(&report.answer), page.display()))?;
     }
     failures(assembly.study, &report, quiet)
 }
@@ -153,16 +133,6 @@ pub fn failures(study: &Study, report: &Report, quiet: bool) -> Result<()> {
         }
         _ => Ok(()),
     }
-}
-
-#[cfg(feature = "parquet")]
-fn parquet(assembly: &Assembly, out: &Path) -> Result<()> {
-    study::parquet::points(assembly, &out.join("points.parquet"))
-}
-
-#[cfg(not(feature = "parquet"))]
-fn parquet(_: &Assembly, _: &Path) -> Result<()> {
-    Ok(())
 }
 
 #[cfg(feature = "png")]

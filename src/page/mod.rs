@@ -126,3 +126,10 @@ impl Page {
         parts::page(self).into_string()
     }
 }
+
+impl Block {
+    /// The block alone, as a piece of some other page; `id` is its own there.
+    pub fn html(&self, id: &str) -> String {
+        parts::block(id, self).into_string()
+    }
+}

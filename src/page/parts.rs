@@ -60,7 +60,7 @@ fn part(number: usize, section: &Section) -> Markup {
 }
 
 /// A block; `id` is its own on the page.
-fn block(id: &str, block: &Block) -> Markup {
+pub fn block(id: &str, block: &Block) -> Markup {
     match block {
         Block::Text(text) => html! { p { (prose(text)) } },
         Block::Facts(facts) => html! {

@@ -6,7 +6,7 @@ use super::json;
 use super::quantity::Quantity;
 use crate::metrics::Verdict;
 use crate::page::{Block, Cell, Page, Section, Table};
-use crate::scenario::{Input, Scenario};
+use crate::scenario::{Input, Outcome, Scenario};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
@@ -38,6 +38,20 @@ pub fn page(scenario: &Scenario, closer: &Closer, inputs: &[Input], commands: &s
         lead: "What each variant costs in time, memory and energy, and why.".into(),
         sections,
     }
+}
+
+/// The results alone, as a piece of a page: the table of the variants, and what nobody measured.
+pub fn fragment(outcome: &Outcome) -> String {
+    let table = Block::Table(Table { caption: outcome.title.clone(), ..table(&json::variants(outcome)) });
+    let assumed = outcome.assumed.len();
+    let note = match assumed {
+        0 => None,
+        _ => Some(Block::Text(format!(
+            "A saving without a sign is not known to be more than the error of the kernels' prices. These results rest on {assumed} constants and \
+             choices that nobody measured."
+        ))),
+    };
+    std::iter::once(table).chain(note).map(|block| block.html("results")).collect()
 }
 
 /// The metrics of the table, by their keys.

@@ -22,6 +22,7 @@ mod layers;
 pub mod list;
 mod metered;
 mod placed;
+mod profiled;
 pub mod quantity;
 mod replicas;
 #[cfg(feature = "gpu")]
@@ -45,6 +46,7 @@ pub use fits::{expert_fits, fits, layer_fits, layers, scores};
 pub use launches::launches;
 pub use metered::{metered, skipped};
 pub use placed::{Placed, placed, placed_json};
+pub use profiled::profiled;
 pub use served::{Gate, Queue, Served};
 pub use sheet::{Sheet, WIDTH};
 pub use uneven::uneven;

@@ -23,6 +23,7 @@ mod row;
 mod search;
 mod sweep;
 mod worth;
+mod write;
 
 pub use answer::Answer;
 pub use assembly::{Assembly, Point, Source};
@@ -37,6 +38,7 @@ pub use row::Row;
 pub use search::Search;
 pub use sweep::{Asker, Done, Shard, Watch, merge, sweep};
 pub use worth::{Family, Measure, Worth};
+pub use write::write;
 
 use crate::scenario::Scenario;
 use serde::{Deserialize, Serialize};

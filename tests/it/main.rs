@@ -58,6 +58,7 @@ mod gpu_failures;
 #[cfg(feature = "gpu")]
 mod hops;
 mod instructions;
+mod kineto;
 mod kv;
 mod lab;
 mod latent;

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::{Component, Path, PathBuf};
 
 /// The rooms from the ground up. A room names only rooms of lower floors, in code (comments may point anywhere).
-/// `cli` stands above all: it is a part of the program, not of the library, which therefore cannot name it.
+/// `cli` stands above all: a private room, which no other names.
 pub const FLOORS: [&[&str]; 11] = [
     &["units", "error", "rng"],
     &["json_text", "ron_text", "kernel", "reference", "plot", "page"],

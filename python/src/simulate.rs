@@ -1,0 +1,82 @@
+//! `simulate`, and what comes out of it.
+
+use crate::error::raised;
+use crate::scenario::read;
+use crate::wait::waiting;
+use pyo3::prelude::*;
+use radialsim::error::Error;
+use radialsim::report::timeline::{self, Timeline};
+use radialsim::report::{Staged, html, json, table};
+use radialsim::scenario::{self, Scenario};
+use radialsim::sim::{Fidelity, Silent};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::thread::available_parallelism;
+
+/// As many threads as asked for; absent, as many as the machine has.
+pub fn threads(asked: Option<u16>) -> usize {
+    asked.map_or_else(|| available_parallelism().map_or(1, usize::from), usize::from).max(1)
+}
+
+/// What came out of a scenario, with the scenario.
+#[pyclass(frozen, module = "radialsim._core")]
+pub struct Outcome {
+    scenario: Arc<Scenario>,
+    threads: usize,
+    outcome: scenario::Outcome,
+}
+
+/// Runs a scenario: a `text` in RON whose files lie in the folder `path`, or the file `path` where there is no text. `settings` are `KEY=JSON`;
+/// `tick(done, total)` hears of output tokens.
+#[pyfunction]
+pub fn simulate(
+    py: Python,
+    text: Option<&str>,
+    path: PathBuf,
+    settings: Vec<String>,
+    threads: Option<u16>,
+    tick: Option<Bound<PyAny>>,
+) -> PyResult<Outcome> {
+    let scenario = read(text, &path, &settings).map_err(|error| raised(py, error))?;
+    let (scenario, threads) = (Arc::new(scenario), self::threads(threads));
+    let own = scenario.clone();
+    let done = waiting(py, tick.as_ref(), move |pace| scenario::run(&own, threads, pace, |_, _| Silent))?;
+    let (outcome, _) = done.map_err(|error| raised(py, error))?;
+    Ok(Outcome { scenario, threads, outcome })
+}
+
+#[pymethods]
+impl Outcome {
+    /// What `radialsim simulate --json` writes.
+    fn json(&self) -> String {
+        json::render(std::slice::from_ref(&self.outcome))
+    }
+
+    /// What `radialsim simulate` prints.
+    fn table(&self) -> String {
+        table::render(&self.outcome)
+    }
+
+    /// The results as a piece of HTML.
+    fn html(&self) -> String {
+        html::fragment(&self.outcome)
+    }
+
+    /// Runs the scenario again with every kernel as an event, at most `kernels` of all variants, and writes what `radialsim simulate --timeline`
+    /// does. Returns the variants whose timelines ended early.
+    fn timeline(&self, py: Python, path: PathBuf, kernels: u64) -> PyResult<Vec<String>> {
+        let file = Staged::create(path).map_err(|error| raised(py, error))?;
+        let scenario = Scenario { fidelity: Some(Fidelity::Kernel), ..(*self.scenario).clone() };
+        let (threads, each) = (self.threads, (kernels / scenario.variants.len() as u64).max(1));
+        let done = waiting(py, None, move |pace| -> Result<Vec<String>, Error> {
+            let (outcome, lines) =
+                scenario::run(&scenario, threads, pace, |_, setup| Timeline::new(setup, each))?;
+            let names = outcome.variants.iter().map(|variant| variant.name.clone());
+            let named: Vec<(String, &Timeline)> = names.zip(&lines).collect();
+            file.finish(|out| timeline::write(out, &named))?;
+            let ended = named.into_iter().filter(|(_, line)| line.stopped().is_some());
+            Ok(ended.map(|(name, _)| name).collect())
+        })?;
+        done.map_err(|error| raised(py, error))
+    }
+}
