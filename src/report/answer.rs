@@ -67,13 +67,12 @@ fn fastest(variants: &[VariantOutcome], rows: impl Iterator<Item = usize>) -> Op
     rows.min_by(|&a, &b| pass_s(&variants[a]).total_cmp(&pass_s(&variants[b])))
 }
 
-/// Whether routes alone tell two rows apart, as far as rows say: not devices or host times.
+/// Whether routes, policies and routers alone tell two rows apart.
 fn is_alike(one: &VariantOutcome, other: &VariantOutcome) -> bool {
-    let devices = |variant: &VariantOutcome| variant.first().summary.devices;
-    devices(one) == devices(other) && one.engine == other.engine
+    one.settings == other.settings
 }
 
-/// The row that the answer is about: the fastest routed one on as many devices as the first and under its engine, else any routed one, else any.
+/// The row that the answer is about: the fastest routed one with the settings of the first, else any routed one, else any.
 fn best(variants: &[VariantOutcome]) -> Option<usize> {
     let others = 1..variants.len();
     let routed = |index: &usize| variants[*index].choice == Choice::ByToken;
@@ -104,7 +103,7 @@ fn against_first(first: &VariantOutcome, best: &VariantOutcome) -> String {
     let saving = mean_saving(first, best);
     let is_sure = saving.is_some_and(|saving| saving.verdict().is_sure());
     let lead = match (best.choice, share > 0.0, is_sure) {
-        _ if !is_alike(first, best) => "The fastest other row has other devices or another engine",
+        _ if !is_alike(first, best) => "The fastest other row also has other devices, engine, tiers or caps",
         (Choice::ByToken, true, true) => "Routing pays",
         (Choice::ByToken, true, false) => "Routing may pay",
         (Choice::ByToken, false, true) => "Routing does not pay",
@@ -141,7 +140,7 @@ fn sure(saving: Option<Saving>) -> String {
     }
 }
 
-/// The best routed row beside the static one of the nearest depth, on as many devices and under its engine.
+/// The best routed row beside the static one of the nearest depth with its settings.
 fn against_static(first: &VariantOutcome, best: &VariantOutcome, variants: &[VariantOutcome]) -> String {
     let depth = |variant: &VariantOutcome| variant.mean(|run| run.summary.work.mean_depth);
     let own = depth(best);

@@ -80,8 +80,18 @@ const CONFIDENT: [&str; 29] = [
 
 /// One run is shown as it is, of several the mean of each number.
 fn variant(scenario: &str, variant: &VariantOutcome) -> Map<String, Value> {
-    let VariantOutcome { name, hardware, model, policy, decisions, engine, choice: _, router, runs } =
-        variant;
+    let VariantOutcome {
+        name,
+        hardware,
+        model,
+        policy,
+        decisions,
+        engine,
+        choice: _,
+        settings: _,
+        router,
+        runs,
+    } = variant;
     let words = [
         ("name", name.as_str()),
         ("hardware", hardware),

@@ -1,7 +1,7 @@
 //! Runs the variants of a scenario, on as many threads as asked for; the results do not depend on how many.
 
 use super::doubts;
-use super::{Built, Choice, Inputs, Note, Scenario};
+use super::{Built, Choice, Inputs, Note, Scenario, Variant};
 use crate::error::{Error, InputError, Result};
 use crate::metrics::{Growth, Interval, Ledger, ReplicaUse, Summary};
 use crate::sim::{self, Observer, PassInfo};
@@ -32,6 +32,8 @@ pub struct VariantOutcome {
     pub engine: String,
     /// Who chooses the layers.
     pub choice: Choice,
+    /// What beside routes, policies and routers it runs with: devices, engine, tiers, caps. Equal texts say that only those differ.
+    pub settings: String,
     /// Which of several engines a request goes to; none where there is one.
     pub router: Option<&'static str>,
     /// One for each seed, ascending; at least one.
@@ -228,7 +230,7 @@ pub fn run_with<O: Observer + Send>(
         }
     };
 
-    let named = |built: &Built| VariantOutcome {
+    let named = |(built, variant): (&Built, &Variant)| VariantOutcome {
         name: built.name.clone(),
         hardware: built.setup.hardware.name.clone(),
         model: built.setup.model.name.clone(),
@@ -236,10 +238,11 @@ pub fn run_with<O: Observer + Send>(
         decisions: built.setup.dispatch.decisions.name(),
         engine: built.engine.clone(),
         choice: Choice::of(built),
+        settings: scenario.settings_beside_routes(variant),
         router: (built.fleet.engines() > 1).then(|| built.fleet.router.name()),
         runs: Vec::with_capacity(seeds.len()),
     };
-    let mut variants: Vec<_> = first_built.iter().map(named).collect();
+    let mut variants: Vec<_> = first_built.iter().zip(&scenario.variants).map(named).collect();
     let mut observers = Vec::with_capacity(variants.len());
     for of_seed in results {
         for (variant, (run, watchers)) in variants.iter_mut().zip(of_seed?) {
@@ -255,6 +258,17 @@ pub fn run_with<O: Observer + Send>(
     let mut seen = std::collections::HashSet::new();
     assumed.retain(|note| seen.insert((note.key.clone(), note.value.clone(), note.why.clone())));
     Ok((Outcome { title: scenario.title.clone(), variants, assumed }, observers))
+}
+
+impl Scenario {
+    /// What a variant runs with beside routes, policies and routers, as JSON: its own keys, or the scenario's.
+    fn settings_beside_routes(&self, variant: &Variant) -> String {
+        let parallel = variant.parallel.as_ref().or(self.parallel.as_ref());
+        let tiers = variant.tiers.as_ref().or(self.tiers.as_ref());
+        let limits = variant.limits.unwrap_or(self.limits);
+        let engine = variant.engine.as_ref().or(self.engine.as_ref());
+        serde_json::json!([parallel, tiers, limits, engine]).to_string()
+    }
 }
 
 /// A remark where the share of the memory that servers fill was too little, so that all of it was taken.

@@ -108,7 +108,7 @@ fn devices_are_not_routes() {
     };
     let alone = Answer::of(&of_variants(&rows("")));
     assert!(
-        alone.sentences[0].starts_with("The fastest other row has other devices"),
+        alone.sentences[0].starts_with("The fastest other row also has other devices"),
         "{:?}",
         alone.sentences
     );
