@@ -192,9 +192,9 @@ impl<'a> Scheduler<'a> {
             sequence.table.blocks_by(of, &mut sums, &self.paging);
         }
         let others = self.blocks.held().saturating_sub(sums.iter().sum());
-        for device in 0..count {
-            let layers = of.iter().filter(|&&other| other as usize == device).count() as u64;
-            sums[device] += (others * layers).div_ceil(of.len() as u64);
+        for (device, sum) in (0..).zip(&mut sums) {
+            let layers = of.iter().filter(|&&other| other == device).count() as u64;
+            *sum += (others * layers).div_ceil(of.len() as u64);
         }
         sums
     }

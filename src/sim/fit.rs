@@ -20,9 +20,10 @@ pub(super) fn weights(setup: &Setup, trace: &Trace) -> Vec<u64> {
     let layers = layer_weights(setup, trace);
     match setup.placed.as_deref().map(|placed| &placed.layout) {
         Some(layout) if layout.devices() > 1 => {
-            let mut of = vec![0; layout.devices() as usize];
-            of.iter_mut().zip([model.entry_weight_bytes()]).for_each(|(first, bytes)| *first += bytes);
-            of.iter_mut().rev().zip([model.exit_weight_bytes()]).for_each(|(last, bytes)| *last += bytes);
+            let last = layout.devices() as usize - 1;
+            let mut of = vec![0; last + 1];
+            of[0] = model.entry_weight_bytes();
+            of[last] = model.exit_weight_bytes();
             layout.of().iter().zip(layers).for_each(|(&device, bytes)| of[device as usize] += bytes);
             of
         }

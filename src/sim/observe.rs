@@ -9,7 +9,7 @@ use crate::units::SimTime;
 /// One pass.
 #[derive(Clone, Copy, Debug)]
 pub struct PassInfo<'a> {
-    /// Start.
+    /// Start; where passes are in flight together, at least the end of the one that ended before.
     pub begin: SimTime,
     /// End.
     pub end: SimTime,
@@ -23,7 +23,7 @@ pub struct PassInfo<'a> {
     pub running: u32,
     /// KV bytes held while it runs; what it writes counts from its end.
     pub kv_bytes: u64,
-    /// Kernel time in it.
+    /// Kernel time in it, over all devices that have layers.
     pub busy: SimTime,
     /// Energy of its kernels beyond static power, picojoules.
     pub dynamic_pj: i64,
