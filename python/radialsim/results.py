@@ -97,17 +97,8 @@ class Variant(Mapping[str, Any]):
         return f"<Variant {self.name!r}: {self['pass_time_s']:.4g} s, {self['output_tokens_per_s']:.4g} tokens/s>"
 
 
-# What is said of a difference, by the verdict on its error (`docs/METRICS.md`).
-_SURE = {
-    "yes": "which is more than the error of the kernels' prices",
-    "if_shared": "which is more than the error of the kernels' prices if kernels of a class are wrong by the same share in both",
-    "no": "which is not more than the error of the kernels' prices",
-    "unknown": "with an error that is not known: most of the time has none",
-}
-
-
 class Results(Rows):
-    """What came out of a scenario: `print` it for the tables of `radialsim simulate`; in a notebook it shows itself."""
+    """What came out of a scenario: `print` it for the screen of `radialsim simulate`; in a notebook it shows itself."""
 
     def __init__(self, outcome: Outcome) -> None:
         self._outcome = outcome
@@ -136,9 +127,8 @@ class Results(Rows):
         return self.variants[index]
 
     def verdict(self) -> list[str]:
-        """A sentence for each variant behind the first: what it saves of that one's pass time, and whether that is more than its error."""
-        first = self.variants[0]
-        return [_sentence(first, variant) for variant in self.variants[1:]]
+        """What it comes to, in sentences: what the best routed variant saves against the first and against static depth, with its error, and why."""
+        return self._outcome.answer()
 
     def to_dict(self) -> dict[str, Any]:
         """What `radialsim simulate --json` writes."""
@@ -148,8 +138,12 @@ class Results(Rows):
         """Runs again and writes every kernel, for ui.perfetto.dev, at most `kernels`. Returns the variants whose timelines end early."""
         return self._outcome.timeline(os.fspath(path), kernels)
 
+    def full(self) -> str:
+        """Every table of `radialsim simulate --full`."""
+        return self._outcome.table(True)
+
     def __str__(self) -> str:
-        return self._outcome.table()
+        return self._outcome.table(False)
 
     def __repr__(self) -> str:
         return f"<Results {self.title!r}: {len(self)} variants>"
@@ -158,12 +152,3 @@ class Results(Rows):
         says = "".join(f"<li>{html.escape(sentence)}</li>" for sentence in self.verdict())
         style = ".radialsim .unseen{position:absolute;left:-99em}.radialsim caption{text-align:left}"
         return f'<div class="radialsim"><style>{style}</style><ul>{says}</ul>{self._outcome.html()}</div>'
-
-
-def _sentence(first: Variant, variant: Variant) -> str:
-    saved = 100.0 * (1.0 - variant["pass_time_s"] / first["pass_time_s"])
-    error = variant["error"].get("against_first")
-    sure = _SURE[error["verdict"] if error else "unknown"]
-    if saved < 0:
-        return f"{variant.name} takes {-saved:.1f} % more pass time than {first.name}, {sure}."
-    return f"{variant.name} saves {saved:.1f} % of the pass time of {first.name}, {sure}."

@@ -4,10 +4,12 @@ use crate::error::raised;
 use crate::scenario::read;
 use crate::wait::waiting;
 use pyo3::prelude::*;
-use radialsim::error::Error;
+use radialsim::error::{Error, InputError};
+use radialsim::report::answer::Answer;
+use radialsim::report::brief::Brief;
 use radialsim::report::timeline::{self, Timeline};
 use radialsim::report::{Staged, html, json, table};
-use radialsim::scenario::{self, Scenario};
+use radialsim::scenario::{self, Scenario, VariantOutcome};
 use radialsim::sim::{Fidelity, Silent};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -52,9 +54,14 @@ impl Outcome {
         json::render(std::slice::from_ref(&self.outcome))
     }
 
-    /// What `radialsim simulate` prints.
-    fn table(&self) -> String {
-        table::render(&self.outcome)
+    /// What the comparison comes to, in sentences.
+    fn answer(&self) -> Vec<String> {
+        Answer::of(&self.outcome).sentences
+    }
+
+    /// What `radialsim simulate` prints, or prints with `--full`.
+    fn table(&self, full: bool) -> String {
+        if full { table::render(&self.outcome) } else { Brief::of(&self.outcome).text() }
     }
 
     /// The results as a piece of HTML.
@@ -67,11 +74,16 @@ impl Outcome {
     fn timeline(&self, py: Python, path: PathBuf, kernels: u64) -> PyResult<Vec<String>> {
         let file = Staged::create(path).map_err(|error| raised(py, error))?;
         let scenario = Scenario { fidelity: Some(Fidelity::Kernel), ..(*self.scenario).clone() };
+        if scenario.has_layers_apart() {
+            let expected = "variants with all layers on one device, whose kernels it shows";
+            let error = InputError::expected(expected).key("timeline").found(&scenario.title);
+            return Err(raised(py, error.into()));
+        }
         let (threads, each) = (self.threads, (kernels / scenario.variants.len() as u64).max(1));
         let done = waiting(py, None, move |pace| -> Result<Vec<String>, Error> {
             let (outcome, lines) =
                 scenario::run(&scenario, threads, pace, |_, setup| Timeline::new(setup, each))?;
-            let names = outcome.variants.iter().map(|variant| variant.name.clone());
+            let names = outcome.variants.iter().flat_map(VariantOutcome::engine_names);
             let named: Vec<(String, &Timeline)> = names.zip(&lines).collect();
             file.finish(|out| timeline::write(out, &named))?;
             let ended = named.into_iter().filter(|(_, line)| line.stopped().is_some());
