@@ -104,23 +104,19 @@ impl Choice {
         let mut order: Vec<usize> = (0..count).collect();
         random.shuffle(&mut order);
         order.sort_by_key(|&expert| rows[expert]);
-        let sum = |rows: &[u32]| rows.iter().copied().map(u64::from).sum::<u64>();
+        let mut sum: u64 = rows.iter().copied().map(u64::from).sum();
         let mut turn = 0;
-        while sum(&rows) < copies {
-            let (short, each) = (copies - sum(&rows), &order[turn % count]);
-            rows[*each] += 1;
+        while sum < copies {
+            rows[order[turn % count]] += 1;
+            sum += 1;
             turn += 1;
-            // Whole rounds at once.
-            let rounds = short.saturating_sub(1) / count as u64;
-            if turn.is_multiple_of(count) && rounds > 0 {
-                rows.iter_mut().for_each(|rows| *rows += rounds as u32);
-            }
         }
-        while sum(&rows) > copies {
+        while sum > copies {
             let expert = order[count - 1 - turn % count];
             let most = (0..count).max_by_key(|&expert| rows[expert]).unwrap_or(0);
             let from = if rows[expert] > 0 { expert } else { most };
             rows[from] -= 1;
+            sum -= 1;
             turn += 1;
         }
         // No token takes an expert twice: what is above goes to those with fewest.
