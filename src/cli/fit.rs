@@ -18,14 +18,18 @@ pub enum Op {
     ContextAttention,
     /// The same.
     GenerationAttention,
+    /// Whole expert layers: columns of `moe*.csv`, in all formats unless one is named.
+    Experts,
 }
 
-impl From<Op> for Operator {
-    fn from(op: Op) -> Operator {
-        match op {
-            Op::Gemm => Operator::Gemm,
-            Op::ContextAttention => Operator::ContextAttention,
-            Op::GenerationAttention => Operator::GenerationAttention,
+impl Op {
+    /// The operator; none of whole expert layers.
+    pub fn operator(self) -> Option<Operator> {
+        match self {
+            Op::Gemm => Some(Operator::Gemm),
+            Op::ContextAttention => Some(Operator::ContextAttention),
+            Op::GenerationAttention => Some(Operator::GenerationAttention),
+            Op::Experts => None,
         }
     }
 }

@@ -2,10 +2,11 @@
 
 use super::print;
 use crate::cli::fit::{In, Op};
-use radialsim::calib::{Format, predict, read};
-use radialsim::cost::{Device, Limits};
+use radialsim::calib::{Format, Row, predict, read, read_experts};
+use radialsim::cost::{Device, Limits, Price};
 use radialsim::error::{InputError, Result};
 use radialsim::hw::Hardware;
+use radialsim::kernel::Kernel;
 use radialsim::report::scores;
 use std::path::PathBuf;
 
@@ -32,8 +33,9 @@ pub struct Args {
 pub fn run(args: &Args) -> Result<()> {
     let hardware = Hardware::resolve(&args.hw)?;
     let device = Device::new(&hardware, Limits::default())?;
+    let Some(operator) = args.op.operator() else { return experts(args, &device) };
     let format = args.format.map_or(Format::Sixteen, Format::from);
-    let table = read(&args.file, args.op.into(), format, args.score)?;
+    let table = read(&args.file, operator, format, args.score)?;
     let prices = predict(&device, &table);
     if args.score {
         return print(&scores(&table.rows, &prices));
@@ -46,10 +48,62 @@ pub fn run(args: &Args) -> Result<()> {
         .file(&args.file);
         return Err(wrong.found(format!("{} others", rows.len() - prices.len())).into());
     }
-    let mut out = csv::Writer::from_writer(Vec::new());
     header.extend(["predicted_ms".into(), "source".into()]);
+    written(&header, rows, &prices)
+}
+
+/// Whole expert layers, of which a table has a line for each way in which tokens may be spread.
+fn experts(args: &Args, device: &Device) -> Result<()> {
+    let mut table = read_experts(&args.file)?;
+    if let Some(format) = args.format.map(Format::from) {
+        table.rows.retain(|row| row.format == format);
+    }
+    let row = |row: &radialsim::calib::ExpertRow| {
+        let [width, inner, top, count] = row.family;
+        Row {
+            kernel: Kernel::ExpertLayer(row.shape),
+            family: [width, inner, top << 16 | count],
+            seconds: row.seconds,
+        }
+    };
+    let rows: Vec<Row> = table.rows.iter().map(row).collect();
+    let prices: Vec<Price> = rows.iter().map(|row| device.price(&row.kernel)).collect();
+    if args.score {
+        return print(&scores(&rows, &prices));
+    }
+    let header: Vec<String> = [
+        "format",
+        "tokens",
+        "hidden",
+        "inner",
+        "top",
+        "experts",
+        "own_experts",
+        "copies",
+        "experts_hit",
+        "measured_ms",
+        "predicted_ms",
+        "source",
+    ]
+    .map(String::from)
+    .to_vec();
+    let cells = table.rows.iter().map(|row| {
+        let shape = &row.shape;
+        let [whole, hit] = [shape.load.copies, shape.load.taken].map(radialsim::kernel::ExpertLoad::whole);
+        let numbers = [shape.rows, shape.width, shape.inner, shape.top, shape.count, shape.own];
+        let mut cells = vec![radialsim::calib::experts_name(row.format).to_owned()];
+        cells.extend(numbers.map(|number| number.to_string()));
+        cells.extend([whole, hit, row.seconds * 1e3].map(|number| number.to_string()));
+        cells
+    });
+    written(&header, cells.collect(), &prices)
+}
+
+/// Rows with what is said of them, as CSV.
+fn written(header: &[String], rows: Vec<Vec<String>>, prices: &[Price]) -> Result<()> {
+    let mut out = csv::Writer::from_writer(Vec::new());
     let failed = |error: csv::Error| InputError::expected(format!("rows that are CSV ({error})"));
-    out.write_record(&header).map_err(failed)?;
+    out.write_record(header).map_err(failed)?;
     for (mut row, price) in rows.into_iter().zip(prices) {
         row.extend([format!("{:.9}", price.time.s() * 1e3), price.source.to_string()]);
         out.write_record(&row).map_err(failed)?;

@@ -487,3 +487,52 @@ fn what_cannot_be_is_refused_by_name() {
         assert!(refused.contains(key), "{more}: {refused}");
     }
 }
+
+/// A trace says which experts its tokens took; one that does not, or of another number of layers, is refused.
+#[test]
+fn recorded_experts_come_from_the_trace() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let text = std::fs::read_to_string("examples/models/qwen3-30b-a3b/config.json").expect("a shipped model");
+    let text = text
+        .replace("\"num_hidden_layers\": 48", "\"num_hidden_layers\": 3")
+        .replace("\"num_experts\": 128", "\"num_experts\": 4")
+        .replace("\"num_experts_per_tok\": 8", "\"num_experts_per_tok\": 2")
+        .replace("\"mlp_only_layers\": []", "\"mlp_only_layers\": [0]");
+    std::fs::write(folder.path().join("config.json"), text).expect("written");
+    let trace = |layers: u32, experts: &str| {
+        let steps: Vec<String> = (0..layers).map(|layer| layer.to_string()).collect();
+        format!(
+            "{{\"type\":\"header\",\"format\":\"router-trace\",\"version\":1,\"model\":\"m\",\"layers\":{layers},\"order\":\"monotone\",\"reuse\":false,\
+             \"granularity\":\"token\",\"kv\":\"write\",\"router\":{{\"kind\":\"none\"}},\"source\":\"\"}}\n\
+             {{\"type\":\"route\",\"id\":0,\"steps\":\"{}\"}}\n\
+             {{\"type\":\"request\",\"id\":0,\"arrival_s\":0.0,\"prompt_tokens\":2,\"output_tokens\":1}}\n\
+             {{\"type\":\"tokens\",\"request\":0,\"start\":0,\"phase\":\"prefill\",\"routes\":[0,0]{experts}}}\n",
+            steps.join(" ")
+        )
+    };
+    let said = ",\"experts\":[[[],[3,1],[0,2]],[[],[3,0],[2,3]]]";
+    let build = |lines: &str| {
+        std::fs::write(folder.path().join("t.jsonl"), lines).expect("written");
+        let text = "(title: \"t\", model: \".\", hardware: \"nvidia-h100-sxm\", seed: 1, experts: (load: Recorded),
+             workload: (trace: \"t.jsonl\"), serving: (max_batched_tokens: 64, max_sequences: 4, chunked_prefill: true),
+             dispatch: (policy: aligned), variants: [(name: \"recorded\", routes: Recorded)])";
+        Scenario::from_text(text, &folder.path().join("s.ron"), &[]).expect("a scenario").build()
+    };
+    let (built, _) = build(&trace(3, said)).expect("it builds");
+    let counts = vec![vec![], vec![1, 1, 0, 2], vec![1, 0, 2, 1]];
+    assert_eq!(built[0].setup.experts.recorded.as_deref(), Some(&counts));
+    let setup = &built[0].setup;
+    let alike = Setup { experts: ExpertUse::default(), ..setup.clone() };
+    let run = |setup: &Setup| run(setup, &built[0].trace, &mut Silent).expect("it runs").makespan;
+    assert!(run(setup) < run(&alike), "three of four experts, not nearly all");
+    for (lines, what) in [
+        (trace(3, ""), "tokens without experts"),
+        (trace(2, ",\"experts\":[[[],[3,1]],[[],[3,0]]]"), "2 layers"),
+        (trace(3, ",\"experts\":[[[],[3,1],[0,9]],[[],[3,0],[2,3]]]"), "expert 9"),
+        (trace(3, ",\"experts\":[[[],[3,1],[]],[[],[3,0],[]]]"), "none at layer 2"),
+        (trace(3, ",\"experts\":[[[],[3,1],[99999]],[[],[3,0],[2]]]"), "99999"),
+    ] {
+        let refused = build(&lines).expect_err(what).to_string();
+        assert!(refused.contains(what), "{refused}");
+    }
+}
