@@ -269,7 +269,8 @@ fn what_cannot_be_split_is_refused() {
         ("llama-3.1-8b", "parallel: (tensor: 0)", "at least 1"),
         ("llama-3.1-8b", "parallel: (tensor: 2, fabric: Some(\"nvlink\"))", "nvidia-hgx-h100"),
         ("smollm2-135m", "parallel: (tensor: 2)", "a divisor of the 9 query heads"),
-        ("llama-3.1-8b", "parallel: (pipeline: 2)", "pipeline"),
+        ("llama-3.1-8b", "parallel: (pipeline: 33)", "parallel.pipeline"),
+        ("llama-3.1-8b", "parallel: (sequence: 2)", "sequence"),
     ];
     for (model, parallel, say) in cases {
         let text = format!(
