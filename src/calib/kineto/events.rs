@@ -239,7 +239,7 @@ impl Sorted {
                 operator.inputs = Some(inputs);
             }
             let (_, dur) = operator.time;
-            if !(dur >= 0.0 && dur < 1e12) {
+            if !(0.0..1e12).contains(&dur) {
                 return Err(InputError::expected("microseconds").key(key("dur")).found(dur));
             }
         }
