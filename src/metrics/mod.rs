@@ -2,6 +2,7 @@
 
 mod error_bar;
 mod interval;
+mod join;
 mod ledger;
 mod replicas;
 mod slo;
