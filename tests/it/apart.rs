@@ -308,9 +308,9 @@ fn threads_and_late_draws_change_nothing() {
         let (mut built, _) = scenario.build().expect("valid");
         let built = built.remove(0);
         let device = built.setup.device().expect("valid");
-        let late = built.run_on(&device, &mut vec![Silent; 3], false).expect("it runs");
+        let late = built.run_on(&device, &mut [Silent; 3], false).expect("it runs");
         let drawn = built.with_all_routes().expect("it draws");
-        let before = drawn.run_on(&device, &mut vec![Silent; 3], false).expect("it runs");
+        let before = drawn.run_on(&device, &mut [Silent; 3], false).expect("it runs");
         assert_eq!(summary(&drawn.setup, &late), summary(&drawn.setup, &before), "{routes}");
     }
 }
