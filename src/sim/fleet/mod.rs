@@ -1,6 +1,6 @@
 //! Servers that take requests of one stream: replicas behind a router, each a whole engine with a clock of its own.
 //!
-//! [`drive`] is the loop of every run: the next thing that happens is the end of a pass or an arrival. A server that is alone is a fleet of one.
+//! `drive` is the loop of every run: the next thing that happens is the end of a pass or an arrival. A server that is alone is a fleet of one.
 
 mod apart;
 mod outside;
