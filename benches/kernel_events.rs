@@ -137,7 +137,6 @@ fn whole(name: &str, text: &str, batch: u32, captured: bool) {
     let method = radialsim::ron_text::parse(text, "a method").expect("a valid method");
     let trace = trace(&method, model.layers, batch * 4);
     let setup = Setup {
-        experts: radialsim::batch::ExpertUse::default(),
         ranks: None,
         placed: None,
         experts: radialsim::batch::ExpertUse::default(),

@@ -380,7 +380,7 @@ fn the_program_shows_the_devices() {
     )
     .expect("written");
     let (file, json) = (file.to_string_lossy().into_owned(), folder.path().join("out.json"));
-    let out = radialsim(&["simulate", &file, "--quiet", "--json", &json.to_string_lossy()]);
+    let out = radialsim(&["simulate", &file, "--quiet", "--full", "--json", &json.to_string_lossy()]);
     let shown = text(&out.stdout);
     assert!(shown.contains("Layers on several devices"), "{shown}{}", text(&out.stderr));
     let written: Value = serde_json::from_slice(&std::fs::read(&json).expect("written")).expect("JSON");
