@@ -4,7 +4,7 @@
 use super::errors::mean_saving;
 use super::saved;
 use super::sheet::{percent, times};
-use super::table::of;
+use super::table::{self, of};
 use crate::error::shorten;
 use crate::metrics::{PARTS, Saving, Verdict};
 use crate::scenario::{Choice, Outcome, Run, VariantOutcome};
@@ -37,7 +37,11 @@ impl Answer {
         let best = best(variants);
         let mut loss = None;
         match best {
-            None => sentences.push(alone(first)),
+            None if variants.len() == 1 => sentences.push(alone(first)),
+            None => sentences.push(format!(
+                "No other row has as many engines as {}, so no pass time is a saving: compare tokens/s, TTFT, TPOT and joules.",
+                named(first)
+            )),
             Some(index) => {
                 let best = &variants[index];
                 sentences.push(against_first(first, best));
@@ -57,9 +61,9 @@ impl Answer {
     }
 }
 
-/// Mean time with a pass in flight, in seconds.
+/// Time with a pass in flight, in seconds.
 fn pass_s(variant: &VariantOutcome) -> f64 {
-    variant.mean(|run| run.ledger.pass_ps as f64) / crate::units::PS_PER_S as f64
+    variant.mean(table::pass_s)
 }
 
 /// The row with the least pass time; the first of equals.
@@ -74,7 +78,8 @@ fn is_alike(one: &VariantOutcome, other: &VariantOutcome) -> bool {
 
 /// The row that the answer is about: the fastest routed one with the settings of the first, else any routed one, else any.
 fn best(variants: &[VariantOutcome]) -> Option<usize> {
-    let others = 1..variants.len();
+    let engines = |index: &usize| variants[*index].first().ledger.engines();
+    let others = (1..variants.len()).filter(|index| engines(index) == engines(&0));
     let routed = |index: &usize| variants[*index].choice == Choice::ByToken;
     let alike = |index: &usize| is_alike(&variants[0], &variants[*index]);
     fastest(variants, others.clone().filter(|index| routed(index) && alike(index)))

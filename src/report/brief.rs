@@ -3,7 +3,7 @@
 use super::answer::Answer;
 use super::errors::mean_saving;
 use super::sheet::{NONE, Sheet, alike, percent, safe};
-use super::table::{cells, means, of, three, timed};
+use super::table::{cells, means, of, saved_share, three, timed};
 use crate::error::shorten;
 use crate::metrics::Verdict;
 use crate::scenario::{About, GROWS, Moved, Outcome, Run, STEP, VariantOutcome};
@@ -148,11 +148,11 @@ fn table(variants: &[VariantOutcome], rows: &[usize]) -> String {
             .zip(rows)
             .map(|(variant, &index)| (index > 0).then(|| (variant, mean_saving(first, variant))))
     };
-    let pass = |variant: &VariantOutcome| variant.mean(|run| run.ledger.pass_ps as f64);
-    let saved = savings()
-        .map(|row| row.map_or(NONE.into(), |(variant, _)| percent(1.0 - pass(variant) / pass(first))));
+    let saved_of = |variant: &VariantOutcome| saved_share(first, variant).map_or(NONE.into(), percent);
+    let saved = savings().map(|row| row.map_or(NONE.into(), |(variant, _)| saved_of(variant)));
     let error = savings().map(|row| match row {
         None => NONE.into(),
+        Some((variant, None)) if saved_share(first, variant).is_none() => NONE.into(),
         Some((_, None)) => "unknown".to_owned(),
         Some((_, Some(saving))) if saving.verdict() == Verdict::Unknown => "unknown".to_owned(),
         Some((_, Some(saving))) => percent(saving.shared_error_percent / 100.0),

@@ -6,11 +6,13 @@ use crate::metrics::{ErrorBar, Errors, Ninety, Saving, Verdict};
 use crate::scenario::{Run, VariantOutcome};
 use serde_json::{Value, json};
 
-/// What the run saves against the run of the first variant with the same seed.
+/// What the run saves against the run of the first variant with the same seed; nothing where one has more engines, whose pass time is no
+/// saving.
 fn saving(first: &Run, run: &Run) -> Option<Saving> {
-    // Of several engines, the mean.
-    let pass_ps = |run: &Run| run.ledger.pass_ps / u128::from(run.ledger.engines());
-    Saving::of((pass_ps(first), &first.summary.error), (pass_ps(run), &run.summary.error))
+    if first.ledger.engines() != run.ledger.engines() {
+        return None;
+    }
+    Saving::of((first.ledger.pass_ps, &first.summary.error), (run.ledger.pass_ps, &run.summary.error))
 }
 
 /// The mean over the seeds; nothing where one of them has none.

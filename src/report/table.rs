@@ -91,9 +91,24 @@ fn less(variants: &[VariantOutcome], of: impl Fn(&Run) -> f64) -> Vec<String> {
     first.chain(values.iter().skip(1).map(|&value| saving(value))).collect()
 }
 
+/// The pass time that each variant saves against the first; nothing for the first itself.
+fn saved_time(variants: &[VariantOutcome]) -> Vec<String> {
+    let saved = |variant| match saved_share(&variants[0], variant) {
+        Some(share) if !share.is_nan() => percent(share),
+        _ => "-".into(),
+    };
+    std::iter::once("-".to_owned()).chain(variants.iter().skip(1).map(saved)).collect()
+}
+
 /// Seconds with a pass in flight; of several engines, the mean.
 pub(super) fn pass_s(run: &Run) -> f64 {
     run.ledger.pass_ps as f64 / PS_PER_S as f64 / f64::from(run.ledger.engines())
+}
+
+/// Share of the first row's pass time that a row saves; none where it has another number of engines.
+pub(super) fn saved_share(first: &VariantOutcome, variant: &VariantOutcome) -> Option<f64> {
+    let engines = |variant: &VariantOutcome| variant.first().ledger.engines();
+    (engines(first) == engines(variant)).then(|| 1.0 - variant.mean(pass_s) / first.mean(pass_s))
 }
 
 /// Who starts kernels, how the host learns what to start, and what of the pass time the device waits meanwhile.
@@ -121,7 +136,7 @@ fn speed(variants: &[VariantOutcome]) -> String {
         .words("policy", variants.iter().map(|variant| variant.policy))
         .numbers("mean\ndepth", cells(variants, |v| v.summary.work.mean_depth, |depth| format!("{depth:.2}")))
         .numbers("weights\nread %", cells(variants, |v| v.summary.work.layer_weights_read, percent));
-    let sheet = timed(sheet, "pass\ntime", variants, pass_s).numbers("saved\n%", less(variants, pass_s));
+    let sheet = timed(sheet, "pass\ntime", variants, pass_s).numbers("saved\n%", saved_time(variants));
     let sheet = timed(sheet, "make-\nspan", variants, |v| v.summary.makespan_s)
         .numbers("output\ntokens\n/ s", alike(&means(variants, |v| v.summary.output_tokens_per_s)));
     let sheet = timed(sheet, "TTFT\np50", variants, |v| v.summary.ttft_s.p50);

@@ -173,3 +173,19 @@ fn what_matters_is_what_moves_the_saving() {
     let set = format!("hardware.{key}={}", value * 1.1);
     assert!((saved(&[&set]) - up).abs() < 0.06, "{line}: {}", saved(&[&set]));
 }
+
+/// The pass time that several engines share is no saving against one: the column is empty, and the answer says what to compare.
+#[test]
+fn other_numbers_of_engines_save_nothing() {
+    let outcome = of_variants(&format!(
+        "(name: \"one\", routes: Method(Dense)), (name: \"two\", routes: {SKIPS}, parallel: (replicas: 2))"
+    ));
+    let answer = Answer::of(&outcome);
+    assert_eq!(answer.best, None);
+    assert!(answer.sentences[0].starts_with("No other row has as many engines as \"one\""), "{answer:?}");
+    let screen = Brief::of(&outcome).text();
+    let row = screen.lines().find(|line| line.starts_with("two ")).expect("a row");
+    let cells: Vec<&str> = row.split_whitespace().collect();
+    assert_eq!(cells[cells.len() - 2..], ["-", "-"], "{screen}");
+    fits(&screen);
+}
