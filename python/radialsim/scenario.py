@@ -43,6 +43,7 @@ class Scenario:
     tiers: Mapping[str, Any] | None = None
     limits: Mapping[str, Any] | None = None
     parallel: Mapping[str, Any] | None = None
+    experts: Mapping[str, Any] | None = None
     fidelity: str | None = None
     slo: Mapping[str, Any] | None = None
     warm_up: Any = None

@@ -200,8 +200,8 @@ def test_a_timeline_has_the_kernels(tmp_path: Path) -> None:
 @pytest.mark.parametrize("threads", [1, 2])
 def test_ctrl_c_stops_a_long_run(threads: int) -> None:
     requests = Scenario.load(ROOT / "examples" / "llama-2-70b-skip25-h100.ron").to_dict()["workload"]["requests"]
-    # Half a million requests one by one: minutes of work.
-    long = {"workload.requests": {**requests, "count": 500_000}, "serving.max_sequences": 1}
+    # A quarter of a million requests one by one: minutes of work.
+    long = {"workload.requests": {**requests, "count": 250_000}, "serving.max_sequences": 1}
     # Threads that serve all runs are there after the first.
     simulate(SMALL, threads=threads)
     timer = threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGINT))

@@ -213,9 +213,10 @@ fn expected(share: f64, rows: u32) -> [f64; 6] {
     }
     let none = libm::exp(n * libm::log1p(-p));
     let needed = 1.0 - none;
-    // Beyond some hundreds of rows the end of the last block lies anywhere in it.
+    // Of some hundreds of rows the number is as good as normal.
     if mean > 512.0 {
-        let [a, b, c, d] = EXPERT_BLOCKS.map(|block| mean / f64::from(block) + 0.5 - 0.5 / f64::from(block));
+        let [a, b, c, d] =
+            EXPERT_BLOCKS.map(|block| normal_blocks((mean, mean * (1.0 - p)), n, f64::from(block)));
         return [mean, needed, a, b, c, d];
     }
     // E[ceil(X / b)] is the sum over j of P(X > j b).
@@ -233,6 +234,19 @@ fn expected(share: f64, rows: u32) -> [f64; 6] {
     }
     let [a, b, c, d] = blocks;
     [mean, needed, a, b, c, d]
+}
+
+/// Expected blocks of `block` rows, the last one not full, of a number of rows with this mean and variance that is at most `most`: the sum over j
+/// of P(X > j block), each from the normal law with half a row of correction for whole numbers.
+fn normal_blocks((mean, variance): (f64, f64), most: f64, block: f64) -> f64 {
+    let deviation = libm::sqrt(variance).max(1e-9);
+    // Blocks that are surely begun: 9 deviations below the mean.
+    let sure = libm::floor(((mean - 9.0 * deviation) / block).max(0.0)) as u32;
+    let last = libm::ceil((mean + 9.0 * deviation).min(most) / block) as u32;
+    let begun = |j: u32| {
+        0.5 * libm::erfc((f64::from(j) * block + 0.5 - mean) / deviation / core::f64::consts::SQRT_2)
+    };
+    f64::from(sure) + (sure..last).map(begun).sum::<f64>()
 }
 
 /// The sum over the experts of a device.

@@ -72,7 +72,8 @@ fn saved(inputs: &Inputs, pair: &Scenario) -> Result<f64> {
     let (built, _) = pair.build_with(inputs)?;
     let pass = |mut built: super::Built| {
         built.setup.explain = false;
-        Ok(built.run(&mut Silent)?.pass_ps as f64)
+        let mut nobody: Vec<Silent> = (0..built.fleet.engines()).map(|_| Silent).collect();
+        Ok(built.run_on(&built.setup.device()?, &mut nobody, false)?.pass_ps as f64)
     };
     let both = built.into_iter().map(pass).collect::<Result<Vec<f64>>>()?;
     Ok(1.0 - both[1] / both[0])

@@ -110,7 +110,7 @@ fn expected_loads_are_those_of_draws() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
+    #![proptest_config(ProptestConfig::with_cases(512))]
     /// Whoever takes which: copies are not lost, blocks hold them, more rows are never less, and no device with most has less than its share.
     #[test]
     fn loads_keep_their_laws(
@@ -135,7 +135,9 @@ proptest! {
         }
         prop_assert!(load.blocks.windows(2).all(|pair| pair[0] + 1 >= pair[1]));
         prop_assert!(larger.copies >= load.copies && larger.taken + 1 >= load.taken);
-        prop_assert!(larger.blocks.iter().zip(load.blocks).all(|(more, less)| *more + 2 >= less));
+        // From some hundreds of rows of an expert on, its number is taken as normal, which moves the sum by a thousandth.
+        let less = |(more, less): (&u64, u64)| *more + 2 + less / 500 < less;
+        prop_assert!(!larger.blocks.iter().zip(load.blocks).any(less), "{load:?} {larger:?}");
         let shares = loads.shares_of(layer);
         prop_assert!(shares.iter().all(|share| (0.0..=1.0).contains(share)));
         prop_assert!((shares.iter().sum::<f64>() - f64::from(top)).abs() < 1e-6);
