@@ -288,5 +288,5 @@ def test_the_example_script_answers() -> None:
     script = [sys.executable, "python/examples/ask.py", "nvidia-h100-sxm", "nvidia-h10"]
     done = subprocess.run(script, cwd=ROOT, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert "static saves" in done.stdout and "recorded saves" in done.stdout
+    assert 'Routing may pay: "recorded" takes ' in done.stdout and 'static depth: "static"' in done.stdout
     assert "nvidia-h10: hardware: found nvidia-h10" in done.stdout

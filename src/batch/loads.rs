@@ -219,21 +219,40 @@ fn expected(share: f64, rows: u32) -> [f64; 6] {
             EXPERT_BLOCKS.map(|block| normal_blocks((mean, mean * (1.0 - p)), n, f64::from(block)));
         return [mean, needed, a, b, c, d];
     }
-    // E[ceil(X / b)] is the sum over j of P(X > j b).
-    let mut blocks = [needed; 4];
-    let (mut chance, mut below) = (none, none);
+    let [a, b, c, d] = binomial_blocks(rows, p).map(|more| needed + more);
+    [mean, needed, a, b, c, d]
+}
+
+/// Of a binomial number X of `rows` with chance `p` each, at most 512 on average: E[ceil(X / b)] - P(X > 0) for each size of blocks b, the sum over j >= 1 of
+/// P(X > j b). Summed from the end at which fewer lie, whose first chance is no less than 2^-1024: the other one's may be too small for a float.
+fn binomial_blocks(rows: u32, p: f64) -> [f64; 4] {
+    let from_top = p > 0.5;
+    let (n, p) = (f64::from(rows), if from_top { 1.0 - p } else { p });
+    let mean = n * p;
     let most = (mean + 12.0 * libm::sqrt(mean) + 24.0).min(n) as u32;
-    for k in 1..=most {
-        chance *= (n - f64::from(k) + 1.0) / f64::from(k) * p / (1.0 - p);
-        below += chance;
+    let mut blocks = [0.0; 4];
+    if from_top {
+        // Ends of blocks so low that X is surely above them.
         for (sum, block) in blocks.iter_mut().zip(EXPERT_BLOCKS) {
-            if k.is_multiple_of(block) {
-                *sum += (1.0 - below).max(0.0);
+            *sum = f64::from(rows.saturating_sub(2).saturating_sub(most) / block);
+        }
+    }
+    let mut chance = libm::exp(n * libm::log1p(-p));
+    let mut below = chance;
+    for k in 0..=most {
+        if k > 0 {
+            chance *= (n - f64::from(k) + 1.0) / f64::from(k) * p / (1.0 - p);
+            below += chance;
+        }
+        // P(X > end), where k is X itself, or how many X is short of all.
+        let (end, above) = if from_top { (rows.saturating_sub(1 + k), below) } else { (k, 1.0 - below) };
+        for (sum, block) in blocks.iter_mut().zip(EXPERT_BLOCKS) {
+            if end > 0 && end.is_multiple_of(block) {
+                *sum += above.clamp(0.0, 1.0);
             }
         }
     }
-    let [a, b, c, d] = blocks;
-    [mean, needed, a, b, c, d]
+    blocks
 }
 
 /// Expected blocks of `block` rows, the last one not full, of a number of rows with this mean and variance that is at most `most`: the sum over j
@@ -265,4 +284,34 @@ fn total(each: impl Iterator<Item = [f64; 6]>, rows: u32) -> ExpertLoad {
     let fixed = |value: f64| libm::rint(value * f64::from(LOAD_UNIT)) as u64;
     let [copies, taken, a, b, c, d] = sum.map(fixed);
     ExpertLoad { copies, taken, largest: fixed(largest), blocks: [a, b, c, d] }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Against each term of the binomial law by itself, for shares at both ends and numbers whose first term no float holds.
+    #[test]
+    fn expected_blocks_are_those_of_the_binomial_law() {
+        for rows in [1u32, 2, 15, 16, 17, 129, 200, 760, 820, 1000, 1023, 4096, 9000] {
+            for p in [0.001, 0.01, 0.1, 0.3, 0.499, 0.5, 0.51, 0.625, 0.9, 0.99, 0.9995] {
+                let gamma = |x: f64| libm::lgamma(x + 1.0);
+                let n = f64::from(rows);
+                let term = |k: u32| {
+                    let k = f64::from(k);
+                    libm::exp(
+                        gamma(n) - gamma(k) - gamma(n - k) + k * libm::log(p) + (n - k) * libm::log1p(-p),
+                    )
+                };
+                let [_, needed, blocks @ ..] = expected(p, rows);
+                assert!((needed - (0..=rows).skip(1).map(term).sum::<f64>()).abs() < 1e-9);
+                for (found, block) in blocks.into_iter().zip(EXPERT_BLOCKS) {
+                    let naive: f64 = (0..=rows).map(|k| term(k) * f64::from(k.div_ceil(block))).sum();
+                    // The normal law, of more than 512 rows on average, is an approximation; worst where hardly anybody is missing.
+                    let near = if n * p > 512.0 { 0.1 } else { 1e-6 };
+                    assert!((found - naive).abs() < near, "{rows} {p} {block}: {found} for {naive}");
+                }
+            }
+        }
+    }
 }
