@@ -108,7 +108,9 @@ fn against_first(first: &VariantOutcome, best: &VariantOutcome) -> String {
     let saving = mean_saving(first, best);
     let is_sure = saving.is_some_and(|saving| saving.verdict().is_sure());
     let lead = match (best.choice, share > 0.0, is_sure) {
-        _ if !is_alike(first, best) => "The fastest other row also has other devices, engine, tiers or caps",
+        _ if !is_alike(first, best) => {
+            "The fastest other row also has other devices, engine, tiers, caps or experts"
+        }
         (Choice::ByToken, true, true) => "Routing pays",
         (Choice::ByToken, true, false) => "Routing may pay",
         (Choice::ByToken, false, true) => "Routing does not pay",

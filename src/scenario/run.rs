@@ -32,7 +32,7 @@ pub struct VariantOutcome {
     pub engine: String,
     /// Who chooses the layers.
     pub choice: Choice,
-    /// What beside routes, policies and routers it runs with: devices, engine, tiers, caps. Equal texts say that only those differ.
+    /// What beside routes, policies and routers it runs with: devices, engine, tiers, caps, loads of experts. Equal texts say that only those differ.
     pub settings: String,
     /// Which of several engines a request goes to; none where there is one.
     pub router: Option<&'static str>,
@@ -267,7 +267,8 @@ impl Scenario {
         let tiers = variant.tiers.as_ref().or(self.tiers.as_ref());
         let limits = variant.limits.unwrap_or(self.limits);
         let engine = variant.engine.as_ref().or(self.engine.as_ref());
-        serde_json::json!([parallel, tiers, limits, engine]).to_string()
+        let experts = variant.experts.or(self.experts);
+        serde_json::json!([parallel, tiers, limits, engine, experts]).to_string()
     }
 }
 
