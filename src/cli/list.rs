@@ -1,40 +1,22 @@
 //! `radialsim list`, `completions` and `man`: what there is.
 
 use clap::CommandFactory;
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use radialsim::error::{Error, Result};
 use radialsim::report::list::{self, List};
 use std::path::PathBuf;
 
-/// What to list.
-#[derive(Clone, Copy, Debug, clap::ValueEnum)]
-pub enum What {
-    /// Built-in models.
-    Models,
-    /// Shipped devices.
-    Hardware,
-    /// Shipped fabrics, which join devices.
-    Fabrics,
-    /// Engines whose host times are known.
-    Engines,
-    /// Dispatch policies.
-    Policies,
-    /// Ways to draw routes.
-    Methods,
-    /// Numbers of a variant, for studies.
-    Metrics,
+/// The names of what can be listed, each with what it is.
+pub fn names() -> impl TypedValueParser<Value = List> {
+    let known = List::ALL.map(|(_, name, words)| PossibleValue::new(name).help(words));
+    PossibleValuesParser::new(known).map(|name| {
+        let found = List::ALL.into_iter().find(|(_, known, _)| *known == name);
+        found.expect("the parser lets no other name pass").0
+    })
 }
 
 /// Prints a list.
-pub fn run(what: What) -> Result<()> {
-    let list = match what {
-        What::Models => List::Models,
-        What::Hardware => List::Hardware,
-        What::Fabrics => List::Fabrics,
-        What::Engines => List::Engines,
-        What::Policies => List::Policies,
-        What::Methods => List::Methods,
-        What::Metrics => List::Metrics,
-    };
+pub fn run(list: List) -> Result<()> {
     super::print(&list::table(list)?)
 }
 

@@ -18,6 +18,7 @@ pub mod validate;
 
 use clap::Parser;
 use radialsim::error::{Error, Result};
+use radialsim::report::list::List;
 use std::ffi::OsString;
 use std::io::{ErrorKind, Write};
 
@@ -82,7 +83,8 @@ pub enum Command {
     /// Lists what the program knows by name.
     List {
         /// What to list.
-        what: list::What,
+        #[arg(value_parser = list::names())]
+        what: List,
     },
     /// Looks at, converts and makes router traces.
     #[command(subcommand)]

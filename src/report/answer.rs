@@ -66,6 +66,11 @@ fn pass_s(variant: &VariantOutcome) -> f64 {
     variant.mean(table::pass_s)
 }
 
+/// Share of the first row's pass time that a row with as many engines saves.
+fn share_saved(first: &VariantOutcome, variant: &VariantOutcome) -> f64 {
+    1.0 - pass_s(variant) / pass_s(first)
+}
+
 /// The row with the least pass time; the first of equals.
 fn fastest(variants: &[VariantOutcome], rows: impl Iterator<Item = usize>) -> Option<usize> {
     rows.min_by(|&a, &b| pass_s(&variants[a]).total_cmp(&pass_s(&variants[b])))
@@ -104,7 +109,7 @@ fn alone(variant: &VariantOutcome) -> String {
 }
 
 fn against_first(first: &VariantOutcome, best: &VariantOutcome) -> String {
-    let share = 1.0 - pass_s(best) / pass_s(first);
+    let share = share_saved(first, best);
     let saving = mean_saving(first, best);
     let is_sure = saving.is_some_and(|saving| saving.verdict().is_sure());
     let lead = match (best.choice, share > 0.0, is_sure) {
@@ -162,7 +167,7 @@ fn against_static(first: &VariantOutcome, best: &VariantOutcome, variants: &[Var
         return "No row beside it has static depth, which a routed model must beat: add one (DropMiddleAsRecorded, StaticDepth).".into();
     };
     let peer_row = &variants[peer];
-    let (routed, fixed) = (1.0 - pass_s(best) / pass_s(first), 1.0 - pass_s(peer_row) / pass_s(first));
+    let (routed, fixed) = (share_saved(first, best), share_saved(first, peer_row));
     let lead = if routed > fixed { "It beats static depth" } else { "It does not beat static depth" };
     let depth = match apart(peer) <= NEAR {
         true => "of the same mean depth".to_owned(),

@@ -79,6 +79,19 @@ pub enum List {
     Metrics,
 }
 
+impl List {
+    /// All of them, with their names and what they are.
+    pub const ALL: [(List, &'static str, &'static str); 7] = [
+        (List::Models, "models", "Built-in models"),
+        (List::Hardware, "hardware", "Shipped devices"),
+        (List::Fabrics, "fabrics", "Shipped fabrics, which join devices"),
+        (List::Engines, "engines", "Engines whose host times are known"),
+        (List::Policies, "policies", "Dispatch policies"),
+        (List::Methods, "methods", "Ways to draw routes"),
+        (List::Metrics, "metrics", "Numbers of a variant, for studies"),
+    ];
+}
+
 /// The table.
 ///
 /// # Errors

@@ -4,7 +4,7 @@ use super::build::Note;
 use super::inputs::Inputs;
 use super::parallel::Split;
 use super::{Routes, Scenario, Variant};
-use crate::batch::{ExchangeChoice, ExpertLoads, ExpertUse};
+use crate::batch::{ExpertLoads, ExpertUse};
 use crate::error::{InputError, Result};
 use crate::model::Model;
 use serde::{Deserialize, Serialize};
@@ -69,8 +69,7 @@ impl Scenario {
             (None, Some(of_all)) => (of_all, "experts".to_owned()),
             (None, None) => (ExpertsSpec::default(), String::new()),
         };
-        let parallel = variant.parallel.as_ref().or(self.parallel.as_ref());
-        let exchange = parallel.map_or(ExchangeChoice::default(), |spec| spec.exchange);
+        let exchange = self.split_of(variant).spec.exchange;
         let default = ExpertUse { seed: self.seed, exchange, ..ExpertUse::default() };
         let wrong = |expected: &str| InputError::expected(expected).key(format!("{of}.load"));
         let Some(experts) = model.experts else {
