@@ -179,7 +179,7 @@ fn config(bytes: &[u8]) {
         check_model(&model);
     }
     #[cfg(feature = "gpu")]
-    weights::check(&folder);
+    let _ = weights::check(&folder);
 }
 
 fn check_model(model: &model::Model) {

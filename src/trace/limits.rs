@@ -28,5 +28,8 @@ pub const LINGERING_WORDS: usize = 1 << 20;
 /// Largest page of a Parquet file, compressed or not, in bytes. Writers make pages of 1 MiB.
 pub const PAGE_BYTES: usize = 64 << 20;
 
+/// Largest header of such a page, in bytes: two values of statistics may be in it.
+pub const HEADER_BYTES: u64 = 1 << 18;
+
 /// The footer of a Parquet file with its routes and requests, in bytes (1 GiB).
 pub const FOOTER_BYTES: u64 = 1 << 30;

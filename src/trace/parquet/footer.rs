@@ -1,4 +1,5 @@
-//! Looks through a footer before the `parquet` crate does: it reserves memory for as many fields of a group as the footer says.
+//! Looks through a footer and page headers before the `parquet` crate does: it reserves memory for as many fields of a group as the footer
+//! says, and counts as many true or false as a list says, which take it no byte each.
 //!
 //! A footer is a struct of Thrift's compact protocol (`thrift-compact-protocol.md` of Apache Thrift) by the definitions of `parquet.thrift`:
 //! field 2 is the schema, a list of elements, field 5 of an element the number of its children.
@@ -17,6 +18,11 @@ const CHILDREN: i64 = 5;
 
 const LIST: u8 = 9;
 const STRUCT: u8 = 12;
+
+/// Whether `bytes` begin with a whole struct.
+pub(super) fn begins_with_struct(bytes: &[u8]) -> bool {
+    Compact(bytes).pass(STRUCT, false, DEPTH).is_some()
+}
 
 /// Refuses a schema whose groups together have another number of fields than there are elements beside the first.
 ///
@@ -83,12 +89,12 @@ impl Compact<'_> {
         Some((length, head & 0x0f))
     }
 
-    /// Passes over a value. True and false are in their fields' kinds, and a byte each in lists.
+    /// Passes over a value. True and false are in their fields' kinds; neither a footer nor a page header has lists or maps of them.
     fn pass(&mut self, kind: u8, in_list: bool, depth: u32) -> Option<()> {
         let depth = depth.checked_sub(1)?;
         match kind {
             1 | 2 if !in_list => Some(()),
-            1..=3 => self.skip(1),
+            3 => self.skip(1),
             4..=6 => self.number().map(drop),
             7 => self.skip(8),
             8 => {
@@ -125,10 +131,10 @@ impl Compact<'_> {
 
     /// Elements of the schema, and the sum of their children.
     fn schema(mut self) -> Option<(u64, u64)> {
-        let mut before = 0;
+        let (mut before, mut sums) = (0, None);
         while let Some((field, kind)) = self.field(before)? {
             before = field;
-            if (field, kind) != (SCHEMA, LIST) {
+            if (field, kind) != (SCHEMA, LIST) || sums.is_some() {
                 self.pass(kind, false, DEPTH)?;
                 continue;
             }
@@ -137,9 +143,9 @@ impl Compact<'_> {
             for _ in 0..elements {
                 all = all.checked_add(self.children()?)?;
             }
-            return Some((elements, all));
+            sums = Some((elements, all));
         }
-        None
+        sums
     }
 
     /// Children of one element.
@@ -154,5 +160,35 @@ impl Compact<'_> {
             }
         }
         Some(children)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{begins_with_struct, check};
+
+    /// A footer with a schema of one element and, behind it, field 11 as `behind` says.
+    fn footer(behind: &[u8]) -> Vec<u8> {
+        [&[0x29, 0x1c, 0x48, 1, b's', 0, 0x99][..], behind, &[0]].concat()
+    }
+
+    /// A list of 2^31 - 1 times true takes five bytes and, in a list of such lists, hours.
+    #[test]
+    fn what_is_counted_is_there() {
+        let many = [0xf3, 0xff, 0xff, 0xff, 0xff, 0x07];
+        let truths = |kind: u8| [&[0xf0 | kind], &many[1..]].concat();
+        assert!(check(&footer(&[0x23, 1, 2])).is_ok(), "two bytes");
+        for bad in [many.to_vec(), truths(1), truths(2), vec![0x11, 1], [&[0x19], &truths(2)[..]].concat()] {
+            assert!(check(&footer(&bad)).is_err(), "{bad:?}");
+        }
+        // What follows the schema is looked at too; a schema without children has one element.
+        assert!(check(&footer(&[0x23, 1, 2])[..8]).is_err(), "cut off");
+    }
+
+    #[test]
+    fn a_page_header_ends_or_is_none() {
+        let header = [0x15, 0, 0x15, 0xd8, 0x04, 0x15, 0, 0];
+        assert!(begins_with_struct(&header) && begins_with_struct(&[&header[..], &[0xff; 9]].concat()));
+        assert!(!begins_with_struct(&header[..7]) && !begins_with_struct(&[0x19, 0xf1, 0xff, 0x7f, 0]));
     }
 }

@@ -1,7 +1,8 @@
 //! Stands between the file and the `parquet` crate, and refuses what would make the crate panic or reserve memory by
 //! the gigabyte on the word of the file.
 
-use crate::trace::limits::PAGE_BYTES;
+use super::footer::begins_with_struct;
+use crate::trace::limits::{HEADER_BYTES, PAGE_BYTES};
 use parquet::basic::Encoding;
 use parquet::column::page::{Page, PageMetadata, PageReader};
 use parquet::errors::{ParquetError, Result};
@@ -17,6 +18,9 @@ fn bad(what: impl Into<String>) -> ParquetError {
 pub(super) fn guarded<T>(run: impl FnOnce() -> Result<T>) -> Result<T> {
     crate::error::guarded(run).unwrap_or_else(|_| Err(bad("the pages contradict each other")))
 }
+
+/// Bytes in which most page headers end.
+const FIRST_LOOK: u64 = 1 << 10;
 
 /// A file from which only pages are read. Each read for a page header is looked at first.
 pub(super) struct Pages {
@@ -40,16 +44,20 @@ impl ChunkReader for Pages {
     type T = BufReader<File>;
 
     fn get_read(&self, start: u64) -> Result<Self::T> {
-        let mut head = [0; 32];
-        let mut read = self.file.get_read(start)?;
-        let mut length = 0;
-        while length < head.len() {
-            match read.read(&mut head[length..])? {
-                0 => break,
-                more => length += more,
+        // Statistics may make a header long: more is read until all of it is there.
+        let mut most = FIRST_LOOK;
+        let head = loop {
+            let mut head = Vec::new();
+            let read = self.file.get_read(start)?.take(most).read_to_end(&mut head)? as u64;
+            if begins_with_struct(&head) {
+                break head;
             }
-        }
-        match plain_size(&head[..length]) {
+            if read < most || most >= HEADER_BYTES {
+                return Err(bad(format!("no page at byte {start}")));
+            }
+            most *= 16;
+        };
+        match plain_size(&head) {
             Some(size) if size <= PAGE_BYTES as u64 => self.file.get_read(start),
             Some(size) => Err(bad(format!("a page of {size} bytes; the most is {PAGE_BYTES}"))),
             None => Err(bad(format!("no page at byte {start}"))),
