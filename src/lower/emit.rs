@@ -8,7 +8,7 @@ use super::groups::Group;
 use super::longest::Longest;
 use super::places::Places;
 use super::router::When;
-use super::sink::{Sink, Stretch};
+use super::sink::{Part, Sink, Stretch};
 use crate::batch::{Decisions, Policy};
 use crate::hw::Operation;
 use crate::kernel::{Density, Filling, Kernel};
@@ -172,6 +172,14 @@ impl<'a, S: Sink> Emit<'a, S> {
             calls(self);
             self.sink.end();
         }
+    }
+
+    /// The stretch of embedding or head: kernels of so many rows of the pass.
+    pub fn key_outside_layers(&self, part: Part, rows: u32) -> Stretch {
+        let (eager, moved) = (self.eager(), rows != self.tokens);
+        let (together, rotate, kind, groups) = (false, false, 0, 1);
+        let rows = self.pad(rows);
+        Stretch { part, eager, moved, together, rotate, kind, rows, groups, slices: 0, width: 0, taken: 0 }
     }
 
     /// Whether nothing but the layer itself runs for each layer that `group` stands for.

@@ -119,6 +119,8 @@ pub struct Lowering<'a> {
     windows: Vec<u32>,
     /// Bytes of each layer's attention and feed-forward weights; of the latter none where they depend on who takes experts.
     bytes: Vec<(u64, Option<u64>)>,
+    /// Their sum, where it does not depend on who takes experts.
+    all_bytes: Option<u64>,
 }
 
 impl<'a> Lowering<'a> {
@@ -131,11 +133,25 @@ impl<'a> Lowering<'a> {
         let window = |kind: &Kind| kind.window.or(chosen).unwrap_or(u32::MAX);
         let windows = if windowed { model.layer_kinds().map(window).collect() } else { Vec::new() };
         let ffn = |kind: &Kind| (!kind.experts).then(|| model.ffn_weight_bytes(kind));
-        let bytes = model.layer_kinds().map(|kind| (model.attention_weight_bytes(kind), ffn(kind))).collect();
+        let bytes: Vec<_> =
+            model.layer_kinds().map(|kind| (model.attention_weight_bytes(kind), ffn(kind))).collect();
+        let all_bytes = bytes.iter().map(|&(attention, ffn)| Some(attention + ffn?)).sum();
         let (groups, union) = (Groups::default(), Vec::new());
         let places = Places::known();
         let (residency, filling, experts) = (None, None, None);
-        Lowering { model, dispatch, places, groups, residency, filling, experts, union, windows, bytes }
+        Lowering {
+            model,
+            dispatch,
+            places,
+            groups,
+            residency,
+            filling,
+            experts,
+            union,
+            windows,
+            bytes,
+            all_bytes,
+        }
     }
 
     /// For a device on which calls of uneven contexts wait for the longest of them.
@@ -280,6 +296,13 @@ impl<'a> Lowering<'a> {
 
     /// Bytes of the layers' weights that the pass needs, each layer counted once.
     fn union_bytes(&mut self) -> u64 {
+        if let ([group], Some(all)) = (&self.groups.groups[..], self.all_bytes)
+            && u32::from(group.alike) == self.model.layers
+            && group.attention > 0
+            && group.width(self.dispatch.nested_width) == 1.0
+        {
+            return all;
+        }
         self.union.clear();
         self.union.resize(self.model.layers as usize, (false, 0.0, 0));
         for group in &self.groups.groups {
@@ -410,6 +433,16 @@ fn waves<S: Sink>(emit: &mut Emit<S>, groups: &[Group]) {
 }
 
 fn embed<S: Sink>(emit: &mut Emit<S>, model: &Model, rows: u32) {
+    let key = emit.key_outside_layers(StretchPart::Embed, rows);
+    emit.stretch(key, |emit| embed_rows(emit, model, rows));
+}
+
+fn head<S: Sink>(emit: &mut Emit<S>, model: &Model, rows: u32) {
+    let key = emit.key_outside_layers(StretchPart::Head, rows);
+    emit.stretch(key, |emit| score_rows(emit, model, rows));
+}
+
+fn embed_rows<S: Sink>(emit: &mut Emit<S>, model: &Model, rows: u32) {
     let (hidden, activations, table) = (model.hidden as u32, model.activations, model.embedding_weights);
     let padded = emit.pad(rows);
     match model.input {
@@ -434,7 +467,7 @@ fn embed<S: Sink>(emit: &mut Emit<S>, model: &Model, rows: u32) {
     }
 }
 
-fn head<S: Sink>(emit: &mut Emit<S>, model: &Model, rows: u32) {
+fn score_rows<S: Sink>(emit: &mut Emit<S>, model: &Model, rows: u32) {
     let (hidden, activations) = (model.hidden as u32, model.activations);
     let padded = emit.pad(rows);
     if rows != emit.tokens {

@@ -46,9 +46,13 @@ impl Stretch {
     }
 }
 
-/// The stretches of a layer.
+/// The stretches of a pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Part {
+    /// Embedding, before all layers.
+    Embed,
+    /// Head and sampling, behind all layers.
+    Head,
     /// K and V of tokens that skip the attention branch.
     Project,
     /// Norm for a feed-forward branch before attention adds to the stream, where both read the same.

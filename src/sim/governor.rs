@@ -74,20 +74,19 @@ impl Governor {
     }
 
     fn form(&mut self, clock: usize) -> &mut ClosedForm {
-        let found = self.forms.iter().position(|(known, _)| *known == clock);
-        let form = match found {
-            Some(place) => self.forms.remove(place),
+        match self.forms.iter().rposition(|(known, _)| *known == clock) {
+            // A form holds a device: it moves only where another one was used last.
+            Some(place) => self.forms[place..].rotate_left(1),
             None => {
                 if self.forms.len() == KEPT {
                     self.forms.remove(0).1.book(&mut self.booked);
                 }
                 let share = self.clocks.get(clock).copied();
                 let device = share.map_or_else(|| self.device.clone(), |share| self.device.at_clock(share));
-                (clock, ClosedForm::new(device))
+                self.forms.push((clock, ClosedForm::new(device)));
             }
-        };
-        self.forms.push(form);
-        &mut self.forms.last_mut().expect("was pushed").1
+        }
+        &mut self.forms.last_mut().expect("was found or pushed").1
     }
 }
 

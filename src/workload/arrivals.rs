@@ -169,7 +169,7 @@ impl<'a> Times<'a> {
         };
         let what = "arrivals within the 213 days of simulated time";
         let within = self.now_s * PS_PER_S as f64 <= u64::MAX as f64;
-        demand(within, "arrivals", format!("{} s", self.now_s), what)?;
+        demand(within, "arrivals", format_args!("{} s", self.now_s), what)?;
         Ok(SimTime::from_s(self.now_s))
     }
 }

@@ -5,7 +5,7 @@
 //! every machine; each request draws from a stream of its own, named after its id, so that adding a request leaves the
 //! routes of the others as they were.
 
-use crate::error::Result;
+use crate::error::{InputError, Result};
 use crate::rng::Stream;
 use crate::trace::{
     Granularity, Header, KvAction, Request, Route, RouteTable, Router, RouterKind, RouterWhen, Run, Trace,
@@ -77,8 +77,10 @@ pub(super) fn check_lengths(requests: &[Request]) -> Result<()> {
         for (name, tokens) in
             [("prompt_tokens", request.prompt_tokens), ("output_tokens", request.output_tokens)]
         {
-            let key = format!("requests[{index}].{name}");
-            demand((1..=MOST_TOKENS).contains(&tokens), &key, tokens, &what)?;
+            if !(1..=MOST_TOKENS).contains(&tokens) {
+                let key = format!("requests[{index}].{name}");
+                return Err(InputError::expected(&*what).key(key).found(tokens).into());
+            }
         }
     }
     let of_one = |request: &Request| u64::from(request.prompt_tokens) + u64::from(request.output_tokens);
