@@ -7,7 +7,7 @@ use radialsim::model::{Model, Network};
 use radialsim::plot::Ink;
 use radialsim::report::contributions::{self, Profile};
 use radialsim::report::{Staged, fabric, inspect};
-use radialsim::scenario::{Scenario, token_count};
+use radialsim::scenario::{Footprint, Scenario, token_count};
 use radialsim::trace::{Stats, open};
 use radialsim::workload::{Format, Reading, TimeUnit};
 use std::collections::HashSet;
@@ -135,7 +135,12 @@ pub fn run(what: &What) -> Result<()> {
         What::Scenario { file, settings } => {
             let scenario = Scenario::load(file, settings)?;
             let (built, notes) = scenario.build()?;
-            inspect::scenario(&scenario, &built, &notes)
+            inspect::scenario(
+                &scenario,
+                &built,
+                &notes,
+                &Footprint::of(&scenario, &built, super::threads(None)),
+            )
         }
         What::Residuals { models, csv, svg } => residuals(models, csv.as_deref(), svg.as_deref())?,
         What::Gpu => gpus()?,

@@ -7,6 +7,7 @@ mod fit_fabric;
 pub mod frontier;
 pub mod inspect;
 pub mod list;
+mod memory;
 pub mod predict;
 mod progress;
 pub mod simulate;

@@ -1,7 +1,8 @@
 //! A bar on standard error, only where somebody sits before it and the run is long.
 
+use super::memory;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use radialsim::scenario::Progress;
+use radialsim::scenario::{Footprint, Progress};
 use radialsim::study::Watch;
 use std::io::IsTerminal;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -55,6 +56,14 @@ impl Progress for Bar {
 
     fn output(&self, tokens: u64) {
         self.further(tokens);
+    }
+
+    fn memory(&self, footprint: &dyn Fn() -> Footprint) {
+        let Some(free) = memory::free() else { return };
+        let footprint = footprint();
+        if footprint.at_most() > free {
+            super::say(&memory::too_much(&footprint, free));
+        }
     }
 }
 

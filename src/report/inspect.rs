@@ -4,7 +4,7 @@ use super::sheet::{Sheet, digits, percent};
 use super::table::assumed;
 use crate::error::shorten;
 use crate::hw::Hardware;
-use crate::scenario::{Built, Note, Scenario};
+use crate::scenario::{Built, Footprint, Note, Scenario};
 use crate::sim::Setup;
 use crate::sim::fleet::Fleet;
 use crate::trace::{Header, RouteTable, RouterDevice, Stats, transitions};
@@ -229,7 +229,7 @@ pub fn requests(load: &Load) -> String {
 }
 
 /// What a scenario would run.
-pub fn scenario(scenario: &Scenario, built: &[Built], notes: &[Note]) -> String {
+pub fn scenario(scenario: &Scenario, built: &[Built], notes: &[Note], footprint: &Footprint) -> String {
     let serving = &scenario.serving;
     let chunks = if serving.chunked_prefill { "prompts in chunks" } else { "prompts whole" };
     let limits = &scenario.limits;
@@ -304,7 +304,18 @@ pub fn scenario(scenario: &Scenario, built: &[Built], notes: &[Note]) -> String 
         .numbers("tokens", stats.iter().map(|stats| stats.tokens.to_string()))
         .numbers("routes", of_both().map(routes))
         .numbers("mean\ndepth", of_both().map(|both| format!("{:.2}", depth(both))));
-    format!("{head}\n{}\n{}", sheet.render(), assumed(notes))
+    format!("{head}\n{}\n{}\n{}", sheet.render(), held(footprint), assumed(notes))
+}
+
+/// Memory of this program, by what it holds.
+fn held(footprint: &Footprint) -> String {
+    let mb = |bytes: u64| format!("{:.0}", bytes as f64 / 1e6);
+    let all = [("all", footprint.at_most())];
+    let rows = || footprint.parts.iter().chain(&all);
+    let sheet = Sheet::new()
+        .words("memory of this program, at most", rows().map(|(what, _)| *what))
+        .numbers("MB", rows().map(|&(_, bytes)| mb(bytes)));
+    sheet.render()
 }
 
 /// The GPUs of this machine.

@@ -1,7 +1,7 @@
 //! Runs the variants of a scenario, on as many threads as asked for; the results do not depend on how many.
 
 use super::doubts;
-use super::{Built, Choice, Inputs, Note, Scenario, Variant};
+use super::{Built, Choice, Footprint, Inputs, Note, Scenario, Variant};
 use crate::error::{Error, InputError, Result};
 use crate::metrics::{Growth, Interval, Ledger, ReplicaUse, Summary};
 use crate::sim::{self, Observer, PassInfo};
@@ -119,6 +119,8 @@ pub trait Progress: Sync {
     fn begin(&self, tokens: u64);
     /// Some came out.
     fn output(&self, tokens: u64);
+    /// How much memory the runs may take, before they begin; asking for it costs a look over all requests.
+    fn memory(&self, _footprint: &dyn Fn() -> Footprint) {}
 }
 
 impl Progress for () {
@@ -186,6 +188,7 @@ pub fn run_with<O: Observer + Send>(
     let (first_built, mut assumed) = scenario.build_with(inputs)?;
     let requests = first_built.iter().flat_map(|built| &built.trace.requests);
     let tokens: u64 = requests.map(|request| u64::from(request.output_tokens)).sum();
+    progress.memory(&|| Footprint::of(scenario, &first_built, threads));
     progress.begin(tokens * seeds.len() as u64);
 
     let one = |seed: u64, index: usize, built: &Built| -> Result<(Run, Vec<O>)> {

@@ -48,6 +48,11 @@ impl RouteIds {
         RouteIds { cycle, start, len }
     }
 
+    /// Where the cycle lies, which others may share, and its bytes.
+    pub(crate) fn cycle_bytes(&self) -> (*const u32, u64) {
+        (self.cycle.as_ptr(), size_of_val(&*self.cycle) as u64)
+    }
+
     /// Tokens.
     pub fn len(&self) -> u32 {
         self.len

@@ -40,6 +40,7 @@ mod family_list;
 mod family_models;
 mod fidelity;
 mod fit;
+mod footprint;
 mod formats;
 mod frontier;
 mod fuzzed;
