@@ -5,6 +5,7 @@
 
 mod blocks;
 mod bytes;
+mod charsmap;
 mod chat;
 mod chat_python;
 mod folder;

@@ -1,6 +1,7 @@
 //! Names that a file may give once: a map would keep one of two, and a model would silently have other weights, or read and write
 //! other text.
 
+use super::charsmap::Normalizer;
 use crate::error::{InputError, Result};
 use crate::json_text::{self, Entries};
 use serde::Deserialize;
@@ -45,6 +46,7 @@ pub fn tensors(header: &[u8]) -> std::result::Result<(), InputError> {
 struct Said {
     #[serde(default)]
     added_tokens: Vec<Added>,
+    normalizer: Option<Normalizer>,
     model: Model,
 }
 
@@ -72,10 +74,11 @@ enum Words {
 /// Checks a `tokenizer.json`. Returns the tokens that it adds.
 ///
 /// # Errors
-/// Those of [`check`], and a text that is no `tokenizer.json`.
+/// Those of [`check`] and of [`Normalizer::check`], and a text that is no `tokenizer.json`.
 pub fn of_file(text: &[u8], path: &Path) -> Result<Vec<Added>> {
-    let Said { added_tokens, model } =
+    let Said { added_tokens, normalizer, model } =
         json_text::from_slice(text, "a tokenizer.json").map_err(|error| error.key("tokenizer").file(path))?;
+    normalizer.map_or(Ok(()), |normalizer| normalizer.check(path))?;
     let words: Vec<(&str, u64)> = match &model.vocab {
         None => Vec::new(),
         Some(Words::Ids(ids)) => ids.0.iter().map(|(word, id)| (word.as_str(), *id)).collect(),

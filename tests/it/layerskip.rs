@@ -1,6 +1,7 @@
 //! The measured rows of the LayerSkip README (arXiv 2404.16710): one overhead fitted on the first, the others predicted.
 
 use crate::lab::{Lab, method};
+use radialsim::sim::Fidelity;
 use radialsim::trace::synth::Method;
 
 /// Exit layer, drafts, acceptance, tokens/s without and with speculation. Where the README repeats no baseline, that of
@@ -20,6 +21,7 @@ fn speed_up(layers: u32, exit: u32, drafts: u32, acceptance: f64, step_us: f64) 
     let mut lab = Lab::new("llama-2-7b", "nvidia-a100-sxm-80gb", 1);
     lab.setup.model.layers = layers;
     lab.setup.hardware.launch.step_us.value = step_us;
+    lab.setup.fidelity = Fidelity::Step;
     let text = format!("DraftVerify(exit_layer: {exit}, drafts: {drafts}, acceptance: {acceptance})");
     let time = |method: &Method| lab.run(&lab.trace(method, 16, 32, 512, 11)).makespan.s();
     time(&Method::Dense) / time(&method(&text))
