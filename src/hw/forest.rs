@@ -152,9 +152,10 @@ impl Tree {
     }
 }
 
-/// All trees in one list.
+/// All trees in one list, over features as numbers of thresholds: a comparison with a threshold is one of two small numbers.
 #[derive(Debug)]
 pub struct Nodes {
+    edges: Vec<Vec<f32>>,
     nodes: Vec<Node>,
     roots: Vec<u32>,
 }
@@ -162,68 +163,87 @@ pub struct Nodes {
 /// A node; the left side of an inner one follows it.
 #[derive(Clone, Copy, Debug)]
 struct Node {
-    feature: u16,
-    right: u32,
-    /// Threshold of an inner node, value of a leaf.
-    value: f32,
+    /// Of an inner node; [`NO_FEATURE`] of a leaf.
+    feature: u8,
+    /// Threshold of an inner node.
+    edge: u8,
+    /// How far the right side is behind an inner node; what a leaf adds, in ten-thousandths.
+    value: i16,
 }
 
-/// The feature of a leaf.
-const NO_FEATURE: u16 = u16::MAX;
+/// The feature of a leaf: forests have at most 64.
+const NO_FEATURE: u8 = MOST_FEATURES as u8 - 1;
+/// Places for the codes of features, of which the last one stands for none.
+const MOST_FEATURES: usize = 128;
+
+/// How many thresholds of each feature lie below it. It is at most threshold t if that is at most t.
+type Codes = [u16; MOST_FEATURES];
 
 impl Nodes {
     /// Of a checked forest.
     fn new(forest: &Forest) -> Nodes {
-        let mut out = Nodes { nodes: Vec::new(), roots: Vec::new() };
+        let (mut nodes, mut roots): (Vec<Node>, Vec<u32>) = (Vec::new(), Vec::new());
         for tree in &forest.trees {
-            out.roots.push(out.nodes.len() as u32);
+            roots.push(nodes.len() as u32);
             let mut leaves = tree.leaves.iter();
             // Inner nodes whose right side has not begun.
             let mut open: Vec<usize> = Vec::new();
             for &node in &tree.nodes {
-                let at = out.nodes.len();
+                let at = nodes.len();
                 match usize::try_from(node) {
                     Ok(split) => {
                         let (feature, edge) = (split / MOST_EDGES, split % MOST_EDGES);
-                        let value = forest.edges[feature][edge];
-                        out.nodes.push(Node { feature: feature as u16, right: 0, value });
+                        nodes.push(Node { feature: feature as u8, edge: edge as u8, value: 0 });
                         open.push(at);
                     }
                     Err(_) => {
-                        let value = leaves.next().map_or(0.0, |&leaf| leaf as f32 * 1e-4);
-                        out.nodes.push(Node { feature: NO_FEATURE, right: 0, value });
+                        let value = leaves.next().map_or(0, |&leaf| leaf as i16);
+                        nodes.push(Node { feature: NO_FEATURE, edge: 0, value });
                         if let Some(parent) = open.pop() {
-                            out.nodes[parent].right = at as u32 + 1;
+                            nodes[parent].value = (at + 1 - parent) as i16;
                         }
                     }
                 }
             }
         }
-        out
+        Nodes { edges: forest.edges.clone(), nodes, roots }
+    }
+
+    /// Features that are not there count as 0; one that is no number lies above all thresholds.
+    fn codes(&self, features: &[f32]) -> Codes {
+        let mut codes = [0; MOST_FEATURES];
+        for (place, (code, edges)) in codes.iter_mut().zip(&self.edges).enumerate() {
+            let value = features.get(place).copied().unwrap_or(0.0);
+            let below = |&edge: &f32| edge < value || value.is_nan();
+            *code = edges.partition_point(below) as u16;
+        }
+        codes
     }
 
     /// The sum over the trees. Features that are not there count as 0.
     pub fn predict(&self, features: &[f32]) -> f64 {
-        self.roots.iter().map(|&root| self.walk(root, features)).fold(0.0, |sum, value| sum + value)
+        let codes = self.codes(features);
+        self.roots.iter().map(|&root| self.walk(root, &codes)).fold(0.0, |sum, value| sum + value)
     }
 
     /// The same of many. Each tree is walked for all before the next, and for some side by side, so that one step does not wait for another's.
     pub fn predict_all(&self, all: &[Vec<f32>]) -> Vec<f64> {
         const BESIDE: usize = 8;
+        let codes: Vec<Codes> = all.iter().map(|features| self.codes(features)).collect();
         let mut sums = vec![0.0; all.len()];
         for &root in &self.roots {
-            for (sums, features) in sums.chunks_mut(BESIDE).zip(all.chunks(BESIDE)) {
+            for (sums, codes) in sums.chunks_mut(BESIDE).zip(codes.chunks(BESIDE)) {
                 let mut places = [root as usize; BESIDE];
                 let mut walking = true;
                 while walking {
                     walking = false;
-                    for (place, features) in places.iter_mut().zip(features) {
-                        let next = self.next(*place, features);
+                    for (place, codes) in places.iter_mut().zip(codes) {
+                        let next = self.next(*place, codes);
                         walking |= next != *place;
                         *place = next;
                     }
                 }
-                let leaves = places.iter().map(|&place| f64::from(self.nodes[place].value));
+                let leaves = places.iter().map(|&place| self.leaf(place));
                 sums.iter_mut().zip(leaves).for_each(|(sum, leaf)| *sum += leaf);
             }
         }
@@ -231,23 +251,111 @@ impl Nodes {
     }
 
     /// What one tree says.
-    fn walk(&self, root: u32, features: &[f32]) -> f64 {
+    fn walk(&self, root: u32, codes: &Codes) -> f64 {
         let mut place = root as usize;
         loop {
-            let next = self.next(place, features);
+            let next = self.next(place, codes);
             if next == place {
-                return f64::from(self.nodes[place].value);
+                return self.leaf(place);
             }
             place = next;
         }
     }
 
+    /// What a leaf adds.
+    fn leaf(&self, place: usize) -> f64 {
+        f64::from(f32::from(self.nodes[place].value) * 1e-4)
+    }
+
     /// The place behind this one; a leaf stays.
     #[inline]
-    fn next(&self, place: usize, features: &[f32]) -> usize {
-        let node = self.nodes[place];
-        let left = features.get(node.feature as usize).copied().unwrap_or(0.0) <= node.value;
-        let inner = if left { place + 1 } else { node.right as usize };
-        if node.feature == NO_FEATURE { place } else { inner }
+    fn next(&self, place: usize, codes: &Codes) -> usize {
+        let Node { feature, edge, value } = self.nodes[place];
+        let left = codes[usize::from(feature) % MOST_FEATURES] <= u16::from(edge);
+        let inner = if left { 1 } else { value as usize };
+        place + if feature == NO_FEATURE { 0 } else { inner }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Forest, LARGEST_LEAF, Tree};
+    use proptest::prelude::*;
+
+    /// A tree of this depth whose splits and leaves come from `numbers` in turn.
+    fn tree(
+        depth: u32,
+        numbers: &mut impl Iterator<Item = u32>,
+        features: usize,
+        edges: usize,
+        out: &mut Tree,
+    ) {
+        let drawn = numbers.next().unwrap_or(0);
+        if depth == 0 || drawn % 5 == 0 {
+            out.nodes.push(-1);
+            out.leaves.push((drawn % (2 * LARGEST_LEAF as u32)) as i32 - LARGEST_LEAF);
+            return;
+        }
+        let (feature, edge) = (drawn as usize / 7 % features, drawn as usize / 91 % edges);
+        out.nodes.push((feature * super::MOST_EDGES + edge) as i32);
+        tree(depth - 1, numbers, features, edges, out);
+        tree(depth - 1, numbers, features, edges, out);
+    }
+
+    /// As the text of [`Tree`] says: left where the feature is at most the threshold.
+    fn naive(forest: &Forest, features: &[f32]) -> f64 {
+        fn inside(
+            tree: &Tree,
+            at: &mut (usize, usize),
+            edges: &[Vec<f32>],
+            features: &[f32],
+            takes: bool,
+        ) -> f64 {
+            let node = tree.nodes[at.0];
+            at.0 += 1;
+            let Ok(split) = usize::try_from(node) else {
+                at.1 += 1;
+                return if takes { f64::from(tree.leaves[at.1 - 1] as f32 * 1e-4) } else { 0.0 };
+            };
+            let value = features.get(split / super::MOST_EDGES).copied().unwrap_or(0.0);
+            let left = value <= edges[split / super::MOST_EDGES][split % super::MOST_EDGES];
+            let sum = inside(tree, at, edges, features, takes && left);
+            sum + inside(tree, at, edges, features, takes && !left)
+        }
+        forest
+            .trees
+            .iter()
+            .fold(0.0, |sum, tree| sum + inside(tree, &mut (0, 0), &forest.edges, features, true))
+    }
+
+    proptest! {
+        /// At thresholds, beside them, at what is no number and where features are missing.
+        #[test]
+        fn trees_are_walked_as_they_are_written(
+            numbers in prop::collection::vec(any::<u32>(), 1..400),
+            features in prop::collection::vec(prop::collection::vec(-3_i32..12, 0..4), 1..20),
+            edges in 1_usize..10,
+        ) {
+            let thresholds: Vec<f32> = (0..edges).map(|edge| edge as f32).collect();
+            let mut numbers = numbers.into_iter();
+            let mut trees = Vec::new();
+            for _ in 0..5 {
+                let mut one = Tree { nodes: Vec::new(), leaves: Vec::new() };
+                tree(6, &mut numbers, 3, edges, &mut one);
+                trees.push(one);
+            }
+            let forest = Forest::new(vec![thresholds; 3], trees);
+            prop_assert!(forest.check().is_ok());
+            let value = |&half: &i32| match half {
+                11 => f32::NAN,
+                10 => f32::INFINITY,
+                half => half as f32 / 2.0,
+            };
+            let features: Vec<Vec<f32>> = features.iter().map(|row| row.iter().map(value).collect()).collect();
+            let expected: Vec<f64> = features.iter().map(|row| naive(&forest, row)).collect();
+            prop_assert_eq!(forest.nodes().predict_all(&features), expected.clone());
+            let one_by_one: Vec<f64> = features.iter().map(|row| forest.nodes().predict(row)).collect();
+            prop_assert_eq!(one_by_one, expected);
+        }
     }
 }

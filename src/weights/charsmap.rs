@@ -43,7 +43,9 @@ mod tests {
     #[test]
     fn a_table_has_the_entries_that_it_says() {
         let check = |table: &str| {
-            let text = format!(r#"{{"type": "Sequence", "normalizers": [{{"type": "NFC"}}, {{"precompiled_charsmap": "{table}"}}]}}"#);
+            let text = format!(
+                r#"{{"type": "Sequence", "normalizers": [{{"type": "NFC"}}, {{"precompiled_charsmap": "{table}"}}]}}"#
+            );
             let normalizer: Normalizer = serde_json::from_str(&text).expect("a normaliser");
             normalizer.check(Path::new("tokenizer.json"))
         };
