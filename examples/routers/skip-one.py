@@ -2,7 +2,7 @@
 """Writes three radial routers for SmolLM2-135M by hand: its layers in order, all tokens past layer 15, and about a third of the tokens past it.
 
 Usage: skip-one.py FOLDER. They show what a cache of one place for each hop makes of tokens that stand at different layers
-(docs/TRAINING.md, "The radial router").
+(docs/TRAINING_RESULTS.md, "The radial router of a frozen model").
 """
 
 import json

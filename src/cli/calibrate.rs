@@ -23,7 +23,7 @@ pub struct Args {
     /// Share of the rows that is fitted, for curves of the error over the number of rows.
     #[arg(long, value_name = "SHARE", default_value_t = 1.0)]
     pub share: f64,
-    /// Profile whose other constants are taken: power, capacity, links.
+    /// Profile that supplies the other constants: power, capacity, links.
     #[arg(long, value_name = "PROFILE", default_value = "generic-cpu-2core")]
     pub base: String,
     /// Formats of weights, of f32, f16, int8, int4.
@@ -35,7 +35,7 @@ pub struct Args {
     /// Seconds of a visit; slow kernels take longer.
     #[arg(long, value_name = "S", default_value_t = 0.01)]
     pub seconds: f64,
-    /// Measures one of so many calls only, for a first look.
+    /// Measures only one of N calls, for a first look.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub one_in: u32,
     /// Spread between visits, in percent, above which the machine is too noisy to trust: exit code 1.

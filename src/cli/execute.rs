@@ -18,14 +18,14 @@ pub struct Args {
     /// Takes the text of --prompt as it is.
     #[arg(long, requires = "prompt")]
     pub raw: bool,
-    /// The day that a chat template is told as today's.
+    /// The date that a chat template gets as today's.
     #[arg(long, value_name = "YYYY-MM-DD", default_value = "2024-07-26", requires = "prompt")]
     pub date: String,
     /// Runs all prompts of a file: lines of JSON with `text` (template applied already) or `prompt_ids`.
     #[arg(long, value_name = "FILE.jsonl")]
     pub prompts: Option<PathBuf>,
-    /// Measures how well the model predicts these texts under its routing, and how far its predictions lie from those of every layer for every
-    /// token: `.txt` whole, `.jsonl` by the key `text`, `.parquet` by the column `text`.
+    /// Measures the perplexity of these texts under the routing, and the KL divergence from the model with every layer for every token: `.txt`
+    /// whole, `.jsonl` by the key `text`, `.parquet` by the column `text`.
     #[arg(
         long,
         value_name = "FILE",
@@ -39,10 +39,10 @@ pub struct Args {
     /// Most tokens that --perplexity measures, spread over the texts.
     #[arg(long, value_name = "N", default_value_t = 20_000, requires = "perplexity", value_parser = clap::value_parser!(u32).range(1..))]
     pub tokens: u32,
-    /// The model whose predictions those of --perplexity are held against, with every layer for every token. Absent: this one.
+    /// The reference of the KL divergence of --perplexity: a model with every layer for every token. Absent: this one.
     #[arg(long, value_name = "PATH", requires = "perplexity")]
     pub teacher: Option<PathBuf>,
-    /// What tables call the network of --perplexity. Absent: what is said of its routing.
+    /// Name of the network in the tables of --perplexity. Absent: a description of its routing.
     #[arg(long, value_name = "NAME", requires = "perplexity")]
     pub name: Option<String>,
     /// Writes the rows of --perplexity here, as `train measure` does.
@@ -51,13 +51,13 @@ pub struct Args {
     /// Most tokens to generate for each prompt.
     #[arg(long, value_name = "N", default_value_t = 128, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub max_tokens: u32,
-    /// Draws each token among the likeliest K rather than taking the first.
+    /// Samples each token from the K most likely, instead of taking the best.
     #[arg(long, value_name = "K", value_parser = clap::value_parser!(u32).range(1..=64))]
     pub top_k: Option<u32>,
     /// Divides logits before a draw.
     #[arg(long, value_name = "T", default_value_t = 1.0, requires = "top_k")]
     pub temperature: f64,
-    /// Seed of the draws of --top-k, and of the sequences that intervals of --perplexity are drawn from.
+    /// Seed of --top-k, and of the resampling for the intervals of --perplexity.
     #[arg(long, value_name = "N", default_value_t = 0, requires = "drawn")]
     pub seed: u64,
     /// Prompts in flight at once.
@@ -78,15 +78,15 @@ pub struct Args {
     /// Follows a router trace: its requests in order, token by token.
     #[arg(long, value_name = "TRACE", conflicts_with = "route")]
     pub replay: Option<PathBuf>,
-    /// A router decides: a skip router, a radial one, or a plain MLP, a safetensors file with f32 tensors `first` (hidden x width of the
-    /// stream; absent for a single product) and `second` ((layers + 1) x hidden), whose last option is the exit. A folder that has a
-    /// router of its own runs with that one.
+    /// File of the router that decides: a skip router, a radial one, or a plain MLP, a safetensors file with f32 tensors `first` (hidden x width
+    /// of the stream; absent for a single product) and `second` ((layers + 1) x hidden), whose last option is the exit. Absent: the router of
+    /// the model's folder, if it has one.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["oracle", "replay", "route"])]
     pub router: Option<PathBuf>,
-    /// Most layers that a token visits with a plain MLP; absent: 32. Other routers say it themselves.
+    /// Most layers that a token visits with a plain MLP; absent: 32. Other routers have their own limit.
     #[arg(long, value_name = "N", requires = "router")]
     pub hops: Option<u32>,
-    /// Who waits for a router's decisions: the device goes on by itself, the host reads them back at every hop.
+    /// Where a router's decisions are used: on the device, or on the host, which reads them back at every hop.
     #[arg(long, value_enum, default_value_t = Device::Gpu)]
     pub router_device: Device,
     /// One route for all tokens, in the form of a trace: "0 1 2 5f 7".

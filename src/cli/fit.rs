@@ -63,22 +63,23 @@ pub struct Args {
     #[arg(long, value_name = "BASE", required_unless_present = "fabric")]
     hw: Option<String>,
     /// The fabric to begin with: a file, or the name of a shipped one. Fits its curves to `nccl*`, `allreduce_custom*`, `allreduce_vllm*` and
-    /// `wideep_deepep_*` (.csv) of `--data`, and to `--pairs`; with `--from`, also says how far off what that fabric would lend is.
+    /// `wideep_deepep_*` (.csv) of `--data`, and to `--pairs`; with `--from`, also prints the error of what that fabric would lend.
     #[arg(long, value_name = "BASE", conflicts_with_all = ["hw", "energy", "caps", "error", "within"])]
     fabric: Option<String>,
-    /// Table of sends between two devices (columns of Vidur): for `--fabric`, of a network its rows across machines.
+    /// Table of sends between two devices (columns of Vidur): for `--fabric`; a network is fitted to its rows across machines.
     #[arg(long, value_name = "FILE.csv", requires = "fabric")]
     pub pairs: Option<PathBuf>,
     /// Folder with tables `gemm*`, `context_attention*`, `generation_attention*` (.csv or .parquet) in 16 bits, `gemm_fp8*`,
-    /// `gemm_fp8_block*`, `gemm_nvfp4*`, `context_attention_fp8kv*`, `generation_attention_fp8kv*`, of whole expert layers `moe*`; or with `MODEL_dense.csv`,
+    /// `gemm_fp8_block*`, `gemm_nvfp4*`, `context_attention_fp8kv*`, `generation_attention_fp8kv*`, of whole expert layers `moe*`; or with
+    /// `MODEL_dense.csv`,
     /// `MODEL_per_sequence.csv` and `MODEL_attention.csv` of LLMServingSim.
     #[arg(long, value_name = "DIR", required_unless_present_any = ["from", "energy", "caps", "pairs", "kineto"])]
     pub data: Option<PathBuf>,
-    /// Profile of PyTorch (`torch.profiler`, `record_shapes=True`, `export_chrome_trace`; .json or .json.gz): fits products and attention to how
-    /// long they took there. Of operators with too few shapes BASE stays as it is.
+    /// Profile of PyTorch (`torch.profiler`, `record_shapes=True`, `export_chrome_trace`; .json or .json.gz): fits products and attention to
+    /// their times. Operators with too few shapes stay as in BASE.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["data", "from", "energy", "caps", "fabric"])]
     kineto: Option<PathBuf>,
-    /// Lends what was fitted for this profile to BASE. With `--data`, before that is fitted: what BASE has tables of is its own.
+    /// Lends the fitted corrections of this profile to BASE. With `--data`, operators that have a table are then fitted to it.
     #[arg(long, value_name = "PROFILE")]
     pub from: Option<String>,
     /// Table of measured serving runs (columns of the ML.ENERGY benchmark): fits the constants of power, step and sampler on top of
@@ -89,11 +90,11 @@ pub struct Args {
     /// clocks, to the rows of the device of BASE where there are two workloads of it, else to all. All else stays as it is.
     #[arg(long, value_name = "FILE.csv", conflicts_with_all = ["data", "from"])]
     caps: Option<PathBuf>,
-    /// Mean error in percent to expect of what is lent: `22` of everything, `gemm=15` of an operator.
+    /// Expected mean error of a loan, in percent: `22` for all operators, `gemm=15` for one.
     #[arg(long, value_name = "[OP=]PERCENT")]
     error: Vec<String>,
-    /// Operators without a table in 16 bits that take what `--data` teaches of them in another format, and the mean error in percent to
-    /// expect of that: `30` of everything, `gemm=30` of an operator.
+    /// Prices operators without a table in 16 bits by their table in another format, with this expected mean error in percent: `30` for all,
+    /// `gemm=30` for one.
     #[arg(long, value_name = "[OP=]PERCENT", requires = "data")]
     within: Vec<String>,
     /// The profile to write.
@@ -102,13 +103,13 @@ pub struct Args {
     /// Name of the fitted profile; without it, that of BASE.
     #[arg(long)]
     pub name: Option<String>,
-    /// One of N families is kept aside for the errors; of layer tables each is, in turn.
+    /// One of N families is held out for the errors; of layer tables each is, in turn.
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u64).range(2..=100))]
     hold_one_in: u64,
     /// Chooses which.
     #[arg(long, default_value_t = 0)]
     seed: u64,
-    /// Fits this share of the rows that are not kept aside.
+    /// Fits this share of the rows that are not held out.
     #[arg(long, value_name = "SHARE", default_value_t = 1.0)]
     share: f64,
 }

@@ -14,11 +14,11 @@ pub struct Args {
     /// A study that names the quality of each variant.
     #[arg(value_name = "STUDY.ron")]
     study: PathBuf,
-    /// Folder for the journal, the table and the report; made where it is not there. What it holds of this study, from `radialsim sweep` too, is
-    /// not computed again.
+    /// Folder for the journal, the table and the report; created if absent. Points of this study that it contains, also from `radialsim sweep`,
+    /// are not computed again.
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
-    /// Which quality is held against cost: perplexity or kl.
+    /// The quality to compare costs at: perplexity or kl.
     #[arg(long, value_name = "QUALITY", default_value = "perplexity", value_parser = measure)]
     quality: Measure,
     /// Threads; results do not depend on them. Absent: as many as the machine has.

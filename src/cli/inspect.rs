@@ -34,19 +34,19 @@ pub enum What {
         #[arg(value_name = "NAME or FILE")]
         fabric: String,
     },
-    /// A router trace: who comes, which routes tokens take, which layer follows which.
+    /// A router trace: requests, routes of tokens, transitions between layers.
     Trace {
         /// .jsonl, .jsonl.gz, .jsonl.zst or .parquet.
         file: PathBuf,
     },
-    /// A request file: how many requests, how often they come, how long they are, what they share.
+    /// A request file: number, arrivals and lengths of requests, shared prefixes.
     Requests {
         /// CSV, JSON, JSON Lines or a router trace; `.gz` and `.zst` too.
         file: PathBuf,
         #[command(flatten)]
         reading: Reads,
     },
-    /// A scenario: what would be run, and what it assumes.
+    /// A scenario: what it would run, and what it assumes.
     Scenario {
         /// A scenario file (.ron).
         file: PathBuf,
@@ -73,20 +73,19 @@ pub enum What {
 /// How a request file is read.
 #[derive(Debug, clap::Args)]
 pub struct Reads {
-    /// Its format: azure, mooncake, bailian, lengths, vllm, aiperf, guidellm, otel, sharegpt or trace. Told from its beginning where
-    /// absent.
+    /// Its format: azure, mooncake, bailian, lengths, vllm, aiperf, guidellm, otel, sharegpt or trace. Absent: detected from its beginning.
     #[arg(long, value_name = "FORMAT", value_parser = format)]
     format: Option<Format>,
     /// Leaves out requests without prompt or output tokens, and those that failed.
     #[arg(long)]
     skip_empty: bool,
-    /// The unit of its arrivals: s, ms, us or ns. Told from the name or the size of the numbers where absent.
+    /// The unit of its arrivals: s, ms, us or ns. Absent: detected from the name or the size of the numbers.
     #[arg(long, value_name = "UNIT", value_parser = unit)]
     time_unit: Option<TimeUnit>,
-    /// The column or key of its arrivals, where its name does not tell.
+    /// The column or key of its arrivals, if its name is not recognised.
     #[arg(long, value_name = "NAME")]
     time_column: Option<String>,
-    /// Prompt tokens of a hash. Told from lengths and numbers of hashes where absent.
+    /// Prompt tokens of a hash. Absent: detected from lengths and numbers of hashes.
     #[arg(long, value_name = "N")]
     block_tokens: Option<u32>,
     /// Characters that make a token, for files of texts.

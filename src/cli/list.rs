@@ -30,7 +30,7 @@ pub fn completions(shell: clap_complete::Shell) -> Result<()> {
 /// Where manual pages go.
 #[derive(Debug, clap::Args)]
 pub struct ManArgs {
-    /// Folder for them; made where it is not there.
+    /// Folder for the pages; created if absent.
     #[arg(value_name = "DIR")]
     folder: PathBuf,
 }

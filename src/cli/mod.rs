@@ -62,23 +62,23 @@ pub struct Args {
 
 #[derive(Debug, clap::Subcommand)]
 pub enum Command {
-    /// Simulates scenarios: a table each, a row for each variant.
+    /// Simulates scenarios and prints a screen for each: a verdict, and a table with a row for each variant.
     Simulate(simulate::Args),
-    /// Runs a study: many scenarios, one report. Goes on where an earlier run ended.
+    /// Runs a study: many scenarios, one report. Continues an interrupted run.
     Sweep(sweep::Args),
     /// Joins the shards of a study into its tables and its report.
     Merge(sweep::MergeArgs),
-    /// Holds what networks are worth against what they cost: a study whose variants have measured qualities.
+    /// Compares what networks cost at equal quality: a study whose variants have measured qualities.
     Frontier(frontier::Args),
     /// Fits a profile to tables of measured operators, or a fabric to tables of measured collectives.
     Fit(fit::Args),
     /// Measures the GPU of this machine and fits a profile to it.
     Calibrate(calibrate::Args),
-    /// Says what a profile predicts for the rows of a table.
+    /// Prints what a profile predicts for each row of a table.
     Predict(predict::Args),
     /// Runs a real model on the GPU of this machine, layer by layer as its routes say.
     Execute(Box<execute::Args>),
-    /// Says in plain words what a file holds, and checks it.
+    /// Checks a file and describes it in plain words.
     #[command(subcommand)]
     Inspect(inspect::What),
     /// Lists what the program knows by name.
@@ -94,10 +94,10 @@ pub enum Command {
     #[cfg(feature = "train")]
     #[command(subcommand)]
     Train(train::What),
-    /// Holds simulations against what was measured.
+    /// Compares simulations with measurements.
     #[command(subcommand)]
     Validate(validate::What),
-    /// Prints what a shell needs to complete commands: `source <(radialsim completions bash)`.
+    /// Prints a completion script for a shell: `source <(radialsim completions bash)`.
     Completions {
         /// The shell.
         shell: clap_complete::Shell,

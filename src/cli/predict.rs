@@ -19,7 +19,7 @@ pub struct Args {
     /// What the table measures.
     #[arg(long)]
     op: Op,
-    /// In which format it measures them; 16 bits without it. Of attention, that of the cache.
+    /// The format of the table; absent: 16 bits. For attention, that of the cache.
     #[arg(long)]
     format: Option<In>,
     /// Prints the errors against the times of the table instead.

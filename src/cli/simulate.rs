@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 /// What to simulate, and where the results go.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Scenario files; each gets a screen of its own. None where the options below say what to compare.
+    /// Scenario files; each gets its own screen. None if the options below describe the comparison.
     #[arg(required_unless_present = "hardware", value_name = "SCENARIO.ron")]
     scenarios: Vec<PathBuf>,
     #[command(flatten)]
@@ -27,26 +27,26 @@ pub struct Args {
     /// Writes every kernel, for ui.perfetto.dev; fidelity is then `kernel`.
     #[arg(long, value_name = "FILE")]
     timeline: Option<PathBuf>,
-    /// Kernels that the timeline holds at most, shared evenly between the variants.
+    /// Most kernels in the timeline, shared evenly between the variants.
     #[arg(long, value_name = "N", default_value_t = timeline::MOST_KERNELS, requires = "timeline",
         value_parser = clap::value_parser!(u64).range(1..=100_000_000))]
     timeline_events: u64,
     /// Writes load, memory, power and tokens over time as CSV, for the first seed.
     #[arg(long, value_name = "FILE")]
     series: Option<PathBuf>,
-    /// Writes a page with the results and pictures of where they come from, for one scenario.
+    /// Writes a page with the results and pictures of their causes, for one scenario.
     #[arg(long, value_name = "FILE")]
     html: Option<PathBuf>,
-    /// Seconds of a row of the series.
+    /// Seconds that a row of the series covers.
     #[arg(long, value_name = "S", default_value_t = series::INTERVAL_S, requires = "series")]
     interval: f64,
-    /// Prints every table: where time, energy and memory went, launches, bounds, errors, and what nobody measured.
+    /// Prints every table: where time, energy and memory went, launches, bounds, errors, and the assumed constants.
     #[arg(long)]
     full: bool,
-    /// Says which constants of the device move the saving of the best row most: two more runs for each constant.
+    /// Prints the constants of the device that change the saving of the best row most; takes two more runs for each constant.
     #[arg(long)]
     matters: bool,
-    /// Shows the same comparison under the host times of every engine, too.
+    /// Also shows the comparison under the host times of every engine.
     #[arg(long)]
     engines: bool,
     /// Sets a key of the scenario anew: serving.max_sequences=8, variants.1.policy=hop, hardware.memory.dram_gb_per_s=2000.
@@ -92,13 +92,13 @@ struct QuickArgs {
     /// Dispatch policies, a row each (`radialsim list policies`); absent: two that suit the routes.
     #[arg(long, value_name = "NAMES", value_delimiter = ',', requires = "hardware")]
     policy: Vec<String>,
-    /// Tokens of a prompt; absent, as the three below: as recorded.
+    /// Tokens of a prompt. Without this and the next three options: as recorded.
     #[arg(long, value_name = "TOKENS", requires = "hardware", value_parser = clap::value_parser!(u32).range(1..))]
     prompt: Option<u32>,
     /// Tokens generated.
     #[arg(long, value_name = "TOKENS", requires = "hardware", value_parser = clap::value_parser!(u32).range(1..))]
     output: Option<u32>,
-    /// Requests a second, at random times; absent: all are there at the start.
+    /// Requests a second, at random times; absent: all come at the start.
     #[arg(long, value_name = "R", requires = "hardware")]
     rate: Option<f64>,
     /// Requests.

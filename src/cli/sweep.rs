@@ -14,13 +14,13 @@ pub struct Args {
     /// The study.
     #[arg(value_name = "STUDY.ron")]
     study: PathBuf,
-    /// Folder for the journal, the tables and the report; made where it is not there. What it holds of this study is not computed again.
+    /// Folder for the journal, the tables and the report; created if absent. Points of this study that it contains are not computed again.
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
     /// Threads; results do not depend on them. Absent: as many as the machine has.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     jobs: Option<u16>,
-    /// Computes only this part, such as 2/7, and writes no tables: `radialsim merge` does, once all parts are there.
+    /// Computes only this part, such as 2/7, and writes no tables; `radialsim merge` writes them when all parts are complete.
     #[arg(long, value_name = "I/N")]
     shard: Option<Shard>,
     #[command(flatten)]

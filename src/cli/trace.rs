@@ -25,18 +25,18 @@ pub enum What {
         #[arg(long, value_name = "FILE")]
         json: Option<PathBuf>,
     },
-    /// Reads a trace and writes it in the encoding that the ending of OUT says.
+    /// Reads a trace and writes it in the encoding of OUT's file ending.
     Convert {
         /// The trace to read.
         from: PathBuf,
         /// The trace to write: .jsonl, .jsonl.gz, .jsonl.zst or .parquet.
         out: PathBuf,
     },
-    /// Makes one trace of traces that were recorded in several runs on the same pool.
+    /// Joins traces of several runs on the same pool into one.
     Join(Join),
     /// Places the layers of the pool on several devices, and counts how often tokens cross from one to another.
     Place(Place),
-    /// Makes a trace as a published method would route tokens.
+    /// Writes a trace with the routes of a published method.
     Synth(Synth),
 }
 
@@ -71,10 +71,10 @@ pub struct Join {
     /// The trace to write: .jsonl, .jsonl.gz, .jsonl.zst or .parquet.
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
-    /// Each trace begins so many seconds after the one before; 0: all begin together.
+    /// Seconds from the begin of each trace to the begin of the next; 0: all begin together.
     #[arg(long, value_name = "S")]
     offset_s: f64,
-    /// Where several traces have prefix hashes: whether equal ones are the same prompt blocks (same) or others (apart).
+    /// Needed if several traces have prefix hashes: whether equal hashes are the same prompt blocks (same) or different ones (apart).
     #[arg(long, value_name = "HOW")]
     prefixes: Option<How>,
 }

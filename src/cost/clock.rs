@@ -2,7 +2,7 @@
 //!
 //! A clock is written as its share of the boost clock, at which the prices of a profile hold. The energy of switching goes with the square of
 //! the voltage; arithmetic and caches go with the clock; device memory hardly does until the clock is low. Formulas and how well they hold:
-//! `docs/COST_MODEL.md` and `docs/VALIDATION.md`.
+//! `docs/COST_POWER.md` and `docs/VALIDATION_POWER.md`.
 
 use crate::hw::{Clocks, Hardware, Sourced};
 use crate::units::SourceKind;
@@ -23,7 +23,7 @@ struct Law {
 }
 
 /// For profiles without `power.clocks`. All but `lowest` fitted to measured caps and locks by `radialsim fit --caps`, with the errors that
-/// `radialsim validate power` prints (docs/VALIDATION.md, "Power caps and clocks"); `lowest` from 210 of 1,980 MHz on Hopper and 210 of
+/// `radialsim validate power` prints (docs/VALIDATION_POWER.md, "Power caps and clocks"); `lowest` from 210 of 1,980 MHz on Hopper and 210 of
 /// 2,520 on Ada, as `nvidia-smi -q -d SUPPORTED_CLOCKS` lists them.
 const LAW: Law = Law { lowest: 0.1, flat: 0.88, voltage: 0.9, knee: 0.5, byte_core: 0.7 };
 

@@ -1,4 +1,4 @@
-//! Times of whole expert layers: a formula of bytes, blocks and waves, and what trees learned beside it (`docs/COST_MODEL.md`, "Expert
+//! Times of whole expert layers: a formula of bytes, blocks and waves, and what trees learned beside it (`docs/COST_DEVICES.md`, "Expert
 //! layers").
 
 use super::{Device, EXTRAPOLATED, Learned, PriceError};

@@ -7,7 +7,7 @@ use crate::units::Dtype;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-/// Times of whole expert layers in one format (`docs/COST_MODEL.md`, "Expert layers").
+/// Times of whole expert layers in one format (`docs/COST_DEVICES.md`, "Expert layers").
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ExpertTimes {

@@ -1,5 +1,5 @@
 //! How wrong the times and the energy of a run may be: the errors that kernels had on measured rows kept aside, joined by
-//! their shares of the time. The formulas stand in `docs/METRICS.md`, "Error".
+//! their shares of the time. The formulas stand in `docs/ERRORS.md`, "Error".
 
 use super::Ledger;
 use super::ledger::Doubts;

@@ -1,5 +1,5 @@
 //! Whether a run shows a steady state: where its warm-up ends, and whether the requests in the system still grow.
-//! Both look at requests in the order of their arrivals. The formulas stand in `docs/METRICS.md`, "Steady state".
+//! Both look at requests in the order of their arrivals. The formulas stand in `docs/ERRORS.md`, "Steady state".
 
 use super::RequestTimes;
 use crate::units::SimTime;

@@ -1,5 +1,5 @@
 //! How sure a simulated figure is, and a difference of two: the interval over seeds joined with the error that the profile's kernels
-//! had on measured rows. The formulas stand in `docs/METRICS.md`, "Intervals".
+//! had on measured rows. The formulas stand in `docs/ERRORS.md`, "Intervals".
 
 use super::error_bar::{ENOUGH, ErrorBar, Verdict};
 use super::interval::Interval;

@@ -182,7 +182,7 @@ fn a_cap_bounds_each_pass_and_is_used_up() {
 
 /// One sequence on an RTX 4090, bound by memory: a cap a third below the draw costs some speed and saves energy. Measured with llama.cpp on a
 /// 27B model: 392 W and 51.96 tokens a second, 260 W and 48.26, so 7.1 % of speed for 28 % of the energy (noonghunna/club-3090,
-/// docs/VALIDATION.md). The law that other boards lend says 14 % of the speed for the same share.
+/// docs/VALIDATION_POWER.md). The law that other boards lend says 14 % of the speed for the same share.
 #[test]
 fn a_power_cap_saves_energy_where_memory_is_slow() {
     let mut lab = Lab::new(LLAMA, "nvidia-rtx-4090", 1);

@@ -8,6 +8,7 @@ mod apart;
 mod arrivals;
 mod axes;
 mod bad_trace;
+mod book;
 mod brief;
 mod caps;
 #[cfg(feature = "gpu")]

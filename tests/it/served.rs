@@ -278,7 +278,7 @@ fn a_missed_gate_is_exit_code_one() {
 }
 
 /// The measured run of vLLM on an RTX 4090. With the shipped profile two of its six targets are missed, by name: uneven contexts make its passes longer, and
-/// passes of few sequences, which wait for none, are simulated too long already (`docs/VALIDATION.md`, "The run"). Without what is known of uneven
+/// passes of few sequences, which wait for none, are simulated too long already (`docs/VALIDATION_SERVING.md`, "The run"). Without what is known of uneven
 /// contexts all targets hold, and a constant off by a fifth breaks them.
 #[test]
 fn the_measured_run_of_vllm_is_met_and_a_fifth_off_is_not() {

@@ -18,17 +18,17 @@ use std::path::{Path, PathBuf};
 /// What to do.
 #[derive(Debug, clap::Subcommand)]
 pub enum What {
-    /// Trains a router that leaves out branches of a model, token by token.
+    /// Trains a router that skips branches of a model, token by token.
     Skip(Box<skip::Args>),
     /// Trains a router that sends the tokens of a model through its layers, hop by hop, in any order.
     Radial(Box<radial::Args>),
-    /// Tunes a model's layers for a router, or for layers that are left out.
+    /// Tunes a model's layers for a router, or for removed layers.
     Tune(Box<tune::Args>),
-    /// Measures routers beside static depth: perplexity, and divergence from the model.
+    /// Measures routers and static depth: perplexity, and KL divergence from the model.
     Measure(measure::Args),
-    /// Trains a network from nothing: a pool of layers and who sends tokens through it.
+    /// Trains a network from nothing: a pool of layers, and the router or rule that sends tokens through it.
     Scratch(Box<scratch::ScratchArgs>),
-    /// Makes words of texts, for networks from nothing.
+    /// Makes a vocabulary of words from texts, for networks trained from nothing.
     Words(scratch::WordsArgs),
     /// Lets a model write text, sampled at temperature 1.
     Text(text::Args),

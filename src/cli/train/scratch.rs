@@ -121,7 +121,7 @@ pub struct ScratchArgs {
     /// Highest learning rate.
     #[arg(long, value_name = "RATE", default_value_t = 3e-3)]
     pub rate: f64,
-    /// By what the router's learning rate is multiplied.
+    /// Factor on the router's learning rate.
     #[arg(long, value_name = "FACTOR", default_value_t = 0.1)]
     pub router_rate: f64,
     /// Steps from evaluation to evaluation.
@@ -136,7 +136,7 @@ pub struct ScratchArgs {
     /// Writes the course of the training: a row for each step as `.csv`, a picture as `.svg`.
     #[arg(long, value_name = "FILE", num_args = 1..)]
     pub curve: Vec<PathBuf>,
-    /// Writes what was measured at the end here.
+    /// Writes the final measurements here.
     #[arg(long, value_name = "FILE.csv")]
     pub csv: Option<PathBuf>,
     /// What computes.

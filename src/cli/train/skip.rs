@@ -50,7 +50,7 @@ pub struct Args {
     /// Draws of each sequence of a step, with --gradient policy; absent: 4.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(2..=256))]
     pub draws: Option<u32>,
-    /// By what the cost of each later token counts less for a token's decisions, with --gradient policy; absent: 1, which is without bias.
+    /// Factor by which the cost of each later token counts less for a token's decisions, with --gradient policy; absent: 1, without bias.
     #[arg(long, value_name = "FACTOR")]
     pub discount: Option<f64>,
     /// Steps through the whole model.

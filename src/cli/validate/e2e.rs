@@ -33,7 +33,7 @@ pub struct Args {
     /// Sets a key of the scenario anew, as in `simulate`.
     #[arg(long = "set", value_name = "KEY=VALUE")]
     settings: Vec<String>,
-    /// Fails where the mean error of TPOT is above this.
+    /// Exit code 1 if the mean error of TPOT is above this.
     #[arg(long, value_name = "PERCENT")]
     gate: Option<f64>,
     /// No remarks.

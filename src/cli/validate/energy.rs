@@ -13,7 +13,7 @@ pub struct Args {
     /// The profile: a file, or the name of a shipped one; a fitted one wins.
     #[arg(long, value_name = "NAME")]
     hw: String,
-    /// Fails where the mean error of the time between tokens or of joules a token is above this.
+    /// Exit code 1 if the mean error of the time between tokens or of joules a token is above this.
     #[arg(long, value_name = "PERCENT")]
     gate: Option<f64>,
     /// The table: CSV with the columns of the ML.ENERGY benchmark.

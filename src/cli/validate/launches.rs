@@ -8,7 +8,7 @@ use radialsim::scenario::published;
 /// A gate, if any.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Fails where the ratio of a row that nothing was fitted to is off by more.
+    /// Exit code 1 if the ratio of a row that was not fitted is off by more.
     #[arg(long, value_name = "PERCENT")]
     gate: Option<f64>,
 }

@@ -17,13 +17,13 @@ pub struct Args {
     /// The profile: a file, or the name of a shipped one; a fitted one wins.
     #[arg(long, value_name = "NAME")]
     hw: String,
-    /// Fails where the mean error of the matrix products is larger.
+    /// Exit code 1 if the mean error of the matrix products is larger.
     #[arg(long, value_name = "PERCENT")]
     gate: Option<f64>,
-    /// Shows the coverage of intervals of so many percent each way, in place of the profile's own.
+    /// Shows the coverage of intervals of plus or minus this percentage, instead of the profile's own.
     #[arg(long, value_name = "PERCENT")]
     interval: Option<f64>,
-    /// A table of products of another source (columns m, n, k): says how far its own times lie from these, where it has the same shapes.
+    /// A table of products of another source (columns m, n, k): prints how far its times differ on the same shapes.
     #[arg(long, value_name = "TABLE")]
     beside: Option<PathBuf>,
     /// The table: CSV with columns `time_stats.NAME.median`; or `MODEL_skew.csv`, attention over uneven contexts.

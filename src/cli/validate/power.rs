@@ -13,7 +13,7 @@ pub struct Args {
     /// Prints every row, too.
     #[arg(long)]
     points: bool,
-    /// Mean errors over devices left out, in percent, of the speed and of joules a unit: more makes the exit code 1.
+    /// Exit code 1 if the mean errors over held-out devices, in percent, of the speed or of joules a unit are larger.
     #[arg(long, value_name = "SPEED,ENERGY", value_parser = gate)]
     gate: Option<(f64, f64)>,
     /// The table: CSV with the columns device, workload, precision, phase, batch, control, `cap_w`, `clock_mhz`, speed, `mean_power_w`,

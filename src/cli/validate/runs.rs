@@ -13,16 +13,16 @@ pub struct Args {
     /// The profile of this machine's adapter, as `calibrate` writes it; a file or a shipped name.
     #[arg(long, value_name = "PROFILE")]
     hw: String,
-    /// Router traces whose routes are followed, beside the dense route.
+    /// Router traces whose routes are executed, in addition to the dense route.
     #[arg(long, value_name = "TRACES", value_delimiter = ',')]
     traces: Vec<PathBuf>,
-    /// The file of a router, which decides as it runs; absent: that of the model's folder, where it has one.
+    /// The file of a router, which decides at run time; absent: the router of the model's folder, if it has one.
     #[arg(long, value_name = "FILE")]
     router: Option<PathBuf>,
     /// Requests in flight together.
     #[arg(long, value_name = "SIZES", value_delimiter = ',', default_value = "1,2,4,8,12")]
     batches: Vec<usize>,
-    /// Dispatch policies for the traces' routes. The dense route, which looks the same under all, runs under the first.
+    /// Dispatch policies for the traces' routes. The dense route is the same under all, and runs under the first.
     #[arg(long, value_name = "POLICIES", value_delimiter = ',', default_value = "aligned,dense_masked,hop,grouped", value_parser = policy)]
     policies: Vec<Policy>,
     /// Most tokens of a prompt: requests are cut, routes stay those of their first tokens.
@@ -37,7 +37,7 @@ pub struct Args {
     /// Form of the weights on the device.
     #[arg(long, value_enum, default_value_t = Form::Kept)]
     precision: Form,
-    /// Mean and largest error, in percent, of times of prompts and generation: more makes the exit code 1.
+    /// Exit code 1 if the mean or the largest error of times of prompts and generation is larger, in percent.
     #[arg(long, value_name = "MEAN,WORST", value_parser = gate)]
     gate: Option<(f64, f64)>,
     /// Writes executed and simulated kernels of the last case, for ui.perfetto.dev.

@@ -11,7 +11,7 @@ use std::path::PathBuf;
 /// A scenario and what was measured.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The scenario; its first variant is compared. Its requests must be those measured, in the same order.
+    /// The scenario; its first variant is compared. Its requests must be the measured ones, in the same order.
     #[arg(value_name = "SCENARIO.ron")]
     scenario: PathBuf,
     /// A line of JSON for each request: `input_toks`, `output_toks`, and in seconds `arrival_time`, `queued_ts`, `scheduled_ts`,
@@ -21,7 +21,7 @@ pub struct Args {
     /// CSV of requests over time: t, running, waiting.
     #[arg(long, value_name = "FILE")]
     series: Option<PathBuf>,
-    /// Fails where a statistic is off by more percent: tpot.mean=2, ttft.p99=8. Metrics ttft, tpot, e2e, queue; statistics mean,
+    /// Exit code 1 if a statistic is off by more percent: tpot.mean=2, ttft.p99=8. Metrics ttft, tpot, e2e, queue; statistics mean,
     /// p50, p90, p99.
     #[arg(long = "gate", value_name = "KEY=PERCENT", num_args = 1.., value_delimiter = ',')]
     gates: Vec<Gate>,

@@ -1,7 +1,7 @@
 //! A measured curve, read between and beyond its sizes.
 
 /// Times over sizes. Between two measured sizes time grows by the byte: a line in a log-log plot lies above what a start and a bandwidth
-/// make, and is further off on sizes kept aside (`docs/HARDWARE.md`, "Fabrics"). Where the library goes another way between them, each side
+/// make, and is further off on sizes kept aside (`docs/VALIDATION_FABRICS.md`). Where the library goes another way between them, each side
 /// goes on as it did, within what was measured of both.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Line {

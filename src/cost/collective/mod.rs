@@ -1,7 +1,7 @@
 //! Price of a collective operation on some devices of a fabric, with its source. Pure, as prices of kernels are.
 //!
 //! On one level, times are read from measured curves, predicted by those of other numbers of devices, lent by another fabric, or made of
-//! steps and bytes, in this order. Over several levels they are put together (`docs/COST_MODEL.md`, "Collectives").
+//! steps and bytes, in this order. Over several levels they are put together (`docs/COST_DEVICES.md`, "Collectives").
 
 mod exchange;
 mod formula;

@@ -7,7 +7,7 @@ use crate::hw::{CallMode, Collectives, Curve, Held, Level, Library, Operation, W
 use crate::units::SourceKind;
 
 /// How much of the ratio of two bandwidths counts in the time of every message, the rest in its size: newer links come with shorter
-/// starts, but not in proportion. Assumed; what loans between A100 and H100 are off by it stands in `docs/HARDWARE.md`, "Fabrics".
+/// starts, but not in proportion. Assumed; what loans between A100 and H100 are off by it stands in `docs/VALIDATION_FABRICS.md`.
 const IN_TIME: f64 = 0.5;
 
 /// What the host takes for a call from Python, where nobody measured one on the fabric. Assumed: the shortest of vLLM 0.24 on H100; on A100, in

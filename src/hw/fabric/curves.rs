@@ -86,7 +86,7 @@ impl ExchangePart {
     }
 }
 
-/// Constants of one way of an expert exchange (`docs/COST_MODEL.md`, "Experts on several devices").
+/// Constants of one way of an expert exchange (`docs/COST_DEVICES.md`, "Experts on several devices").
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Exchange {
