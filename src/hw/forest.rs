@@ -229,25 +229,28 @@ impl Nodes {
     /// The same of many. Each tree is walked for all before the next, and for some side by side, so that one step does not wait for another's.
     pub fn predict_all(&self, all: &[Vec<f32>]) -> Vec<f64> {
         const BESIDE: usize = 8;
-        let codes: Vec<Codes> = all.iter().map(|features| self.codes(features)).collect();
-        let mut sums = vec![0.0; all.len()];
+        // Whole groups, so that the loops over them have no end to look for; what fills the last one is thrown away.
+        let mut codes: Vec<[Codes; BESIDE]> = vec![[[0; MOST_FEATURES]; BESIDE]; all.len().div_ceil(BESIDE)];
+        let each = codes.iter_mut().flatten();
+        each.zip(all).for_each(|(codes, features)| *codes = self.codes(features));
+        let mut sums = vec![[0.0; BESIDE]; codes.len()];
         for &root in &self.roots {
-            for (sums, codes) in sums.chunks_mut(BESIDE).zip(codes.chunks(BESIDE)) {
+            for (sums, codes) in sums.iter_mut().zip(&codes) {
                 let mut places = [root as usize; BESIDE];
                 let mut walking = true;
                 while walking {
-                    walking = false;
-                    for (place, codes) in places.iter_mut().zip(codes) {
-                        let next = self.next(*place, codes);
-                        walking |= next != *place;
-                        *place = next;
+                    let before = places;
+                    for lane in 0..BESIDE {
+                        places[lane] = self.next(places[lane], &codes[lane]);
                     }
+                    walking = places != before;
                 }
-                let leaves = places.iter().map(|&place| self.leaf(place));
-                sums.iter_mut().zip(leaves).for_each(|(sum, leaf)| *sum += leaf);
+                for lane in 0..BESIDE {
+                    sums[lane] += self.leaf(places[lane]);
+                }
             }
         }
-        sums
+        sums.into_iter().flatten().take(all.len()).collect()
     }
 
     /// What one tree says.
@@ -267,13 +270,14 @@ impl Nodes {
         f64::from(f32::from(self.nodes[place].value) * 1e-4)
     }
 
-    /// The place behind this one; a leaf stays.
+    /// The place behind this one; a leaf stays. In numbers, not branches: which side it is nobody can guess.
     #[inline]
     fn next(&self, place: usize, codes: &Codes) -> usize {
         let Node { feature, edge, value } = self.nodes[place];
-        let left = codes[usize::from(feature) % MOST_FEATURES] <= u16::from(edge);
-        let inner = if left { 1 } else { value as usize };
-        place + if feature == NO_FEATURE { 0 } else { inner }
+        let inner = usize::from(feature != NO_FEATURE).wrapping_neg();
+        let right = usize::from(codes[usize::from(feature) % MOST_FEATURES] > u16::from(edge)).wrapping_neg();
+        let behind = (right & (value as usize).wrapping_sub(1)).wrapping_add(1);
+        place + (inner & behind)
     }
 }
 
