@@ -9,7 +9,7 @@ use radialsim::report::closer::Closer;
 use radialsim::report::series::{self, Series};
 use radialsim::report::timeline::{self, Timeline};
 use radialsim::report::{Staged, engines, html, json, table};
-use radialsim::scenario::{self, Inputs, Outcome, Quick, Scenario};
+use radialsim::scenario::{self, Inputs, Outcome, Quick, RouteSource, Scenario};
 use radialsim::sim::{Fidelity, Setup, Silent};
 use std::path::{Path, PathBuf};
 
@@ -113,8 +113,8 @@ impl QuickArgs {
     /// The comparison; none where scenario files are given.
     fn quick(&self) -> Option<Quick> {
         let from = match (&self.trace, &self.method) {
-            (Some(path), _) => scenario::From::Trace(path.clone()),
-            (None, Some(method)) => scenario::From::Method(method.clone()),
+            (Some(path), _) => RouteSource::Trace(path.clone()),
+            (None, Some(method)) => RouteSource::Method(method.clone()),
             (None, None) => return None,
         };
         Some(Quick {

@@ -31,6 +31,7 @@ use crate::hw::Operation;
 use crate::kernel::{Density, Filling, Kernel};
 use crate::model::{Input, Kind, Model};
 use crate::tier::Residency;
+use crate::trace::{Order, RouterKind, Trace};
 use emit::Emit;
 use groups::{Align, Group, Groups};
 use std::ops::Range;
@@ -59,6 +60,22 @@ pub struct Dispatch {
 }
 
 impl Dispatch {
+    /// For the routes of a trace: its header says who decides, whether routes ascend, and whether a width below 1 is everybody's. No graphs are captured,
+    /// weights are dense, and decisions are known.
+    pub fn of_trace(policy: Policy, trace: &Trace) -> Self {
+        let header = &trace.header;
+        Dispatch {
+            policy,
+            capture: Vec::new(),
+            visibility: Visibility::default(),
+            nested_width: header.router.kind == RouterKind::Fixed,
+            density: Density::Dense,
+            router: RouterPlan::of_trace(&header.router, trace),
+            monotone: header.order == Order::Monotone,
+            decisions: Decisions::Known,
+        }
+    }
+
     /// Whether tokens of a prompt may keep to the order of the pool: what a token sees of its predecessors lies at the layer that it
     /// visits. Otherwise they go hop by hop.
     pub fn in_pool_order(&self) -> bool {

@@ -2,12 +2,11 @@
 
 use super::fit::{Constants, Point};
 use super::rows::{Measured, Table};
-use crate::batch::{Decisions, Policy, Visibility};
+use crate::batch::Policy;
 use crate::cost::{Limits, Ranks};
 use crate::error::{InputError, Result};
 use crate::hw::{Fabric, Hardware, Library, Sampler, Sourced};
-use crate::kernel::Density;
-use crate::lower::{Dispatch, RouterPlan};
+use crate::lower::Dispatch;
 use crate::sched::Serving;
 use crate::sim::{Fidelity, Observer, PassInfo, Setup, run};
 use crate::trace::synth::{Keep, Method, generate};
@@ -262,16 +261,7 @@ fn steady(hw: &Hardware, row: &Measured, constants: Constants) -> Result<Steady>
         clients: Some(Clients { count: clients, think }),
         sessions: None,
         serving: Serving::new(MOST_TOKENS.max(clients), clients, true),
-        dispatch: Dispatch {
-            policy: Policy::Aligned,
-            capture: captured(),
-            visibility: Visibility::default(),
-            nested_width: false,
-            density: Density::Dense,
-            router: RouterPlan::new(&trace.header.router, &trace.header, false),
-            monotone: true,
-            decisions: Decisions::Known,
-        },
+        dispatch: Dispatch { capture: captured(), ..Dispatch::of_trace(Policy::Aligned, &trace) },
         tiers: None,
         fidelity: Fidelity::Step,
         explain: false,

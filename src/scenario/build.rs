@@ -12,7 +12,6 @@ use super::words::{self, token_count};
 use super::{
     LimitsSpec, ParallelSpec, RouterSpec, Routes, SHORT_RUN_TOKENS, Scenario, Sparsity, Variant, Workload,
 };
-use crate::batch::Decisions;
 use crate::cost::Limits;
 use crate::error::{InputError, Result};
 use crate::hw::{Engine, Fabric, Hardware, Launch};
@@ -352,7 +351,6 @@ impl Scenario {
                        after the other takes them one by one, as a layer would read entries that the next has yet to write";
             notes.push(Note::new(format!("variants.{}.policy", variant.name), "hop", why));
         }
-        let marked = trace.routes.iter().any(|route| route.0.iter().any(|step| step.routed));
         let spec = variant.limits.unwrap_or(self.limits);
         let limited = spec != LimitsSpec::default();
         if limited && shared.hardware.power.clocks.is_none() {
@@ -365,14 +363,11 @@ impl Scenario {
         let of = if own { format!("variants.{}.", variant.name) } else { String::new() };
         notes.splice(0..0, doubts::of_variant(limits, tiers.as_ref(), &shared.hardware, &of));
         let dispatch = Dispatch {
-            policy,
             capture: variant.capture.clone().unwrap_or_else(|| self.dispatch.capture.clone()),
             visibility,
-            nested_width: header.router.kind == RouterKind::Fixed,
             density: density(variant)?,
-            router: RouterPlan::new(&router, header, marked),
-            monotone: header.order == Order::Monotone,
-            decisions: Decisions::Known,
+            router: RouterPlan::of_trace(&router, &trace),
+            ..Dispatch::of_trace(policy, &trace)
         };
         let (engine, hardware) = self.driven(shared, variant)?;
         let decisions = variant.decisions.or(self.dispatch.decisions);

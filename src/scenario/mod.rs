@@ -33,7 +33,7 @@ pub use matters::{Moved, STEP, matters};
 pub use parallel::ParallelSpec;
 pub use placing::PlacementSpec;
 pub use published::{Predicted, Row as PublishedRow, published};
-pub use quick::{From, Quick};
+pub use quick::{Quick, RouteSource};
 pub use run::{GROWS, LEVEL, Outcome, Progress, Run, VariantOutcome, run, run_with};
 pub use words::token_count;
 

@@ -27,6 +27,7 @@ mod cost_support;
 mod edges;
 mod engine;
 mod engine_naive;
+mod entry_point;
 mod error_bar;
 mod examples;
 mod expert_layers;

@@ -15,7 +15,7 @@ pub const FLOORS: [&[&str]; 11] = [
     &["sim", "gpu"],
     &["scenario", "meter"],
     &["report"],
-    &["study", "train", "validate"],
+    &["study", "train", "validate", "simulation"],
     &["cli"],
 ];
 
