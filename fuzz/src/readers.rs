@@ -1,5 +1,5 @@
 //! One function for each reader: feeds it bytes and holds it to the rules of all readers. Shared by the fuzz targets and by
-//! `tests/it/fuzzed.rs`, which replays the corpus and mutations of it.
+//! `tests/it/house/fuzzed.rs`, which replays the corpus and mutations of it.
 //!
 //! The rules: no panic; a refusal is one line, names no other file than the one that was read, and has exit code 2; what
 //! is accepted holds together (it can be asked for its sizes, and comes back equal when it is written and read again).

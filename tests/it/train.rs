@@ -1,6 +1,11 @@
 //! Training: the differentiable network against the executor, and what a router learns on a small model.
 
-use crate::skips::{router, run};
+pub mod scratch;
+pub mod scratch_runs;
+pub mod train_ways;
+pub mod train_whole;
+
+use crate::gpu::skips::{router, run};
 use crate::small_models::{LAYERS, Small};
 use radialsim::batch::Policy;
 use radialsim::gpu::{Executor, Options, Prompt, Routing, Skips};

@@ -1,5 +1,12 @@
 //! Model files that are read wrongly: real ones against their published facts.
 
+pub mod chat_templates;
+pub mod gguf_blocks;
+pub mod gguf_keys;
+pub mod gguf_words;
+pub mod router_files;
+pub mod weights_bad;
+
 use radialsim::weights::{Checkpoint, Date, Format, Name, Part};
 
 #[test]

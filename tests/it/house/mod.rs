@@ -1,0 +1,5 @@
+//! The house itself: rules of the tree, and readers on broken files.
+
+pub mod fuzzed;
+pub mod tidy;
+pub mod tidy_rules;
