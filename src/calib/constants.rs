@@ -67,6 +67,50 @@ fn log_error(hw: &Hardware, rows: &[&Row]) -> Result<f64> {
     Ok(rows.iter().map(error).sum())
 }
 
+/// How constants are searched one after the other, round after round.
+pub(crate) struct Rounds {
+    pub rounds: i32,
+    /// Reach of the first search along a constant, in either direction: a factor.
+    pub reach: f64,
+    /// By what the logarithm of the reach is divided from round to round.
+    pub closer: f64,
+}
+
+impl Rounds {
+    /// The constants of least `cost`, begun with the first number of each of `bounds`; the others are the least and the largest that it may be.
+    /// `taken`: which are searched. `rounded`: what a constant is written as.
+    pub fn search<const N: usize>(
+        &self,
+        bounds: [(f64, f64, f64); N],
+        taken: [bool; N],
+        rounded: impl Fn(f64) -> f64,
+        cost: impl Fn(&[f64; N]) -> f64,
+    ) -> Result<[f64; N]> {
+        let mut at = bounds.map(|(begin, ..)| begin);
+        let mut known = cost(&at);
+        for round in 0..self.rounds {
+            let reach = libm::log(self.reach) / libm::pow(self.closer, f64::from(round));
+            for constant in (0..N).filter(|&constant| taken[constant]) {
+                let (_, low, high) = bounds[constant];
+                let now = libm::log(at[constant]);
+                let range = ((now - reach).max(libm::log(low)), (now + reach).min(libm::log(high)));
+                let with = |value: f64| {
+                    let mut other = at;
+                    other[constant] = rounded(libm::exp(value)).clamp(low, high);
+                    other
+                };
+                let best = golden(range, &mut |value| Ok(cost(&with(value))))?;
+                let other = with(best);
+                let found = cost(&other);
+                if found < known {
+                    (at, known) = (other, found);
+                }
+            }
+        }
+        Ok(at)
+    }
+}
+
 /// Golden-section search (Kiefer 1953) for the least of a function of one valley; with more, a near one.
 pub(crate) fn golden(
     (mut low, mut high): (f64, f64),

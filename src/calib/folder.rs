@@ -2,7 +2,8 @@
 
 use super::experts::{ExpertFit, fit_experts, read_experts};
 use super::fit::{Fit, Report, fit};
-use super::grid::{Fitted, fit_layers};
+use super::fitted::Fitted;
+use super::grid::fit_layers;
 use super::layers;
 use super::rows::{Format, Operator, read};
 use crate::error::{Error, InputError, Result};

@@ -5,6 +5,7 @@
 use super::constants;
 use super::error::Errors;
 use super::fit::{range, thin};
+use super::fitted::{Fitted, fitted};
 use super::layers::{Call, Layers};
 use super::rows::Row;
 use super::uneven;
@@ -14,23 +15,6 @@ use crate::hw::{Correction, Evidence, Hardware, Shared, Source};
 use crate::kernel::{Class, Kernel};
 use statrs::statistics::{Data, Median};
 use std::collections::{BTreeMap, BTreeSet};
-
-/// What came of one kind of kernel.
-#[derive(Clone, Debug)]
-pub struct Fitted {
-    /// Its name in the profile.
-    pub name: String,
-    /// Rows measured.
-    pub rows: usize,
-    /// What was kept aside in turn, and how often.
-    pub kept: (&'static str, usize),
-    /// Errors on rows kept aside, by the constants alone.
-    pub constants: Errors,
-    /// With the correction.
-    pub held: Errors,
-    /// Of the final profile on every row.
-    pub seen: Errors,
-}
 
 /// A measured row with its place on the grid.
 #[derive(Clone, Copy, Debug)]
@@ -315,18 +299,4 @@ fn correction(device: &Device, points: &[Point], layers: &Layers) -> Correction 
 
 fn evidence(layers: &Layers, rows: usize) -> Evidence {
     Evidence::new(&layers.sha256, rows, 0, String::new())
-}
-
-pub(super) fn fitted(
-    name: &str,
-    rows: usize,
-    kept: (&'static str, usize),
-    [constants, seen]: [Vec<(f64, f64)>; 2],
-    held: Vec<(usize, f64, f64)>,
-) -> Result<Fitted> {
-    let none = || InputError::expected("rows").key(name);
-    let errors = |pairs| Errors::of(pairs).ok_or_else(none);
-    let (constants, seen) = (errors(constants)?, errors(seen)?);
-    let held = Errors::of_families(held).ok_or_else(none)?;
-    Ok(Fitted { name: name.to_owned(), rows, kept, constants, held, seen })
 }

@@ -1,12 +1,13 @@
 //! `radialsim fit`: measured tables in, a fitted profile out.
 
+use super::fit_args::Args;
 use super::print;
-use radialsim::calib::{self, Fit, Format, Learned, Operator, kineto};
+use radialsim::calib::{self, Format, Learned, Operator, kineto};
 use radialsim::error::{InputError, Result};
 use radialsim::hw::Hardware;
 use radialsim::meter;
 use radialsim::report::{Staged, expert_fits, fits, layer_fits, metered, profiled, skipped};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// The kind of a table.
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]
@@ -53,69 +54,6 @@ impl From<In> for Format {
             In::Fp8Block => Format::Fp8Block,
             In::Nvfp4 => Format::Nvfp4,
         }
-    }
-}
-
-/// What to fit to what.
-#[derive(Debug, clap::Args)]
-pub struct Args {
-    /// The profile to begin with: a file, or the name of a shipped one. Its datasheet numbers stay.
-    #[arg(long, value_name = "BASE", required_unless_present = "fabric")]
-    hw: Option<String>,
-    /// The fabric to begin with: a file, or the name of a shipped one. Fits its curves to `nccl*`, `allreduce_custom*`, `allreduce_vllm*` and
-    /// `wideep_deepep_*` (.csv) of `--data`, and to `--pairs`; with `--from`, also says how far off what that fabric would lend is.
-    #[arg(long, value_name = "BASE", conflicts_with_all = ["hw", "energy", "caps", "error", "within"])]
-    fabric: Option<String>,
-    /// Table of sends between two devices (columns of Vidur): for `--fabric`, of a network its rows across machines.
-    #[arg(long, value_name = "FILE.csv", requires = "fabric")]
-    pub pairs: Option<PathBuf>,
-    /// Folder with tables `gemm*`, `context_attention*`, `generation_attention*` (.csv or .parquet) in 16 bits, `gemm_fp8*`,
-    /// `gemm_fp8_block*`, `gemm_nvfp4*`, `context_attention_fp8kv*`, `generation_attention_fp8kv*`, of whole expert layers `moe*`; or with `MODEL_dense.csv`,
-    /// `MODEL_per_sequence.csv` and `MODEL_attention.csv` of LLMServingSim.
-    #[arg(long, value_name = "DIR", required_unless_present_any = ["from", "energy", "caps", "pairs", "kineto"])]
-    pub data: Option<PathBuf>,
-    /// Profile of PyTorch (`torch.profiler`, `record_shapes=True`, `export_chrome_trace`; .json or .json.gz): fits products and attention to how
-    /// long they took there. Of operators with too few shapes BASE stays as it is.
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["data", "from", "energy", "caps", "fabric"])]
-    kineto: Option<PathBuf>,
-    /// Lends what was fitted for this profile to BASE. With `--data`, before that is fitted: what BASE has tables of is its own.
-    #[arg(long, value_name = "PROFILE")]
-    pub from: Option<String>,
-    /// Table of measured serving runs (columns of the ML.ENERGY benchmark): fits the constants of power, step and sampler on top of
-    /// what BASE has; a fitted profile wins, and all else in it stays as it is.
-    #[arg(long, value_name = "FILE.csv", conflicts_with_all = ["data", "from"])]
-    energy: Option<PathBuf>,
-    /// Table of measured power caps and clock locks (as `validate power` reads it): fits idle and static power, voltages and memory under other
-    /// clocks, to the rows of the device of BASE where there are two workloads of it, else to all. All else stays as it is.
-    #[arg(long, value_name = "FILE.csv", conflicts_with_all = ["data", "from"])]
-    caps: Option<PathBuf>,
-    /// Mean error in percent to expect of what is lent: `22` of everything, `gemm=15` of an operator.
-    #[arg(long, value_name = "[OP=]PERCENT")]
-    error: Vec<String>,
-    /// Operators without a table in 16 bits that take what `--data` teaches of them in another format, and the mean error in percent to
-    /// expect of that: `30` of everything, `gemm=30` of an operator.
-    #[arg(long, value_name = "[OP=]PERCENT", requires = "data")]
-    within: Vec<String>,
-    /// The profile to write.
-    #[arg(long, value_name = "FILE")]
-    pub out: Option<PathBuf>,
-    /// Name of the fitted profile; without it, that of BASE.
-    #[arg(long)]
-    pub name: Option<String>,
-    /// One of N families is kept aside for the errors; of layer tables each is, in turn.
-    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u64).range(2..=100))]
-    hold_one_in: u64,
-    /// Chooses which.
-    #[arg(long, default_value_t = 0)]
-    seed: u64,
-    /// Fits this share of the rows that are not kept aside.
-    #[arg(long, value_name = "SHARE", default_value_t = 1.0)]
-    share: f64,
-}
-
-impl Args {
-    fn how(&self) -> Fit {
-        Fit { hold_one_in: self.hold_one_in, seed: self.seed, share: self.share }
     }
 }
 

@@ -3,6 +3,7 @@
 pub mod calibrate;
 pub mod execute;
 pub mod fit;
+mod fit_args;
 mod fit_fabric;
 pub mod frontier;
 pub mod inspect;
@@ -70,7 +71,7 @@ pub enum Command {
     /// Holds what networks are worth against what they cost: a study whose variants have measured qualities.
     Frontier(frontier::Args),
     /// Fits a profile to tables of measured operators, or a fabric to tables of measured collectives.
-    Fit(fit::Args),
+    Fit(fit_args::Args),
     /// Measures the GPU of this machine and fits a profile to it.
     Calibrate(calibrate::Args),
     /// Says what a profile predicts for the rows of a table.

@@ -162,7 +162,9 @@ pub fn run(args: &Args) -> Result<()> {
         let expected = "one scenario, which a page is about";
         return Err(InputError::expected(expected).key("--html").found(scenarios.len()).into());
     }
-    args.check_devices(&scenarios)?;
+    if args.timeline.is_some() {
+        scenarios.iter().try_for_each(|scenario| scenario.check_timeline("--timeline"))?;
+    }
     // A place that cannot be written to is better known before the work than after it.
     let json = args.json.as_ref().map(Staged::create).transpose()?;
     let timeline = args.timeline.as_ref().map(Staged::create).transpose()?;
@@ -226,16 +228,6 @@ pub fn run(args: &Args) -> Result<()> {
         }
     }
     Ok(())
-}
-
-impl Args {
-    /// A timeline shows the kernels of one device.
-    fn check_devices(&self, scenarios: &[Scenario]) -> Result<()> {
-        let apart = scenarios.iter().find(|scenario| scenario.has_layers_apart());
-        let Some(scenario) = apart.filter(|_| self.timeline.is_some()) else { return Ok(()) };
-        let expected = "variants with all layers on one device, whose kernels it shows";
-        Err(InputError::expected(expected).key("--timeline").found(&scenario.title).into())
-    }
 }
 
 /// What each variant's watchers hold of one kind.

@@ -2,9 +2,11 @@
 //! others against them, so that no vocabulary is read back.
 
 use super::device::Buffer;
-use super::executor::{Executor, Outcome};
-use super::generate::{Prompt, Settings, Watch};
+use super::executor::Executor;
+use super::generate::{Settings, Watch};
 use super::ops_choice::Logits;
+use super::pass_io::Outcome;
+use super::prompts::Prompt;
 use super::recording::{Binding, Dispatch, Recording};
 use super::routing::Routing;
 use super::shaders as s;
@@ -199,7 +201,7 @@ impl Watch for Held<'_> {
         let (gpu, vocabulary) = (&executor.gpu, self.kept.vocabulary as u32);
         let lanes = gpu.subgroup()?;
         executor.ops()?.check_turns("a divergence", u64::from(vocabulary.div_ceil(lanes)))?;
-        let words = |(row, chosen): (&(usize, usize), &super::executor::Chosen)| {
+        let words = |(row, chosen): (&(usize, usize), &super::pass_io::Chosen)| {
             let at = self.kept.row(*row);
             [at as u32, self.kept.sums[at].to_bits(), chosen.log_sum.to_bits()]
         };

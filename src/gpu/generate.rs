@@ -1,9 +1,11 @@
 //! Text from a model: prompts in, tokens out, several sequences in flight.
 
-use super::executor::{Chosen, Executor, Outcome, Pass};
+use super::executor::Executor;
 use super::fits;
-use super::hops::Placed;
+use super::hop_lists::Placed;
 use super::ledger::Listing;
+use super::pass_io::{Chosen, Outcome, Pass};
+use super::prompts::{Prompt, check_lengths, check_prompts};
 use super::routing::{self, Fill, Routing, Taken};
 use super::skips::PlacedSkips;
 use crate::batch::{Batch, Context, Left, Part, Path, Paths, Policy, Visibility};
@@ -11,15 +13,6 @@ use crate::error::{InputError, Result, demand};
 use crate::rng::Stream;
 use crate::trace::{Header, KvAction, Order, Role, RouteTable, RouterDevice, Trace};
 use std::collections::VecDeque;
-
-/// What to generate.
-#[derive(Clone, Debug)]
-pub struct Prompt {
-    /// Its tokens.
-    pub ids: Vec<u32>,
-    /// Most tokens to generate.
-    pub most: u32,
-}
 
 /// How a token is drawn from those that the head finds likeliest.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -163,8 +156,8 @@ impl Executor {
         watch: &mut dyn Watch,
     ) -> Result<Generated> {
         let header = settings.routing.header(&self.model.name, self.model.layers)?;
-        fits::check_prompts(prompts, &settings.routing, self.positions())?;
-        fits::check_lengths(&self.model, prompts)?;
+        check_prompts(prompts, &settings.routing, self.positions())?;
+        check_lengths(&self.model, prompts)?;
         if let Routing::Oracle(oracle) = &settings.routing {
             fits::check_oracle(&self.model, oracle)?;
         }

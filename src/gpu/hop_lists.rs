@@ -1,19 +1,42 @@
 //! Hops in one recording, where the device decides: kernels find in the lists which layer each row is at, which entry of the cache it
 //! leaves, and which it sees.
 
-use super::executor::Pass;
-use super::hops::Placed;
+use super::device::Buffer;
 use super::ledger::Token;
 use super::ops::{Ops, Rows};
 use super::ops_attention::Scored;
 use super::ops_stream::Added;
 use super::pass::Work;
+use super::pass_io::Pass;
 use super::pool::Norms;
 use super::shaders as s;
 use crate::batch::Visibility;
 use crate::error::Result;
 use crate::lower::Cause;
 use crate::model::Placement;
+use crate::trace::RouterDevice;
+
+/// A router on the device.
+#[derive(Debug)]
+pub(super) struct Placed {
+    /// Whether it divides states by their root mean square and looks at the layer before.
+    pub(super) radial: bool,
+    pub(super) hidden: u32,
+    /// Layers and the exit.
+    pub(super) options: u32,
+    pub(super) hops: u32,
+    pub(super) least_hops: u32,
+    /// Whether branches are added with the probability of the decision.
+    pub(super) weighted: bool,
+    /// Whether the router sees the rows' words.
+    pub(super) words: bool,
+    pub(super) device: RouterDevice,
+    pub(super) first: Buffer,
+    /// The other weights, one after the other.
+    pub(super) rest: Buffer,
+    /// Option and probability of each row at each hop.
+    pub(super) decisions: Buffer,
+}
 
 /// Where in the lists a device that decides finds and leaves things.
 pub(super) struct HopLists {

@@ -4,14 +4,19 @@
 //! With read-back, the host waits for the decisions of each hop and runs each layer's tokens as groups. Without, all hops are one
 //! recording (`hop_lists`): kernels look up each row's layer where the router wrote it, and rows that have left are masked out.
 
+use super::cache::Visit;
 use super::device::Buffer;
-use super::executor::{Chosen, Executor, Outcome, Pass};
+use super::executor::Executor;
+use super::fits::check_hidden;
 use super::hop_lists::HopLists;
+use super::hop_lists::Placed;
 use super::ledger::{Ledger, Token};
 use super::ops::{Done, Ops, Rows};
 use super::ops_choice::plain_router;
 use super::pass::Work;
-use super::plan::{Group, Visit};
+use super::pass_io::PassSum;
+use super::pass_io::{Chosen, Outcome, Pass};
+use super::plan::Group;
 use super::recording::Timing;
 use super::shaders as s;
 use crate::batch::{Policy, Visibility};
@@ -44,28 +49,6 @@ pub struct Radial {
     pub router: RadialRouter,
     /// Who waits for its decisions: the device goes on by itself, the host reads them back at every hop.
     pub device: RouterDevice,
-}
-
-/// A router on the device.
-#[derive(Debug)]
-pub(super) struct Placed {
-    /// Whether it divides states by their root mean square and looks at the layer before.
-    radial: bool,
-    hidden: u32,
-    /// Layers and the exit.
-    options: u32,
-    pub(super) hops: u32,
-    least_hops: u32,
-    /// Whether branches are added with the probability of the decision.
-    pub(super) weighted: bool,
-    /// Whether the router sees the rows' words.
-    words: bool,
-    device: RouterDevice,
-    first: Buffer,
-    /// The other weights, one after the other.
-    rest: Buffer,
-    /// Option and probability of each row at each hop.
-    pub(super) decisions: Buffer,
 }
 
 /// A row of the pass whose routes are decided.
@@ -231,7 +214,7 @@ impl Executor {
         let mut walking = walking(pass);
         let rows = walking.len() as u32;
         let mut ledger = self.ledger.clone();
-        let (mut sum, mut odd) = (Sum::default(), false);
+        let (mut sum, mut odd) = (PassSum::default(), false);
         for hop in 0..placed.hops {
             let part = self.record(pass, |work| {
                 if hop == 0 {
@@ -346,20 +329,11 @@ impl Executor {
             }
             routes.push(Route(route));
         }
-        let mut sum = Sum::default();
+        let mut sum = PassSum::default();
         sum.add((kernels, timing, dispatches));
         let chosen = self.chosen(pass.targets.len() as u32)?;
         Ok(Walked { outcome: sum.outcome(chosen), routes, odd, ledger })
     }
-}
-
-/// Whether the kernel of the decisions takes a hidden layer of this width.
-pub(super) fn check_hidden(hidden: u32) -> Result<()> {
-    if hidden == 0 || hidden > 1024 || !hidden.is_multiple_of(4) {
-        let what = "a multiple of 4 from 4 to 1024";
-        return Err(InputError::expected(what).key("router.hidden").found(hidden).into());
-    }
-    Ok(())
 }
 
 /// The rows of a pass before their first hop.
@@ -373,29 +347,6 @@ fn walking(pass: &Pass) -> Vec<Walking> {
         }
     }
     rows
-}
-
-/// Recordings of a pass, added up.
-#[derive(Default)]
-pub(super) struct Sum {
-    kernels: Vec<Done>,
-    timing: Timing,
-    dispatches: u32,
-}
-
-impl Sum {
-    pub fn add(&mut self, (kernels, timing, dispatches): (Vec<Done>, Timing, u32)) {
-        let first = self.dispatches;
-        self.kernels.extend(kernels.into_iter().map(|done| Done { first: done.first + first, ..done }));
-        self.timing.host_s += timing.host_s;
-        self.timing.kernels_ns.extend(timing.kernels_ns);
-        self.dispatches += dispatches;
-    }
-
-    pub fn outcome(self, chosen: Vec<super::executor::Chosen>) -> Outcome {
-        let Sum { kernels, timing, dispatches } = self;
-        Outcome { chosen, records: Vec::new(), kernels, host_s: timing.host_s, timing, dispatches }
-    }
 }
 
 impl Ops<'_> {

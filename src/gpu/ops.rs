@@ -2,11 +2,10 @@
 //! non-linearities.
 
 use super::device::{Buffer, Gpu};
-use super::ops_stream::Look;
 use super::pipeline::{Pipeline, Shader};
-use super::pool::Stack;
 use super::recording::{Binding, Dispatch, Recording};
 use super::shaders as s;
+use super::stack::Stack;
 use crate::error::{Error, Result};
 use crate::kernel::Kernel;
 use crate::lower::Cause;
@@ -49,6 +48,14 @@ pub(super) struct Normed<'a> {
     pub layer: bool,
     pub epsilon: f64,
     pub width: u32,
+}
+
+/// A place where rows are looked at, and where in the lists a 1 stands if one of them is not finite.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Look {
+    pub cause: Cause,
+    pub layer: u16,
+    pub note: u32,
 }
 
 /// Norms of queries and keys of all layers.

@@ -1,8 +1,19 @@
 //! Weights in the forms that kernels read: rows of whole words, blocks of quantised formats without odd bytes.
 
-use super::pool::Precision;
 use crate::units::Dtype;
 use crate::weights::{Format, Tensor};
+
+/// In which form weights are kept on the device.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Precision {
+    /// As the file has them; bfloat16 as f32, Q4_0 with a minimum, formats of blocks without a form of their own as f32.
+    #[default]
+    Kept,
+    /// All as f32.
+    F32,
+    /// Matrices as f16, rounded to nearest.
+    F16,
+}
 
 /// A form of weights on the device. The numbers are those of `FORMAT` in the shaders.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -1,10 +1,11 @@
 //! A plan becomes kernels: the same kernels, in the same order, that `lower::block` gives the simulator. Here: what is around the
 //! branches.
 
-use super::executor::{Executor, Pass};
+use super::executor::Executor;
 use super::ops::{LEFT_ALONE, Normed, Ops, Rows, Segment};
 use super::ops_choice::{Logits, Sampled};
 use super::ops_stream::Added;
+use super::pass_io::Pass;
 use super::plan::{Group, Plan};
 use super::pool::Norms;
 use crate::error::Result;

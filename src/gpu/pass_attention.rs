@@ -1,10 +1,11 @@
 //! The attention branch of a pass.
 
+use super::cache::Visit;
 use super::ledger::State;
 use super::ops::{ACTIVATIONS, Rows};
 use super::ops_attention::{Scored, Turned};
 use super::pass::{Taken, Work, segments};
-use super::plan::{Group, Visit, beside};
+use super::plan::{Group, beside};
 use crate::error::Result;
 use crate::kernel::Attention;
 use crate::lower::Cause;

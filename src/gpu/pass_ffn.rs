@@ -1,10 +1,10 @@
 //! The feed-forward branch of a pass, and what becomes of a branch's result.
 
-use super::executor::Ratio;
 use super::ops::{Rows, Segment};
 use super::ops_choice::Choice;
 use super::ops_stream::Added;
 use super::pass::{Taken, Work, rows_of, segments};
+use super::pass_io::Ratio;
 use super::plan::{Group, Mask};
 use super::pool::{ExpertStacks, Norms};
 use super::shaders as s;

@@ -3,50 +3,12 @@
 
 use super::device::{Buffer, Gpu};
 use super::ops::{HeadNorms, Over};
+use super::packed::Precision;
 use super::packed::{Form, pack};
+use super::stack::{Shard, Stack};
 use crate::error::{InputError, Result};
-use crate::kernel::Density;
 use crate::model::{Input, Model, Placement, QkNorm};
-use crate::units::Dtype;
 use crate::weights::{Checkpoint, Name, Part, Tensor};
-
-/// Matrices of one kind of all layers, or a single matrix whose rows are split over buffers.
-#[derive(Debug)]
-pub(super) struct Stack {
-    pub form: Form,
-    /// Rows of a layer's matrix: columns of a product's result.
-    pub rows: u32,
-    /// Values of a row.
-    pub width: u32,
-    pub row_words: u32,
-    pub shards: Vec<Shard>,
-    /// `layers x rows`; one value where there is none.
-    pub bias: Buffer,
-    pub has_bias: bool,
-}
-
-/// A buffer of a stack.
-#[derive(Debug)]
-pub(super) struct Shard {
-    pub buffer: Buffer,
-    /// First layer, or first row of a single matrix.
-    pub first: u32,
-    /// Layers, or rows.
-    pub count: u32,
-}
-
-impl Stack {
-    /// The shard of a layer.
-    pub fn shard(&self, layer: u32) -> usize {
-        self.shards.iter().rposition(|shard| shard.first <= layer).expect("the first shard begins at 0")
-    }
-
-    pub fn dtype(&self) -> Dtype {
-        self.form.dtype()
-    }
-
-    pub const DENSITY: Density = Density::Dense;
-}
 
 /// Norms of all layers, or the one before the head: weights, and a layer norm's biases behind those of each layer.
 pub(super) type Norms = Buffer;
@@ -93,18 +55,6 @@ pub(super) struct FeedForward {
 pub(super) struct ExpertStacks {
     pub router: Stack,
     pub parts: FeedForward,
-}
-
-/// In which form weights are kept on the device.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Precision {
-    /// As the file has them; bfloat16 as f32, Q4_0 with a minimum, formats of blocks without a form of their own as f32.
-    #[default]
-    Kept,
-    /// All as f32.
-    F32,
-    /// Matrices as f16, rounded to nearest.
-    F16,
 }
 
 /// A tensor and its bias.

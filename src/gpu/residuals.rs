@@ -1,8 +1,7 @@
 //! What each branch adds to the residual stream, token by token and layer by layer: the profile by which Radial Networks were
 //! argued for (arXiv 2404.04900, section 3).
 
-use super::executor::{Ratio, Record};
-
+use super::pass_io::{Ratio, Record};
 /// What a layer did to a token.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Residual {

@@ -1,7 +1,7 @@
 //! Where the routes of a run come from, and the trace that it leaves.
 
-use super::executor::{Oracle, Ratio, Record};
 use super::hops::{Radial, RouterMlp};
+use super::pass_io::{Oracle, Ratio, Record};
 use super::skips::Skips;
 use crate::error::{InputError, Result};
 use crate::model::{TableDescription, Visibility};

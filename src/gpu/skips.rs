@@ -3,12 +3,14 @@
 //! With read-back, the host waits for the decisions of a layer and runs those tokens that take a branch. Without, the whole pass is one
 //! recording: all tokens run every branch, and kernels add what comes of it where the router wrote that the token takes it.
 
+use super::cache::Visit;
 use super::device::Buffer;
-use super::executor::{Executor, Outcome, Pass};
-use super::hops::{Sum, check_hidden};
+use super::executor::Executor;
+use super::fits::check_hidden;
 use super::ops::Ops;
 use super::pass::Work;
-use super::plan::{Group, Masks, Visit};
+use super::pass_io::{Outcome, Pass, PassSum};
+use super::plan::{Group, Masks};
 use super::shaders as s;
 use crate::batch::{Policy, Visibility};
 use crate::error::{InputError, Result};
@@ -104,7 +106,7 @@ impl Executor {
         }
         let begin = std::time::Instant::now();
         let (mut outcome, taken) = self.run_skipping_once(pass, placed)?;
-        if outcome.chosen.iter().any(super::executor::Chosen::odd) {
+        if outcome.chosen.iter().any(super::pass_io::Chosen::odd) {
             let again = |exec: &mut Executor| exec.run_skipping_once(pass, placed).map(drop);
             return Err(self.not_finite(pass, &outcome.chosen, again));
         }
@@ -154,7 +156,7 @@ impl Executor {
             }
         };
         let taken = (0..layers).map(taken).collect();
-        let mut sum = Sum::default();
+        let mut sum = PassSum::default();
         sum.add((kernels, timing, dispatches));
         let chosen = self.chosen(pass.targets.len() as u32)?;
         Ok((sum.outcome(chosen), taken))
@@ -162,7 +164,7 @@ impl Executor {
 
     fn skip_with_host(&mut self, pass: &Pass, placed: &PlacedSkips) -> Result<(Outcome, Vec<Vec<Taken>>)> {
         let (rows, layers) = (pass.tokens.len() as u32, self.model.layers);
-        let (mut sum, mut taken) = (Sum::default(), Vec::new());
+        let (mut sum, mut taken) = (PassSum::default(), Vec::new());
         // Layers whose tokens are known, and that have not run.
         let mut known: Vec<Group> = Vec::new();
         let mut embedded = false;

@@ -4,6 +4,7 @@
 
 mod correction;
 mod engine;
+mod evidence;
 mod experts;
 mod fabric;
 mod forest;
@@ -14,8 +15,9 @@ mod shared;
 mod uneven;
 mod usual;
 
-pub use correction::{Correction, Corrections, Evidence, Quantising, Waves, Within};
+pub use correction::{Correction, Corrections, Quantising, Waves, Within};
 pub use engine::Engine;
+pub use evidence::Evidence;
 pub use experts::{ExpertConstants, ExpertTimes};
 pub use fabric::{
     CallMode, Collectives, Curve, Exchange, ExchangeMode, ExchangePart, Fabric, Level, Library, Loan,

@@ -7,14 +7,16 @@
 
 pub mod caps;
 mod columns;
+mod constants;
 mod fit;
 mod measured_ends;
 mod parts;
 mod rows;
 mod shape;
 
-pub use fit::{Constants, Point, Predicted, Wrong, fit, left_out, wrong};
+pub use constants::{Constants, Parts, Point, Predicted};
+pub use fit::{Wrong, fit, left_out, wrong};
 pub use measured_ends::{MeasuredEnd, MeasuredEnds, read_ends};
-pub use parts::{Parts, assumed, parts, points};
+pub use parts::{assumed, parts, points};
 pub use rows::{Measured, Table, read};
 pub use shape::{Shape, shape_of};

@@ -1,6 +1,6 @@
 //! A measured run, simulated: the sums in which its latency and its energy are linear.
 
-use super::fit::{Constants, Point};
+use super::constants::{Constants, Parts, Point};
 use super::rows::{Measured, Table};
 use crate::batch::Policy;
 use crate::cost::{Limits, Ranks};
@@ -13,33 +13,6 @@ use crate::trace::synth::{Keep, Method, generate};
 use crate::units::{PS_PER_S, SimTime};
 use crate::workload::{Arrivals, Clients, Length, Lengths, requests};
 use std::sync::Arc;
-
-/// The steady part of a simulated run, without the host's time for a scheduler step and without the sampler.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Parts {
-    /// Median over generated tokens of the length of their pass, seconds.
-    pub itl_s: f64,
-    /// Logits that the sampler sees in such a pass, in 10^12.
-    pub itl_teralogits: f64,
-    /// Passes.
-    pub passes: f64,
-    /// Their time, seconds.
-    pub time_s: f64,
-    /// Kernel time among it, seconds.
-    pub busy_s: f64,
-    /// Bytes to and from device memory, in 10^12.
-    pub terabytes: f64,
-    /// Flops, in 10^12, each by the width of its operands: 1 for 16 bits.
-    pub teraflops: f64,
-    /// Logits that the sampler sees, in 10^12.
-    pub teralogits: f64,
-    /// Tokens that were generated.
-    pub tokens: f64,
-    /// Devices that draw power; times and logits are those of one, bytes and flops those of all.
-    pub devices: f64,
-    /// Share of the energy that is left where no kernel draws more than the board's limit, with the constants of the profile.
-    pub held: f64,
-}
 
 /// Tokens of a prompt by task, which the tables do not say. Assumed: for chats, what lets as many sequences as were measured fill the
 /// KV memory of an H100 in the rows whose mean batch lies below its limit (Llama-3.1-8B at 768, Qwen3-8B at 512); for questions of

@@ -1,5 +1,6 @@
 //! What happened in a run, added up as it happens: exact integers, a fixed amount of memory for any number of kernels.
 
+use super::usage::Handover;
 use super::{PlacedUse, ReplicaUse};
 use crate::cost::{Bound, Price, PriceError};
 use crate::kernel::Class;
@@ -218,21 +219,6 @@ pub struct TierUse {
     pub bytes: u128,
     /// Time that the link was busy, picoseconds, KV entries that were swapped included.
     pub link_ps: u128,
-}
-
-/// KV entries between an engine that passes prompts and one that generates; of one device of each.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Handover {
-    /// Requests whose entries came.
-    pub requests: u64,
-    /// Bytes that went.
-    pub sent_bytes: u128,
-    /// Bytes that came.
-    pub received_bytes: u128,
-    /// Time that they took on the link, picoseconds.
-    pub link_ps: u128,
-    /// Time that they waited for the link once there were places for them, picoseconds.
-    pub waited_ps: u128,
 }
 
 /// Bytes of device memory.

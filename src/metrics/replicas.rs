@@ -1,55 +1,9 @@
 //! What each of several engines did, and how evenly they shared the work.
 
+use super::usage::{Part, ReplicaUse};
 use super::{Handover, Ledger};
-use crate::units::{PS_PER_S, SimTime};
+use crate::units::PS_PER_S;
 use serde::Serialize;
-
-/// What of a request an engine does.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Part {
-    /// All of it.
-    #[default]
-    Replica,
-    /// The prompt, up to the first token.
-    Prefill,
-    /// All tokens behind the first.
-    Decode,
-}
-
-impl Part {
-    /// Its name in reports.
-    pub fn name(self) -> &'static str {
-        match self {
-            Part::Replica => "replica",
-            Part::Prefill => "prefill",
-            Part::Decode => "decode",
-        }
-    }
-}
-
-/// What one of several engines did.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct ReplicaUse {
-    /// What of a request it does.
-    pub part: Part,
-    /// Requests that ended there.
-    pub requests: u64,
-    /// Prompt tokens that passed.
-    pub prompt_tokens: u64,
-    /// Output tokens that came out.
-    pub output_tokens: u64,
-    /// Time with a pass in flight, picoseconds.
-    pub pass_ps: u128,
-    /// Device time of all kernels, picoseconds.
-    pub busy_ps: u128,
-    /// End of the last pass.
-    pub last: SimTime,
-    /// Most KV blocks held at once.
-    pub peak_blocks: u64,
-    /// KV entries that went to other engines or came from them.
-    pub handover: Handover,
-}
 
 impl ReplicaUse {
     pub(super) fn of(part: Part, ledger: &Ledger) -> Self {

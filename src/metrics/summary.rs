@@ -3,7 +3,7 @@
 use super::spread::or_nulls;
 use super::{
     Cut, ErrorBar, Goodput, Growth, Ledger, Phase, PlacedSummary, ReplicaSummary, RequestTimes, Slo, Spread,
-    WarmUp,
+    WarmUp, ratio,
 };
 use crate::cost::Device;
 use crate::model::Model;
@@ -374,10 +374,6 @@ fn check_requests(ledger: &Ledger) {
     };
     assert!(ledger.requests.iter().all(in_order), "arrival, first pass, first token, last token");
     assert!(ledger.kv.peak_blocks <= ledger.kv.blocks, "held blocks fit");
-}
-
-pub(super) fn ratio(a: f64, b: f64) -> f64 {
-    if b > 0.0 { a / b } else { 0.0 }
 }
 
 /// None where there is nothing to divide by.

@@ -5,33 +5,13 @@ mod dense;
 mod mixtures;
 
 use super::experts::ExpertKeys;
+use super::flag::Flag;
 use super::json::Object;
 use super::window::{Every, Rotates, Window};
 use super::{Model, Norm, Placement, QkNorm};
 use crate::error::Result;
 use dense::*;
 use mixtures::*;
-
-/// A truth value of a family.
-#[derive(Clone, Copy)]
-pub(super) enum Flag {
-    /// Never.
-    No,
-    /// Always.
-    Yes,
-    /// As this key says, with a value for its absence.
-    Key(&'static str, bool),
-}
-
-impl Flag {
-    pub fn read(self, config: &Object) -> Result<bool> {
-        match self {
-            Flag::No => Ok(false),
-            Flag::Yes => Ok(true),
-            Flag::Key(key, absent) => config.flag(key, absent),
-        }
-    }
-}
 
 /// Names of the keys that every family has under some name.
 #[derive(Clone, Copy)]

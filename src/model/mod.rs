@@ -12,6 +12,7 @@ mod config;
 mod describe;
 mod experts;
 mod families;
+mod flag;
 mod formats;
 mod inert;
 mod json;

@@ -1,6 +1,7 @@
 //! A family's keys become the shapes of a model.
 
-use super::families::{Family, Ffn, Flag, HeadDim, Scale};
+use super::families::{Family, Ffn, HeadDim, Scale};
+use super::flag::Flag;
 use super::json::Object;
 use super::{
     Activation, Biases, FFN, HEADS, Input, LAYERS, Model, Norm, Placement, QkNorm, ROWS, Scales, WIDTH,
@@ -62,7 +63,7 @@ pub(super) fn read(model: &mut Model, config: &Object, family: &Family) -> Resul
         own(model, config)?;
     }
     rope_config::read(model, config, family)?;
-    window::set_kinds(model, config, family, &experts)?;
+    window::set_kinds(model, config, (family.rotates, family.window), &experts)?;
     model.context = rope_config::context(model, stated);
     for &(key, only) in family.only {
         config.must_be(key, only)?;

@@ -1,10 +1,10 @@
 //! The answer of a comparison in sentences: what the best routed variant saves or loses against the first row and against static
 //! depth, how sure that is, and why.
 
+use super::cells::of;
 use super::errors::mean_saving;
 use super::saved;
 use super::sheet::{percent, times};
-use super::table::{self, of};
 use crate::error::shorten;
 use crate::metrics::{PARTS, Saving, Verdict};
 use crate::scenario::{Choice, Outcome, Run, VariantOutcome};
@@ -63,7 +63,7 @@ impl Answer {
 
 /// Time with a pass in flight, in seconds.
 fn pass_s(variant: &VariantOutcome) -> f64 {
-    variant.mean(table::pass_s)
+    variant.mean(super::cells::pass_s)
 }
 
 /// Share of the first row's pass time that a row with as many engines saves.

@@ -1,9 +1,9 @@
 //! One screen about a comparison: the answer, one table, and what to do next.
 
 use super::answer::Answer;
+use super::cells::{cells, means, of, saved_share, three, timed};
 use super::errors::mean_saving;
 use super::sheet::{NONE, Sheet, alike, percent, safe};
-use super::table::{cells, means, of, saved_share, three, timed};
 use crate::error::shorten;
 use crate::metrics::Verdict;
 use crate::scenario::{About, GROWS, Moved, Outcome, Run, STEP, VariantOutcome};

@@ -1,7 +1,7 @@
 //! How wrong the numbers of a run may be, as a table and as JSON: the errors of its kernels, and whether savings exceed them.
 
+use super::cells::{means, named};
 use super::sheet::percent;
-use super::table::{means, named};
 use crate::metrics::{ErrorBar, Errors, Ninety, Saving, Verdict};
 use crate::scenario::{Run, VariantOutcome};
 use serde_json::{Value, json};

@@ -31,7 +31,7 @@ pub fn hardware(hardware: &Hardware) -> String {
         .narrow("value", numbers.iter().map(|(_, number)| number.value.to_string()).chain([tiles]))
         .words("source", sources().map(|source| source.kind().to_string()))
         .prose("who says so", sources().map(|source| source.text()));
-    let mut kinds = super::table::SOURCES.map(|kind| (kind, 0));
+    let mut kinds = super::cells::SOURCES.map(|kind| (kind, 0));
     for source in sources() {
         kinds[source.kind() as usize].1 += 1;
     }

@@ -1,13 +1,13 @@
 //! `simulate --json`: keys that others read. Version 1; keys are added, never renamed.
 
+use super::cells::SOURCES;
+use super::cells::seconds;
 use super::errors;
 use super::saved;
-use super::table::SOURCES;
 use crate::cost::Bound;
 use crate::lower::Cause;
 use crate::metrics::{ErrorBar, ErrorKind, Figure, Interval, Losses, PARTS, Tally};
 use crate::scenario::{LEVEL, Note, Outcome, Run, VariantOutcome};
-use crate::units::PS_PER_S;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use std::collections::HashSet;
@@ -213,10 +213,6 @@ fn intervals(runs: &[Value], error: &Value) -> Value {
         *place = json!(figure.ends());
     }
     object
-}
-
-pub(super) fn seconds(ps: f64) -> f64 {
-    ps / PS_PER_S as f64
 }
 
 /// Kernel time under each name; names of two words are joined as keys are.

@@ -1,7 +1,7 @@
 //! The table of layers on several devices.
 
+use super::cells::{cells, named};
 use super::sheet::{digits, percent};
-use super::table::{cells, named};
 use crate::metrics::{DeviceSummary, PlacedSummary};
 use crate::scenario::{Run, VariantOutcome};
 

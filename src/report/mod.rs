@@ -4,6 +4,7 @@ mod adapter;
 pub mod answer;
 pub mod brief;
 mod caps;
+mod cells;
 pub mod closer;
 pub mod contributions;
 mod ends;

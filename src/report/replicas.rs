@@ -1,7 +1,7 @@
 //! How evenly several engines share the work, as a table.
 
+use super::cells::{cells, named};
 use super::sheet::digits;
-use super::table::{cells, named};
 use crate::metrics::{KvTransfer, Replica, ReplicaSummary};
 use crate::scenario::{Run, VariantOutcome};
 

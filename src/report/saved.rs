@@ -1,8 +1,7 @@
 //! Where the time saved against the first variant comes from and where it goes, as a table and as JSON.
 
-use super::json::seconds;
+use super::cells::{means, named, seconds};
 use super::sheet::percent;
-use super::table::{means, named};
 use crate::metrics::{Losses, PARTS, TimeSaved};
 use crate::scenario::{Run, VariantOutcome};
 use serde_json::{Map, Value, json};

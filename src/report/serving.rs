@@ -1,7 +1,7 @@
 //! The table of a server under load, and how sure means over seeds are.
 
+use super::cells::{cells, means, named, of, timed};
 use super::sheet::{NONE, alike, percent};
-use super::table::{cells, means, named, of, timed};
 use crate::error::shorten;
 use crate::metrics::Interval;
 use crate::scenario::{Run, VariantOutcome};

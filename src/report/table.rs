@@ -1,13 +1,14 @@
 //! The tables that a person reads: what each variant costs, where the saving went, how far from the bounds it is, and
 //! what nobody measured.
 
-use super::sheet::{Sheet, alike, digits, percent, times};
+use super::cells::{SOURCES, cells, means, named, of, pass_s, saved_share, three, timed};
+use super::sheet::{Sheet, alike, percent};
 use super::{errors, layers, replicas, saved, serving, tiers};
 use crate::cost::Bound;
 use crate::error::shorten;
-use crate::metrics::{Spread, Tally};
+use crate::metrics::Tally;
 use crate::scenario::{LEVEL, Note, Outcome, Run, VariantOutcome};
-use crate::units::{PS_PER_S, SourceKind};
+use crate::units::SourceKind;
 
 const GB: f64 = 1e9;
 
@@ -53,36 +54,6 @@ fn confidence_title() -> String {
     format!("How sure the means are: half widths of the {:.0} % confidence intervals", LEVEL * 100.0)
 }
 
-/// Starts a sheet with the names of the variants.
-pub(super) fn named(variants: &[VariantOutcome]) -> Sheet {
-    Sheet::new().words("variant", variants.iter().map(|variant| &variant.name))
-}
-
-/// Of each variant, the mean over its runs.
-pub(super) fn means(variants: &[VariantOutcome], of: impl Fn(&Run) -> f64) -> Vec<f64> {
-    variants.iter().map(|variant| variant.mean(&of)).collect()
-}
-
-/// Of each variant, the mean over its runs as text.
-pub(super) fn cells(
-    variants: &[VariantOutcome],
-    of: impl Fn(&Run) -> f64,
-    show: impl Fn(f64) -> String,
-) -> Vec<String> {
-    means(variants, of).into_iter().map(show).collect()
-}
-
-/// A column of times under a header that gets their unit.
-pub(super) fn timed(
-    sheet: Sheet,
-    header: &str,
-    variants: &[VariantOutcome],
-    of: impl Fn(&Run) -> f64,
-) -> Sheet {
-    let (unit, cells) = times(&means(variants, of));
-    sheet.numbers(&format!("{header}\n{unit}"), cells)
-}
-
 /// What each variant saves against the first; nothing for the first itself.
 fn less(variants: &[VariantOutcome], of: impl Fn(&Run) -> f64) -> Vec<String> {
     let values = means(variants, of);
@@ -98,17 +69,6 @@ fn saved_time(variants: &[VariantOutcome]) -> Vec<String> {
         _ => "-".into(),
     };
     std::iter::once("-".to_owned()).chain(variants.iter().skip(1).map(saved)).collect()
-}
-
-/// Seconds with a pass in flight; of several engines, the mean.
-pub(super) fn pass_s(run: &Run) -> f64 {
-    run.ledger.pass_ps as f64 / PS_PER_S as f64 / f64::from(run.ledger.engines())
-}
-
-/// Share of the first row's pass time that a row saves; none where it has another number of engines.
-pub(super) fn saved_share(first: &VariantOutcome, variant: &VariantOutcome) -> Option<f64> {
-    let engines = |variant: &VariantOutcome| variant.first().ledger.engines();
-    (engines(first) == engines(variant)).then(|| 1.0 - variant.mean(pass_s) / first.mean(pass_s))
 }
 
 /// Who starts kernels, how the host learns what to start, and what of the pass time the device waits meanwhile.
@@ -150,16 +110,6 @@ fn speed(variants: &[VariantOutcome]) -> String {
         + "mean depth: blocks a token takes, a branch counts half. weights read: of the layer weights, a pass on average.\n\
            pass time: with a pass in flight; the makespan also waits for arrivals. TTFT: to the first token. TPOT: between tokens.\n"
         + means
-}
-
-/// Of a distribution that may be one of nothing; not a number then.
-pub(super) fn of(spread: Option<Spread>, of: fn(&Spread) -> f64) -> f64 {
-    spread.as_ref().map_or(f64::NAN, of)
-}
-
-/// With three digits.
-pub(super) fn three(number: f64) -> String {
-    digits(number, 3)
 }
 
 fn energy(variants: &[VariantOutcome]) -> String {
@@ -231,9 +181,6 @@ fn bounds(variants: &[VariantOutcome]) -> String {
         + "critical path: no schedule is shorter. work / peak: all flops and bytes at the device's peaks. The other columns are\n\
            shares, of the makespan (busy) and of kernel time: what limits the kernels, and the weakest source of their prices.\n"
 }
-
-/// From the most to the least trustworthy.
-pub(super) const SOURCES: [SourceKind; SourceKind::ALL.len()] = SourceKind::ALL;
 
 /// A column of shares, left out where all are zero.
 fn shares(sheet: Sheet, header: &str, variants: &[VariantOutcome], of: impl Fn(&Run) -> f64) -> Sheet {

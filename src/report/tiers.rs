@@ -1,7 +1,7 @@
 //! The table of layers that came over a link.
 
+use super::cells::{cells, named};
 use super::sheet::percent;
-use super::table::{cells, named};
 use crate::metrics::TierSummary;
 use crate::scenario::{Run, VariantOutcome};
 

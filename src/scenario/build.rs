@@ -7,14 +7,16 @@ use super::formats;
 use super::inputs::{Input, Inputs, KINDS};
 use super::launches::{self, Asked};
 use super::network;
+use super::note::Note;
 use super::set::with_keys;
+use super::shared::Shared;
 use super::words::{self, token_count};
 use super::{
     LimitsSpec, ParallelSpec, RouterSpec, Routes, SHORT_RUN_TOKENS, Scenario, Sparsity, Variant, Workload,
 };
 use crate::cost::Limits;
 use crate::error::{InputError, Result};
-use crate::hw::{Engine, Fabric, Hardware, Launch};
+use crate::hw::{Engine, Fabric, Hardware};
 use crate::kernel::Density;
 use crate::lower::{Dispatch, RouterPlan};
 use crate::model::{Model, Network, Visibility};
@@ -22,53 +24,10 @@ use crate::sched::Sampling;
 use crate::sim::fleet::Fleet;
 use crate::sim::{Against, Fidelity, Setup};
 use crate::trace::synth::{Keep, Later, Method, generate};
-use crate::trace::{Header, Order, Request, Router, RouterKind, Stats, Trace, draw_routes, stretch};
-use crate::workload::{Clients, Load, Sessions};
+use crate::trace::{Header, Order, Router, RouterKind, Stats, Trace, draw_routes, stretch};
+use crate::workload::Load;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
-
-/// Something that a result rests on and nobody measured.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, serde::Serialize)]
-pub struct Note {
-    /// The key, or what it is about.
-    pub key: String,
-    /// Its value, where it has one.
-    pub value: String,
-    /// Why it was assumed.
-    pub why: String,
-    /// Whether it is probably a mistake: a number in another unit than its key's.
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    pub doubt: bool,
-    /// What it is about.
-    #[serde(skip)]
-    pub about: About,
-}
-
-/// What a note is about.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum About {
-    /// A constant of the device.
-    Device,
-    /// What runs: the model, the requests, settings.
-    Run,
-}
-
-impl Note {
-    /// One about what runs.
-    pub fn new(key: impl Into<String>, value: impl ToString, why: impl Into<String>) -> Self {
-        Note { key: key.into(), value: value.to_string(), why: why.into(), doubt: false, about: About::Run }
-    }
-
-    /// One about a constant of the device.
-    fn of_device(key: impl Into<String>, value: impl ToString, why: impl Into<String>) -> Self {
-        Note { about: About::Device, ..Note::new(key, value, why) }
-    }
-
-    /// Something that is probably a mistake.
-    pub(super) fn doubtful(key: impl Into<String>, value: impl ToString, why: impl Into<String>) -> Self {
-        Note { doubt: true, ..Note::new(key, value, why) }
-    }
-}
 
 /// A variant, ready to run.
 #[derive(Debug)]
@@ -85,21 +44,6 @@ pub struct Built {
     pub later: Option<Later>,
     /// How many engines have this setup, and how requests come to them.
     pub fleet: Fleet,
-}
-
-/// Everything that the variants of a scenario share.
-pub(super) struct Shared {
-    model: Model,
-    /// What the model's folder says of its router.
-    pub(super) network: Option<Network>,
-    hardware: Hardware,
-    /// Launches as the device's profile has them.
-    own_launch: Launch,
-    /// The recorded trace laid over the model, with the scenario's requests.
-    recorded: Option<Trace>,
-    requests: Vec<Request>,
-    clients: Option<Clients>,
-    sessions: Option<Sessions>,
 }
 
 impl Scenario {
@@ -506,12 +450,6 @@ fn lay_over(trace: &Trace, model: &Model, notes: &mut Vec<Note>) -> Result<Trace
     let why = format!("routes recorded on {from} laid over {} by relative depth", model.name);
     notes.push(Note::new("workload.trace", format!("{layers} to {} layers", model.layers), why));
     stretch(trace, model.layers)
-}
-
-pub(super) fn unified(trace: &Trace) -> bool {
-    use crate::trace::KvAction::Unified;
-    let in_steps = || trace.routes.iter().flat_map(|route| &route.0).any(|step| step.kv == Some(Unified));
-    trace.header.kv == Unified || in_steps()
 }
 
 fn density(variant: &Variant) -> Result<Density> {

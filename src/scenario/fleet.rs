@@ -1,7 +1,8 @@
 //! How many engines a variant has, and how requests come to them.
 
 use super::inputs::Inputs;
-use super::parallel::Split;
+use super::split::ApartSpec;
+use super::split::Split;
 use super::{Note, ParallelSpec, Scenario};
 use crate::batch::Policy;
 use crate::cost::Ranks;
@@ -11,21 +12,10 @@ use crate::model::Model;
 use crate::sched::Admission;
 use crate::sim::fleet::{Apart, Fleet, Router};
 use crate::trace::Request;
-use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
 /// Engines of a variant, at most.
 const MOST_ENGINES: u32 = 4096;
-
-/// Engines that pass prompts, and engines that generate.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct ApartSpec {
-    /// How many pass prompts and put the first token out.
-    pub prefill: u32,
-    /// How many generate the other tokens.
-    pub decode: u32,
-}
 
 /// What of a variant decides whether its engines can be several.
 pub(super) struct Engine<'a> {

@@ -1,6 +1,6 @@
 //! A model whose folder has a router of its own: what a run takes of it, and what it does not.
 
-use super::build::{Shared, unified};
+use super::shared::{Shared, unified};
 use super::{Note, Routes, Variant};
 use crate::model::{Described, Network, SkipKv, Visibility};
 use crate::trace::synth::Method;

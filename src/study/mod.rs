@@ -21,6 +21,7 @@ mod page;
 pub mod parquet;
 mod row;
 mod search;
+mod shard;
 mod sweep;
 mod worth;
 mod write;
@@ -36,7 +37,8 @@ pub use objective::{Constraint, Decision, Objective, Price, front};
 pub use page::{Report, report};
 pub use row::Row;
 pub use search::Search;
-pub use sweep::{Asker, Done, Shard, Watch, merge, sweep};
+pub use shard::Shard;
+pub use sweep::{Asker, Done, Watch, merge, sweep};
 pub use worth::{Family, Measure, Worth};
 pub use write::write;
 

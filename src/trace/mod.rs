@@ -5,6 +5,7 @@
 
 use crate::error::{InputError, Result};
 use crate::units::SimTime;
+use lines::{in_key, in_line};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -37,7 +38,6 @@ pub(crate) use parquet::properties as parquet_properties;
 pub use pattern::{Ids, RouteIds};
 pub use placement::{Fares, Hops, Placement};
 pub use reader::{Reader, expert_counts, open, read};
-use reader::{in_key, in_line};
 pub use route::{Modules, Route, RouteTable, Step};
 pub use stats::Stats;
 pub use stretch::{draw_routes, stretch};

@@ -1,8 +1,7 @@
 //! Blocks of quantised values as ggml keeps them (`ggml-common.h`, `dequantize_row_*` of `ggml-quants.c`), and their values.
 //! The order of operations is ggml's, so that values are equal to the last bit.
 
-use super::tensor::{Format, f16};
-
+use super::format::{Format, f16};
 /// Values of the sixteen codes of IQ4_NL and IQ4_XS (`kvalues_iq4nl`).
 const IQ4: [i8; 16] = [-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113];
 

@@ -3,12 +3,15 @@
 //! Read are folders as Hugging Face keeps them (`config.json`, safetensors, a tokenizer), GGUF files, and the `.bin`
 //! files of llama2.c. Each says the same things in its own way; a [`Checkpoint`] says them in one.
 
+mod any_router;
 mod blocks;
 mod bytes;
 mod chat;
 mod chat_python;
+mod date;
 mod folder;
 mod folder_words;
+mod format;
 mod gguf;
 mod gguf_keys;
 mod gguf_model;
@@ -25,22 +28,24 @@ mod router_file;
 mod skip_router;
 mod split;
 mod tensor;
+mod text;
 mod tokenizer;
 mod vocabulary;
 mod word_table;
 #[cfg(feature = "train")]
 mod written;
 
-pub use chat::Date;
+pub use any_router::AnyRouter;
+pub use date::Date;
+pub use format::Format;
+pub(crate) use format::f16 as half;
 #[cfg(feature = "train")]
 pub(crate) use peft::PeftFolder;
 pub use radial_router::RadialRouter;
-pub use router_file::AnyRouter;
 pub(crate) use router_file::RouterFile;
 pub use skip_router::SkipRouter;
 pub(crate) use skip_router::takes;
-pub(crate) use tensor::f16 as half;
-pub use tensor::{Format, Tensor};
+pub use tensor::Tensor;
 pub use tokenizer::{Asked, Stream, Tokenizer};
 pub use word_table::WordTable;
 #[cfg(feature = "train")]

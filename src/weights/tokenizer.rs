@@ -1,8 +1,10 @@
 //! Text to tokens and back, by the `tokenizers` library.
 
-use super::chat::{Chat, Date};
+use super::chat::Chat;
+use super::date::Date;
+use super::once;
+use super::text::text;
 use super::vocabulary::{ADDED, BYTE, CONTROL, Kind, NORMAL, UNKNOWN, Vocabulary};
-use super::{folder_words, once};
 use crate::error::{Error, InputError, Result};
 use crate::json_text;
 use std::collections::HashMap;
@@ -58,7 +60,7 @@ impl Tokenizer {
         let wrong = |error: tokenizers::Error| -> Error {
             InputError::expected(format!("a tokenizer.json ({error})")).key("tokenizer").file(path).into()
         };
-        let text = folder_words::text(path)?.unwrap_or_default();
+        let text = text(path)?.unwrap_or_default();
         let own = once::of_file(text.as_bytes(), path)?;
         let text = json_text::without_mark(text.as_bytes());
         let mut inner = guarded(|| tokenizers::Tokenizer::from_bytes(text)).map_err(wrong)?;
@@ -190,14 +192,6 @@ impl Tokenizer {
             same,
             remarks,
         })
-    }
-
-    /// The tokenizer of a folder as Hugging Face keeps models, of which no other file is read.
-    ///
-    /// # Errors
-    /// None found, or a broken one.
-    pub fn in_folder(folder: &Path) -> Result<Tokenizer> {
-        folder_words::tokenizer(folder, &[])
     }
 
     /// Tokens that it knows, added ones included.

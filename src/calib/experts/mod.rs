@@ -7,7 +7,7 @@ pub use loads::Choice;
 pub use rows::{ExpertRow, ExpertTable, read_experts};
 
 use super::boost::{Settings, grow};
-use super::constants::golden;
+use super::constants::Rounds;
 use super::error::Errors;
 use super::rounded;
 use super::rows::Format;
@@ -22,10 +22,8 @@ const SETTINGS: Settings =
     Settings { trees: 150, leaves: 16, rate: 0.1, least_rows: 20, edges: 128, clip: 0.2, middle: true };
 /// Rows that the search for constants looks at.
 const MOST_ROWS: usize = 1200;
-/// Rounds of the search, each along every constant in turn.
-const ROUNDS: i32 = 5;
-/// First reach of a search along one constant, in either direction: a factor.
-const REACH: f64 = 4.0;
+/// How the constants are searched.
+const SEARCH: Rounds = Rounds { rounds: 5, reach: 4.0, closer: 1.6 };
 /// What the search begins with, and its bounds, in the order of [`ExpertConstants::numbers`]: some kernels of a few microseconds; shares of peaks.
 const EXPECTED: [(f64, f64, f64); 10] = [
     (25.0, 1.0, 200.0),
@@ -197,27 +195,5 @@ fn search(device: &Device, rows: &[&ExpertRow]) -> Result<ExpertConstants> {
         };
         some.iter().map(left).sum::<f64>() / some.len().max(1) as f64
     };
-    let mut at = EXPECTED.map(|(expected, ..)| expected);
-    let mut known = cost(&at);
-    for round in 0..ROUNDS {
-        let reach = libm::log(REACH) / libm::pow(1.6, f64::from(round));
-        for constant in 0..EXPECTED.len() {
-            let (_, low, high) = EXPECTED[constant];
-            let now = libm::log(at[constant]);
-            let range = ((now - reach).max(libm::log(low)), (now + reach).min(libm::log(high)));
-            let mut with = |value: f64| -> Result<f64> {
-                let mut other = at;
-                other[constant] = rounded(libm::exp(value)).clamp(low, high);
-                Ok(cost(&other))
-            };
-            let best = golden(range, &mut with)?;
-            let mut other = at;
-            other[constant] = rounded(libm::exp(best)).clamp(low, high);
-            let found = cost(&other);
-            if found < known {
-                (at, known) = (other, found);
-            }
-        }
-    }
-    Ok(of(&at))
+    Ok(of(&SEARCH.search(EXPECTED, [true; EXPECTED.len()], rounded, cost)?))
 }

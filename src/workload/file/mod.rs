@@ -13,6 +13,7 @@ mod rows;
 mod sharegpt;
 mod table;
 mod time;
+mod value;
 mod vllm;
 
 use super::{Load, TokenCount};

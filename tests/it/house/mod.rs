@@ -1,5 +1,6 @@
 //! The house itself: rules of the tree, and readers on broken files.
 
+pub mod circles;
 pub mod fuzzed;
 pub mod tidy;
 pub mod tidy_rules;
