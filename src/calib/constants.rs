@@ -1,6 +1,6 @@
 //! The four constants of a kernel class, by the mean absolute error of logarithms.
 
-use super::rows::Row;
+use super::rows::MeasuredCall;
 use crate::cost::{Device, Limits};
 use crate::error::Result;
 use crate::hw::{Efficiency, Hardware, Source};
@@ -26,9 +26,9 @@ pub(super) fn of_class(hw: &mut Hardware, class: Class) -> &mut Efficiency {
 }
 
 /// Sets the four constants of `class` to what fits these rows best.
-pub(super) fn search(hw: &mut Hardware, class: Class, rows: &[&Row], source: &Source) -> Result<()> {
+pub(super) fn search(hw: &mut Hardware, class: Class, rows: &[&MeasuredCall], source: &Source) -> Result<()> {
     let step = rows.len().div_ceil(MOST_ROWS).max(1);
-    let some: Vec<&Row> = rows.iter().step_by(step).copied().collect();
+    let some: Vec<&MeasuredCall> = rows.iter().step_by(step).copied().collect();
     let shortest = some.iter().map(|row| row.seconds * 1e6).fold(f64::INFINITY, f64::min);
     // Bounds of flops, bytes, fixed microseconds, overlap; no call is shorter than the fixed time, give or take noise.
     let bounds = [(0.02, 1.2), (0.02, 1.5), (0.0, 1.2 * shortest), (0.0, 1.0)];
@@ -61,9 +61,9 @@ fn value(efficiency: &mut Efficiency, constant: usize) -> &mut f64 {
     &mut [flops, bytes, fixed_us, overlap][constant].value
 }
 
-fn log_error(hw: &Hardware, rows: &[&Row]) -> Result<f64> {
+fn log_error(hw: &Hardware, rows: &[&MeasuredCall]) -> Result<f64> {
     let device = Device::new(hw, Limits::default())?;
-    let error = |row: &&Row| libm::log(device.physical(&row.kernel).time.s() / row.seconds).abs();
+    let error = |row: &&MeasuredCall| libm::log(device.physical(&row.kernel).time.s() / row.seconds).abs();
     Ok(rows.iter().map(error).sum())
 }
 

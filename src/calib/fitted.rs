@@ -1,6 +1,6 @@
 //! What comes of one kind of kernel, fitted to tables of a model's layers.
 
-use super::error::Errors;
+use super::error::PercentErrors;
 use crate::error::{InputError, Result};
 
 /// What came of one kind of kernel.
@@ -13,11 +13,11 @@ pub struct Fitted {
     /// What was kept aside in turn, and how often.
     pub kept: (&'static str, usize),
     /// Errors on rows kept aside, by the constants alone.
-    pub constants: Errors,
+    pub constants: PercentErrors,
     /// With the correction.
-    pub held: Errors,
+    pub held: PercentErrors,
     /// Of the final profile on every row.
-    pub seen: Errors,
+    pub seen: PercentErrors,
 }
 
 pub(super) fn fitted(
@@ -28,8 +28,8 @@ pub(super) fn fitted(
     held: Vec<(usize, f64, f64)>,
 ) -> Result<Fitted> {
     let none = || InputError::expected("rows").key(name);
-    let errors = |pairs| Errors::of(pairs).ok_or_else(none);
+    let errors = |pairs| PercentErrors::of(pairs).ok_or_else(none);
     let (constants, seen) = (errors(constants)?, errors(seen)?);
-    let held = Errors::of_families(held).ok_or_else(none)?;
+    let held = PercentErrors::of_families(held).ok_or_else(none)?;
     Ok(Fitted { name: name.to_owned(), rows, kept, constants, held, seen })
 }

@@ -24,18 +24,18 @@ mod uneven;
 mod waves;
 
 pub use adapter::{FittedKernel, fit_adapter};
-pub use boost::{Settings, grow};
+pub use boost::{TreeSettings, grow};
 pub(crate) use constants::{Rounds, golden};
-pub use error::Errors;
-pub use experts::{Choice, ExpertFit, ExpertRow, ExpertTable, experts_name, fit_experts, read_experts};
-pub use fit::{Fit, Report, fit, lend_within, predict, transfer};
+pub use error::PercentErrors;
+pub use experts::{ExpertFit, ExpertRow, ExpertTable, GateShape, experts_name, fit_experts, read_experts};
+pub use fit::{Fit, OperatorFit, fit, lend_within, predict, transfer};
 pub use fitted::Fitted;
-pub use folder::{Learned, fit_folder};
+pub use folder::{FolderFit, fit_folder};
 pub use grid::fit_layers;
 pub use interval::{COVERAGE, covered, halves_covered, interval};
 pub use least::{least_squares, nonnegative};
 pub use record::{Drawn, Environment, Record, Records, quartiles};
-pub use rows::{Format, Measured, Operator, Row, Table, read, read_layers};
+pub use rows::{CallTable, MeasuredCall, MeasuredOperator, Operator, TableFormat, read, read_layers};
 pub use shapes::{Probe, shapes};
 pub use uneven::ratios;
 

@@ -2,7 +2,7 @@
 
 use super::constants::{MOST_ROWS, Rounds};
 use super::rounded;
-use super::rows::Row;
+use super::rows::MeasuredCall;
 use crate::cost::{Device, Limits};
 use crate::error::Result;
 use crate::hw::{Hardware, Quantising, Waves};
@@ -40,16 +40,17 @@ const PLAIN: usize = 11;
 
 /// The constants that fit these rows best, and the mean absolute logarithm of what they leave. Constants of quantising are searched where
 /// the rows have products with quantised inputs.
-pub(super) fn search(hw: &Hardware, rows: &[&Row]) -> Result<(Waves, f64)> {
-    let quantised = |row: &&Row| matches!(row.kernel, Kernel::MatMul { inputs, activations, .. } if inputs != activations);
+pub(super) fn search(hw: &Hardware, rows: &[&MeasuredCall]) -> Result<(Waves, f64)> {
+    let quantised = |row: &&MeasuredCall| matches!(row.kernel, Kernel::MatMul { inputs, activations, .. } if inputs != activations);
     let count = if rows.first().is_some_and(quantised) { EXPECTED.len() } else { PLAIN };
     let of = |values: &[f64; 14]| of(values, count);
     let device = Device::new(hw, Limits::default())?;
     let step = rows.len().div_ceil(MOST_ROWS).max(1);
-    let some: Vec<&Row> = rows.iter().step_by(step).copied().collect();
+    let some: Vec<&MeasuredCall> = rows.iter().step_by(step).copied().collect();
     let left = |at: &[f64; 14]| -> f64 {
         let waves = of(at);
-        let error = |row: &&Row| libm::log(device.base(&row.kernel, Some(&waves)).s() / row.seconds).abs();
+        let error =
+            |row: &&MeasuredCall| libm::log(device.base(&row.kernel, Some(&waves)).s() / row.seconds).abs();
         some.iter().map(error).sum::<f64>() / some.len().max(1) as f64
     };
     let cost = |at: &[f64; 14]| -> f64 {

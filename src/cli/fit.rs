@@ -2,7 +2,7 @@
 
 use super::fit_args::Args;
 use super::print;
-use radialsim::calib::{self, Format, Learned, Operator, kineto};
+use radialsim::calib::{self, FolderFit, Operator, TableFormat, kineto};
 use radialsim::error::{InputError, Result};
 use radialsim::hw::Hardware;
 use radialsim::meter;
@@ -47,12 +47,12 @@ pub enum In {
     Nvfp4,
 }
 
-impl From<In> for Format {
-    fn from(format: In) -> Format {
+impl From<In> for TableFormat {
+    fn from(format: In) -> TableFormat {
         match format {
-            In::Fp8 => Format::Fp8,
-            In::Fp8Block => Format::Fp8Block,
-            In::Nvfp4 => Format::Nvfp4,
+            In::Fp8 => TableFormat::Fp8,
+            In::Fp8Block => TableFormat::Fp8Block,
+            In::Nvfp4 => TableFormat::Nvfp4,
         }
     }
 }
@@ -147,8 +147,8 @@ fn expected(key: &str, words: &[String]) -> Result<[Option<f64>; Operator::ALL.l
 fn tables(args: &Args, folder: &Path, hardware: &mut Hardware) -> Result<String> {
     let within = expected("within", &args.within)?;
     let (reports, experts) = match calib::fit_folder(hardware, folder, &args.how())? {
-        Learned::Layers(fitted) => return Ok(layer_fits(&fitted)),
-        Learned::Operators(reports, experts) => (reports, experts),
+        FolderFit::Layers(fitted) => return Ok(layer_fits(&fitted)),
+        FolderFit::Operators(reports, experts) => (reports, experts),
     };
     if reports.is_empty() {
         return Ok(expert_fits(&experts));

@@ -2,10 +2,10 @@
 
 use super::progress::Bar;
 use radialsim::error::{Error, InputError, Result, quoted, shorten};
-use radialsim::hw::Engine;
+use radialsim::hw::ServingEngine;
 use radialsim::report::answer::Answer;
 use radialsim::report::brief::{self, Brief};
-use radialsim::report::closer::Closer;
+use radialsim::report::detail::Detail;
 use radialsim::report::series::{self, Series};
 use radialsim::report::timeline::{self, Timeline};
 use radialsim::report::{Staged, engines, html, json, table};
@@ -177,7 +177,7 @@ pub fn run(args: &Args) -> Result<()> {
     let watch = |_: usize, setup: &Setup| {
         let timeline = timeline.is_some().then(|| Timeline::new(setup, kernels));
         let series = series.is_some().then(|| Series::new(setup, interval, rows));
-        (timeline, (series, html.is_some().then(|| Closer::watch(setup))))
+        (timeline, (series, html.is_some().then(|| Detail::watch(setup))))
     };
     let (mut outcomes, mut watched) = (Vec::new(), Vec::new());
     for scenario in &scenarios {
@@ -211,7 +211,7 @@ pub fn run(args: &Args) -> Result<()> {
     if let Some(file) = html {
         let scenario = &scenarios[0];
         let closely = watched.into_iter().filter_map(|(_, (_, (_, closely)))| closely).collect();
-        let closer = Closer::of(&inputs, scenario, outcomes[0].clone(), closely)?;
+        let closer = Detail::of(&inputs, scenario, outcomes[0].clone(), closely)?;
         let page = html::page(scenario, &closer, &inputs.read(), &args.command());
         file.finish(|out| out.write_all(page.html().as_bytes()))?;
     }
@@ -282,7 +282,7 @@ impl Args {
     /// The same comparison under every engine, as a table. What an engine cannot run is left open, not what is wrong anyway.
     fn under_engines(&self, inputs: &Inputs, scenario: &Scenario, outcome: &Outcome) -> Result<String> {
         let mut columns = Vec::new();
-        for name in std::iter::once(scenario::OWN).chain(Engine::names()) {
+        for name in std::iter::once(scenario::OWN).chain(ServingEngine::names()) {
             let (under, threads) = (scenario.under(name)?, super::threads(self.threads));
             let bar = Bar::new(&format!("{} under {name}", scenario.title), self.quiet);
             let found = match scenario::run_with(inputs, &under, threads, &bar, |_, _| Silent) {

@@ -1,7 +1,7 @@
 //! One open device: buffers, submissions, read-backs, and what went wrong.
 
 use super::adapter::{self, AdapterInfo};
-use super::pipeline::{Cache, Constants, Pipeline, Shader};
+use super::pipeline::{Cache, Overrides, Pipeline, Shader};
 use crate::error::{Error, Result, shorten};
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -269,7 +269,7 @@ impl Gpu {
     ///
     /// # Errors
     /// What the driver refuses, and workgroups larger than the device takes.
-    pub fn pipeline(&self, shader: Shader, constants: Constants) -> Result<Rc<Pipeline>> {
+    pub fn pipeline(&self, shader: Shader, constants: Overrides) -> Result<Rc<Pipeline>> {
         let bits = constants.iter().map(|&(name, value)| (name.to_owned(), value.to_bits())).collect();
         let key = (shader.name, bits);
         if let Some(known) = self.pipelines.borrow().get(&key) {
@@ -299,7 +299,7 @@ impl Gpu {
     }
 
     /// wgpu 30 checks literal workgroup sizes against the device's limits, but not those that come by `override`.
-    fn check_workgroup(&self, shader: Shader, constants: Constants) -> Result<()> {
+    fn check_workgroup(&self, shader: Shader, constants: Overrides) -> Result<()> {
         let size = constants.iter().find(|(name, _)| *name == "WORKGROUP").map_or(1.0, |&(_, value)| value);
         let most = f64::from(self.info().max_invocations.min(self.info().max_workgroup[0]));
         if size <= most {

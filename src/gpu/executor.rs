@@ -6,7 +6,7 @@ use super::device::{Buffer, Gpu};
 use super::fits;
 use super::ledger::{Ledger, Listing};
 use super::ops::Look;
-use super::ops::{Done, Ops, Rows};
+use super::ops::{ExecutedKernel, Ops, Rows};
 use super::ops_choice::{chosen_words, found_words};
 use super::packed::Precision;
 use super::pass_io::{Chosen, Pass};
@@ -23,7 +23,7 @@ use std::rc::Rc;
 
 /// How a model is run.
 #[derive(Clone, Copy, Debug)]
-pub struct Options {
+pub struct ExecutorOptions {
     /// Form of the weights on the device.
     pub precision: Precision,
     /// Most tokens of a pass.
@@ -36,9 +36,15 @@ pub struct Options {
     pub top: u32,
 }
 
-impl Default for Options {
+impl Default for ExecutorOptions {
     fn default() -> Self {
-        Options { precision: Precision::Kept, pass_tokens: 512, logit_rows: None, positions: 4096, top: 5 }
+        ExecutorOptions {
+            precision: Precision::Kept,
+            pass_tokens: 512,
+            logit_rows: None,
+            positions: 4096,
+            top: 5,
+        }
     }
 }
 
@@ -47,7 +53,7 @@ impl Default for Options {
 pub struct Executor {
     pub(super) gpu: Rc<Gpu>,
     pub(super) model: Model,
-    pub(super) options: Options,
+    pub(super) options: ExecutorOptions,
     pub(super) pool: Pool,
     pub(super) cache: Cache,
     /// What the cache holds, where entries are listed.
@@ -67,7 +73,7 @@ pub struct Executor {
 /// Kernels ready to be submitted.
 pub(super) struct Recorded {
     pub recording: Recording,
-    pub kernels: Vec<Done>,
+    pub kernels: Vec<ExecutedKernel>,
     /// Where rows are looked at.
     looks: Vec<Look>,
 }
@@ -104,7 +110,11 @@ impl Executor {
     ///
     /// # Errors
     /// Shapes that the kernels cannot run, a device without subgroups, and memory that does not suffice.
-    pub fn new(gpu: impl Into<Rc<Gpu>>, checkpoint: &Checkpoint, options: Options) -> Result<Executor> {
+    pub fn new(
+        gpu: impl Into<Rc<Gpu>>,
+        checkpoint: &Checkpoint,
+        options: ExecutorOptions,
+    ) -> Result<Executor> {
         let gpu = gpu.into();
         let model = checkpoint.model().clone();
         fits::check_model(&model)?;
@@ -112,7 +122,7 @@ impl Executor {
         // What was asked for, as far as the logits of a whole pass fit into a buffer.
         let most = gpu.info().max_binding_bytes.min(gpu.info().max_buffer_bytes);
         let fits = most / (model.outputs.max(Widths::of(&model).widest()) * 4).max(1);
-        let options = Options { pass_tokens: options.pass_tokens.min(fits as u32).max(1), ..options };
+        let options = ExecutorOptions { pass_tokens: options.pass_tokens.min(fits as u32).max(1), ..options };
         let pool = Pool::new(&gpu, checkpoint, options.precision)?;
         let buffers = Buffers::new(&gpu, &model, options)?;
         let angles = Angles::new(&gpu, &model, options.positions, &[])?;
@@ -372,7 +382,7 @@ impl Widths {
 }
 
 impl Buffers {
-    fn new(gpu: &Gpu, model: &Model, options: Options) -> Result<Buffers> {
+    fn new(gpu: &Gpu, model: &Model, options: ExecutorOptions) -> Result<Buffers> {
         let tokens = u64::from(options.pass_tokens);
         let make = |what: &str, width: u64| gpu.buffer(what, tokens * width * 4);
         // What is never alive together shares memory: inputs and results of attention with those of the feed-forward branch, and

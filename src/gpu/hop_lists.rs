@@ -18,7 +18,7 @@ use crate::trace::RouterDevice;
 
 /// A router on the device.
 #[derive(Debug)]
-pub(super) struct Placed {
+pub(super) struct RouterOnDevice {
     /// Whether it divides states by their root mean square and looks at the layer before.
     pub(super) radial: bool,
     pub(super) hidden: u32,
@@ -63,7 +63,7 @@ pub(super) struct HopLists {
 
 impl HopLists {
     /// Lists for rows of different sequences.
-    pub fn new(work: &mut Work, pass: &Pass, placed: &Placed) -> HopLists {
+    pub fn new(work: &mut Work, pass: &Pass, placed: &RouterOnDevice) -> HopLists {
         let rows = pass.tokens.len() as u32;
         let exec = work.exec;
         let tokens: Vec<Token> = (0..)
@@ -125,7 +125,7 @@ impl HopLists {
 
 impl Work<'_, '_, '_> {
     /// The kernels of a hop over all rows, each at the layer that the device finds in the lists.
-    pub(super) fn hop(&mut self, placed: &Placed, lists: &HopLists, hop: u32) -> Result<()> {
+    pub(super) fn hop(&mut self, placed: &RouterOnDevice, lists: &HopLists, hop: u32) -> Result<()> {
         let (exec, model, pool) = (self.exec, &self.exec.model, &self.exec.pool);
         let (hidden, q, kv) = (model.hidden as u32, model.q_dim() as u32, model.kv_dim() as u32);
         let rows = lists.rows;

@@ -9,13 +9,13 @@ use super::device::Buffer;
 use super::executor::Executor;
 use super::fits::check_hidden;
 use super::hop_lists::HopLists;
-use super::hop_lists::Placed;
+use super::hop_lists::RouterOnDevice;
 use super::ledger::{Ledger, Token};
-use super::ops::{Done, Ops, Rows};
+use super::ops::{ExecutedKernel, Ops, Rows};
 use super::ops_choice::plain_router;
 use super::pass::Work;
 use super::pass_io::PassSum;
-use super::pass_io::{Chosen, Outcome, Pass};
+use super::pass_io::{Chosen, Pass, PassOutcome};
 use super::plan::Group;
 use super::recording::Timing;
 use super::shaders as s;
@@ -63,7 +63,7 @@ struct Walking {
 
 /// What came of a pass.
 struct Walked {
-    outcome: Outcome,
+    outcome: PassOutcome,
     routes: Vec<Route>,
     /// Whether some decision came of scores that are not numbers.
     odd: bool,
@@ -126,10 +126,10 @@ impl Executor {
     ///
     /// # Errors
     /// A router for other shapes, and what the device cannot decide by itself.
-    pub(super) fn place(&self, router: &RouterMlp) -> Result<Placed> {
+    pub(super) fn place(&self, router: &RouterMlp) -> Result<RouterOnDevice> {
         router.check(self.model.layers, self.model.hidden as u32)?;
         let first = if router.hidden == 0 { &[0.0] } else { &router.first[..] };
-        let placed = Placed {
+        let placed = RouterOnDevice {
             radial: false,
             hidden: router.hidden,
             options: self.model.layers + 1,
@@ -149,13 +149,13 @@ impl Executor {
     ///
     /// # Errors
     /// Those of [`Executor::place`].
-    pub(super) fn place_radial(&self, radial: &Radial) -> Result<Placed> {
+    pub(super) fn place_radial(&self, radial: &Radial) -> Result<RouterOnDevice> {
         let router = &radial.router;
         router.check(&self.model)?;
         check_hidden(router.hidden)?;
         let rest = [&router.vectors[..], &router.second, &router.biases, &router.words].concat();
         let described = &router.described;
-        let placed = Placed {
+        let placed = RouterOnDevice {
             radial: true,
             hidden: router.hidden,
             options: router.layers + 1,
@@ -180,7 +180,11 @@ impl Executor {
     ///
     /// # Errors
     /// Those of [`Executor::run`], another policy than `hop` or `grouped`, and scores of the router that are not numbers.
-    pub(super) fn run_routed(&mut self, pass: &Pass, placed: &Placed) -> Result<(Outcome, Vec<Route>)> {
+    pub(super) fn run_routed(
+        &mut self,
+        pass: &Pass,
+        placed: &RouterOnDevice,
+    ) -> Result<(PassOutcome, Vec<Route>)> {
         self.check(pass)?;
         if !matches!(pass.policy, Policy::Hop | Policy::Grouped) {
             let what = "hop or grouped, where a router decides hop by hop";
@@ -202,7 +206,7 @@ impl Executor {
         Ok((outcome, routes))
     }
 
-    fn run_routed_once(&mut self, pass: &Pass, placed: &Placed) -> Result<Walked> {
+    fn run_routed_once(&mut self, pass: &Pass, placed: &RouterOnDevice) -> Result<Walked> {
         match placed.device {
             RouterDevice::Gpu => self.run_on_device(pass, placed),
             RouterDevice::Host => self.run_with_host(pass, placed),
@@ -210,7 +214,7 @@ impl Executor {
     }
 
     /// The decisions of each hop come back before its kernels are recorded.
-    fn run_with_host(&mut self, pass: &Pass, placed: &Placed) -> Result<Walked> {
+    fn run_with_host(&mut self, pass: &Pass, placed: &RouterOnDevice) -> Result<Walked> {
         let mut walking = walking(pass);
         let rows = walking.len() as u32;
         let mut ledger = self.ledger.clone();
@@ -287,14 +291,14 @@ impl Executor {
         &mut self,
         pass: &Pass,
         work: impl Fn(&mut Work) -> Result<()>,
-    ) -> Result<(Vec<Done>, Timing, u32)> {
+    ) -> Result<(Vec<ExecutedKernel>, Timing, u32)> {
         let recorded = self.recorded(|exec, ops| work(&mut Work::new(exec, pass, ops)))?;
         let timing = self.submit(&recorded, pass.timed && !self.looking)?;
         Ok((recorded.kernels, timing, recorded.recording.dispatches.len() as u32))
     }
 
     /// All hops are recorded at once; the device finds each row's layer itself.
-    fn run_on_device(&mut self, pass: &Pass, placed: &Placed) -> Result<Walked> {
+    fn run_on_device(&mut self, pass: &Pass, placed: &RouterOnDevice) -> Result<Walked> {
         let rows = pass.tokens.len() as u32;
         // Products look up where a layer's weights are; the cache must lie in one buffer.
         if !self.cache.is_one() {
@@ -351,14 +355,21 @@ fn walking(pass: &Pass) -> Vec<Walking> {
 
 impl Ops<'_> {
     /// Where in the lists the rows' words stand, for a router that sees them.
-    fn words(&mut self, placed: &Placed, pass: &Pass) -> u32 {
+    fn words(&mut self, placed: &RouterOnDevice, pass: &Pass) -> u32 {
         if placed.words { self.list(pass.tokens.iter().copied()) } else { u32::MAX }
     }
 
     /// The router's decisions for these rows at a hop.
-    fn route(&mut self, placed: &Placed, rows: u32, hop: u32, words: u32, stream: Rows) -> Result<()> {
+    fn route(
+        &mut self,
+        placed: &RouterOnDevice,
+        rows: u32,
+        hop: u32,
+        words: u32,
+        stream: Rows,
+    ) -> Result<()> {
         (self.cause, self.layer) = (Cause::Router, Call::NO_LAYER);
-        let Placed { radial, hidden, options, least_hops, .. } = *placed;
+        let RouterOnDevice { radial, hidden, options, least_hops, .. } = *placed;
         let plain = plain_router(rows, stream.stride, hidden, options);
         let parameters = s::Router {
             allowed: options - u32::from(hop < least_hops),

@@ -1,7 +1,7 @@
 //! How long loops may be: measured, as some drivers end them early and say nothing.
 
 use super::device::Gpu;
-use super::recording::{Binding, Dispatch, Recording};
+use super::recording::{Binding, KernelDispatch, Recording};
 use super::shaders as s;
 use crate::error::{Error, Result};
 
@@ -22,7 +22,7 @@ impl Gpu {
         let parameters = bytemuck::bytes_of(&s::ProbeTurns { turns: WANTED }).to_vec();
         let mut recording = Recording::default();
         let bindings = vec![Binding::from(&output)];
-        recording.push(Dispatch { pipeline, bindings, parameters, workgroups: [1, 1, 1] });
+        recording.push(KernelDispatch { pipeline, bindings, parameters, workgroups: [1, 1, 1] });
         self.submit(&recording)?;
         let found: Vec<u32> = self.read(&output, 2)?;
         let number = |x: u32, _| x.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);

@@ -3,7 +3,7 @@
 
 use super::device::{Buffer, Gpu};
 use super::pipeline::{Pipeline, Shader};
-use super::recording::{Binding, Dispatch, Recording};
+use super::recording::{Binding, KernelDispatch, Recording};
 use super::shaders as s;
 use super::stack::Stack;
 use crate::error::{Error, Result};
@@ -17,7 +17,7 @@ pub(super) const ACTIVATIONS: Dtype = Dtype::F32;
 
 /// A kernel of a pass: what it is and which of the dispatches are its (more than one where its weights lie in several buffers).
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Done {
+pub struct ExecutedKernel {
     /// The kernel, as the simulator names it.
     pub kernel: Kernel,
     /// What it was for.
@@ -109,7 +109,7 @@ pub(super) struct Segment {
 pub(super) struct Ops<'a> {
     pub gpu: &'a Gpu,
     pub recording: Recording,
-    pub done: Vec<Done>,
+    pub done: Vec<ExecutedKernel>,
     /// What kernels look up by number.
     pub lists: Vec<u32>,
     /// Where `lists` will be on the device.
@@ -133,7 +133,13 @@ impl Ops<'_> {
 
     pub(super) fn label(&mut self, kernel: Kernel, first: usize) {
         let count = (self.recording.dispatches.len() - first) as u32;
-        self.done.push(Done { kernel, cause: self.cause, layer: self.layer, first: first as u32, count });
+        self.done.push(ExecutedKernel {
+            kernel,
+            cause: self.cause,
+            layer: self.layer,
+            first: first as u32,
+            count,
+        });
     }
 
     pub(super) fn push<P: bytemuck::Pod>(
@@ -145,7 +151,7 @@ impl Ops<'_> {
     ) {
         let bindings = bindings.iter().map(|&buffer| Binding::from(buffer)).collect();
         let parameters = bytemuck::bytes_of(&parameters).to_vec();
-        self.recording.push(Dispatch { pipeline, bindings, parameters, workgroups });
+        self.recording.push(KernelDispatch { pipeline, bindings, parameters, workgroups });
     }
 
     /// A kernel with an invocation for four values, `width4` of them in each of `rows`.

@@ -1,6 +1,6 @@
 //! What goes into a pass, and what comes out of it.
 
-use super::ops::Done;
+use super::ops::ExecutedKernel;
 use super::recording::Timing;
 use crate::batch::{Batch, Context, Paths, Policy, Visibility};
 use bytemuck::{Pod, Zeroable};
@@ -71,7 +71,7 @@ pub struct Chosen {
 /// What a branch did to a row. Squared lengths; see `residual_oracle.wgsl`.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Pod, Zeroable)]
-pub struct Record {
+pub struct BranchRecord {
     /// Of the branch.
     pub branch: f32,
     /// Of the stream before it.
@@ -92,13 +92,13 @@ pub struct Record {
 
 /// What came of a pass.
 #[derive(Clone, Debug)]
-pub struct Outcome {
+pub struct PassOutcome {
     /// For each row that reached the head.
     pub chosen: Vec<Chosen>,
     /// For each row, attention and feed-forward branch of each layer; empty without an oracle.
-    pub records: Vec<Record>,
+    pub records: Vec<BranchRecord>,
     /// The kernels in order.
-    pub kernels: Vec<Done>,
+    pub kernels: Vec<ExecutedKernel>,
     /// When they ran; without `timed`, the host's clock alone.
     pub timing: Timing,
     /// Device commands of the pass.
@@ -110,22 +110,23 @@ pub struct Outcome {
 /// Recordings of a pass, added up.
 #[derive(Default)]
 pub(super) struct PassSum {
-    pub kernels: Vec<Done>,
+    pub kernels: Vec<ExecutedKernel>,
     pub timing: Timing,
     pub dispatches: u32,
 }
 
 impl PassSum {
-    pub fn add(&mut self, (kernels, timing, dispatches): (Vec<Done>, Timing, u32)) {
+    pub fn add(&mut self, (kernels, timing, dispatches): (Vec<ExecutedKernel>, Timing, u32)) {
         let first = self.dispatches;
-        self.kernels.extend(kernels.into_iter().map(|done| Done { first: done.first + first, ..done }));
+        self.kernels
+            .extend(kernels.into_iter().map(|done| ExecutedKernel { first: done.first + first, ..done }));
         self.timing.host_s += timing.host_s;
         self.timing.kernels_ns.extend(timing.kernels_ns);
         self.dispatches += dispatches;
     }
 
-    pub fn outcome(self, chosen: Vec<Chosen>) -> Outcome {
+    pub fn outcome(self, chosen: Vec<Chosen>) -> PassOutcome {
         let PassSum { kernels, timing, dispatches } = self;
-        Outcome { chosen, records: Vec::new(), kernels, host_s: timing.host_s, timing, dispatches }
+        PassOutcome { chosen, records: Vec::new(), kernels, host_s: timing.host_s, timing, dispatches }
     }
 }

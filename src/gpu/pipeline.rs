@@ -14,7 +14,7 @@ pub struct Shader {
 }
 
 /// Values of a shader's `override`s.
-pub type Constants<'a> = &'a [(&'a str, f64)];
+pub type Overrides<'a> = &'a [(&'a str, f64)];
 
 /// Buffers with offsets and sizes.
 type Bound = Vec<(wgpu::Buffer, u64, u64)>;

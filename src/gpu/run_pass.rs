@@ -3,7 +3,7 @@
 use super::executor::{Executor, Recorded};
 use super::ledger::Ledger;
 use super::pass::Work;
-use super::pass_io::{Chosen, Outcome, Pass};
+use super::pass_io::{Chosen, Pass, PassOutcome};
 use super::plan::{Plan, View};
 use crate::error::Result;
 
@@ -13,7 +13,7 @@ impl Executor {
     /// # Errors
     /// Routes that cannot be executed, more tokens than a pass holds, ids outside of the vocabulary, and what the device
     /// refuses; logits that are not finite, with the layer where such numbers began.
-    pub fn run(&mut self, pass: &Pass) -> Result<Outcome> {
+    pub fn run(&mut self, pass: &Pass) -> Result<PassOutcome> {
         self.check(pass)?;
         let (outcome, ledger) = self.run_once(pass)?;
         if outcome.chosen.iter().any(Chosen::odd) {
@@ -24,7 +24,7 @@ impl Executor {
     }
 
     /// Returns the ledger as it is behind the pass, too.
-    fn run_once(&mut self, pass: &Pass) -> Result<(Outcome, Option<Ledger>)> {
+    fn run_once(&mut self, pass: &Pass) -> Result<(PassOutcome, Option<Ledger>)> {
         let begin = std::time::Instant::now();
         let mut ledger = self.ledger.clone();
         let view = View {
@@ -54,6 +54,6 @@ impl Executor {
         let records = self.gpu.read(&self.buffers.records, count)?;
         let dispatches = recording.dispatches.len() as u32;
         let host_s = begin.elapsed().as_secs_f64();
-        Ok((Outcome { chosen, records, kernels, timing, dispatches, host_s }, ledger))
+        Ok((PassOutcome { chosen, records, kernels, timing, dispatches, host_s }, ledger))
     }
 }

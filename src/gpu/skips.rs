@@ -9,7 +9,7 @@ use super::executor::Executor;
 use super::fits::check_hidden;
 use super::ops::Ops;
 use super::pass::Work;
-use super::pass_io::{Outcome, Pass, PassSum};
+use super::pass_io::{Pass, PassOutcome, PassSum};
 use super::plan::{Group, Masks};
 use super::shaders as s;
 use crate::batch::{Policy, Visibility};
@@ -94,7 +94,7 @@ impl Executor {
         &mut self,
         pass: &Pass,
         placed: &PlacedSkips,
-    ) -> Result<(Outcome, Vec<Route>)> {
+    ) -> Result<(PassOutcome, Vec<Route>)> {
         self.check(pass)?;
         let policy = match placed.skips.device {
             RouterDevice::Gpu => Policy::DenseMasked,
@@ -127,14 +127,22 @@ impl Executor {
     }
 
     /// What each row takes, layer by layer.
-    fn run_skipping_once(&mut self, pass: &Pass, placed: &PlacedSkips) -> Result<(Outcome, Vec<Vec<Taken>>)> {
+    fn run_skipping_once(
+        &mut self,
+        pass: &Pass,
+        placed: &PlacedSkips,
+    ) -> Result<(PassOutcome, Vec<Vec<Taken>>)> {
         match placed.skips.device {
             RouterDevice::Gpu => self.skip_on_device(pass, placed),
             RouterDevice::Host => self.skip_with_host(pass, placed),
         }
     }
 
-    fn skip_on_device(&mut self, pass: &Pass, placed: &PlacedSkips) -> Result<(Outcome, Vec<Vec<Taken>>)> {
+    fn skip_on_device(
+        &mut self,
+        pass: &Pass,
+        placed: &PlacedSkips,
+    ) -> Result<(PassOutcome, Vec<Vec<Taken>>)> {
         let (rows, layers) = (pass.tokens.len() as u32, self.model.layers);
         let everything = vec![[true; 2]; rows as usize];
         let (kernels, timing, dispatches) = self.record(pass, |work| {
@@ -162,7 +170,11 @@ impl Executor {
         Ok((sum.outcome(chosen), taken))
     }
 
-    fn skip_with_host(&mut self, pass: &Pass, placed: &PlacedSkips) -> Result<(Outcome, Vec<Vec<Taken>>)> {
+    fn skip_with_host(
+        &mut self,
+        pass: &Pass,
+        placed: &PlacedSkips,
+    ) -> Result<(PassOutcome, Vec<Vec<Taken>>)> {
         let (rows, layers) = (pass.tokens.len() as u32, self.model.layers);
         let (mut sum, mut taken) = (PassSum::default(), Vec::new());
         // Layers whose tokens are known, and that have not run.

@@ -1,12 +1,12 @@
 //! What is fitted: constants in which the latency and the energy of a simulated run are linear.
 
-use super::rows::Measured;
+use super::run_table::MeasuredRun;
 use crate::calib::least_squares;
 use crate::hw::Hardware;
 
 /// The steady part of a simulated run, without the host's time for a scheduler step and without the sampler.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Parts {
+pub struct RunSums {
     /// Median over generated tokens of the length of their pass, seconds.
     pub itl_s: f64,
     /// Logits that the sampler sees in such a pass, in 10^12.
@@ -33,7 +33,7 @@ pub struct Parts {
 
 /// What is fitted: effective constants of a software stack on a device, not physics.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Constants {
+pub struct StackConstants {
     /// Host time of a scheduler step, seconds.
     pub step_s: f64,
     /// Picoseconds of the sampler for a logit.
@@ -52,16 +52,16 @@ pub struct Constants {
 
 /// A row of a table, as it was measured and as it was simulated.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Point {
+pub struct ComparedRun {
     /// Measured.
-    pub row: Measured,
+    pub row: MeasuredRun,
     /// Simulated.
-    pub parts: Parts,
+    pub parts: RunSums,
 }
 
 /// What is predicted of a run.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Predicted {
+pub struct PredictedRun {
     /// Median time between tokens, seconds.
     pub itl_s: f64,
     /// Joules for each token.
@@ -70,11 +70,11 @@ pub struct Predicted {
     pub watts: f64,
 }
 
-impl Constants {
+impl StackConstants {
     /// Those of a profile.
-    pub fn of(hw: &Hardware) -> Constants {
+    pub fn of(hw: &Hardware) -> StackConstants {
         let sampler = hw.sampler.as_ref();
-        Constants {
+        StackConstants {
             step_s: hw.launch.step_us.value * 1e-6,
             ps_per_logit: sampler.map_or(0.0, |sampler| sampler.ps_per_logit.value),
             idle_w: hw.power.idle_w.value,
@@ -86,7 +86,7 @@ impl Constants {
     }
 
     /// What they say of a run.
-    pub fn predict(&self, parts: &Parts) -> Predicted {
+    pub fn predict(&self, parts: &RunSums) -> PredictedRun {
         // Picoseconds times 10^12 are seconds, as picojoules are joules.
         let sampling = self.ps_per_logit * parts.teralogits;
         let busy = parts.busy_s + sampling;
@@ -96,7 +96,7 @@ impl Constants {
             + self.pj_per_logit * parts.teralogits;
         let resting = self.static_w * busy + self.idle_w * (time - busy);
         let joules = parts.held * (parts.devices * resting + dynamic);
-        Predicted {
+        PredictedRun {
             itl_s: parts.itl_s + self.step_s + self.ps_per_logit * parts.itl_teralogits,
             joules: joules / parts.tokens,
             watts: joules / time,
@@ -111,17 +111,17 @@ impl Constants {
     /// joules a token. None is below 0, static power not below that of `hw` when idle and not above a share of its limit; and
     /// neither the sampler, nor the bytes of a product that is all bytes, nor the flops of one that is all flops draw more than
     /// the board's limit.
-    pub fn fitted(points: &[&Point], hw: &Hardware) -> Constants {
+    pub fn fitted(points: &[&ComparedRun], hw: &Hardware) -> StackConstants {
         let (idle_w, limit_w) = (hw.power.idle_w.value, hw.power.limit_w.value);
         let product = &hw.kernels.matmul;
         // W over 10^12 a second are pJ.
         let most_per_flop = (limit_w - idle_w) / (hw.compute.matrix_f16_tflops.value * product.flops.value);
         let most_per_byte = 1e3 * (limit_w - idle_w) / (hw.memory.dram_gb_per_s.value * product.bytes.value);
-        let times = points.iter().map(|Point { row, parts }| {
+        let times = points.iter().map(|ComparedRun { row, parts }| {
             ([1.0 / row.itl_s, parts.itl_teralogits / row.itl_s], 1.0 - parts.itl_s / row.itl_s)
         });
         let [step_s, ps_per_logit] = least_squares(times, [(0.0, f64::INFINITY); 2]);
-        let energies = points.iter().map(|Point { row, parts }| {
+        let energies = points.iter().map(|ComparedRun { row, parts }| {
             let measured = row.joules * parts.tokens / parts.held;
             let idle = parts.time_s - parts.busy_s + step_s * parts.passes;
             let sampling = ps_per_logit * parts.teralogits;
@@ -136,7 +136,7 @@ impl Constants {
         let all = [step_s * 1e6, ps_per_logit, static_w, pj_per_byte, pj_per_flop, pj_per_logit].map(short);
         let [step_us, ps_per_logit, static_w, pj_per_byte, pj_per_flop, pj_per_logit] = all;
         let step_s = step_us * 1e-6;
-        Constants { step_s, ps_per_logit, idle_w, static_w, pj_per_byte, pj_per_flop, pj_per_logit }
+        StackConstants { step_s, ps_per_logit, idle_w, static_w, pj_per_byte, pj_per_flop, pj_per_logit }
     }
 }
 

@@ -1,11 +1,11 @@
 //! Least squares over the parts of simulated runs, and the errors on models left out.
 
-use super::constants::{Constants, Point, Predicted, short};
-use super::parts::held;
-use super::rows::{Measured, Table};
-use crate::calib::{COVERAGE, Errors};
+use super::constants::{ComparedRun, PredictedRun, StackConstants, short};
+use super::run_sums::held;
+use super::run_table::{MeasuredRun, RunTable};
+use crate::calib::{COVERAGE, PercentErrors};
 use crate::error::{InputError, Result};
-use crate::hw::{Hardware, Held, Metered, Sampler, Source, Sourced};
+use crate::hw::{Hardware, Held, PowerEvidence, Sampler, Source, Sourced};
 use statrs::distribution::{ContinuousCDF, StudentsT};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,34 +13,34 @@ use std::collections::{BTreeMap, BTreeSet};
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Wrong {
     /// Of the time between tokens.
-    pub itl: Errors,
+    pub itl: PercentErrors,
     /// Of joules a token.
-    pub joules: Errors,
+    pub joules: PercentErrors,
     /// Of watts.
-    pub watts: Errors,
+    pub watts: PercentErrors,
 }
 
 /// Predictions of each row by constants fitted to the rows of the other models. Models of the same shapes are left out together.
 /// Nothing where all are of one shape.
-pub fn left_out(points: &[Point], hw: &Hardware) -> Option<Vec<Predicted>> {
+pub fn left_out(points: &[ComparedRun], hw: &Hardware) -> Option<Vec<PredictedRun>> {
     predicted(points, &without_each(points, hw))
 }
 
 /// Predictions of each row by the constants fitted without its shape.
-fn predicted(points: &[Point], without: &BTreeMap<&str, Constants>) -> Option<Vec<Predicted>> {
-    let predict = |point: &Point| Some(without.get(shape(point))?.predict(&point.parts));
+fn predicted(points: &[ComparedRun], without: &BTreeMap<&str, StackConstants>) -> Option<Vec<PredictedRun>> {
+    let predict = |point: &ComparedRun| Some(without.get(shape(point))?.predict(&point.parts));
     points.iter().map(predict).collect()
 }
 
 /// Constants fitted without the models of a shape, by that shape. None where all are of one shape.
-fn without_each<'a>(points: &'a [Point], hw: &Hardware) -> BTreeMap<&'a str, Constants> {
+fn without_each<'a>(points: &'a [ComparedRun], hw: &Hardware) -> BTreeMap<&'a str, StackConstants> {
     let shapes: BTreeSet<&str> = points.iter().map(shape).collect();
     if shapes.len() < 2 {
         return BTreeMap::new();
     }
     let without = |left: &'a str| {
-        let others: Vec<&Point> = points.iter().filter(|point| shape(point) != left).collect();
-        (left, Constants::fitted(&others, hw))
+        let others: Vec<&ComparedRun> = points.iter().filter(|point| shape(point) != left).collect();
+        (left, StackConstants::fitted(&others, hw))
     };
     shapes.into_iter().map(without).collect()
 }
@@ -63,14 +63,14 @@ fn jackknife(constant: f64, without: impl Iterator<Item = f64>) -> Option<Held> 
     Some(Held { mean: round(percent * (2.0 / std::f64::consts::PI).sqrt()), interval: round(percent * t) })
 }
 
-fn shape(point: &Point) -> &str {
+fn shape(point: &ComparedRun) -> &str {
     &point.row.shape.model.name
 }
 
 /// How wrong these predictions are; nothing without rows.
-pub fn wrong(pairs: &[(&Point, Predicted)]) -> Option<Wrong> {
-    let errors = |said: fn(&Predicted) -> f64, was: fn(&Measured) -> f64| {
-        Errors::of(pairs.iter().map(|(point, predicted)| (said(predicted), was(&point.row))))
+pub fn wrong(pairs: &[(&ComparedRun, PredictedRun)]) -> Option<Wrong> {
+    let errors = |said: fn(&PredictedRun) -> f64, was: fn(&MeasuredRun) -> f64| {
+        PercentErrors::of(pairs.iter().map(|(point, predicted)| (said(predicted), was(&point.row))))
     };
     Some(Wrong {
         itl: errors(|said| said.itl_s, |was| was.itl_s)?,
@@ -84,7 +84,7 @@ pub fn wrong(pairs: &[(&Point, Predicted)]) -> Option<Wrong> {
 ///
 /// # Errors
 /// Rows of fewer than three shapes; latencies or energies that nothing explains.
-pub fn fit(hw: &mut Hardware, table: &Table, points: &mut [Point]) -> Result<Wrong> {
+pub fn fit(hw: &mut Hardware, table: &RunTable, points: &mut [ComparedRun]) -> Result<Wrong> {
     /// After which the constants stand still to three digits.
     const ROUNDS: usize = 2;
     let mut fitted = hw.clone();
@@ -107,7 +107,7 @@ pub fn fit(hw: &mut Hardware, table: &Table, points: &mut [Point]) -> Result<Wro
 ///
 /// # Errors
 /// Rows of fewer than three shapes; latencies or energies that nothing explains.
-fn once(hw: &mut Hardware, table: &Table, points: &[Point]) -> Result<Wrong> {
+fn once(hw: &mut Hardware, table: &RunTable, points: &[ComparedRun]) -> Result<Wrong> {
     let models: BTreeSet<&str> = points.iter().map(|point| point.row.id.as_str()).collect();
     let shapes: BTreeSet<&str> = points.iter().map(shape).collect();
     if shapes.len() < 3 || points.len() < 12 {
@@ -117,12 +117,12 @@ fn once(hw: &mut Hardware, table: &Table, points: &[Point]) -> Result<Wrong> {
     }
     let without = without_each(points, hw);
     let predicted = predicted(points, &without).unwrap_or_default();
-    let pairs: Vec<(&Point, Predicted)> = points.iter().zip(predicted).collect();
+    let pairs: Vec<(&ComparedRun, PredictedRun)> = points.iter().zip(predicted).collect();
     let Some(errors) = wrong(&pairs) else { return Err(InputError::expected("rows").into()) };
     errors.itl.check_explained("median_itl_ms", "values that depend on the runs")?;
     errors.joules.check_explained("energy_per_token_joules", "values that depend on the runs")?;
-    let all: Vec<&Point> = points.iter().collect();
-    let constants = Constants::fitted(&all, hw);
+    let all: Vec<&ComparedRun> = points.iter().collect();
+    let constants = StackConstants::fitted(&all, hw);
     let round = |value: f64| (value * 1e3).round() / 1e3;
     let words = format!(
         "`radialsim fit --energy` on {} rows of {} models under vLLM (ML.ENERGY), table {}; an effective constant of this software \
@@ -144,7 +144,7 @@ fn once(hw: &mut Hardware, table: &Table, points: &[Point]) -> Result<Wrong> {
     hw.power.static_w = fitted(constants.static_w);
     hw.power.pj_per_byte = fitted(constants.pj_per_byte);
     hw.power.pj_per_flop = fitted(constants.pj_per_flop);
-    hw.power.metered = Some(Metered {
+    hw.power.metered = Some(PowerEvidence {
         stack: "vLLM as the ML.ENERGY benchmark ran it".into(),
         sha256: table.sha256.clone(),
         rows: points.len() as u64,

@@ -116,7 +116,7 @@ pub struct Gap {
 ///
 /// A pass that has tokens of both gives each its own attention, and a part of the rest in proportion to the tokens.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Phase {
+pub struct PhaseTotals {
     /// Tokens that took a whole route, each time they did.
     pub tokens: u64,
     /// Pass time, picoseconds.
@@ -270,9 +270,9 @@ pub struct Ledger {
     /// Sum of the critical paths of all passes: they follow each other. With passes in flight over several devices, of those that share sequences.
     pub critical_path: SimTime,
     /// Passes and tokens of prompts.
-    pub prefill: Phase,
+    pub prefill: PhaseTotals,
     /// Those of everything else: generated, drafted, verified and recomputed tokens.
-    pub decode: Phase,
+    pub decode: PhaseTotals,
     /// Integral over time of the number of requests that have arrived and wait, request picoseconds.
     pub waiting_ps: u128,
     /// Integral over time of the number of requests that have been admitted and are not over, request picoseconds.

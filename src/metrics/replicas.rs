@@ -1,12 +1,12 @@
 //! What each of several engines did, and how evenly they shared the work.
 
-use super::usage::{Part, ReplicaUse};
+use super::usage::{EngineRole, ReplicaUse};
 use super::{Handover, Ledger};
 use crate::units::PS_PER_S;
 use serde::Serialize;
 
 impl ReplicaUse {
-    pub(super) fn of(part: Part, ledger: &Ledger) -> Self {
+    pub(super) fn of(part: EngineRole, ledger: &Ledger) -> Self {
         ReplicaUse {
             part,
             requests: ledger.requests.len() as u64,
@@ -60,7 +60,7 @@ pub struct Imbalance {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 #[expect(missing_docs, reason = "docs/METRICS.md defines each key")]
 pub struct Replica {
-    pub part: Part,
+    pub part: EngineRole,
     pub requests: u64,
     pub prompt_tokens: u64,
     pub output_tokens: u64,
@@ -84,7 +84,7 @@ impl ReplicaSummary {
         };
         let Handover { requests, received_bytes, link_ps, waited_ps, .. } = ledger.handover;
         let mean_s = |ps: u128| ps as f64 / PS_PER_S as f64 / requests.max(1) as f64;
-        let apart = all.iter().any(|one| one.part != Part::Replica);
+        let apart = all.iter().any(|one| one.part != EngineRole::Replica);
         let kv_transfer = apart.then(|| KvTransfer {
             requests,
             bytes: received_bytes as f64,
@@ -100,8 +100,8 @@ impl ReplicaSummary {
             busy_s: one.busy_ps as f64 / PS_PER_S as f64,
             last_s: one.last.s(),
             kv_peak_bytes: one.peak_blocks * ledger.kv.block_bytes,
-            kv_sent_bytes: (one.part == Part::Prefill).then_some(one.handover.sent_bytes as f64),
-            kv_received_bytes: (one.part == Part::Decode).then_some(one.handover.received_bytes as f64),
+            kv_sent_bytes: (one.part == EngineRole::Prefill).then_some(one.handover.sent_bytes as f64),
+            kv_received_bytes: (one.part == EngineRole::Decode).then_some(one.handover.received_bytes as f64),
         };
         (!all.is_empty()).then(|| ReplicaSummary {
             count: ledger.engines(),

@@ -55,7 +55,7 @@ impl PlacedUse {
 /// What of a request an engine does.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Part {
+pub enum EngineRole {
     /// All of it.
     #[default]
     Replica,
@@ -65,13 +65,13 @@ pub enum Part {
     Decode,
 }
 
-impl Part {
+impl EngineRole {
     /// Its name in reports.
     pub fn name(self) -> &'static str {
         match self {
-            Part::Replica => "replica",
-            Part::Prefill => "prefill",
-            Part::Decode => "decode",
+            EngineRole::Replica => "replica",
+            EngineRole::Prefill => "prefill",
+            EngineRole::Decode => "decode",
         }
     }
 }
@@ -80,7 +80,7 @@ impl Part {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ReplicaUse {
     /// What of a request it does.
-    pub part: Part,
+    pub part: EngineRole,
     /// Requests that ended there.
     pub requests: u64,
     /// Prompt tokens that passed.

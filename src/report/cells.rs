@@ -2,7 +2,7 @@
 
 use super::sheet::{Sheet, digits, times};
 use crate::metrics::Spread;
-use crate::scenario::{Run, VariantOutcome};
+use crate::scenario::{SeedRun, VariantOutcome};
 use crate::units::{PS_PER_S, SourceKind};
 
 /// Starts a sheet with the names of the variants.
@@ -11,14 +11,14 @@ pub(super) fn named(variants: &[VariantOutcome]) -> Sheet {
 }
 
 /// Of each variant, the mean over its runs.
-pub(super) fn means(variants: &[VariantOutcome], of: impl Fn(&Run) -> f64) -> Vec<f64> {
+pub(super) fn means(variants: &[VariantOutcome], of: impl Fn(&SeedRun) -> f64) -> Vec<f64> {
     variants.iter().map(|variant| variant.mean(&of)).collect()
 }
 
 /// Of each variant, the mean over its runs as text.
 pub(super) fn cells(
     variants: &[VariantOutcome],
-    of: impl Fn(&Run) -> f64,
+    of: impl Fn(&SeedRun) -> f64,
     show: impl Fn(f64) -> String,
 ) -> Vec<String> {
     means(variants, of).into_iter().map(show).collect()
@@ -29,14 +29,14 @@ pub(super) fn timed(
     sheet: Sheet,
     header: &str,
     variants: &[VariantOutcome],
-    of: impl Fn(&Run) -> f64,
+    of: impl Fn(&SeedRun) -> f64,
 ) -> Sheet {
     let (unit, cells) = times(&means(variants, of));
     sheet.numbers(&format!("{header}\n{unit}"), cells)
 }
 
 /// Seconds with a pass in flight; of several engines, the mean.
-pub(super) fn pass_s(run: &Run) -> f64 {
+pub(super) fn pass_s(run: &SeedRun) -> f64 {
     run.ledger.pass_ps as f64 / PS_PER_S as f64 / f64::from(run.ledger.engines())
 }
 

@@ -8,7 +8,7 @@ use crate::scenario::{Built, Note, Scenario};
 use crate::sim::Setup;
 use crate::sim::fleet::Fleet;
 use crate::trace::{Header, RouteTable, RouterDevice, Stats, transitions};
-use crate::workload::{Facts, LengthFacts, Load};
+use crate::workload::{LengthSummary, RequestSet, RequestSummary};
 use petgraph::visit::EdgeRef;
 use serde_json::json;
 
@@ -174,9 +174,9 @@ fn followers(stats: &Stats, routes: &RouteTable) -> String {
 }
 
 /// The counts of a request file.
-pub fn requests(load: &Load) -> String {
-    let facts = Facts::of(load);
-    let lengths = |of: &LengthFacts| {
+pub fn requests(load: &RequestSet) -> String {
+    let facts = RequestSummary::of(load);
+    let lengths = |of: &LengthSummary| {
         format!(
             "mean {}, least {}, median {}, 99 % at most {}, most {} tokens",
             digits(of.mean(facts.requests), 4),

@@ -3,11 +3,11 @@
 
 use super::cells::{SOURCES, cells, means, named, of, pass_s, saved_share, three, timed};
 use super::sheet::{Sheet, alike, percent};
-use super::{errors, layers, replicas, saved, serving, tiers};
+use super::{errors, layers, replicas, saved, server_table, tiers};
 use crate::cost::Bound;
 use crate::error::shorten;
 use crate::metrics::Tally;
-use crate::scenario::{LEVEL, Note, Outcome, Run, VariantOutcome};
+use crate::scenario::{LEVEL, Note, Outcome, SeedRun, VariantOutcome};
 use crate::units::SourceKind;
 
 const GB: f64 = 1e9;
@@ -17,7 +17,7 @@ pub fn render(outcome: &Outcome) -> String {
     let variants = &outcome.variants;
     let Some(first) = variants.first() else { return String::new() };
     let mut text = format!("{}\n", shorten(&outcome.title));
-    let whole = |of: fn(&Run) -> u64| format!("{:.0}", first.mean(|run| of(run) as f64));
+    let whole = |of: fn(&SeedRun) -> u64| format!("{:.0}", first.mean(|run| of(run) as f64));
     text += &format!(
         "{} on {}: {} requests, {} prompt and {} output tokens. Savings are against the first row.\n",
         shorten(&first.model),
@@ -35,14 +35,14 @@ pub fn render(outcome: &Outcome) -> String {
         (saved::TITLE, saved::table(variants)),
         (saved::SAME_PASSES, saved::same_passes(variants)),
         ("Launches", launches(variants)),
-        ("Serving", serving::table(variants)),
+        ("Serving", server_table::table(variants)),
         ("How wrong this may be", errors::table(variants)),
         ("Layers that came over a link", tiers::table(variants)),
         ("Layers on several devices", layers::table(variants)),
         ("Several engines", replicas::table(variants)),
         ("Energy, traffic, memory", energy(variants)),
         ("Bounds, and what the kernel time is made of (shares in %)", bounds(variants)),
-        (&confidence_title(), serving::confidence(variants)),
+        (&confidence_title(), server_table::confidence(variants)),
     ];
     for (title, block) in blocks.into_iter().filter(|(_, block)| !block.is_empty()) {
         text += &format!("\n{title}\n{block}");
@@ -55,7 +55,7 @@ fn confidence_title() -> String {
 }
 
 /// What each variant saves against the first; nothing for the first itself.
-fn less(variants: &[VariantOutcome], of: impl Fn(&Run) -> f64) -> Vec<String> {
+fn less(variants: &[VariantOutcome], of: impl Fn(&SeedRun) -> f64) -> Vec<String> {
     let values = means(variants, of);
     let saving = |value: f64| if values[0] > 0.0 { percent(1.0 - value / values[0]) } else { "-".into() };
     let first = values.iter().take(1).map(|_| "-".to_owned());
@@ -73,10 +73,10 @@ fn saved_time(variants: &[VariantOutcome]) -> Vec<String> {
 
 /// Who starts kernels, how the host learns what to start, and what of the pass time the device waits meanwhile.
 fn launches(variants: &[VariantOutcome]) -> String {
-    let idle = |run: &Run| {
+    let idle = |run: &SeedRun| {
         run.ledger.idle_in_passes() as f64 / (run.ledger.places() * run.ledger.pass_ps).max(1) as f64
     };
-    let host = |run: &Run| {
+    let host = |run: &SeedRun| {
         let share =
             run.ledger.busy.iter().find(|(name, _)| name == "host").map_or(f64::NAN, |(_, share)| *share);
         share * run.summary.makespan_s / pass_s(run).max(f64::MIN_POSITIVE)
@@ -113,9 +113,9 @@ fn speed(variants: &[VariantOutcome]) -> String {
 }
 
 fn energy(variants: &[VariantOutcome]) -> String {
-    let joules = |v: &Run| v.summary.energy_per_output_token_j;
-    let engines = |v: &Run| f64::from(v.ledger.engines());
-    let bytes = |v: &Run| v.summary.work.bytes / engines(v);
+    let joules = |v: &SeedRun| v.summary.energy_per_output_token_j;
+    let engines = |v: &SeedRun| f64::from(v.ledger.engines());
+    let bytes = |v: &SeedRun| v.summary.work.bytes / engines(v);
     let devices = |v: &VariantOutcome| v.first().summary.devices;
     let several = variants.iter().any(|variant| devices(variant) > 1);
     let sheet = named(variants);
@@ -164,10 +164,10 @@ fn bounds(variants: &[VariantOutcome]) -> String {
     let sheet = timed(sheet, "critical\npath", variants, |v| v.summary.bounds.critical_path_s);
     let mut sheet = timed(sheet, "work /\npeak", variants, |v| v.summary.bounds.work_over_peak_s);
     for (name, _) in &variants[0].first().ledger.busy {
-        let busy = |v: &Run| v.ledger.busy.iter().find(|(other, _)| other == name).map_or(0.0, |of| of.1);
+        let busy = |v: &SeedRun| v.ledger.busy.iter().find(|(other, _)| other == name).map_or(0.0, |of| of.1);
         sheet = shares(sheet, &format!("{name}\nbusy"), variants, busy);
     }
-    let share = |v: &Run, tally: &Tally| tally.time_ps as f64 / v.ledger.busy_ps.max(1) as f64;
+    let share = |v: &SeedRun, tally: &Tally| tally.time_ps as f64 / v.ledger.busy_ps.max(1) as f64;
     for (index, (bound, name)) in Bound::ALL.iter().enumerate() {
         let name = if *bound == Bound::Compute { "arith-\nmetic" } else { name };
         sheet = shares(sheet, name, variants, |v| share(v, &v.ledger.by_bound[index]));
@@ -183,7 +183,7 @@ fn bounds(variants: &[VariantOutcome]) -> String {
 }
 
 /// A column of shares, left out where all are zero.
-fn shares(sheet: Sheet, header: &str, variants: &[VariantOutcome], of: impl Fn(&Run) -> f64) -> Sheet {
+fn shares(sheet: Sheet, header: &str, variants: &[VariantOutcome], of: impl Fn(&SeedRun) -> f64) -> Sheet {
     let shares = means(variants, of);
     if shares.iter().all(|share| *share == 0.0) {
         return sheet;

@@ -4,7 +4,7 @@ use super::context;
 use super::doubts;
 use super::fleet;
 use super::formats;
-use super::inputs::{Input, Inputs, KINDS};
+use super::inputs::{Inputs, KINDS, ReadInput};
 use super::launches::{self, Asked};
 use super::network;
 use super::note::Note;
@@ -16,7 +16,7 @@ use super::{
 };
 use crate::cost::Limits;
 use crate::error::{InputError, Result};
-use crate::hw::{Engine, Fabric, Hardware};
+use crate::hw::{Fabric, Hardware, ServingEngine};
 use crate::kernel::Density;
 use crate::lower::{Dispatch, RouterPlan};
 use crate::model::{Model, Network, Visibility};
@@ -25,7 +25,7 @@ use crate::sim::fleet::Fleet;
 use crate::sim::{Against, Fidelity, Setup};
 use crate::trace::synth::{Keep, Later, Method, generate};
 use crate::trace::{Header, Order, Router, RouterKind, Stats, Trace, draw_routes, stretch};
-use crate::workload::Load;
+use crate::workload::RequestSet;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 
@@ -64,7 +64,7 @@ impl Scenario {
         let shared = self.shared(inputs, &mut notes)?;
         let built = self.variants.iter().map(|variant| self.variant(inputs, &shared, variant, &mut notes));
         let mut built = built.collect::<Result<Vec<_>>>()?;
-        hold_against_first(&mut built);
+        compare_with_first(&mut built);
         let conditional = built.iter().any(|built| built.setup.dispatch.decisions.has_nodes());
         let used = |key: &str| conditional || key != "launch.conditional_us";
         for assumption in shared.hardware.assumed().into_iter().filter(|assumption| used(&assumption.key)) {
@@ -186,7 +186,7 @@ impl Scenario {
     }
 
     /// What of the inputs that were read this scenario uses.
-    pub fn used(&self, inputs: &Inputs) -> Vec<Input> {
+    pub fn used(&self, inputs: &Inputs) -> Vec<ReadInput> {
         let Workload { trace, file, .. } = &self.workload;
         let path = |path: &PathBuf| path.to_string_lossy().into_owned();
         let [hardware, model, traces, requests, fabric] = KINDS;
@@ -205,7 +205,7 @@ impl Scenario {
             (requests, file.as_ref().map(|file| path(&file.path))),
             (requests, tokenizer.map(|name| path(&words::file(&self.folder, name)))),
         ];
-        let is_used = |input: &Input| {
+        let is_used = |input: &ReadInput| {
             names.iter().any(|(kind, name)| *kind == input.kind && name.as_ref() == Some(&input.name))
                 || (input.kind == fabric && fabrics.contains(&input.name))
         };
@@ -213,7 +213,7 @@ impl Scenario {
     }
 
     /// The requests that are drawn or read, where there are some, with the key that says so.
-    fn load_requests(&self, notes: &mut Vec<Note>) -> Result<Option<(&'static str, Load)>> {
+    fn load_requests(&self, notes: &mut Vec<Note>) -> Result<Option<(&'static str, RequestSet)>> {
         let (key, load) = match (&self.workload.requests, &self.workload.file) {
             (Some(drawn), None) => ("workload.requests", drawn.load(self.seed)?),
             (None, Some(file)) => {
@@ -366,7 +366,7 @@ impl Scenario {
     }
 
     /// The engine of a variant, and the device with its host times.
-    fn driven(&self, shared: &Shared, variant: &Variant) -> Result<(Option<Engine>, Hardware)> {
+    fn driven(&self, shared: &Shared, variant: &Variant) -> Result<(Option<ServingEngine>, Hardware)> {
         let mut hardware = shared.hardware.clone();
         if variant.engine.is_none() {
             return Ok((launches::engine(self.engine.as_ref(), "engine")?, hardware));
@@ -408,7 +408,7 @@ impl Scenario {
 }
 
 /// Tells each variant the settings of the first, which its savings are against, where it has others.
-fn hold_against_first(built: &mut [Built]) {
+fn compare_with_first(built: &mut [Built]) {
     let of = |Setup { dispatch, limits, hardware, model, ranks, experts, .. }: &Setup| Against {
         experts: experts.clone(),
         split: (model.clone(), ranks.clone()),
@@ -430,7 +430,7 @@ impl RouterSpec {
             when: Some(self.when),
             hidden: Some(self.hidden),
             device: self.device,
-            ..Router::free(self.kind)
+            ..Router::costless(self.kind)
         }
     }
 }

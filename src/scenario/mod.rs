@@ -26,16 +26,16 @@ mod split;
 mod words;
 
 pub use build::Built;
-pub use choice::Choice;
+pub use choice::LayerChoice;
 pub use experts::ExpertsSpec;
 pub use formats::{Formats, Products};
-pub use inputs::{Input, Inputs, KINDS, digest};
+pub use inputs::{Inputs, KINDS, ReadInput, digest};
 pub use launches::OWN;
 pub use matters::{Moved, STEP, matters};
 pub use note::{About, Note};
-pub use published::{Predicted, Row as PublishedRow, published};
+pub use published::{Predicted, PublishedRow, published};
 pub use quick::{Quick, RouteSource};
-pub use run::{GROWS, LEVEL, Outcome, Progress, Run, VariantOutcome, run, run_with};
+pub use run::{GROWS, LEVEL, Outcome, Progress, SeedRun, VariantOutcome, run, run_with};
 pub use split::{ApartSpec, ParallelSpec, PlacementSpec};
 pub use words::token_count;
 

@@ -23,7 +23,7 @@ pub(super) fn router(network: &Network, variant: &Variant, header: &Header, note
     let key = format!("variants.{}.router", variant.name);
     notes.push(Note::new(key, format!("mlp, hidden {}", network.hidden), why));
     let (hidden, device) = (Some(network.hidden), RouterDevice::Gpu);
-    Router { when: Some(when), hidden, device, ..Router::free(RouterKind::Mlp) }
+    Router { when: Some(when), hidden, device, ..Router::costless(RouterKind::Mlp) }
 }
 
 /// What attention sees in a unified cache: what the scenario says, else the trace's router, else the model's folder. Other caches have one

@@ -5,7 +5,7 @@ use super::case::Case;
 use super::journal::Journal;
 use super::row::Row;
 use super::shard::Shard;
-use super::{Answer, Study};
+use super::{Finding, Study};
 use crate::error::{Error, InputError, Result};
 use crate::scenario::Inputs;
 use rayon::prelude::*;
@@ -15,21 +15,21 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Hears how far a sweep is; called from several threads.
-pub trait Watch: Sync {
+pub trait SweepWatch: Sync {
     /// So many cases are to be looked at, beyond those said before.
     fn more(&self, cases: u64);
     /// One was looked at.
     fn one(&self);
 }
 
-impl Watch for () {
+impl SweepWatch for () {
     fn more(&self, _cases: u64) {}
     fn one(&self) {}
 }
 
 /// What a sweep did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Done {
+pub struct SweepCounts {
     /// Cases that were computed.
     pub computed: u64,
     /// Cases that the journals in the folder knew already, of other shards, too.
@@ -112,7 +112,13 @@ fn missing(count: u64) -> Error {
 ///
 /// # Panics
 /// Where the system starts no threads.
-pub fn sweep(study: &Study, folder: &Path, shard: Shard, jobs: usize, watch: &dyn Watch) -> Result<Done> {
+pub fn sweep(
+    study: &Study,
+    folder: &Path,
+    shard: Shard,
+    jobs: usize,
+    watch: &dyn SweepWatch,
+) -> Result<SweepCounts> {
     let journal = Journal::open(folder, &study.digest, &study.spec.title, shard)?;
     let known = journal.count() as u64;
     let inputs = Inputs::default();
@@ -149,7 +155,7 @@ pub fn sweep(study: &Study, folder: &Path, shard: Shard, jobs: usize, watch: &dy
             Ok(())
         })?;
     }
-    Ok(Done { computed: live.computed.into_inner(), known })
+    Ok(SweepCounts { computed: live.computed.into_inner(), known })
 }
 
 /// Everything that the journals in these folders know about the study, in the order of its points. It is the same however the study was
@@ -169,7 +175,7 @@ pub fn merge<'a>(study: &'a Study, folders: &[PathBuf]) -> Result<Assembly<'a>> 
     if lacking > 0 {
         return Err(missing(lacking as u64));
     }
-    let (mut searched, mut answers) = (Vec::new(), Vec::<Answer>::new());
+    let (mut searched, mut answers) = (Vec::new(), Vec::<Finding>::new());
     let mut seen: HashSet<_> = HashSet::new();
     for (place, search) in study.spec.searches.iter().enumerate() {
         let settings = search.settings(study)?;

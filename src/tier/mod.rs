@@ -3,8 +3,8 @@
 //! Knows no clock: [`Residency`] is told which layers run next and says what must be fetched; `lower` makes calls of it and
 //! `cost` prices them. Definitions and what is modelled: `docs/TIERS.md`.
 
+mod expected_visits;
 mod residency;
-mod soon;
 
 pub use residency::{Fetches, Residency};
 

@@ -132,7 +132,7 @@ pub struct Router {
 
 impl Router {
     /// A router that costs nothing: `none` or `fixed`.
-    pub fn free(kind: RouterKind) -> Self {
+    pub fn costless(kind: RouterKind) -> Self {
         Router { kind, when: None, hidden: None, device: RouterDevice::Gpu, extra: serde_json::Map::new() }
     }
 }

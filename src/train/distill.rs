@@ -17,7 +17,7 @@
 //! At the end one number is added to all scores, so that the mean depth on some of the training texts is the one that is wanted.
 
 use super::checkpoint;
-use super::decisions::{Routing, through};
+use super::decisions::{TrainedRouting, through};
 use super::effects::Effects;
 use super::measure::divergences;
 use super::network::{Frame, Gates, Network};
@@ -38,7 +38,7 @@ use std::path::Path;
 
 /// One step, for progress bars and curves.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Step {
+pub struct TrainStep {
     /// Stage, 1 or 2.
     pub stage: u32,
     /// From 0.
@@ -108,7 +108,7 @@ pub fn distill(
     recipe: &Recipe,
     effects: impl FnOnce() -> Effects,
     keep: Option<&Path>,
-    mut done: impl FnMut(&Step),
+    mut done: impl FnMut(&TrainStep),
 ) -> Result<Distilled> {
     policy::check(recipe)?;
     let model = network.model();
@@ -196,7 +196,7 @@ fn first_stage(
     candidates: &[[bool; 2]],
     wanted: f64,
     recipe: &Recipe,
-    done: &mut impl FnMut(&Step),
+    done: &mut impl FnMut(&TrainStep),
 ) -> SkipRouter {
     let chosen: Vec<(usize, usize)> = (0..candidates.len())
         .flat_map(|layer| [(layer, 0), (layer, 1)])
@@ -242,7 +242,15 @@ fn first_stage(
         let value = f64::from(loss.clone().into_scalar::<f32>());
         let gradients = GradientsParams::from_grads(loss.backward(), &router);
         router = optimiser.step(3e-3 * falling(step, recipe.first_steps), router, gradients);
-        done(&Step { stage: 1, step, of: recipe.first_steps, loss: value, kl: 0.0, depth: 0.0, price: 0.0 });
+        done(&TrainStep {
+            stage: 1,
+            step,
+            of: recipe.first_steps,
+            loss: value,
+            kl: 0.0,
+            depth: 0.0,
+            price: 0.0,
+        });
     }
     router
 }
@@ -253,7 +261,7 @@ fn second_stage(
     texts: &Texts,
     recipe: &Recipe,
     keep: impl Fn(&Standing) -> Result<()>,
-    done: &mut impl FnMut(&Step),
+    done: &mut impl FnMut(&TrainStep),
 ) -> Result<Standing> {
     let layers = f64::from(network.model().layers);
     let constant = network.constant();
@@ -262,7 +270,7 @@ fn second_stage(
         // Each step draws from a stream of its own, so that it draws the same after a stop.
         let random = &mut Stream::new(recipe.seed, &format!("gates {step}"));
         let batch = texts.batch(step as usize, recipe.rows);
-        let teacher = through(network, &frame, &batch, &Routing::Dense, recipe.kv).0;
+        let teacher = through(network, &frame, &batch, &TrainedRouting::Dense, recipe.kv).0;
         let teacher = network.logits(teacher);
         let (router, candidates, price) = (&now.router, &now.candidates, now.price);
         let Estimate { loss, value, kl, left } = match recipe.gradient {
@@ -282,7 +290,7 @@ fn second_stage(
         if now.step.is_multiple_of(KEPT_STEPS) {
             keep(&now)?;
         }
-        done(&Step { stage: 2, step, of: recipe.steps, loss: value, kl, depth, price });
+        done(&TrainStep { stage: 2, step, of: recipe.steps, loss: value, kl, depth, price });
     }
     Ok(now)
 }
@@ -359,7 +367,9 @@ fn at_depth(
     let depth = |shift: f64| {
         let shifted = router.shifted(shift).fixed();
         let of = |batch: &Vec<&[u32]>| {
-            through(network, &frame, batch, &Routing::Router(&shifted, candidates), recipe.kv).1.mean_depth()
+            through(network, &frame, batch, &TrainedRouting::Router(&shifted, candidates), recipe.kv)
+                .1
+                .mean_depth()
                 * batch.len() as f64
         };
         batches.iter().map(of).sum::<f64>() / texts.sequences.len() as f64

@@ -1,6 +1,6 @@
 //! Ways through a pool, hop by hop: who says which layer a token visits, and what was decided.
 
-use super::network::{Frame, Network, Newest, Seen};
+use super::network::{Frame, Network, Newest, SeenTokens};
 use super::radial::RadialRouter;
 use super::skip::SkipRouter;
 use crate::rng::Stream;
@@ -137,7 +137,7 @@ struct Going {
 struct Next {
     at: Vec<Option<u32>>,
     weights: Option<Tensor<2>>,
-    seen: Seen,
+    seen: SeenTokens,
 }
 
 impl Going {
@@ -162,7 +162,7 @@ impl Going {
     }
 
     fn next(&mut self, walk: &Walk, hop: u32) -> Next {
-        let plain = |at| Next { at, weights: None, seen: Seen::Newest };
+        let plain = |at| Next { at, weights: None, seen: SeenTokens::Newest };
         match walk {
             Walk::InOrder => plain(vec![Some(hop % self.layers); self.count()]),
             Walk::Words(table) => {
@@ -190,7 +190,7 @@ impl Going {
             straight_through(sigmoid(scores))
         });
         let at = taken.iter().map(|&taken| taken.then_some(hop)).collect();
-        Next { at, weights, seen: Seen::Present }
+        Next { at, weights, seen: SeenTokens::Present }
     }
 
     /// Each token takes the option that a router scores highest, with noise where some is drawn.
@@ -213,7 +213,7 @@ impl Going {
         });
         let taken = |(&choice, &alive): (&u32, &bool)| (alive && choice < self.layers).then_some(choice);
         let at = choices.iter().zip(&alive).map(taken).collect();
-        Next { at, weights, seen: Seen::Newest }
+        Next { at, weights, seen: SeenTokens::Newest }
     }
 }
 

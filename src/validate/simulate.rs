@@ -1,6 +1,6 @@
 //! The simulated side: the same case, priced with a profile.
 
-use super::{Case, PassTimes, RunTimes};
+use super::{ExecutedCase, PassTimes, RunTimes};
 use crate::cost::{Limits, Price};
 use crate::engine::Ended;
 use crate::error::Result;
@@ -21,7 +21,7 @@ pub fn simulate(
     model: &Model,
     hardware: &Hardware,
     trace: &Trace,
-    case: &Case,
+    case: &ExecutedCase,
     pass_tokens: u32,
 ) -> Result<RunTimes> {
     let header = &trace.header;

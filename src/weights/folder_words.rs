@@ -5,9 +5,9 @@ use super::once;
 use super::split::Split;
 use super::text::text;
 use super::tokenizer::Tokenizer;
-use super::vocabulary::{CONTROL, Kind, NORMAL, Vocabulary};
+use super::vocabulary::{CONTROL, NORMAL, TokenizerKind, Vocabulary};
 use crate::error::{Error, InputError, Result};
-use crate::json_text::{self, Entries};
+use crate::json_text::{self, ObjectEntries};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -176,7 +176,7 @@ fn templates_of(path: &Path, keys: &Value) -> Result<Vec<Template>> {
 /// The tokens that a file lists with their ids, in its order; none where there is no such file.
 fn ids(path: &Path) -> Result<Vec<(String, u64)>> {
     let Some(text) = text(path)? else { return Ok(Vec::new()) };
-    let listed: Entries<Value> = json_text::from_slice(text.as_bytes(), "tokens with their ids")
+    let listed: ObjectEntries<Value> = json_text::from_slice(text.as_bytes(), "tokens with their ids")
         .map_err(|error| error.key("vocabulary").file(path))?;
     let one = |(token, id): (String, Value)| match id.as_u64().filter(|&id| id < MOST_TOKENS) {
         Some(id) => Ok((token, id)),
@@ -223,7 +223,7 @@ fn listed(folder: &Path, end: &[u32], chat: Chat) -> Result<Vocabulary> {
     Ok(Vocabulary {
         tokens,
         kinds,
-        kind: Kind::Bytes { merges: merges.map(str::to_owned).collect(), split, compose },
+        kind: TokenizerKind::Bytes { merges: merges.map(str::to_owned).collect(), split, compose },
         begin: begin.map(|id| id as u32),
         begin_chats: false,
         finish: None,

@@ -4,7 +4,7 @@ use crate::units::Dtype;
 
 /// A number format of a model file. Blocks are those of ggml (`ggml-common.h`: `block_q4_0` and the like).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Format {
+pub enum TensorFormat {
     /// IEEE single precision.
     F32,
     /// IEEE half precision.
@@ -41,7 +41,7 @@ pub enum Format {
 
 /// A format with what files say of it.
 struct Facts {
-    format: Format,
+    format: TensorFormat,
     name: &'static str,
     /// Bytes and values of a block.
     block: (usize, usize),
@@ -49,28 +49,28 @@ struct Facts {
     number: u32,
 }
 
-const fn facts(format: Format, name: &'static str, block: (usize, usize), number: u32) -> Facts {
+const fn facts(format: TensorFormat, name: &'static str, block: (usize, usize), number: u32) -> Facts {
     Facts { format, name, block, number }
 }
 
 /// All formats, in the order of their declaration.
 const FACTS: [Facts; 16] = [
-    facts(Format::F32, "F32", (4, 1), 0),
-    facts(Format::F16, "F16", (2, 1), 1),
-    facts(Format::Bf16, "BF16", (2, 1), 30),
-    facts(Format::Q8_0, "Q8_0", (34, 32), 8),
-    facts(Format::Q4_1, "Q4_1", (20, 32), 3),
-    facts(Format::Q4_0, "Q4_0", (18, 32), 2),
-    facts(Format::Q5_1, "Q5_1", (24, 32), 7),
-    facts(Format::Q5_0, "Q5_0", (22, 32), 6),
-    facts(Format::Q2K, "Q2_K", (84, 256), 10),
-    facts(Format::Q3K, "Q3_K", (110, 256), 11),
-    facts(Format::Q4K, "Q4_K", (144, 256), 12),
-    facts(Format::Q5K, "Q5_K", (176, 256), 13),
-    facts(Format::Q6K, "Q6_K", (210, 256), 14),
-    facts(Format::Iq4Nl, "IQ4_NL", (18, 32), 20),
-    facts(Format::Iq4Xs, "IQ4_XS", (136, 256), 23),
-    facts(Format::Mxfp4, "MXFP4", (17, 32), 39),
+    facts(TensorFormat::F32, "F32", (4, 1), 0),
+    facts(TensorFormat::F16, "F16", (2, 1), 1),
+    facts(TensorFormat::Bf16, "BF16", (2, 1), 30),
+    facts(TensorFormat::Q8_0, "Q8_0", (34, 32), 8),
+    facts(TensorFormat::Q4_1, "Q4_1", (20, 32), 3),
+    facts(TensorFormat::Q4_0, "Q4_0", (18, 32), 2),
+    facts(TensorFormat::Q5_1, "Q5_1", (24, 32), 7),
+    facts(TensorFormat::Q5_0, "Q5_0", (22, 32), 6),
+    facts(TensorFormat::Q2K, "Q2_K", (84, 256), 10),
+    facts(TensorFormat::Q3K, "Q3_K", (110, 256), 11),
+    facts(TensorFormat::Q4K, "Q4_K", (144, 256), 12),
+    facts(TensorFormat::Q5K, "Q5_K", (176, 256), 13),
+    facts(TensorFormat::Q6K, "Q6_K", (210, 256), 14),
+    facts(TensorFormat::Iq4Nl, "IQ4_NL", (18, 32), 20),
+    facts(TensorFormat::Iq4Xs, "IQ4_XS", (136, 256), 23),
+    facts(TensorFormat::Mxfp4, "MXFP4", (17, 32), 39),
 ];
 
 /// Formats of GGUF files that are not read, with their numbers (ggml.h, `ggml_type`; those that are gone as the older ones named
@@ -104,9 +104,9 @@ const OTHERS: [(u32, &str); 26] = [
     (41, "Q1_0"),
 ];
 
-impl Format {
+impl TensorFormat {
     /// All formats.
-    pub fn all() -> impl Iterator<Item = Format> {
+    pub fn all() -> impl Iterator<Item = TensorFormat> {
         FACTS.iter().map(|facts| facts.format)
     }
 
@@ -131,7 +131,7 @@ impl Format {
     }
 
     /// The format of a number in GGUF files; the name of one that is not read, as far as it is known.
-    pub(super) fn numbered(number: u32) -> std::result::Result<Format, String> {
+    pub(super) fn numbered(number: u32) -> std::result::Result<TensorFormat, String> {
         if let Some(known) = FACTS.iter().find(|facts| facts.number == number) {
             return Ok(known.format);
         }
@@ -148,11 +148,11 @@ impl Format {
     /// The simulator's format whose bytes are nearest.
     pub fn dtype(self) -> Dtype {
         match self {
-            Format::F32 => Dtype::F32,
-            Format::F16 => Dtype::F16,
-            Format::Bf16 => Dtype::Bf16,
+            TensorFormat::F32 => Dtype::F32,
+            TensorFormat::F16 => Dtype::F16,
+            TensorFormat::Bf16 => Dtype::Bf16,
             // On the device it has a minimum.
-            Format::Q4_0 => Dtype::Int4,
+            TensorFormat::Q4_0 => Dtype::Int4,
             _ => {
                 // A whole number of blocks of every format.
                 const COUNT: u64 = 256;

@@ -6,7 +6,7 @@ use super::gguf_keys::refuse_unread;
 use super::gguf_rope;
 use super::gguf_words::words;
 use super::names::{Pick, fused_in_gguf};
-use super::{Checkpoint, Name, Part, Place, Words};
+use super::{Checkpoint, LayerTensor, Name, Place, Words};
 use crate::error::{Error, Result};
 use crate::model::{Activation, Kind, Model, Placement, QkNorm, Rotation};
 use crate::units::Dtype;
@@ -14,27 +14,27 @@ use std::collections::HashMap;
 use std::path::Path;
 
 /// Tensors of a layer: `blk.N.` before.
-const LAYER: [(&str, Part); 20] = [
-    ("attn_norm.weight", Part::AttentionNorm),
-    ("attn_q.weight", Part::Q),
-    ("attn_k.weight", Part::K),
-    ("attn_v.weight", Part::V),
-    ("attn_q.bias", Part::QBias),
-    ("attn_k.bias", Part::KBias),
-    ("attn_v.bias", Part::VBias),
-    ("attn_output.weight", Part::O),
-    ("attn_output.bias", Part::OBias),
-    ("attn_q_norm.weight", Part::QNorm),
-    ("attn_k_norm.weight", Part::KNorm),
-    ("post_attention_norm.weight", Part::AttentionAfter),
-    ("ffn_norm.weight", Part::FfnNorm),
-    ("ffn_gate.weight", Part::Gate),
-    ("ffn_up.weight", Part::Up),
-    ("ffn_down.weight", Part::Down),
-    ("post_ffw_norm.weight", Part::FfnAfter),
-    ("ffn_gate.bias", Part::GateBias),
-    ("ffn_up.bias", Part::UpBias),
-    ("ffn_down.bias", Part::DownBias),
+const LAYER: [(&str, LayerTensor); 20] = [
+    ("attn_norm.weight", LayerTensor::AttentionNorm),
+    ("attn_q.weight", LayerTensor::Q),
+    ("attn_k.weight", LayerTensor::K),
+    ("attn_v.weight", LayerTensor::V),
+    ("attn_q.bias", LayerTensor::QBias),
+    ("attn_k.bias", LayerTensor::KBias),
+    ("attn_v.bias", LayerTensor::VBias),
+    ("attn_output.weight", LayerTensor::O),
+    ("attn_output.bias", LayerTensor::OBias),
+    ("attn_q_norm.weight", LayerTensor::QNorm),
+    ("attn_k_norm.weight", LayerTensor::KNorm),
+    ("post_attention_norm.weight", LayerTensor::AttentionAfter),
+    ("ffn_norm.weight", LayerTensor::FfnNorm),
+    ("ffn_gate.weight", LayerTensor::Gate),
+    ("ffn_up.weight", LayerTensor::Up),
+    ("ffn_down.weight", LayerTensor::Down),
+    ("post_ffw_norm.weight", LayerTensor::FfnAfter),
+    ("ffn_gate.bias", LayerTensor::GateBias),
+    ("ffn_up.bias", LayerTensor::UpBias),
+    ("ffn_down.bias", LayerTensor::DownBias),
 ];
 
 /// Keys that are read for every architecture, behind its name.
@@ -259,7 +259,7 @@ fn tensors(gguf: &Gguf, architecture: &Architecture, model: &mut Model) -> Resul
         }
     }
     model.tied = !tensors.contains_key(&Name::Head);
-    if let Some(matrix) = tensors.get(&Name::Layer(0, Part::O)) {
+    if let Some(matrix) = tensors.get(&Name::Layer(0, LayerTensor::O)) {
         model.weights = matrix.format.dtype();
     }
     if let Some(table) = tensors.get(&Name::Embedding) {

@@ -2,7 +2,7 @@
 //! other text.
 
 use crate::error::{InputError, Result};
-use crate::json_text::{self, Entries};
+use crate::json_text::{self, ObjectEntries};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use std::collections::HashMap;
@@ -33,7 +33,7 @@ pub fn check<'a>(words: impl IntoIterator<Item = (&'a str, u64)>) -> std::result
 /// # Errors
 /// The name, and a text that is no header.
 pub fn tensors(header: &[u8]) -> std::result::Result<(), InputError> {
-    let listed: Entries<IgnoredAny> = json_text::from_slice(header, "a safetensors header")?;
+    let listed: ObjectEntries<IgnoredAny> = json_text::from_slice(header, "a safetensors header")?;
     match listed.repeated() {
         Some(name) => Err(InputError::expected("each tensor once").key(name)),
         None => Ok(()),
@@ -64,7 +64,7 @@ struct Model {
 #[serde(untagged)]
 enum Words {
     /// Words with their ids.
-    Ids(Entries<u64>),
+    Ids(ObjectEntries<u64>),
     /// Words with their scores; the place is the id.
     Scores(Vec<(String, IgnoredAny)>),
 }

@@ -1,7 +1,7 @@
 //! Tensors as files keep them.
 
 use super::blocks;
-use super::format::Format;
+use super::format::TensorFormat;
 
 /// A matrix in the bytes of its file, row after row; a vector has one row.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -11,7 +11,7 @@ pub struct Tensor {
     /// Values of a row: what a product sums over. A whole number of blocks.
     pub width: usize,
     /// What the bytes mean.
-    pub format: Format,
+    pub format: TensorFormat,
     /// Little-endian.
     pub bytes: Vec<u8>,
 }

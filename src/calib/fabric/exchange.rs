@@ -1,7 +1,7 @@
 //! Constants of expert exchange, by the mean absolute error of logarithms.
 
-use super::rows::{ExchangeRow, Tables};
-use crate::calib::{Errors, Rounds, least_squares, rounded};
+use super::rows::{ExchangeRow, FabricTables};
+use crate::calib::{PercentErrors, Rounds, least_squares, rounded};
 use crate::cost::exchange_us;
 use crate::error::{Error, InputError, Result};
 use crate::hw::{Exchange, ExchangeMode, ExchangePart, Held};
@@ -30,13 +30,13 @@ pub struct ExchangeFit {
     /// Shapes (hidden width, chosen experts, experts), each kept aside in turn.
     pub shapes: usize,
     /// On the shapes kept aside.
-    pub held: Errors,
+    pub held: PercentErrors,
     /// On the same rows, by a start and a bandwidth that fit the other shapes best.
     pub start_and_bandwidth: f64,
 }
 
 /// Fits each way that the tables have.
-pub(super) fn fit(tables: &Tables) -> Result<Vec<ExchangeFit>> {
+pub(super) fn fit(tables: &FabricTables) -> Result<Vec<ExchangeFit>> {
     let mut fits = Vec::new();
     for mode in [ExchangeMode::LowLatency, ExchangeMode::Normal] {
         for part in [ExchangePart::Dispatch, ExchangePart::Combine] {
@@ -72,14 +72,14 @@ fn way(rows: &[&ExchangeRow], version: &str) -> Result<ExchangeFit> {
         plain.extend(out.iter().map(|row| (start + each * bytes(row), row.us)));
     }
     let none = || Error::from(InputError::expected("rows").key("hidden_size"));
-    let errors = Errors::of_families(held).ok_or_else(none)?;
+    let errors = PercentErrors::of_families(held).ok_or_else(none)?;
     let error = Held { mean: rounded(errors.mean), interval: rounded(errors.interval) };
     Ok(ExchangeFit {
         constants: Exchange { error, ..search(rows, version)? },
         rows: rows.len(),
         shapes: shapes.len(),
         held: errors,
-        start_and_bandwidth: Errors::of(plain).ok_or_else(none)?.mean,
+        start_and_bandwidth: PercentErrors::of(plain).ok_or_else(none)?.mean,
     })
 }
 

@@ -1,7 +1,7 @@
 //! What all formats share: values with their keys, requests in file order, and arrivals counted from the first.
 
 use super::super::sessions::{Turn, Turns, begin_together};
-use super::super::{Load, MOST_REQUESTS, Reading, Remark, Told};
+use super::super::{MOST_REQUESTS, Reading, Remark, RequestSet, Told};
 use super::blocks::Blocks;
 use super::time::{Clock, Settled};
 use super::value::Value;
@@ -146,7 +146,7 @@ impl Collector {
     }
 
     /// All requests by arrival, from the first one on.
-    pub fn finish(mut self) -> Result<Load> {
+    pub fn finish(mut self) -> Result<RequestSet> {
         if self.requests.is_empty() {
             let found = match (self.empty, self.failed) {
                 (0, 0) => "none",
@@ -213,7 +213,7 @@ impl Collector {
         let prefix_block = blocks.as_ref().map(|(block, _)| *block);
         self.remarks.extend(blocks.and_then(|(_, remark)| remark));
         let (requests, remarks, told) = (self.requests, self.remarks, self.told);
-        Ok(Load { requests, clients: None, turns, sessions: None, prefix_block, told, remarks })
+        Ok(RequestSet { requests, clients: None, turns, sessions: None, prefix_block, told, remarks })
     }
 }
 

@@ -4,7 +4,7 @@ use crate::lab::{Lab, method};
 use radialsim::cost::{Device, Limits};
 use radialsim::hw::Hardware;
 use radialsim::kernel::{Density, Kernel};
-use radialsim::meter::caps::{self, Answer};
+use radialsim::meter::caps::{self, CapAnswer};
 use radialsim::report::{Answered, cap_errors};
 use radialsim::units::Dtype;
 use std::fmt::Write;
@@ -67,15 +67,15 @@ fn table_of(hw: &Hardware, device: &str) -> String {
     text
 }
 
-fn all_answers(table: &caps::Table, hw: Option<&Hardware>) -> Vec<Answer> {
-    let of = |series: &caps::Series| match hw {
+fn all_answers(table: &caps::CapTable, hw: Option<&Hardware>) -> Vec<CapAnswer> {
+    let of = |series: &caps::CapSeries| match hw {
         Some(hw) => caps::answers(hw, series),
         None => caps::answers(&series.board.hardware().expect("shipped"), series),
     };
     table.series.iter().flat_map(of).collect()
 }
 
-fn worst(answers: &[Answer]) -> f64 {
+fn worst(answers: &[CapAnswer]) -> f64 {
     let off = |[was, said]: [f64; 2]| (said / was - 1.0).abs();
     answers.iter().map(|answer| off(answer.speed).max(off(answer.energy))).fold(0.0, f64::max)
 }
@@ -173,7 +173,7 @@ fn energy_has_one_minimum_over_clocks() {
 fn measured_caps_and_locks_are_followed() {
     let Some(path) = crate::data("energy/power_caps.csv") else { return };
     let table = caps::read(&path).expect("a table");
-    let answered: Vec<(Vec<Answer>, f64)> = table
+    let answered: Vec<(Vec<CapAnswer>, f64)> = table
         .series
         .iter()
         .map(|series| {

@@ -2,7 +2,7 @@
 
 use crate::cli::{folder, radialsim, refuses, text};
 use crate::data;
-use radialsim::calib::fabric::{CurveFit, FabricFit, Tables, fit, read};
+use radialsim::calib::fabric::{CurveFit, FabricFit, FabricTables, fit, read};
 use radialsim::hw::{CallMode, Fabric, Library, Operation};
 use std::fmt::Write as _;
 use std::path::Path;
@@ -193,7 +193,7 @@ fn shipped_curves_are_what_the_tables_teach() {
     }
 }
 
-fn holds(name: &str, said: &FabricFit, tables: &Tables) {
+fn holds(name: &str, said: &FabricFit, tables: &FabricTables) {
     let mean = |of: &dyn Fn(&CurveFit) -> Option<f64>| {
         let all: Vec<f64> = said.curves.iter().filter_map(of).collect();
         all.iter().sum::<f64>() / all.len() as f64

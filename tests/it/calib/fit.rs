@@ -1,7 +1,7 @@
 //! Fits of measured tables: what they keep aside, what they learn, what they refuse.
 
 use proptest::prelude::*;
-use radialsim::calib::{Fit, Format, Operator, Table, fit, predict, read, transfer};
+use radialsim::calib::{CallTable, Fit, Operator, TableFormat, fit, predict, read, transfer};
 use radialsim::cost::{Device, Limits};
 use radialsim::hw::Hardware;
 use radialsim::kernel::{Attention, Density, Kernel};
@@ -23,7 +23,7 @@ fn h100() -> Hardware {
 }
 
 /// A device whose products take `bend` times what the formulas of an H100 say, as a table.
-fn table(bend: impl Fn(u32, u32, u32) -> f64) -> Table {
+fn table(bend: impl Fn(u32, u32, u32) -> f64) -> CallTable {
     let truth = device(&h100());
     let mut text = "m,n,k,latency_ms\n".to_owned();
     for n in [128u32, 512, 768, 1024, 2048, 3072, 4096, 8192] {
@@ -37,11 +37,11 @@ fn table(bend: impl Fn(u32, u32, u32) -> f64) -> Table {
     written(&text)
 }
 
-fn written(text: &str) -> Table {
+fn written(text: &str) -> CallTable {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("gemm.csv");
     std::fs::write(&path, text).expect("written");
-    read(&path, Operator::Gemm, Format::Sixteen, true).expect("a table")
+    read(&path, Operator::Gemm, TableFormat::Sixteen, true).expect("a table")
 }
 
 /// A law that four constants cannot follow.
@@ -222,12 +222,13 @@ fn shipped_fits_are_as_wrong_as_they_say() {
             corrections.transferred_from.is_some() && !corrections.own.iter().any(|own| own == stem)
         };
         for (stem, correction) in corrections.named().filter(|(stem, _)| !lent(stem)) {
-            let formats = Format::ALL.iter().flat_map(|&format| Operator::ALL.map(|(of, _)| (of, format)));
+            let formats =
+                TableFormat::ALL.iter().flat_map(|&format| Operator::ALL.map(|(of, _)| (of, format)));
             let (operator, format) = formats
                 .into_iter()
                 .find(|(of, format)| of.in_format(*format).as_deref() == Some(stem))
                 .expect(stem);
-            let file = if format == Format::Sixteen { format!("{stem}_bf16") } else { stem.to_owned() };
+            let file = if format == TableFormat::Sixteen { format!("{stem}_bf16") } else { stem.to_owned() };
             let Some(path) = crate::data(&format!("timings/{folder}/{file}.csv")) else { return };
             let mut table = read(&path, operator, format, true).expect("a table");
             assert_eq!(table.sha256, correction.evidence.sha256, "{name} {stem}");
@@ -261,7 +262,7 @@ fn broken_tables_are_refused_with_line_and_column() {
         ("m,n,k,latency_ms\n1,2,3\n", "CSV with a header"),
     ] {
         std::fs::write(&path, text).expect("written");
-        let error = read(&path, Operator::Gemm, Format::Sixteen, true).expect_err(text);
+        let error = read(&path, Operator::Gemm, TableFormat::Sixteen, true).expect_err(text);
         assert!(
             error.to_string().contains(say) && error.to_string().contains("gemm.csv"),
             "{text:?}: {error}"
@@ -378,7 +379,7 @@ fn parquet_tables_say_the_same_and_leave_other_formats_out() {
     }
     group.close().expect("closed");
     writer.close().expect("closed");
-    let table = read(&path, Operator::Gemm, Format::Sixteen, true).expect("a table");
+    let table = read(&path, Operator::Gemm, TableFormat::Sixteen, true).expect("a table");
     let same = written("m,n,k,latency_ms\n10,20,30,0.5\n");
     assert_eq!(table.rows, same.rows);
 }

@@ -1,6 +1,6 @@
 //! Profiles of PyTorch: which calls become rows, whose time they take, what is left out, and that a device is learned from them.
 
-use radialsim::calib::kineto::{self, Profile};
+use radialsim::calib::kineto::{self, TorchProfile};
 use radialsim::calib::{Fit, Operator};
 use radialsim::error::Error;
 use radialsim::hw::{Hardware, Source};
@@ -70,7 +70,7 @@ impl Made {
         json!({"schemaVersion": 1, "deviceProperties": self.devices, "traceEvents": self.events}).to_string()
     }
 
-    fn read(&self) -> Profile {
+    fn read(&self) -> TorchProfile {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("made.json");
         std::fs::write(&path, self.text()).unwrap();
@@ -94,7 +94,7 @@ fn refused(text: &[u8], name: &str) -> String {
     error.to_string().replace(&*path.to_string_lossy(), name)
 }
 
-fn seconds(profile: &Profile, operator: Operator) -> Vec<(Kernel, f64)> {
+fn seconds(profile: &TorchProfile, operator: Operator) -> Vec<(Kernel, f64)> {
     let table = profile.tables.iter().find(|table| table.operator == operator).expect("a table");
     table.rows.iter().map(|row| (row.kernel, (row.seconds * 1e9).round() / 1e3)).collect()
 }

@@ -104,12 +104,12 @@ fn tables(folder: &Path) {
     }
 }
 
-fn files(folder: &Path) -> layers::Tables {
+fn files(folder: &Path) -> layers::LayerTables {
     files_of(folder, "")
 }
 
 /// The tables among the files whose names begin so.
-fn files_of(folder: &Path, prefix: &str) -> layers::Tables {
+fn files_of(folder: &Path, prefix: &str) -> layers::LayerTables {
     let mut all: Vec<PathBuf> =
         folder.read_dir().expect("a folder").map(|entry| entry.expect("a file").path()).collect();
     all.retain(|file| file.file_name().is_some_and(|name| name.to_string_lossy().starts_with(prefix)));

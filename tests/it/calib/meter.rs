@@ -4,7 +4,7 @@ use crate::cli::{folder, radialsim, text};
 use radialsim::cost::{Device, Limits};
 use radialsim::hw::{Hardware, Sampler, Source, Sourced};
 use radialsim::kernel::Kernel;
-use radialsim::meter::{Constants, Point, fit, left_out, points, read, shape_of, wrong};
+use radialsim::meter::{ComparedRun, StackConstants, fit, left_out, points, read, shape_of, wrong};
 use radialsim::units::Dtype;
 use std::fmt::Write as _;
 use std::path::Path;
@@ -17,7 +17,7 @@ const HEADER: &str = "model_id,task,gpu_model,num_gpus,architecture,weight_preci
                       avg_output_len,median_itl_ms,energy_per_token_joules,avg_power_watts";
 
 /// What a software stack is made of here: nothing that a shipped profile says.
-const TRUTH: Constants = Constants {
+const TRUTH: StackConstants = StackConstants {
     step_s: 700e-6,
     ps_per_logit: 300.0,
     idle_w: 70.0,
@@ -33,7 +33,7 @@ fn row(model: &str, batch: f64, measured: [f64; 3]) -> String {
     format!("{model},lm-arena-chat,H100,1,Dense Transformer,bfloat16,,{batch},40.0,{itl_ms},{joules},{watts}")
 }
 
-fn points_of(table: &str, hw: &Hardware) -> (radialsim::meter::Table, Vec<Point>) {
+fn points_of(table: &str, hw: &Hardware) -> (radialsim::meter::RunTable, Vec<ComparedRun>) {
     let folder = folder();
     let path = folder.path().join("runs.csv");
     std::fs::write(&path, table).expect("written");
@@ -136,7 +136,7 @@ fn a_fit_finds_the_constants_that_made_the_runs() {
     let (table, mut points) = points_of(&text, &hw);
     let errors = fit(&mut hw, &table, &mut points).expect("a fit");
     assert!(errors.itl.mean < 0.5 && errors.joules.mean < 1.0, "{errors:?}");
-    let found = Constants::of(&hw);
+    let found = StackConstants::of(&hw);
     let near = |a: f64, b: f64| (a / b - 1.0).abs() < 0.05;
     assert!(near(found.step_s, TRUTH.step_s) && near(found.ps_per_logit, TRUTH.ps_per_logit), "{found:?}");
     assert!(
@@ -148,7 +148,8 @@ fn a_fit_finds_the_constants_that_made_the_runs() {
     assert_eq!((metered.rows, metered.models), (20, 5));
     assert!((metered.joules_error - errors.joules.mean).abs() < 1e-3);
     // Nobody is predicted by constants that were fitted to him: with one model alone there is nothing to fit to.
-    let one: Vec<Point> = points.iter().filter(|point| point.row.id.contains("0.6B")).cloned().collect();
+    let one: Vec<ComparedRun> =
+        points.iter().filter(|point| point.row.id.contains("0.6B")).cloned().collect();
     assert_eq!(left_out(&one, &hw), None);
 }
 
@@ -271,7 +272,7 @@ fn the_shipped_profile_predicts_real_runs() {
     let text: Vec<&str> = whole.lines().filter(short).collect();
     let hw = h100();
     let (_, points) = points_of(&(text.join("\n") + "\n"), &hw);
-    let constants = Constants::of(&hw);
+    let constants = StackConstants::of(&hw);
     for several in [false, true] {
         let of = points.iter().filter(|point| (point.row.devices > 1) == several);
         let pairs: Vec<_> = of.map(|point| (point, constants.predict(&point.parts))).collect();
@@ -294,7 +295,7 @@ fn rows_on_several_devices_are_predicted_and_not_fitted() {
     let one = row("Qwen/Qwen3-32B", 8.0, [9.0, 0.5, 400.0]);
     let four = one.replace(",1,Dense", ",4,Dense");
     let (mut table, points) = points_of(&format!("{HEADER}\n{one}\n{four}\n"), &hw);
-    let said: Vec<_> = points.iter().map(|point| Constants::of(&hw).predict(&point.parts)).collect();
+    let said: Vec<_> = points.iter().map(|point| StackConstants::of(&hw).predict(&point.parts)).collect();
     assert_eq!(points.iter().map(|point| point.row.devices).collect::<Vec<_>>(), [1, 4]);
     assert!(said[1].itl_s < said[0].itl_s && said[1].itl_s > said[0].itl_s / 4.0, "{said:?}");
     assert!(said[1].watts > 2.0 * said[0].watts && said[1].joules > said[0].joules, "{said:?}");

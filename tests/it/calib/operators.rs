@@ -2,7 +2,7 @@
 //! source than the one they were fitted to.
 
 use crate::cli::{folder, radialsim, text};
-use radialsim::calib::{Errors, Measured, read_layers};
+use radialsim::calib::{MeasuredOperator, PercentErrors, read_layers};
 use radialsim::cost::{Device, Limits};
 use radialsim::hw::Hardware;
 use radialsim::kernel::Kernel;
@@ -108,11 +108,11 @@ fn a_gate_that_is_not_met_is_exit_code_one() {
 }
 
 /// Mean error of the products under a profile.
-fn off(hw: &Hardware, measured: &[Measured]) -> f64 {
+fn off(hw: &Hardware, measured: &[MeasuredOperator]) -> f64 {
     let device = Device::new(hw, Limits::default()).expect("no limits");
     let products = measured.iter().filter(|operator| operator.projection).flat_map(|operator| &operator.rows);
     let pairs = products.map(|row| (device.price(&row.kernel).time.s(), row.seconds));
-    Errors::of(pairs).expect("rows").mean
+    PercentErrors::of(pairs).expect("rows").mean
 }
 
 /// What was reached, rounded up; the two sources themselves are 8.7 and 14.4 % apart where they measured the same shapes

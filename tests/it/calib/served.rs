@@ -12,7 +12,7 @@ use radialsim::sched::{Admission, PrefixCaching, Serving};
 use radialsim::sim::{self, Setup, Silent};
 use radialsim::trace::Trace;
 use radialsim::units::SimTime;
-use radialsim::workload::{Measured, Tick, measured, ticks};
+use radialsim::workload::{ServedRequest, Tick, measured, ticks};
 use std::fmt::Write as _;
 use std::path::Path;
 
@@ -140,10 +140,10 @@ fn simulated(scenario: &Path, settings: &[String]) -> (Setup, Trace) {
 }
 
 /// The times of a simulation as if they had been measured.
-fn as_measured(ledger: &Ledger) -> Vec<Measured> {
+fn as_measured(ledger: &Ledger) -> Vec<ServedRequest> {
     let mut requests = ledger.requests.clone();
     requests.sort_by_key(|request| request.id);
-    let of = |request: &radialsim::metrics::RequestTimes| Measured {
+    let of = |request: &radialsim::metrics::RequestTimes| ServedRequest {
         input_toks: request.prompt_tokens,
         output_toks: request.output_tokens,
         arrival_time: request.arrival.s(),
@@ -180,7 +180,7 @@ fn a_run_is_right_about_itself_and_wrong_with_one_constant_off() {
     let mut fewer = requests.clone();
     fewer.pop();
     assert!(Served::new(&fewer, (&truth, ErrorBar::default()), None).is_err());
-    fewer.push(Measured { input_toks: 999, ..requests[0] });
+    fewer.push(ServedRequest { input_toks: 999, ..requests[0] });
     assert!(Served::new(&fewer, (&truth, ErrorBar::default()), None).is_err());
 }
 

@@ -3,7 +3,7 @@
 use crate::lab::{Lab, method};
 use proptest::prelude::*;
 use radialsim::cost::{BETWEEN_SOURCES, Bound, Device, EXTRAPOLATED, Limits, Price, PriceError};
-use radialsim::hw::{Hardware, Held, Metered};
+use radialsim::hw::{Hardware, Held, PowerEvidence};
 use radialsim::kernel::{Attention, Class, Kernel};
 use radialsim::lower::Cause;
 use radialsim::metrics::{ErrorBar, Ledger, Saving, Verdict};
@@ -241,7 +241,7 @@ fn every_price_carries_the_error_of_what_made_it() {
 #[test]
 fn the_energy_has_the_error_of_the_power_and_of_the_time_it_flows() {
     let mut hw = hardware([4.0, 4.0, 4.0]);
-    hw.power.metered = Some(Metered {
+    hw.power.metered = Some(PowerEvidence {
         stack: "a stack".into(),
         sha256: "0".into(),
         rows: 10,

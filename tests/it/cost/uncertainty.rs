@@ -1,7 +1,7 @@
 //! Figures and gains with their errors: by hand, and by what must hold for all of them.
 
 use proptest::prelude::*;
-use radialsim::metrics::{ClassError, ErrorBar, ErrorKind, Errors, Figure, Gain, Ninety, Verdict};
+use radialsim::metrics::{ClassError, ErrorBar, ErrorKind, Estimate, FigureErrors, Gain, Ninety, Verdict};
 
 /// A bar with two classes of these intervals and shares, which cover so much of the run.
 fn bar(errors: [f64; 2], shares: [f64; 2]) -> ErrorBar {
@@ -11,7 +11,7 @@ fn bar(errors: [f64; 2], shares: [f64; 2]) -> ErrorBar {
         Some(ClassError { error_percent, interval_percent, share: shares[place] })
     };
     let time = (errors[0] * shares[0] + errors[1] * shares[1]) / covered;
-    let of = |times: f64| Errors {
+    let of = |times: f64| FigureErrors {
         time_percent: Some(times * time),
         makespan_percent: Some(times * time / 2.0),
         any_mix_percent: Some(times * errors[0].max(errors[1])),
@@ -30,21 +30,21 @@ fn bar(errors: [f64; 2], shares: [f64; 2]) -> ErrorBar {
 fn a_figure_by_hand() {
     let bar = bar([4.0, 8.0], [0.6, 0.3]);
     let time = (4.0 * 0.6 + 8.0 * 0.3) / 0.9;
-    let figure = Figure::new(&[9.0, 10.0, 11.0], ErrorKind::of("tpot_s.p50"), &bar, 0.95);
+    let figure = Estimate::new(&[9.0, 10.0, 11.0], ErrorKind::of("tpot_s.p50"), &bar, 0.95);
     // Student's quantile for two degrees of freedom is 4.3027 (tables); the deviation of the mean is 1 / sqrt(3).
     assert!((figure.seeds.unwrap() - 4.302_652_7 / 3.0_f64.sqrt()).abs() < 1e-6);
     assert!((figure.model.unwrap() - 10.0 * time / 100.0).abs() < 1e-12);
     assert!((figure.high() - figure.low() - 2.0 * figure.half_width()).abs() < 1e-12);
-    let single = Figure::new(&[10.0], ErrorKind::of("ttft_s.p99"), &bar, 0.95);
+    let single = Estimate::new(&[10.0], ErrorKind::of("ttft_s.p99"), &bar, 0.95);
     assert_eq!((single.seeds, single.model), (None, Some(0.8)));
-    assert_eq!(Figure::new(&[5.0], ErrorKind::of("memory_bytes.total_peak"), &bar, 0.95).model, Some(0.0));
-    assert_eq!(Figure::new(&[5.0], ErrorKind::of("busy.compute"), &bar, 0.95).model, None);
+    assert_eq!(Estimate::new(&[5.0], ErrorKind::of("memory_bytes.total_peak"), &bar, 0.95).model, Some(0.0));
+    assert_eq!(Estimate::new(&[5.0], ErrorKind::of("busy.compute"), &bar, 0.95).model, None);
 }
 
 #[test]
 fn what_is_hardly_covered_has_no_error() {
     let thin = bar([4.0, 8.0], [0.2, 0.2]);
-    assert_eq!(Figure::new(&[10.0], Some(ErrorKind::Time), &thin, 0.95).model, None);
+    assert_eq!(Estimate::new(&[10.0], Some(ErrorKind::Time), &thin, 0.95).model, None);
     let gain = Gain::of((&[5.0], &thin), (&[10.0], &thin), Some(ErrorKind::Time), true, 0.95).unwrap();
     assert_eq!((gain.percent, gain.verdict), (50.0, Verdict::Unknown));
 }
@@ -100,7 +100,7 @@ proptest! {
     fn intervals_hold_their_value_and_grow_with_the_error(
         error in 0.0..40.0f64, more in 0.0..40.0f64, values in prop::collection::vec(0.0..100.0f64, 1..6),
     ) {
-        let figure = |error: f64| Figure::new(&values, Some(ErrorKind::Time), &bar([error; 2], [0.5, 0.5]), 0.95);
+        let figure = |error: f64| Estimate::new(&values, Some(ErrorKind::Time), &bar([error; 2], [0.5, 0.5]), 0.95);
         let (narrow, wide) = (figure(error), figure(error + more));
         prop_assert!(narrow.low() <= narrow.value && narrow.value <= narrow.high());
         prop_assert!(wide.low() <= narrow.low() + 1e-9 && narrow.high() <= wide.high() + 1e-9);

@@ -5,7 +5,10 @@ use crate::gpu::routed::{AsLowered, POLICIES};
 use crate::small_models::{KeysValues, Small, VOCABULARY};
 use radialsim::batch::{Policy, Visibility};
 use radialsim::error::Result;
-use radialsim::gpu::{Chosen, Executor, Options, Outcome, Pass, Prompt, Routing, Settings, Watch};
+use radialsim::gpu::{
+    Chosen, Executor, ExecutorOptions, GenerationSettings, GenerationWatch, Pass, PassOutcome, Prompt,
+    Routing,
+};
 use radialsim::rng::Stream;
 use radialsim::trace::{
     Header, KvAction, Modules, Order, Phase, Request, Role, Route, RouteTable, Router, RouterKind, Run, Step,
@@ -174,8 +177,8 @@ struct Heard<'a> {
     mixed: u32,
 }
 
-impl Watch for Heard<'_> {
-    fn pass(&mut self, pass: &Pass, outcome: &Outcome, rows: &[(usize, u32, bool)]) -> Result<()> {
+impl GenerationWatch for Heard<'_> {
+    fn pass(&mut self, pass: &Pass, outcome: &PassOutcome, rows: &[(usize, u32, bool)]) -> Result<()> {
         let heads = pass.batch.spans.iter().flat_map(|span| {
             let end = span.first + span.tokens;
             (end - span.logits..end).map(|row| rows[row as usize])
@@ -238,7 +241,7 @@ impl Draw {
 
     fn trace(&mut self, kv: KvAction, refills: bool) -> Trace {
         let order = if self.monotone { Order::Monotone } else { Order::Any };
-        let router = Router::free(RouterKind::Fixed);
+        let router = Router::costless(RouterKind::Fixed);
         let header =
             Header { kv, order, reuse: !self.monotone, router, ..Header::dense("small", LAYERS as u32) };
         let mut routes = RouteTable::default();
@@ -337,7 +340,7 @@ fn hold(small: &Small, executor: &mut Executor, case: &mut Case, policies: &[Pol
         .collect();
     for &policy in policies {
         let what = format!("{what}, {}", policy.name());
-        let settings = Settings {
+        let settings = GenerationSettings {
             routing: Routing::Replay(Box::new(trace.clone())),
             policy,
             visibility: case.visibility,
@@ -387,7 +390,7 @@ fn opened(small: &Small) -> Option<(tempfile::TempDir, Executor)> {
     small.write(folder.path(), Dtype::F32, 1);
     let checkpoint = Checkpoint::open(folder.path()).expect("a valid folder");
     // Few tokens a pass, so that prompts run in parts beside generations.
-    let options = Options { positions: 40, pass_tokens: 7, ..Options::default() };
+    let options = ExecutorOptions { positions: 40, pass_tokens: 7, ..ExecutorOptions::default() };
     let executor = Executor::new(crate::gpu()?, &checkpoint, options).expect("a model that fits");
     Some((folder, executor))
 }

@@ -6,12 +6,12 @@ use crate::family_models::{LAYERS, VOCABULARY, Weights};
 use crate::gpu::routed::{AsLowered, POLICIES};
 use crate::gpu::skips::settings;
 use radialsim::batch::Policy;
-use radialsim::gpu::{Answer, Executor, Options, Oracle, Prompt, Ratio, Routing};
+use radialsim::gpu::{Completion, Executor, ExecutorOptions, Oracle, Prompt, Ratio, Routing};
 use radialsim::trace::{Header, KvAction, Route, RouteTable, Trace};
 use radialsim::weights::Checkpoint;
 
 /// A run whose kernels are those of its lowering.
-fn run(executor: &mut Executor, prompts: &[Prompt], routing: Routing, policy: Policy) -> Vec<Answer> {
+fn run(executor: &mut Executor, prompts: &[Prompt], routing: Routing, policy: Policy) -> Vec<Completion> {
     let model = executor.model().clone();
     let mut watch = AsLowered { model: &model, passes: 0, kernels: 0 };
     let settings = settings(routing, policy);
@@ -37,7 +37,7 @@ fn naive(weights: &Weights, prompt: &Prompt, takes: impl Fn(usize, usize) -> boo
     (first, nll, ids.split_off(prompt.ids.len()))
 }
 
-fn assert_said(answer: &Answer, wanted: &(f64, f64, Vec<u32>), what: &str) {
+fn assert_said(answer: &Completion, wanted: &(f64, f64, Vec<u32>), what: &str) {
     let (first, nll, ids) = wanted;
     let found = (f64::from(answer.first[0].1), answer.nll.expect("asked for"));
     assert!(
@@ -81,7 +81,7 @@ fn every_family_says_what_its_definition_says() {
         let name = weights.family.name;
         let checkpoint = Checkpoint::open(folder.path()).unwrap_or_else(|error| panic!("{name}: {error}"));
         let Some(gpu) = crate::gpu() else { return };
-        let options = Options { positions: 64, ..Options::default() };
+        let options = ExecutorOptions { positions: 64, ..ExecutorOptions::default() };
         let mut executor =
             Executor::new(gpu, &checkpoint, options).unwrap_or_else(|error| panic!("{name}: {error}"));
         let prompts: Vec<Prompt> =
@@ -128,7 +128,7 @@ fn models_that_transformers_wrote_say_what_it_said() {
         let what = folder.display();
         let Some(gpu) = crate::gpu() else { return };
         let checkpoint = Checkpoint::open(&folder).unwrap_or_else(|error| panic!("{what}: {error}"));
-        let options = Options { positions: 128, ..Options::default() };
+        let options = ExecutorOptions { positions: 128, ..ExecutorOptions::default() };
         let mut executor =
             Executor::new(gpu, &checkpoint, options).unwrap_or_else(|error| panic!("{what}: {error}"));
         let routing = Routing::dense(executor.model().layers);

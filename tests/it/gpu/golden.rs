@@ -1,7 +1,7 @@
 //! A model that does not say what it says elsewhere: SmolLM2 against an independent f32 engine.
 
 use radialsim::batch::Policy;
-use radialsim::gpu::{Executor, Options, Prompt, Routing, Sampling, Settings};
+use radialsim::gpu::{Executor, ExecutorOptions, GenerationSettings, Prompt, Routing, TokenSampling};
 use radialsim::weights::Checkpoint;
 
 #[derive(serde::Deserialize)]
@@ -18,12 +18,12 @@ pub fn golden() -> Option<(Executor, Vec<Golden>)> {
     let lines = std::fs::read_to_string(golden).expect("a readable file");
     let lines = lines.lines().map(|line| serde_json::from_str(line).expect("a golden line")).collect();
     let checkpoint = Checkpoint::open(path).expect("a valid file");
-    let options = Options { positions: 512, ..Options::default() };
+    let options = ExecutorOptions { positions: 512, ..ExecutorOptions::default() };
     Some((Executor::new(gpu, &checkpoint, options).expect("a model that fits"), lines))
 }
 
-fn settings(executor: &Executor) -> Settings {
-    Settings {
+fn settings(executor: &Executor) -> GenerationSettings {
+    GenerationSettings {
         routing: Routing::dense(executor.model().layers),
         policy: Policy::Aligned,
         visibility: Default::default(),
@@ -55,7 +55,7 @@ fn dense_smollm2_says_what_the_golden_engine_says() {
 #[test]
 fn one_by_one_says_the_same_as_all_at_once() {
     let Some((mut executor, lines)) = golden() else { return };
-    let settings = Settings { prompt_logits: false, ..settings(&executor) };
+    let settings = GenerationSettings { prompt_logits: false, ..settings(&executor) };
     let prompts: Vec<Prompt> =
         lines.iter().map(|line| Prompt { ids: line.prompt_ids.clone(), most: 24 }).collect();
     let together = executor.generate(&prompts, &settings, &mut ()).expect("a run");
@@ -71,8 +71,8 @@ fn draws_among_the_likeliest_follow_the_seed() {
     let Some((mut executor, lines)) = golden() else { return };
     let prompts = [Prompt { ids: lines[1].prompt_ids.clone(), most: 8 }];
     let mut draw = |top, temperature, seed| {
-        let sampling = Some(Sampling { top, temperature, seed });
-        let settings = Settings { sampling, prompt_logits: false, ..settings(&executor) };
+        let sampling = Some(TokenSampling { top, temperature, seed });
+        let settings = GenerationSettings { sampling, prompt_logits: false, ..settings(&executor) };
         executor.generate(&prompts, &settings, &mut ()).map(|run| run.answers[0].ids.clone())
     };
     let hot = draw(5, 2.0, 1).expect("a run");

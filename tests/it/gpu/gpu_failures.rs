@@ -4,8 +4,8 @@ use crate::small_models::Small;
 use radialsim::batch::{Policy, Visibility};
 use radialsim::error::Error;
 use radialsim::gpu::{
-    Done, Executor, Gpu, Options, Oracle, Outcome, Pass, Prompt, Ratio, Recording, Routing, Settings, Watch,
-    shaders,
+    ExecutedKernel, Executor, ExecutorOptions, GenerationSettings, GenerationWatch, Gpu, Oracle, Pass,
+    PassOutcome, Prompt, Ratio, Recording, Routing, shaders,
 };
 use radialsim::kernel::Kernel;
 use radialsim::trace::{Header, KvAction, Request, Role, Route, RouteTable, Trace};
@@ -19,8 +19,8 @@ fn small() -> (tempfile::TempDir, Checkpoint) {
     (folder, checkpoint)
 }
 
-fn settings(routing: Routing, policy: Policy) -> Settings {
-    Settings {
+fn settings(routing: Routing, policy: Policy) -> GenerationSettings {
+    GenerationSettings {
         routing,
         policy,
         visibility: Default::default(),
@@ -40,15 +40,15 @@ struct Count {
     samplers: u32,
 }
 
-impl Watch for Count {
+impl GenerationWatch for Count {
     fn pass(
         &mut self,
         _: &Pass,
-        outcome: &Outcome,
+        outcome: &PassOutcome,
         _: &[(usize, u32, bool)],
     ) -> radialsim::error::Result<()> {
         self.kernels += outcome.kernels.len() as u32;
-        let sampler = |done: &&Done| matches!(done.kernel, Kernel::Sample { .. });
+        let sampler = |done: &&ExecutedKernel| matches!(done.kernel, Kernel::Sample { .. });
         self.samplers += outcome.kernels.iter().filter(sampler).count() as u32;
         self.dispatches += outcome.dispatches;
         Ok(())
@@ -71,7 +71,8 @@ fn an_adapter_that_is_not_there_is_named() {
 fn a_lost_device_is_reported_and_stays_lost() {
     let Some(gpu) = crate::gpu() else { return };
     let (_folder, checkpoint) = small();
-    let mut executor = Executor::new(gpu, &checkpoint, Options::default()).expect("a model that fits");
+    let mut executor =
+        Executor::new(gpu, &checkpoint, ExecutorOptions::default()).expect("a model that fits");
     let settings = settings(Routing::dense(3), Policy::Aligned);
     executor.generate(&[prompt(&[1, 2], 2)], &settings, &mut ()).expect("a run");
     executor.gpu().destroy();
@@ -87,7 +88,7 @@ fn small_buffers_split_a_model_and_change_nothing() {
     let (_folder, checkpoint) = small();
     // A layer's feed-forward inputs take 6,912 bytes, embedding and head 9,312, the KV entries of a layer of both sequences 1,600.
     let split = split.with_buffer_limit(8000);
-    let options = Options { pass_tokens: 8, positions: 40, ..Options::default() };
+    let options = ExecutorOptions { pass_tokens: 8, positions: 40, ..ExecutorOptions::default() };
     let mut executors =
         [whole, split].map(|gpu| Executor::new(gpu, &checkpoint, options).expect("a model that fits"));
     let prompts = [prompt(&[1, 2, 3, 4, 5, 6, 7, 8, 9], 5), prompt(&[4], 9)];
@@ -117,8 +118,8 @@ fn small_buffers_split_a_model_and_change_nothing() {
 fn what_does_not_fit_is_refused_with_its_size() {
     let Some(gpu) = crate::gpu() else { return };
     let (_folder, checkpoint) = small();
-    let error =
-        Executor::new(gpu.with_buffer_limit(2000), &checkpoint, Options::default()).expect_err("too small");
+    let error = Executor::new(gpu.with_buffer_limit(2000), &checkpoint, ExecutorOptions::default())
+        .expect_err("too small");
     assert!(matches!(error, Error::Input(_) | Error::Gpu(_)), "{error}");
     assert!(error.to_string().contains("2000"), "{error}");
 
@@ -126,7 +127,7 @@ fn what_does_not_fit_is_refused_with_its_size() {
     let mut executor = Executor::new(
         gpu.with_buffer_limit(100_000),
         &checkpoint,
-        Options { positions: 40, ..Options::default() },
+        ExecutorOptions { positions: 40, ..ExecutorOptions::default() },
     )
     .expect("fits");
     let error = executor.begin(&[1000, 2000]).expect_err("too many entries");
@@ -146,7 +147,8 @@ fn runs_that_cannot_be_are_refused() {
     let Some(gpu) = crate::gpu() else { return };
     let (_folder, checkpoint) = small();
     let mut executor =
-        Executor::new(gpu, &checkpoint, Options { positions: 40, ..Options::default() }).expect("fits");
+        Executor::new(gpu, &checkpoint, ExecutorOptions { positions: 40, ..ExecutorOptions::default() })
+            .expect("fits");
     let fixed = |steps: &str, kv| Routing::Fixed(Route::parse(steps).expect("a route"), kv);
     let oracle = Oracle { attention: 0.1, feed_forward: 0.1, ratio: Ratio::OverInput, always: vec![] };
     let dense = || Routing::dense(3);
@@ -178,7 +180,7 @@ fn runs_that_cannot_be_are_refused() {
         (fixed("0 1!share", KvAction::Unified), Visibility::OnePerToken, "leave their own entry"),
         (fixed("0 1f!project_only", KvAction::Unified), Visibility::AllEntries, "leave their own entry"),
     ] {
-        let settings = Settings { visibility, ..settings(routing, Policy::Hop) };
+        let settings = GenerationSettings { visibility, ..settings(routing, Policy::Hop) };
         let error = executor.generate(&[prompt(ids, 2)], &settings, &mut ()).expect_err(part);
         assert!(error.to_string().contains(part) && error.exit_code() == 2, "no {part:?} in: {error}");
     }
@@ -189,7 +191,7 @@ fn runs_that_cannot_be_are_refused() {
 fn what_is_not_executed_is_refused_by_name() {
     let Some(gpu) = crate::gpu() else { return };
     let (_folder, checkpoint) = small();
-    let options = Options { pass_tokens: 8, positions: 40, ..Options::default() };
+    let options = ExecutorOptions { pass_tokens: 8, positions: 40, ..ExecutorOptions::default() };
     let mut executor = Executor::new(gpu.with_buffer_limit(8000), &checkpoint, options).expect("fits");
     let share = Routing::Fixed(Route::of_layers([0, 1]), KvAction::Share);
     // Entries of a sequence take 7,296 bytes.
@@ -228,13 +230,14 @@ fn numbers_that_are_not_finite_end_a_run_and_are_placed() {
         model.write(folder.path(), Dtype::F32, 1);
         let checkpoint = Checkpoint::open(folder.path()).expect("a valid folder");
         let Some(gpu) = crate::gpu() else { return };
-        let mut executor = Executor::new(gpu, &checkpoint, Options::default()).expect("a model that fits");
+        let mut executor =
+            Executor::new(gpu, &checkpoint, ExecutorOptions::default()).expect("a model that fits");
         for (routing, policy) in [
             (Routing::dense(3), Policy::Aligned),
             (Routing::dense(3), Policy::Hop),
             (Routing::Oracle(oracle.clone()), Policy::DenseMasked),
         ] {
-            let settings = Settings { timed: false, ..settings(routing, policy) };
+            let settings = GenerationSettings { timed: false, ..settings(routing, policy) };
             for _ in 0..2 {
                 let error =
                     executor.generate(&[prompt(&[1, 2, 3], 2)], &settings, &mut ()).expect_err("no number");

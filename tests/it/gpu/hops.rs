@@ -3,7 +3,8 @@
 use crate::small_models::{HIDDEN, LAYERS, Small, VOCABULARY};
 use radialsim::batch::{Decisions, Policy};
 use radialsim::gpu::{
-    Executor, Generated, Options, Outcome, Pass, Prompt, RouterMlp, Routing, Settings, Watch,
+    Executor, ExecutorOptions, Generated, GenerationSettings, GenerationWatch, Pass, PassOutcome, Prompt,
+    RouterMlp, Routing,
 };
 use radialsim::kernel::{Density, Kernel};
 use radialsim::lower::{Dispatch, Graph, Lowering, RouterPlan};
@@ -40,11 +41,11 @@ fn named(router: &RouterMlp, x: &[f64]) -> Option<usize> {
 /// Kernels of a pass besides the router's are those of the lowering of the routes that came of it.
 pub struct AsLowered<'a>(pub &'a Model, pub bool);
 
-impl Watch for AsLowered<'_> {
+impl GenerationWatch for AsLowered<'_> {
     fn pass(
         &mut self,
         pass: &Pass,
-        outcome: &Outcome,
+        outcome: &PassOutcome,
         _: &[(usize, u32, bool)],
     ) -> radialsim::error::Result<()> {
         let is_router = |kernel: &Kernel| matches!(kernel, Kernel::Router { .. });
@@ -71,7 +72,7 @@ impl Watch for AsLowered<'_> {
 }
 
 fn run(executor: &mut Executor, prompts: &[Prompt], router: &RouterMlp, policy: Policy) -> Generated {
-    let settings = Settings {
+    let settings = GenerationSettings {
         routing: Routing::Router(Box::new(router.clone())),
         policy,
         visibility: Default::default(),
@@ -93,7 +94,7 @@ fn a_router_sends_tokens_where_a_naive_walk_goes() {
         small.write(folder.path(), Dtype::F32, 1);
         let checkpoint = Checkpoint::open(folder.path()).expect("a valid folder");
         let Some(gpu) = crate::gpu() else { return };
-        let options = Options { positions: 40, ..Options::default() };
+        let options = ExecutorOptions { positions: 40, ..ExecutorOptions::default() };
         let mut executor = Executor::new(gpu, &checkpoint, options).expect("a model that fits");
         let prompts: Vec<Prompt> =
             [vec![1, 2, 3, 40, 0], vec![5], vec![9; 3]].map(|ids| Prompt { ids, most: 4 }).into();

@@ -6,8 +6,8 @@ use crate::small_models::{LAYERS, Small, VOCABULARY};
 use crate::twin_support::{Twin, assert_near, wide};
 use radialsim::batch::{Policy, Visibility};
 use radialsim::gpu::shaders as s;
-use radialsim::gpu::{Executor, Options, Oracle, Ratio, Routing, Worth};
-use radialsim::quality::{Table, Texts};
+use radialsim::gpu::{Executor, ExecutorOptions, Oracle, Ratio, Routing, SequenceDivergence};
+use radialsim::quality::{QualityTable, Texts};
 use radialsim::reference;
 use radialsim::rng::Stream;
 use radialsim::trace::{KvAction, Route};
@@ -32,8 +32,8 @@ fn texts(sequences: usize) -> Texts {
     Texts { length: LENGTH, sequences: (0..sequences).map(sequence).collect() }
 }
 
-fn options() -> Options {
-    Options { positions: 40, ..Options::default() }
+fn options() -> ExecutorOptions {
+    ExecutorOptions { positions: 40, ..ExecutorOptions::default() }
 }
 
 /// NLL of the tokens behind the first, and divergence of each row from the teacher's but at the last token, in double precision.
@@ -64,13 +64,13 @@ fn what_is_measured_is_what_a_naive_model_says() {
     let gpu = std::rc::Rc::new(gpu);
     for (opt, pass_tokens) in [(false, 512), (true, 512), (false, 17)] {
         let (_folder, small, checkpoint) = written(opt);
-        let options = Options { pass_tokens, ..options() };
+        let options = ExecutorOptions { pass_tokens, ..options() };
         let mut executor = Executor::new(gpu.clone(), &checkpoint, options).expect("fits");
         let texts = texts(21);
         let route = Route::parse("0 2").expect("a route");
         let routing = Routing::Fixed(route, KvAction::None);
         let mut heard = Vec::new();
-        let Worth { teacher, network } = executor
+        let SequenceDivergence { teacher, network } = executor
             .worth(None, &texts, (&routing, Policy::Aligned, Visibility::SameLayer), |done| heard.push(done))
             .expect("a measurement");
         assert_eq!(heard, [16, 21]);
@@ -134,9 +134,9 @@ fn another_teacher_is_another_measure() {
 #[test]
 fn what_is_measured_is_what_the_trainer_measures() {
     use radialsim::gpu::Skips;
-    use radialsim::quality::{Measured, Quality};
+    use radialsim::quality::{Quality, SequenceSums};
     use radialsim::trace::RouterDevice;
-    use radialsim::train::{Choice, Device, Distilled, Network, measure};
+    use radialsim::train::{Device, Distilled, DivergenceOf, Network, measure};
     let Some(gpu) = crate::gpu() else { return };
     let (folder, _, checkpoint) = written(false);
     let network = Network::read(&checkpoint, &Device::flex()).expect("a Llama");
@@ -152,14 +152,14 @@ fn what_is_measured_is_what_the_trainer_measures() {
             std::fs::write(&path, weights.bytes()).expect("a file");
             let (trained, _) = Distilled::read(&path, &network).expect("a router");
             let fixed = trained.router.fixed();
-            let routing = radialsim::train::Routing::Router(&fixed, &trained.candidates);
-            let wanted = measure(&network, &texts, kv, &[Choice::As(routing)]).remove(0);
+            let routing = radialsim::train::TrainedRouting::Router(&fixed, &trained.candidates);
+            let wanted = measure(&network, &texts, kv, &[DivergenceOf::As(routing)]).remove(0);
             let routing = Routing::Skips(Box::new(Skips { router: weights, device }));
             let found = executor
                 .worth(None, &texts, (&routing, policy, Visibility::SameLayer), |_| ())
                 .expect("a measurement")
                 .network;
-            let mean = |all: &[Measured], of: fn(&Measured) -> f64| Quality::of(all, of, 1).mean;
+            let mean = |all: &[SequenceSums], of: fn(&SequenceSums) -> f64| Quality::of(all, of, 1).mean;
             let mut same = |of, least: f64| {
                 let (found, wanted) = (mean(&found, of), mean(&wanted, of));
                 assert!((found - wanted).abs() <= 1e-3 * wanted + least, "{seed} {kv:?}: {found} {wanted}");
@@ -270,7 +270,7 @@ fn texts_of_any_kind_give_the_same_rows() {
         let words = [&["--perplexity", file, "--length", "8", "--csv", &csv, "-q"], more].concat();
         let (code, out, said) = run(folder.path(), &words);
         assert_eq!((code, said.as_str()), (Some(0), ""));
-        let table = Table::read(Path::new(&csv)).expect("a table");
+        let table = QualityTable::read(Path::new(&csv)).expect("a table");
         assert!(table.rows.iter().all(|row| out.contains(&row.network)), "{out}");
         table.rows
     };

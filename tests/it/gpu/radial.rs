@@ -5,7 +5,10 @@ use crate::gpu::hops::AsLowered;
 use crate::small_models::{HIDDEN, KeysValues, Small, VOCABULARY};
 use radialsim::batch::{Policy, Visibility};
 use radialsim::error::Result;
-use radialsim::gpu::{Executor, Generated, Options, Outcome, Pass, Prompt, Radial, Routing, Settings, Watch};
+use radialsim::gpu::{
+    Executor, ExecutorOptions, Generated, GenerationSettings, GenerationWatch, Pass, PassOutcome, Prompt,
+    Radial, Routing,
+};
 use radialsim::rng::Stream;
 use radialsim::scenario::Scenario;
 use radialsim::trace::{KvAction, Order, RouterDevice, RouterKind, RouterWhen};
@@ -117,8 +120,8 @@ struct Said<'a> {
     most: usize,
 }
 
-impl Watch for Said<'_> {
-    fn pass(&mut self, pass: &Pass, outcome: &Outcome, rows: &[(usize, u32, bool)]) -> Result<()> {
+impl GenerationWatch for Said<'_> {
+    fn pass(&mut self, pass: &Pass, outcome: &PassOutcome, rows: &[(usize, u32, bool)]) -> Result<()> {
         assert_eq!(rows.len(), outcome.chosen.len(), "every row reaches the head");
         for (&(prompt, position, _), chosen) in rows.iter().zip(&outcome.chosen) {
             self.said.push((prompt, position as usize, chosen.top.clone()));
@@ -129,9 +132,9 @@ impl Watch for Said<'_> {
     }
 }
 
-fn settings(routing: Routing, policy: Policy, visibility: Visibility) -> Settings {
+fn settings(routing: Routing, policy: Policy, visibility: Visibility) -> GenerationSettings {
     let (sampling, end_ids) = (None, vec![]);
-    Settings { routing, policy, visibility, sampling, end_ids, prompt_logits: true, timed: false }
+    GenerationSettings { routing, policy, visibility, sampling, end_ids, prompt_logits: true, timed: false }
 }
 
 /// An executor of a small model, with its folder.
@@ -139,7 +142,7 @@ fn opened(small: &Small) -> Option<(Executor, tempfile::TempDir)> {
     let folder = tempfile::tempdir().expect("a folder");
     small.write(folder.path(), Dtype::F32, 1);
     let checkpoint = Checkpoint::open(folder.path()).expect("a valid folder");
-    let options = Options { positions: 40, ..Options::default() };
+    let options = ExecutorOptions { positions: 40, ..ExecutorOptions::default() };
     let executor = Executor::new(crate::gpu()?, &checkpoint, options).expect("a model that fits");
     Some((executor, folder))
 }

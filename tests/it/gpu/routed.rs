@@ -3,7 +3,10 @@
 
 use radialsim::batch::{Context, Decisions, Paths, Policy, Visibility};
 use radialsim::error::Result;
-use radialsim::gpu::{Executor, Generated, Oracle, Outcome, Pass, Prompt, Ratio, Routing, Settings, Watch};
+use radialsim::gpu::{
+    Executor, Generated, GenerationSettings, GenerationWatch, Oracle, Pass, PassOutcome, Prompt, Ratio,
+    Routing,
+};
 use radialsim::kernel::{Attention, Density, Kernel};
 use radialsim::lower::{Cause, Dispatch, Graph, Lowering, RouterPlan};
 use radialsim::model::Model;
@@ -18,8 +21,8 @@ pub struct AsLowered<'a> {
     pub kernels: u64,
 }
 
-impl Watch for AsLowered<'_> {
-    fn pass(&mut self, pass: &Pass, outcome: &Outcome, _rows: &[(usize, u32, bool)]) -> Result<()> {
+impl GenerationWatch for AsLowered<'_> {
+    fn pass(&mut self, pass: &Pass, outcome: &PassOutcome, _rows: &[(usize, u32, bool)]) -> Result<()> {
         let dispatch = Dispatch {
             policy: pass.policy,
             capture: Vec::new(),
@@ -68,8 +71,8 @@ impl Watch for AsLowered<'_> {
     }
 }
 
-fn settings(routing: Routing, policy: Policy) -> Settings {
-    Settings {
+fn settings(routing: Routing, policy: Policy) -> GenerationSettings {
+    GenerationSettings {
         routing,
         policy,
         visibility: Default::default(),
@@ -80,7 +83,7 @@ fn settings(routing: Routing, policy: Policy) -> Settings {
     }
 }
 
-fn run(executor: &mut Executor, prompts: &[Prompt], settings: &Settings) -> Generated {
+fn run(executor: &mut Executor, prompts: &[Prompt], settings: &GenerationSettings) -> Generated {
     let model = executor.model().clone();
     let mut watch = AsLowered { model: &model, passes: 0, kernels: 0 };
     let generated = executor.generate(prompts, settings, &mut watch).expect("a run");

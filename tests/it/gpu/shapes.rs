@@ -3,7 +3,7 @@
 use crate::gpu::skips::settings;
 use crate::small_models::{Small, VOCABULARY};
 use radialsim::batch::Policy;
-use radialsim::gpu::{Answer, Executor, Options, Prompt, Routing};
+use radialsim::gpu::{Completion, Executor, ExecutorOptions, Prompt, Routing};
 use radialsim::trace::{KvAction, Route};
 use radialsim::weights::Checkpoint;
 use safetensors::Dtype;
@@ -13,10 +13,10 @@ fn answers(
     prompts: &[Prompt],
     routing: Routing,
     policy: Policy,
-) -> Option<Vec<Answer>> {
+) -> Option<Vec<Completion>> {
     let checkpoint = Checkpoint::open(folder).expect("a valid folder");
     let mut executor =
-        Executor::new(crate::gpu()?, &checkpoint, Options::default()).expect("a model that fits");
+        Executor::new(crate::gpu()?, &checkpoint, ExecutorOptions::default()).expect("a model that fits");
     let settings = settings(routing, policy);
     Some(executor.generate(prompts, &settings, &mut ()).expect("a run").answers)
 }

@@ -2,7 +2,7 @@
 
 use crate::small_models::{HIDDEN, LAYERS, Small};
 use radialsim::batch::Policy;
-use radialsim::gpu::{Executor, Generated, Options, Prompt, Routing, Settings, Skips};
+use radialsim::gpu::{Executor, ExecutorOptions, Generated, GenerationSettings, Prompt, Routing, Skips};
 use radialsim::rng::Stream;
 use radialsim::trace::RouterDevice;
 use radialsim::weights::{Checkpoint, SkipDescription, SkipKv, SkipRouter};
@@ -30,8 +30,8 @@ pub fn router(seed: u64, kv: SkipKv) -> SkipRouter {
 }
 
 /// The likeliest token each time, up to the most that are asked for, with likelihoods of the prompt.
-pub fn settings(routing: Routing, policy: Policy) -> Settings {
-    Settings {
+pub fn settings(routing: Routing, policy: Policy) -> GenerationSettings {
+    GenerationSettings {
         routing,
         policy,
         visibility: Default::default(),
@@ -53,7 +53,7 @@ fn both_ways_take_the_same_routes_and_say_what_their_replay_says() {
     small.write(folder.path(), Dtype::F32, 1);
     let checkpoint = Checkpoint::open(folder.path()).expect("a valid folder");
     let Some(gpu) = crate::gpu() else { return };
-    let options = Options { positions: 40, ..Options::default() };
+    let options = ExecutorOptions { positions: 40, ..ExecutorOptions::default() };
     let mut executor = Executor::new(gpu, &checkpoint, options).expect("a model that fits");
     let prompts: Vec<Prompt> =
         [vec![1, 2, 3, 40, 0, 7, 9, 9], vec![5], vec![9; 3]].map(|ids| Prompt { ids, most: 5 }).into();

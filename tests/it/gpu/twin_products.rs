@@ -3,17 +3,23 @@
 use crate::twin_support::{POISON, Twin, assert_near, near, wide};
 use radialsim::gpu::{Form, Shader, shaders as s};
 use radialsim::reference;
-use radialsim::weights::Format;
+use radialsim::weights::TensorFormat;
 
-const FORMATS: [Format; 6] =
-    [Format::F32, Format::F16, Format::Bf16, Format::Q8_0, Format::Q4_1, Format::Q4_0];
+const FORMATS: [TensorFormat; 6] = [
+    TensorFormat::F32,
+    TensorFormat::F16,
+    TensorFormat::Bf16,
+    TensorFormat::Q8_0,
+    TensorFormat::Q4_1,
+    TensorFormat::Q4_0,
+];
 
 /// A product's shape.
 #[derive(Clone, Copy, Debug)]
 struct Shape {
     inner: u32,
     columns: u32,
-    format: Format,
+    format: TensorFormat,
     bias: bool,
     workgroup: u32,
     /// Columns that an invocation of a product of single rows takes one after the other.
@@ -123,7 +129,7 @@ fn product(twin: &mut Twin, shader: Shader, tile: Option<u32>, shape: Shape, gro
     assert!(rows == 0 || !near(&other, &wanted, 2e-5), "{what}: a wrong input goes unnoticed");
 }
 
-fn matvec(format: Format) -> Shader {
+fn matvec(format: TensorFormat) -> Shader {
     match Form::of([format].into_iter(), Default::default()) {
         Form::F32 => s::MATVEC_F32,
         Form::F16 => s::MATVEC_F16,
@@ -132,7 +138,7 @@ fn matvec(format: Format) -> Shader {
     }
 }
 
-fn widths(format: Format) -> [u32; 4] {
+fn widths(format: TensorFormat) -> [u32; 4] {
     match format.block().1 {
         1 => [4, 32, 36, 172],
         _ => [32, 64, 96, 160],
@@ -158,7 +164,7 @@ fn a_row_times_a_matrix_in_every_format() {
 #[test]
 fn neighbours_that_are_no_numbers_do_no_harm() {
     let Some(mut twin) = Twin::new("neighbours") else { return };
-    for format in [Format::F32, Format::F16] {
+    for format in [TensorFormat::F32, TensorFormat::F16] {
         for inner in [4, 20, 36] {
             let (tensor, weights) = twin.tensor(format, 3, inner);
             let form = Form::of([format].into_iter(), Default::default());

@@ -1,7 +1,7 @@
 //! Norms, non-linearities and what moves rows, that come out otherwise on the device than in the oracle.
 
 use crate::twin_support::{POISON, Twin, assert_near, dense, inside, near, wide};
-use radialsim::gpu::{Record, shaders as s};
+use radialsim::gpu::{BranchRecord, shaders as s};
 use radialsim::reference::{self, Activation};
 
 const ROWS: [u32; 5] = [1, 2, 7, 8, 9];
@@ -261,7 +261,7 @@ fn a_branch_that_is_not_a_number_is_taken() {
         let buffers = [&twin.upload(&branch), &sum, &kept, &records];
         let constants = [("WORKGROUP", f64::from(twin.subgroup()))];
         twin.run((s::RESIDUAL_ORACLE, &constants), &buffers, &parameters, [2, 1, 1]);
-        let records: Vec<Record> = twin.gpu.read(&records, 2).expect("records");
+        let records: Vec<BranchRecord> = twin.gpu.read(&records, 2).expect("records");
         let found = twin.floats(&sum, 2 * width);
         assert_eq!((records[0].taken, records[1].taken), (1.0, 0.0), "{odd}");
         assert!(!found[5].is_finite() && found[width as usize..].iter().all(|&x| x == 1.0));
@@ -313,7 +313,8 @@ fn an_oracle_measures_and_decides_row_by_row() {
                     [rows.div_ceil(times), 1, 1],
                 );
                 let found = twin.floats(&sum, rows * width);
-                let records: Vec<Record> = twin.gpu.read(&records, (rows * 3) as usize).expect("records");
+                let records: Vec<BranchRecord> =
+                    twin.gpu.read(&records, (rows * 3) as usize).expect("records");
                 for row in 0..rows as usize {
                     let part = |values: &[f32]| wide(&values[row * width as usize..][..width as usize]);
                     let b: Vec<f64> = part(&branch).into_iter().map(|x| 0.5 * x).collect();

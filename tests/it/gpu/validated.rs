@@ -8,7 +8,9 @@ use radialsim::hw::Hardware;
 use radialsim::model::Model;
 use radialsim::trace::{Header, Request, Route, RouteTable, RouterDevice, Trace, read};
 use radialsim::units::Dtype;
-use radialsim::validate::{Bench, Case, Comparison, RunTimes, Verdict, orders, simulate, table};
+use radialsim::validate::{
+    Bench, CaseErrors, ExecutedCase, RunComparison, RunTimes, orders, simulate, table,
+};
 use radialsim::weights::{AnyRouter, Checkpoint, SkipKv, TableDescription, WordTable};
 
 /// A made-up adapter.
@@ -28,12 +30,12 @@ fn skip25(requests: usize) -> Trace {
 }
 
 /// A case "executed" by one profile and simulated with another.
-fn compared(policy: Policy, executed: &Hardware, simulated: &Hardware) -> Comparison {
+fn compared(policy: Policy, executed: &Hardware, simulated: &Hardware) -> RunComparison {
     let trace = skip25(3);
-    let case = Case::replayed("skip25", trace.clone(), policy);
+    let case = ExecutedCase::replayed("skip25", trace.clone(), policy);
     let run = |hw: &Hardware| -> RunTimes { simulate(&model(), hw, &trace, &case, 21).expect("a run") };
     let (executed, simulated) = (run(executed), run(simulated));
-    Comparison::new(case, executed, simulated).expect("the same passes")
+    RunComparison::new(case, executed, simulated).expect("the same passes")
 }
 
 const POLICIES: [Policy; 4] = [Policy::Aligned, Policy::DenseMasked, Policy::Hop, Policy::Grouped];
@@ -41,8 +43,8 @@ const POLICIES: [Policy; 4] = [Policy::Aligned, Policy::DenseMasked, Policy::Hop
 #[test]
 fn a_profile_that_is_right_passes_and_orders_alike() {
     let hw = profile();
-    let all: Vec<Comparison> = POLICIES.map(|policy| compared(policy, &hw, &hw)).into();
-    let verdict = Verdict::of(&all).expect("cases");
+    let all: Vec<RunComparison> = POLICIES.map(|policy| compared(policy, &hw, &hw)).into();
+    let verdict = CaseErrors::of(&all).expect("cases");
     assert!(verdict.times.worst < 1e-9 && verdict.memory.worst < 1e-9, "{verdict:?}");
     assert!(verdict.gate(0.1, 0.1).is_ok());
     let pairs = orders(&all, 0.01);
@@ -57,32 +59,33 @@ fn a_constant_that_is_off_by_a_fifth_fails() {
     let kernels = &mut off.measured.as_mut().expect("kernels").kernels;
     let products = kernels.iter_mut().filter(|kernel| kernel.name == "matmul");
     products.for_each(|kernel| *kernel.ns.get_mut("wave_inner").expect("a constant") *= 1.2);
-    let all: Vec<Comparison> = POLICIES.map(|policy| compared(policy, &hw, &off)).into();
-    let verdict = Verdict::of(&all).expect("cases");
+    let all: Vec<RunComparison> = POLICIES.map(|policy| compared(policy, &hw, &off)).into();
+    let verdict = CaseErrors::of(&all).expect("cases");
     assert!(verdict.times.bias > 8.0, "{verdict:?}");
     let failed = verdict.gate(8.0, 15.0).expect_err("a gate");
     assert!(matches!(failed, Error::Gate(_)) && failed.exit_code() == 1);
-    let nothing = Verdict { times: radialsim::calib::Errors { mean: f64::NAN, ..verdict.times }, ..verdict };
+    let nothing =
+        CaseErrors { times: radialsim::calib::PercentErrors { mean: f64::NAN, ..verdict.times }, ..verdict };
     assert!(nothing.gate(100.0, 1e9).is_err(), "what is not a number passes no gate");
 }
 
 #[test]
 fn unlike_passes_are_not_compared() {
     let hw = profile();
-    let replayed = |trace: &Trace| Case::replayed("skip25", trace.clone(), Policy::Aligned);
+    let replayed = |trace: &Trace| ExecutedCase::replayed("skip25", trace.clone(), Policy::Aligned);
     let run =
         |trace: &Trace, tokens| simulate(&model(), &hw, trace, &replayed(trace), tokens).expect("a run");
     let trace = skip25(3);
     let case = replayed(&trace);
     // Chunks of a prompt rather than all at once.
-    let failed = Comparison::new(case, run(&trace, 21), run(&trace, 9)).expect_err("other passes");
+    let failed = RunComparison::new(case, run(&trace, 21), run(&trace, 9)).expect_err("other passes");
     assert!(failed.to_string().contains("pass 0"), "{failed}");
 }
 
 #[test]
 fn repeated_runs_count_by_their_medians() {
     let hw = profile();
-    let replayed = Case::replayed("skip25", skip25(2), Policy::Aligned);
+    let replayed = ExecutedCase::replayed("skip25", skip25(2), Policy::Aligned);
     let run = |factor: f64| {
         let mut run = simulate(&model(), &hw, &skip25(2), &replayed, 14).expect("a run");
         for pass in &mut run.passes {
@@ -122,11 +125,11 @@ fn executed_passes_and_memory_are_the_simulated_ones() {
     let mut bench = Bench::new(&checkpoint, None, Precision::Kept);
     let hw = profile();
     for policy in POLICIES {
-        let case = Case::replayed("skip25", skip25(2), policy);
+        let case = ExecutedCase::replayed("skip25", skip25(2), policy);
         let (executed, taken) = bench.run(&case).expect("a run");
         let (model, tokens) = bench.described().expect("a model");
         let simulated = simulate(model, &hw, &taken, &case, tokens).expect("a run");
-        let compared = Comparison::new(case, executed, simulated).expect("the same passes");
+        let compared = RunComparison::new(case, executed, simulated).expect("the same passes");
         let memory = compared.memory();
         assert!(memory.error().abs() <= 2.0, "{memory:?}");
     }
@@ -170,7 +173,7 @@ fn passes_of_networks_are_the_simulated_ones() {
         routes.intern(Route::dense(LAYERS as u32));
         let requests = (0..2).map(|id| Request::plain(id, &[0; 5], 3, &[0; 2])).collect();
         let trace = Trace { header: Header::dense("small", LAYERS as u32), routes, requests };
-        let case = Case { network, ..Case::replayed("network", trace, policy) };
+        let case = ExecutedCase { network, ..ExecutedCase::replayed("network", trace, policy) };
         let (executed, taken) = bench.run(&case).expect("a run");
         let (model, tokens) = bench.described().expect("a model");
         let simulated = simulate(model, &hw, &taken, &case, tokens).expect("a run");
@@ -187,9 +190,9 @@ fn passes_of_networks_are_the_simulated_ones() {
             assert!(kernels > 0.0 && kernels < pass.seconds, "{pass:?}");
         }
         // Without its router, the simulated network is another.
-        let replayed = Case { network: None, ..case.clone() };
+        let replayed = ExecutedCase { network: None, ..case.clone() };
         let replayed = simulate(model, &hw, &taken, &replayed, tokens);
         assert_eq!(decides, replayed.is_ok_and(|other| named(&other) != named(&simulated)));
-        Comparison::new(case, executed, simulated).expect("the same passes");
+        RunComparison::new(case, executed, simulated).expect("the same passes");
     }
 }

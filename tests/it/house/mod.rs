@@ -2,5 +2,6 @@
 
 pub mod circles;
 pub mod fuzzed;
+pub mod names;
 pub mod tidy;
 pub mod tidy_rules;

@@ -3,7 +3,7 @@
 use crate::cli::{EXAMPLE, SKIPS, folder, radialsim, small, text};
 use radialsim::report::answer::Answer;
 use radialsim::report::brief::{Brief, LINES, WIDTH};
-use radialsim::scenario::{Choice, Outcome, Scenario, run};
+use radialsim::scenario::{LayerChoice, Outcome, Scenario, run};
 use radialsim::sim::Silent;
 use std::path::Path;
 
@@ -47,7 +47,7 @@ fn sentences_say_what_the_numbers_say() {
     let outcome = outcome(Path::new(EXAMPLE), &[]);
     let answer = Answer::of(&outcome);
     let pass = |row: usize| outcome.variants[row].first().ledger.pass_ps as f64;
-    let routed = |row: &usize| outcome.variants[*row].choice == Choice::ByToken;
+    let routed = |row: &usize| outcome.variants[*row].choice == LayerChoice::ByToken;
     let rows = 0..outcome.variants.len();
     let best = rows.clone().filter(routed).min_by(|&a, &b| pass(a).total_cmp(&pass(b))).unwrap();
     assert_eq!(answer.best, Some(best));
@@ -62,7 +62,7 @@ fn sentences_say_what_the_numbers_say() {
         first.contains(&format!("\"{}\" takes {} less", outcome.variants[best].name, percent(share))),
         "{first}"
     );
-    let fixed = rows.clone().find(|row| outcome.variants[*row].choice == Choice::Static).unwrap();
+    let fixed = rows.clone().find(|row| outcome.variants[*row].choice == LayerChoice::Static).unwrap();
     let of_static = 1.0 - pass(fixed) / pass(0);
     let second = &answer.sentences[1];
     assert!(second.starts_with("It does not beat static depth: ") && of_static > share, "{second}");
@@ -119,19 +119,22 @@ fn devices_are_not_routes() {
 #[test]
 fn who_chooses_is_told_from_the_routes() {
     for (routes, choice) in [
-        ("Method(Dense)", Choice::Dense),
-        ("Method(StaticDepth(keep: DropLast(depth: 20)))", Choice::Static),
-        ("Method(StaticWidth(keep: 0.5))", Choice::Static),
-        ("Method(EarlyExit(exits: Fixed(30), kv: copy_state))", Choice::Dense),
-        ("Method(EarlyExit(exits: Fixed(20), kv: copy_state, dense_prefill: true))", Choice::Static),
-        ("Method(EarlyExit(exits: Each([(20, 0.5), (30, 0.5)]), kv: copy_state))", Choice::ByToken),
-        ("Method(Recursion(prefix: 4, suffix: 4, times: Fixed(2), kv: Own)), policy: hop", Choice::Static),
-        (SKIPS, Choice::ByToken),
+        ("Method(Dense)", LayerChoice::Dense),
+        ("Method(StaticDepth(keep: DropLast(depth: 20)))", LayerChoice::Static),
+        ("Method(StaticWidth(keep: 0.5))", LayerChoice::Static),
+        ("Method(EarlyExit(exits: Fixed(30), kv: copy_state))", LayerChoice::Dense),
+        ("Method(EarlyExit(exits: Fixed(20), kv: copy_state, dense_prefill: true))", LayerChoice::Static),
+        ("Method(EarlyExit(exits: Each([(20, 0.5), (30, 0.5)]), kv: copy_state))", LayerChoice::ByToken),
+        (
+            "Method(Recursion(prefix: 4, suffix: 4, times: Fixed(2), kv: Own)), policy: hop",
+            LayerChoice::Static,
+        ),
+        (SKIPS, LayerChoice::ByToken),
         (
             "Method(Radial(transitions: Uniform, start: Uniform, hops: Fixed(20))), policy: hop",
-            Choice::ByToken,
+            LayerChoice::ByToken,
         ),
-        ("Method(Dense), sparsity: two_four", Choice::Static),
+        ("Method(Dense), sparsity: two_four", LayerChoice::Static),
     ] {
         let outcome = of_variants(&format!("(name: \"one\", routes: {routes})"));
         assert_eq!(outcome.variants[0].choice, choice, "{routes}");

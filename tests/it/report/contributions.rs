@@ -2,7 +2,7 @@
 
 use crate::cli::{folder, names_in, radialsim, text};
 use crate::sweep_support::only_line;
-use radialsim::report::contributions::{MARKS, Profile, Trend, charts, quantile, words};
+use radialsim::report::contributions::{LayerProfile, MARKS, Trend, charts, quantile, words};
 use std::fmt::Write as _;
 use std::path::Path;
 
@@ -28,10 +28,10 @@ fn table(layers: u32, share: f64) -> String {
     text
 }
 
-fn read(folder: &Path, name: &str, parameters: f64, text: &str) -> Profile {
+fn read(folder: &Path, name: &str, parameters: f64, text: &str) -> LayerProfile {
     let path = folder.join(name);
     std::fs::write(&path, text).unwrap();
-    Profile::read(name, parameters, &path).unwrap()
+    LayerProfile::read(name, parameters, &path).unwrap()
 }
 
 #[track_caller]

@@ -5,7 +5,7 @@ use crate::lab::{Lab, method};
 use proptest::prelude::*;
 use radialsim::batch::{Decisions, Hold, Policy};
 use radialsim::cost::Limits;
-use radialsim::hw::Engine;
+use radialsim::hw::ServingEngine;
 use radialsim::kernel::Density;
 use radialsim::lower::RouterPlan;
 use radialsim::metrics::{Ledger, PARTS, TimeSaved};
@@ -109,7 +109,7 @@ proptest! {
             own.dispatch.capture = if captured { vec![1, 2, 4, 8] } else { vec![] };
             own.dispatch.density = if sparse { Density::TwoFour } else { Density::Dense };
             if let Some(name) = ["", "cuda-cpp", "vllm-v1"].get(engine).filter(|name| !name.is_empty()) {
-                own.hardware.launch = Engine::named(name).expect("an engine").launch(&own.hardware.launch);
+                own.hardware.launch = ServingEngine::named(name).expect("an engine").launch(&own.hardware.launch);
             }
             own.limits = Limits { power_w: cap, clock_mhz: None, ..Limits::default() };
             own.against = (against(&own) != against(&lab.setup)).then(|| against(&lab.setup));

@@ -153,7 +153,7 @@ proptest! {
             Visibility::SameLayer
         };
         let order = if monotone { Order::Monotone } else { Order::Any };
-        let router = Router::free(RouterKind::OracleThreshold);
+        let router = Router::costless(RouterKind::OracleThreshold);
         let header = Header { kv, order, reuse: !monotone, router, ..Header::dense("smollm2-135m", LAYERS) };
         let (expected, stored) = naive(&header, &routes, visibility);
 

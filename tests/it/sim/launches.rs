@@ -3,7 +3,7 @@
 use crate::lab::{Lab, method};
 use proptest::prelude::*;
 use radialsim::batch::{Decisions, Policy};
-use radialsim::hw::{Engine, Hardware};
+use radialsim::hw::{Hardware, ServingEngine};
 use radialsim::metrics::Ledger;
 use radialsim::scenario::{Scenario, published};
 use radialsim::sim::{Silent, run};
@@ -33,8 +33,8 @@ fn passes(lab: &Lab, text: &str) -> Ledger {
 #[test]
 fn eager_is_never_faster_than_captured() {
     let own = Hardware::shipped(H100).expect("shipped");
-    let engines = Engine::names().map(|name| Engine::named(name).expect("an engine"));
-    let launches = engines.filter(Engine::captures).map(|engine| engine.launch(&own.launch));
+    let engines = ServingEngine::names().map(|name| ServingEngine::named(name).expect("an engine"));
+    let launches = engines.filter(ServingEngine::captures).map(|engine| engine.launch(&own.launch));
     for launch in launches.chain([own.own_launch()]) {
         for batch in [1, 2, 8] {
             let mut lab = lab(batch, Decisions::Known);
@@ -328,7 +328,7 @@ fn the_same_comparison_under_every_engine() {
         let cells = line[name.len()..].split("  ").map(str::trim).filter(|cell| !cell.is_empty());
         cells.map(str::to_owned).collect()
     };
-    assert_eq!(cells("dense").len(), 1 + Engine::names().count());
+    assert_eq!(cells("dense").len(), 1 + ServingEngine::names().count());
     let masked = cells("recorded, masked");
     assert_eq!(masked.iter().filter(|cell| *cell == "-").count(), 5, "engines without graphs: {masked:?}");
 }

@@ -333,7 +333,7 @@ fn subset() -> impl Strategy<Value = Route> {
 }
 
 fn header() -> Header {
-    Header { router: Router::free(RouterKind::OracleThreshold), ..Header::dense("smollm2-135m", 30) }
+    Header { router: Router::costless(RouterKind::OracleThreshold), ..Header::dense("smollm2-135m", 30) }
 }
 
 proptest! {
@@ -419,7 +419,7 @@ proptest! {
 /// Routers of kind `none`, `fixed` and `oracle_threshold` cost nothing; any other does.
 #[test]
 fn only_real_routers_cost() {
-    let plan = |kind| RouterPlan::new(&Router::free(kind), &header(), false);
+    let plan = |kind| RouterPlan::new(&Router::costless(kind), &header(), false);
     for kind in [RouterKind::None, RouterKind::Fixed, RouterKind::OracleThreshold] {
         assert_eq!(plan(kind), RouterPlan::FREE);
     }

@@ -157,7 +157,7 @@ proptest! {
         let whole = generate(&routes, layers, case.requests(), case.seed).expect("a valid method");
         let mean_depth = Stats::of(&whole).mean_depth;
         prop_assert!((later.mean_depth(&trace.requests) - mean_depth).abs() < 1e-9, "{mean_depth}");
-        prop_assert_eq!(&later.whole(&trace).expect("a valid method"), &whole);
+        prop_assert_eq!(&later.drawn(&trace).expect("a valid method"), &whole);
         let Ok(before) = run_listed(&lab.setup, &whole) else { return Ok(()) };
         prop_assert_eq!(later.draws_sets(), sets);
         let recorded = run(&lab.setup, &whole, &mut Silent).expect("the same fits");

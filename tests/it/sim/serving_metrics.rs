@@ -5,7 +5,7 @@ use crate::lab::{Lab, method};
 use proptest::prelude::*;
 use radialsim::batch::{Hold, Policy};
 use radialsim::cost::Device;
-use radialsim::metrics::{Goodput, Interval, KvUse, Ledger, Phase, RequestTimes, Slo, Summary};
+use radialsim::metrics::{Goodput, Interval, KvUse, Ledger, PhaseTotals, RequestTimes, Slo, Summary};
 use radialsim::report::{json, table};
 use radialsim::rng::Stream;
 use radialsim::scenario::{Scenario, run};
@@ -40,8 +40,8 @@ fn by_hand() -> (Lab, Ledger) {
     let ledger = Ledger {
         requests: vec![request(0, 0, 0, 1, 3, 5, 7 * joule), request(1, 1, 3, 5, 6, 1, 2 * joule)],
         output_tokens: 6,
-        prefill: Phase { tokens: 20, time_ps: u128::from(3 * S), energy_pj: 4 * joule },
-        decode: Phase { tokens: 4, time_ps: u128::from(3 * S), energy_pj: 5 * joule },
+        prefill: PhaseTotals { tokens: 20, time_ps: u128::from(3 * S), energy_pj: 4 * joule },
+        decode: PhaseTotals { tokens: 4, time_ps: u128::from(3 * S), energy_pj: 5 * joule },
         pass_ps: u128::from(6 * S),
         busy_ps: u128::from(5 * S),
         waiting_ps: u128::from(2 * S),

@@ -7,7 +7,7 @@ use radialsim::metrics::{Cut, Growth, Ledger, RequestTimes, Slo, Spread, WarmUp,
 use radialsim::rng::Stream;
 use radialsim::scenario::Scenario;
 use radialsim::sim::{Observer, PassInfo, Silent, run};
-use radialsim::study::{self, Answer, Shard, Study};
+use radialsim::study::{self, Finding, Shard, Study};
 use radialsim::trace::Trace;
 use radialsim::trace::synth::{Method, generate};
 use radialsim::units::SimTime;
@@ -162,7 +162,7 @@ fn what_does_not_exist_wins_no_study() {
     assert!(!page[best..best + 400].contains("0 ms"), "{}", &page[best..best + 400]);
     let study = Study::load(&path).unwrap();
     let mut values = Vec::new();
-    let visit = |point: study::Point| {
+    let visit = |point: study::StudyPoint| {
         values.push(point.rows[0].number("tpot_s.p50"));
         Ok(())
     };
@@ -298,7 +298,7 @@ fn goodput_is_that_of_vllm() {
     }
 }
 
-fn capacity(count: u32, longest: u32) -> Answer {
+fn capacity(count: u32, longest: u32) -> Finding {
     let folder = folder();
     let scenario = format!(
         r#"(

@@ -83,7 +83,7 @@ fn all_of(axis: &Axis) -> Vec<Point> {
     }
 }
 
-fn at(choices: Vec<radialsim::study::Choice>) -> Point {
+fn at(choices: Vec<radialsim::study::AxisValue>) -> Point {
     choices.into_iter().map(|choice| (choice.leaf.name.clone(), choice.value)).collect()
 }
 

@@ -4,7 +4,7 @@ use crate::cli::{folder, names_in, radialsim, text};
 use crate::sweep_support::{JOURNAL, only_line};
 use radialsim::metrics::Verdict;
 use radialsim::rng::Stream;
-use radialsim::study::{self, Beyond, Found, Frontier, Measure, Objective, Shard, Study, front};
+use radialsim::study::{self, Beyond, Frontier, Measure, Objective, PeerFinding, Shard, Study, front};
 use std::path::{Path, PathBuf};
 
 const SCENARIO: &str = r#"(
@@ -124,7 +124,9 @@ fn a_family_costs_what_lies_between_its_members() {
                     let peer = cost(2) + (cost(1) - cost(2)) * share;
                     let better =
                         if comparison.objective == 1 { cost(3) / peer - 1.0 } else { 1.0 - cost(3) / peer };
-                    let Found::Gain { percent, shared, verdict, .. } = comparison.found else { panic!() };
+                    let PeerFinding::Gain { percent, shared, verdict, .. } = comparison.found else {
+                        panic!()
+                    };
                     assert!((percent - 100.0 * better).abs() < 1e-9, "{percent} against {better}");
                     if comparison.objective < 2 {
                         assert!(shared.unwrap() > 0.0 && verdict != Verdict::Unknown, "{comparison:?}");
@@ -142,7 +144,7 @@ fn at_a_member_a_family_is_the_member() {
     asked(&changes, Measure::Perplexity, |frontier| {
         for setting in &frontier.settings {
             let cost = |variant: usize| setting.spots[variant].costs[0].unwrap().value;
-            let Found::Gain { percent, .. } = setting.comparisons[0].found else { panic!() };
+            let PeerFinding::Gain { percent, .. } = setting.comparisons[0].found else { panic!() };
             assert!((percent - 100.0 * (1.0 - cost(3) / cost(1))).abs() < 1e-9);
         }
     });
@@ -158,7 +160,7 @@ fn nothing_is_extrapolated() {
         let changes = [("skips,21,25,23.75,26.25,0.3", row), ("0.29,0.31", "0,1")];
         asked(&changes, Measure::Perplexity, |frontier| {
             let all = frontier.settings.iter().flat_map(|setting| &setting.comparisons);
-            assert!(all.clone().all(|comparison| comparison.found == Found::Beyond(beyond)), "{row}");
+            assert!(all.clone().all(|comparison| comparison.found == PeerFinding::Beyond(beyond)), "{row}");
             assert!(frontier.answer().iter().all(|line| line.contains(words)), "{:?}", frontier.answer());
             assert_eq!(frontier.answer().len(), 2, "a sentence for each device");
         });
@@ -173,7 +175,7 @@ fn an_unknown_error_is_not_sure() {
         let changes = [change];
         asked(&changes, Measure::Perplexity, |frontier| {
             for comparison in frontier.settings.iter().flat_map(|setting| &setting.comparisons) {
-                let Found::Gain { verdict, .. } = comparison.found else { panic!() };
+                let PeerFinding::Gain { verdict, .. } = comparison.found else { panic!() };
                 // How much memory is taken is known on every device.
                 let exact = comparison.objective == 2 && change.0 == devices;
                 assert_eq!(verdict == Verdict::Unknown, !exact, "{comparison:?}");
@@ -190,7 +192,7 @@ fn an_unknown_error_is_not_sure() {
 fn the_interval_of_a_quality_is_part_of_the_error() {
     let shared = |changes: &[(&str, &str)]| {
         asked(changes, Measure::Kl, |frontier| {
-            let Found::Gain { shared, opposed, .. } = frontier.settings[0].comparisons[0].found else {
+            let PeerFinding::Gain { shared, opposed, .. } = frontier.settings[0].comparisons[0].found else {
                 panic!()
             };
             (shared.unwrap(), opposed.unwrap())

@@ -1,46 +1,46 @@
 //! The table of networks: what is written is read, and what cannot be is named; the bootstrap against closed forms.
 
-use radialsim::quality::{Measured, Quality, Row, Table};
+use radialsim::quality::{NetworkWorth, Quality, QualityTable, SequenceSums};
 use radialsim::rng::Stream;
 use std::path::Path;
 
-fn measured(nll: f64, kl: f64, depth: f64, count: f64) -> Measured {
-    Measured { nll, kl, depth, count }
+fn measured(nll: f64, kl: f64, depth: f64, count: f64) -> SequenceSums {
+    SequenceSums { nll, kl, depth, count }
 }
 
 #[test]
 fn what_is_written_is_read() {
-    let all: Vec<Measured> =
+    let all: Vec<SequenceSums> =
         (0..9).map(|at| measured(300.0 + f64::from(at) * 7.3, 11.1 * f64::from(at), 27.25, 191.0)).collect();
-    let one = Row::of("alone, \"quoted\"", &all[..1], 1);
+    let one = NetworkWorth::of("alone, \"quoted\"", &all[..1], 1);
     assert_eq!(
         (one.perplexity.interval, one.kl.and_then(|kl| kl.interval)),
         (None, None),
         "of one sequence nothing follows"
     );
-    let table = Table::new(vec![Row::of("a", &all, 1), one]);
+    let table = QualityTable::new(vec![NetworkWorth::of("a", &all, 1), one]);
     let mut bytes = Vec::new();
     table.write(&mut bytes).unwrap();
     let text = String::from_utf8(bytes).unwrap();
     assert!(
         text.starts_with("network,depth,perplexity,perplexity_low,perplexity_high,kl,kl_low,kl_high\na,")
     );
-    let read = Table::parse(&text, Path::new("t.csv")).unwrap();
+    let read = QualityTable::parse(&text, Path::new("t.csv")).unwrap();
     assert_eq!(read.rows, table.rows);
     // Columns may stand in any order, and others beside them.
     let other = "x,kl,network,depth,perplexity,perplexity_low,perplexity_high,kl_low,kl_high\n7,0.5,n,3,2,,,0.4,0.6\n";
-    let read = Table::parse(other, Path::new("t.csv")).unwrap();
+    let read = QualityTable::parse(other, Path::new("t.csv")).unwrap();
     let kl = Quality { mean: 0.5, interval: Some([0.4, 0.6]) };
     assert_eq!(read.get("n").unwrap().kl, Some(kl));
     // Without a teacher there is no divergence, neither written nor read.
-    let alone: Vec<Measured> =
+    let alone: Vec<SequenceSums> =
         all.iter().map(|row| measured(row.nll, f64::NAN, row.depth, row.count)).collect();
-    let table = Table::new(vec![Row::of("alone", &alone, 1)]);
+    let table = QualityTable::new(vec![NetworkWorth::of("alone", &alone, 1)]);
     let mut bytes = Vec::new();
     table.write(&mut bytes).unwrap();
     let text = String::from_utf8(bytes).unwrap();
     assert!(text.ends_with(",,,\n") && table.words().trim_end().ends_with(" -"), "{text}");
-    let again = Table::parse(&text, Path::new("t.csv")).unwrap();
+    let again = QualityTable::parse(&text, Path::new("t.csv")).unwrap();
     assert!(again.rows == table.rows && again.rows[0].kl.is_none());
     let said = read.get("m").unwrap_err().to_string();
     assert!(said.starts_with("t.csv: network: found m, expected one of n"), "{said}");
@@ -76,7 +76,7 @@ fn what_cannot_be_is_named() {
         (format!("{head}a,3\n"), "t.csv:2: expected a table in CSV"),
     ];
     for (text, said) in cases {
-        let error = Table::parse(&text, Path::new("t.csv")).unwrap_err().to_string();
+        let error = QualityTable::parse(&text, Path::new("t.csv")).unwrap_err().to_string();
         assert!(error.starts_with(said), "{error}\nwanted: {said}");
     }
 }
@@ -86,7 +86,7 @@ fn what_cannot_be_is_named() {
 fn the_bootstrap_covers_what_it_says() {
     let random = &mut Stream::new(5, "normal");
     let normal = |random: &mut Stream| (0..12).map(|_| random.uniform()).sum::<f64>() - 6.0;
-    let all: Vec<Measured> =
+    let all: Vec<SequenceSums> =
         (0..400).map(|_| measured(0.0, 100.0 * (2.0 + normal(random)), 1.0, 100.0)).collect();
     let values: Vec<f64> = all.iter().map(|row| row.kl / row.count).collect();
     let mean = values.iter().sum::<f64>() / 400.0;

@@ -3,12 +3,12 @@
 use crate::cli::folder;
 use radialsim::scenario::{self, Scenario};
 use radialsim::sim::Silent;
-use radialsim::study::{self, Answer, Axis, Shard, Study};
+use radialsim::study::{self, Axis, Finding, Shard, Study};
 use serde_json::{Value, json};
 use std::path::Path;
 
 /// A study over a scenario, swept and merged: what its searches found.
-fn answers(scenario: &str, study: &str) -> (Study, Vec<Answer>) {
+fn answers(scenario: &str, study: &str) -> (Study, Vec<Finding>) {
     let folder = folder();
     let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
     write("scenario.ron", scenario);
@@ -203,7 +203,7 @@ fn elasticities_on_the_ideal_device_are_those_of_its_formula() {
         "objectives: [Least(\"pass_time_s\"), Least(\"energy_j\")], searches: [Sensitivity(step: 0.01)]",
     );
     let of = |key: &str, metric: &str| {
-        let is_it = |answer: &&Answer| answer.moved == format!("hardware.{key}") && answer.about == metric;
+        let is_it = |answer: &&Finding| answer.moved == format!("hardware.{key}") && answer.about == metric;
         found.iter().find(is_it).unwrap_or_else(|| panic!("{key}")).value
     };
     let near =

@@ -1,9 +1,11 @@
 //! What the twin tests share: a device, random inputs, poisoned outputs, a comparison that NaN fails.
 
 use bytemuck::Pod;
-use radialsim::gpu::{Binding, Buffer, Constants, Dispatch, Form, Gpu, Precision, Recording, Shader, pack};
+use radialsim::gpu::{
+    Binding, Buffer, Form, Gpu, KernelDispatch, Overrides, Precision, Recording, Shader, pack,
+};
 use radialsim::rng::Stream;
-use radialsim::weights::{Format, Tensor};
+use radialsim::weights::{Tensor, TensorFormat};
 
 /// What outputs hold before a kernel runs: a NaN that no calculation makes.
 pub const POISON: u32 = 0x7fc0_dead;
@@ -32,7 +34,7 @@ impl Twin {
     }
 
     /// A random tensor of this format, and its values.
-    pub fn tensor(&mut self, format: Format, rows: u32, width: u32) -> (Tensor, Vec<f64>) {
+    pub fn tensor(&mut self, format: TensorFormat, rows: u32, width: u32) -> (Tensor, Vec<f64>) {
         let (bytes, values) = format.block();
         let blocks = (rows * width) as usize / values;
         let mut all = Vec::with_capacity(blocks * bytes);
@@ -40,15 +42,15 @@ impl Twin {
             let half = |x: f32| radialsim::gpu::to_f16(x).to_le_bytes();
             let x = (2.0 * self.random.uniform() - 1.0) as f32;
             match format {
-                Format::F32 => all.extend(x.to_le_bytes()),
-                Format::F16 => all.extend(half(x)),
-                Format::Bf16 => all.extend(&x.to_le_bytes()[2..]),
+                TensorFormat::F32 => all.extend(x.to_le_bytes()),
+                TensorFormat::F16 => all.extend(half(x)),
+                TensorFormat::Bf16 => all.extend(&x.to_le_bytes()[2..]),
                 _ => {
                     all.extend(half(x / 64.0));
-                    if format == Format::Q4_1 {
+                    if format == TensorFormat::Q4_1 {
                         all.extend(half((self.random.uniform() as f32) / 8.0));
                     }
-                    let quants = bytes - 2 * (1 + usize::from(format == Format::Q4_1));
+                    let quants = bytes - 2 * (1 + usize::from(format == TensorFormat::Q4_1));
                     all.extend((0..quants).map(|_| self.random.below(256) as u8));
                 }
             }
@@ -75,14 +77,14 @@ impl Twin {
 
     pub fn run<P: Pod>(
         &self,
-        (shader, constants): (Shader, Constants),
+        (shader, constants): (Shader, Overrides),
         buffers: &[&Buffer],
         parameters: &P,
         workgroups: [u32; 3],
     ) {
         let pipeline = self.gpu.pipeline(shader, constants).expect("a valid shader");
         let mut recording = Recording::default();
-        recording.push(Dispatch {
+        recording.push(KernelDispatch {
             pipeline,
             bindings: buffers.iter().map(|&buffer| Binding::from(buffer)).collect(),
             parameters: bytemuck::bytes_of(parameters).to_vec(),

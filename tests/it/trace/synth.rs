@@ -395,7 +395,7 @@ fn a_radial_method_can_be_taken_from_a_trace() {
         batch(10, 100, 101),
         4,
     );
-    let like = Method::radial_like(&source, RouterSpec::default()).unwrap();
+    let like = Method::radial_like(&source, MethodRouter::default()).unwrap();
     let copy = generate(&like, 32, batch(10, 100, 101), 5).unwrap();
     obeys_the_format(&copy);
     assert!((mean_depth(&copy) - mean_depth(&source)).abs() < 0.1);
@@ -404,7 +404,7 @@ fn a_radial_method_can_be_taken_from_a_trace() {
     assert!(copy.routes.iter().all(|r| r.0.windows(2).all(|pair| (0..=2).contains(&step(pair)))));
 
     let empty = Trace { requests: vec![], ..source };
-    assert!(Method::radial_like(&empty, RouterSpec::default()).is_err());
+    assert!(Method::radial_like(&empty, MethodRouter::default()).is_err());
 }
 
 #[test]

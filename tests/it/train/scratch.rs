@@ -5,8 +5,9 @@ use radialsim::model::{Model, RadialDescription, RadialKv, Visibility};
 use radialsim::quality::Texts;
 use radialsim::rng::Stream;
 use radialsim::train::{
-    Begin, Choice, Device, Folder, Network, RadialRouter, Routing, Rules, ScratchRecipe, ScratchStep,
-    SendRecipe, Shape, Step, Walk, Way, along, evaluate, hashed, measure, scratch, send, write_router,
+    Begin, Device, DivergenceOf, Folder, Network, NetworkShape, RadialRouter, Rules, ScratchRecipe,
+    ScratchStep, ScratchWay, SendRecipe, TrainStep, TrainedRouting, Walk, along, evaluate, hashed, measure,
+    scratch, send, write_router,
 };
 use radialsim::weights::{Checkpoint, SkipKv};
 use safetensors::Dtype;
@@ -61,7 +62,8 @@ pub fn rules(hops: u32, least_hops: u32) -> Rules {
 fn the_route_of_all_layers_is_the_network() {
     let (network, texts) = (small(), texts(5, 1));
     let layers = LAYERS as u32;
-    let dense = &measure(&network, &texts, SkipKv::ProjectOnly, &[Choice::As(Routing::Dense)])[0];
+    let dense =
+        &measure(&network, &texts, SkipKv::ProjectOnly, &[DivergenceOf::As(TrainedRouting::Dense)])[0];
     let width = network.model().hidden;
     let device = network.device();
     let identity = RadialRouter::new(layers, width, 8, Begin::Identity, 1, device).fixed();
@@ -155,7 +157,7 @@ fn hashed_ways_are_of_words() {
 
 /// A folder that is to be, shapes and their `config.json`; the first goes when it is dropped.
 pub fn shape(layers: u32) -> (tempfile::TempDir, Folder, Model, serde_json::Value) {
-    let shape = Shape { layers, width: 16, heads: 2, feed_forward: 24, words: WORDS, context: 16 };
+    let shape = NetworkShape { layers, width: 16, heads: 2, feed_forward: 24, words: WORDS, context: 16 };
     let parent = tempfile::tempdir().expect("a folder");
     let folder = Folder::create(&parent.path().join("network")).expect("a new folder");
     let config = shape.config();
@@ -182,7 +184,7 @@ pub fn lawful(sequences: usize, seed: u64) -> Texts {
     Texts { length: 12, sequences: (0..sequences).map(sequence).collect() }
 }
 
-pub fn recipe(way: Way) -> ScratchRecipe {
+pub fn recipe(way: ScratchWay) -> ScratchRecipe {
     ScratchRecipe {
         way,
         rules: rules(2, 2),
@@ -212,15 +214,15 @@ fn networks_learn_and_layers_stay_alive() {
     let (_parent, _, model, _) = shape(4);
     let (train, held_out) = (lawful(160, 1), lawful(16, 2));
     let ways = [
-        Way::InOrder,
-        Way::Hashed { staged: false },
-        Way::Routed(Begin::Random),
-        Way::Routed(Begin::Staged { hops: 2 }),
-        Way::Fixed(Begin::Random),
-        Way::Depths(0.5),
+        ScratchWay::InOrder,
+        ScratchWay::Hashed { staged: false },
+        ScratchWay::Routed(Begin::Random),
+        ScratchWay::Routed(Begin::Staged { hops: 2 }),
+        ScratchWay::Fixed(Begin::Random),
+        ScratchWay::Depths(0.5),
     ];
     for way in ways {
-        let depths = matches!(way, Way::Depths(_));
+        let depths = matches!(way, ScratchWay::Depths(_));
         let hops = if depths { 4 } else { 2 };
         let recipe = ScratchRecipe { rules: rules(hops, hops), ..recipe(way) };
         let mut steps: Vec<ScratchStep> = Vec::new();
@@ -248,7 +250,7 @@ fn networks_learn_and_layers_stay_alive() {
         } else {
             assert_eq!(visits, 2 * tokens);
         }
-        if way != Way::InOrder {
+        if way != ScratchWay::InOrder {
             assert!(loads.iter().all(|&load| load > 0), "{way:?}: {loads:?}");
         }
     }
@@ -263,7 +265,7 @@ fn a_price_sets_the_depth() {
         rules: rules(6, 1),
         depth: Some(3.0),
         steps: 300,
-        ..recipe(Way::Routed(Begin::Random))
+        ..recipe(ScratchWay::Routed(Begin::Random))
     };
     let trained =
         scratch(&model, &train, &held_out, &recipe, &Device::flex(), None, |_| ()).expect("trained");
@@ -278,7 +280,7 @@ fn a_stop_changes_no_weight() {
     let (folder, _, model, _) = shape(3);
     let (train, held_out) = (lawful(40, 1), lawful(4, 2));
     let keep = folder.path().join("network.checkpoint");
-    let recipe = ScratchRecipe { steps: 60, every: 20, ..recipe(Way::Routed(Begin::Random)) };
+    let recipe = ScratchRecipe { steps: 60, every: 20, ..recipe(ScratchWay::Routed(Begin::Random)) };
     let run = |recipe: &ScratchRecipe, keep: Option<&std::path::Path>| {
         scratch(&model, &train, &held_out, recipe, &Device::flex(), keep, |_| ())
     };
@@ -329,7 +331,7 @@ fn a_frozen_model_is_sent_through_its_layers() {
     assert!(steps[0].kl.abs() < 1e-6 && steps[0].depth == f64::from(layers), "{:?}", steps[0]);
     assert_eq!(steps.len(), 12);
     let fixed = router.fixed();
-    let choice = Choice::Along(Walk::Routed(&fixed), recipe.rules);
+    let choice = DivergenceOf::Along(Walk::Routed(&fixed), recipe.rules);
     let all = measure(&network, &texts.some(8), SkipKv::ProjectOnly, &[choice]);
     let depth = all[0].iter().map(|row| row.depth).sum::<f64>() / all[0].len() as f64;
     assert!((depth - recipe.depth).abs() < 0.2, "{depth}");
@@ -337,7 +339,7 @@ fn a_frozen_model_is_sent_through_its_layers() {
     write_router(&router, "small", &recipe.rules, &path).expect("written");
     let read = radialsim::weights::RadialRouter::read(&path).expect("readable").expect("a router");
     let again = RadialRouter::with(&read, network.device()).fixed();
-    let choice = Choice::Along(Walk::Routed(&again), recipe.rules);
+    let choice = DivergenceOf::Along(Walk::Routed(&again), recipe.rules);
     assert_eq!(measure(&network, &texts.some(8), SkipKv::ProjectOnly, &[choice]), all);
 }
 
@@ -357,7 +359,7 @@ fn a_stop_changes_no_byte_of_a_radial_router() {
     let whole = send(&network, &texts, &recipe, None, |step| course.push(*step)).expect("trained");
     let keep = folder.path().join("router.checkpoint");
     let stopped = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-        let stop = |step: &Step| assert!(step.step < 16, "stopped");
+        let stop = |step: &TrainStep| assert!(step.step < 16, "stopped");
         send(&network, &texts, &recipe, Some(&keep), stop).map(drop)
     }));
     assert!(stopped.is_err() && keep.exists());

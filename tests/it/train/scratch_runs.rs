@@ -3,9 +3,9 @@
 use crate::gpu::skips::settings;
 use crate::train::scratch::{WORDS, lawful, recipe, rules, shape};
 use radialsim::batch::Policy;
-use radialsim::gpu::{Executor, Options, Prompt, Radial, Routing, Settings, Skips};
+use radialsim::gpu::{Executor, ExecutorOptions, GenerationSettings, Prompt, Radial, Routing, Skips};
 use radialsim::trace::RouterDevice;
-use radialsim::train::{Begin, Device, ScratchRecipe, Way, evaluate, scratch, train_words};
+use radialsim::train::{Begin, Device, ScratchRecipe, ScratchWay, evaluate, scratch, train_words};
 use radialsim::weights::{AnyRouter, Checkpoint};
 
 /// Likelihoods to 1e-4 and routes step for step, by host and by device: pools smaller and larger than the number of hops, with and without leaving,
@@ -16,20 +16,20 @@ fn networks_from_nothing_run_as_they_were_trained() {
         return;
     }
     let cases = [
-        (4, Way::Routed(Begin::Random), rules(2, 2), None),
-        (2, Way::Routed(Begin::Random), rules(5, 1), Some(3.0)),
+        (4, ScratchWay::Routed(Begin::Random), rules(2, 2), None),
+        (2, ScratchWay::Routed(Begin::Random), rules(5, 1), Some(3.0)),
         (
             6,
-            Way::Routed(Begin::Staged { hops: 3 }),
+            ScratchWay::Routed(Begin::Staged { hops: 3 }),
             radialsim::train::Rules { weighted: true, ..rules(3, 3) },
             None,
         ),
-        (2, Way::InOrder, rules(4, 4), None),
-        (4, Way::Depths(0.5), rules(4, 4), None),
-        (4, Way::Hashed { staged: false }, rules(3, 3), None),
-        (4, Way::Hashed { staged: true }, rules(2, 2), None),
-        (4, Way::Routed(Begin::Words { words: WORDS }), rules(3, 2), Some(2.5)),
-        (4, Way::Fixed(Begin::Words { words: WORDS }), rules(3, 3), None),
+        (2, ScratchWay::InOrder, rules(4, 4), None),
+        (4, ScratchWay::Depths(0.5), rules(4, 4), None),
+        (4, ScratchWay::Hashed { staged: false }, rules(3, 3), None),
+        (4, ScratchWay::Hashed { staged: true }, rules(2, 2), None),
+        (4, ScratchWay::Routed(Begin::Words { words: WORDS }), rules(3, 2), Some(2.5)),
+        (4, ScratchWay::Fixed(Begin::Words { words: WORDS }), rules(3, 3), None),
     ];
     let (train, texts) = (lawful(64, 1), lawful(6, 2));
     let mut left_early = 0;
@@ -64,10 +64,10 @@ fn networks_from_nothing_run_as_they_were_trained() {
                 }
             };
             let gpu = crate::gpu().expect("there is one");
-            let options = Options { positions: 40, ..Options::default() };
+            let options = ExecutorOptions { positions: 40, ..ExecutorOptions::default() };
             let mut executor = Executor::new(gpu, &checkpoint, options).expect("fits");
             let visibility = routing.visible().unwrap_or_default();
-            let settings = Settings { visibility, ..settings(routing, policy) };
+            let settings = GenerationSettings { visibility, ..settings(routing, policy) };
             let ran = executor.generate(&prompts, &settings, &mut ()).expect("a run");
             for (index, (answer, measured)) in ran.answers.iter().zip(&measured).enumerate() {
                 let (nll, trained) = (answer.nll.expect("asked for"), measured.nll / measured.count);

@@ -5,8 +5,8 @@ use crate::small_models::LAYERS;
 use crate::train::{small, texts};
 use radialsim::quality::Texts;
 use radialsim::train::{
-    Decisions, Device, Distilled, Effects, Gates, Gradient, Network, Reach, Recipe, distill, policy_gradient,
-    search,
+    BranchDecisions, Device, Distilled, Effects, Gates, Gradient, Network, Reach, Recipe, distill,
+    policy_gradient, search,
 };
 use radialsim::weights::SkipKv;
 
@@ -105,7 +105,7 @@ fn branches_found_together_cost_less_than_those_of_single_effects() {
         let (rows, tokens) = (texts.sequences.len(), texts.length);
         let (frame, batch) = (network.frame(tokens), texts.batch(0, rows));
         let said = |takes: &dyn Fn(usize, usize, usize) -> bool| {
-            let decisions = Decisions::of([LAYERS, rows, tokens], |layer, branch, row, token| {
+            let decisions = BranchDecisions::of([LAYERS, rows, tokens], |layer, branch, row, token| {
                 takes(layer, branch, row * tokens + token)
             });
             let mut stream = network.embed(&batch);
@@ -249,7 +249,8 @@ fn expected(network: &Network, sequence: &[u32], trained: &Distilled, recipe: &R
         for layer in 0..LAYERS {
             let scores: Vec<f64> =
                 fixed.scores(layer as u32, stream.clone()).into_data().iter::<f64>().collect();
-            let decisions = Decisions::of([1, 1, tokens], |_, branch, _, token| taken(layer, branch, token));
+            let decisions =
+                BranchDecisions::of([1, 1, tokens], |_, branch, _, token| taken(layer, branch, token));
             for &(_, branch, token) in choices.iter().filter(|(at, ..)| *at == layer) {
                 let up = 1.0 / (1.0 + (-scores[2 * token + branch] / recipe.noise).exp());
                 let took = taken(layer, branch, token);

@@ -4,11 +4,12 @@ use crate::gpu::skips::run;
 use crate::small_models::{LAYERS, Small};
 use crate::train::{small, texts};
 use radialsim::batch::Policy;
-use radialsim::gpu::{Executor, Options, Prompt};
+use radialsim::gpu::{Executor, ExecutorOptions, Prompt};
 use radialsim::quality::Texts;
 use radialsim::rng::Stream;
 use radialsim::train::{
-    Choice, Device, Network, Routing, Step, TuneRecipe, Tuned, left_out, measure, plain_llama, tune,
+    Device, DivergenceOf, Network, TrainStep, TrainedRouting, TuneRecipe, Tuned, left_out, measure,
+    plain_llama, tune,
 };
 use radialsim::weights::{Checkpoint, SkipKv};
 use safetensors::Dtype;
@@ -29,8 +30,8 @@ fn by_neighbours(folder: &Path) -> PathBuf {
     path
 }
 
-fn kl(network: &Network, tuned: &Network, texts: &Texts, routing: &Routing) -> f64 {
-    let all = measure(network, texts, SkipKv::ProjectOnly, &[Choice::Tuned(tuned, routing.clone())]);
+fn kl(network: &Network, tuned: &Network, texts: &Texts, routing: &TrainedRouting) -> f64 {
+    let all = measure(network, texts, SkipKv::ProjectOnly, &[DivergenceOf::Tuned(tuned, routing.clone())]);
     all[0].iter().map(|row| row.kl).sum()
 }
 
@@ -42,7 +43,7 @@ fn whole_layers_are_tuned_and_written_as_a_model() {
     let neighbours = Checkpoint::open(by_neighbours(folder.path())).expect("a llama2.c file");
     let train = texts(24, 2);
     let out = left_out("1 2a", LAYERS as u32).expect("layers");
-    let routing = Routing::Static(&out);
+    let routing = TrainedRouting::Static(&out);
     for (index, source) in [halves, neighbours].iter().enumerate() {
         let network = Network::read(source, &Device::flex()).expect("a Llama");
         let recipe = TuneRecipe {
@@ -63,7 +64,7 @@ fn whole_layers_are_tuned_and_written_as_a_model() {
         let none = TuneRecipe { steps: 0, ..recipe.clone() };
         let same = tune(&network, &train, &routing, "test", &none, None, |_| ()).expect("nothing tuned");
         let same = Tuned::read(&network, &written(&same, "same")).expect("a model");
-        assert!(kl(&network, &same, &train, &Routing::Dense).abs() < 1e-4);
+        assert!(kl(&network, &same, &train, &TrainedRouting::Dense).abs() < 1e-4);
         let before = kl(&network, &same, &train, &routing);
         let tuned = tune(&network, &train, &routing, "test", &recipe, None, |_| ()).expect("tuned");
         let after = kl(&network, &tuned.of(&network), &train, &routing);
@@ -74,7 +75,7 @@ fn whole_layers_are_tuned_and_written_as_a_model() {
 
         let keep = folder.path().join(format!("kept-{index}"));
         let stopped = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-            let stop = |step: &Step| assert!(step.step < 15, "stopped");
+            let stop = |step: &TrainStep| assert!(step.step < 15, "stopped");
             tune(&network, &train, &routing, "test", &recipe, Some(&keep), stop).map(drop)
         }));
         assert!(stopped.is_err() && keep.exists());
@@ -89,7 +90,7 @@ fn whole_layers_are_tuned_and_written_as_a_model() {
 
         let Some(gpu) = crate::gpu() else { continue };
         let model = Checkpoint::open(&path).expect("a model");
-        let options = Options { positions: 40, ..Options::default() };
+        let options = ExecutorOptions { positions: 40, ..ExecutorOptions::default() };
         let mut executor = Executor::new(gpu, &model, options).expect("fits");
         let some = texts(3, 9);
         let prompts: Vec<Prompt> =
@@ -100,7 +101,7 @@ fn whole_layers_are_tuned_and_written_as_a_model() {
             &network,
             &some,
             SkipKv::ProjectOnly,
-            &[Choice::Tuned(&tuned.of(&network), Routing::Dense)],
+            &[DivergenceOf::Tuned(&tuned.of(&network), TrainedRouting::Dense)],
         );
         for (answer, measured) in ran.answers.iter().zip(&said[0]) {
             let (nll, trained) = (answer.nll.expect("asked for"), measured.nll / measured.count);

@@ -4,7 +4,7 @@ use crate::cli::cli_execute::execute;
 use crate::gguf_support::{Gguf, typed};
 use proptest::prelude::*;
 use radialsim::gpu::{Form, Precision, pack};
-use radialsim::weights::{Checkpoint, Format, Name, Part, Tensor};
+use radialsim::weights::{Checkpoint, LayerTensor, Name, Tensor, TensorFormat};
 
 /// Bytes that a reference in another language makes as easily: the highest byte of Knuth's linear generator, from 7 on.
 fn bytes(count: usize) -> Vec<u8> {
@@ -17,19 +17,24 @@ fn bytes(count: usize) -> Vec<u8> {
 }
 
 /// Where a block of this format has half-precision numbers.
-fn halves(format: Format) -> &'static [usize] {
+fn halves(format: TensorFormat) -> &'static [usize] {
     match format {
-        Format::F16 | Format::Q8_0 | Format::Q4_0 | Format::Q5_0 | Format::Iq4Nl | Format::Iq4Xs => &[0],
-        Format::Q4_1 | Format::Q5_1 | Format::Q4K | Format::Q5K => &[0, 2],
-        Format::Q2K => &[80, 82],
-        Format::Q3K => &[108],
-        Format::Q6K => &[208],
-        Format::F32 | Format::Bf16 | Format::Mxfp4 => &[],
+        TensorFormat::F16
+        | TensorFormat::Q8_0
+        | TensorFormat::Q4_0
+        | TensorFormat::Q5_0
+        | TensorFormat::Iq4Nl
+        | TensorFormat::Iq4Xs => &[0],
+        TensorFormat::Q4_1 | TensorFormat::Q5_1 | TensorFormat::Q4K | TensorFormat::Q5K => &[0, 2],
+        TensorFormat::Q2K => &[80, 82],
+        TensorFormat::Q3K => &[108],
+        TensorFormat::Q6K => &[208],
+        TensorFormat::F32 | TensorFormat::Bf16 | TensorFormat::Mxfp4 => &[],
     }
 }
 
 /// Blocks of random bytes whose scales are finite.
-fn blocks(format: Format, count: usize) -> Tensor {
+fn blocks(format: TensorFormat, count: usize) -> Tensor {
     let (size, width) = format.block();
     let mut bytes = bytes(count * size);
     for block in bytes.chunks_exact_mut(size) {
@@ -40,20 +45,20 @@ fn blocks(format: Format, count: usize) -> Tensor {
 
 /// Format, the bits of the first three values and of the last, and the 64-bit FNV-1a sum of the bytes of all, of three blocks made
 /// as above: `gguf.quants.dequantize` of the gguf package 0.19, in single precision.
-const DEQUANTISED: [(Format, [u32; 4], u64); 13] = [
-    (Format::Q8_0, [0x40d7_a000, 0xc19a_fb00, 0xc198_bc00, 0x380f_0000], 0x3495_2222_f7bc_4e93),
-    (Format::Q4_0, [0x8000_0000, 0x3f57_a000, 0x3f8f_c000, 0xb989_8000], 0x5e66_c89e_e279_6d4e),
-    (Format::Q4_1, [0xbf8f_bd0c, 0xbf57_9a18, 0xbffb_8d0c, 0x4012_2756], 0xa907_16bd_7e8a_2500),
-    (Format::Q5_0, [0x4021_b800, 0x407b_9000, 0x3fb3_b000, 0x3f03_d400], 0x4643_f05e_bc36_a2cf),
-    (Format::Q5_1, [0xc045_a686, 0xbfb3_ad0c, 0xc0f2_9343, 0x3dd9_5a80], 0x2e1e_b40d_a385_2b66),
-    (Format::Q2K, [0x3ed4_4c00, 0x3ed4_4c00, 0x3ed4_4c00, 0x3e87_8c00], 0xecf7_987c_63a6_014b),
-    (Format::Q3K, [0x3e01_8280, 0x3e01_8280, 0x3d2c_ae00, 0xbb72_2c00], 0x45c2_c73e_0efa_8e17),
-    (Format::Q4K, [0xc08f_eb8f, 0xc10f_d5c8, 0xc08f_eb8f, 0xc340_45d0], 0xe7dc_bed5_6069_b14b),
-    (Format::Q5K, [0xbbae_3c00, 0xc0d7_cb8f, 0xc133_c5c8, 0x4133_a6fc], 0x5baa_f4c3_42bc_457d),
-    (Format::Q6K, [0x4002_0128, 0xbee7_1e80, 0xbf67_1e80, 0x4418_7ee8], 0xee86_623e_a133_b95d),
-    (Format::Iq4Nl, [0xbe8f_c000, 0x411d_3a00, 0x415c_1e00, 0xbb5f_7000], 0xbaa2_849f_a765_7c4f),
-    (Format::Iq4Xs, [0x4395_5d80, 0xc389_92c0, 0x4395_5d80, 0x4290_fb34], 0xd64b_f78d_c9ec_71d8),
-    (Format::Mxfp4, [0x3f80_0000, 0x0000_0000, 0x3fc0_0000, 0x5e80_0000], 0x510d_40f5_3d90_ab12),
+const DEQUANTISED: [(TensorFormat, [u32; 4], u64); 13] = [
+    (TensorFormat::Q8_0, [0x40d7_a000, 0xc19a_fb00, 0xc198_bc00, 0x380f_0000], 0x3495_2222_f7bc_4e93),
+    (TensorFormat::Q4_0, [0x8000_0000, 0x3f57_a000, 0x3f8f_c000, 0xb989_8000], 0x5e66_c89e_e279_6d4e),
+    (TensorFormat::Q4_1, [0xbf8f_bd0c, 0xbf57_9a18, 0xbffb_8d0c, 0x4012_2756], 0xa907_16bd_7e8a_2500),
+    (TensorFormat::Q5_0, [0x4021_b800, 0x407b_9000, 0x3fb3_b000, 0x3f03_d400], 0x4643_f05e_bc36_a2cf),
+    (TensorFormat::Q5_1, [0xc045_a686, 0xbfb3_ad0c, 0xc0f2_9343, 0x3dd9_5a80], 0x2e1e_b40d_a385_2b66),
+    (TensorFormat::Q2K, [0x3ed4_4c00, 0x3ed4_4c00, 0x3ed4_4c00, 0x3e87_8c00], 0xecf7_987c_63a6_014b),
+    (TensorFormat::Q3K, [0x3e01_8280, 0x3e01_8280, 0x3d2c_ae00, 0xbb72_2c00], 0x45c2_c73e_0efa_8e17),
+    (TensorFormat::Q4K, [0xc08f_eb8f, 0xc10f_d5c8, 0xc08f_eb8f, 0xc340_45d0], 0xe7dc_bed5_6069_b14b),
+    (TensorFormat::Q5K, [0xbbae_3c00, 0xc0d7_cb8f, 0xc133_c5c8, 0x4133_a6fc], 0x5baa_f4c3_42bc_457d),
+    (TensorFormat::Q6K, [0x4002_0128, 0xbee7_1e80, 0xbf67_1e80, 0x4418_7ee8], 0xee86_623e_a133_b95d),
+    (TensorFormat::Iq4Nl, [0xbe8f_c000, 0x411d_3a00, 0x415c_1e00, 0xbb5f_7000], 0xbaa2_849f_a765_7c4f),
+    (TensorFormat::Iq4Xs, [0x4395_5d80, 0xc389_92c0, 0x4395_5d80, 0x4290_fb34], 0xd64b_f78d_c9ec_71d8),
+    (TensorFormat::Mxfp4, [0x3f80_0000, 0x0000_0000, 0x3fc0_0000, 0x5e80_0000], 0x510d_40f5_3d90_ab12),
 ];
 
 #[test]
@@ -72,15 +77,15 @@ fn blocks_have_the_values_that_the_gguf_package_gives_them() {
 /// Every format that is read is held against a reference: those of the table, and three whose values are their bits.
 #[test]
 fn no_format_is_without_a_reference() {
-    let plain = [Format::F32, Format::F16, Format::Bf16];
-    let missing = Format::all()
+    let plain = [TensorFormat::F32, TensorFormat::F16, TensorFormat::Bf16];
+    let missing = TensorFormat::all()
         .find(|format| !plain.contains(format) && DEQUANTISED.iter().all(|row| row.0 != *format));
     assert_eq!(missing, None);
     let bytes = [0x00, 0x3c, 0xff, 0x7b, 0x01, 0x00, 0x00, 0xc0];
     let of = |format, width| Tensor { rows: 1, width, format, bytes: bytes.to_vec() }.to_f32();
-    assert_eq!(of(Format::F16, 4), [1.0, 65_504.0, 5.960_464_5e-8, -2.0]);
-    assert_eq!(of(Format::Bf16, 4).map_bits(), [0x3c00_0000, 0x7bff_0000, 0x0001_0000, 0xc000_0000]);
-    assert_eq!(of(Format::F32, 2).map_bits(), [0x7bff_3c00, 0xc000_0001]);
+    assert_eq!(of(TensorFormat::F16, 4), [1.0, 65_504.0, 5.960_464_5e-8, -2.0]);
+    assert_eq!(of(TensorFormat::Bf16, 4).map_bits(), [0x3c00_0000, 0x7bff_0000, 0x0001_0000, 0xc000_0000]);
+    assert_eq!(of(TensorFormat::F32, 2).map_bits(), [0x7bff_3c00, 0xc000_0001]);
 }
 
 trait Bits {
@@ -99,7 +104,7 @@ fn formats_without_a_form_of_their_own_are_expanded_exactly() {
     for (format, ..) in DEQUANTISED {
         let tensor = blocks(format, 2);
         let form = Form::of([format].into_iter(), Precision::Kept);
-        let own = matches!(format, Format::Q8_0 | Format::Q4_0 | Format::Q4_1);
+        let own = matches!(format, TensorFormat::Q8_0 | TensorFormat::Q4_0 | TensorFormat::Q4_1);
         assert_eq!(form == Form::F32, !own, "{}", format.name());
         if !own {
             assert_eq!(pack(&tensor, form), tensor.to_f32().map_bits(), "{}", format.name());
@@ -108,7 +113,7 @@ fn formats_without_a_form_of_their_own_are_expanded_exactly() {
 }
 
 /// A small model whose last matrix has this format and these bytes.
-fn with_matrix(format: Format, bytes: &[u8], width: u64) -> Gguf {
+fn with_matrix(format: TensorFormat, bytes: &[u8], width: u64) -> Gguf {
     let mut gguf = Gguf::small();
     let floats = gguf.data.len() / 4;
     gguf.data =
@@ -143,8 +148,8 @@ fn a_gguf_file_may_hold_any_of_them() {
         let file = written(&with_matrix(format, &bytes, tensor.width as u64));
         let checkpoint =
             Checkpoint::open(file.path()).unwrap_or_else(|error| panic!("{}: {error}", format.name()));
-        assert_eq!(checkpoint.formats(), [Format::F32, format], "{}", format.name());
-        let read = checkpoint.tensor(Name::Layer(0, Part::Down)).expect("a matrix");
+        assert_eq!(checkpoint.formats(), [TensorFormat::F32, format], "{}", format.name());
+        let read = checkpoint.tensor(Name::Layer(0, LayerTensor::Down)).expect("a matrix");
         assert_eq!((read.format, read.rows, &read.bytes), (format, 8, &bytes), "{}", format.name());
     }
 }
@@ -169,14 +174,14 @@ fn a_run_with_blocks_is_the_run_with_their_values() {
         let remarks = line.as_object_mut().and_then(|line| line.remove("remarks"));
         (line, remarks.unwrap_or_default(), said)
     };
-    for format in [Format::Q4K, Format::Q6K, Format::Q5_0, Format::Iq4Xs] {
+    for format in [TensorFormat::Q4K, TensorFormat::Q6K, TensorFormat::Q5_0, TensorFormat::Iq4Xs] {
         let mut tensor = blocks(format, 8);
         tensor.rows = 8;
         tensor.width /= 8;
         let width = tensor.width as u64;
         let values: Vec<u8> = tensor.to_f32().iter().flat_map(|value| value.to_le_bytes()).collect();
         let (quantised, remarks, said) = run(&with_matrix(format, &tensor.bytes, width));
-        let (plain, none, _) = run(&with_matrix(Format::F32, &values, width));
+        let (plain, none, _) = run(&with_matrix(TensorFormat::F32, &values, width));
         assert_eq!(quantised, plain, "{}", format.name());
         let remark = format!("{} weights stand as f32 on the device, with the same values", format.name());
         assert_eq!((&remarks[0], none), (&remark.as_str().into(), serde_json::Value::Null));
@@ -186,24 +191,24 @@ fn a_run_with_blocks_is_the_run_with_their_values() {
 }
 
 /// Numbers of formats in GGUF files, as the gguf package has them (`GGMLQuantizationType`).
-fn number(format: Format) -> u32 {
+fn number(format: TensorFormat) -> u32 {
     match format {
-        Format::F32 => 0,
-        Format::F16 => 1,
-        Format::Q4_0 => 2,
-        Format::Q4_1 => 3,
-        Format::Q5_0 => 6,
-        Format::Q5_1 => 7,
-        Format::Q8_0 => 8,
-        Format::Q2K => 10,
-        Format::Q3K => 11,
-        Format::Q4K => 12,
-        Format::Q5K => 13,
-        Format::Q6K => 14,
-        Format::Iq4Nl => 20,
-        Format::Iq4Xs => 23,
-        Format::Bf16 => 30,
-        Format::Mxfp4 => 39,
+        TensorFormat::F32 => 0,
+        TensorFormat::F16 => 1,
+        TensorFormat::Q4_0 => 2,
+        TensorFormat::Q4_1 => 3,
+        TensorFormat::Q5_0 => 6,
+        TensorFormat::Q5_1 => 7,
+        TensorFormat::Q8_0 => 8,
+        TensorFormat::Q2K => 10,
+        TensorFormat::Q3K => 11,
+        TensorFormat::Q4K => 12,
+        TensorFormat::Q5K => 13,
+        TensorFormat::Q6K => 14,
+        TensorFormat::Iq4Nl => 20,
+        TensorFormat::Iq4Xs => 23,
+        TensorFormat::Bf16 => 30,
+        TensorFormat::Mxfp4 => 39,
     }
 }
 
@@ -211,7 +216,7 @@ proptest! {
     /// The older blocks as ggml defines them, value by value.
     #[test]
     fn blocks_are_read_as_they_are_defined(bytes in prop::collection::vec(any::<u8>(), 34), which in 0..5_usize) {
-        let format = [Format::Q8_0, Format::Q4_1, Format::Q4_0, Format::Q5_1, Format::Q5_0][which];
+        let format = [TensorFormat::Q8_0, TensorFormat::Q4_1, TensorFormat::Q4_0, TensorFormat::Q5_1, TensorFormat::Q5_0][which];
         let mut bytes = bytes[..format.block().0].to_vec();
         // Scales that are numbers.
         halves(format).iter().for_each(|at| bytes[at + 1] &= 0xbf);
@@ -226,13 +231,13 @@ proptest! {
             let nibble = |from: usize| f64::from(bytes[from + at % 16] >> (4 * (at / 16)) & 15);
             let fifth = |from: usize| f64::from(bytes[from + at / 8] >> (at % 8) & 1) * 16.0;
             let wanted = match format {
-                Format::Q8_0 => half(0) * f64::from(bytes[2 + at] as i8),
-                Format::Q4_1 => half(0) * nibble(4) + half(2),
-                Format::Q5_1 => half(0) * (nibble(8) + fifth(4)) + half(2),
-                Format::Q5_0 => half(0) * (nibble(6) + fifth(2) - 16.0),
+                TensorFormat::Q8_0 => half(0) * f64::from(bytes[2 + at] as i8),
+                TensorFormat::Q4_1 => half(0) * nibble(4) + half(2),
+                TensorFormat::Q5_1 => half(0) * (nibble(8) + fifth(4)) + half(2),
+                TensorFormat::Q5_0 => half(0) * (nibble(6) + fifth(2) - 16.0),
                 _ => half(0) * (nibble(2) - 8.0),
             };
-            let least = if matches!(format, Format::Q4_1 | Format::Q5_1) { half(2).abs() } else { 0.0 };
+            let least = if matches!(format, TensorFormat::Q4_1 | TensorFormat::Q5_1) { half(2).abs() } else { 0.0 };
             let largest = 128.0 * half(0).abs() + least;
             prop_assert!((f64::from(value) - wanted).abs() <= 1e-7 * largest, "{value} {wanted}");
         }

@@ -18,26 +18,30 @@ pub fn file(name: &str, content: &[u8]) -> (tempfile::TempDir, PathBuf) {
 }
 
 /// As a file says, in this format.
-pub fn reading(format: Option<Format>) -> Reading {
+pub fn reading(format: Option<RequestFormat>) -> Reading {
     Reading { format, ..Reading::default() }
 }
 
 /// What reading this text as a file gives.
-pub fn read_text(name: &str, text: &str, format: Option<Format>) -> radialsim::error::Result<Load> {
+pub fn read_text(
+    name: &str,
+    text: &str,
+    format: Option<RequestFormat>,
+) -> radialsim::error::Result<RequestSet> {
     let (_folder, path) = file(name, text.as_bytes());
     read(&path, &reading(format))
 }
 
 /// Arrival in picoseconds, prompt and output of each request.
-fn rows(load: &Load) -> Vec<(u64, u32, u32)> {
+fn rows(load: &RequestSet) -> Vec<(u64, u32, u32)> {
     load.requests.iter().map(|r| (r.arrival.ps(), r.prompt_tokens, r.output_tokens)).collect()
 }
 
-fn ids(load: &Load) -> Vec<u64> {
+fn ids(load: &RequestSet) -> Vec<u64> {
     load.requests.iter().map(|request| request.id).collect()
 }
 
-fn input_error(read: radialsim::error::Result<Load>) -> InputError {
+fn input_error(read: radialsim::error::Result<RequestSet>) -> InputError {
     match read {
         Err(Error::Input(error)) => *error,
         other => panic!("{other:?}"),
@@ -64,7 +68,7 @@ fn azure_is_read_to_the_last_100_ns() {
     assert!(rows(&load) == expected, "rows differ");
     assert_eq!(ids(&load), (0..19_366).collect::<Vec<_>>());
     assert!(load.remarks.is_empty() && load.clients.is_none() && load.prefix_block.is_none());
-    assert_eq!(load, read(&path, &reading(Some(Format::Azure))).unwrap());
+    assert_eq!(load, read(&path, &reading(Some(RequestFormat::Azure))).unwrap());
     assert_eq!(
         load.requests,
         read(&path, &Reading { skip_empty: true, ..Reading::default() }).unwrap().requests,
@@ -98,7 +102,7 @@ fn mooncake_keeps_its_hashes() {
         count += 1;
     }
     assert_eq!((count, load.requests.len()), (12_031, 12_031));
-    let facts = Facts::of(&load);
+    let facts = RequestSummary::of(&load);
     assert_eq!(load.prefix_block, Some(512));
     assert_eq!(facts.blocks, Some((blocks, again)));
     assert!(again > 0 && again < blocks);
@@ -165,39 +169,39 @@ fn every_format_says_the_same() {
         (
             "a.csv",
             "TIMESTAMP,ContextTokens,GeneratedTokens\n2024-03-01 00:00:00.5,30,4\n2024-02-29 23:59:59,10,2\n",
-            Format::Azure,
+            RequestFormat::Azure,
         ),
         (
             "a.csv",
             "\u{feff}TIMESTAMP,ContextTokens,GeneratedTokens\r\n\"2024-01-01T00:00:00.5\", 30,4\r\n\r\n2023-12-31 23:59:59,10,2",
-            Format::Azure,
+            RequestFormat::Azure,
         ),
         (
             "m.jsonl",
             "{\"timestamp\": 2500, \"input_length\": 30, \"output_length\": 4, \"hash_ids\": [5]}\n\n{\"hash_ids\": [6], \
              \"timestamp\": 1000, \"input_length\": 10, \"output_length\": 2}\r\n",
-            Format::Mooncake,
+            RequestFormat::Mooncake,
         ),
         (
             "l.csv",
             "arrival_time_ns,input_toks,output_toks\n1600000000,30,4\n100000000,10,2\n",
-            Format::Lengths,
+            RequestFormat::Lengths,
         ),
-        ("l.csv", &format!("{head}\n-1,30,4\n-2.5,10,2\n"), Format::Lengths),
+        ("l.csv", &format!("{head}\n-1,30,4\n-2.5,10,2\n"), RequestFormat::Lengths),
         (
             "l.csv",
             "Timestamp,Model,Request tokens,Response tokens,Total tokens\n6.5,GPT-4,30,4,34\n5,ChatGPT,10,2,12\n",
-            Format::Lengths,
+            RequestFormat::Lengths,
         ),
         (
             "l.jsonl",
             "{\"prompt_tokens\": 30, \"completion_tokens\": 4, \"arrival_time_ms\": 1.6e3}\n{\"prompt_tokens\": 10, \
              \"completion_tokens\": 2, \"arrival_time_ms\": 100.0}\n",
-            Format::Lengths,
+            RequestFormat::Lengths,
         ),
-        ("v.json", vllm, Format::Vllm),
-        ("v.json", &one_line, Format::Vllm),
-        ("t.jsonl", trace, Format::Trace),
+        ("v.json", vllm, RequestFormat::Vllm),
+        ("v.json", &one_line, RequestFormat::Vllm),
+        ("t.jsonl", trace, RequestFormat::Trace),
     ] {
         for format in [None, Some(format)] {
             let load = read_text(name, text, format).unwrap_or_else(|error| panic!("{text}\n{error}"));
@@ -209,7 +213,7 @@ fn every_format_says_the_same() {
     // A result of many lines, and rows of a vLLM run under the name of their program.
     let rows_of_a_run =
         "{\"request_id\": \"b-0\", \"input_toks\": 9, \"output_toks\": 1, \"arrival_time\": 1.0}";
-    assert_eq!(rows(&read_text("r.jsonl", rows_of_a_run, Some(Format::Vllm)).unwrap()), [(0, 9, 1)]);
+    assert_eq!(rows(&read_text("r.jsonl", rows_of_a_run, Some(RequestFormat::Vllm)).unwrap()), [(0, 9, 1)]);
 }
 
 #[test]
@@ -276,7 +280,7 @@ fn ten() -> (tempfile::TempDir, FileSpec) {
     (folder, FileSpec::new(path))
 }
 
-fn load(spec: &FileSpec) -> Load {
+fn load(spec: &FileSpec) -> RequestSet {
     spec.load(Path::new(""), 1).unwrap()
 }
 
@@ -285,7 +289,7 @@ fn options_take_a_window_a_scale_and_bounds() {
     let (_folder, spec) = ten();
     let all = load(&spec);
     assert_eq!(all, read(&spec.path, &reading(None)).unwrap());
-    let seconds = |load: &Load| load.requests.iter().map(|r| r.arrival.s()).collect::<Vec<_>>();
+    let seconds = |load: &RequestSet| load.requests.iter().map(|r| r.arrival.s()).collect::<Vec<_>>();
 
     let window = FileSpec { start_s: 2.5, duration_s: Some(3.5), ..spec.clone() };
     assert_eq!((ids(&load(&window)), seconds(&load(&window))), (vec![3, 4, 5], vec![0.5, 1.5, 2.5]));
@@ -355,11 +359,11 @@ fn arrivals_of_a_file_can_be_replaced() {
 #[test]
 fn facts_agree_with_plain_sums() {
     let text = "arrival_time_s,input_tokens,output_tokens\n0,5,1\n1,1,1\n4,3,9\n";
-    let facts = Facts::of(&read_text("l.csv", text, None).unwrap());
+    let facts = RequestSummary::of(&read_text("l.csv", text, None).unwrap());
     assert_eq!((facts.requests, facts.span.s(), facts.rate_per_s), (3, 4.0, Some(0.5)));
     // Gaps 1 and 3: mean 2, standard deviation 1.
     assert_eq!(facts.gap_cv, Some(0.5));
-    assert_eq!(facts.prompt, LengthFacts { total: 9, least: 1, p50: 3, p99: 5, most: 5 });
-    assert_eq!(facts.output, LengthFacts { total: 11, least: 1, p50: 1, p99: 9, most: 9 });
+    assert_eq!(facts.prompt, LengthSummary { total: 9, least: 1, p50: 3, p99: 5, most: 5 });
+    assert_eq!(facts.output, LengthSummary { total: 11, least: 1, p50: 1, p99: 9, most: 9 });
     assert_eq!((facts.prompt.mean(3), facts.blocks), (3.0, None));
 }

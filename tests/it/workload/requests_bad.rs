@@ -3,7 +3,7 @@
 use crate::workload::requests::{file, read_text, reading};
 use proptest::prelude::*;
 use radialsim::error::Error;
-use radialsim::workload::{Format, read};
+use radialsim::workload::{RequestFormat, read};
 
 const AZURE: &str = "TIMESTAMP,ContextTokens,GeneratedTokens\n2023-11-16 18:15:46.6805900,374,44\n2023-11-16 18:15:50.9951690,396,109\n";
 const MOONCAKE: &str = "{\"timestamp\": 0, \"input_length\": 700, \"output_length\": 52, \"hash_ids\": [46, 47]}\n\
@@ -12,11 +12,11 @@ const LENGTHS: &str = "arrival_time_ns,input_toks,output_toks\n46926808,2358,531
 const VLLM: &str = "{\"date\": \"x\", \"input_lens\": [3, 4], \"output_lens\": [5, 6], \"start_times\": [1.5, 2.5],\n \"errors\": [\"\", \"\"]}\n";
 
 /// A wrong file: its format, what is replaced by what, and line, key and a part of the message of the error.
-type Wrong = (Format, &'static str, &'static str, Option<u64>, Option<&'static str>, &'static str);
+type Wrong = (RequestFormat, &'static str, &'static str, Option<u64>, Option<&'static str>, &'static str);
 
 #[test]
 fn mistakes_name_line_key_and_remedy() {
-    use Format::{Azure, Lengths, Mooncake, Vllm};
+    use RequestFormat::{Azure, Lengths, Mooncake, Vllm};
     let cases: &[Wrong] = &[
         (Azure, "396", "-396", Some(3), Some("ContextTokens"), "a whole number from 0"),
         (Azure, "396", "NaN", Some(3), Some("ContextTokens"), "found NaN"),
@@ -88,20 +88,22 @@ fn mistakes_name_line_key_and_remedy() {
     }
 }
 
-fn text(format: Format) -> &'static str {
+fn text(format: RequestFormat) -> &'static str {
     match format {
-        Format::Azure => AZURE,
-        Format::Mooncake => MOONCAKE,
-        Format::Vllm => VLLM,
+        RequestFormat::Azure => AZURE,
+        RequestFormat::Mooncake => MOONCAKE,
+        RequestFormat::Vllm => VLLM,
         _ => LENGTHS,
     }
 }
 
 #[test]
 fn bytes_that_are_no_text_are_refused() {
-    for (format, name, line) in
-        [(Format::Azure, "396", 3), (Format::Lengths, "1034", 3), (Format::Mooncake, "3052", 2)]
-    {
+    for (format, name, line) in [
+        (RequestFormat::Azure, "396", 3),
+        (RequestFormat::Lengths, "1034", 3),
+        (RequestFormat::Mooncake, "3052", 2),
+    ] {
         let mut bytes = text(format).as_bytes().to_vec();
         let at = text(format).find(name).unwrap();
         bytes[at] = 0xff;
@@ -116,11 +118,17 @@ fn bytes_that_are_no_text_are_refused() {
 fn unknown_files_get_the_list_of_formats() {
     for text in ["", "\n\n", "a,b,c\n1,2,3\n", "{\"x\": 1}\n", "[1, 2]", "hello"] {
         let Err(Error::Input(error)) = read_text("x", text, None) else { panic!("{text}") };
-        for (_, name) in Format::ALL {
+        for (_, name) in RequestFormat::ALL {
             assert!(error.expected.contains(name), "{name}: {error}");
         }
     }
-    for format in [Format::Azure, Format::Mooncake, Format::Lengths, Format::Vllm, Format::Trace] {
+    for format in [
+        RequestFormat::Azure,
+        RequestFormat::Mooncake,
+        RequestFormat::Lengths,
+        RequestFormat::Vllm,
+        RequestFormat::Trace,
+    ] {
         assert!(matches!(read_text("x", "", Some(format)), Err(Error::Input(_))), "{format:?}");
     }
     let absent = read(std::path::Path::new("no such file"), &reading(None));
@@ -155,7 +163,7 @@ proptest! {
         named in any::<bool>(),
         changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>(), 0..4_u8), 1..6),
     ) {
-        let format = [Format::Azure, Format::Mooncake, Format::Lengths, Format::Vllm][which];
+        let format = [RequestFormat::Azure, RequestFormat::Mooncake, RequestFormat::Lengths, RequestFormat::Vllm][which];
         let mut bytes = text(format).as_bytes().to_vec();
         for (at, byte, how) in changes {
             let at = at.index(bytes.len());

@@ -98,7 +98,7 @@ fn two_sources_or_a_wrong_file_are_refused() {
     let wrong = scenario(folder.path(), r#"file: (path: "rows.csv", format: azur)"#, "Method(Dense)");
     let Err(Error::Input(error)) = Scenario::load(&wrong, &[]) else { panic!("an unknown format") };
     assert_eq!((error.line, error.found.as_deref()), (Some(5), Some("azur")));
-    for (_, name) in Format::ALL {
+    for (_, name) in RequestFormat::ALL {
         assert!(error.expected.contains(name), "{error}");
     }
 }
@@ -179,7 +179,7 @@ fn the_names_of_the_page_are_those_of_the_reader() {
     let path = folder.path().join("names.csv");
     let read_in = |time_unit, arrival: &str, late: &str, prompt: &str, output: &str| {
         std::fs::write(&path, format!("{arrival},{prompt},{output}\n0,2,3\n{late},4,5\n")).unwrap();
-        let load = read(&path, &Reading { time_unit, ..reading(Some(Format::Lengths)) }).unwrap();
+        let load = read(&path, &Reading { time_unit, ..reading(Some(RequestFormat::Lengths)) }).unwrap();
         let last = &load.requests[1];
         assert_eq!(
             (last.arrival.us(), last.prompt_tokens, last.output_tokens),

@@ -37,7 +37,7 @@ fn served(name: &str, text: &str, keys: &str) -> (Built, HashMap<u64, (SimTime, 
     (built, times)
 }
 
-fn links(load: &Load) -> Vec<(u64, u64)> {
+fn links(load: &RequestSet) -> Vec<(u64, u64)> {
     load.turns.iter().map(|(id, link)| (*id, link.after)).collect()
 }
 
@@ -112,7 +112,7 @@ fn measured_pauses_are_kept() {
     let text = record(1, 1_759_813_207, 1_759_813_209) + &record(0, 1_759_813_200, 1_759_813_204);
     let (_folder, path) = file("p.jsonl", text.as_bytes());
     let load = read(&path, &reading(None)).unwrap();
-    let link = Link { after: 1, think: Some(SimTime::from_s(3.0)), follows: false };
+    let link = FollowUp { after: 1, think: Some(SimTime::from_s(3.0)), follows: false };
     assert_eq!(load.turns, BTreeMap::from([(0, link)]));
     let (_, times) = served("p.jsonl", &text, ", sessions: (think_s: Recorded)");
     assert_eq!(times[&0].0, times[&1].1 + SimTime::from_s(3.0));
@@ -137,7 +137,7 @@ fn delays_stand_for_arrivals() {
         ("\"a\", \"timestamp\": 5000", "\"a\", \"delay\": 0", None, "arrivals"),
     ] {
         let (_folder, path) = file("m.jsonl", text.replace(from, to).as_bytes());
-        let Err(Error::Input(error)) = read(&path, &reading(Some(Format::Mooncake))) else {
+        let Err(Error::Input(error)) = read(&path, &reading(Some(RequestFormat::Mooncake))) else {
             panic!("{from}")
         };
         assert_eq!((error.line, error.key.as_deref()), (line, Some(key)), "{error}");
@@ -195,7 +195,7 @@ fn outputs_in_later_prompts_are_counted() {
         };
         let text: String = rows.iter().enumerate().map(line).collect();
         let (_folder, path) = file("m.jsonl", text.as_bytes());
-        let load = read(&path, &reading(Some(Format::Mooncake))).unwrap();
+        let load = read(&path, &reading(Some(RequestFormat::Mooncake))).unwrap();
         assert_eq!(load.prefix_block, Some(512));
         let OutputsAgain { requests, tokens } = OutputsAgain::count(&load.requests, 512);
         (requests, tokens)

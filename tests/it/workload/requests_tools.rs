@@ -5,7 +5,7 @@ use radialsim::error::{Error, InputError};
 use radialsim::workload::*;
 
 /// Arrival in picoseconds, prompt and output of each request.
-pub fn rows(load: &Load) -> Vec<(u64, u32, u32)> {
+pub fn rows(load: &RequestSet) -> Vec<(u64, u32, u32)> {
     load.requests.iter().map(|r| (r.arrival.ps(), r.prompt_tokens, r.output_tokens)).collect()
 }
 
@@ -17,7 +17,7 @@ fn refused(name: &str, text: &str, reading: &Reading) -> InputError {
     }
 }
 
-fn remark<'a>(load: &'a Load, key: &str) -> Option<(&'a str, &'a str)> {
+fn remark<'a>(load: &'a RequestSet, key: &str) -> Option<(&'a str, &'a str)> {
     let remark = load.remarks.iter().find(|remark| remark.key == key)?;
     Some((&remark.value, &remark.why))
 }
@@ -80,47 +80,59 @@ fn tools_say_the_same() {
     let mooncake = "{\"timestamp\": 0, \"input_length\": 10, \"output_length\": 2}\n\
         {\"timestamp\": 1500, \"input_length\": 30, \"output_length\": 4}\n";
     for (name, text, format, times, remarks) in [
-        ("a.json", iso, Format::Lengths, "`timestamp`, dates", &[] as &[&str]),
-        ("b.jsonl", bailian, Format::Bailian, "`timestamp` in s, by its name", &[]),
-        ("s.jsonl", sglang, Format::Vllm, "`start_times` in s, by its name", &[]),
-        ("s.jsonl", &failed, Format::Vllm, "`start_times` in s, by its name", &["failed"]),
-        ("s.csv", splitwise, Format::Lengths, "`arrival_timestamp` in s, by its name", &[]),
-        ("m.jsonl", mooncake, Format::Mooncake, "`timestamp` in ms, by the format", &["time_unit"]),
-        ("p.jsonl", AIPERF, Format::Aiperf, "`metadata.request_start_ns` in ns, by its name", &["failed"]),
-        ("g.json", GUIDELLM, Format::Guidellm, "`request_start_time` in s, by its name", &["requests"]),
-        ("o.json", OTEL, Format::Otel, "`startTimeUnixNano` in ns, by its name", &["spans", "spans"]),
+        ("a.json", iso, RequestFormat::Lengths, "`timestamp`, dates", &[] as &[&str]),
+        ("b.jsonl", bailian, RequestFormat::Bailian, "`timestamp` in s, by its name", &[]),
+        ("s.jsonl", sglang, RequestFormat::Vllm, "`start_times` in s, by its name", &[]),
+        ("s.jsonl", &failed, RequestFormat::Vllm, "`start_times` in s, by its name", &["failed"]),
+        ("s.csv", splitwise, RequestFormat::Lengths, "`arrival_timestamp` in s, by its name", &[]),
+        ("m.jsonl", mooncake, RequestFormat::Mooncake, "`timestamp` in ms, by the format", &["time_unit"]),
+        (
+            "p.jsonl",
+            AIPERF,
+            RequestFormat::Aiperf,
+            "`metadata.request_start_ns` in ns, by its name",
+            &["failed"],
+        ),
+        (
+            "g.json",
+            GUIDELLM,
+            RequestFormat::Guidellm,
+            "`request_start_time` in s, by its name",
+            &["requests"],
+        ),
+        ("o.json", OTEL, RequestFormat::Otel, "`startTimeUnixNano` in ns, by its name", &["spans", "spans"]),
         (
             "o.json",
             &format!("[{OTEL}]"),
-            Format::Otel,
+            RequestFormat::Otel,
             "`startTimeUnixNano` in ns, by its name",
             &["spans", "spans"],
         ),
         (
             "l.tsv",
             "input_toks\toutput_toks\tarrival_time_ns\n10\t2\t46926808\n30\t4\t1546926808\n",
-            Format::Lengths,
+            RequestFormat::Lengths,
             "`arrival_time_ns` in ns, by its name",
             &[],
         ),
         (
             "l.csv",
             "arrived_at;isl;osl\n1;10;2\n2.5;30;4\n",
-            Format::Lengths,
+            RequestFormat::Lengths,
             "`arrived_at` in s, by its name",
             &[],
         ),
         (
             "m.csv",
             "arrived_at,isl,osl,hash_ids\n1,10,2,\"[1, 2]\"\n2.5,30,4,\"[1]\"\n",
-            Format::Lengths,
+            RequestFormat::Lengths,
             "`arrived_at` in s, by its name",
             &["prefixes"],
         ),
         (
             "o.jsonl",
             &OTEL.replace('\n', ""),
-            Format::Otel,
+            RequestFormat::Otel,
             "`startTimeUnixNano` in ns, by its name",
             &["spans", "spans"],
         ),
@@ -206,7 +218,7 @@ fn mooncake_without_hashes_is_read_only_where_it_is_sure() {
         )
     };
     for (a, b) in [("0", "1.5"), ("0", "1"), ("0.5", "1500"), ("3", "12")] {
-        for format in [None, Some(Format::Mooncake)] {
+        for format in [None, Some(RequestFormat::Mooncake)] {
             let error = refused("m.jsonl", &lines(a, b), &reading(format));
             assert_eq!((error.line, error.key.as_deref()), (Some(1), Some("timestamp")), "{a} {b}");
         }
@@ -217,7 +229,7 @@ fn mooncake_without_hashes_is_read_only_where_it_is_sure() {
     let load = read_text("m.jsonl", &lines("1715472000123", "1715472001623"), None).unwrap();
     assert_eq!(rows(&load)[1].0, 1_500_000_000_000);
     let bailian = lines("0", "1500").replace("\"timestamp\"", "\"chat_id\": 1, \"timestamp\"");
-    let error = refused("m.jsonl", &bailian, &reading(Some(Format::Mooncake)));
+    let error = refused("m.jsonl", &bailian, &reading(Some(RequestFormat::Mooncake)));
     assert!(error.expected.contains("bailian"), "{error}");
 }
 

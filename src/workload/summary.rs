@@ -1,12 +1,12 @@
 //! What requests look like as a whole.
 
-use super::Load;
+use super::RequestSet;
 use crate::units::{PS_PER_S, SimTime};
 use std::collections::HashSet;
 
 /// Counts of the requests of a source.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Facts {
+pub struct RequestSummary {
     /// How many.
     pub requests: usize,
     /// From the first arrival to the last.
@@ -17,9 +17,9 @@ pub struct Facts {
     /// Poisson process. `None` where all come at once.
     pub gap_cv: Option<f64>,
     /// Prompt tokens.
-    pub prompt: LengthFacts,
+    pub prompt: LengthSummary,
     /// Output tokens.
-    pub output: LengthFacts,
+    pub output: LengthSummary,
     /// Prompt blocks with a hash, and how many of those had been seen in an earlier request (by arrival). `None` where
     /// requests have no hashes.
     pub blocks: Option<(u64, u64)>,
@@ -27,7 +27,7 @@ pub struct Facts {
 
 /// Counts of lengths, in tokens.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LengthFacts {
+pub struct LengthSummary {
     /// Sum.
     pub total: u64,
     /// Smallest.
@@ -40,9 +40,9 @@ pub struct LengthFacts {
     pub most: u32,
 }
 
-impl Facts {
+impl RequestSummary {
     /// Counts. Nothing is left out, so it takes memory for the lengths and the distinct hashes.
-    pub fn of(load: &Load) -> Self {
+    pub fn of(load: &RequestSet) -> Self {
         let requests = &load.requests;
         let first = requests.first().map_or(SimTime::ZERO, |request| request.arrival);
         let last = requests.last().map_or(SimTime::ZERO, |request| request.arrival);
@@ -62,19 +62,19 @@ impl Facts {
             (blocks, again) = (blocks + request.prefix.len() as u64, again + known as u64);
             seen.extend(request.prefix.iter().copied());
         }
-        Facts {
+        RequestSummary {
             requests: requests.len(),
             span,
             rate_per_s: some.then(|| gaps * PS_PER_S as f64 / span.ps() as f64),
             gap_cv,
-            prompt: LengthFacts::of(requests.iter().map(|request| request.prompt_tokens)),
-            output: LengthFacts::of(requests.iter().map(|request| request.output_tokens)),
+            prompt: LengthSummary::of(requests.iter().map(|request| request.prompt_tokens)),
+            output: LengthSummary::of(requests.iter().map(|request| request.output_tokens)),
             blocks: (blocks > 0).then_some((blocks, again)),
         }
     }
 }
 
-impl LengthFacts {
+impl LengthSummary {
     fn of(lengths: impl Iterator<Item = u32>) -> Self {
         let mut lengths: Vec<u32> = lengths.collect();
         lengths.sort_unstable();
@@ -82,7 +82,7 @@ impl LengthFacts {
             let rank = (lengths.len() * percent).div_ceil(100).max(1);
             lengths.get(rank - 1).copied().unwrap_or(0)
         };
-        LengthFacts {
+        LengthSummary {
             total: lengths.iter().map(|&length| u64::from(length)).sum(),
             least: lengths.first().copied().unwrap_or(0),
             p50: quantile(50),

@@ -5,7 +5,7 @@ use crate::units::Dtype;
 
 /// A network, and whether it only stands in for one whose shapes are not known here.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Shape {
+pub struct RunModel {
     /// The network, in the format of the row.
     pub model: Model,
     /// Shapes are those of the built-in model of the nearest size, with a feed-forward part that makes up the difference.
@@ -25,7 +25,7 @@ const SIZE_SLACK: f64 = 1.2;
 
 /// The network of this name (`Qwen/Qwen3-VL-8B-Instruct`), with so many parameters in billions, in this format. Of models
 /// that also see, the part that reads and writes text. Nothing where neither name nor size is of use.
-pub fn shape_of(id: &str, billions: Option<f64>, format: Dtype) -> Option<Shape> {
+pub fn shape_of(id: &str, billions: Option<f64>, format: Dtype) -> Option<RunModel> {
     let in_format = |model: Model| {
         let activations = model.activations;
         if format == model.weights { model } else { model.with_formats(format, activations, activations) }
@@ -35,7 +35,7 @@ pub fn shape_of(id: &str, billions: Option<f64>, format: Dtype) -> Option<Shape>
         billions.is_none_or(|stated| (size(model) / stated).max(stated / size(model)) <= SIZE_SLACK)
     };
     if let Some(model) = by_name(id).filter(near) {
-        return Some(Shape { model: in_format(model), stands_in: false });
+        return Some(RunModel { model: in_format(model), stands_in: false });
     }
     let stated = billions.filter(|stated| (0.1..1000.0).contains(stated))?;
     let distance = |model: &Model| libm::fabs(libm::log(size(model) / stated));
@@ -47,7 +47,7 @@ pub fn shape_of(id: &str, billions: Option<f64>, format: Dtype) -> Option<Shape>
     let ffn = ((wider / 128.0).round() * 128.0).max(128.0) as u64;
     let name = format!("{id}, with shapes like {}", nearest.name);
     let model = Model { name, ffn, ..nearest };
-    near(&model).then(|| Shape { model: in_format(model), stands_in: true })
+    near(&model).then(|| RunModel { model: in_format(model), stands_in: true })
 }
 
 /// The built-in model whose name's parts all stand in this name, in their order; the longest such name.

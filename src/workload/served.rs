@@ -15,7 +15,7 @@ const SAME_CLOCK_S: f64 = 1e6;
 
 /// A request as a line of `requests.jsonl` says it, times in seconds. LLMServingSim writes these keys from vLLM's request states.
 #[derive(Clone, Copy, Debug, PartialEq, Deserialize)]
-pub struct Measured {
+pub struct ServedRequest {
     /// Prompt tokens.
     pub input_toks: u32,
     /// Output tokens.
@@ -48,16 +48,17 @@ pub struct Tick {
 ///
 /// # Errors
 /// A line that is no such request, with what is wrong.
-pub fn measured(path: &Path) -> Result<Vec<Measured>> {
-    let mut out: Vec<Measured> = Vec::new();
+pub fn measured(path: &Path) -> Result<Vec<ServedRequest>> {
+    let mut out: Vec<ServedRequest> = Vec::new();
     for (line, text) in
         (1..).zip(ron_text::read(path, WHAT, MOST_BYTES)?.lines()).filter(|(_, text)| !text.trim().is_empty())
     {
         let wrong = |what: String| Error::from(InputError::expected(what).line(line).file(path));
         let what = "a request with its times in seconds and its tokens";
-        let request: Measured =
+        let request: ServedRequest =
             json_text::from_slice(text.as_bytes(), what).map_err(|error| error.line(line).file(path))?;
-        let Measured { arrival_time, queued_ts, scheduled_ts, first_token_ts, last_token_ts, .. } = request;
+        let ServedRequest { arrival_time, queued_ts, scheduled_ts, first_token_ts, last_token_ts, .. } =
+            request;
         let rising =
             queued_ts <= scheduled_ts && scheduled_ts < first_token_ts && first_token_ts <= last_token_ts;
         if !(rising && arrival_time.abs() < 1e12 && queued_ts.abs() < 1e12 && last_token_ts.abs() < 1e12) {

@@ -6,7 +6,7 @@ use crate::error::{InputError, Result};
 use crate::metrics::{ErrorBar, ErrorKind, Ledger, RequestTimes, Spread};
 use crate::sim::{Observer, PassInfo};
 use crate::units::SourceKind;
-use crate::workload::{Measured, Tick};
+use crate::workload::{ServedRequest, Tick};
 
 /// What is compared, with the names that gates use.
 const METRICS: [&str; 4] = ["ttft", "tpot", "e2e", "queue"];
@@ -54,7 +54,7 @@ impl Served {
     /// # Errors
     /// Requests of the simulation that are not those measured.
     pub fn new(
-        measured: &[Measured],
+        measured: &[ServedRequest],
         (ledger, error): (&Ledger, ErrorBar),
         series: Option<(&[Tick], &Queue)>,
     ) -> Result<Served> {
@@ -65,7 +65,7 @@ impl Served {
         let mut pairs: Pairs = Default::default();
         for said in &ledger.requests {
             let was = usize::try_from(said.id).ok().and_then(|id| measured.get(id));
-            let same = |was: &&Measured| {
+            let same = |was: &&ServedRequest| {
                 (was.input_toks, was.output_toks) == (said.prompt_tokens, said.output_tokens)
             };
             let was = was.filter(same).ok_or_else(|| {
@@ -208,8 +208,9 @@ fn error_percent((was, said): (f64, f64)) -> f64 {
 }
 
 /// Time to the first token, time for each token after it, time to the last, time until scheduled.
-fn of_measured(request: &Measured) -> [Option<f64>; METRICS.len()] {
-    let Measured { output_toks, arrival_time, scheduled_ts, first_token_ts, last_token_ts, .. } = *request;
+fn of_measured(request: &ServedRequest) -> [Option<f64>; METRICS.len()] {
+    let ServedRequest { output_toks, arrival_time, scheduled_ts, first_token_ts, last_token_ts, .. } =
+        *request;
     let tpot = (output_toks > 1).then(|| (last_token_ts - first_token_ts) / f64::from(output_toks - 1));
     [
         Some(first_token_ts - arrival_time),

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 /// device: the constants are effective ones, which the same runs could not tell from others.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Metered {
+pub struct PowerEvidence {
     /// The software stack and the table, in words.
     pub stack: String,
     /// SHA-256 of the table's bytes.
@@ -58,7 +58,7 @@ impl ClockEvidence {
     }
 }
 
-impl Metered {
+impl PowerEvidence {
     /// Refuses what no fit writes.
     pub(super) fn check(&self) -> Result<(), InputError> {
         let errors = [self.itl_error, self.joules_error, self.watts_error];

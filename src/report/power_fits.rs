@@ -1,13 +1,13 @@
 //! How far simulated serving runs lie from measured ones.
 
 use super::sheet::Sheet;
-use crate::meter::{Point, Predicted, Wrong, wrong};
+use crate::meter::{ComparedRun, PredictedRun, Wrong, wrong};
 use std::collections::BTreeMap;
 
 /// A table with a row for each model and one for all.
-pub fn metered(points: &[Point], predicted: &[Predicted]) -> String {
-    let pairs: Vec<(&Point, Predicted)> = points.iter().zip(predicted.iter().copied()).collect();
-    let mut models: Vec<(&str, Vec<(&Point, Predicted)>)> = Vec::new();
+pub fn metered(points: &[ComparedRun], predicted: &[PredictedRun]) -> String {
+    let pairs: Vec<(&ComparedRun, PredictedRun)> = points.iter().zip(predicted.iter().copied()).collect();
+    let mut models: Vec<(&str, Vec<(&ComparedRun, PredictedRun)>)> = Vec::new();
     for pair in &pairs {
         let id = pair.0.row.id.as_str();
         match models.iter_mut().find(|(known, _)| *known == id) {

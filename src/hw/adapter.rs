@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 /// What `radialsim calibrate` found of the executor's kernels; it counts in place of their classes' constants.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Measured {
+pub struct AdapterKernels {
     /// Adapter, driver, processor, settings.
     pub environment: String,
     /// Quartile spread of repeated times, in percent: what no model can explain.
@@ -42,7 +42,7 @@ pub struct MeasuredKernel {
 /// Kernels at most.
 const MOST_KERNELS: usize = 256;
 
-impl Measured {
+impl AdapterKernels {
     pub(super) fn check(&self) -> Result<(), InputError> {
         let wrong =
             |key: &str, expected: &str| Err(InputError::expected(expected).key(format!("measured.{key}")));

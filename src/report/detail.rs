@@ -5,7 +5,7 @@ use super::json;
 use super::series::Series;
 use crate::error::Result;
 use crate::page::{Block, Cell, Figure, Mark, Section, Table};
-use crate::plot::{Arcs, Axis, Bars, Body, Chart, HeatMap, Ink, Line, Lines, Panel, Point, Waterfall};
+use crate::plot::{Arcs, Bars, Body, Chart, ChartAxis, HeatMap, Ink, Line, Lines, Panel, Point, Waterfall};
 use crate::scenario::{Built, Inputs, Note, Outcome, Scenario, VariantOutcome, run_with};
 use crate::sim::Setup;
 use crate::trace::{Stats, Trace, transitions};
@@ -20,7 +20,7 @@ const MOST_SAMPLES: u64 = 400;
 const MOST_GRAPHS: usize = 3;
 
 /// A scenario that was run and watched.
-pub struct Closer {
+pub struct Detail {
     outcome: Outcome,
     series: Vec<Series>,
     /// Of each variant: its name and its trace.
@@ -30,14 +30,14 @@ pub struct Closer {
 /// Figures beside the blocks that show them, so that they can be written as files, too.
 pub type Charts = Vec<Chart>;
 
-impl Closer {
+impl Detail {
     /// Runs a scenario on `threads` threads.
     ///
     /// # Errors
     /// Those of [`run_with`].
-    pub fn new(inputs: &Inputs, scenario: &Scenario, threads: usize) -> Result<Closer> {
-        let (outcome, series) = run_with(inputs, scenario, threads, &(), |_, setup| Closer::watch(setup))?;
-        Closer::of(inputs, scenario, outcome, series)
+    pub fn new(inputs: &Inputs, scenario: &Scenario, threads: usize) -> Result<Detail> {
+        let (outcome, series) = run_with(inputs, scenario, threads, &(), |_, setup| Detail::watch(setup))?;
+        Detail::of(inputs, scenario, outcome, series)
     }
 
     /// What watches a variant of a run that is to be looked at.
@@ -50,11 +50,11 @@ impl Closer {
     ///
     /// # Errors
     /// Those of [`Scenario::build_with`].
-    pub fn of(inputs: &Inputs, scenario: &Scenario, outcome: Outcome, series: Vec<Series>) -> Result<Closer> {
+    pub fn of(inputs: &Inputs, scenario: &Scenario, outcome: Outcome, series: Vec<Series>) -> Result<Detail> {
         let (built, _) = scenario.build_with(inputs)?;
         let whole = |built: Built| built.with_all_routes().map(|built| (built.name, built.trace));
         let traces = built.into_iter().map(whole).collect::<Result<_>>()?;
-        Ok(Closer { outcome, series, traces })
+        Ok(Detail { outcome, series, traces })
     }
 
     /// What came out.
@@ -108,7 +108,7 @@ impl Closer {
         })
     }
 
-    fn over_time(&self, title: &str, label: &str, of: fn(&super::series::Row) -> f64) -> Chart {
+    fn over_time(&self, title: &str, label: &str, of: fn(&super::series::SeriesRow) -> f64) -> Chart {
         let panel = |(series, name): (&Series, String)| {
             let points: Vec<Point> = series
                 .rows(&name)
@@ -120,7 +120,7 @@ impl Closer {
             Panel { name, lines: vec![Line { name: label.to_owned(), points }], marks: Vec::new() }
         };
         let engines = self.outcome.variants.iter().flat_map(VariantOutcome::engine_names);
-        let axis = |label: &str| Axis { label: label.to_owned(), log: false };
+        let axis = |label: &str| ChartAxis { label: label.to_owned(), log: false };
         Chart {
             title: title.into(),
             summary: format!(
@@ -252,7 +252,7 @@ pub fn figure(chart: &Chart) -> Block {
 const MOST_NUMBERS: usize = 500;
 
 /// What nobody measured, and what was read.
-pub fn foot(assumed: &[Note], inputs: &[crate::scenario::Input]) -> Vec<Section> {
+pub fn foot(assumed: &[Note], inputs: &[crate::scenario::ReadInput]) -> Vec<Section> {
     let cells = |texts: [&str; 3]| texts.map(Cell::text).to_vec();
     let assumed: Vec<Vec<Cell>> =
         assumed.iter().map(|note| cells([&note.key, &note.value, &note.why])).collect();

@@ -1,7 +1,7 @@
 //! A measured run, simulated: the sums in which its latency and its energy are linear.
 
-use super::constants::{Constants, Parts, Point};
-use super::rows::{Measured, Table};
+use super::constants::{ComparedRun, RunSums, StackConstants};
+use super::run_table::{MeasuredRun, RunTable};
 use crate::batch::Policy;
 use crate::cost::{Limits, Ranks};
 use crate::error::{InputError, Result};
@@ -104,11 +104,11 @@ pub fn assumed() -> String {
 ///
 /// # Errors
 /// No row fits.
-pub fn points(hw: &Hardware, table: &mut Table) -> Result<Vec<Point>> {
+pub fn points(hw: &Hardware, table: &mut RunTable) -> Result<Vec<ComparedRun>> {
     let mut points = Vec::new();
     for row in table.rows.drain(..) {
         match parts(hw, &row) {
-            Ok(parts) if parts.tokens > 0.0 => points.push(Point { row, parts }),
+            Ok(parts) if parts.tokens > 0.0 => points.push(ComparedRun { row, parts }),
             Ok(_) => *table.skipped.entry("without a steady part".into()).or_default() += 1,
             Err(error) => {
                 let reason = format!("of {}, which does not run: {error}", row.id);
@@ -127,19 +127,19 @@ pub fn points(hw: &Hardware, table: &mut Table) -> Result<Vec<Point>> {
 ///
 /// # Errors
 /// A model that does not fit the device.
-pub fn parts(hw: &Hardware, row: &Measured) -> Result<Parts> {
+pub fn parts(hw: &Hardware, row: &MeasuredRun) -> Result<RunSums> {
     /// Of the run that tells what the sampler sees; any would do, and this one is near what is fitted.
     const PS_PER_LOGIT: f64 = 250.0;
     // Sums, whatever the board's limit.
     let mut boundless = hw.clone();
     boundless.power.limit_w.value = 1e12;
-    let by_bytes = steady(&boundless, row, Constants { pj_per_byte: 1.0, ..NOTHING })?;
-    let by_flops = steady(&boundless, row, Constants { pj_per_flop: 1.0, ..NOTHING })?;
+    let by_bytes = steady(&boundless, row, StackConstants { pj_per_byte: 1.0, ..NOTHING })?;
+    let by_flops = steady(&boundless, row, StackConstants { pj_per_flop: 1.0, ..NOTHING })?;
     let by_logits =
-        steady(&boundless, row, Constants { ps_per_logit: PS_PER_LOGIT, pj_per_logit: 1.0, ..NOTHING })?;
+        steady(&boundless, row, StackConstants { ps_per_logit: PS_PER_LOGIT, pj_per_logit: 1.0, ..NOTHING })?;
     let tera = |steady: &Steady| steady.dynamic_pj as f64 / 1e12;
     let itl_s = by_bytes.median_s();
-    let parts = Parts {
+    let parts = RunSums {
         held: 1.0,
         itl_s,
         itl_teralogits: (by_logits.median_s() - itl_s) / PS_PER_LOGIT,
@@ -152,26 +152,26 @@ pub fn parts(hw: &Hardware, row: &Measured) -> Result<Parts> {
         tokens: by_bytes.tokens() as f64,
         devices: f64::from(row.devices),
     };
-    Ok(Parts { held: held(hw, row, &parts)?, ..parts })
+    Ok(RunSums { held: held(hw, row, &parts)?, ..parts })
 }
 
 /// The share of the energy by the constants of the profile that is left when no kernel draws more than the board's limit.
 ///
 /// # Errors
 /// A model that does not fit the device.
-pub fn held(hw: &Hardware, row: &Measured, parts: &Parts) -> Result<f64> {
-    let constants = Constants { step_s: 0.0, ..Constants::of(hw) };
+pub fn held(hw: &Hardware, row: &MeasuredRun, parts: &RunSums) -> Result<f64> {
+    let constants = StackConstants { step_s: 0.0, ..StackConstants::of(hw) };
     let watch = steady(hw, row, constants)?;
     let time_s = seconds(watch.passes.iter().map(|(ps, _)| u128::from(*ps)).sum());
     let busy_s = seconds(watch.busy_ps);
     let resting = constants.static_w * busy_s + constants.idle_w * (time_s - busy_s);
     let joules = f64::from(row.devices) * resting + watch.dynamic_pj as f64 / 1e12;
-    let free = constants.predict(&Parts { held: 1.0, ..*parts });
+    let free = constants.predict(&RunSums { held: 1.0, ..*parts });
     Ok(joules / (free.joules * parts.tokens))
 }
 
 /// Steps and samplers that take no time, and work that takes no energy.
-const NOTHING: Constants = Constants {
+const NOTHING: StackConstants = StackConstants {
     step_s: 0.0,
     ps_per_logit: 0.0,
     idle_w: 0.0,
@@ -181,7 +181,7 @@ const NOTHING: Constants = Constants {
     pj_per_logit: 0.0,
 };
 
-fn prompt_tokens(row: &Measured) -> u32 {
+fn prompt_tokens(row: &MeasuredRun) -> u32 {
     let of =
         |list: &[(&str, u32)]| list.iter().find(|(task, _)| *task == row.task).map(|(_, tokens)| *tokens);
     let gemma = row.shape.model.name.starts_with("gemma-3") && row.task == "image-chat";
@@ -199,7 +199,7 @@ fn ranks(hw: &Hardware, devices: u32) -> Result<Arc<Ranks>> {
 }
 
 /// The steady part of the row with these constants.
-fn steady(hw: &Hardware, row: &Measured, constants: Constants) -> Result<Steady> {
+fn steady(hw: &Hardware, row: &MeasuredRun, constants: StackConstants) -> Result<Steady> {
     let mut hardware = hw.clone();
     let with = |value: f64| Sourced { value, source: hw.launch.step_us.source.clone() };
     hardware.launch.step_us = with(constants.step_s * 1e6);

@@ -10,14 +10,14 @@ const LEFT_OUT: f64 = 1e-6;
 /// weighing `g` times less. `P` is how often a token goes from layer to layer; from the last layer of a route the next
 /// token's first layer follows. `g = 1 - 1 / horizon`, so that `horizon` hops count.
 #[derive(Clone, Debug)]
-pub(super) struct Soon {
+pub(super) struct ExpectedVisits {
     /// By layer: where tokens go from there, with shares that add up to 1.
     next: Vec<Vec<(u32, f64)>>,
     discount: f64,
     rows: Vec<Option<Box<[f64]>>>,
 }
 
-impl Soon {
+impl ExpectedVisits {
     pub fn new(routes: &RouteTable, uses: &[u64], layers: u32, horizon: u32) -> Self {
         let layers = layers as usize;
         let (mut first, mut last, mut tokens) = (vec![0u64; layers], vec![0u64; layers], 0u64);
@@ -44,7 +44,7 @@ impl Soon {
             next[from] = to;
         }
         let discount = 1.0 - 1.0 / f64::from(horizon.max(2));
-        Soon { next, discount, rows: vec![None; layers] }
+        ExpectedVisits { next, discount, rows: vec![None; layers] }
     }
 
     /// By layer: how likely it is soon after `from`.
@@ -85,7 +85,7 @@ mod tests {
     fn a_cycle_is_a_geometric_series() {
         let mut routes = RouteTable::default();
         routes.intern(Route::of_layers([0, 1, 2, 3]));
-        let mut soon = Soon::new(&routes, &[5], 4, 4);
+        let mut soon = ExpectedVisits::new(&routes, &[5], 4, 4);
         // From 1: layer 2 at hops 1, 5, 9 ..., g = 3/4: g / (1 - g^4).
         let g: f64 = 0.75;
         for (layer, hops) in [(2, 1), (3, 2), (0, 3), (1, 4)] {
@@ -103,7 +103,7 @@ mod tests {
         let mut routes = RouteTable::default();
         routes.intern(Route::of_layers([0, 1]));
         routes.intern(Route::of_layers([0, 2]));
-        let mut soon = Soon::new(&routes, &[3, 1], 3, 2);
+        let mut soon = ExpectedVisits::new(&routes, &[3, 1], 3, 2);
         // g = 1/2, two hops a round: g / (1 - g^2) = 2/3 for layers 1 and 2 together.
         let after = soon.after(0);
         assert!((after[1] - 0.5).abs() < 1e-5 && (after[2] - 1.0 / 6.0).abs() < 1e-5, "{after:?}");

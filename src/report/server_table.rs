@@ -4,7 +4,7 @@ use super::cells::{cells, means, named, of, timed};
 use super::sheet::{NONE, alike, percent};
 use crate::error::shorten;
 use crate::metrics::Interval;
-use crate::scenario::{Run, VariantOutcome};
+use crate::scenario::{SeedRun, VariantOutcome};
 use crate::units::SimTime;
 
 /// What a growing system means, in lines.
@@ -13,15 +13,15 @@ const GROWS: &str = "Requests in the system still grow in the later half of the 
 
 /// What clients see; nothing where all requests are there from the start and no bound is stated.
 pub(super) fn table(variants: &[VariantOutcome]) -> String {
-    let late = |run: &Run| run.ledger.requests.iter().any(|request| request.arrival > SimTime::ZERO);
-    let bounded = |run: &Run| run.summary.goodput.is_some();
+    let late = |run: &SeedRun| run.ledger.requests.iter().any(|request| request.arrival > SimTime::ZERO);
+    let bounded = |run: &SeedRun| run.summary.goodput.is_some();
     if !variants.iter().flat_map(|variant| &variant.runs).any(|run| late(run) || bounded(run)) {
         return String::new();
     }
     let mut sheet = named(variants)
         .numbers("req.\n/ s", alike(&means(variants, |v| v.summary.requests_per_s)))
         .numbers("output\ntokens\n/ s", alike(&means(variants, |v| v.summary.output_tokens_per_s)));
-    type Column = (&'static str, fn(&Run) -> f64);
+    type Column = (&'static str, fn(&SeedRun) -> f64);
     const TIMES: [Column; 8] = [
         ("queue\nmean", |v| v.summary.queue_s.mean),
         ("TTFT\np50", |v| v.summary.ttft_s.p50),
@@ -39,7 +39,7 @@ pub(super) fn table(variants: &[VariantOutcome]) -> String {
         "queue: from arrival to the first pass. TPOT: between tokens, mean of a request. ITL: between tokens, each on its own.\n\
          E2E: from arrival to the last token. KV use: mean share of the blocks held.\n",
     );
-    let goodput = |v: &Run| v.summary.goodput;
+    let goodput = |v: &SeedRun| v.summary.goodput;
     if let Some(bounds) = variants.iter().find_map(|variant| goodput(variant.first())) {
         sheet = sheet
             .numbers("good\n%", cells(variants, |v| goodput(v).map_or(0.0, |good| good.attained), percent));
@@ -65,7 +65,7 @@ pub(super) fn table(variants: &[VariantOutcome]) -> String {
     if !grow.is_empty() {
         foot += &format!("Not stable at this rate: {}.\n{GROWS}", shorten(&grow.join("; ")));
     }
-    let preempted = |v: &Run| v.summary.preemptions as f64;
+    let preempted = |v: &SeedRun| v.summary.preemptions as f64;
     if means(variants, preempted).iter().any(|count| *count > 0.0) {
         sheet = sheet.numbers("pre-\nempted", cells(variants, preempted, |count| format!("{count:.0}")));
     }
@@ -77,7 +77,7 @@ pub(super) fn confidence(variants: &[VariantOutcome]) -> String {
     if variants.iter().all(|variant| variant.runs.len() < 2) {
         return String::new();
     }
-    type Column = (&'static str, fn(&Run) -> f64);
+    type Column = (&'static str, fn(&SeedRun) -> f64);
     const COLUMNS: [Column; 7] = [
         ("makespan\ns", |v| v.summary.makespan_s),
         ("output\ntokens / s", |v| v.summary.output_tokens_per_s),

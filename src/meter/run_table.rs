@@ -1,7 +1,7 @@
 //! Tables of measured serving runs: CSV with the columns of the ML.ENERGY benchmark.
 
 use super::columns::{Cells, Columns};
-use super::shape::{Shape, shape_of};
+use super::run_model::{RunModel, shape_of};
 use crate::error::{InputError, Result};
 use crate::hw::Hardware;
 use crate::units::Dtype;
@@ -10,13 +10,13 @@ use std::path::Path;
 
 /// A measured run.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Measured {
+pub struct MeasuredRun {
     /// Its line in the file, from 1.
     pub line: u64,
     /// The model, as the table names it.
     pub id: String,
     /// Its shapes.
-    pub shape: Shape,
+    pub shape: RunModel,
     /// Devices, each with an equal part of every layer: the tables say no other split of models without experts.
     pub devices: u32,
     /// What it was asked.
@@ -35,11 +35,11 @@ pub struct Measured {
 
 /// The rows of a table that can be simulated, and why the others cannot.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Table {
+pub struct RunTable {
     /// SHA-256 of the bytes.
     pub sha256: String,
     /// In the order of the file.
-    pub rows: Vec<Measured>,
+    pub rows: Vec<MeasuredRun>,
     /// Rows left out, by reason.
     pub skipped: BTreeMap<String, usize>,
 }
@@ -60,7 +60,7 @@ const COLUMNS: [&str; 12] = [
     "avg_power_watts",
 ];
 
-impl Table {
+impl RunTable {
     /// Leaves out what ran on several devices: constants are fitted to what one device does.
     pub fn on_one_device(&mut self) {
         for row in self.rows.extract_if(.., |row| row.devices != 1) {
@@ -74,13 +74,13 @@ impl Table {
 ///
 /// # Errors
 /// A file that is no such table; a number that cannot be; no row for this device.
-pub fn read(path: &Path, hw: &Hardware) -> Result<Table> {
+pub fn read(path: &Path, hw: &Hardware) -> Result<RunTable> {
     let columns = Columns::read(path, &COLUMNS)?;
     rows(&columns, hw).map_err(|error| error.in_file(path))
 }
 
-fn rows(columns: &Columns, hw: &Hardware) -> Result<Table> {
-    let mut table = Table { sha256: columns.sha256.clone(), rows: Vec::new(), skipped: BTreeMap::new() };
+fn rows(columns: &Columns, hw: &Hardware) -> Result<RunTable> {
+    let mut table = RunTable { sha256: columns.sha256.clone(), rows: Vec::new(), skipped: BTreeMap::new() };
     for cells in columns.rows() {
         match row(cells, hw)? {
             Ok(row) => table.rows.push(row),
@@ -97,7 +97,7 @@ fn rows(columns: &Columns, hw: &Hardware) -> Result<Table> {
 }
 
 /// The row, or why it is left out.
-fn row(cells: Cells, hw: &Hardware) -> Result<std::result::Result<Measured, String>> {
+fn row(cells: Cells, hw: &Hardware) -> Result<std::result::Result<MeasuredRun, String>> {
     let device = cells.text("gpu_model");
     let known = |word: &str| word.eq_ignore_ascii_case(device);
     if !hw.name.split('-').any(known) && !hw.title.split_whitespace().any(known) {
@@ -129,7 +129,7 @@ fn row(cells: Cells, hw: &Hardware) -> Result<std::result::Result<Measured, Stri
             return Err(wrong.found(value).line(cells.line()).into());
         }
     }
-    Ok(Ok(Measured {
+    Ok(Ok(MeasuredRun {
         line: cells.line(),
         id,
         shape,
