@@ -7,40 +7,13 @@ use super::ledger::Listing;
 use super::pass_io::{Chosen, Pass, PassOutcome};
 use super::prompts::{Prompt, check_lengths, check_prompts};
 use super::routing::{self, Fill, Routing, Taken};
+use super::sampling::TokenSampling;
 use super::skips::PlacedSkips;
 use crate::batch::{Batch, Context, Left, Part, Path, Paths, Policy, Visibility};
 use crate::error::{InputError, Result, demand};
 use crate::rng::Stream;
 use crate::trace::{Header, KvAction, Order, Role, RouteTable, RouterDevice, Trace};
 use std::collections::VecDeque;
-
-/// How a token is drawn from those that the head finds likeliest.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct TokenSampling {
-    /// Among how many, at most [`ExecutorOptions::top`](super::Options::top).
-    pub top: u32,
-    /// What logits are divided by before their exponentials become shares; above 0.
-    pub temperature: f64,
-    /// Seed; a prompt's draws depend on it and on the prompt's number alone.
-    pub seed: u64,
-}
-
-impl TokenSampling {
-    /// Draws one of the likeliest tokens (Fan et al., arXiv 1805.04833, section 5.4).
-    fn draw(&self, top: &[(u32, f32)], random: &mut Stream) -> u32 {
-        let top = &top[..top.len().min(self.top as usize)];
-        let highest = f64::from(top[0].1);
-        let share = |&(_, logit): &(u32, f32)| libm::exp((f64::from(logit) - highest) / self.temperature);
-        let mut left = random.uniform() * top.iter().map(share).sum::<f64>();
-        for entry in top {
-            left -= share(entry);
-            if left < 0.0 {
-                return entry.0;
-            }
-        }
-        top[0].0
-    }
-}
 
 /// How to generate.
 #[derive(Clone, Debug)]
