@@ -197,7 +197,7 @@ impl SimulationBuilder {
     pub fn build(self) -> Result<Simulation> {
         let inputs = Inputs::default();
         let text = self.quick.text(&inputs).map_err(of_library)?;
-        let scenario = Scenario::from_text(&text, Path::new(NO_FILE), &self.settings).map_err(of_no_file)?;
+        let scenario = Scenario::from_text(&text, Path::new(NO_FILE), &self.settings).map_err(of_builder)?;
         Ok(Simulation { inputs, ..Simulation::of(scenario) })
     }
 }
@@ -290,10 +290,18 @@ fn of_library(error: Error) -> Error {
     Error::Input(mistake)
 }
 
-/// An error in a text that is no file. Nobody wrote its lines where the builder did.
+/// An error in a text that is no file.
 fn of_no_file(error: Error) -> Error {
     match of_library(error) {
         Error::Input(mistake) => InputError { file: None, ..*mistake }.into(),
+        other => other,
+    }
+}
+
+/// An error in a text that the builder wrote, so that its lines say nothing.
+fn of_builder(error: Error) -> Error {
+    match of_no_file(error) {
+        Error::Input(mistake) => InputError { line: None, ..*mistake }.into(),
         other => other,
     }
 }

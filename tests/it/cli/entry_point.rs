@@ -80,7 +80,13 @@ fn mistakes_have_places() {
     let mistake = refused(builder(method(SKIPS)).set("serving.max_seqs", 3).build());
     assert_eq!((mistake.file, mistake.key.as_deref()), (None, Some("serving.max_seqs")));
     let mistake = refused(builder(method(SKIPS)).batch(0).build());
-    assert_eq!((mistake.file, mistake.key.as_deref()), (None, Some("serving.max_sequences")));
+    assert_eq!(
+        (mistake.file, mistake.line, mistake.key.as_deref()),
+        (None, None, Some("serving.max_sequences"))
+    );
+    let text = "(\n    title: \"t\",\n    modle: \"x\",\n)";
+    let mistake = refused(Simulation::from_ron(text, ""));
+    assert_eq!((mistake.file, mistake.line, mistake.key.as_deref()), (None, Some(3), Some("modle")));
     let unknown = Simulation::builder("llama-9-9b", "nvidia-h100-sxm", method(SKIPS)).build();
     let mistake = refused(unknown.expect("names are looked up by run").run());
     assert_eq!(mistake.key.as_deref(), Some("model"));
@@ -91,7 +97,7 @@ fn mistakes_have_places() {
 
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("bad.ron");
-    std::fs::write(&path, "(\n    title: \"t\",\n    modle: \"x\",\n)").expect("written");
+    std::fs::write(&path, text).expect("written");
     let mistake = refused(Simulation::from_file(&path, &[]));
     assert_eq!((mistake.file, mistake.line), (Some(path), Some(3)));
 
