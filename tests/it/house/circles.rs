@@ -139,7 +139,7 @@ fn reached<'m>(
 
 /// Code without comments and without unit tests.
 fn plain(text: &str) -> String {
-    let code = text.split("#[cfg(test)]\nmod ").next().unwrap_or(text);
+    let code = text.split("#[cfg(test)]\nmod tests {").next().unwrap_or(text);
     let line = |line: &str| match line.trim_start().starts_with("//") {
         true => String::new(),
         false => line.split(" //").next().unwrap_or(line).to_owned() + "\n",

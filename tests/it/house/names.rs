@@ -10,7 +10,7 @@ fn types(files: &[File]) -> Vec<(&str, &str, bool)> {
     let of_file = |file| -> Vec<(&str, &str, bool)> {
         let file: &File = file;
         let Some(room) = file.room() else { return Vec::new() };
-        let code = file.text.split("#[cfg(test)]\nmod ").next().unwrap_or_default();
+        let code = file.text.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default();
         let of_line = |line| {
             let line: &str = line;
             let (seen, rest) = match line.strip_prefix("pub ") {
