@@ -6,7 +6,7 @@ use super::record::{Record, Records};
 use super::rounded;
 use crate::cost::{Device, Limits};
 use crate::error::{InputError, Result};
-use crate::hw::{AdapterKernels, Evidence, Hardware, MeasuredKernel, Source, Sourced, Submit};
+use crate::hw::{AdapterKernel, AdapterKernels, Evidence, Hardware, Source, Sourced, Submit};
 use crate::kernel::{KINDS, Kernel, Terms, kind, terms};
 use crate::units::Dtype;
 use sha2::{Digest, Sha256};
@@ -107,7 +107,7 @@ pub fn fit_adapter(
         };
         let Rows { weights, tile, .. } = rows;
         let fitted = rows.fitted.len();
-        kernels.push(MeasuredKernel {
+        kernels.push(AdapterKernel {
             name: name.to_owned(),
             weights,
             tile,

@@ -2,7 +2,7 @@
 
 use super::pass_io::Oracle;
 use crate::error::{InputError, Result};
-use crate::model::{Activation, Gating, Input, Model, Placement, Rotation, Scaling};
+use crate::model::{Activation, Gating, Input, Model, NormPlacement, Rotation, Scaling};
 use crate::trace::RouterDevice;
 
 /// Shapes and arithmetic that the kernels cannot run.
@@ -75,7 +75,7 @@ pub(super) fn check_model(model: &Model) -> Result<()> {
 /// An oracle leaves branches out by what they add, behind which nothing else may happen to the stream.
 pub(super) fn check_oracle(model: &Model, oracle: &Oracle) -> Result<()> {
     let leaves_out = oracle.attention > 0.0 || oracle.feed_forward > 0.0;
-    if leaves_out && model.placement == Placement::AfterSum {
+    if leaves_out && model.placement == NormPlacement::AfterSum {
         let what = "thresholds of 0, as this model norms the stream behind each branch";
         return Err(InputError::expected(what).key("oracle").found(&model.name).into());
     }
@@ -88,8 +88,11 @@ pub(super) fn check_router(model: &Model, device: RouterDevice) -> Result<()> {
         .kinds
         .iter()
         .all(|kind| kind.window.is_none() && !kind.experts && kind.rotation == Rotation::Main);
-    let fits =
-        simple && matches!(model.placement, Placement::Before | Placement::AfterBranch | Placement::Around);
+    let fits = simple
+        && matches!(
+            model.placement,
+            NormPlacement::Before | NormPlacement::AfterBranch | NormPlacement::Around
+        );
     if device == RouterDevice::Host || fits {
         return Ok(());
     }

@@ -13,7 +13,7 @@ use super::shaders as s;
 use crate::batch::Visibility;
 use crate::error::Result;
 use crate::lower::Cause;
-use crate::model::Placement;
+use crate::model::NormPlacement;
 use crate::trace::RouterDevice;
 
 /// A router on the device.
@@ -153,7 +153,7 @@ impl Work<'_, '_, '_> {
         self.ops.place(parameters, lists.listed.is_some(), &placed.decisions)?;
         self.ops.cause = Cause::Attention;
         let qkv = of(&buffers.qkv, q + 2 * kv);
-        let before = model.placement != Placement::AfterBranch;
+        let before = model.placement != NormPlacement::AfterBranch;
         let layers = (lists.layers, rows, rows);
         let norm = |work: &mut Self, norms: Option<&Norms>, x, to| match norms {
             Some(norms) => work.ops.norm(work.normed(norms), layers, x, to),

@@ -7,7 +7,7 @@ use super::packed::Precision;
 use super::packed::{Form, pack};
 use super::stack::{Shard, Stack};
 use crate::error::{InputError, Result};
-use crate::model::{Input, Model, Placement, QkNorm};
+use crate::model::{Input, Model, NormPlacement, QkNorm};
 use crate::weights::{Checkpoint, LayerTensor, Name, Tensor};
 
 /// Norms of all layers, or the one before the head: weights, and a layer norm's biases behind those of each layer.
@@ -82,8 +82,8 @@ impl Pool {
         .map(|(part, bias)| (part, biased(model.biases.qkv, bias)));
         let output = [(LayerTensor::O, biased(model.biases.output, LayerTensor::OBias))];
         let (before, own) =
-            (model.placement != Placement::AfterBranch, model.placement != Placement::Parallel);
-        let behind = matches!(model.placement, Placement::AfterBranch | Placement::Around);
+            (model.placement != NormPlacement::AfterBranch, model.placement != NormPlacement::Parallel);
+        let behind = matches!(model.placement, NormPlacement::AfterBranch | NormPlacement::Around);
         let norms = |wanted: bool, weight, bias| wanted.then(|| load.norms(weight, bias)).transpose();
         let projected = matches!(model.input, Input::Tokens { width, .. } if width != model.hidden);
         let single = |wanted: bool, what, name| wanted.then(|| load.single(what, name)).transpose();

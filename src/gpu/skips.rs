@@ -15,7 +15,7 @@ use super::shaders as s;
 use crate::batch::{Policy, Visibility};
 use crate::error::{InputError, Result};
 use crate::lower::Cause;
-use crate::model::Placement;
+use crate::model::NormPlacement;
 use crate::trace::{Modules, Route, RouterDevice, Step};
 use crate::weights::{SkipKv, SkipRouter, takes};
 
@@ -71,7 +71,7 @@ impl Executor {
             if router.described.kv == SkipKv::None {
                 return no("gpu", "host, where tokens leave no entry at what they skip");
             }
-            if model.placement == Placement::AfterSum {
+            if model.placement == NormPlacement::AfterSum {
                 return no("gpu", "host, where norms stand behind the sums");
             }
         }

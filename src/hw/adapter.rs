@@ -16,13 +16,13 @@ pub struct AdapterKernels {
     /// Quartile spread of repeated times, in percent: what no model can explain.
     pub noise_percent: f64,
     /// One for each kernel, of products one for each format of weights and each tile.
-    pub kernels: Vec<MeasuredKernel>,
+    pub kernels: Vec<AdapterKernel>,
 }
 
 /// A kernel's time as a sum of terms.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct MeasuredKernel {
+pub struct AdapterKernel {
     /// Its name, as in timelines.
     pub name: String,
     /// Format of the weights of products.

@@ -15,7 +15,7 @@ mod shared;
 mod uneven;
 mod usual;
 
-pub use adapter::{AdapterKernels, MeasuredKernel};
+pub use adapter::{AdapterKernel, AdapterKernels};
 pub use correction::{Correction, Corrections, Quantising, Waves, Within};
 pub use engine::ServingEngine;
 pub use evidence::Evidence;

@@ -314,7 +314,7 @@ impl<'a, S: Sink> Emit<'a, S> {
     /// The layers of these groups come to the device if they are not there, behind what has run so far: until then others
     /// may have been in their place. What else should come runs beside the groups, unless they are the `last`: no
     /// fetch reaches into the next pass on purpose.
-    pub fn bring(&mut self, groups: &[Group], last: bool) {
+    pub fn fetch_layers(&mut self, groups: &[Group], last: bool) {
         let Some(residency) = &mut self.residency else { return };
         let layers: Vec<u16> = groups.iter().map(|group| group.layer).collect();
         let mut fetched = Vec::new();

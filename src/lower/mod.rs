@@ -24,7 +24,7 @@ pub use graph::{Call, Cause, Graph, Node};
 pub use legs::{Layout, Leg, Legs};
 pub use places::{Place, Places};
 pub use router::{RouterPlan, When};
-pub use sink::{Part as StretchPart, Sink, Stretch};
+pub use sink::{Sink, Stretch, StretchPart};
 
 use crate::batch::{Batch, Context, Decisions, Part, Paths, Policy, Span, Visibility};
 use crate::hw::Operation;
@@ -387,7 +387,7 @@ fn pool_order<S: Sink>(emit: &mut Emit<S>, groups: &[Group], layers: Range<u32>)
             up_to(emit, layer.into());
             let group = [group.at(layer)];
             emit.route_marked(&group);
-            emit.bring(&group, last);
+            emit.fetch_layers(&group, last);
             emit.segment();
             emit.layer(&group);
         };
@@ -417,7 +417,7 @@ fn waves<S: Sink>(emit: &mut Emit<S>, groups: &[Group]) {
         emit.fork();
         for bundle in wave.chunks(bundles) {
             let last = std::ptr::eq(bundle.as_ptr_range().end, groups.as_ptr_range().end);
-            emit.bring(bundle, last);
+            emit.fetch_layers(bundle, last);
             emit.segment();
             emit.layer(bundle);
             emit.branch_done();

@@ -7,7 +7,7 @@ use super::graph::{Call, Graph};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stretch {
     /// What the stretch does.
-    pub part: Part,
+    pub part: StretchPart,
     /// Whether the host launches each kernel, rather than a captured graph.
     pub eager: bool,
     /// Whether the rows are gathered before and scattered behind.
@@ -48,7 +48,7 @@ impl Stretch {
 
 /// The stretches of a layer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Part {
+pub enum StretchPart {
     /// K and V of tokens that skip the attention branch.
     Project,
     /// Norm for a feed-forward branch before attention adds to the stream, where both read the same.

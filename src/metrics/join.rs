@@ -1,7 +1,7 @@
 //! What several engines added up, as one ledger.
 
 use super::{
-    EngineRole, Handover, KvUse, Ledger, Losses, Memory, PhaseTotals, ReplicaUse, RequestTimes, TierUse,
+    EngineRole, Handover, KvUse, Ledger, Losses, MemoryUse, PhaseTotals, ReplicaUse, RequestTimes, TierUse,
 };
 use crate::tier::Fetches;
 
@@ -204,10 +204,10 @@ impl KvUse {
     }
 }
 
-impl Memory {
+impl MemoryUse {
     /// Of a device of the engine that has the most.
-    fn join(&mut self, other: &Memory) {
-        let Memory { weights, kv_peak, activations_peak, total_peak, capacity, set_aside } = *other;
+    fn join(&mut self, other: &MemoryUse) {
+        let MemoryUse { weights, kv_peak, activations_peak, total_peak, capacity, set_aside } = *other;
         self.weights = self.weights.max(weights);
         self.kv_peak = self.kv_peak.max(kv_peak);
         self.activations_peak = self.activations_peak.max(activations_peak);

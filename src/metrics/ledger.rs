@@ -223,7 +223,7 @@ pub struct TierUse {
 
 /// Bytes of device memory.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Memory {
+pub struct MemoryUse {
     /// Weights that are resident.
     pub weights: u64,
     /// Most KV entries held at once.
@@ -310,7 +310,7 @@ pub struct Ledger {
     /// KV entries that went to another engine, and those that came from one.
     pub handover: Handover,
     /// Memory.
-    pub memory: Memory,
+    pub memory: MemoryUse,
     /// What lies between tokens, in the order of the later ones.
     pub gaps: Vec<Gap>,
     /// One for each finished request, in the order in which they finished.
@@ -417,7 +417,7 @@ impl Ledger {
 
     /// Time in which nothing that is counted here changed: so many requests wait and run, so many blocks are held with so
     /// many KV entries in them.
-    pub fn stand(&mut self, time: SimTime, waiting: u64, running: u64, blocks: u64, entries: u64) {
+    pub fn integrate(&mut self, time: SimTime, waiting: u64, running: u64, blocks: u64, entries: u64) {
         let integral = |count: u64| u128::from(count) * u128::from(time.ps());
         self.waiting_ps += integral(waiting);
         self.running_ps += integral(running);

@@ -10,7 +10,7 @@ use crate::error::{InputError, Result};
 use crate::hw::{Hardware, Operation};
 use crate::model::Model;
 use crate::sched::Admission;
-use crate::sim::fleet::{Apart, Fleet, Router};
+use crate::sim::fleet::{Apart, Fleet, RequestRouter};
 use crate::trace::Request;
 use std::sync::Arc;
 
@@ -62,7 +62,7 @@ impl Scenario {
             let expected = "one engine, where it has pipeline stages or layers placed on devices: several of them are not modelled";
             return Err(InputError::expected(expected).key(format!("{of}.{key}")).found(found).into());
         }
-        if router == Router::Prefix && self.serving.prefix_caching.is_none() {
+        if router == RequestRouter::Prefix && self.serving.prefix_caching.is_none() {
             let expected = "serving.prefix_caching, as this router asks who keeps the prefix of a prompt; or another router";
             return Err(InputError::expected(expected)
                 .key(format!("{of}.router"))
@@ -110,7 +110,7 @@ impl Scenario {
         if spec.replicas != 1 {
             return refuse(format!("{of}.replicas"), spec.replicas.to_string(), "no replicas beside");
         }
-        if let Router::Prefix | Router::Queue = spec.router {
+        if let RequestRouter::Prefix | RequestRouter::Queue = spec.router {
             return refuse(
                 format!("{of}.router"),
                 spec.router.name().into(),

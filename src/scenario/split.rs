@@ -5,7 +5,7 @@ use super::note::Note;
 use crate::batch::ExchangeChoice;
 use crate::error::{InputError, Result};
 use crate::hw::{Fabric, Hardware, Library};
-use crate::sim::fleet::Router;
+use crate::sim::fleet::RequestRouter;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 use std::sync::Arc;
@@ -50,7 +50,7 @@ pub struct ParallelSpec {
     pub replicas: u32,
     /// Which of them a request goes to.
     #[serde(default)]
-    pub router: Router,
+    pub router: RequestRouter,
     /// Engines that only pass prompts and others that generate, in place of `replicas`.
     #[serde(default)]
     pub apart: Option<ApartSpec>,
@@ -74,7 +74,7 @@ impl Default for ParallelSpec {
             fabric: None,
             collectives: vllm(),
             replicas: 1,
-            router: Router::default(),
+            router: RequestRouter::default(),
             apart: None,
         }
     }

@@ -3,7 +3,7 @@
 //! Shapes: B sequences of T tokens, a stream of D values, H query heads and K key heads of W values each, V words.
 
 use crate::error::{InputError, Result};
-use crate::model::{Activation, Input, Model, Placement, QkNorm};
+use crate::model::{Activation, Input, Model, NormPlacement, QkNorm};
 use crate::weights::{Checkpoint, LayerTensor, Name, SkipKv};
 use burn::tensor::activation::{gelu, gelu_approximate, relu, silu, softmax};
 use burn::tensor::{Bool, Device, Int, Tensor, TensorData};
@@ -510,7 +510,7 @@ fn check(model: &Model) -> Result<()> {
     let known = [Activation::Silu, Activation::GeluErf, Activation::Gelu, Activation::Relu];
     let rules: [(&str, bool, &str); 12] = [
         ("norm", !model.norm.layer && model.norm.weight && !model.norm.bias, "RMS norms with weights"),
-        ("placement", model.placement == Placement::Before, "norms before the branches"),
+        ("placement", model.placement == NormPlacement::Before, "norms before the branches"),
         ("qk_norm", matches!(model.qk_norm, QkNorm::None | QkNorm::Head), "norms of single heads, or none"),
         ("latent", model.latent.is_none(), "no latent attention"),
         ("experts", model.experts.is_none(), "no experts"),

@@ -8,7 +8,7 @@ use super::gguf_words::words;
 use super::names::{Pick, fused_in_gguf};
 use super::{Checkpoint, LayerTensor, Name, Place, Words};
 use crate::error::{Error, Result};
-use crate::model::{Activation, Kind, Model, Placement, QkNorm, Rotation};
+use crate::model::{Activation, Kind, Model, NormPlacement, QkNorm, Rotation};
 use crate::units::Dtype;
 use std::collections::HashMap;
 use std::path::Path;
@@ -72,7 +72,7 @@ struct Architecture {
     /// Rotation of neighbours rather than halves: converters reorder the rows of queries and keys.
     interleaved: bool,
     activation: Activation,
-    placement: Placement,
+    placement: NormPlacement,
     qk_norm: QkNorm,
     /// Whether the embedding is multiplied with the root of its width.
     scaled_embedding: bool,
@@ -92,7 +92,7 @@ const LLAMA: Architecture = Architecture {
     name: "llama",
     interleaved: true,
     activation: Activation::Silu,
-    placement: Placement::Before,
+    placement: NormPlacement::Before,
     qk_norm: QkNorm::None,
     scaled_embedding: false,
     reads: &[],
@@ -118,7 +118,7 @@ const ARCHITECTURES: [Architecture; 8] = [
     Architecture {
         name: "olmo2",
         interleaved: false,
-        placement: Placement::AfterBranch,
+        placement: NormPlacement::AfterBranch,
         qk_norm: QkNorm::Whole,
         ..LLAMA
     },
@@ -126,7 +126,7 @@ const ARCHITECTURES: [Architecture; 8] = [
     Architecture {
         name: "gemma2",
         reads: &[WINDOW, PATTERN, CAP, LOGIT_CAP],
-        placement: Placement::Around,
+        placement: NormPlacement::Around,
         every: 2,
         by_share: 46,
         ..GEMMA
@@ -134,7 +134,7 @@ const ARCHITECTURES: [Architecture; 8] = [
     Architecture {
         name: "gemma3",
         reads: &[WINDOW, PATTERN, LOGIT_CAP],
-        placement: Placement::Around,
+        placement: NormPlacement::Around,
         qk_norm: QkNorm::Head,
         every: 6,
         local_theta: Some(10_000.0),

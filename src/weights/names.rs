@@ -4,7 +4,7 @@
 //! tells. What differs is data here and nowhere else.
 
 use super::{LayerTensor, Name, TensorFormat};
-use crate::model::{Model, Placement};
+use crate::model::{Model, NormPlacement};
 
 /// Rows of a stored tensor that make a tensor of the model: runs of `run`, one every `step`, from `first` on. Of a vector, its values;
 /// of a transposed matrix, its columns.
@@ -187,7 +187,7 @@ fn of_layer(
         return Some(fused.parts(model).into_iter().map(of_part).collect());
     }
     if stem == "post_attention_layernorm" {
-        let behind = matches!(model.placement, Placement::AfterBranch | Placement::Around);
+        let behind = matches!(model.placement, NormPlacement::AfterBranch | NormPlacement::Around);
         let part = match (behind, bias) {
             (true, false) => LayerTensor::AttentionAfter,
             (true, true) => return None,

@@ -1,7 +1,7 @@
 //! Which tensors a model needs, by what it says of itself.
 
 use super::{LayerTensor, Name};
-use crate::model::{Input, Model, Placement, QkNorm};
+use crate::model::{Input, Model, NormPlacement, QkNorm};
 
 /// Every tensor of a model: name, rows, width. Layer by layer as they are asked for: a config may name more layers and experts than any file has.
 pub(crate) fn needed(model: &Model) -> impl Iterator<Item = (Name, u64, u64)> {
@@ -27,13 +27,13 @@ fn of_layer(model: &Model, layer: u32) -> Vec<(Name, u64, u64)> {
     let mut part = |wanted: bool, part, rows, width| {
         all.extend(wanted.then_some((Name::Layer(layer, part), rows, width)));
     };
-    let before = placement != Placement::AfterBranch;
-    let own = before && placement != Placement::Parallel;
+    let before = placement != NormPlacement::AfterBranch;
+    let own = before && placement != NormPlacement::Parallel;
     part(before && norm.weight, LayerTensor::AttentionNorm, 1, hidden);
     part(before && norm.bias, LayerTensor::AttentionNormBias, 1, hidden);
     part(own && norm.weight, LayerTensor::FfnNorm, 1, hidden);
     part(own && norm.bias, LayerTensor::FfnNormBias, 1, hidden);
-    let behind = matches!(placement, Placement::AfterBranch | Placement::Around);
+    let behind = matches!(placement, NormPlacement::AfterBranch | NormPlacement::Around);
     part(behind, LayerTensor::AttentionAfter, 1, hidden);
     part(behind, LayerTensor::FfnAfter, 1, hidden);
     part(true, LayerTensor::Q, q, hidden);

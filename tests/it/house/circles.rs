@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 const KNOWN: &[(&str, &str)] = &[
     ("batch::context batch::lanes batch::path", "a path is packed by `lanes::row`, which reads its hops"),
     (
-        "cost::cache cost::corrected cost::device cost::experts cost::measured cost::ranks cost::slots",
+        "cost::adapter cost::cache cost::corrected cost::device cost::experts cost::ranks cost::slots",
         "a device holds what corrects its prices, and each correction reads the device",
     ),
     ("lower::alike lower::groups lower::sets", "two ways to build `Groups`, which holds the sums of both"),

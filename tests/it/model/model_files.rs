@@ -3,7 +3,7 @@
 use crate::model::models::{like_llama, llama_8b, opt_350m, read, vit_huge, with};
 use proptest::prelude::*;
 use radialsim::error::{Error, Result};
-use radialsim::model::{Biases, Experts, Gating, Input, Model, Placement, QkNorm, Rope};
+use radialsim::model::{Biases, Experts, Gating, Input, Model, NormPlacement, QkNorm, Rope};
 use radialsim::units::Dtype;
 use serde_json::{Value, json};
 
@@ -237,7 +237,7 @@ fn the_largest_model_that_passes_still_fits_64_bits() {
     (model.layers, model.hidden, model.ffn) = (65_535, 1 << 20, 1 << 22);
     (model.heads, model.kv_heads, model.head_dim) = (65_535, 65_535, 16);
     model.biases = Biases { qkv: true, output: true, ffn: true, head: true };
-    (model.qk_norm, model.placement) = (QkNorm::Whole, Placement::Around);
+    (model.qk_norm, model.placement) = (QkNorm::Whole, NormPlacement::Around);
     model.rope = Some(Rope::plain(1e4, 16));
     model.kinds[0].experts = true;
     model.experts = Some(largest_experts());

@@ -10,7 +10,7 @@ use radialsim::metrics::{Ledger, RequestTimes, Summary};
 use radialsim::report::json;
 use radialsim::scenario::{self, Scenario};
 use radialsim::sched::{Preemption, Serving};
-use radialsim::sim::fleet::{self, Apart, Fleet, Router};
+use radialsim::sim::fleet::{self, Apart, Fleet, RequestRouter};
 use radialsim::sim::{Fidelity, Setup, Silent, run};
 use radialsim::trace::Trace;
 use radialsim::units::SimTime;
@@ -20,7 +20,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 /// So many engines of each kind, over a link on which every message takes so many microseconds.
-fn fleet([prefill, decode]: [u32; 2], us: f64, router: Router) -> Fleet {
+fn fleet([prefill, decode]: [u32; 2], us: f64, router: RequestRouter) -> Fleet {
     let link = Arc::new(Ranks::pair(&flat(us), 2, Library::Nccl).expect("two devices"));
     Fleet { replicas: prefill, router, seed: 5, apart: Some(Apart { decode, link }) }
 }
@@ -88,7 +88,7 @@ proptest! {
     #[test]
     fn nothing_is_lost_on_the_way(
         which in 0..METHODS.len(), count in 1..16_u32, prefill in 1..4_u32, decode in 1..4_u32, gap in 0..3_u32, us in 0..2_u32,
-        seed in any::<u64>(), router in prop::sample::select(vec![Router::RoundRobin, Router::Random, Router::LeastKv, Router::Vllm]),
+        seed in any::<u64>(), router in prop::sample::select(vec![RequestRouter::RoundRobin, RequestRouter::Random, RequestRouter::LeastKv, RequestRouter::Vllm]),
     ) {
         let lab = lab(which, 3);
         let trace = load(&lab, which, count, f64::from(gap) * 3_000.0, seed);
@@ -133,7 +133,7 @@ proptest! {
     ) {
         let lab = lab(which, 3);
         let trace = load(&lab, which, count, f64::from(gap) * 3_000.0, seed);
-        let fleet = fleet([1, 2], 300.0, Router::RoundRobin);
+        let fleet = fleet([1, 2], 300.0, RequestRouter::RoundRobin);
         let all = together(each(&lab.setup, &trace, &fleet), &fleet);
         let alone = by_id(&run(&lab.setup, &prompts(trace.clone()), &mut Silent).expect("it fits"));
         for (id, request) in by_id(&all) {
@@ -149,7 +149,7 @@ proptest! {
     ) {
         let lab = lab(which, 3);
         let trace = load(&lab, which, count, 1e7, seed);
-        let fleet = fleet([1, 1], f64::from(us), Router::RoundRobin);
+        let fleet = fleet([1, 1], f64::from(us), RequestRouter::RoundRobin);
         let all = by_id(&together(each(&lab.setup, &trace, &fleet), &fleet));
         let whole = by_id(&run(&lab.setup, &trace, &mut Silent).expect("it fits"));
         for (id, request) in &all {
@@ -176,7 +176,7 @@ proptest! {
             lab.setup.serving.preemption = Preemption::Swap { host_gb: 0.2 };
         }
         let trace = lab.trace(&method(METHODS[which]), count, prompt, output, 3);
-        let fleet = fleet([2, decode], f64::from(us) * 20_000.0, Router::LeastOutstanding);
+        let fleet = fleet([2, decode], f64::from(us) * 20_000.0, RequestRouter::LeastOutstanding);
         let own = summary(&lab.setup, &together(each(&lab.setup, &trace, &fleet), &fleet));
         prop_assert_eq!((own.requests, own.output_tokens), (count.into(), u64::from(count * output)));
     }
@@ -188,7 +188,7 @@ fn over_free_links_tokens_come_as_from_an_engine_that_only_generates() {
     for which in [0, 2, 4, 5] {
         let lab = lab(which, 8);
         let trace = lab.trace(&method(METHODS[which]), 8, 40, 20, 3);
-        let fleet = fleet([1, 1], 0.0, Router::RoundRobin);
+        let fleet = fleet([1, 1], 0.0, RequestRouter::RoundRobin);
         let all = together(each(&lab.setup, &trace, &fleet), &fleet);
         let one = run(&lab.setup, &trace, &mut Silent).expect("it fits");
         assert_eq!(summary(&lab.setup, &all).tpot_s, summary(&lab.setup, &one).tpot_s, "{which}");
@@ -200,10 +200,12 @@ fn over_free_links_tokens_come_as_from_an_engine_that_only_generates() {
 /// Passes as single events come to what kernels as events come to: replicas, and prefill and decode apart.
 #[test]
 fn passes_as_events_are_kernels_as_events() {
-    let alone = Fleet { replicas: 3, router: Router::LeastKv, seed: 5, apart: None };
-    for (fleet, which) in
-        [(alone, 0), (fleet([2, 1], 250.0, Router::Vllm), 0), (fleet([1, 2], 40.0, Router::Random), 3)]
-    {
+    let alone = Fleet { replicas: 3, router: RequestRouter::LeastKv, seed: 5, apart: None };
+    for (fleet, which) in [
+        (alone, 0),
+        (fleet([2, 1], 250.0, RequestRouter::Vllm), 0),
+        (fleet([1, 2], 40.0, RequestRouter::Random), 3),
+    ] {
         let mut lab = lab(which, 3);
         lab.setup.explain = true;
         let trace = load(&lab, which, 14, 2_000.0, 6);
@@ -223,7 +225,7 @@ fn ports_take_one_message_after_another() {
     let lab = lab(0, 8);
     let trace = lab.trace(&method("Dense"), count, 40, 4, 3);
     for (decode, wait) in [(1, (count - 1) as f64 / 2.0), (2, (count - 1) as f64 / 2.0)] {
-        let fleet = fleet([1, decode], us, Router::RoundRobin);
+        let fleet = fleet([1, decode], us, RequestRouter::RoundRobin);
         let all = together(each(&lab.setup, &trace, &fleet), &fleet);
         let moved = summary(&lab.setup, &all).replicas.and_then(|all| all.kv_transfer).expect("apart");
         assert!((moved.mean_s * 1e6 - us).abs() < 1e-6);
@@ -233,7 +235,7 @@ fn ports_take_one_message_after_another() {
     // From two engines to one, through its one port in: the same. From two to two, in turn: the first takes two from one, then one from the other, at
     // 0, 1 and 2; the second one from the first engine at 2, and two from the other at 3 and 4.
     for (decode, wait) in [(1, 2.5), (2, 2.0)] {
-        let fleet = fleet([2, decode], us, Router::RoundRobin);
+        let fleet = fleet([2, decode], us, RequestRouter::RoundRobin);
         let all = together(each(&lab.setup, &trace, &fleet), &fleet);
         let moved = summary(&lab.setup, &all).replicas.and_then(|all| all.kv_transfer).expect("apart");
         assert!((moved.mean_wait_s * 1e6 - wait * us).abs() < 1e-3, "{decode}: {moved:?}");
@@ -246,7 +248,7 @@ fn holes_shrink_what_goes() {
     let of = |which| {
         let lab = lab(which, 8);
         let trace = lab.trace(&method(METHODS[which]), 8, 64, 8, 3);
-        let fleet = fleet([1, 1], 0.0, Router::RoundRobin);
+        let fleet = fleet([1, 1], 0.0, RequestRouter::RoundRobin);
         together(each(&lab.setup, &trace, &fleet), &fleet).handover.received_bytes as f64
     };
     let (dense, half) = (of(0), of(4));
@@ -259,7 +261,7 @@ fn clients_wait_for_the_last_token() {
     let mut lab = lab(0, 3);
     let trace = load(&lab, 0, 30, 0.0, 4);
     lab.setup.clients = Some(Clients { count: 4, think: vec![SimTime::from_us(50.0); 30] });
-    let fleet = fleet([2, 1], 300.0, Router::LeastOutstanding);
+    let fleet = fleet([2, 1], 300.0, RequestRouter::LeastOutstanding);
     let all = together(each(&lab.setup, &trace, &fleet), &fleet);
     assert_eq!(all.requests.len(), 30);
     for request in &all.requests {

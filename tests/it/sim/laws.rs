@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use radialsim::batch::{Hold, Policy};
 use radialsim::lower::RouterPlan;
 use radialsim::sim::{Silent, run};
-use radialsim::tier::{Eviction, Link, Prefetch, Tiers};
+use radialsim::tier::{Eviction, HostLink, Prefetch, Tiers};
 use radialsim::trace::synth::Method;
 use radialsim::trace::{
     Header, Phase, Role, Route, RouteTable, Router, RouterDevice, RouterKind, RouterWhen, Trace,
@@ -143,7 +143,7 @@ fn a_power_cap_above_the_draw_changes_nothing() {
 fn a_cap_bounds_each_pass_and_is_used_up() {
     let skips = "IndependentSkips(skip: 0.3, branches: Jointly, kv: project_only)";
     let tiers = Tiers {
-        link: Link::Pcie4,
+        link: HostLink::Pcie4,
         resident: 20,
         policy: Eviction::Lru,
         pinned: Vec::new(),

@@ -11,7 +11,7 @@ use radialsim::report::series::Series;
 use radialsim::report::timeline::{self, Timeline};
 use radialsim::scenario::{self, Scenario};
 use radialsim::sched::PrefixCaching;
-use radialsim::sim::fleet::{self, Fleet, Router};
+use radialsim::sim::fleet::{self, Fleet, RequestRouter};
 use radialsim::sim::{Fidelity, Setup, Silent, run};
 use radialsim::trace::Trace;
 use radialsim::units::SimTime;
@@ -19,17 +19,17 @@ use radialsim::workload::{Clients, Sessions};
 use std::collections::BTreeMap;
 use std::path::Path;
 
-const ROUTERS: [Router; 7] = [
-    Router::RoundRobin,
-    Router::Random,
-    Router::LeastOutstanding,
-    Router::Vllm,
-    Router::LeastKv,
-    Router::Prefix,
-    Router::Queue,
+const ROUTERS: [RequestRouter; 7] = [
+    RequestRouter::RoundRobin,
+    RequestRouter::Random,
+    RequestRouter::LeastOutstanding,
+    RequestRouter::Vllm,
+    RequestRouter::LeastKv,
+    RequestRouter::Prefix,
+    RequestRouter::Queue,
 ];
 
-fn each(setup: &Setup, trace: &Trace, replicas: u32, router: Router) -> Vec<Ledger> {
+fn each(setup: &Setup, trace: &Trace, replicas: u32, router: RequestRouter) -> Vec<Ledger> {
     let fleet = Fleet { replicas, router, seed: 5, apart: None };
     let mut silent = vec![Silent; replicas as usize];
     let device = setup.device().expect("valid");
@@ -75,7 +75,7 @@ proptest! {
     ) {
         let lab = lab(which);
         let trace = load(&lab, which, count, f64::from(gap) * 3_000.0, seed);
-        let fleet = each(&lab.setup, &trace, replicas, Router::RoundRobin);
+        let fleet = each(&lab.setup, &trace, replicas, RequestRouter::RoundRobin);
         for (number, ledger) in (0..).zip(&fleet) {
             let nth = |(index, _): &(usize, _)| index % replicas as usize == number;
             let requests: Vec<_> = trace.requests.iter().cloned().enumerate().filter(nth).map(|(_, one)| one).collect();
@@ -98,7 +98,7 @@ proptest! {
         router in prop::sample::select(ROUTERS.to_vec()),
     ) {
         let mut lab = lab(which);
-        if router == Router::Prefix {
+        if router == RequestRouter::Prefix {
             lab.setup.serving.prefix_caching = Some(PrefixCaching { block_tokens: 16 });
         }
         let trace = load(&lab, which, count, f64::from(gap) * 3_000.0, seed);
@@ -136,7 +136,7 @@ proptest! {
     ) {
         let lab = lab(which);
         let trace = load(&lab, which, count, f64::from(gap) * 2_000.0, seed);
-        let fleet = each(&lab.setup, &trace, replicas, Router::LeastOutstanding);
+        let fleet = each(&lab.setup, &trace, replicas, RequestRouter::LeastOutstanding);
         let mut took: BTreeMap<u64, (usize, SimTime)> = BTreeMap::new();
         for (number, one) in fleet.iter().enumerate() {
             took.extend(one.requests.iter().map(|request| (request.id, (number, request.last))));
@@ -159,7 +159,7 @@ proptest! {
         let mut lab = lab(which);
         lab.setup.serving.max_sequences = 1;
         let trace = load(&lab, which, count, f64::from(gap) * 2_000.0, seed);
-        let fleet = each(&lab.setup, &trace, replicas, Router::Queue);
+        let fleet = each(&lab.setup, &trace, replicas, RequestRouter::Queue);
         let all = Ledger::of_replicas(fleet.clone());
         let mut begun: Vec<_> = all.requests.iter().map(|one| (one.id, one.scheduled)).collect();
         begun.sort_unstable();
@@ -180,7 +180,9 @@ proptest! {
 #[test]
 fn more_engines_are_never_slower_under_saturation() {
     for which in [0, 3, 5] {
-        for router in ROUTERS.into_iter().filter(|router| !matches!(router, Router::Random | Router::Prefix))
+        for router in ROUTERS
+            .into_iter()
+            .filter(|router| !matches!(router, RequestRouter::Random | RequestRouter::Prefix))
         {
             let mut lab = lab(which);
             lab.setup.serving.max_sequences = 4;
@@ -195,7 +197,7 @@ fn more_engines_are_never_slower_under_saturation() {
 }
 
 /// Mean wait over the mean service on four servers, with the half width of its 99 % interval.
-fn waits(system: &System, router: Router, utilisation: f64, customers: u32) -> (f64, f64) {
+fn waits(system: &System, router: RequestRouter, utilisation: f64, customers: u32) -> (f64, f64) {
     let fleet = |seed| Fleet { replicas: 4, router, seed, apart: None };
     let of = |seed| system.measured_on(&fleet(seed), seed, utilisation, customers).0;
     interval(&(1..=24).map(of).collect::<Vec<_>>())
@@ -207,7 +209,7 @@ fn waits(system: &System, router: Router, utilisation: f64, customers: u32) -> (
 fn engines_behind_one_line_are_m_m_k() {
     let system = exponential();
     for (utilisation, customers) in [(0.5, 20_000), (0.8, 40_000)] {
-        for (router, servers) in [(Router::Queue, 4), (Router::Random, 1)] {
+        for (router, servers) in [(RequestRouter::Queue, 4), (RequestRouter::Random, 1)] {
             let (mean, half) = waits(&system, router, utilisation, customers);
             let closed = expected(Service::Exponential, servers, utilisation);
             let other = expected(Service::Exponential, 5 - servers, utilisation);
@@ -224,7 +226,7 @@ fn engines_behind_one_line_are_m_m_k() {
 /// Clients who wait for answers are so many over all engines, wherever their requests go.
 #[test]
 fn clients_are_those_of_all_engines() {
-    for router in ROUTERS.into_iter().filter(|router| *router != Router::Prefix) {
+    for router in ROUTERS.into_iter().filter(|router| *router != RequestRouter::Prefix) {
         let mut lab = lab(0);
         let trace = load(&lab, 0, 40, 0.0, 4);
         lab.setup.clients = Some(Clients { count: 5, think: vec![SimTime::from_us(50.0); 40] });
@@ -274,14 +276,14 @@ fn conversations_go_where_their_entries_are() {
     }
     let alone = alone.cached_tokens;
     let of = |router| each(&lab.setup, &trace, 3, router);
-    let kept = of(Router::Prefix);
+    let kept = of(RequestRouter::Prefix);
     assert_eq!(kept.iter().map(|one| one.cached_tokens).sum::<u64>(), alone);
     for talk in 0..12 {
         let takes = |one: &&Ledger| one.requests.iter().any(|request| request.id % 12 == talk);
         assert_eq!(kept.iter().filter(takes).count(), 1, "conversation {talk} stays");
     }
     assert!(kept.iter().all(|one| !one.requests.is_empty()), "conversations are spread");
-    let random: u64 = of(Router::Random).iter().map(|one| one.cached_tokens).sum();
+    let random: u64 = of(RequestRouter::Random).iter().map(|one| one.cached_tokens).sum();
     assert!(random < alone * 3 / 4, "{random} of {alone}");
 }
 

@@ -9,14 +9,14 @@ use radialsim::rng::Stream;
 use radialsim::scenario::Scenario;
 use radialsim::sched::{Preemption, Serving};
 use radialsim::sim::{Fidelity, Silent, run};
-use radialsim::tier::{Eviction, Fetches, Link, Prefetch, Residency, Tiers};
+use radialsim::tier::{Eviction, Fetches, HostLink, Prefetch, Residency, Tiers};
 use radialsim::trace::{Route, RouteTable};
 use std::path::Path;
 
 const POOL: u32 = 12;
 
 fn tiers(resident: u32, policy: Eviction, prefetch: Prefetch) -> Tiers {
-    Tiers { link: Link::Pcie4, resident, policy, pinned: Vec::new(), prefetch }
+    Tiers { link: HostLink::Pcie4, resident, policy, pinned: Vec::new(), prefetch }
 }
 
 /// One route, which visits these layers.
@@ -198,7 +198,7 @@ fn with_demand_fetches_alone_time_is_that_of_the_layers_and_that_of_the_link() {
 fn where_compute_is_free_time_is_bytes_over_bandwidth() {
     for prefetch in [Prefetch::Off, Prefetch::Next(3)] {
         let mut spec = tiers(10, Eviction::Lru, prefetch);
-        spec.link = Link::Rate { gb_per_s: 10.0, latency_us: 0.0 };
+        spec.link = HostLink::Rate { gb_per_s: 10.0, latency_us: 0.0 };
         let summary = dense(Some(spec), true);
         let all = summary.tiers.expect("layers were streamed");
         let least = all.fetched_bytes / 10e9;
@@ -213,7 +213,7 @@ fn where_compute_is_free_time_is_bytes_over_bandwidth() {
 #[test]
 fn prefetching_hides_the_link_behind_the_layers_and_never_hurts_a_dense_model() {
     let spec = |prefetch| {
-        let link = Link::Rate { gb_per_s: 2000.0, latency_us: 0.0 };
+        let link = HostLink::Rate { gb_per_s: 2000.0, latency_us: 0.0 };
         Some(Tiers { link, ..tiers(10, Eviction::Lru, prefetch) })
     };
     let (demand, ahead) = (dense(spec(Prefetch::Off), false), dense(spec(Prefetch::Next(2)), false));
@@ -274,11 +274,11 @@ fn what_cannot_be_is_said_with_its_key() {
         (Tiers { pinned: (0..6).collect(), ..good.clone() }, "tiers.pinned"),
         (Tiers { prefetch: Prefetch::Next(12), ..good.clone() }, "tiers.prefetch"),
         (
-            Tiers { link: Link::Rate { gb_per_s: 0.0, latency_us: 1.0 }, ..good.clone() },
+            Tiers { link: HostLink::Rate { gb_per_s: 0.0, latency_us: 1.0 }, ..good.clone() },
             "tiers.link.gb_per_s",
         ),
         (
-            Tiers { link: Link::Rate { gb_per_s: 1.0, latency_us: f64::NAN }, ..good.clone() },
+            Tiers { link: HostLink::Rate { gb_per_s: 1.0, latency_us: f64::NAN }, ..good.clone() },
             "tiers.link.latency_us",
         ),
     ];
@@ -338,7 +338,7 @@ fn swapped_entries_and_layers_share_the_link() {
     let run = |lab: &Lab| lab.run(&lab.trace(&method("Dense"), 8, 8, 24, 1));
     let resident = run(&lab);
     assert!(resident.swapped_bytes > 0);
-    let link = Link::Rate { gb_per_s: 20.0, latency_us: 0.0 };
+    let link = HostLink::Rate { gb_per_s: 20.0, latency_us: 0.0 };
     lab.setup.tiers = Some(Tiers { link, ..tiers(32, Eviction::Lru, Prefetch::Off) });
     let held = lab.setup.tiers.as_mut().expect("just set");
     held.resident = 31;

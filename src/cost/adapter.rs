@@ -1,7 +1,7 @@
 //! Kernels that were measured one by one: the terms of their shape ([`crate::kernel::terms`]), each times a constant.
 
 use super::{Device, EXTRAPOLATED, Learned, PriceError};
-use crate::hw::{Hardware, MeasuredKernel};
+use crate::hw::{AdapterKernel, Hardware};
 use crate::kernel::{KINDS, Kernel, MOST_TERMS, Terms, kind, terms};
 use crate::units::{Dtype, SimTime, SourceKind};
 
@@ -22,14 +22,16 @@ struct Known {
 
 /// The kernels of a device that were measured one by one.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Measured {
+pub(super) struct AdapterPrices {
     kernels: Vec<Known>,
 }
 
-impl Measured {
+impl AdapterPrices {
     /// Of a checked profile.
-    pub(super) fn new(hw: &Hardware) -> Measured {
-        Measured { kernels: hw.measured.iter().flat_map(|all| &all.kernels).filter_map(Known::new).collect() }
+    pub(super) fn new(hw: &Hardware) -> AdapterPrices {
+        AdapterPrices {
+            kernels: hw.measured.iter().flat_map(|all| &all.kernels).filter_map(Known::new).collect(),
+        }
     }
 
     /// What is known of a kernel; nothing where it was not measured. Of the forms of a product the quickest is taken, as the executor does.
@@ -53,7 +55,7 @@ impl Measured {
 }
 
 impl Known {
-    fn new(of: &MeasuredKernel) -> Option<Known> {
+    fn new(of: &AdapterKernel) -> Option<Known> {
         let kind = KINDS.iter().position(|(name, ..)| *name == of.name)?;
         let mut ps = [0.0; MOST_TERMS];
         let mut range = [(0.0, f64::INFINITY); MOST_TERMS];
