@@ -1,7 +1,7 @@
 //! Ways through a pool, hop by hop: who says which layer a token visits, and what was decided.
 
 use super::network::{Frame, Network, Newest, SeenTokens};
-use super::radial::RadialRouter;
+use super::radial::{RadialRouter, stage};
 use super::skip::SkipRouter;
 use crate::rng::Stream;
 use crate::weights::takes;
@@ -250,12 +250,6 @@ pub fn hashed(seed: u64, words: u32, layers: u32, hops: u32, staged: bool) -> Ve
         .flat_map(|word| (0..hops).map(move |hop| (word, hop)))
         .map(|(word, hop)| drawn(word, hop))
         .collect()
-}
-
-/// The part of a pool that a hop has for itself where the pool has one for each.
-pub(super) fn stage(hop: u32, hops: u32, layers: u32) -> Range<u32> {
-    let border = |hop: u32| (u64::from(hop) * u64::from(layers) / u64::from(hops)) as u32;
-    border(hop)..border(hop + 1).max(border(hop) + 1)
 }
 
 /// One, with the derivative of x (straight-through estimator, Bengio et al., arXiv 1308.3432).

@@ -203,7 +203,8 @@ fn a_circle_is_found() {
     let a = ("src/r/a.rs", "use super::b::B;\npub struct A;");
     assert_eq!(circles(&[a, ("src/r/b.rs", "use super::a::A;")]), ["r::a r::b"]);
     assert_eq!(circles(&[a, ("src/r/b.rs", "fn f() {\n    let x = super::a::A;\n}")]), ["r::a r::b"]);
-    assert_eq!(circles(&[a, ("src/r/b.rs", "use crate::r::{c, a::{A, D}};")]), ["r::a r::b"]);
+    let of_room = [a, ("src/r/b.rs", "use crate::r::{c, a::{A, D}};"), ("src/r/mod.rs", "mod a;")];
+    assert_eq!(circles(&of_room), ["r::a r::b"]);
     let longer = [a, ("src/r/b.rs", "use super::c;"), ("src/r/c/mod.rs", "use super::a;")];
     assert_eq!(circles(&longer), ["r::a r::b r::c"]);
     // Through a re-export of the room.
