@@ -16,8 +16,9 @@ fn main() {
 mod with_gpu {
     use radialsim::batch::Policy;
     use radialsim::gpu::{
-        Binding, Buffer, Constants, Dispatch, Executor, Form, Gpu, Options, Outcome, Pass, Precision, Prompt,
-        Recording, RouterMlp, Routing, Settings, Shader, Watch, shaders as s,
+        Binding, Buffer, Executor, ExecutorOptions, Form, GenerationSettings, GenerationWatch, Gpu,
+        KernelDispatch, Overrides, Pass, PassOutcome, Precision, Prompt, Recording, RouterMlp, Routing,
+        Shader, shaders as s,
     };
     use radialsim::rng::Stream;
     use radialsim::trace::RouterDevice;
@@ -34,7 +35,7 @@ mod with_gpu {
     /// What one run of a kernel is.
     struct Run<'a> {
         shader: Shader,
-        constants: Constants<'a>,
+        constants: Overrides<'a>,
         buffers: &'a [&'a Buffer],
         parameters: Vec<u8>,
         workgroups: [u32; 3],
@@ -46,7 +47,7 @@ mod with_gpu {
             let pipeline = self.gpu.pipeline(run.shader, run.constants).expect("a valid shader");
             let mut recording = Recording::default();
             for _ in 0..13 {
-                recording.push(Dispatch {
+                recording.push(KernelDispatch {
                     pipeline: pipeline.clone(),
                     bindings: run.buffers.iter().map(|&buffer| Binding::from(buffer)).collect(),
                     parameters: run.parameters.clone(),
@@ -139,7 +140,7 @@ mod with_gpu {
     /// Prints what the probes reach; returns bytes and flops a nanosecond.
     fn probes(bench: &Bench) -> (f64, f64) {
         let (input, output) = (bench.buffer(LARGE), bench.buffer(LARGE));
-        let run = |shader, constants: Constants, buffers: &[&Buffer], groups| {
+        let run = |shader, constants: Overrides, buffers: &[&Buffer], groups| {
             bench.time(Run { shader, constants, buffers, parameters: Vec::new(), workgroups: [groups, 1, 1] })
         };
         let empty = run(s::PROBE_EMPTY, &[], &[&output], 1);
@@ -197,11 +198,11 @@ mod with_gpu {
         dispatches: u32,
     }
 
-    impl Watch for Sum {
+    impl GenerationWatch for Sum {
         fn pass(
             &mut self,
             _: &Pass,
-            outcome: &Outcome,
+            outcome: &PassOutcome,
             rows: &[(usize, u32, bool)],
         ) -> radialsim::error::Result<()> {
             if rows.iter().all(|row| !row.2) {
@@ -215,13 +216,13 @@ mod with_gpu {
     fn decode(model: &str, precision: Precision, adapter: Option<&str>, bandwidth: f64) {
         let checkpoint = Checkpoint::open(model).expect("a model");
         let gpu = Gpu::open(adapter).expect("the same adapter");
-        let options = Options { precision, top: 1, positions: 1024, ..Options::default() };
+        let options = ExecutorOptions { precision, top: 1, positions: 1024, ..ExecutorOptions::default() };
         let mut executor = Executor::new(gpu, &checkpoint, options).expect("a model that fits");
         let model = executor.model();
         // Every weight but the embedding's rows is read once a token; a tied head is the embedding.
         let bytes = executor.weight_bytes_of_a_token();
         println!("\n{} with {precision:?} weights: {:.1} MB a token", model.name, bytes as f64 / 1e6);
-        let settings = Settings {
+        let settings = GenerationSettings {
             routing: Routing::dense(model.layers),
             policy: Policy::Aligned,
             visibility: Default::default(),
@@ -264,7 +265,7 @@ mod with_gpu {
             for device in [RouterDevice::Gpu, RouterDevice::Host] {
                 let (first, second) = (first.clone(), second.clone());
                 let router = RouterMlp { hidden, first, second, most_hops: 12, device };
-                let settings = Settings {
+                let settings = GenerationSettings {
                     routing: Routing::Router(Box::new(router)),
                     policy: Policy::Grouped,
                     visibility: Default::default(),

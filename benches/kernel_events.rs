@@ -4,7 +4,7 @@
 
 #![allow(clippy::print_stdout, reason = "a bench prints")]
 
-use radialsim::batch::{Decisions, Policy, Visibility};
+use radialsim::batch::Policy;
 use radialsim::cost::{Device, Limits};
 use radialsim::engine::{Engine, Occurrence, Plan, Task};
 use radialsim::hw::Hardware;
@@ -13,8 +13,8 @@ use radialsim::lower::{Dispatch, RouterPlan};
 use radialsim::model::Model;
 use radialsim::sched::Serving;
 use radialsim::sim::{Fidelity, Setup, Silent, run};
+use radialsim::trace::Trace;
 use radialsim::trace::synth::{Method, generate};
-use radialsim::trace::{Order, Trace};
 use radialsim::units::{Dtype, SimTime};
 use radialsim::workload::{Arrivals, Length, Lengths, requests};
 use std::time::Instant;
@@ -146,14 +146,9 @@ fn whole(name: &str, text: &str, batch: u32, captured: bool) {
         sessions: None,
         serving: Serving::new(2048, batch, true),
         dispatch: Dispatch {
-            policy: Policy::Aligned,
             capture: if captured { vec![1, 2, 4, 8, 16, 32, 64] } else { vec![] },
-            visibility: Visibility::SameLayer,
-            nested_width: false,
-            density: Density::Dense,
             router: RouterPlan::FREE,
-            monotone: trace.header.order == Order::Monotone,
-            decisions: Decisions::Known,
+            ..Dispatch::of_trace(Policy::Aligned, &trace)
         },
         model,
         tiers: None,

@@ -5,36 +5,36 @@
 
 #![allow(clippy::print_stdout, reason = "an example prints")]
 
-use radialsim::scenario::{Scenario, run};
-use radialsim::sim::Silent;
+use radialsim::{ResultRow, Simulation};
 
-fn main() -> radialsim::error::Result<()> {
+fn main() -> radialsim::Result<()> {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/batch-union.ron");
-    let mut names_printed = false;
     for batch in [1, 2, 4, 8, 16, 32, 64, 128, 256] {
-        let settings = [format!("serving.max_sequences={batch}"), format!("workload.requests.count={batch}")];
-        let scenario = Scenario::load(path.as_ref(), &settings)?;
-        let (outcome, _) = run(&scenario, 2, &(), |_, _| Silent)?;
-        if !names_printed {
+        let batch_text = batch.to_string();
+        let settings = [("serving.max_sequences", &*batch_text), ("workload.requests.count", &*batch_text)];
+        let results = Simulation::from_file(path, &settings)?.run()?;
+        let (dense, others) = results.rows().split_first().expect("a scenario has a row");
+        if batch == 1 {
             println!("saving in time against dense (share of layer weights read)\n");
             print!("{:>5} {:>10}", "batch", "dense ms");
-            outcome.variants[1..].iter().for_each(|variant| print!(" {:>20}", variant.name));
+            others.iter().for_each(|row| print!(" {:>20}", row.name()));
             println!();
-            names_printed = true;
         }
-        let pass_ms = |index: usize| {
-            let ledger = &outcome.variants[index].first().ledger;
-            ledger.pass_ps as f64 / 1e9 / ledger.passes as f64
-        };
-        print!("{batch:>5} {:>10.3}", pass_ms(0));
-        for (index, variant) in outcome.variants.iter().enumerate().skip(1) {
-            let saving = 100.0 * (1.0 - pass_ms(index) / pass_ms(0));
-            print!(
-                " {:>20}",
-                format!("{saving:+.1} % ({:.3})", variant.first().summary.work.layer_weights_read)
-            );
+        print!("{batch:>5} {:>10.3}", pass_ms(dense));
+        for row in others {
+            let saving = 100.0 * (1.0 - pass_ms(row) / pass_ms(dense));
+            print!(" {:>20}", format!("{saving:+.1} % ({:.3})", number(row, "work.layer_weights_read")));
         }
         println!();
     }
     Ok(())
+}
+
+/// Milliseconds of a pass.
+fn pass_ms(row: &ResultRow) -> f64 {
+    1e3 * number(row, "pass_time_s") / number(row, "passes")
+}
+
+fn number(row: &ResultRow, key: &str) -> f64 {
+    row.number(key).expect("a number of every run")
 }

@@ -74,29 +74,29 @@ pub fn standard(text: &[u8]) -> Cow<'_, [u8]> {
 
 /// An object as the list of its entries, in the order of the text. A map would keep the last of those that have the same key.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Entries<T>(pub Vec<(String, T)>);
+pub struct ObjectEntries<T>(pub Vec<(String, T)>);
 
-impl<'de, T: Deserialize<'de>> Deserialize<'de> for Entries<T> {
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for ObjectEntries<T> {
     fn deserialize<D: Deserializer<'de>>(text: D) -> Result<Self, D::Error> {
         struct Object<T>(PhantomData<T>);
         impl<'de, T: Deserialize<'de>> Visitor<'de> for Object<T> {
-            type Value = Entries<T>;
+            type Value = ObjectEntries<T>;
             fn expecting(&self, to: &mut fmt::Formatter) -> fmt::Result {
                 to.write_str("an object")
             }
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Entries<T>, A::Error> {
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<ObjectEntries<T>, A::Error> {
                 let mut entries = Vec::new();
                 while let Some(entry) = map.next_entry()? {
                     entries.push(entry);
                 }
-                Ok(Entries(entries))
+                Ok(ObjectEntries(entries))
             }
         }
         text.deserialize_map(Object(PhantomData))
     }
 }
 
-impl<T> Entries<T> {
+impl<T> ObjectEntries<T> {
     /// A key that is there more than once.
     pub fn repeated(&self) -> Option<&str> {
         repeated(self.0.iter().map(|(key, _)| key.as_str()))
@@ -287,7 +287,7 @@ mod tests {
 
     #[test]
     fn entries_keep_keys_that_are_there_twice() {
-        let read = |text: &str| from_slice::<Entries<u32>>(text.as_bytes(), "an object of numbers");
+        let read = |text: &str| from_slice::<ObjectEntries<u32>>(text.as_bytes(), "an object of numbers");
         let entries = read(r#"{"b": 1, "a": 2, "b": 3}"#).unwrap();
         assert_eq!(entries.0, [("b".to_owned(), 1), ("a".to_owned(), 2), ("b".to_owned(), 3)]);
         assert_eq!(entries.repeated(), Some("b"));

@@ -1,5 +1,5 @@
 //! One function for each reader: feeds it bytes and holds it to the rules of all readers. Shared by the fuzz targets and by
-//! `tests/it/fuzzed.rs`, which replays the corpus and mutations of it.
+//! `tests/it/house/fuzzed.rs`, which replays the corpus and mutations of it.
 //!
 //! The rules: no panic; a refusal is one line, names no other file than the one that was read, and has exit code 2; what
 //! is accepted holds together (it can be asked for its sizes, and comes back equal when it is written and read again).
@@ -120,7 +120,7 @@ fn check_trace(read: Result<trace::Trace>, folder: &Path) {
 /// picks options. The file follows.
 fn requests(bytes: &[u8]) {
     let [format, options, bytes @ ..] = bytes else { return };
-    let formats = workload::Format::ALL;
+    let formats = workload::RequestFormat::ALL;
     let reading = workload::Reading {
         format: format.checked_sub(b'1').map(|at| formats[usize::from(at) % formats.len()].0),
         skip_empty: *options == b's',
@@ -135,7 +135,7 @@ fn requests(bytes: &[u8]) {
 }
 
 /// Requests come by arrival from zero on, and each has tokens.
-fn check_load(read: Result<workload::Load>) {
+fn check_load(read: Result<workload::RequestSet>) {
     let Some(load) = accepted(read) else { return };
     assert!(load.requests.is_sorted_by_key(|request| request.arrival));
     assert!(load.requests.first().is_some_and(|request| request.arrival.ps() == 0));

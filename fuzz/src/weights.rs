@@ -3,7 +3,7 @@
 
 use super::{accepted, check_model, file};
 use radialsim::model::Model;
-use radialsim::weights::{AnyRouter, Checkpoint, Date, Name, Part, Tokenizer};
+use radialsim::weights::{AnyRouter, Checkpoint, Date, LayerTensor, Name, Tokenizer};
 use std::path::{Path, PathBuf};
 
 /// Words of the small models.
@@ -92,7 +92,12 @@ pub fn check(path: &Path) -> Option<Checkpoint> {
     let epsilon = checkpoint.model().norm.epsilon();
     assert!(epsilon > 0.0 && epsilon.is_finite());
     let last = checkpoint.model().layers - 1;
-    for name in [Name::Embedding, Name::FinalNorm, Name::Layer(0, Part::Q), Name::Layer(last, Part::Down)] {
+    for name in [
+        Name::Embedding,
+        Name::FinalNorm,
+        Name::Layer(0, LayerTensor::Q),
+        Name::Layer(last, LayerTensor::Down),
+    ] {
         let Ok((format, rows, width)) = checkpoint.shape(name) else { continue };
         let tensor = checkpoint.tensor(name).expect("a tensor of an opened model can be read");
         assert_eq!((tensor.format, tensor.rows, tensor.width), (format, rows, width));

@@ -4,7 +4,7 @@ use crate::error::raised;
 use crate::scenario::read;
 use crate::wait::waiting;
 use pyo3::prelude::*;
-use radialsim::error::{Error, InputError};
+use radialsim::error::Error;
 use radialsim::report::answer::Answer;
 use radialsim::report::brief::Brief;
 use radialsim::report::timeline::{self, Timeline};
@@ -74,11 +74,7 @@ impl Outcome {
     fn timeline(&self, py: Python, path: PathBuf, kernels: u64) -> PyResult<Vec<String>> {
         let file = Staged::create(path).map_err(|error| raised(py, error))?;
         let scenario = Scenario { fidelity: Some(Fidelity::Kernel), ..(*self.scenario).clone() };
-        if scenario.has_layers_apart() {
-            let expected = "variants with all layers on one device, whose kernels it shows";
-            let error = InputError::expected(expected).key("timeline").found(&scenario.title);
-            return Err(raised(py, error.into()));
-        }
+        scenario.check_timeline("timeline").map_err(|error| raised(py, error))?;
         let (threads, each) = (self.threads, (kernels / scenario.variants.len() as u64).max(1));
         let done = waiting(py, None, move |pace| -> Result<Vec<String>, Error> {
             let (outcome, lines) =

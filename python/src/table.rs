@@ -3,7 +3,7 @@
 use crate::error::raised;
 use crate::wait::waiting;
 use pyo3::prelude::*;
-use radialsim::calib::{self, Errors, Fit, Format, Learned, Operator, Report};
+use radialsim::calib::{self, Fit, FolderFit, Operator, OperatorFit, PercentErrors, TableFormat};
 use radialsim::cost::{Device, Limits};
 use radialsim::error::{Error, InputError};
 use radialsim::hw::Hardware;
@@ -31,8 +31,8 @@ pub fn fit(
         let how = Fit { hold_one_in, seed, ..Fit::default() };
         let errors = match (data, kineto) {
             (Some(data), None) => match calib::fit_folder(&mut hardware, &data, &how)? {
-                Learned::Operators(reports, _) => reports.iter().map(report).collect(),
-                Learned::Layers(_) => {
+                FolderFit::Operators(reports, _) => reports.iter().map(report).collect(),
+                FolderFit::Layers(_) => {
                     let wrong = "tables of operators; `radialsim fit` takes those of layers";
                     return Err(InputError::expected(wrong).file(data).into());
                 }
@@ -49,8 +49,8 @@ pub fn fit(
     done.map_err(|error| raised(py, error))
 }
 
-fn report(report: &Report) -> Value {
-    let Errors { rows, mean, bias, p50, p90, worst, interval, .. } = report.corrected;
+fn report(report: &OperatorFit) -> Value {
+    let PercentErrors { rows, mean, bias, p50, p90, worst, interval, .. } = report.corrected;
     json!({
         "operator": report.name,
         "fitted_rows": report.fitted.0,
@@ -81,10 +81,10 @@ pub fn predict(
         let wrong = || InputError::expected(format!("one of {names}")).key("operator").found(operator);
         let (operator, _) = known.ok_or_else(wrong)?;
         let format = match format {
-            "" => Format::Sixteen,
-            "fp8" => Format::Fp8,
-            "fp8_block" => Format::Fp8Block,
-            "nvfp4" => Format::Nvfp4,
+            "" => TableFormat::Sixteen,
+            "fp8" => TableFormat::Fp8,
+            "fp8_block" => TableFormat::Fp8Block,
+            "nvfp4" => TableFormat::Nvfp4,
             _ => {
                 return Err(InputError::expected("fp8, fp8_block or nvfp4")
                     .key("format")

@@ -3,7 +3,7 @@
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use radialsim::scenario::Progress;
-use radialsim::study::Watch;
+use radialsim::study::SweepWatch;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
@@ -50,7 +50,7 @@ impl Progress for Pace {
 }
 
 /// Of a study: by its points, and the settings of its searches.
-impl Watch for Pace {
+impl SweepWatch for Pace {
     fn more(&self, cases: u64) {
         self.total.fetch_add(cases, Relaxed);
     }

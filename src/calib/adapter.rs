@@ -1,12 +1,12 @@
 //! From the records of an adapter to its profile: probes as they are, and for each kernel the constants of its terms.
 
-use super::error::Errors;
+use super::error::PercentErrors;
 use super::least::nonnegative;
 use super::record::{Record, Records};
 use super::rounded;
 use crate::cost::{Device, Limits};
 use crate::error::{InputError, Result};
-use crate::hw::{Evidence, Hardware, Measured, MeasuredKernel, Source, Sourced, Submit};
+use crate::hw::{AdapterKernel, AdapterKernels, Evidence, Hardware, Source, Sourced, Submit};
 use crate::kernel::{KINDS, Kernel, Terms, kind, terms};
 use crate::units::Dtype;
 use sha2::{Digest, Sha256};
@@ -24,7 +24,7 @@ pub struct FittedKernel {
     /// Rows fitted.
     pub fitted: usize,
     /// Errors on rows of families kept aside.
-    pub held: Errors,
+    pub held: PercentErrors,
 }
 
 /// One of so many families is kept aside.
@@ -97,7 +97,7 @@ pub fn fit_adapter(
         let held = rows.pairs(&rows.aside, &constants, units);
         let families = rows.aside.iter().map(|row| row.probe().family());
         let of_families = families.zip(&held).map(|(family, &(said, was))| (family, said, was));
-        let Some(errors) = Errors::of_families(of_families) else { continue };
+        let Some(errors) = PercentErrors::of_families(of_families) else { continue };
         all_held.extend(held);
         let (name, _, names) = KINDS[rows.kind];
         let named = |index: usize| names[index].to_owned();
@@ -107,7 +107,7 @@ pub fn fit_adapter(
         };
         let Rows { weights, tile, .. } = rows;
         let fitted = rows.fitted.len();
-        kernels.push(MeasuredKernel {
+        kernels.push(AdapterKernel {
             name: name.to_owned(),
             weights,
             tile,
@@ -117,7 +117,7 @@ pub fn fit_adapter(
         });
         reports.push(FittedKernel { name: name.to_owned(), weights, tile, fitted, held: errors });
     }
-    let Some(held) = Errors::of(all_held) else {
+    let Some(held) = PercentErrors::of(all_held) else {
         let found = format!("{} rows", records.rows.len());
         return Err(InputError::expected("records of kernels").found(found).into());
     };
@@ -127,7 +127,8 @@ pub fn fit_adapter(
         "{}; {}; {}; radialsim {}; {}",
         env.adapter, env.processor, env.settings, env.version, env.date
     );
-    hw.measured = Some(Measured { environment, noise_percent: rounded(records.drift_percent()), kernels });
+    hw.measured =
+        Some(AdapterKernels { environment, noise_percent: rounded(records.drift_percent()), kernels });
     launches(&mut hw, records)?;
     hw.check()?;
     Ok((hw, reports))
@@ -183,7 +184,7 @@ fn hash(words: &str) -> u64 {
     Sha256::digest(words.as_bytes()).iter().take(8).fold(0, |sum, &byte| sum << 8 | u64::from(byte))
 }
 
-fn evidence(sha256: &str, fitted: usize, errors: &Errors) -> Evidence {
+fn evidence(sha256: &str, fitted: usize, errors: &PercentErrors) -> Evidence {
     let split =
         format!("by family, one in {HOLD_ONE_IN} kept aside, in the order of SHA-256 of 'kernel family'");
     let mut evidence = Evidence::new(sha256, fitted, 0, split);

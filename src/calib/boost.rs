@@ -6,7 +6,7 @@ use crate::hw::{Forest, LARGEST_LEAF, MOST_EDGES, Tree};
 
 /// How trees are grown.
 #[derive(Clone, Copy, Debug)]
-pub struct Settings {
+pub struct TreeSettings {
     /// Trees.
     pub trees: usize,
     /// Leaves of a tree.
@@ -88,9 +88,9 @@ enum Node {
 }
 
 /// Trees that add up to `targets` for these features, one list a row.
-pub fn grow(features: &[Vec<f32>], targets: &[f64], settings: Settings) -> Forest {
+pub fn grow(features: &[Vec<f32>], targets: &[f64], settings: TreeSettings) -> Forest {
     assert_eq!(features.len(), targets.len(), "a target a row");
-    let settings = Settings { edges: settings.edges.min(MOST_EDGES - 1), ..settings };
+    let settings = TreeSettings { edges: settings.edges.min(MOST_EDGES - 1), ..settings };
     if features.is_empty() {
         return Forest::default();
     }
@@ -101,7 +101,7 @@ pub fn grow(features: &[Vec<f32>], targets: &[f64], settings: Settings) -> Fores
 }
 
 /// One tree; takes what it says away from `errors`.
-fn tree(bins: &Bins, errors: &mut [f64], settings: Settings) -> Tree {
+fn tree(bins: &Bins, errors: &mut [f64], settings: TreeSettings) -> Tree {
     let clipped: Vec<f64> = errors.iter().map(|error| error.clamp(-settings.clip, settings.clip)).collect();
     let left = &clipped[..];
     let all: Vec<u32> = (0..errors.len() as u32).collect();
@@ -150,7 +150,7 @@ fn leaf(
     node: usize,
     rows: Vec<u32>,
     known: Option<Vec<(f64, u32)>>,
-    settings: Settings,
+    settings: TreeSettings,
 ) -> Leaf {
     let histogram = known.unwrap_or_else(|| {
         let mut histogram = vec![(0.0, 0); bins.columns.len() * MOST_EDGES];
@@ -168,7 +168,7 @@ fn leaf(
 }
 
 /// The split that takes away most of the squared error.
-fn best_split(bins: &Bins, histogram: &[(f64, u32)], rows: usize, settings: Settings) -> Option<Split> {
+fn best_split(bins: &Bins, histogram: &[(f64, u32)], rows: usize, settings: TreeSettings) -> Option<Split> {
     let score = |sum: f64, count: f64| sum * sum / (count + RIDGE);
     let mut best: Option<Split> = None;
     // The last threshold that parts the rows as the best one does.

@@ -1,6 +1,6 @@
 //! The four constants of a kernel class, by the mean absolute error of logarithms.
 
-use super::rows::Row;
+use super::rows::MeasuredCall;
 use crate::cost::{Device, Limits};
 use crate::error::Result;
 use crate::hw::{Efficiency, Hardware, Source};
@@ -26,9 +26,9 @@ pub(super) fn of_class(hw: &mut Hardware, class: Class) -> &mut Efficiency {
 }
 
 /// Sets the four constants of `class` to what fits these rows best.
-pub(super) fn search(hw: &mut Hardware, class: Class, rows: &[&Row], source: &Source) -> Result<()> {
+pub(super) fn search(hw: &mut Hardware, class: Class, rows: &[&MeasuredCall], source: &Source) -> Result<()> {
     let step = rows.len().div_ceil(MOST_ROWS).max(1);
-    let some: Vec<&Row> = rows.iter().step_by(step).copied().collect();
+    let some: Vec<&MeasuredCall> = rows.iter().step_by(step).copied().collect();
     let shortest = some.iter().map(|row| row.seconds * 1e6).fold(f64::INFINITY, f64::min);
     // Bounds of flops, bytes, fixed microseconds, overlap; no call is shorter than the fixed time, give or take noise.
     let bounds = [(0.02, 1.2), (0.02, 1.5), (0.0, 1.2 * shortest), (0.0, 1.0)];
@@ -61,10 +61,54 @@ fn value(efficiency: &mut Efficiency, constant: usize) -> &mut f64 {
     &mut [flops, bytes, fixed_us, overlap][constant].value
 }
 
-fn log_error(hw: &Hardware, rows: &[&Row]) -> Result<f64> {
+fn log_error(hw: &Hardware, rows: &[&MeasuredCall]) -> Result<f64> {
     let device = Device::new(hw, Limits::default())?;
-    let error = |row: &&Row| libm::log(device.physical(&row.kernel).time.s() / row.seconds).abs();
+    let error = |row: &&MeasuredCall| libm::log(device.physical(&row.kernel).time.s() / row.seconds).abs();
     Ok(rows.iter().map(error).sum())
+}
+
+/// How constants are searched one after the other, round after round.
+pub(crate) struct Rounds {
+    pub rounds: i32,
+    /// Reach of the first search along a constant, in either direction: a factor.
+    pub reach: f64,
+    /// By what the logarithm of the reach is divided from round to round.
+    pub closer: f64,
+}
+
+impl Rounds {
+    /// The constants of least `cost`, begun with the first number of each of `bounds`; the others are the least and the largest that it may be.
+    /// `taken`: which are searched. `rounded`: what a constant is written as.
+    pub fn search<const N: usize>(
+        &self,
+        bounds: [(f64, f64, f64); N],
+        taken: [bool; N],
+        rounded: impl Fn(f64) -> f64,
+        cost: impl Fn(&[f64; N]) -> f64,
+    ) -> Result<[f64; N]> {
+        let mut at = bounds.map(|(begin, ..)| begin);
+        let mut known = cost(&at);
+        for round in 0..self.rounds {
+            let reach = libm::log(self.reach) / libm::pow(self.closer, f64::from(round));
+            for constant in (0..N).filter(|&constant| taken[constant]) {
+                let (_, low, high) = bounds[constant];
+                let now = libm::log(at[constant]);
+                let range = ((now - reach).max(libm::log(low)), (now + reach).min(libm::log(high)));
+                let with = |value: f64| {
+                    let mut other = at;
+                    other[constant] = rounded(libm::exp(value)).clamp(low, high);
+                    other
+                };
+                let best = golden(range, &mut |value| Ok(cost(&with(value))))?;
+                let other = with(best);
+                let found = cost(&other);
+                if found < known {
+                    (at, known) = (other, found);
+                }
+            }
+        }
+        Ok(at)
+    }
 }
 
 /// Golden-section search (Kiefer 1953) for the least of a function of one valley; with more, a near one.

@@ -7,7 +7,7 @@ use statrs::statistics::{Data, OrderStatistics, Statistics};
 
 /// Errors of predictions in percent of what was measured.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Errors {
+pub struct PercentErrors {
     /// Rows compared.
     pub rows: usize,
     /// Mean without sign.
@@ -31,14 +31,14 @@ pub struct Errors {
 /// Predictions that explain less of how values differ were fitted to noise; real tables reach 99 %.
 const LEAST_EXPLAINED: f64 = 0.5;
 
-impl Errors {
+impl PercentErrors {
     /// Of pairs (predicted, measured), all above 0, each a family of its own; `None` without pairs.
-    pub fn of(pairs: impl IntoIterator<Item = (f64, f64)>) -> Option<Errors> {
-        Errors::of_families(pairs.into_iter().enumerate().map(|(row, (said, was))| (row, said, was)))
+    pub fn of(pairs: impl IntoIterator<Item = (f64, f64)>) -> Option<PercentErrors> {
+        PercentErrors::of_families(pairs.into_iter().enumerate().map(|(row, (said, was))| (row, said, was)))
     }
 
     /// Of rows (family, predicted, measured), times above 0; `None` without rows.
-    pub fn of_families<F: Ord>(rows: impl IntoIterator<Item = (F, f64, f64)>) -> Option<Errors> {
+    pub fn of_families<F: Ord>(rows: impl IntoIterator<Item = (F, f64, f64)>) -> Option<PercentErrors> {
         let rows: Vec<(F, f64, f64)> = rows.into_iter().collect();
         let pairs: Vec<(f64, f64)> = rows.iter().map(|&(_, said, was)| (said, was)).collect();
         let signed: Vec<f64> = pairs.iter().map(|(said, was)| 100.0 * (said / was - 1.0)).collect();
@@ -50,7 +50,7 @@ impl Errors {
         let sizes: Vec<f64> = signed.iter().map(|error| error.abs()).collect();
         let (mean, worst) = ((&sizes).mean(), (&sizes).max());
         let mut ordered = Data::new(sizes);
-        Some(Errors {
+        Some(PercentErrors {
             rows: signed.len(),
             mean,
             bias: (&signed).mean(),

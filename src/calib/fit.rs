@@ -1,11 +1,11 @@
 //! Rows in, a profile and its errors out.
 
-use super::boost::{Settings, grow};
+use super::boost::{TreeSettings, grow};
 use super::constants;
-use super::error::Errors;
+use super::error::PercentErrors;
 use super::host;
 use super::interval::halves_covered;
-use super::rows::{Format, Operator, Row, Table};
+use super::rows::{CallTable, MeasuredCall, Operator, TableFormat};
 use crate::cost::{Device, Limits, Price, formats, length, numbers};
 use crate::error::{Error, InputError, Result};
 use crate::hw::{Correction, Corrections, Evidence, Hardware, Source, Waves, Within};
@@ -32,7 +32,7 @@ impl Default for Fit {
 
 /// What came of one operator.
 #[derive(Clone, Debug)]
-pub struct Report {
+pub struct OperatorFit {
     /// Of which, with its format: `gemm_fp8`.
     pub name: String,
     /// Rows fitted, and families they belong to.
@@ -40,23 +40,23 @@ pub struct Report {
     /// Families kept aside.
     pub held_families: usize,
     /// Errors on the rows kept aside, by the four constants alone.
-    pub constants: Errors,
+    pub constants: PercentErrors,
     /// By the waves of tiles, where they fit better than the four constants.
-    pub waved: Option<Errors>,
+    pub waved: Option<PercentErrors>,
     /// With the correction.
-    pub corrected: Errors,
+    pub corrected: PercentErrors,
     /// Share of the rows kept aside within intervals that the other half of their families gives ([`super::halves_covered`]).
     pub covered: Option<f64>,
     /// On the rows fitted.
-    pub seen: Errors,
+    pub seen: PercentErrors,
     /// On all rows kept aside, those included that the host hides where the table was measured without captured graphs: such a row is
     /// predicted to take what the host takes.
-    pub in_table: Errors,
+    pub in_table: PercentErrors,
 }
 
 /// How trees are grown, settled under the seeds 1 and 2 of the split; sized so that three operators take at most 256 KB of a profile.
-fn settings(operator: Operator, format: Format) -> Settings {
-    let sixteen = format == Format::Sixteen;
+fn settings(operator: Operator, format: TableFormat) -> TreeSettings {
+    let sixteen = format == TableFormat::Sixteen;
     let (trees, rate, clip) = match operator {
         // Tables in fewer bits have more odd rows: on B200 one in twenty takes twice as long as its neighbours.
         Operator::Gemm => (500, 0.1, if sixteen { 0.2 } else { 0.1 }),
@@ -64,7 +64,7 @@ fn settings(operator: Operator, format: Format) -> Settings {
         Operator::ContextAttention => (350, 0.2, if sixteen { 0.2 } else { 1.0 }),
         Operator::GenerationAttention => (250, 0.2, 1.0),
     };
-    Settings { trees, leaves: 32, rate, least_rows: 10, edges: 128, clip, middle: !sixteen }
+    TreeSettings { trees, leaves: 32, rate, least_rows: 10, edges: 128, clip, middle: !sixteen }
 }
 
 /// A number from 0 to 2^64 that only the words decide.
@@ -81,7 +81,7 @@ impl Fit {
             .is_multiple_of(self.hold_one_in.max(1))
     }
 
-    fn takes(&self, row: &Row) -> bool {
+    fn takes(&self, row: &MeasuredCall) -> bool {
         self.share >= 1.0
             || (hash(&format!("{:?} {}", row.kernel, self.seed)) as f64) < self.share * 2f64.powi(64)
     }
@@ -92,13 +92,13 @@ impl Fit {
 ///
 /// # Errors
 /// Too few rows or families; rows whose times nothing explains.
-pub fn fit(hw: &mut Hardware, table: &Table, how: &Fit) -> Result<Report> {
-    let (operator, sixteen) = (table.operator, table.format == Format::Sixteen);
+pub fn fit(hw: &mut Hardware, table: &CallTable, how: &Fit) -> Result<OperatorFit> {
+    let (operator, sixteen) = (table.operator, table.format == TableFormat::Sixteen);
     let name = operator.in_format(table.format).unwrap_or_default();
-    let (held, rest): (Vec<&Row>, Vec<&Row>) =
+    let (held, rest): (Vec<&MeasuredCall>, Vec<&MeasuredCall>) =
         table.rows.iter().partition(|row| how.holds(operator, row.family));
-    let fitted: Vec<&Row> = rest.into_iter().filter(|row| how.takes(row)).collect();
-    let families = |rows: &[&Row]| rows.iter().map(|row| row.family).collect::<BTreeSet<_>>().len();
+    let fitted: Vec<&MeasuredCall> = rest.into_iter().filter(|row| how.takes(row)).collect();
+    let families = |rows: &[&MeasuredCall]| rows.iter().map(|row| row.family).collect::<BTreeSet<_>>().len();
     if fitted.len() < 50 || held.len() < 10 || families(&fitted) < 4 {
         let found =
             format!("{} rows of {} families, {} kept aside", fitted.len(), families(&fitted), held.len());
@@ -130,21 +130,21 @@ pub fn fit(hw: &mut Hardware, table: &Table, how: &Fit) -> Result<Report> {
     }
 
     let device = Device::new(hw, Limits::default())?;
-    let host = (table.format == Format::Fp8Block).then(|| host::learn(&device, &fitted));
+    let host = (table.format == TableFormat::Fp8Block).then(|| host::learn(&device, &fitted));
     // What hides behind the host says nothing about the device.
-    let shows = |row: &&Row| host.as_ref().is_none_or(|host| host.shows(row));
-    let shown: Vec<&Row> = fitted.iter().copied().filter(shows).collect();
-    let held_shown: Vec<&Row> = held.iter().copied().filter(shows).collect();
+    let shows = |row: &&MeasuredCall| host.as_ref().is_none_or(|host| host.shows(row));
+    let shown: Vec<&MeasuredCall> = fitted.iter().copied().filter(shows).collect();
+    let held_shown: Vec<&MeasuredCall> = held.iter().copied().filter(shows).collect();
     // Else a row takes what one scale a tensor takes, as far as the host lets that be: without these, trees would ask of short calls what
     // they learned of long ones.
-    let supposed: Vec<Row> = match &host {
+    let supposed: Vec<MeasuredCall> = match &host {
         Some(host) => fitted.iter().map(|row| host.supposed(&device, row)).collect(),
         None => Vec::new(),
     };
-    let learned: Vec<&Row> = if host.is_some() { supposed.iter().collect() } else { shown.clone() };
+    let learned: Vec<&MeasuredCall> = if host.is_some() { supposed.iter().collect() } else { shown.clone() };
     let waves = waves_if_better(hw, &device, table, &learned)?;
-    let base = |row: &&Row| (device.base(&row.kernel, waves.as_ref()).s(), row.seconds);
-    let waved = waves.as_ref().and_then(|_| Errors::of(held_shown.iter().map(base)));
+    let base = |row: &&MeasuredCall| (device.base(&row.kernel, waves.as_ref()).s(), row.seconds);
+    let waved = waves.as_ref().and_then(|_| PercentErrors::of(held_shown.iter().map(base)));
     let (features, targets): (Vec<Vec<f32>>, Vec<f64>) = learned
         .iter()
         .map(|row| {
@@ -171,7 +171,7 @@ pub fn fit(hw: &mut Hardware, table: &Table, how: &Fit) -> Result<Report> {
     let corrected = errors(&with, &held_shown, &name)?;
     let seen = errors(&with, &shown, &name)?;
     let in_table = errors(&with, &held, &name)?;
-    let said = |row: &&Row| (row.family, with.price(&row.kernel).time.s(), row.seconds);
+    let said = |row: &&MeasuredCall| (row.family, with.price(&row.kernel).time.s(), row.seconds);
     let covered = halves_covered(&held_shown.iter().map(said).collect::<Vec<_>>());
     corrected.check_explained(&name, "times that depend on shapes")?;
     if let Some(correction) = slot(hw.corrections.get_or_insert_default(), operator, table.format) {
@@ -179,7 +179,7 @@ pub fn fit(hw: &mut Hardware, table: &Table, how: &Fit) -> Result<Report> {
     }
     let fitted = (shown.len(), families(&shown));
     let held_families = families(&held);
-    Ok(Report { name, fitted, held_families, constants, waved, corrected, covered, seen, in_table })
+    Ok(OperatorFit { name, fitted, held_families, constants, waved, corrected, covered, seen, in_table })
 }
 
 /// Whether no table and no lender says what the constants of an operator's class are.
@@ -191,20 +191,25 @@ fn nobody_says(hw: &Hardware, operator: Operator) -> bool {
 }
 
 /// Constants of waves for products, where they leave less of the fitted rows than the four constants of the class do.
-fn waves_if_better(hw: &Hardware, device: &Device, table: &Table, rows: &[&Row]) -> Result<Option<Waves>> {
+fn waves_if_better(
+    hw: &Hardware,
+    device: &Device,
+    table: &CallTable,
+    rows: &[&MeasuredCall],
+) -> Result<Option<Waves>> {
     if table.operator != Operator::Gemm {
         return Ok(None);
     }
     let (waves, left) = super::waves::search(hw, rows)?;
-    let four = |row: &&Row| libm::log(device.physical(&row.kernel).time.s() / row.seconds).abs();
+    let four = |row: &&MeasuredCall| libm::log(device.physical(&row.kernel).time.s() / row.seconds).abs();
     let four = rows.iter().map(four).sum::<f64>() / rows.len().max(1) as f64;
     // More constants follow any rows a little better. In other formats the four are not those of this table.
-    Ok((left < 0.95 * four || table.format != Format::Sixteen).then_some(waves))
+    Ok((left < 0.95 * four || table.format != TableFormat::Sixteen).then_some(waves))
 }
 
 /// What a profile says of each row, as the table that it was fitted to would have it: with what the host takes where that was measured
 /// without captured graphs.
-pub fn predict(device: &Device, table: &Table) -> Vec<Price> {
+pub fn predict(device: &Device, table: &CallTable) -> Vec<Price> {
     table.rows.iter().map(|row| device.price_in_table(&row.kernel)).collect()
 }
 
@@ -214,12 +219,12 @@ pub fn predict(device: &Device, table: &Table) -> Vec<Price> {
 pub fn lend_within(hw: &mut Hardware, operator: Operator, error: f64) -> Option<String> {
     let all = hw.corrections.as_mut()?;
     let lent = all.transferred_from.is_some() && !all.own.iter().any(|own| own == operator.name());
-    if slot(all, operator, Format::Sixteen).is_some() && !lent {
+    if slot(all, operator, TableFormat::Sixteen).is_some() && !lent {
         return None;
     }
-    let mut names = Format::ALL.iter().filter_map(|&format| operator.in_format(format));
+    let mut names = TableFormat::ALL.iter().filter_map(|&format| operator.in_format(format));
     let from = names.find(|name| all.by_format.contains_key(name))?;
-    set(all, operator, Format::Sixteen, None);
+    set(all, operator, TableFormat::Sixteen, None);
     let mut expected = all.by_format[&from].evidence.clone();
     expected.expect(error);
     let p90 = (expected.held_p90 * 1e3).round() / 1e3;
@@ -259,7 +264,7 @@ pub fn transfer(from: &Hardware, to: &mut Hardware, error: impl Fn(Operator) -> 
             let words = format!("transferred from {}: {}", from.name, number.source.text());
             number.source = Source::Assumed(words);
         }
-        for format in Format::ALL {
+        for format in TableFormat::ALL {
             if let Some(correction) = slot(&mut corrections, operator, format) {
                 correction.evidence.expect(error(operator));
                 correction.forest.scale(strength);
@@ -308,21 +313,21 @@ fn class(operator: Operator) -> Class {
 }
 
 /// The correction of an operator in a format, if there is one.
-fn slot(all: &mut Corrections, operator: Operator, format: Format) -> Option<&mut Correction> {
+fn slot(all: &mut Corrections, operator: Operator, format: TableFormat) -> Option<&mut Correction> {
     match (operator, format) {
-        (Operator::Gemm, Format::Sixteen) => all.gemm.as_mut(),
-        (Operator::ContextAttention, Format::Sixteen) => all.context_attention.as_mut(),
-        (Operator::GenerationAttention, Format::Sixteen) => all.generation_attention.as_mut(),
+        (Operator::Gemm, TableFormat::Sixteen) => all.gemm.as_mut(),
+        (Operator::ContextAttention, TableFormat::Sixteen) => all.context_attention.as_mut(),
+        (Operator::GenerationAttention, TableFormat::Sixteen) => all.generation_attention.as_mut(),
         _ => operator.in_format(format).and_then(|name| all.by_format.get_mut(&name)),
     }
 }
 
 /// Sets it.
-fn set(all: &mut Corrections, operator: Operator, format: Format, correction: Option<Correction>) {
+fn set(all: &mut Corrections, operator: Operator, format: TableFormat, correction: Option<Correction>) {
     match (operator, format, operator.in_format(format)) {
-        (Operator::Gemm, Format::Sixteen, _) => all.gemm = correction,
-        (Operator::ContextAttention, Format::Sixteen, _) => all.context_attention = correction,
-        (Operator::GenerationAttention, Format::Sixteen, _) => all.generation_attention = correction,
+        (Operator::Gemm, TableFormat::Sixteen, _) => all.gemm = correction,
+        (Operator::ContextAttention, TableFormat::Sixteen, _) => all.context_attention = correction,
+        (Operator::GenerationAttention, TableFormat::Sixteen, _) => all.generation_attention = correction,
         (.., Some(name)) => match correction {
             Some(correction) => drop(all.by_format.insert(name, correction)),
             None => drop(all.by_format.remove(&name)),
@@ -331,14 +336,14 @@ fn set(all: &mut Corrections, operator: Operator, format: Format, correction: Op
     }
 }
 
-fn errors(device: &Device, rows: &[&Row], name: &str) -> Result<Errors> {
-    let said = |row: &&Row| (row.family, device.price_in_table(&row.kernel).time.s(), row.seconds);
-    Errors::of_families(rows.iter().map(said))
+fn errors(device: &Device, rows: &[&MeasuredCall], name: &str) -> Result<PercentErrors> {
+    let said = |row: &&MeasuredCall| (row.family, device.price_in_table(&row.kernel).time.s(), row.seconds);
+    PercentErrors::of_families(rows.iter().map(said))
         .ok_or_else(|| -> Error { InputError::expected("rows").key(name).into() })
 }
 
 /// Rows and contexts at which the correction is evaluated: those measured, thinned evenly where there are many.
-fn anchors(rows: &[&Row]) -> (Vec<u32>, Vec<f64>) {
+fn anchors(rows: &[&MeasuredCall]) -> (Vec<u32>, Vec<f64>) {
     const MOST: usize = 96;
     let mut counts = BTreeSet::new();
     let mut contexts = BTreeSet::new();
@@ -367,7 +372,7 @@ pub(super) fn thin<T: Copy>(all: Vec<T>, most: usize) -> Vec<T> {
     (0..most).map(|index| all[index * (all.len() - 1) / (most - 1)]).collect()
 }
 
-pub(super) fn range(rows: &[&Row]) -> BTreeMap<String, (f64, f64)> {
+pub(super) fn range(rows: &[&MeasuredCall]) -> BTreeMap<String, (f64, f64)> {
     let mut out: BTreeMap<String, (f64, f64)> = BTreeMap::new();
     for row in rows {
         for (name, value) in numbers(&row.kernel) {

@@ -1,19 +1,20 @@
 //! A folder of measured tables, known by their names.
 
 use super::experts::{ExpertFit, fit_experts, read_experts};
-use super::fit::{Fit, Report, fit};
-use super::grid::{Fitted, fit_layers};
+use super::fit::{Fit, OperatorFit, fit};
+use super::fitted::Fitted;
+use super::grid::fit_layers;
 use super::layers;
-use super::rows::{Format, Operator, read};
+use super::rows::{Operator, TableFormat, read};
 use crate::error::{Error, InputError, Result};
 use crate::hw::Hardware;
 use std::path::Path;
 
 /// What tables of a folder taught a profile.
 #[derive(Clone, Debug)]
-pub enum Learned {
+pub enum FolderFit {
     /// Operators, one by one, and whole expert layers.
-    Operators(Vec<Report>, Vec<ExpertFit>),
+    Operators(Vec<OperatorFit>, Vec<ExpertFit>),
     /// The layers of one model.
     Layers(Vec<Fitted>),
 }
@@ -22,7 +23,7 @@ pub enum Learned {
 ///
 /// # Errors
 /// No table, two of a kind, and those of [`read`] and [`fit`].
-pub fn fit_folder(hw: &mut Hardware, folder: &Path, how: &Fit) -> Result<Learned> {
+pub fn fit_folder(hw: &mut Hardware, folder: &Path, how: &Fit) -> Result<FolderFit> {
     let mut names = Vec::new();
     for entry in std::fs::read_dir(folder).map_err(Error::io(folder, "read"))? {
         names.push(entry.map_err(Error::io(folder, "read"))?.path());
@@ -35,11 +36,11 @@ pub fn fit_folder(hw: &mut Hardware, folder: &Path, how: &Fit) -> Result<Learned
             );
             return Err(wrong.key("share").found(how.share).into());
         }
-        return Ok(Learned::Layers(fit_layers(hw, &layers::read(&tables)?)?));
+        return Ok(FolderFit::Layers(fit_layers(hw, &layers::read(&tables)?)?));
     }
-    let mut reports: Vec<Report> = Vec::new();
+    let mut reports: Vec<OperatorFit> = Vec::new();
     // 16 bits first, whose constants are the class's.
-    for format in Format::ALL {
+    for format in TableFormat::ALL {
         for (operator, _) in Operator::ALL {
             let mut found = names.iter().filter(|path| measures(path) == Some((operator, format)));
             let Some(path) = found.next() else { continue };
@@ -61,7 +62,7 @@ pub fn fit_folder(hw: &mut Hardware, folder: &Path, how: &Fit) -> Result<Learned
         let wrong = "tables gemm*, context_attention*, generation_attention* (.csv, .parquet) or moe* (.csv)";
         return Err(InputError::expected(wrong).file(folder).into());
     }
-    Ok(Learned::Operators(reports, experts))
+    Ok(FolderFit::Operators(reports, experts))
 }
 
 /// Whether the name of a table says that it measures whole expert layers.
@@ -72,17 +73,17 @@ fn measures_experts(path: &Path) -> bool {
 
 /// What the name of a table says that it measures: `gemm*` in 16 bits, but `gemm_fp8*`, `gemm_fp8_block*` and `gemm_nvfp4*`;
 /// `context_attention*` and `generation_attention*` likewise, `_fp8kv*` over a cache in 8 bits.
-fn measures(path: &Path) -> Option<(Operator, Format)> {
+fn measures(path: &Path) -> Option<(Operator, TableFormat)> {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let ending = path.extension().is_some_and(|ending| ending == "csv" || ending == "parquet");
     let (operator, _) = Operator::ALL.into_iter().find(|(_, stem)| name.starts_with(stem) && ending)?;
-    let in_format = |&format: &Format| {
+    let in_format = |&format: &TableFormat| {
         operator
             .in_format(format)
             .filter(|stem| name.starts_with(stem.as_str()))
             .map(|stem| (stem.len(), format))
     };
     // The longest name that fits: `gemm_fp8_block` also begins as `gemm_fp8`.
-    let (_, format) = Format::ALL.iter().filter_map(in_format).max_by_key(|&(length, _)| length)?;
+    let (_, format) = TableFormat::ALL.iter().filter_map(in_format).max_by_key(|&(length, _)| length)?;
     Some((operator, format))
 }

@@ -3,10 +3,11 @@
 //! products by the constants alone.
 
 use super::constants;
-use super::error::Errors;
+use super::error::PercentErrors;
 use super::fit::{range, thin};
-use super::layers::{Call, Layers};
-use super::rows::Row;
+use super::fitted::{Fitted, fitted};
+use super::layers::{AttentionRow, Layers};
+use super::rows::MeasuredCall;
 use super::uneven;
 use crate::cost::{Device, Limits, by_rows_name, formats};
 use crate::error::{InputError, Result};
@@ -14,23 +15,6 @@ use crate::hw::{Correction, Evidence, Hardware, Shared, Source};
 use crate::kernel::{Class, Kernel};
 use statrs::statistics::{Data, Median};
 use std::collections::{BTreeMap, BTreeSet};
-
-/// What came of one kind of kernel.
-#[derive(Clone, Debug)]
-pub struct Fitted {
-    /// Its name in the profile.
-    pub name: String,
-    /// Rows measured.
-    pub rows: usize,
-    /// What was kept aside in turn, and how often.
-    pub kept: (&'static str, usize),
-    /// Errors on rows kept aside, by the constants alone.
-    pub constants: Errors,
-    /// With the correction.
-    pub held: Errors,
-    /// Of the final profile on every row.
-    pub seen: Errors,
-}
 
 /// A measured row with its place on the grid.
 #[derive(Clone, Copy, Debug)]
@@ -107,7 +91,7 @@ pub fn fit_layers(hw: &mut Hardware, layers: &Layers) -> Result<Vec<Fitted>> {
     out.push(grid(hw, &Slot::Chunk, &chunk, layers)?);
     out.push(grid(hw, &Slot::Decode, &decode, layers)?);
     let mixed = grid(hw, &Slot::Mixed, &mixed, layers)?;
-    let whole = Errors::of(whole_calls(hw, layers)?).unwrap_or(mixed.seen);
+    let whole = PercentErrors::of(whole_calls(hw, layers)?).unwrap_or(mixed.seen);
     out.push(Fitted { seen: whole, ..mixed });
     for (name, points) in &by_rows {
         out.push(grid(hw, &Slot::ByRows(name.clone()), points, layers)?);
@@ -133,8 +117,8 @@ fn need(rows: usize, key: &str) -> Result<()> {
     Ok(())
 }
 
-fn rows_of(points: &[Point]) -> Vec<Row> {
-    let row = |point: &Point| Row { kernel: point.kernel, family: [0; 3], seconds: point.seconds };
+fn rows_of(points: &[Point]) -> Vec<MeasuredCall> {
+    let row = |point: &Point| MeasuredCall { kernel: point.kernel, family: [0; 3], seconds: point.seconds };
     points.iter().map(row).collect()
 }
 
@@ -152,7 +136,8 @@ fn by_rows(layers: &Layers) -> BTreeMap<String, Vec<Point>> {
 fn whole_calls(hw: &Hardware, layers: &Layers) -> Result<Vec<(f64, f64)>> {
     let device = Device::new(hw, Limits::default())?;
     let mixed = layers.attention.iter().filter(|call| call.chunk.0 > 0 && call.decode.0 > 0);
-    let both = |call: &Call| device.price(&call.prefill()).time + device.price(&call.generation()).time;
+    let both =
+        |call: &AttentionRow| device.price(&call.prefill()).time + device.price(&call.generation()).time;
     Ok(mixed.map(|call| (both(call).s(), call.seconds)).collect())
 }
 
@@ -163,7 +148,7 @@ fn decode(layers: &Layers) -> Vec<Point> {
 
 fn chunk(layers: &Layers) -> Vec<Point> {
     let alone = layers.attention.iter().filter(|call| call.decode.0 == 0 && call.chunk.0 > 0);
-    let place = |call: &Call| Point {
+    let place = |call: &AttentionRow| Point {
         beside: 0,
         rows: call.chunk.0,
         context: call.chunk.1 + 1,
@@ -173,7 +158,7 @@ fn chunk(layers: &Layers) -> Vec<Point> {
     alone.map(place).collect()
 }
 
-fn point(call: &Call, kernel: Kernel, seconds: f64) -> Point {
+fn point(call: &AttentionRow, kernel: Kernel, seconds: f64) -> Point {
     let (rows, context) = call.decode;
     Point { beside: call.chunk.0, rows, context, kernel, seconds }
 }
@@ -183,7 +168,7 @@ fn point(call: &Call, kernel: Kernel, seconds: f64) -> Point {
 fn mixed(layers: &Layers) -> Result<Vec<Point>> {
     let chunks = layers.attention.iter().filter(|call| call.decode.0 == 0);
     let alone: BTreeMap<(u32, u32), f64> = chunks.map(|call| (call.chunk, call.seconds)).collect();
-    let mut found: BTreeMap<(u32, u32, u32), (Call, Vec<f64>)> = BTreeMap::new();
+    let mut found: BTreeMap<(u32, u32, u32), (AttentionRow, Vec<f64>)> = BTreeMap::new();
     for call in layers.attention.iter().filter(|call| call.chunk.0 > 0 && call.decode.0 > 0) {
         let Some(before) = alone.get(&call.chunk) else { continue };
         let place = (call.chunk.0, call.decode.0, call.decode.1);
@@ -191,14 +176,15 @@ fn mixed(layers: &Layers) -> Result<Vec<Point>> {
         found.entry(place).or_insert_with(|| (*call, Vec::new())).1.push(more);
     }
     need(found.len(), "mixed attention")?;
-    let median = |(call, more): (Call, Vec<f64>)| point(&call, call.generation(), Data::new(more).median());
+    let median =
+        |(call, more): (AttentionRow, Vec<f64>)| point(&call, call.generation(), Data::new(more).median());
     Ok(found.into_values().map(median).collect())
 }
 
 /// How wrong the constants are about a layer that they were not fitted to: each layer is kept aside in turn. Then they are fitted to all.
 fn products(hw: &mut Hardware, points: &[Vec<Point>], words: &impl Fn(&str) -> Source) -> Result<Fitted> {
-    let fit = |hw: &mut Hardware, rows: &[Row]| {
-        let rows: Vec<&Row> = rows.iter().collect();
+    let fit = |hw: &mut Hardware, rows: &[MeasuredCall]| {
+        let rows: Vec<&MeasuredCall> = rows.iter().collect();
         need(rows.len(), "products")?;
         constants::search(hw, Class::MatMul, &rows, &words(&format!("{} rows", rows.len())))
     };
@@ -293,7 +279,7 @@ fn correction(device: &Device, points: &[Point], layers: &Layers) -> Correction 
             }
         }
     }
-    let all: Vec<Row> = rows_of(points);
+    let all: Vec<MeasuredCall> = rows_of(points);
     Correction {
         evidence: evidence(layers, points.len()),
         range: range(&all.iter().collect::<Vec<_>>()),
@@ -315,18 +301,4 @@ fn correction(device: &Device, points: &[Point], layers: &Layers) -> Correction 
 
 fn evidence(layers: &Layers, rows: usize) -> Evidence {
     Evidence::new(&layers.sha256, rows, 0, String::new())
-}
-
-pub(super) fn fitted(
-    name: &str,
-    rows: usize,
-    kept: (&'static str, usize),
-    [constants, seen]: [Vec<(f64, f64)>; 2],
-    held: Vec<(usize, f64, f64)>,
-) -> Result<Fitted> {
-    let none = || InputError::expected("rows").key(name);
-    let errors = |pairs| Errors::of(pairs).ok_or_else(none);
-    let (constants, seen) = (errors(constants)?, errors(seen)?);
-    let held = Errors::of_families(held).ok_or_else(none)?;
-    Ok(Fitted { name: name.to_owned(), rows, kept, constants, held, seen })
 }

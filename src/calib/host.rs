@@ -2,8 +2,8 @@
 //!
 //! Calls are queued, so that a short one is hidden behind the host and its time says nothing about the device; a long one hides the host.
 
-use super::boost::{Settings, grow};
-use super::rows::Row;
+use super::boost::{TreeSettings, grow};
+use super::rows::MeasuredCall;
 use crate::cost::Device;
 use crate::hw::{Forest, Nodes, Shared};
 use std::sync::Arc;
@@ -12,8 +12,8 @@ use std::sync::Arc;
 /// fifth but for the smallest calls, which the host hides anyhow.
 const HIDDEN: f64 = 6.0;
 /// Small trees: the host knows little of a shape.
-const SETTINGS: Settings =
-    Settings { trees: 120, leaves: 8, rate: 0.2, least_rows: 20, edges: 64, clip: 10.0, middle: true };
+const SETTINGS: TreeSettings =
+    TreeSettings { trees: 120, leaves: 8, rate: 0.2, least_rows: 20, edges: 64, clip: 10.0, middle: true };
 
 /// The host of a table.
 pub(super) struct Host {
@@ -23,8 +23,8 @@ pub(super) struct Host {
 }
 
 /// Learned from the rows that wait for it.
-pub(super) fn learn(device: &Device, rows: &[&Row]) -> Host {
-    let waits = |row: &&&Row| row.seconds > HIDDEN * device.at_peaks(&row.kernel).s();
+pub(super) fn learn(device: &Device, rows: &[&MeasuredCall]) -> Host {
+    let waits = |row: &&&MeasuredCall| row.seconds > HIDDEN * device.at_peaks(&row.kernel).s();
     let (features, targets): (Vec<Vec<f32>>, Vec<f64>) = rows
         .iter()
         .filter(waits)
@@ -35,21 +35,21 @@ pub(super) fn learn(device: &Device, rows: &[&Row]) -> Host {
 }
 
 impl Host {
-    fn seconds(&self, row: &Row) -> f64 {
+    fn seconds(&self, row: &MeasuredCall) -> f64 {
         libm::exp(self.nodes.predict(&Device::host_features(&row.kernel))) * 1e-6
     }
 
     /// Whether a row takes longer than the host, so that it shows what the device takes.
-    pub fn shows(&self, row: &Row) -> bool {
+    pub fn shows(&self, row: &MeasuredCall) -> bool {
         row.seconds > Device::SHOWN * self.seconds(row)
     }
 
     /// A row that shows the device as it is; another with what the device says of one scale a tensor, at most what the host takes.
-    pub fn supposed(&self, device: &Device, row: &Row) -> Row {
+    pub fn supposed(&self, device: &Device, row: &MeasuredCall) -> MeasuredCall {
         if self.shows(row) {
             return row.clone();
         }
         let one_scale = device.price(&row.kernel).time.s();
-        Row { seconds: one_scale.min(self.seconds(row)), ..row.clone() }
+        MeasuredCall { seconds: one_scale.min(self.seconds(row)), ..row.clone() }
     }
 }

@@ -18,7 +18,7 @@ pub struct Layers {
     /// Kernels with their rows and their measured seconds.
     pub by_rows: Vec<(u32, Kernel, f64)>,
     /// Attention.
-    pub attention: Vec<Call>,
+    pub attention: Vec<AttentionRow>,
     /// Attention over uneven contexts.
     pub uneven: Vec<UnevenCall>,
     /// SHA-256 of the table of these, in hexadecimal digits.
@@ -29,7 +29,7 @@ pub struct Layers {
 
 /// A measured attention call.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Call {
+pub struct AttentionRow {
     /// Rows of a chunk of one prompt, and entries before it.
     pub chunk: (u32, u32),
     /// Generated tokens, and entries that each of them sees.
@@ -57,7 +57,7 @@ pub struct UnevenCall {
 
 /// The tables of a folder as files.
 #[derive(Clone, Debug)]
-pub struct Tables {
+pub struct LayerTables {
     /// Those that must be there: `_dense.csv`, `_per_sequence.csv`, `_attention.csv`.
     pub grids: [PathBuf; 3],
     /// `_skew.csv`.
@@ -68,7 +68,7 @@ pub struct Tables {
 ///
 /// # Errors
 /// Some of the three that belong together, or more than one of a kind.
-pub fn find(folder: &Path, files: &[PathBuf]) -> Result<Option<Tables>> {
+pub fn find(folder: &Path, files: &[PathBuf]) -> Result<Option<LayerTables>> {
     let one = |ending: &str| -> Result<Option<PathBuf>> {
         let named = |path: &&PathBuf| path.to_string_lossy().ends_with(ending);
         let mut found = files.iter().filter(named);
@@ -86,14 +86,14 @@ pub fn find(folder: &Path, files: &[PathBuf]) -> Result<Option<Tables>> {
         one(ending)?.ok_or_else(|| Error::from(missing.file(folder)))
     };
     let grids = [dense, need("_per_sequence.csv")?, need("_attention.csv")?];
-    Ok(Some(Tables { grids, uneven: one("_skew.csv")? }))
+    Ok(Some(LayerTables { grids, uneven: one("_skew.csv")? }))
 }
 
 /// Reads them. The model is the built-in one whose name the file names begin with, but for case and punctuation.
 ///
 /// # Errors
 /// A file that is no such table: the line, the column, what was found and what was expected.
-pub fn read(Tables { grids: [dense, per_sequence, attention], uneven }: &Tables) -> Result<Layers> {
+pub fn read(LayerTables { grids: [dense, per_sequence, attention], uneven }: &LayerTables) -> Result<Layers> {
     let model = model(dense)?;
     if shards(dense) > 1 {
         let expected = "layers that one device has to itself; parts of layers are not fitted";
@@ -116,7 +116,7 @@ pub fn read(Tables { grids: [dense, per_sequence, attention], uneven }: &Tables)
     let mut calls = Vec::new();
     for (line, cells) in table.lines() {
         let whole = |column| table.whole(line, cells, column);
-        calls.push(Call {
+        calls.push(AttentionRow {
             chunk: (whole(0)?, whole(1)?),
             decode: (whole(2)?, whole(3)?),
             seconds: table.seconds(line, cells, 4)?,
@@ -225,7 +225,7 @@ pub(super) fn prefill((rows, before): (u32, u32), heads: Attention) -> Kernel {
     Kernel::Attention(Attention { rows, decode: false, pairs, entries, ..heads })
 }
 
-impl Call {
+impl AttentionRow {
     /// The chunk as a call of its own.
     pub fn prefill(&self) -> Kernel {
         prefill(self.chunk, self.heads)

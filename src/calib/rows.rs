@@ -10,7 +10,7 @@ mod layers;
 #[cfg(feature = "parquet")]
 mod parquet;
 
-pub use layers::{Measured, read_layers};
+pub use layers::{MeasuredOperator, read_layers};
 
 /// Larger tables are refused.
 const MOST_BYTES: u64 = 1 << 30;
@@ -43,16 +43,16 @@ impl Operator {
 
     /// Under which of its tables' names, and of the corrections of a profile, it stands in this format: `gemm_fp8`,
     /// `context_attention_fp8kv`; alone in 16 bits.
-    pub fn in_format(self, format: Format) -> Option<String> {
+    pub fn in_format(self, format: TableFormat) -> Option<String> {
         let ending = match (self, format) {
-            (_, Format::Sixteen) => "",
-            (Operator::Gemm, Format::Fp8) => "_fp8",
-            (Operator::Gemm, Format::Fp8Block) => "_fp8_block",
-            (Operator::Gemm, Format::Nvfp4) => "_nvfp4",
-            (_, Format::Fp8) => "_fp8kv",
-            (_, Format::Nvfp4) => "_nvfp4kv",
+            (_, TableFormat::Sixteen) => "",
+            (Operator::Gemm, TableFormat::Fp8) => "_fp8",
+            (Operator::Gemm, TableFormat::Fp8Block) => "_fp8_block",
+            (Operator::Gemm, TableFormat::Nvfp4) => "_nvfp4",
+            (_, TableFormat::Fp8) => "_fp8kv",
+            (_, TableFormat::Nvfp4) => "_nvfp4kv",
             // No engine keeps a cache in blocks of 128 x 128.
-            (_, Format::Fp8Block) => return None,
+            (_, TableFormat::Fp8Block) => return None,
         };
         Some(format!("{}{ending}", self.name()))
     }
@@ -68,7 +68,7 @@ impl Operator {
     }
 
     /// The call that a row measured, in this format.
-    pub(super) fn kernel(self, format: Format, numbers: &[u32]) -> Option<Kernel> {
+    pub(super) fn kernel(self, format: TableFormat, numbers: &[u32]) -> Option<Kernel> {
         let (narrow, activations, density) = (format.dtype(), Dtype::Bf16, Density::Dense);
         match (self, numbers) {
             (Operator::Gemm, &[rows, columns, inner]) => {
@@ -101,7 +101,7 @@ impl Operator {
 
 /// Format in which a table measures products, inputs and weights alike, or the cache of attention.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Format {
+pub enum TableFormat {
     /// bfloat16 or float16.
     Sixteen,
     /// 8-bit floats, one scale a tensor.
@@ -112,33 +112,34 @@ pub enum Format {
     Nvfp4,
 }
 
-impl Format {
+impl TableFormat {
     /// All.
-    pub const ALL: [Format; 4] = [Format::Sixteen, Format::Fp8, Format::Fp8Block, Format::Nvfp4];
+    pub const ALL: [TableFormat; 4] =
+        [TableFormat::Sixteen, TableFormat::Fp8, TableFormat::Fp8Block, TableFormat::Nvfp4];
 
     fn dtype(self) -> Dtype {
         match self {
-            Format::Sixteen => Dtype::Bf16,
-            Format::Fp8 => Dtype::Fp8,
-            Format::Fp8Block => Dtype::Fp8Block,
-            Format::Nvfp4 => Dtype::Fp4,
+            TableFormat::Sixteen => Dtype::Bf16,
+            TableFormat::Fp8 => Dtype::Fp8,
+            TableFormat::Fp8Block => Dtype::Fp8Block,
+            TableFormat::Nvfp4 => Dtype::Fp4,
         }
     }
 
     /// What tables call it.
     fn names(self) -> &'static [&'static str] {
         match self {
-            Format::Sixteen => SIXTEEN_BITS,
-            Format::Fp8 => &["fp8"],
-            Format::Fp8Block => &["fp8_block"],
-            Format::Nvfp4 => &["nvfp4"],
+            TableFormat::Sixteen => SIXTEEN_BITS,
+            TableFormat::Fp8 => &["fp8"],
+            TableFormat::Fp8Block => &["fp8_block"],
+            TableFormat::Nvfp4 => &["nvfp4"],
         }
     }
 }
 
 /// A measured call.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Row {
+pub struct MeasuredCall {
     /// Its shape.
     pub kernel: Kernel,
     /// Shapes that are kept aside or fitted together: a pair (n, k), a head configuration.
@@ -149,13 +150,13 @@ pub struct Row {
 
 /// A table as it was read.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Table {
+pub struct CallTable {
     /// What it measures.
     pub operator: Operator,
     /// In which format.
-    pub format: Format,
+    pub format: TableFormat,
     /// Its rows.
-    pub rows: Vec<Row>,
+    pub rows: Vec<MeasuredCall>,
     /// Names of its columns, and the text of each row, where it was CSV.
     pub text: (Vec<String>, Vec<Vec<String>>),
     /// SHA-256 of the file, in hexadecimal digits.
@@ -167,7 +168,7 @@ const SIXTEEN_BITS: &[&str] = &["bfloat16", "float16", "bf16", "fp16"];
 /// Columns with the values that are taken; rows with others measured another format, or another kernel: attention in a sliding window,
 /// several beams. Tables without such a column measure what they are said to. Further columns (framework, version, device, kernel) are not
 /// looked at.
-fn taken(format: Format) -> [(&'static str, &'static [&'static str]); 5] {
+fn taken(format: TableFormat) -> [(&'static str, &'static [&'static str]); 5] {
     [
         ("gemm_dtype", format.names()),
         ("attn_dtype", SIXTEEN_BITS),
@@ -181,7 +182,7 @@ fn taken(format: Format) -> [(&'static str, &'static [&'static str]); 5] {
 ///
 /// # Errors
 /// A file that is no such table: the line, the column, what was found and what was expected.
-pub fn read(path: &Path, operator: Operator, format: Format, timed: bool) -> Result<Table> {
+pub fn read(path: &Path, operator: Operator, format: TableFormat, timed: bool) -> Result<CallTable> {
     let size = std::fs::metadata(path).map_err(Error::io(path, "read"))?.len();
     if size > MOST_BYTES {
         return Err(InputError::expected("a table of at most 1 GiB").found(size).file(path).into());
@@ -199,7 +200,7 @@ pub fn read(path: &Path, operator: Operator, format: Format, timed: bool) -> Res
         return Err(wrong.key("format").found("fp8_block").into());
     }
     let rows = rows((operator, format), &text, timed).map_err(|error| Error::from(error.file(path)))?;
-    Ok(Table { operator, format, rows, text, sha256 })
+    Ok(CallTable { operator, format, rows, text, sha256 })
 }
 
 type Text = (Vec<String>, Vec<Vec<String>>);
@@ -233,10 +234,10 @@ fn csv_text(bytes: &[u8]) -> std::result::Result<Text, InputError> {
 }
 
 fn rows(
-    (operator, format): (Operator, Format),
+    (operator, format): (Operator, TableFormat),
     text: &Text,
     timed: bool,
-) -> std::result::Result<Vec<Row>, InputError> {
+) -> std::result::Result<Vec<MeasuredCall>, InputError> {
     let (header, lines) = text;
     let place = |name: &str| header.iter().position(|column| column == name);
     let missing =
@@ -284,7 +285,7 @@ fn rows(
             Operator::Gemm => [numbers[1], numbers[2], 0],
             _ => [numbers[3], numbers[4], numbers[5]],
         };
-        out.push(Row { kernel, family, seconds });
+        out.push(MeasuredCall { kernel, family, seconds });
     }
     Ok(out)
 }

@@ -1,6 +1,6 @@
 //! Calls of uneven contexts in, and how many blocks fill the memory out (`docs/COST_MODEL.md`, "Uneven contexts").
 
-use super::grid::{Fitted, fitted};
+use super::fitted::{Fitted, fitted};
 use super::layers::{UnevenCall, prefill};
 use crate::cost::{Device, Limits};
 use crate::error::{InputError, Result};

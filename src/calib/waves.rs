@@ -1,17 +1,15 @@
 //! The constants of the waves of tiles, by the mean absolute error of logarithms.
 
-use super::constants::{MOST_ROWS, golden};
+use super::constants::{MOST_ROWS, Rounds};
 use super::rounded;
-use super::rows::Row;
+use super::rows::MeasuredCall;
 use crate::cost::{Device, Limits};
 use crate::error::Result;
 use crate::hw::{Hardware, Quantising, Waves};
 use crate::kernel::Kernel;
 
-/// Rounds of the search, each along every constant in turn.
-const ROUNDS: i32 = 5;
-/// First reach of a search along one constant, in either direction: a factor.
-const REACH: f64 = 4.0;
+/// How the constants are searched.
+const SEARCH: Rounds = Rounds { rounds: 5, reach: 4.0, closer: 1.6 };
 /// What a constant costs that lies a factor of two off what one expects of it, in the mean absolute logarithm. Rows that say little about
 /// a constant leave it where one expects it, which is also what another device can best borrow.
 const PULL: f64 = 0.003;
@@ -42,44 +40,25 @@ const PLAIN: usize = 11;
 
 /// The constants that fit these rows best, and the mean absolute logarithm of what they leave. Constants of quantising are searched where
 /// the rows have products with quantised inputs.
-pub(super) fn search(hw: &Hardware, rows: &[&Row]) -> Result<(Waves, f64)> {
-    let quantised = |row: &&Row| matches!(row.kernel, Kernel::MatMul { inputs, activations, .. } if inputs != activations);
+pub(super) fn search(hw: &Hardware, rows: &[&MeasuredCall]) -> Result<(Waves, f64)> {
+    let quantised = |row: &&MeasuredCall| matches!(row.kernel, Kernel::MatMul { inputs, activations, .. } if inputs != activations);
     let count = if rows.first().is_some_and(quantised) { EXPECTED.len() } else { PLAIN };
     let of = |values: &[f64; 14]| of(values, count);
     let device = Device::new(hw, Limits::default())?;
     let step = rows.len().div_ceil(MOST_ROWS).max(1);
-    let some: Vec<&Row> = rows.iter().step_by(step).copied().collect();
+    let some: Vec<&MeasuredCall> = rows.iter().step_by(step).copied().collect();
     let left = |at: &[f64; 14]| -> f64 {
         let waves = of(at);
-        let error = |row: &&Row| libm::log(device.base(&row.kernel, Some(&waves)).s() / row.seconds).abs();
+        let error =
+            |row: &&MeasuredCall| libm::log(device.base(&row.kernel, Some(&waves)).s() / row.seconds).abs();
         some.iter().map(error).sum::<f64>() / some.len().max(1) as f64
     };
     let cost = |at: &[f64; 14]| -> f64 {
         let off = at.iter().zip(EXPECTED).map(|(value, (expected, ..))| libm::log2(value / expected));
         left(at) + PULL * off.map(|off| off * off).sum::<f64>()
     };
-    let mut at = EXPECTED.map(|(expected, ..)| expected);
-    let mut known = cost(&at);
-    for round in 0..ROUNDS {
-        let reach = libm::log(REACH) / libm::pow(1.6, f64::from(round));
-        for constant in 0..count {
-            let (_, low, high) = EXPECTED[constant];
-            let now = libm::log(at[constant]);
-            let range = ((now - reach).max(libm::log(low)), (now + reach).min(libm::log(high)));
-            let mut with = |value: f64| -> Result<f64> {
-                let mut other = at;
-                other[constant] = rounded(libm::exp(value));
-                Ok(cost(&other))
-            };
-            let best = golden(range, &mut with)?;
-            let mut other = at;
-            other[constant] = rounded(libm::exp(best)).clamp(low, high);
-            let found = cost(&other);
-            if found < known {
-                (at, known) = (other, found);
-            }
-        }
-    }
+    let taken = std::array::from_fn(|constant| constant < count);
+    let at = SEARCH.search(EXPECTED, taken, rounded, cost)?;
     Ok((of(&at), left(&at)))
 }
 

@@ -106,7 +106,7 @@ fn measure(args: &Args) -> Result<Records> {
     use radialsim::scenario::Progress;
 
     let gpu = Gpu::open(args.adapter.as_deref())?;
-    let plan = calibrate::Plan {
+    let plan = calibrate::CalibrationPlan {
         formats: args.formats.clone(),
         visits: args.visits,
         seconds: args.seconds,

@@ -1,9 +1,9 @@
 //! `radialsim execute --perplexity`: how well a model predicts texts under its routing.
 
-use super::{Args, Executor, Gpu, Options, Routing};
+use super::{Args, Executor, ExecutorOptions, Gpu, Routing};
 use crate::cli::{print, say};
 use radialsim::error::{InputError, Result};
-use radialsim::quality::{Row, Table, Texts, read_texts};
+use radialsim::quality::{NetworkWorth, QualityTable, Texts, read_texts};
 use radialsim::report::Staged;
 use radialsim::trace::Route;
 use radialsim::weights::Checkpoint;
@@ -33,11 +33,11 @@ pub fn run(args: &Args) -> Result<()> {
     let remark = args.expanded(&checkpoint).filter(|_| !args.quiet);
     remark.iter().for_each(|remark| say(&format!("note: {remark}")));
     let gpu = Rc::new(Gpu::open(args.adapter.as_deref())?);
-    let options = Options {
+    let options = ExecutorOptions {
         precision: args.precision.into(),
         // One more than the sequence, as a run counts the token that comes next.
         positions: texts.length as u32 + 1,
-        ..Options::default()
+        ..ExecutorOptions::default()
     };
     let mut executor = Executor::new(gpu.clone(), &checkpoint, options)?;
     let other = teacher.as_ref().map(|teacher| Executor::new(gpu, &teacher.checkpoint, options));
@@ -53,10 +53,10 @@ pub fn run(args: &Args) -> Result<()> {
     })?;
     let mut rows = Vec::new();
     if beside {
-        rows.push(Row::of(&first, &worth.teacher, args.seed));
+        rows.push(NetworkWorth::of(&first, &worth.teacher, args.seed));
     }
-    rows.push(Row::of(&name, &worth.network, args.seed));
-    let table = Table::new(rows);
+    rows.push(NetworkWorth::of(&name, &worth.network, args.seed));
+    let table = QualityTable::new(rows);
     if let Some(file) = csv {
         file.finish(|out| table.write(out))?;
     }

@@ -5,8 +5,8 @@ use crate::cli::{print, say};
 use radialsim::batch::{Policy, Visibility};
 use radialsim::error::{Error, InputError, Result};
 use radialsim::gpu::{
-    Executor, Form, Generated, Gpu, Options, Oracle, Outcome, Pass, Prompt, Ratio, Residual, RouterMlp,
-    Routing, Sampling, Settings, Watch,
+    Executor, ExecutorOptions, Form, Generated, GenerationSettings, GenerationWatch, Gpu, Oracle, Pass,
+    PassOutcome, Prompt, Ratio, Residual, RouterMlp, Routing, TokenSampling,
 };
 use radialsim::json_text;
 use radialsim::lower::{Call, Node};
@@ -14,7 +14,7 @@ use radialsim::report::timeline::{self, Timeline};
 use radialsim::report::{Staged, execution, residuals};
 use radialsim::trace::{self, KvAction, Route, RouterDevice, Trace};
 use radialsim::units::SimTime;
-use radialsim::weights::{AnyRouter, Checkpoint, Date, Format, Stream, Tokenizer};
+use radialsim::weights::{AnyRouter, Checkpoint, Date, TensorFormat, TokenStream, Tokenizer};
 use std::io::{BufRead, BufReader};
 use std::time::Instant;
 
@@ -45,11 +45,11 @@ pub fn run(args: &Args) -> Result<()> {
     let longest =
         prompts.iter().map(|prompt| prompt.ids.len() as u64 + u64::from(prompt.most)).max().unwrap_or(1);
     let gpu = Gpu::open(args.adapter.as_deref())?;
-    let options = Options {
+    let options = ExecutorOptions {
         precision: args.precision.into(),
         top: args.top_k.unwrap_or(5).max(5),
         positions: longest.min(1 << 20) as u32,
-        ..Options::default()
+        ..ExecutorOptions::default()
     };
     let begun = Instant::now();
     let mut executor = Executor::new(gpu, &checkpoint, options)?;
@@ -61,8 +61,9 @@ pub fn run(args: &Args) -> Result<()> {
     let policy = args.policy_for(&routing);
     let visibility = args.visibility_for(&routing);
     let end_ids = tokenizer.as_ref().map_or(checkpoint.end_ids(), Tokenizer::end_ids).to_vec();
-    let sampling = args.top_k.map(|top| Sampling { top, temperature: args.temperature, seed: args.seed });
-    let settings = Settings {
+    let sampling =
+        args.top_k.map(|top| TokenSampling { top, temperature: args.temperature, seed: args.seed });
+    let settings = GenerationSettings {
         routing,
         policy,
         visibility,
@@ -199,7 +200,7 @@ impl Args {
     fn expanded(&self, checkpoint: &Checkpoint) -> Option<String> {
         let formats = checkpoint.formats().into_iter();
         let wider = formats.filter(|format| format.is_quantised() && Form::own(*format) == Form::F32);
-        let names: Vec<&str> = wider.map(Format::name).collect();
+        let names: Vec<&str> = wider.map(TensorFormat::name).collect();
         let what =
             || format!("{} weights stand as f32 on the device, with the same values", names.join(", "));
         (self.precision == super::Form::Kept && !names.is_empty()).then(what)
@@ -260,7 +261,7 @@ impl Args {
         &self,
         executor: &mut Executor,
         prompts: &[Prompt],
-        settings: Settings,
+        settings: GenerationSettings,
         watch: &mut Watcher,
     ) -> Result<Generated> {
         let mut whole: Option<Generated> = None;
@@ -324,7 +325,7 @@ fn append(whole: &mut Generated, next: Generated) {
 
 /// What is kept of a run while it goes.
 struct Watcher<'a> {
-    stream: Option<Stream<'a>>,
+    stream: Option<TokenStream<'a>>,
     ratio: Ratio,
     /// Number of the batch's first prompt.
     first: usize,
@@ -341,7 +342,7 @@ struct Watcher<'a> {
 }
 
 impl<'a> Watcher<'a> {
-    fn new(stream: Option<Stream<'a>>, ratio: Ratio) -> Self {
+    fn new(stream: Option<TokenStream<'a>>, ratio: Ratio) -> Self {
         Watcher {
             stream,
             ratio,
@@ -365,7 +366,7 @@ impl<'a> Watcher<'a> {
     }
 }
 
-impl Watch for Watcher<'_> {
+impl GenerationWatch for Watcher<'_> {
     fn token(&mut self, _prompt: usize, id: u32) -> Result<()> {
         match &mut self.stream {
             Some(stream) => print(&stream.push(id)?),
@@ -373,7 +374,7 @@ impl Watch for Watcher<'_> {
         }
     }
 
-    fn pass(&mut self, pass: &Pass, outcome: &Outcome, rows: &[(usize, u32, bool)]) -> Result<()> {
+    fn pass(&mut self, pass: &Pass, outcome: &PassOutcome, rows: &[(usize, u32, bool)]) -> Result<()> {
         let host_s = outcome.timing.host_s;
         let side = if rows.iter().any(|row| row.2) { &mut self.prompt } else { &mut self.decode };
         side.0 += rows.len() as f64;

@@ -1,12 +1,13 @@
 //! `radialsim fit`: measured tables in, a fitted profile out.
 
+use super::fit_args::Args;
 use super::print;
-use radialsim::calib::{self, Fit, Format, Learned, Operator, kineto};
+use radialsim::calib::{self, FolderFit, Operator, TableFormat, kineto};
 use radialsim::error::{InputError, Result};
 use radialsim::hw::Hardware;
 use radialsim::meter;
 use radialsim::report::{Staged, expert_fits, fits, layer_fits, metered, profiled, skipped};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// The kind of a table.
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]
@@ -46,77 +47,13 @@ pub enum In {
     Nvfp4,
 }
 
-impl From<In> for Format {
-    fn from(format: In) -> Format {
+impl From<In> for TableFormat {
+    fn from(format: In) -> TableFormat {
         match format {
-            In::Fp8 => Format::Fp8,
-            In::Fp8Block => Format::Fp8Block,
-            In::Nvfp4 => Format::Nvfp4,
+            In::Fp8 => TableFormat::Fp8,
+            In::Fp8Block => TableFormat::Fp8Block,
+            In::Nvfp4 => TableFormat::Nvfp4,
         }
-    }
-}
-
-/// What to fit to what.
-#[derive(Debug, clap::Args)]
-pub struct Args {
-    /// The profile to begin with: a file, or the name of a shipped one. Its datasheet numbers stay.
-    #[arg(long, value_name = "BASE", required_unless_present = "fabric")]
-    hw: Option<String>,
-    /// The fabric to begin with: a file, or the name of a shipped one. Fits its curves to `nccl*`, `allreduce_custom*`, `allreduce_vllm*` and
-    /// `wideep_deepep_*` (.csv) of `--data`, and to `--pairs`; with `--from`, also prints the error of what that fabric would lend.
-    #[arg(long, value_name = "BASE", conflicts_with_all = ["hw", "energy", "caps", "error", "within"])]
-    fabric: Option<String>,
-    /// Table of sends between two devices (columns of Vidur): for `--fabric`; a network is fitted to its rows across machines.
-    #[arg(long, value_name = "FILE.csv", requires = "fabric")]
-    pub pairs: Option<PathBuf>,
-    /// Folder with tables `gemm*`, `context_attention*`, `generation_attention*` (.csv or .parquet) in 16 bits, `gemm_fp8*`,
-    /// `gemm_fp8_block*`, `gemm_nvfp4*`, `context_attention_fp8kv*`, `generation_attention_fp8kv*`, of whole expert layers `moe*`; or with
-    /// `MODEL_dense.csv`,
-    /// `MODEL_per_sequence.csv` and `MODEL_attention.csv` of LLMServingSim.
-    #[arg(long, value_name = "DIR", required_unless_present_any = ["from", "energy", "caps", "pairs", "kineto"])]
-    pub data: Option<PathBuf>,
-    /// Profile of PyTorch (`torch.profiler`, `record_shapes=True`, `export_chrome_trace`; .json or .json.gz): fits products and attention to
-    /// their times. Operators with too few shapes stay as in BASE.
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["data", "from", "energy", "caps", "fabric"])]
-    kineto: Option<PathBuf>,
-    /// Lends the fitted corrections of this profile to BASE. With `--data`, operators that have a table are then fitted to it.
-    #[arg(long, value_name = "PROFILE")]
-    pub from: Option<String>,
-    /// Table of measured serving runs (columns of the ML.ENERGY benchmark): fits the constants of power, step and sampler on top of
-    /// what BASE has; a fitted profile wins, and all else in it stays as it is.
-    #[arg(long, value_name = "FILE.csv", conflicts_with_all = ["data", "from"])]
-    energy: Option<PathBuf>,
-    /// Table of measured power caps and clock locks (as `validate power` reads it): fits idle and static power, voltages and memory under other
-    /// clocks, to the rows of the device of BASE where there are two workloads of it, else to all. All else stays as it is.
-    #[arg(long, value_name = "FILE.csv", conflicts_with_all = ["data", "from"])]
-    caps: Option<PathBuf>,
-    /// Expected mean error of a loan, in percent: `22` for all operators, `gemm=15` for one.
-    #[arg(long, value_name = "[OP=]PERCENT")]
-    error: Vec<String>,
-    /// Prices operators without a table in 16 bits by their table in another format, with this expected mean error in percent: `30` for all,
-    /// `gemm=30` for one.
-    #[arg(long, value_name = "[OP=]PERCENT", requires = "data")]
-    within: Vec<String>,
-    /// The profile to write.
-    #[arg(long, value_name = "FILE")]
-    pub out: Option<PathBuf>,
-    /// Name of the fitted profile; without it, that of BASE.
-    #[arg(long)]
-    pub name: Option<String>,
-    /// One of N families is held out for the errors; of layer tables each is, in turn.
-    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u64).range(2..=100))]
-    hold_one_in: u64,
-    /// Chooses which.
-    #[arg(long, default_value_t = 0)]
-    seed: u64,
-    /// Fits this share of the rows that are not held out.
-    #[arg(long, value_name = "SHARE", default_value_t = 1.0)]
-    share: f64,
-}
-
-impl Args {
-    fn how(&self) -> Fit {
-        Fit { hold_one_in: self.hold_one_in, seed: self.seed, share: self.share }
     }
 }
 
@@ -210,8 +147,8 @@ fn expected(key: &str, words: &[String]) -> Result<[Option<f64>; Operator::ALL.l
 fn tables(args: &Args, folder: &Path, hardware: &mut Hardware) -> Result<String> {
     let within = expected("within", &args.within)?;
     let (reports, experts) = match calib::fit_folder(hardware, folder, &args.how())? {
-        Learned::Layers(fitted) => return Ok(layer_fits(&fitted)),
-        Learned::Operators(reports, experts) => (reports, experts),
+        FolderFit::Layers(fitted) => return Ok(layer_fits(&fitted)),
+        FolderFit::Operators(reports, experts) => (reports, experts),
     };
     if reports.is_empty() {
         return Ok(expert_fits(&experts));

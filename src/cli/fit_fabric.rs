@@ -1,6 +1,6 @@
 //! `radialsim fit --fabric`: measured collectives in, the curves of a fabric out.
 
-use super::fit::Args;
+use super::fit_args::Args;
 use super::print;
 use radialsim::calib::fabric;
 use radialsim::error::{InputError, Result};

@@ -5,11 +5,11 @@ use radialsim::error::{InputError, Result};
 use radialsim::hw::{Fabric, Hardware};
 use radialsim::model::{Model, Network};
 use radialsim::plot::Ink;
-use radialsim::report::contributions::{self, Profile};
+use radialsim::report::contributions::{self, LayerProfile};
 use radialsim::report::{Staged, fabric, inspect};
 use radialsim::scenario::{Footprint, Scenario, token_count};
 use radialsim::trace::{Stats, open};
-use radialsim::workload::{Format, Reading, TimeUnit};
+use radialsim::workload::{Reading, RequestFormat, TimeUnit};
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
@@ -75,7 +75,7 @@ pub enum What {
 pub struct Reads {
     /// Its format: azure, mooncake, bailian, lengths, vllm, aiperf, guidellm, otel, sharegpt or trace. Absent: detected from its beginning.
     #[arg(long, value_name = "FORMAT", value_parser = format)]
-    format: Option<Format>,
+    format: Option<RequestFormat>,
     /// Leaves out requests without prompt or output tokens, and those that failed.
     #[arg(long)]
     skip_empty: bool,
@@ -172,7 +172,7 @@ fn profiled(text: &str) -> std::result::Result<Profiled, String> {
 
 /// Residual profiles of several models beside each other.
 fn residuals(models: &[Profiled], csv: Option<&Path>, svg: Option<&Path>) -> Result<String> {
-    let read = |model: &Profiled| Profile::read(&model.name, model.parameters, &model.file);
+    let read = |model: &Profiled| LayerProfile::read(&model.name, model.parameters, &model.file);
     let profiles = models.iter().map(read).collect::<Result<Vec<_>>>()?;
     let mut names = HashSet::new();
     if let Some(twice) = profiles.iter().find(|profile| !names.insert(&profile.name)) {
@@ -192,8 +192,8 @@ fn residuals(models: &[Profiled], csv: Option<&Path>, svg: Option<&Path>) -> Res
 }
 
 /// A format by its name.
-fn format(name: &str) -> std::result::Result<Format, String> {
-    one_of(&Format::ALL, name)
+fn format(name: &str) -> std::result::Result<RequestFormat, String> {
+    one_of(&RequestFormat::ALL, name)
 }
 
 /// A unit by its name.

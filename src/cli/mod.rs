@@ -3,6 +3,7 @@
 pub mod calibrate;
 pub mod execute;
 pub mod fit;
+mod fit_args;
 mod fit_fabric;
 pub mod frontier;
 pub mod inspect;
@@ -71,7 +72,7 @@ pub enum Command {
     /// Compares what networks cost at equal quality: a study whose variants have measured qualities.
     Frontier(frontier::Args),
     /// Fits a profile to tables of measured operators, or a fabric to tables of measured collectives.
-    Fit(fit::Args),
+    Fit(fit_args::Args),
     /// Measures the GPU of this machine and fits a profile to it.
     Calibrate(calibrate::Args),
     /// Prints what a profile predicts for each row of a table.

@@ -2,7 +2,7 @@
 
 use super::print;
 use crate::cli::fit::{In, Op};
-use radialsim::calib::{Format, Row, predict, read, read_experts};
+use radialsim::calib::{MeasuredCall, TableFormat, predict, read, read_experts};
 use radialsim::cost::{Device, Limits, Price};
 use radialsim::error::{InputError, Result};
 use radialsim::hw::Hardware;
@@ -34,7 +34,7 @@ pub fn run(args: &Args) -> Result<()> {
     let hardware = Hardware::resolve(&args.hw)?;
     let device = Device::new(&hardware, Limits::default())?;
     let Some(operator) = args.op.operator() else { return experts(args, &device) };
-    let format = args.format.map_or(Format::Sixteen, Format::from);
+    let format = args.format.map_or(TableFormat::Sixteen, TableFormat::from);
     let table = read(&args.file, operator, format, args.score)?;
     let prices = predict(&device, &table);
     if args.score {
@@ -55,18 +55,18 @@ pub fn run(args: &Args) -> Result<()> {
 /// Whole expert layers, of which a table has a line for each way in which tokens may be spread.
 fn experts(args: &Args, device: &Device) -> Result<()> {
     let mut table = read_experts(&args.file)?;
-    if let Some(format) = args.format.map(Format::from) {
+    if let Some(format) = args.format.map(TableFormat::from) {
         table.rows.retain(|row| row.format == format);
     }
     let row = |row: &radialsim::calib::ExpertRow| {
         let [width, inner, top, count] = row.family;
-        Row {
+        MeasuredCall {
             kernel: Kernel::ExpertLayer(row.shape),
             family: [width, inner, top << 16 | count],
             seconds: row.seconds,
         }
     };
-    let rows: Vec<Row> = table.rows.iter().map(row).collect();
+    let rows: Vec<MeasuredCall> = table.rows.iter().map(row).collect();
     let prices: Vec<Price> = rows.iter().map(|row| device.price(&row.kernel)).collect();
     if args.score {
         return print(&scores(&rows, &prices));

@@ -3,7 +3,7 @@
 use super::memory;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use radialsim::scenario::{Footprint, Progress};
-use radialsim::study::Watch;
+use radialsim::study::SweepWatch;
 use std::io::IsTerminal;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -68,7 +68,7 @@ impl Progress for Bar {
 }
 
 /// Of a study: by its points, and the settings of its searches.
-impl Watch for Bar {
+impl SweepWatch for Bar {
     fn more(&self, cases: u64) {
         self.longer(cases);
     }

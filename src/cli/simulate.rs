@@ -2,14 +2,14 @@
 
 use super::progress::Bar;
 use radialsim::error::{Error, InputError, Result, quoted, shorten};
-use radialsim::hw::Engine;
+use radialsim::hw::ServingEngine;
 use radialsim::report::answer::Answer;
 use radialsim::report::brief::{self, Brief};
-use radialsim::report::closer::Closer;
+use radialsim::report::detail::Detail;
 use radialsim::report::series::{self, Series};
 use radialsim::report::timeline::{self, Timeline};
 use radialsim::report::{Staged, engines, html, json, table};
-use radialsim::scenario::{self, Inputs, Outcome, Quick, Scenario};
+use radialsim::scenario::{self, Inputs, Outcome, Quick, RouteSource, Scenario};
 use radialsim::sim::{Fidelity, Setup, Silent};
 use std::path::{Path, PathBuf};
 
@@ -113,8 +113,8 @@ impl QuickArgs {
     /// The comparison; none where scenario files are given.
     fn quick(&self) -> Option<Quick> {
         let from = match (&self.trace, &self.method) {
-            (Some(path), _) => scenario::From::Trace(path.clone()),
-            (None, Some(method)) => scenario::From::Method(method.clone()),
+            (Some(path), _) => RouteSource::Trace(path.clone()),
+            (None, Some(method)) => RouteSource::Method(method.clone()),
             (None, None) => return None,
         };
         Some(Quick {
@@ -162,7 +162,9 @@ pub fn run(args: &Args) -> Result<()> {
         let expected = "one scenario, which a page is about";
         return Err(InputError::expected(expected).key("--html").found(scenarios.len()).into());
     }
-    args.check_devices(&scenarios)?;
+    if args.timeline.is_some() {
+        scenarios.iter().try_for_each(|scenario| scenario.check_timeline("--timeline"))?;
+    }
     // A place that cannot be written to is better known before the work than after it.
     let json = args.json.as_ref().map(Staged::create).transpose()?;
     let timeline = args.timeline.as_ref().map(Staged::create).transpose()?;
@@ -175,7 +177,7 @@ pub fn run(args: &Args) -> Result<()> {
     let watch = |_: usize, setup: &Setup| {
         let timeline = timeline.is_some().then(|| Timeline::new(setup, kernels));
         let series = series.is_some().then(|| Series::new(setup, interval, rows));
-        (timeline, (series, html.is_some().then(|| Closer::watch(setup))))
+        (timeline, (series, html.is_some().then(|| Detail::watch(setup))))
     };
     let (mut outcomes, mut watched) = (Vec::new(), Vec::new());
     for scenario in &scenarios {
@@ -209,7 +211,7 @@ pub fn run(args: &Args) -> Result<()> {
     if let Some(file) = html {
         let scenario = &scenarios[0];
         let closely = watched.into_iter().filter_map(|(_, (_, (_, closely)))| closely).collect();
-        let closer = Closer::of(&inputs, scenario, outcomes[0].clone(), closely)?;
+        let closer = Detail::of(&inputs, scenario, outcomes[0].clone(), closely)?;
         let page = html::page(scenario, &closer, &inputs.read(), &args.command());
         file.finish(|out| out.write_all(page.html().as_bytes()))?;
     }
@@ -226,16 +228,6 @@ pub fn run(args: &Args) -> Result<()> {
         }
     }
     Ok(())
-}
-
-impl Args {
-    /// A timeline shows the kernels of one device.
-    fn check_devices(&self, scenarios: &[Scenario]) -> Result<()> {
-        let apart = scenarios.iter().find(|scenario| scenario.has_layers_apart());
-        let Some(scenario) = apart.filter(|_| self.timeline.is_some()) else { return Ok(()) };
-        let expected = "variants with all layers on one device, whose kernels it shows";
-        Err(InputError::expected(expected).key("--timeline").found(&scenario.title).into())
-    }
 }
 
 /// What each variant's watchers hold of one kind.
@@ -290,7 +282,7 @@ impl Args {
     /// The same comparison under every engine, as a table. What an engine cannot run is left open, not what is wrong anyway.
     fn under_engines(&self, inputs: &Inputs, scenario: &Scenario, outcome: &Outcome) -> Result<String> {
         let mut columns = Vec::new();
-        for name in std::iter::once(scenario::OWN).chain(Engine::names()) {
+        for name in std::iter::once(scenario::OWN).chain(ServingEngine::names()) {
             let (under, threads) = (scenario.under(name)?, super::threads(self.threads));
             let bar = Bar::new(&format!("{} under {name}", scenario.title), self.quiet);
             let found = match scenario::run_with(inputs, &under, threads, &bar, |_, _| Silent) {

@@ -2,7 +2,7 @@
 
 use super::print;
 use radialsim::error::{InputError, Result};
-use radialsim::report::{Placed, Staged, placed, placed_json};
+use radialsim::report::{PlacementFares, Staged, placed, placed_json};
 use radialsim::ron_text;
 use radialsim::trace::synth::{Method, generate};
 use radialsim::trace::{Hops, Joining, Placement, Prefixes, Stats, Writer, join, open, write};
@@ -178,7 +178,7 @@ impl Place {
         ];
         let rows = placements.map(|(name, placement)| {
             let (learned, kept) = (known.fares(&placement), rest.fares(&placement));
-            Placed { name, placement, learned, kept }
+            PlacementFares { name, placement, learned, kept }
         });
         if let Some(json) = json {
             let text = serde_json::to_string_pretty(&placed_json(&rows)).expect("counts are JSON") + "\n";

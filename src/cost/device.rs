@@ -1,9 +1,9 @@
 //! A hardware profile turned into the plain numbers that prices are made of, under the clock and power caps of a run.
 
+use super::adapter::AdapterPrices;
 use super::clock::ClockRange;
 use super::corrected::Corrected;
 use super::experts::ExpertTimes;
-use super::measured::Measured;
 use super::price_error::{EXTRAPOLATED, PriceError};
 use super::ranks::Ranks;
 use crate::error::{InputError, Result};
@@ -89,7 +89,7 @@ pub struct Device {
     /// How many blocks that read a context each fill the memory, alone and beside rows of prompts, and how wrong that is.
     uneven: Option<(f64, f64, PriceError)>,
     /// Kernels that were measured one by one.
-    pub(super) measured: Measured,
+    pub(super) measured: AdapterPrices,
     /// How far the device lies from the one on which both were learned.
     pub(super) altered: f64,
     /// The devices that it computes a model with.
@@ -272,7 +272,7 @@ impl Device {
             corrected: Corrected::new(hw),
             experts: ExpertTimes::new(hw),
             uneven: hw.corrections.as_ref().and_then(|all| all.uneven.as_ref()).map(uneven),
-            measured: Measured::new(hw),
+            measured: AdapterPrices::new(hw),
             altered: hw.altered,
             ranks: None,
         })

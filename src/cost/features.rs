@@ -2,12 +2,10 @@
 //! device taught can be asked of another.
 
 use super::Device;
+use super::tiles::FEATURE_TILES;
 use crate::hw::Waves;
 use crate::kernel::{Attention, Kernel};
 use crate::units::SimTime;
-
-/// Tiles whose count says how a product falls into waves: small, square, and the wide one of tensor cores.
-const TILES: [(f64, f64); 3] = [(64.0, 64.0), (128.0, 128.0), (128.0, 256.0)];
 
 /// Query rows that a block of a prompt's attention takes, and entries that a block of a decode step's takes, as in
 /// FlashAttention-2 and FlashDecoding (arXiv 2307.08691).
@@ -72,7 +70,7 @@ impl Device {
         let mut all = vec![ln(rows), ln(inner), ln(columns), ln_us(compute), ln_us(read), ln_us(moved)];
         all.extend([ln(compute / (read + moved).max(1e-30)), ln_us(time_s)]);
         all.push(ln((weights + activations) / (self.l2_bytes.max(1)) as f64));
-        for (tile_rows, tile_columns) in TILES {
+        for (tile_rows, tile_columns) in FEATURE_TILES {
             all.extend(self.waves((rows / tile_rows).ceil() * (columns / tile_columns).ceil()));
         }
         all.extend([64.0, 128.0].map(|tile| ((rows / tile).ceil() * tile / rows.max(1.0)) as f32));

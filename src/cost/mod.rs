@@ -2,7 +2,7 @@
 //!
 //! The formulas stand in `docs/COST_MODEL.md` with their symbols and sources. In short, for a call with compute time
 //! `tc` and memory time `tm`, `t = fixed + max(tc, tm) + (1 - overlap) * min(tc, tm)`; a lower clock stretches it.
-
+mod adapter;
 mod cache;
 mod clock;
 mod collective;
@@ -11,7 +11,6 @@ mod device;
 mod experts;
 mod features;
 mod links;
-mod measured;
 mod parts;
 mod price_error;
 mod ranks;

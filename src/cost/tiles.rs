@@ -13,6 +13,23 @@ use crate::units::{Dtype, SimTime};
 /// Ways of splitting the inner dimension that GEMM libraries try.
 const SPLITS: [u64; 4] = [1, 2, 4, 8];
 
+/// Rows and columns of the tiles of [`super::waves`], which GEMM libraries choose among: narrow ones for few rows (tensor cores take 16 at least: m16n8k16 of the
+/// PTX ISA), and the common sizes of `compute.tiles`.
+pub(super) const WAVE_TILES: [(f64, f64); 8] = [
+    (16.0, 64.0),
+    (32.0, 64.0),
+    (64.0, 64.0),
+    (64.0, 128.0),
+    (128.0, 64.0),
+    (128.0, 128.0),
+    (128.0, 256.0),
+    (256.0, 128.0),
+];
+
+/// Tiles whose count says how a product falls into waves: small, square, and the wide one of tensor cores. Forests were
+/// fitted to them, so another list needs another fit.
+pub(super) const FEATURE_TILES: [(f64, f64); 3] = [(64.0, 64.0), (128.0, 128.0), (128.0, 256.0)];
+
 /// How fast tiles go, over all units.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct TileSpeed {

@@ -5,23 +5,10 @@
 //! `docs/COST_MODEL.md`, "Waves".
 
 use super::Device;
-use super::tiles::widening_flops;
+use super::tiles::{WAVE_TILES, widening_flops};
 use crate::hw::Waves;
 use crate::kernel::Kernel;
 use crate::units::SimTime;
-
-/// Rows and columns of the tiles that GEMM libraries choose among: narrow ones for few rows (tensor cores take 16 at least: m16n8k16 of the
-/// PTX ISA), and the common sizes of `compute.tiles`.
-const TILES: [(f64, f64); 8] = [
-    (16.0, 64.0),
-    (32.0, 64.0),
-    (64.0, 64.0),
-    (64.0, 128.0),
-    (128.0, 64.0),
-    (128.0, 128.0),
-    (128.0, 256.0),
-    (256.0, 128.0),
-];
 
 /// Ways of splitting the inner width.
 const SPLITS: [f64; 5] = [1.0, 2.0, 4.0, 8.0, 16.0];
@@ -93,7 +80,7 @@ impl Device {
         let cached = (read + moved) / l2;
 
         let mut best = Waved { time: f64::INFINITY, kept, ..Waved::default() };
-        for (tile_rows, tile_columns) in TILES {
+        for (tile_rows, tile_columns) in WAVE_TILES {
             let (down, across) = ((rows / tile_rows).ceil(), (columns / tile_columns).ceil());
             let tiles = down * across;
             let arithmetic = 2.0 * tile_rows * tile_columns * STEP / unit_flops;

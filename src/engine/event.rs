@@ -7,7 +7,7 @@ use std::collections::BinaryHeap;
 /// What happens first at one instant. A server that becomes free at the instant of a timer is free when the timer's
 /// listener looks, and everything that becomes ready by an end has been enqueued before anybody decides anew.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Class {
+pub enum EventClass {
     /// A task ends; servers are freed and successors become ready.
     TaskEnd,
     /// A timer: arrivals, samples, bounds on waiting.
@@ -64,7 +64,7 @@ impl<T> Default for EventQueue<T> {
 impl<T> EventQueue<T> {
     /// Adds an event.
     #[inline]
-    pub fn push(&mut self, time: SimTime, class: Class, payload: T) {
+    pub fn push(&mut self, time: SimTime, class: EventClass, payload: T) {
         let order = (class as u64) << 62 | self.inserted;
         self.inserted += 1;
         self.heap.push(Reverse(Entry { time, order, payload }));
@@ -96,10 +96,10 @@ mod tests {
     fn classes_order_one_instant_and_insertion_orders_a_class() {
         let at = SimTime::from_ps(7);
         let mut queue = EventQueue::default();
-        queue.push(at, Class::Timer, "timer");
-        queue.push(at, Class::TaskEnd, "first end");
-        queue.push(at, Class::TaskEnd, "second end");
-        queue.push(SimTime::from_ps(6), Class::Timer, "earlier");
+        queue.push(at, EventClass::Timer, "timer");
+        queue.push(at, EventClass::TaskEnd, "first end");
+        queue.push(at, EventClass::TaskEnd, "second end");
+        queue.push(SimTime::from_ps(6), EventClass::Timer, "earlier");
         let order: Vec<_> = std::iter::from_fn(|| queue.pop()).map(|(_, what)| what).collect();
         assert_eq!(order, ["earlier", "first end", "second end", "timer"]);
     }

@@ -8,7 +8,7 @@ mod event;
 mod plan;
 mod pool;
 
-pub use event::{Class, EventQueue};
+pub use event::{EventClass, EventQueue};
 pub use plan::{Plan, Task};
 pub use pool::Pool;
 
@@ -118,7 +118,7 @@ impl Engine {
     /// Fires at `at` (not before now) with this number.
     pub fn set_timer(&mut self, at: SimTime, number: u64) {
         assert!(at >= self.now, "a timer in the past");
-        self.events.push(at, Class::Timer, Payload::Timer(number));
+        self.events.push(at, EventClass::Timer, Payload::Timer(number));
     }
 
     /// Starts a plan now. Its tasks without predecessors are ready at once, in their order.
@@ -136,7 +136,7 @@ impl Engine {
             // An empty plan ends at once, through the queue like every other end.
             self.events.push(
                 self.now,
-                Class::TaskEnd,
+                EventClass::TaskEnd,
                 Payload::TaskEnd(TaskRef { plan: slot as u32, index: u32::MAX }),
             );
         }
@@ -186,7 +186,7 @@ impl Engine {
         let resource = &mut self.resources[id.0 as usize];
         resource.free -= 1;
         resource.busy += duration;
-        self.events.push(self.now + duration, Class::TaskEnd, Payload::TaskEnd(task));
+        self.events.push(self.now + duration, EventClass::TaskEnd, Payload::TaskEnd(task));
     }
 
     /// Ends a task: frees its server, makes successors ready, gives the server to the first in line. Returns the plan if it is over.

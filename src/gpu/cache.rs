@@ -2,10 +2,24 @@
 //! leaves none at a layer leaves no gap either, so that what a query sees is always a run of entries from the first.
 
 use super::device::{Buffer, Gpu};
-use super::plan::Visit;
 use crate::error::{InputError, Result};
 use crate::model::Model;
 use std::cell::RefCell;
+
+/// A token at a layer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Visit {
+    /// Row of the pass.
+    pub row: u32,
+    /// Slot of its sequence.
+    pub sequence: u32,
+    /// Whether it is one token of a generation.
+    pub decode: bool,
+    /// The entry it leaves; it sees those before it and its own. Where entries are listed, the row of the cache for its keys and values.
+    pub entry: u32,
+    /// Whether it leaves it: a token that only keeps a masked pass company does not.
+    pub leaves: bool,
+}
 
 /// Entries of all layers; layers split over buffers where one cannot hold them all.
 #[derive(Debug)]

@@ -2,8 +2,8 @@
 
 use super::device::{Buffer, Gpu};
 use super::energy::{Counter, POWERCAP};
-use super::pipeline::{Constants, Shader};
-use super::recording::{Binding, Dispatch, Recording};
+use super::pipeline::{Overrides, Shader};
+use super::recording::{Binding, KernelDispatch, Recording};
 use super::rig::Rig;
 use super::shaders as s;
 use crate::calib::{Drawn, Environment, Record, Records, quartiles, shapes};
@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 /// What to measure.
 #[derive(Clone, Debug)]
-pub struct Plan {
+pub struct CalibrationPlan {
     /// Formats of weights.
     pub formats: Vec<Dtype>,
     /// How often each call is visited.
@@ -50,7 +50,7 @@ const METERED_RUNS: u32 = 8;
 ///
 /// # Errors
 /// A device that cannot time kernels, a kernel whose result is wrong, a device that fails.
-pub fn measure(gpu: Gpu, plan: &Plan, mut watch: impl FnMut(usize)) -> Result<Records> {
+pub fn measure(gpu: Gpu, plan: &CalibrationPlan, mut watch: impl FnMut(usize)) -> Result<Records> {
     let mut environment = probes(&gpu, &plan.date)?;
     let mut rig = Rig::new(gpu, SEED)?;
     environment.chains = chains(&mut rig)?;
@@ -112,7 +112,7 @@ fn probes(gpu: &Gpu, date: &str) -> Result<Environment> {
         Some(counter) => drawn(gpu, &counter, &input, &output)?,
         None => None,
     };
-    let time = |shader, constants: Constants, buffers: &[&Buffer], groups| {
+    let time = |shader, constants: Overrides, buffers: &[&Buffer], groups| {
         timed(gpu, shader, constants, buffers, [groups, 1, 1], 11)
     };
     let copy = time(s::PROBE_COPY, &[("WORKGROUP", 256.0)], &[&input, &output], (LARGE / 16 / 256) as u32)?;
@@ -190,7 +190,7 @@ fn drawn(gpu: &Gpu, counter: &Counter, input: &Buffer, output: &Buffer) -> Resul
 fn repeated(
     gpu: &Gpu,
     shader: Shader,
-    constants: Constants,
+    constants: Overrides,
     buffers: &[&Buffer],
     workgroups: [u32; 3],
     times: u32,
@@ -199,7 +199,12 @@ fn repeated(
     let mut recording = Recording::default();
     for _ in 0..times {
         let bindings = buffers.iter().map(|&buffer| Binding::from(buffer)).collect();
-        recording.push(Dispatch { pipeline: pipeline.clone(), bindings, parameters: Vec::new(), workgroups });
+        recording.push(KernelDispatch {
+            pipeline: pipeline.clone(),
+            bindings,
+            parameters: Vec::new(),
+            workgroups,
+        });
     }
     Ok(recording)
 }
@@ -208,7 +213,7 @@ fn repeated(
 fn timed(
     gpu: &Gpu,
     shader: Shader,
-    constants: Constants,
+    constants: Overrides,
     buffers: &[&Buffer],
     workgroups: [u32; 3],
     runs: u32,

@@ -1,7 +1,10 @@
 //! One open device: buffers, submissions, read-backs, and what went wrong.
 
 use super::adapter::{self, AdapterInfo};
+use super::pipeline::{Cache, Overrides, Pipeline, Shader};
 use crate::error::{Error, Result, shorten};
+use std::cell::RefCell;
+use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use wgpu::{BufferUsages, Features, Limits};
@@ -18,12 +21,12 @@ pub(super) const MOST_PARAMETER_BYTES: u32 = 128;
 pub struct Gpu {
     pub(super) device: wgpu::Device,
     pub(super) queue: wgpu::Queue,
-    info: AdapterInfo,
+    pub(super) info: AdapterInfo,
     /// The first thing that went wrong and was not asked for.
     wrong: Arc<Mutex<Option<String>>>,
-    pub(super) pipelines: super::pipeline::Cache,
+    pub(super) pipelines: Cache,
     allocated: std::cell::Cell<u64>,
-    turns: std::cell::OnceCell<u32>,
+    pub(super) turns: std::cell::OnceCell<u32>,
 }
 
 /// Memory on the device.
@@ -118,36 +121,6 @@ impl Gpu {
         self.info.subgroups.map(|(smallest, _)| smallest).filter(|lanes| lanes % 8 == 0).ok_or_else(|| {
             Error::NoGpu(format!("{} has no subgroups of 8 invocations or a multiple", self.info.name))
         })
-    }
-
-    /// Most turns that the loops of one invocation may take together, measured once. Mesa's llvmpipe ends them after 65,535
-    /// (LP_MAX_TGSI_LOOP_ITERATIONS in its `lp_bld_limits.h`) and says nothing.
-    ///
-    /// # Errors
-    /// A device that computes a loop wrongly, and what goes wrong on it.
-    pub fn turns(&self) -> Result<u32> {
-        if let Some(&known) = self.turns.get() {
-            return Ok(known);
-        }
-        // More than any kernel here takes, and a few milliseconds.
-        const WANTED: u32 = 1 << 20;
-        let output = self.buffer("turns", 8)?;
-        let pipeline = self.pipeline(super::shaders::PROBE_TURNS, &[])?;
-        let parameters = bytemuck::bytes_of(&super::shaders::ProbeTurns { turns: WANTED }).to_vec();
-        let mut recording = super::recording::Recording::default();
-        let bindings = vec![super::recording::Binding::from(&output)];
-        recording.push(super::recording::Dispatch { pipeline, bindings, parameters, workgroups: [1, 1, 1] });
-        self.submit(&recording)?;
-        let found: Vec<u32> = self.read(&output, 2)?;
-        let number = |x: u32, _| x.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-        if found[0] > WANTED || found[1] != (0..found[0]).fold(1, number) {
-            let (name, turns) = (&self.info.name, found[0]);
-            return Err(Error::Gpu(format!(
-                "{name} computes a loop of {turns} turns wrongly; another driver may not"
-            )));
-        }
-        let most = if found[0] == WANTED { u32::MAX } else { found[0] };
-        Ok(*self.turns.get_or_init(|| most))
     }
 
     /// A buffer of this many bytes (at least 16, rounded up to 16), zeros.
@@ -288,6 +261,54 @@ impl Gpu {
         self.device.destroy();
         let mut wrong = self.wrong.lock().expect("nothing panics while it notes");
         wrong.get_or_insert("the device was lost: it was given up".into());
+    }
+}
+
+impl Gpu {
+    /// The pipeline of this shader with these constants.
+    ///
+    /// # Errors
+    /// What the driver refuses, and workgroups larger than the device takes.
+    pub fn pipeline(&self, shader: Shader, constants: Overrides) -> Result<Rc<Pipeline>> {
+        let bits = constants.iter().map(|&(name, value)| (name.to_owned(), value.to_bits())).collect();
+        let key = (shader.name, bits);
+        if let Some(known) = self.pipelines.borrow().get(&key) {
+            return Ok(known.clone());
+        }
+        self.check_workgroup(shader, constants)?;
+        let scope = self.device.push_error_scope(wgpu::ErrorFilter::Validation);
+        let module = self.device.create_shader_module(wgpu::ShaderModuleDescriptor {
+            label: Some(shader.name),
+            source: wgpu::ShaderSource::Wgsl(shader.source.into()),
+        });
+        let raw = self.device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
+            label: Some(shader.name),
+            layout: None,
+            module: &module,
+            entry_point: None,
+            compilation_options: wgpu::PipelineCompilationOptions { constants, ..Default::default() },
+            cache: None,
+        });
+        if let Some(error) = pollster::block_on(scope.pop()) {
+            return Err(Error::Gpu(format!("the shader {} is refused: {error}", shader.name)));
+        }
+        let layout = raw.get_bind_group_layout(0);
+        let pipeline = Rc::new(Pipeline { raw, layout, groups: RefCell::default(), shader });
+        self.pipelines.borrow_mut().insert(key, pipeline.clone());
+        Ok(pipeline)
+    }
+
+    /// wgpu 30 checks literal workgroup sizes against the device's limits, but not those that come by `override`.
+    fn check_workgroup(&self, shader: Shader, constants: Overrides) -> Result<()> {
+        let size = constants.iter().find(|(name, _)| *name == "WORKGROUP").map_or(1.0, |&(_, value)| value);
+        let most = f64::from(self.info().max_invocations.min(self.info().max_workgroup[0]));
+        if size <= most {
+            return Ok(());
+        }
+        Err(Error::Gpu(format!(
+            "{} in workgroups of {size}, and the device takes at most {most}",
+            shader.name
+        )))
     }
 }
 

@@ -2,16 +2,18 @@
 //! others against them, so that no vocabulary is read back.
 
 use super::device::Buffer;
-use super::executor::{Executor, Outcome};
-use super::generate::{Prompt, Settings, Watch};
+use super::executor::Executor;
+use super::generate::{GenerationSettings, GenerationWatch};
 use super::ops_choice::Logits;
-use super::recording::{Binding, Dispatch, Recording};
+use super::pass_io::PassOutcome;
+use super::prompts::Prompt;
+use super::recording::{Binding, KernelDispatch, Recording};
 use super::routing::Routing;
 use super::shaders as s;
 use crate::batch::{Policy, Visibility};
 use crate::error::{Error, InputError, Result};
 use crate::model::Model;
-use crate::quality::{Measured, Texts};
+use crate::quality::{SequenceSums, Texts};
 
 /// Bytes of a teacher's logits that are kept at once, as far as a buffer holds them.
 const MOST_KEPT: u64 = 1 << 28;
@@ -19,13 +21,13 @@ const MOST_KEPT: u64 = 1 << 28;
 /// Sequences that run together, at most.
 const MOST_TOGETHER: u64 = 16;
 
-/// What a network and its teacher are worth: a `Measured` for each sequence.
+/// What a network and its teacher are worth: a `SequenceSums` for each sequence.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Worth {
+pub struct SequenceDivergence {
     /// The teacher's, which is no distance from itself.
-    pub teacher: Vec<Measured>,
+    pub teacher: Vec<SequenceSums>,
     /// The network's.
-    pub network: Vec<Measured>,
+    pub network: Vec<SequenceSums>,
 }
 
 impl Executor {
@@ -40,14 +42,14 @@ impl Executor {
         texts: &Texts,
         (routing, policy, visibility): (&Routing, Policy, Visibility),
         mut done: impl FnMut(usize),
-    ) -> Result<Worth> {
+    ) -> Result<SequenceDivergence> {
         let words = |model: &Model| model.outputs;
         if let Some(other) = teacher.as_deref().filter(|other| words(&other.model) != words(&self.model)) {
             let what =
                 format!("a teacher with a vocabulary of {} words, as the model has", words(&self.model));
             return Err(InputError::expected(what).key("teacher").found(words(&other.model)).into());
         }
-        let of = |routing: &Routing, policy: Policy, visibility: Visibility| Settings {
+        let of = |routing: &Routing, policy: Policy, visibility: Visibility| GenerationSettings {
             routing: routing.clone(),
             policy,
             visibility,
@@ -63,7 +65,7 @@ impl Executor {
             && matches!(routing, Routing::Fixed(route, _) if *route == crate::trace::Route::dense(self.model.layers));
         let (together, mut kept) = Kept::new(self, first, texts)?;
         let mut holds = Holds::new(self)?;
-        let mut worth = Worth { teacher: Vec::new(), network: Vec::new() };
+        let mut worth = SequenceDivergence { teacher: Vec::new(), network: Vec::new() };
         for sequences in texts.sequences.chunks(together) {
             let prompt = |ids: &Vec<u32>| Prompt { ids: ids.clone(), most: 1 };
             let prompts: Vec<Prompt> = sequences.iter().map(prompt).collect();
@@ -89,17 +91,17 @@ impl Executor {
 }
 
 /// What came of some sequences.
-fn measured(generated: &super::generate::Generated, kl: &[f64], length: usize) -> Result<Vec<Measured>> {
+fn measured(generated: &super::generate::Generated, kl: &[f64], length: usize) -> Result<Vec<SequenceSums>> {
     let count = (length - 1) as f64;
     let trace = &generated.trace;
-    let one = |((answer, request), &kl): ((&super::generate::Answer, &crate::trace::Request), &f64)| {
+    let one = |((answer, request), &kl): ((&super::generate::Completion, &crate::trace::Request), &f64)| {
         let routes = request.runs.iter().flat_map(|run| run.routes.iter());
         let depth = routes.map(|route| trace.routes.get(route).depth()).sum::<f64>() / length as f64;
         let nll = answer.nll.unwrap_or(f64::NAN) * count;
         if !(nll.is_finite() && kl.is_finite()) {
             return Err(Error::Gpu("the likelihood of a text came out as no number".into()));
         }
-        Ok(Measured { nll, kl, depth, count })
+        Ok(SequenceSums { nll, kl, depth, count })
     };
     generated.answers.iter().zip(&trace.requests).zip(kl).map(one).collect()
 }
@@ -148,8 +150,8 @@ fn shape(model: &Model) -> Logits {
     Logits { scale: model.scales.logits, cap: model.scales.logit_cap }
 }
 
-impl Watch for Kept {
-    fn logits(&mut self, executor: &Executor, rows: &[(usize, usize)], outcome: &Outcome) -> Result<()> {
+impl GenerationWatch for Kept {
+    fn logits(&mut self, executor: &Executor, rows: &[(usize, usize)], outcome: &PassOutcome) -> Result<()> {
         let bytes = self.vocabulary * 4;
         let mut from = 0;
         for run in rows.chunk_by(|a, b| self.row(*a) + 1 == self.row(*b)) {
@@ -191,15 +193,15 @@ struct Held<'a> {
     holds: &'a mut Holds,
 }
 
-impl Watch for Held<'_> {
-    fn logits(&mut self, executor: &Executor, rows: &[(usize, usize)], outcome: &Outcome) -> Result<()> {
+impl GenerationWatch for Held<'_> {
+    fn logits(&mut self, executor: &Executor, rows: &[(usize, usize)], outcome: &PassOutcome) -> Result<()> {
         if rows.is_empty() {
             return Ok(());
         }
         let (gpu, vocabulary) = (&executor.gpu, self.kept.vocabulary as u32);
         let lanes = gpu.subgroup()?;
         executor.ops()?.check_turns("a divergence", u64::from(vocabulary.div_ceil(lanes)))?;
-        let words = |(row, chosen): (&(usize, usize), &super::executor::Chosen)| {
+        let words = |(row, chosen): (&(usize, usize), &super::pass_io::Chosen)| {
             let at = self.kept.row(*row);
             [at as u32, self.kept.sums[at].to_bits(), chosen.log_sum.to_bits()]
         };
@@ -221,7 +223,7 @@ impl Watch for Held<'_> {
         let buffers =
             [&executor.buffers.logits, &self.kept.logits, &self.holds.lists, &self.holds.divergences];
         let mut recording = Recording::default();
-        recording.push(Dispatch {
+        recording.push(KernelDispatch {
             pipeline: gpu.pipeline(s::DIVERGENCE, &constants)?,
             bindings: buffers.map(Binding::from).to_vec(),
             parameters: bytemuck::bytes_of(&parameters).to_vec(),

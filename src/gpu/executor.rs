@@ -5,25 +5,25 @@ use super::cache::{Cache, Room};
 use super::device::{Buffer, Gpu};
 use super::fits;
 use super::ledger::{Ledger, Listing};
-use super::ops::{Done, Ops, Rows};
+use super::ops::Look;
+use super::ops::{ExecutedKernel, Ops, Rows};
 use super::ops_choice::{chosen_words, found_words};
-use super::ops_stream::Look;
-use super::pass::Work;
-use super::plan::{Plan, View};
-use super::pool::{ExpertStacks, Pool, Precision, Stack};
+use super::packed::Precision;
+use super::pass_io::{Chosen, Pass};
+use super::pool::{ExpertStacks, Pool};
 use super::recording::{Recording, Timing};
+use super::stack::Stack;
 use super::states::States;
-use crate::batch::{Batch, Context, Paths, Policy, Visibility};
+use crate::batch::{Policy, Visibility};
 use crate::error::{InputError, Result};
 use crate::lower::{Call, Cause};
 use crate::model::{Experts, Input, Model};
 use crate::weights::Checkpoint;
-use bytemuck::{Pod, Zeroable};
 use std::rc::Rc;
 
 /// How a model is run.
 #[derive(Clone, Copy, Debug)]
-pub struct Options {
+pub struct ExecutorOptions {
     /// Form of the weights on the device.
     pub precision: Precision,
     /// Most tokens of a pass.
@@ -36,112 +36,16 @@ pub struct Options {
     pub top: u32,
 }
 
-impl Default for Options {
+impl Default for ExecutorOptions {
     fn default() -> Self {
-        Options { precision: Precision::Kept, pass_tokens: 512, logit_rows: None, positions: 4096, top: 5 }
+        ExecutorOptions {
+            precision: Precision::Kept,
+            pass_tokens: 512,
+            logit_rows: None,
+            positions: 4096,
+            top: 5,
+        }
     }
-}
-
-/// A branch is left out where its ratio is below a threshold. Only what was computed can be measured, so this saves nothing;
-/// it says what a router could save.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Oracle {
-    /// Threshold of the attention branch.
-    pub attention: f64,
-    /// Threshold of the feed-forward branch.
-    pub feed_forward: f64,
-    /// What the branch's length is measured against.
-    pub ratio: Ratio,
-    /// Layers that are never skipped.
-    pub always: Vec<u32>,
-}
-
-/// A branch's length over another.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ratio {
-    /// Over the stream with the branch added.
-    OverOutput,
-    /// Over the stream before it.
-    OverInput,
-}
-
-/// A pass to run.
-#[derive(Clone, Copy, Debug)]
-pub struct Pass<'a> {
-    /// Who runs, and on which routes.
-    pub batch: &'a Batch,
-    /// Token of each row.
-    pub tokens: &'a [u32],
-    /// For rows that reach the head: the token whose logit is wanted, 0 where none is.
-    pub targets: &'a [u32],
-    /// The compiled routes.
-    pub paths: &'a Paths,
-    /// Whether routes ascend through the pool.
-    pub monotone: bool,
-    /// What each sequence holds before the pass.
-    pub contexts: &'a [Context],
-    /// Position of the first token of each span.
-    pub starts: &'a [u32],
-    /// What attention sees in a unified cache.
-    pub visibility: Visibility,
-    /// Who runs together.
-    pub policy: Policy,
-    /// Decides on the device what of the routes counts.
-    pub oracle: Option<&'a Oracle>,
-    /// Whether every kernel is timed.
-    pub timed: bool,
-}
-
-/// What the head said of a row.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Chosen {
-    /// Logarithm of the sum of exponentials of the logits.
-    pub log_sum: f32,
-    /// Logit of the wanted token.
-    pub target: f32,
-    /// Logits that are infinite or not numbers.
-    pub infinite: u32,
-    /// Likeliest tokens with their logits.
-    pub top: Vec<(u32, f32)>,
-}
-
-/// What a branch did to a row. Squared lengths; see `residual_oracle.wgsl`.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Pod, Zeroable)]
-pub struct Record {
-    /// Of the branch.
-    pub branch: f32,
-    /// Of the stream before it.
-    pub input: f32,
-    /// Of the stream with the branch added.
-    pub output: f32,
-    /// Of what the block has added so far.
-    pub added: f32,
-    /// Product of the block's input and the stream so far.
-    pub along: f32,
-    /// Of the block's input.
-    pub start: f32,
-    /// 1 where the branch was added, else 0.
-    pub taken: f32,
-    /// The ratio that decided.
-    pub ratio: f32,
-}
-
-/// What came of a pass.
-#[derive(Clone, Debug)]
-pub struct Outcome {
-    /// For each row that reached the head.
-    pub chosen: Vec<Chosen>,
-    /// For each row, attention and feed-forward branch of each layer; empty without an oracle.
-    pub records: Vec<Record>,
-    /// The kernels in order.
-    pub kernels: Vec<Done>,
-    /// When they ran; without `timed`, the host's clock alone.
-    pub timing: Timing,
-    /// Device commands of the pass.
-    pub dispatches: u32,
-    /// Host's clock from the begin of the pass to its result, in seconds.
-    pub host_s: f64,
 }
 
 /// A model on a device.
@@ -149,7 +53,7 @@ pub struct Outcome {
 pub struct Executor {
     pub(super) gpu: Rc<Gpu>,
     pub(super) model: Model,
-    pub(super) options: Options,
+    pub(super) options: ExecutorOptions,
     pub(super) pool: Pool,
     pub(super) cache: Cache,
     /// What the cache holds, where entries are listed.
@@ -169,7 +73,7 @@ pub struct Executor {
 /// Kernels ready to be submitted.
 pub(super) struct Recorded {
     pub recording: Recording,
-    pub kernels: Vec<Done>,
+    pub kernels: Vec<ExecutedKernel>,
     /// Where rows are looked at.
     looks: Vec<Look>,
 }
@@ -206,7 +110,11 @@ impl Executor {
     ///
     /// # Errors
     /// Shapes that the kernels cannot run, a device without subgroups, and memory that does not suffice.
-    pub fn new(gpu: impl Into<Rc<Gpu>>, checkpoint: &Checkpoint, options: Options) -> Result<Executor> {
+    pub fn new(
+        gpu: impl Into<Rc<Gpu>>,
+        checkpoint: &Checkpoint,
+        options: ExecutorOptions,
+    ) -> Result<Executor> {
         let gpu = gpu.into();
         let model = checkpoint.model().clone();
         fits::check_model(&model)?;
@@ -214,7 +122,7 @@ impl Executor {
         // What was asked for, as far as the logits of a whole pass fit into a buffer.
         let most = gpu.info().max_binding_bytes.min(gpu.info().max_buffer_bytes);
         let fits = most / (model.outputs.max(Widths::of(&model).widest()) * 4).max(1);
-        let options = Options { pass_tokens: options.pass_tokens.min(fits as u32).max(1), ..options };
+        let options = ExecutorOptions { pass_tokens: options.pass_tokens.min(fits as u32).max(1), ..options };
         let pool = Pool::new(&gpu, checkpoint, options.precision)?;
         let buffers = Buffers::new(&gpu, &model, options)?;
         let angles = Angles::new(&gpu, &model, options.positions, &[])?;
@@ -319,55 +227,6 @@ impl Executor {
             pool.experts.as_ref().zip(self.model.experts).map_or(0, |(stacks, shape)| of(stacks, shape));
         let projections: u64 = pool.project_in.iter().chain(&pool.project_out).map(bytes).sum();
         bytes(&pool.qkv) + bytes(&pool.output) + dense + experts + projections + bytes(pool.head())
-    }
-
-    /// Runs a pass to its end.
-    ///
-    /// # Errors
-    /// Routes that cannot be executed, more tokens than a pass holds, ids outside of the vocabulary, and what the device
-    /// refuses; logits that are not finite, with the layer where such numbers began.
-    pub fn run(&mut self, pass: &Pass) -> Result<Outcome> {
-        self.check(pass)?;
-        let (outcome, ledger) = self.run_once(pass)?;
-        if outcome.chosen.iter().any(Chosen::odd) {
-            return Err(self.not_finite(pass, &outcome.chosen, |exec| exec.run_once(pass).map(drop)));
-        }
-        self.ledger = ledger;
-        Ok(outcome)
-    }
-
-    /// Returns the ledger as it is behind the pass, too.
-    fn run_once(&mut self, pass: &Pass) -> Result<(Outcome, Option<Ledger>)> {
-        let begin = std::time::Instant::now();
-        let mut ledger = self.ledger.clone();
-        let view = View {
-            batch: pass.batch,
-            paths: pass.paths,
-            contexts: pass.contexts,
-            starts: pass.starts,
-            policy: pass.policy,
-            monotone: pass.monotone,
-            model: &self.model,
-            cache: &self.cache,
-        };
-        let plan = Plan::new(&view, ledger.as_mut())?;
-        let (places, rows) =
-            (ledger.as_ref().map_or(0, Ledger::places), plan.beside(self.options.pass_tokens));
-        self.states.make_room(&self.gpu, &self.model, places, rows)?;
-        let mut rows = 0;
-        let recorded = self.recorded(|exec, ops| {
-            rows = Work::new(exec, pass, ops).record(&plan)?;
-            Ok(())
-        })?;
-        let timing = self.submit(&recorded, pass.timed && !self.looking)?;
-        let Recorded { recording, kernels, .. } = recorded;
-        let chosen = self.chosen(rows)?;
-        let count =
-            if pass.oracle.is_some() { pass.tokens.len() * 2 * self.model.layers as usize } else { 0 };
-        let records = self.gpu.read(&self.buffers.records, count)?;
-        let dispatches = recording.dispatches.len() as u32;
-        let host_s = begin.elapsed().as_secs_f64();
-        Ok((Outcome { chosen, records, kernels, timing, dispatches, host_s }, ledger))
     }
 
     /// Records kernels and puts what they look up on the device.
@@ -523,7 +382,7 @@ impl Widths {
 }
 
 impl Buffers {
-    fn new(gpu: &Gpu, model: &Model, options: Options) -> Result<Buffers> {
+    fn new(gpu: &Gpu, model: &Model, options: ExecutorOptions) -> Result<Buffers> {
         let tokens = u64::from(options.pass_tokens);
         let make = |what: &str, width: u64| gpu.buffer(what, tokens * width * 4);
         // What is never alive together shares memory: inputs and results of attention with those of the feed-forward branch, and

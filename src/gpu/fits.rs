@@ -1,10 +1,8 @@
 //! What the executor runs, and what it refuses: by name, before anything is uploaded.
 
-use super::executor::Oracle;
-use super::generate::Prompt;
-use super::routing::Routing;
+use super::pass_io::Oracle;
 use crate::error::{InputError, Result};
-use crate::model::{Activation, Gating, Input, Model, Placement, Rotation, Scaling};
+use crate::model::{Activation, Gating, Input, Model, NormPlacement, Rotation, Scaling};
 use crate::trace::RouterDevice;
 
 /// Shapes and arithmetic that the kernels cannot run.
@@ -77,7 +75,7 @@ pub(super) fn check_model(model: &Model) -> Result<()> {
 /// An oracle leaves branches out by what they add, behind which nothing else may happen to the stream.
 pub(super) fn check_oracle(model: &Model, oracle: &Oracle) -> Result<()> {
     let leaves_out = oracle.attention > 0.0 || oracle.feed_forward > 0.0;
-    if leaves_out && model.placement == Placement::AfterSum {
+    if leaves_out && model.placement == NormPlacement::AfterSum {
         let what = "thresholds of 0, as this model norms the stream behind each branch";
         return Err(InputError::expected(what).key("oracle").found(&model.name).into());
     }
@@ -90,8 +88,11 @@ pub(super) fn check_router(model: &Model, device: RouterDevice) -> Result<()> {
         .kinds
         .iter()
         .all(|kind| kind.window.is_none() && !kind.experts && kind.rotation == Rotation::Main);
-    let fits =
-        simple && matches!(model.placement, Placement::Before | Placement::AfterBranch | Placement::Around);
+    let fits = simple
+        && matches!(
+            model.placement,
+            NormPlacement::Before | NormPlacement::AfterBranch | NormPlacement::Around
+        );
     if device == RouterDevice::Host || fits {
         return Ok(());
     }
@@ -106,68 +107,11 @@ pub(super) fn grows(model: &Model) -> bool {
     model.kinds.iter().filter_map(|kind| model.rope_of(kind)).any(of)
 }
 
-/// Sequences that would change the angles of all their tokens while they grow: two lists of divisors have a border, at which engines
-/// compute everything anew.
-pub(super) fn check_lengths(model: &Model, prompts: &[Prompt]) -> Result<()> {
-    for rope in model.kinds.iter().filter_map(|kind| model.rope_of(kind)) {
-        let Scaling::Long { original, .. } = rope.scaling else { continue };
-        for (index, prompt) in prompts.iter().enumerate() {
-            let (length, end) =
-                (prompt.ids.len() as u64, prompt.ids.len() as u64 + u64::from(prompt.most) - 1);
-            if length <= original && end > original {
-                let what = format!(
-                    "at most {original} tokens, generated ones included, or a prompt that is longer: there the angles change"
-                );
-                let found = format!("{length} tokens and up to {} more", prompt.most);
-                return Err(InputError::expected(what).key(format!("prompt {index}")).found(found).into());
-            }
-        }
-    }
-    Ok(())
-}
-
-/// Prompts that are empty, too long, or not those of the trace that is followed.
-pub(super) fn check_prompts(prompts: &[Prompt], routing: &Routing, positions: u32) -> Result<()> {
-    for (index, prompt) in prompts.iter().enumerate() {
-        let wrong = |found: u64, what: String| -> Result<()> {
-            Err(InputError::expected(what)
-                .key(format!("prompt {index}"))
-                .found(format!("{found} tokens"))
-                .into())
-        };
-        let tokens = prompt.ids.len() as u64;
-        if tokens == 0 || prompt.most == 0 {
-            return wrong(tokens, "at least one token, and at least one to generate".into());
-        }
-        if tokens + u64::from(prompt.most) > u64::from(positions) + 1 {
-            return wrong(
-                tokens + u64::from(prompt.most),
-                format!("at most {positions} tokens, generated ones included"),
-            );
-        }
-        if let Routing::Replay(trace) = routing {
-            match trace.requests.get(index) {
-                None => {
-                    return wrong(
-                        tokens,
-                        format!("at most the {} requests of the trace", trace.requests.len()),
-                    );
-                }
-                Some(request) if u64::from(request.prompt_tokens) != tokens => {
-                    return wrong(
-                        tokens,
-                        format!(
-                            "{} tokens, as request {} of the trace has",
-                            request.prompt_tokens, request.id
-                        ),
-                    );
-                }
-                Some(request) if request.runs.is_empty() => {
-                    return wrong(tokens, format!("routes for the tokens of request {}", request.id));
-                }
-                Some(_) => {}
-            }
-        }
+/// Whether the kernel of the decisions takes a hidden layer of this width.
+pub(super) fn check_hidden(hidden: u32) -> Result<()> {
+    if hidden == 0 || hidden > 1024 || !hidden.is_multiple_of(4) {
+        let what = "a multiple of 4 from 4 to 1024";
+        return Err(InputError::expected(what).key("router.hidden").found(hidden).into());
     }
     Ok(())
 }

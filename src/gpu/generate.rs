@@ -1,10 +1,13 @@
 //! Text from a model: prompts in, tokens out, several sequences in flight.
 
-use super::executor::{Chosen, Executor, Outcome, Pass};
+use super::executor::Executor;
 use super::fits;
-use super::hops::Placed;
+use super::hop_lists::RouterOnDevice;
 use super::ledger::Listing;
+use super::pass_io::{Chosen, Pass, PassOutcome};
+use super::prompts::{Prompt, check_lengths, check_prompts};
 use super::routing::{self, Fill, Routing, Taken};
+use super::sampling::TokenSampling;
 use super::skips::PlacedSkips;
 use crate::batch::{Batch, Context, Left, Part, Path, Paths, Policy, Visibility};
 use crate::error::{InputError, Result, demand};
@@ -12,46 +15,9 @@ use crate::rng::Stream;
 use crate::trace::{Header, KvAction, Order, Role, RouteTable, RouterDevice, Trace};
 use std::collections::VecDeque;
 
-/// What to generate.
-#[derive(Clone, Debug)]
-pub struct Prompt {
-    /// Its tokens.
-    pub ids: Vec<u32>,
-    /// Most tokens to generate.
-    pub most: u32,
-}
-
-/// How a token is drawn from those that the head finds likeliest.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Sampling {
-    /// Among how many, at most [`Options::top`](super::Options::top).
-    pub top: u32,
-    /// What logits are divided by before their exponentials become shares; above 0.
-    pub temperature: f64,
-    /// Seed; a prompt's draws depend on it and on the prompt's number alone.
-    pub seed: u64,
-}
-
-impl Sampling {
-    /// Draws one of the likeliest tokens (Fan et al., arXiv 1805.04833, section 5.4).
-    fn draw(&self, top: &[(u32, f32)], random: &mut Stream) -> u32 {
-        let top = &top[..top.len().min(self.top as usize)];
-        let highest = f64::from(top[0].1);
-        let share = |&(_, logit): &(u32, f32)| libm::exp((f64::from(logit) - highest) / self.temperature);
-        let mut left = random.uniform() * top.iter().map(share).sum::<f64>();
-        for entry in top {
-            left -= share(entry);
-            if left < 0.0 {
-                return entry.0;
-            }
-        }
-        top[0].0
-    }
-}
-
 /// How to generate.
 #[derive(Clone, Debug)]
-pub struct Settings {
+pub struct GenerationSettings {
     /// Who decides the routes.
     pub routing: Routing,
     /// Who runs together.
@@ -59,7 +25,7 @@ pub struct Settings {
     /// What attention sees in a unified cache.
     pub visibility: Visibility,
     /// How tokens are drawn; absent: the likeliest is taken.
-    pub sampling: Option<Sampling>,
+    pub sampling: Option<TokenSampling>,
     /// Tokens that end a generation; they are part of it.
     pub end_ids: Vec<u32>,
     /// Whether the logits of every token of a prompt are wanted, not of the last alone.
@@ -70,13 +36,13 @@ pub struct Settings {
 
 /// A router on the device.
 enum Decider<'a> {
-    Hops(Placed),
+    Hops(RouterOnDevice),
     Skips(PlacedSkips<'a>),
 }
 
 /// What came of a prompt.
 #[derive(Clone, Debug, Default)]
-pub struct Answer {
+pub struct Completion {
     /// Generated tokens.
     pub ids: Vec<u32>,
     /// What the head said behind the prompt: likeliest tokens with logits.
@@ -86,7 +52,7 @@ pub struct Answer {
 }
 
 /// Looks on while a run goes.
-pub trait Watch {
+pub trait GenerationWatch {
     /// A token of a prompt's answer is there.
     ///
     /// # Errors
@@ -98,26 +64,31 @@ pub trait Watch {
     ///
     /// # Errors
     /// Whatever shall end the run.
-    fn pass(&mut self, _pass: &Pass, _outcome: &Outcome, _rows: &[(usize, u32, bool)]) -> Result<()> {
+    fn pass(&mut self, _pass: &Pass, _outcome: &PassOutcome, _rows: &[(usize, u32, bool)]) -> Result<()> {
         Ok(())
     }
     /// The logits of a pass are on the device, in the order of `rows`: prompt and position of each.
     ///
     /// # Errors
     /// Whatever shall end the run.
-    fn logits(&mut self, _executor: &Executor, _rows: &[(usize, usize)], _outcome: &Outcome) -> Result<()> {
+    fn logits(
+        &mut self,
+        _executor: &Executor,
+        _rows: &[(usize, usize)],
+        _outcome: &PassOutcome,
+    ) -> Result<()> {
         Ok(())
     }
 }
 
 /// Looks at nothing.
-impl Watch for () {}
+impl GenerationWatch for () {}
 
 /// A run's results.
 #[derive(Clone, Debug)]
 pub struct Generated {
     /// For each prompt.
-    pub answers: Vec<Answer>,
+    pub answers: Vec<Completion>,
     /// Which routes its tokens took.
     pub trace: Trace,
 }
@@ -136,7 +107,7 @@ struct Going {
     /// Tokens of the next of them that have passed.
     refed: usize,
     nll: f64,
-    answer: Answer,
+    answer: Completion,
     random: Stream,
 }
 
@@ -159,12 +130,12 @@ impl Executor {
     pub fn generate(
         &mut self,
         prompts: &[Prompt],
-        settings: &Settings,
-        watch: &mut dyn Watch,
+        settings: &GenerationSettings,
+        watch: &mut dyn GenerationWatch,
     ) -> Result<Generated> {
         let header = settings.routing.header(&self.model.name, self.model.layers)?;
-        fits::check_prompts(prompts, &settings.routing, self.positions())?;
-        fits::check_lengths(&self.model, prompts)?;
+        check_prompts(prompts, &settings.routing, self.positions())?;
+        check_lengths(&self.model, prompts)?;
         if let Routing::Oracle(oracle) = &settings.routing {
             fits::check_oracle(&self.model, oracle)?;
         }
@@ -176,7 +147,7 @@ impl Executor {
             let what = format!("{}, as the network was trained", visible.name());
             demand(found == visible, "visibility", found.name(), &what)?;
         }
-        if let Some(Sampling { top, temperature, .. }) = settings.sampling {
+        if let Some(TokenSampling { top, temperature, .. }) = settings.sampling {
             let most = self.options.top;
             demand((1..=most).contains(&top), "top-k", top, &format!("1 to {most}"))?;
             demand(
@@ -224,7 +195,7 @@ impl Executor {
 
 /// A run between two passes.
 struct Run<'a> {
-    settings: &'a Settings,
+    settings: &'a GenerationSettings,
     header: Header,
     routes: RouteTable,
     /// What the device runs: the routes, or the dense one where an oracle looks on.
@@ -248,7 +219,12 @@ struct Run<'a> {
 }
 
 impl<'a> Run<'a> {
-    fn new(prompts: &[Prompt], settings: &'a Settings, header: Header, layers: u32) -> Result<Self> {
+    fn new(
+        prompts: &[Prompt],
+        settings: &'a GenerationSettings,
+        header: Header,
+        layers: u32,
+    ) -> Result<Self> {
         let mut routes = RouteTable::default();
         let (mut known, mut fills, mut by_word) = (Vec::new(), Vec::new(), Vec::new());
         match &settings.routing {
@@ -288,7 +264,7 @@ impl<'a> Run<'a> {
             filled: Vec::new(),
             refed: 0,
             nll: 0.0,
-            answer: Answer::default(),
+            answer: Completion::default(),
             random: Stream::new(seed, &format!("prompt {index}")),
         });
         if matches!(settings.routing, Routing::Oracle(_)) {
@@ -526,7 +502,7 @@ impl<'a> Run<'a> {
     }
 
     /// Takes the results of a pass.
-    fn take(&mut self, outcome: &Outcome, layers: u32, watch: &mut dyn Watch) -> Result<()> {
+    fn take(&mut self, outcome: &PassOutcome, layers: u32, watch: &mut dyn GenerationWatch) -> Result<()> {
         watch.pass(&self.pass(), outcome, &self.rows)?;
         let each = 2 * layers as usize;
         let mut records = outcome.records.chunks_exact(each.max(1));
@@ -558,7 +534,13 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    fn head(&mut self, index: usize, position: usize, chosen: &Chosen, watch: &mut dyn Watch) -> Result<()> {
+    fn head(
+        &mut self,
+        index: usize,
+        position: usize,
+        chosen: &Chosen,
+        watch: &mut dyn GenerationWatch,
+    ) -> Result<()> {
         let routes = self.known.get(index).map(Vec::len);
         let going = &mut self.going[index];
         if position + 1 < going.prompt {

@@ -1,19 +1,42 @@
 //! Hops in one recording, where the device decides: kernels find in the lists which layer each row is at, which entry of the cache it
 //! leaves, and which it sees.
 
-use super::executor::Pass;
-use super::hops::Placed;
+use super::device::Buffer;
 use super::ledger::Token;
 use super::ops::{Ops, Rows};
 use super::ops_attention::Scored;
 use super::ops_stream::Added;
 use super::pass::Work;
+use super::pass_io::Pass;
 use super::pool::Norms;
 use super::shaders as s;
 use crate::batch::Visibility;
 use crate::error::Result;
 use crate::lower::Cause;
-use crate::model::Placement;
+use crate::model::NormPlacement;
+use crate::trace::RouterDevice;
+
+/// A router on the device.
+#[derive(Debug)]
+pub(super) struct RouterOnDevice {
+    /// Whether it divides states by their root mean square and looks at the layer before.
+    pub(super) radial: bool,
+    pub(super) hidden: u32,
+    /// Layers and the exit.
+    pub(super) options: u32,
+    pub(super) hops: u32,
+    pub(super) least_hops: u32,
+    /// Whether branches are added with the probability of the decision.
+    pub(super) weighted: bool,
+    /// Whether the router sees the rows' words.
+    pub(super) words: bool,
+    pub(super) device: RouterDevice,
+    pub(super) first: Buffer,
+    /// The other weights, one after the other.
+    pub(super) rest: Buffer,
+    /// Option and probability of each row at each hop.
+    pub(super) decisions: Buffer,
+}
 
 /// Where in the lists a device that decides finds and leaves things.
 pub(super) struct HopLists {
@@ -40,7 +63,7 @@ pub(super) struct HopLists {
 
 impl HopLists {
     /// Lists for rows of different sequences.
-    pub fn new(work: &mut Work, pass: &Pass, placed: &Placed) -> HopLists {
+    pub fn new(work: &mut Work, pass: &Pass, placed: &RouterOnDevice) -> HopLists {
         let rows = pass.tokens.len() as u32;
         let exec = work.exec;
         let tokens: Vec<Token> = (0..)
@@ -102,7 +125,7 @@ impl HopLists {
 
 impl Work<'_, '_, '_> {
     /// The kernels of a hop over all rows, each at the layer that the device finds in the lists.
-    pub(super) fn hop(&mut self, placed: &Placed, lists: &HopLists, hop: u32) -> Result<()> {
+    pub(super) fn hop(&mut self, placed: &RouterOnDevice, lists: &HopLists, hop: u32) -> Result<()> {
         let (exec, model, pool) = (self.exec, &self.exec.model, &self.exec.pool);
         let (hidden, q, kv) = (model.hidden as u32, model.q_dim() as u32, model.kv_dim() as u32);
         let rows = lists.rows;
@@ -130,7 +153,7 @@ impl Work<'_, '_, '_> {
         self.ops.place(parameters, lists.listed.is_some(), &placed.decisions)?;
         self.ops.cause = Cause::Attention;
         let qkv = of(&buffers.qkv, q + 2 * kv);
-        let before = model.placement != Placement::AfterBranch;
+        let before = model.placement != NormPlacement::AfterBranch;
         let layers = (lists.layers, rows, rows);
         let norm = |work: &mut Self, norms: Option<&Norms>, x, to| match norms {
             Some(norms) => work.ops.norm(work.normed(norms), layers, x, to),

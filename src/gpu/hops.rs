@@ -4,14 +4,19 @@
 //! With read-back, the host waits for the decisions of each hop and runs each layer's tokens as groups. Without, all hops are one
 //! recording (`hop_lists`): kernels look up each row's layer where the router wrote it, and rows that have left are masked out.
 
+use super::cache::Visit;
 use super::device::Buffer;
-use super::executor::{Chosen, Executor, Outcome, Pass};
+use super::executor::Executor;
+use super::fits::check_hidden;
 use super::hop_lists::HopLists;
+use super::hop_lists::RouterOnDevice;
 use super::ledger::{Ledger, Token};
-use super::ops::{Done, Ops, Rows};
+use super::ops::{ExecutedKernel, Ops, Rows};
 use super::ops_choice::plain_router;
 use super::pass::Work;
-use super::plan::{Group, Visit};
+use super::pass_io::PassSum;
+use super::pass_io::{Chosen, Pass, PassOutcome};
+use super::plan::Group;
 use super::recording::Timing;
 use super::shaders as s;
 use crate::batch::{Policy, Visibility};
@@ -46,28 +51,6 @@ pub struct Radial {
     pub device: RouterDevice,
 }
 
-/// A router on the device.
-#[derive(Debug)]
-pub(super) struct Placed {
-    /// Whether it divides states by their root mean square and looks at the layer before.
-    radial: bool,
-    hidden: u32,
-    /// Layers and the exit.
-    options: u32,
-    pub(super) hops: u32,
-    least_hops: u32,
-    /// Whether branches are added with the probability of the decision.
-    pub(super) weighted: bool,
-    /// Whether the router sees the rows' words.
-    words: bool,
-    device: RouterDevice,
-    first: Buffer,
-    /// The other weights, one after the other.
-    rest: Buffer,
-    /// Option and probability of each row at each hop.
-    pub(super) decisions: Buffer,
-}
-
 /// A row of the pass whose routes are decided.
 struct Walking {
     token: Token,
@@ -80,7 +63,7 @@ struct Walking {
 
 /// What came of a pass.
 struct Walked {
-    outcome: Outcome,
+    outcome: PassOutcome,
     routes: Vec<Route>,
     /// Whether some decision came of scores that are not numbers.
     odd: bool,
@@ -143,10 +126,10 @@ impl Executor {
     ///
     /// # Errors
     /// A router for other shapes, and what the device cannot decide by itself.
-    pub(super) fn place(&self, router: &RouterMlp) -> Result<Placed> {
+    pub(super) fn place(&self, router: &RouterMlp) -> Result<RouterOnDevice> {
         router.check(self.model.layers, self.model.hidden as u32)?;
         let first = if router.hidden == 0 { &[0.0] } else { &router.first[..] };
-        let placed = Placed {
+        let placed = RouterOnDevice {
             radial: false,
             hidden: router.hidden,
             options: self.model.layers + 1,
@@ -166,13 +149,13 @@ impl Executor {
     ///
     /// # Errors
     /// Those of [`Executor::place`].
-    pub(super) fn place_radial(&self, radial: &Radial) -> Result<Placed> {
+    pub(super) fn place_radial(&self, radial: &Radial) -> Result<RouterOnDevice> {
         let router = &radial.router;
         router.check(&self.model)?;
         check_hidden(router.hidden)?;
         let rest = [&router.vectors[..], &router.second, &router.biases, &router.words].concat();
         let described = &router.described;
-        let placed = Placed {
+        let placed = RouterOnDevice {
             radial: true,
             hidden: router.hidden,
             options: router.layers + 1,
@@ -197,7 +180,11 @@ impl Executor {
     ///
     /// # Errors
     /// Those of [`Executor::run`], another policy than `hop` or `grouped`, and scores of the router that are not numbers.
-    pub(super) fn run_routed(&mut self, pass: &Pass, placed: &Placed) -> Result<(Outcome, Vec<Route>)> {
+    pub(super) fn run_routed(
+        &mut self,
+        pass: &Pass,
+        placed: &RouterOnDevice,
+    ) -> Result<(PassOutcome, Vec<Route>)> {
         self.check(pass)?;
         if !matches!(pass.policy, Policy::Hop | Policy::Grouped) {
             let what = "hop or grouped, where a router decides hop by hop";
@@ -219,7 +206,7 @@ impl Executor {
         Ok((outcome, routes))
     }
 
-    fn run_routed_once(&mut self, pass: &Pass, placed: &Placed) -> Result<Walked> {
+    fn run_routed_once(&mut self, pass: &Pass, placed: &RouterOnDevice) -> Result<Walked> {
         match placed.device {
             RouterDevice::Gpu => self.run_on_device(pass, placed),
             RouterDevice::Host => self.run_with_host(pass, placed),
@@ -227,11 +214,11 @@ impl Executor {
     }
 
     /// The decisions of each hop come back before its kernels are recorded.
-    fn run_with_host(&mut self, pass: &Pass, placed: &Placed) -> Result<Walked> {
+    fn run_with_host(&mut self, pass: &Pass, placed: &RouterOnDevice) -> Result<Walked> {
         let mut walking = walking(pass);
         let rows = walking.len() as u32;
         let mut ledger = self.ledger.clone();
-        let (mut sum, mut odd) = (Sum::default(), false);
+        let (mut sum, mut odd) = (PassSum::default(), false);
         for hop in 0..placed.hops {
             let part = self.record(pass, |work| {
                 if hop == 0 {
@@ -304,14 +291,14 @@ impl Executor {
         &mut self,
         pass: &Pass,
         work: impl Fn(&mut Work) -> Result<()>,
-    ) -> Result<(Vec<Done>, Timing, u32)> {
+    ) -> Result<(Vec<ExecutedKernel>, Timing, u32)> {
         let recorded = self.recorded(|exec, ops| work(&mut Work::new(exec, pass, ops)))?;
         let timing = self.submit(&recorded, pass.timed && !self.looking)?;
         Ok((recorded.kernels, timing, recorded.recording.dispatches.len() as u32))
     }
 
     /// All hops are recorded at once; the device finds each row's layer itself.
-    fn run_on_device(&mut self, pass: &Pass, placed: &Placed) -> Result<Walked> {
+    fn run_on_device(&mut self, pass: &Pass, placed: &RouterOnDevice) -> Result<Walked> {
         let rows = pass.tokens.len() as u32;
         // Products look up where a layer's weights are; the cache must lie in one buffer.
         if !self.cache.is_one() {
@@ -346,20 +333,11 @@ impl Executor {
             }
             routes.push(Route(route));
         }
-        let mut sum = Sum::default();
+        let mut sum = PassSum::default();
         sum.add((kernels, timing, dispatches));
         let chosen = self.chosen(pass.targets.len() as u32)?;
         Ok(Walked { outcome: sum.outcome(chosen), routes, odd, ledger })
     }
-}
-
-/// Whether the kernel of the decisions takes a hidden layer of this width.
-pub(super) fn check_hidden(hidden: u32) -> Result<()> {
-    if hidden == 0 || hidden > 1024 || !hidden.is_multiple_of(4) {
-        let what = "a multiple of 4 from 4 to 1024";
-        return Err(InputError::expected(what).key("router.hidden").found(hidden).into());
-    }
-    Ok(())
 }
 
 /// The rows of a pass before their first hop.
@@ -375,39 +353,23 @@ fn walking(pass: &Pass) -> Vec<Walking> {
     rows
 }
 
-/// Recordings of a pass, added up.
-#[derive(Default)]
-pub(super) struct Sum {
-    kernels: Vec<Done>,
-    timing: Timing,
-    dispatches: u32,
-}
-
-impl Sum {
-    pub fn add(&mut self, (kernels, timing, dispatches): (Vec<Done>, Timing, u32)) {
-        let first = self.dispatches;
-        self.kernels.extend(kernels.into_iter().map(|done| Done { first: done.first + first, ..done }));
-        self.timing.host_s += timing.host_s;
-        self.timing.kernels_ns.extend(timing.kernels_ns);
-        self.dispatches += dispatches;
-    }
-
-    pub fn outcome(self, chosen: Vec<super::executor::Chosen>) -> Outcome {
-        let Sum { kernels, timing, dispatches } = self;
-        Outcome { chosen, records: Vec::new(), kernels, host_s: timing.host_s, timing, dispatches }
-    }
-}
-
 impl Ops<'_> {
     /// Where in the lists the rows' words stand, for a router that sees them.
-    fn words(&mut self, placed: &Placed, pass: &Pass) -> u32 {
+    fn words(&mut self, placed: &RouterOnDevice, pass: &Pass) -> u32 {
         if placed.words { self.list(pass.tokens.iter().copied()) } else { u32::MAX }
     }
 
     /// The router's decisions for these rows at a hop.
-    fn route(&mut self, placed: &Placed, rows: u32, hop: u32, words: u32, stream: Rows) -> Result<()> {
+    fn route(
+        &mut self,
+        placed: &RouterOnDevice,
+        rows: u32,
+        hop: u32,
+        words: u32,
+        stream: Rows,
+    ) -> Result<()> {
         (self.cause, self.layer) = (Cause::Router, Call::NO_LAYER);
-        let Placed { radial, hidden, options, least_hops, .. } = *placed;
+        let RouterOnDevice { radial, hidden, options, least_hops, .. } = *placed;
         let plain = plain_router(rows, stream.stride, hidden, options);
         let parameters = s::Router {
             allowed: options - u32::from(hop < least_hops),

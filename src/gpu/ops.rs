@@ -2,11 +2,10 @@
 //! non-linearities.
 
 use super::device::{Buffer, Gpu};
-use super::ops_stream::Look;
 use super::pipeline::{Pipeline, Shader};
-use super::pool::Stack;
-use super::recording::{Binding, Dispatch, Recording};
+use super::recording::{Binding, KernelDispatch, Recording};
 use super::shaders as s;
+use super::stack::Stack;
 use crate::error::{Error, Result};
 use crate::kernel::Kernel;
 use crate::lower::Cause;
@@ -18,7 +17,7 @@ pub(super) const ACTIVATIONS: Dtype = Dtype::F32;
 
 /// A kernel of a pass: what it is and which of the dispatches are its (more than one where its weights lie in several buffers).
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Done {
+pub struct ExecutedKernel {
     /// The kernel, as the simulator names it.
     pub kernel: Kernel,
     /// What it was for.
@@ -49,6 +48,14 @@ pub(super) struct Normed<'a> {
     pub layer: bool,
     pub epsilon: f64,
     pub width: u32,
+}
+
+/// A place where rows are looked at, and where in the lists a 1 stands if one of them is not finite.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Look {
+    pub cause: Cause,
+    pub layer: u16,
+    pub note: u32,
 }
 
 /// Norms of queries and keys of all layers.
@@ -102,7 +109,7 @@ pub(super) struct Segment {
 pub(super) struct Ops<'a> {
     pub gpu: &'a Gpu,
     pub recording: Recording,
-    pub done: Vec<Done>,
+    pub done: Vec<ExecutedKernel>,
     /// What kernels look up by number.
     pub lists: Vec<u32>,
     /// Where `lists` will be on the device.
@@ -126,7 +133,13 @@ impl Ops<'_> {
 
     pub(super) fn label(&mut self, kernel: Kernel, first: usize) {
         let count = (self.recording.dispatches.len() - first) as u32;
-        self.done.push(Done { kernel, cause: self.cause, layer: self.layer, first: first as u32, count });
+        self.done.push(ExecutedKernel {
+            kernel,
+            cause: self.cause,
+            layer: self.layer,
+            first: first as u32,
+            count,
+        });
     }
 
     pub(super) fn push<P: bytemuck::Pod>(
@@ -138,7 +151,7 @@ impl Ops<'_> {
     ) {
         let bindings = bindings.iter().map(|&buffer| Binding::from(buffer)).collect();
         let parameters = bytemuck::bytes_of(&parameters).to_vec();
-        self.recording.push(Dispatch { pipeline, bindings, parameters, workgroups });
+        self.recording.push(KernelDispatch { pipeline, bindings, parameters, workgroups });
     }
 
     /// A kernel with an invocation for four values, `width4` of them in each of `rows`.

@@ -2,8 +2,8 @@
 
 use super::device::Buffer;
 use super::ops::{ACTIVATIONS, Ops, Rows};
-use super::pool::Stack;
 use super::shaders as s;
+use super::stack::Stack;
 use crate::error::Result;
 use crate::kernel::Kernel;
 

@@ -2,8 +2,8 @@
 
 use super::choice::Tiling;
 use super::ops::{ACTIVATIONS, Ops, Rows, Segment};
-use super::pool::{Shard, Stack};
 use super::shaders as s;
+use super::stack::{Shard, Stack};
 use crate::error::Result;
 use crate::kernel::Kernel;
 

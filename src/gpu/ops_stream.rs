@@ -1,20 +1,12 @@
 //! What happens to the residual stream: branches are added, rows moved, and numbers that are not finite looked for.
 
 use super::device::Buffer;
+use super::ops::Look;
 use super::ops::{ACTIVATIONS, Ops, Rows};
 use super::pipeline::Shader;
 use super::shaders as s;
 use crate::error::Result;
 use crate::kernel::Kernel;
-use crate::lower::Cause;
-
-/// A place where rows are looked at, and where in the lists a 1 stands if one of them is not finite.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Look {
-    pub cause: Cause,
-    pub layer: u16,
-    pub note: u32,
-}
 
 /// How a branch is added to the stream.
 #[derive(Clone, Copy, Debug)]

@@ -1,8 +1,19 @@
 //! Weights in the forms that kernels read: rows of whole words, blocks of quantised formats without odd bytes.
 
-use super::pool::Precision;
 use crate::units::Dtype;
-use crate::weights::{Format, Tensor};
+use crate::weights::{Tensor, TensorFormat};
+
+/// In which form weights are kept on the device.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Precision {
+    /// As the file has them; bfloat16 as f32, Q4_0 with a minimum, formats of blocks without a form of their own as f32.
+    #[default]
+    Kept,
+    /// All as f32.
+    F32,
+    /// Matrices as f16, rounded to nearest.
+    F16,
+}
 
 /// A form of weights on the device. The numbers are those of `FORMAT` in the shaders.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -22,7 +33,7 @@ const BLOCK: u32 = 32;
 
 impl Form {
     /// The form for tensors of these formats: their own where they agree, else the one that holds all.
-    pub fn of(formats: impl Iterator<Item = Format>, precision: Precision) -> Form {
+    pub fn of(formats: impl Iterator<Item = TensorFormat>, precision: Precision) -> Form {
         match precision {
             Precision::F32 => return Form::F32,
             Precision::F16 => return Form::F16,
@@ -34,11 +45,11 @@ impl Form {
     }
 
     /// The form in which a format keeps all its values: its own, or singles where none holds its scales exactly.
-    pub fn own(format: Format) -> Form {
+    pub fn own(format: TensorFormat) -> Form {
         match format {
-            Format::F16 => Form::F16,
-            Format::Q8_0 => Form::Q8,
-            Format::Q4_1 | Format::Q4_0 => Form::Q4,
+            TensorFormat::F16 => Form::F16,
+            TensorFormat::Q8_0 => Form::Q8,
+            TensorFormat::Q4_1 | TensorFormat::Q4_0 => Form::Q4,
             _ => Form::F32,
         }
     }
@@ -72,10 +83,10 @@ pub fn pack(tensor: &Tensor, form: Form) -> Vec<u32> {
     let row_bytes = tensor.bytes.len() / tensor.rows.max(1);
     for row in tensor.bytes.chunks_exact(row_bytes.max(1)) {
         match (form, tensor.format) {
-            (Form::Q8, Format::Q8_0) => pack_q8(row, &mut words),
-            (Form::Q4, Format::Q4_1) => words.extend(row.chunks_exact(4).map(word)),
-            (Form::Q4, Format::Q4_0) => pack_q4_0(row, &mut words),
-            (Form::F16, Format::F16) => {
+            (Form::Q8, TensorFormat::Q8_0) => pack_q8(row, &mut words),
+            (Form::Q4, TensorFormat::Q4_1) => words.extend(row.chunks_exact(4).map(word)),
+            (Form::Q4, TensorFormat::Q4_0) => pack_q4_0(row, &mut words),
+            (Form::F16, TensorFormat::F16) => {
                 words.extend(row.chunks(4).map(|pair| word(&[pair, &[0; 4]].concat()[..4])));
             }
             _ => {

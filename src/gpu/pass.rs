@@ -1,15 +1,16 @@
 //! A plan becomes kernels: the same kernels, in the same order, that `lower::block` gives the simulator. Here: what is around the
 //! branches.
 
-use super::executor::{Executor, Pass};
+use super::executor::Executor;
 use super::ops::{LEFT_ALONE, Normed, Ops, Rows, Segment};
 use super::ops_choice::{Logits, Sampled};
 use super::ops_stream::Added;
+use super::pass_io::Pass;
 use super::plan::{Group, Plan};
 use super::pool::Norms;
 use crate::error::Result;
 use crate::lower::{Call, Cause};
-use crate::model::Placement;
+use crate::model::NormPlacement;
 
 /// A pass being recorded.
 pub(super) struct Work<'a, 'b, 'c> {
@@ -139,7 +140,8 @@ impl<'a, 'b, 'c> Work<'a, 'b, 'c> {
         x: Rows<'a>,
         to: Rows<'a>,
     ) -> Result<Rows<'a>> {
-        let before = !matches!(self.exec.model.placement, Placement::AfterSum | Placement::AfterBranch);
+        let before =
+            !matches!(self.exec.model.placement, NormPlacement::AfterSum | NormPlacement::AfterBranch);
         let Some(norms) = norms.filter(|_| before) else { return Ok(x) };
         let layers = self.ops.layers(segments);
         self.ops.norm(self.normed(norms), (layers, rows_of(segments), segments.len() as u32), x, Some(to))?;

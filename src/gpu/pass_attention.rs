@@ -1,14 +1,15 @@
 //! The attention branch of a pass.
 
+use super::cache::Visit;
 use super::ledger::State;
 use super::ops::{ACTIVATIONS, Rows};
 use super::ops_attention::{Scored, Turned};
 use super::pass::{Taken, Work, segments};
-use super::plan::{Group, Visit, beside};
+use super::plan::{Group, beside};
 use crate::error::Result;
 use crate::kernel::Attention;
 use crate::lower::Cause;
-use crate::model::Placement;
+use crate::model::NormPlacement;
 
 /// A row of a call, with its layer and its visit.
 type Row = (u32, u16, Visit);
@@ -95,8 +96,8 @@ impl<'a> Work<'a, '_, '_> {
         let normed = self.norm_before(pool.attention_norms.as_ref(), &segments, x, to)?;
         if together {
             taken.normed = match model.placement {
-                Placement::Parallel => Some(normed),
-                Placement::ParallelEach => {
+                NormPlacement::Parallel => Some(normed),
+                NormPlacement::ParallelEach => {
                     let to = Rows { buffer: &exec.buffers.ahead, stride: hidden };
                     Some(self.norm_before(pool.ffn_norms.as_ref(), &segments, x, to)?)
                 }

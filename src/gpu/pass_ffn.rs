@@ -1,17 +1,17 @@
 //! The feed-forward branch of a pass, and what becomes of a branch's result.
 
-use super::executor::Ratio;
 use super::ops::{Rows, Segment};
 use super::ops_choice::Choice;
 use super::ops_stream::Added;
 use super::pass::{Taken, Work, rows_of, segments};
+use super::pass_io::Ratio;
 use super::plan::{Group, Mask};
 use super::pool::{ExpertStacks, Norms};
 use super::shaders as s;
 use crate::error::Result;
 use crate::kernel::GROUP_SLICE;
 use crate::lower::Cause;
-use crate::model::{Activation, Experts, Gating, Placement};
+use crate::model::{Activation, Experts, Gating, NormPlacement};
 
 impl<'a> Work<'a, '_, '_> {
     /// Norms rows for a feed-forward branch that runs later, where attention is about to change the stream.
@@ -31,7 +31,7 @@ impl<'a> Work<'a, '_, '_> {
     fn ffn_norms(&self) -> Option<&'a Norms> {
         let pool = &self.exec.pool;
         match self.exec.model.placement {
-            Placement::Parallel => pool.attention_norms.as_ref(),
+            NormPlacement::Parallel => pool.attention_norms.as_ref(),
             _ => pool.ffn_norms.as_ref(),
         }
     }
@@ -184,7 +184,7 @@ impl<'a> Work<'a, '_, '_> {
             let added = Added { scale, mask: at, weights };
             self.ops.residual_add([rows, width], added, branch, x)?;
         }
-        if let Some(norms) = sum.filter(|_| exec.model.placement == Placement::AfterSum) {
+        if let Some(norms) = sum.filter(|_| exec.model.placement == NormPlacement::AfterSum) {
             let known = mask.map(|mask| match mask {
                 Mask::Known(rows) => rows,
                 Mask::Decided(_) => unreachable!("norms behind sums are refused where the device decides"),

@@ -1,10 +1,11 @@
 //! Attention over entries that are named one by one, and states that are kept from pass to pass.
 
+use super::cache::Visit;
 use super::ledger::State;
 use super::ops::Rows;
 use super::ops_attention::Scored;
 use super::pass::Work;
-use super::plan::{Group, Visit};
+use super::plan::Group;
 use crate::error::Result;
 use crate::kernel::Attention;
 

@@ -2,26 +2,12 @@
 //! leaves and sees. `lower` counts the same without naming anybody; the tests hold one against the other.
 
 use super::cache::Cache;
+use super::cache::Visit;
 use super::ledger::{Ledger, Token, Waiting};
 use crate::batch::{Batch, Context, Left, Part, Path, Paths, Policy, Span, Visibility};
 use crate::error::{InputError, Result};
 use crate::model::Model;
 use std::collections::BTreeMap;
-
-/// A token at a layer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Visit {
-    /// Row of the pass.
-    pub row: u32,
-    /// Slot of its sequence.
-    pub sequence: u32,
-    /// Whether it is one token of a generation.
-    pub decode: bool,
-    /// The entry it leaves; it sees those before it and its own. Where entries are listed, the row of the cache for its keys and values.
-    pub entry: u32,
-    /// Whether it leaves it: a token that only keeps a masked pass company does not.
-    pub leaves: bool,
-}
 
 /// Tokens that are at one layer together.
 #[derive(Clone, Debug, Default, PartialEq)]

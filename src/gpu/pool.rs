@@ -3,50 +3,12 @@
 
 use super::device::{Buffer, Gpu};
 use super::ops::{HeadNorms, Over};
+use super::packed::Precision;
 use super::packed::{Form, pack};
+use super::stack::{Shard, Stack};
 use crate::error::{InputError, Result};
-use crate::kernel::Density;
-use crate::model::{Input, Model, Placement, QkNorm};
-use crate::units::Dtype;
-use crate::weights::{Checkpoint, Name, Part, Tensor};
-
-/// Matrices of one kind of all layers, or a single matrix whose rows are split over buffers.
-#[derive(Debug)]
-pub(super) struct Stack {
-    pub form: Form,
-    /// Rows of a layer's matrix: columns of a product's result.
-    pub rows: u32,
-    /// Values of a row.
-    pub width: u32,
-    pub row_words: u32,
-    pub shards: Vec<Shard>,
-    /// `layers x rows`; one value where there is none.
-    pub bias: Buffer,
-    pub has_bias: bool,
-}
-
-/// A buffer of a stack.
-#[derive(Debug)]
-pub(super) struct Shard {
-    pub buffer: Buffer,
-    /// First layer, or first row of a single matrix.
-    pub first: u32,
-    /// Layers, or rows.
-    pub count: u32,
-}
-
-impl Stack {
-    /// The shard of a layer.
-    pub fn shard(&self, layer: u32) -> usize {
-        self.shards.iter().rposition(|shard| shard.first <= layer).expect("the first shard begins at 0")
-    }
-
-    pub fn dtype(&self) -> Dtype {
-        self.form.dtype()
-    }
-
-    pub const DENSITY: Density = Density::Dense;
-}
+use crate::model::{Input, Model, NormPlacement, QkNorm};
+use crate::weights::{Checkpoint, LayerTensor, Name, Tensor};
 
 /// Norms of all layers, or the one before the head: weights, and a layer norm's biases behind those of each layer.
 pub(super) type Norms = Buffer;
@@ -95,18 +57,6 @@ pub(super) struct ExpertStacks {
     pub parts: FeedForward,
 }
 
-/// In which form weights are kept on the device.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Precision {
-    /// As the file has them; bfloat16 as f32, Q4_0 with a minimum, formats of blocks without a form of their own as f32.
-    #[default]
-    Kept,
-    /// All as f32.
-    F32,
-    /// Matrices as f16, rounded to nearest.
-    F16,
-}
-
 /// A tensor and its bias.
 type Biased = (Name, Option<Name>);
 
@@ -116,20 +66,24 @@ impl Pool {
         let model = checkpoint.model();
         let load = Load { gpu, checkpoint, precision };
         let layers = 0..model.layers;
-        let of_layers = |parts: &[(Part, Option<Part>)]| -> Vec<Vec<Biased>> {
+        let of_layers = |parts: &[(LayerTensor, Option<LayerTensor>)]| -> Vec<Vec<Biased>> {
             let named = |layer: u32| {
-                let name = move |part: Part| Name::Layer(layer, part);
+                let name = move |part: LayerTensor| Name::Layer(layer, part);
                 parts.iter().map(|&(part, bias)| (name(part), bias.map(name))).collect()
             };
             layers.clone().map(named).collect()
         };
-        let biased = |has: bool, part: Part| has.then_some(part);
-        let qkv = [(Part::Q, Part::QBias), (Part::K, Part::KBias), (Part::V, Part::VBias)]
-            .map(|(part, bias)| (part, biased(model.biases.qkv, bias)));
-        let output = [(Part::O, biased(model.biases.output, Part::OBias))];
+        let biased = |has: bool, part: LayerTensor| has.then_some(part);
+        let qkv = [
+            (LayerTensor::Q, LayerTensor::QBias),
+            (LayerTensor::K, LayerTensor::KBias),
+            (LayerTensor::V, LayerTensor::VBias),
+        ]
+        .map(|(part, bias)| (part, biased(model.biases.qkv, bias)));
+        let output = [(LayerTensor::O, biased(model.biases.output, LayerTensor::OBias))];
         let (before, own) =
-            (model.placement != Placement::AfterBranch, model.placement != Placement::Parallel);
-        let behind = matches!(model.placement, Placement::AfterBranch | Placement::Around);
+            (model.placement != NormPlacement::AfterBranch, model.placement != NormPlacement::Parallel);
+        let behind = matches!(model.placement, NormPlacement::AfterBranch | NormPlacement::Around);
         let norms = |wanted: bool, weight, bias| wanted.then(|| load.norms(weight, bias)).transpose();
         let projected = matches!(model.input, Input::Tokens { width, .. } if width != model.hidden);
         let single = |wanted: bool, what, name| wanted.then(|| load.single(what, name)).transpose();
@@ -139,10 +93,10 @@ impl Pool {
             project_out: single(projected, "the head's projection", Name::ProjectOut)?,
             head: single(!model.tied, "the head", Name::Head)?,
             positions: single(model.positions > 0, "the positions", Name::Positions)?,
-            attention_norms: norms(before, Part::AttentionNorm, Some(Part::AttentionNormBias))?,
-            ffn_norms: norms(before && own, Part::FfnNorm, Some(Part::FfnNormBias))?,
-            attention_after: norms(behind, Part::AttentionAfter, None)?,
-            ffn_after: norms(behind, Part::FfnAfter, None)?,
+            attention_norms: norms(before, LayerTensor::AttentionNorm, Some(LayerTensor::AttentionNormBias))?,
+            ffn_norms: norms(before && own, LayerTensor::FfnNorm, Some(LayerTensor::FfnNormBias))?,
+            attention_after: norms(behind, LayerTensor::AttentionAfter, None)?,
+            ffn_after: norms(behind, LayerTensor::FfnAfter, None)?,
             final_norm: if model.final_norm { Some(load.final_norm()?) } else { None },
             head_norms: load.head_norms()?,
             qkv: load.stack("queries, keys and values", &of_layers(&qkv))?,
@@ -212,9 +166,9 @@ impl Load<'_> {
         };
         let (mut up, mut down) = (Vec::new(), Vec::new());
         for layer in layers {
-            let gate = model.gated.then(|| biased(layer, Part::Gate, Part::GateBias));
-            up.push(gate.into_iter().chain([biased(layer, Part::Up, Part::UpBias)]).collect());
-            down.push(vec![biased(layer, Part::Down, Part::DownBias)]);
+            let gate = model.gated.then(|| biased(layer, LayerTensor::Gate, LayerTensor::GateBias));
+            up.push(gate.into_iter().chain([biased(layer, LayerTensor::Up, LayerTensor::UpBias)]).collect());
+            down.push(vec![biased(layer, LayerTensor::Down, LayerTensor::DownBias)]);
         }
         self.feed_forward(&up, &down)
     }
@@ -228,14 +182,14 @@ impl Load<'_> {
         for &layer in &layers {
             for expert in 0..experts.count as u32 {
                 let name = |part| (Name::Each(layer, expert, part), None);
-                let gate = model.gated.then(|| name(Part::Gate));
-                up.push(gate.into_iter().chain([name(Part::Up)]).collect());
-                down.push(vec![name(Part::Down)]);
+                let gate = model.gated.then(|| name(LayerTensor::Gate));
+                up.push(gate.into_iter().chain([name(LayerTensor::Up)]).collect());
+                down.push(vec![name(LayerTensor::Down)]);
             }
         }
         let Some(parts) = self.feed_forward(&up, &down)? else { return Ok(None) };
         let routers: Vec<Vec<Biased>> =
-            layers.iter().map(|&layer| vec![(Name::Layer(layer, Part::Router), None)]).collect();
+            layers.iter().map(|&layer| vec![(Name::Layer(layer, LayerTensor::Router), None)]).collect();
         Ok(Some(ExpertStacks { router: self.stack("routers of experts", &routers)?, parts }))
     }
 
@@ -307,7 +261,7 @@ impl Load<'_> {
         Ok(())
     }
 
-    fn norms(&self, weight: Part, bias: Option<Part>) -> Result<Norms> {
+    fn norms(&self, weight: LayerTensor, bias: Option<LayerTensor>) -> Result<Norms> {
         let (model, mut all) = (self.checkpoint.model(), Vec::new());
         for layer in 0..model.layers {
             let name = |part| Name::Layer(layer, part);
@@ -335,7 +289,7 @@ impl Load<'_> {
         let more = f32::from(u8::from(model.norm.plus_one));
         let mut all = Vec::new();
         for layer in 0..model.layers {
-            for (part, heads) in [(Part::QNorm, model.heads), (Part::KNorm, model.kv_heads)] {
+            for (part, heads) in [(LayerTensor::QNorm, model.heads), (LayerTensor::KNorm, model.kv_heads)] {
                 let of_heads = |head: u64| Name::Each(layer, head as u32, part);
                 let names: Vec<Name> = match over {
                     Over::Each => (0..heads).map(of_heads).collect(),

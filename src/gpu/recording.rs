@@ -29,7 +29,7 @@ impl From<&Buffer> for Binding {
 
 /// One kernel to run.
 #[derive(Clone, Debug)]
-pub struct Dispatch {
+pub struct KernelDispatch {
     /// Which.
     pub pipeline: Rc<Pipeline>,
     /// Group 0, in the order of `@binding`.
@@ -44,7 +44,7 @@ pub struct Dispatch {
 #[derive(Clone, Debug, Default)]
 pub struct Recording {
     /// In order of execution.
-    pub dispatches: Vec<Dispatch>,
+    pub dispatches: Vec<KernelDispatch>,
 }
 
 /// When the kernels of a recording ran.
@@ -58,7 +58,7 @@ pub struct Timing {
 
 impl Recording {
     /// Adds a kernel. One without workgroups is left out.
-    pub fn push(&mut self, dispatch: Dispatch) {
+    pub fn push(&mut self, dispatch: KernelDispatch) {
         if dispatch.workgroups.iter().all(|&count| count > 0) {
             self.dispatches.push(dispatch);
         }
@@ -149,7 +149,7 @@ impl Gpu {
         }
     }
 
-    fn bind_group(&self, dispatch: &Dispatch) -> wgpu::BindGroup {
+    fn bind_group(&self, dispatch: &KernelDispatch) -> wgpu::BindGroup {
         let key: Vec<_> =
             dispatch.bindings.iter().map(|part| (part.buffer.clone(), part.offset, part.bytes)).collect();
         let mut groups = dispatch.pipeline.groups.borrow_mut();

@@ -1,8 +1,7 @@
 //! What each branch adds to the residual stream, token by token and layer by layer: the profile by which Radial Networks were
 //! argued for (arXiv 2404.04900, section 3).
 
-use super::executor::{Ratio, Record};
-
+use super::pass_io::{BranchRecord, Ratio};
 /// What a layer did to a token.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Residual {
@@ -34,12 +33,12 @@ impl Residual {
         prompt: u32,
         position: u32,
         in_prompt: bool,
-        records: &[Record],
+        records: &[BranchRecord],
         ratio: Ratio,
     ) -> Vec<Residual> {
         // Lengths, of squares.
         let share = |what: [f32; 3], over: [f32; 3]| std::array::from_fn(|at| (what[at] / over[at]).sqrt());
-        let layer = |(layer, pair): (u32, &[Record])| {
+        let layer = |(layer, pair): (u32, &[BranchRecord])| {
             let (first, last) = (pair[0], pair[1]);
             // Squared length of the stream behind the block.
             let output = if last.taken > 0.0 { last.output } else { last.input };

@@ -8,22 +8,22 @@ use super::ops_attention::{Scored, Turned};
 use super::ops_choice::{Logits, Sampled, found_words, plain_router};
 use super::ops_stream::Added;
 use super::packed::{Form, pack, to_f16};
-use super::pool::{Shard, Stack};
 use super::recording::{Recording, Timing};
+use super::stack::{Shard, Stack};
 use crate::calib::Probe;
 use crate::error::{Error, InputError, Result};
 use crate::kernel::{Attention, Kernel};
 use crate::lower::{Call, Cause};
 use crate::rng::Stream;
 use crate::units::Dtype;
-use crate::weights::{Format, Tensor};
+use crate::weights::{Tensor, TensorFormat};
 use std::time::Instant;
 
 /// Bytes over which weights and KV entries are spread: more than twice the last cache of a server's processor or GPU (32 to 50 MB).
 const COLD_BYTES: u64 = 72 << 20;
 /// Values of an input or output at most.
 const MOST_VALUES: usize = 6 << 20;
-/// Candidates that the sampler reports, as [`super::Options`] has it.
+/// Candidates that the sampler reports, as [`super::ExecutorOptions`] has it.
 pub(super) const TOP: u32 = 5;
 /// Words of what the sampler finds in parts of rows, at most.
 const MOST_FOUND: u64 = 1 << 20;
@@ -423,29 +423,29 @@ fn matrix(kernel: &Kernel) -> Option<(Dtype, u32, u32)> {
     }
 }
 
-fn form(dtype: Dtype) -> Result<(Form, Format)> {
+fn form(dtype: Dtype) -> Result<(Form, TensorFormat)> {
     match dtype {
-        Dtype::F32 => Ok((Form::F32, Format::F32)),
-        Dtype::F16 => Ok((Form::F16, Format::F16)),
-        Dtype::Int8 => Ok((Form::Q8, Format::Q8_0)),
-        Dtype::Int4 => Ok((Form::Q4, Format::Q4_1)),
+        Dtype::F32 => Ok((Form::F32, TensorFormat::F32)),
+        Dtype::F16 => Ok((Form::F16, TensorFormat::F16)),
+        Dtype::Int8 => Ok((Form::Q8, TensorFormat::Q8_0)),
+        Dtype::Int4 => Ok((Form::Q4, TensorFormat::Q4_1)),
         other => Err(InputError::expected("f32, f16, int8 or int4").key("weights").found(other).into()),
     }
 }
 
 /// A random tensor whose values are of the order of one.
-fn tensor(random: &mut Stream, format: Format, rows: u32, width: u32) -> Tensor {
+fn tensor(random: &mut Stream, format: TensorFormat, rows: u32, width: u32) -> Tensor {
     let (block_bytes, values) = format.block();
     let blocks = rows as usize * width as usize / values;
     let mut bytes = Vec::with_capacity(blocks * block_bytes);
     for _ in 0..blocks {
         let x = (2.0 * random.uniform() - 1.0) as f32;
         match format {
-            Format::F32 => bytes.extend(x.to_le_bytes()),
-            Format::F16 => bytes.extend(to_f16(x).to_le_bytes()),
+            TensorFormat::F32 => bytes.extend(x.to_le_bytes()),
+            TensorFormat::F16 => bytes.extend(to_f16(x).to_le_bytes()),
             _ => {
                 bytes.extend(to_f16(x / 64.0).to_le_bytes());
-                if format == Format::Q4_1 {
+                if format == TensorFormat::Q4_1 {
                     bytes.extend(to_f16(-x / 8.0).to_le_bytes());
                 }
                 while bytes.len() % block_bytes != 0 {

@@ -1,7 +1,7 @@
 //! Where the routes of a run come from, and the trace that it leaves.
 
-use super::executor::{Oracle, Ratio, Record};
 use super::hops::{Radial, RouterMlp};
+use super::pass_io::{BranchRecord, Oracle, Ratio};
 use super::skips::Skips;
 use crate::error::{InputError, Result};
 use crate::model::{TableDescription, Visibility};
@@ -69,7 +69,7 @@ impl Routing {
                 let whole = *route == Route::dense(layers);
                 let order = if ascending { Order::Monotone } else { Order::Any };
                 let kind = if whole { RouterKind::None } else { RouterKind::Fixed };
-                Header { order, reuse, kv: *kv, router: Router::free(kind), ..dense }
+                Header { order, reuse, kv: *kv, router: Router::costless(kind), ..dense }
             }
             Routing::Replay(trace) => {
                 if trace.header.layers != layers {
@@ -92,7 +92,7 @@ impl Routing {
             Routing::Router(mlp) => {
                 let hidden = Some(mlp.hidden).filter(|&hidden| hidden > 0);
                 let (when, kind) = (Some(RouterWhen::PerHop), RouterKind::Mlp);
-                let router = Router { when, hidden, device: mlp.device, ..Router::free(kind) };
+                let router = Router { when, hidden, device: mlp.device, ..Router::costless(kind) };
                 Header { order: Order::Any, reuse: true, router, max_hops: Some(mlp.most_hops), ..dense }
             }
             Routing::Radial(radial) => {
@@ -103,7 +103,7 @@ impl Routing {
                     when,
                     hidden: Some(weights.hidden),
                     device: radial.device,
-                    ..Router::free(kind)
+                    ..Router::costless(kind)
                 };
                 router.extra.insert("visible".into(), json!(described.visible));
                 router.extra.insert("least_hops".into(), json!(described.least_hops));
@@ -114,7 +114,7 @@ impl Routing {
             Routing::Words(table) => {
                 let TableDescription { hops, visible, .. } = table.described;
                 let when = Some(RouterWhen::Upfront);
-                let mut router = Router { when, ..Router::free(RouterKind::Fixed) };
+                let mut router = Router { when, ..Router::costless(RouterKind::Fixed) };
                 router.extra.insert("by".into(), json!("word"));
                 router.extra.insert("visible".into(), json!(visible));
                 let (order, kv) = (Order::Any, KvAction::Unified);
@@ -123,8 +123,12 @@ impl Routing {
             Routing::Skips(skips) => {
                 let weights = &skips.router;
                 let (when, kind) = (Some(RouterWhen::PerLayer), RouterKind::Mlp);
-                let mut router =
-                    Router { when, hidden: Some(weights.hidden), device: skips.device, ..Router::free(kind) };
+                let mut router = Router {
+                    when,
+                    hidden: Some(weights.hidden),
+                    device: skips.device,
+                    ..Router::costless(kind)
+                };
                 let candidates = &weights.described.candidates;
                 let decided =
                     (0..layers).filter(|&layer| candidates.get(layer as usize) != Some(&[false; 2]));
@@ -136,7 +140,7 @@ impl Routing {
                 Header { kv, router, granularity: Granularity::Token, ..dense }
             }
             Routing::Oracle(oracle) => {
-                let mut router = Router::free(RouterKind::OracleThreshold);
+                let mut router = Router::costless(RouterKind::OracleThreshold);
                 let over = match oracle.ratio {
                     Ratio::OverOutput => "branch_over_output",
                     Ratio::OverInput => "branch_over_input",
@@ -157,8 +161,8 @@ impl Routing {
 }
 
 /// The route that an oracle's records of a row amount to: attention and feed-forward branch of each layer in turn.
-pub(super) fn taken(records: &[Record]) -> Route {
-    let step = |(layer, pair): (u32, &[Record])| {
+pub(super) fn taken(records: &[BranchRecord]) -> Route {
+    let step = |(layer, pair): (u32, &[BranchRecord])| {
         let modules = match (pair[0].taken > 0.0, pair[1].taken > 0.0) {
             (true, true) => Modules::Block,
             (true, false) => Modules::Attention,

@@ -1,9 +1,10 @@
 //! The executor looks after itself: a driver that computes wrongly says so, and logits that are not finite say where that began.
 
-use super::executor::{Chosen, Executor, Pass};
+use super::executor::Executor;
+use super::ops::Look;
 use super::ops::Rows;
 use super::ops_choice::{Logits, Sampled};
-use super::ops_stream::Look;
+use super::pass_io::{Chosen, Pass};
 use crate::error::{Error, InputError, Result};
 use crate::lower::{Call, Cause};
 

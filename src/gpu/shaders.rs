@@ -183,10 +183,10 @@ parameters!(
 );
 
 /// A shader with the members of its parameters (name and offset).
-pub type Described = (Shader, Vec<(&'static str, u32)>);
+pub type ShaderMembers = (Shader, Vec<(&'static str, u32)>);
 
 /// All shaders.
-pub fn all() -> Vec<Described> {
+pub fn all() -> Vec<ShaderMembers> {
     vec![
         (ACTIVATION, Activation::members()),
         (ATTENTION_DECODE, Attention::members()),

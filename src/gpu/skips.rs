@@ -3,17 +3,19 @@
 //! With read-back, the host waits for the decisions of a layer and runs those tokens that take a branch. Without, the whole pass is one
 //! recording: all tokens run every branch, and kernels add what comes of it where the router wrote that the token takes it.
 
+use super::cache::Visit;
 use super::device::Buffer;
-use super::executor::{Executor, Outcome, Pass};
-use super::hops::{Sum, check_hidden};
+use super::executor::Executor;
+use super::fits::check_hidden;
 use super::ops::Ops;
 use super::pass::Work;
-use super::plan::{Group, Masks, Visit};
+use super::pass_io::{Pass, PassOutcome, PassSum};
+use super::plan::{Group, Masks};
 use super::shaders as s;
 use crate::batch::{Policy, Visibility};
 use crate::error::{InputError, Result};
 use crate::lower::Cause;
-use crate::model::Placement;
+use crate::model::NormPlacement;
 use crate::trace::{Modules, Route, RouterDevice, Step};
 use crate::weights::{SkipKv, SkipRouter, takes};
 
@@ -69,7 +71,7 @@ impl Executor {
             if router.described.kv == SkipKv::None {
                 return no("gpu", "host, where tokens leave no entry at what they skip");
             }
-            if model.placement == Placement::AfterSum {
+            if model.placement == NormPlacement::AfterSum {
                 return no("gpu", "host, where norms stand behind the sums");
             }
         }
@@ -92,7 +94,7 @@ impl Executor {
         &mut self,
         pass: &Pass,
         placed: &PlacedSkips,
-    ) -> Result<(Outcome, Vec<Route>)> {
+    ) -> Result<(PassOutcome, Vec<Route>)> {
         self.check(pass)?;
         let policy = match placed.skips.device {
             RouterDevice::Gpu => Policy::DenseMasked,
@@ -104,7 +106,7 @@ impl Executor {
         }
         let begin = std::time::Instant::now();
         let (mut outcome, taken) = self.run_skipping_once(pass, placed)?;
-        if outcome.chosen.iter().any(super::executor::Chosen::odd) {
+        if outcome.chosen.iter().any(super::pass_io::Chosen::odd) {
             let again = |exec: &mut Executor| exec.run_skipping_once(pass, placed).map(drop);
             return Err(self.not_finite(pass, &outcome.chosen, again));
         }
@@ -125,14 +127,22 @@ impl Executor {
     }
 
     /// What each row takes, layer by layer.
-    fn run_skipping_once(&mut self, pass: &Pass, placed: &PlacedSkips) -> Result<(Outcome, Vec<Vec<Taken>>)> {
+    fn run_skipping_once(
+        &mut self,
+        pass: &Pass,
+        placed: &PlacedSkips,
+    ) -> Result<(PassOutcome, Vec<Vec<Taken>>)> {
         match placed.skips.device {
             RouterDevice::Gpu => self.skip_on_device(pass, placed),
             RouterDevice::Host => self.skip_with_host(pass, placed),
         }
     }
 
-    fn skip_on_device(&mut self, pass: &Pass, placed: &PlacedSkips) -> Result<(Outcome, Vec<Vec<Taken>>)> {
+    fn skip_on_device(
+        &mut self,
+        pass: &Pass,
+        placed: &PlacedSkips,
+    ) -> Result<(PassOutcome, Vec<Vec<Taken>>)> {
         let (rows, layers) = (pass.tokens.len() as u32, self.model.layers);
         let everything = vec![[true; 2]; rows as usize];
         let (kernels, timing, dispatches) = self.record(pass, |work| {
@@ -154,15 +164,19 @@ impl Executor {
             }
         };
         let taken = (0..layers).map(taken).collect();
-        let mut sum = Sum::default();
+        let mut sum = PassSum::default();
         sum.add((kernels, timing, dispatches));
         let chosen = self.chosen(pass.targets.len() as u32)?;
         Ok((sum.outcome(chosen), taken))
     }
 
-    fn skip_with_host(&mut self, pass: &Pass, placed: &PlacedSkips) -> Result<(Outcome, Vec<Vec<Taken>>)> {
+    fn skip_with_host(
+        &mut self,
+        pass: &Pass,
+        placed: &PlacedSkips,
+    ) -> Result<(PassOutcome, Vec<Vec<Taken>>)> {
         let (rows, layers) = (pass.tokens.len() as u32, self.model.layers);
-        let (mut sum, mut taken) = (Sum::default(), Vec::new());
+        let (mut sum, mut taken) = (PassSum::default(), Vec::new());
         // Layers whose tokens are known, and that have not run.
         let mut known: Vec<Group> = Vec::new();
         let mut embedded = false;

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 /// Host times of one engine, in microseconds. What is absent stays as the device's profile says, unless the field says otherwise.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Engine {
+pub struct ServingEngine {
     /// Name in scenarios: the stem of its file in `engine-profiles/`.
     pub name: String,
     /// The software in words.
@@ -57,7 +57,7 @@ const SHIPPED: &[(&str, &str)] = shipped! {
     "pytorch-eager"
 };
 
-impl Engine {
+impl ServingEngine {
     /// Names of all engines.
     pub fn names() -> impl Iterator<Item = &'static str> {
         SHIPPED.iter().map(|(name, _)| *name)
@@ -67,10 +67,10 @@ impl Engine {
     ///
     /// # Errors
     /// A name that no engine has, with the list.
-    pub fn named(name: &str) -> Result<Engine, InputError> {
+    pub fn named(name: &str) -> Result<ServingEngine, InputError> {
         let Some((stem, text)) = SHIPPED.iter().find(|(stem, _)| *stem == name) else {
-            let near = hint(name, Engine::names());
-            let names = Engine::names().collect::<Vec<_>>().join(", ");
+            let near = hint(name, ServingEngine::names());
+            let names = ServingEngine::names().collect::<Vec<_>>().join(", ");
             return Err(InputError::expected(format!("one of {names}{near}")).found(name));
         };
         let file = format!("engine-profiles/{stem}.ron");
@@ -115,7 +115,7 @@ impl Hardware {
     pub fn own_launch(&self) -> Launch {
         let mut launch = self.launch.clone();
         if self.is_cuda() && launch.submit == Submit::Eager {
-            let bare = Engine::named("cuda-cpp").expect("it is shipped");
+            let bare = ServingEngine::named("cuda-cpp").expect("it is shipped");
             launch.eager_gap_us = launch.eager_gap_us.or(bare.eager_gap_us);
             launch.conditional_us = launch.conditional_us.or(bare.conditional_us);
         }

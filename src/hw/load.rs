@@ -1,7 +1,8 @@
 //! Reads profiles, from files and from the ones built into the program, and checks every number in them.
 
 use super::{
-    Clocks, Compute, Efficiency, Hardware, Kernels, Launch, Links, Memory, Power, Sampler, Source, Sourced,
+    Clocks, Compute, Efficiency, Hardware, HostLinks, Kernels, Launch, Memory, Power, Sampler, Source,
+    Sourced,
 };
 use crate::error::{InputError, Result, hint};
 use crate::ron_text;
@@ -192,7 +193,7 @@ impl Hardware {
             walk!(out, format_args!("kernels.{class}"), efficiency, Efficiency
                 [flops bytes fixed_us overlap] optional [] skip []);
         }
-        walk!(out, "links", links, Links
+        walk!(out, "links", links, HostLinks
             [host_gb_per_s host_latency_us] optional [peer_gb_per_s] skip []);
         if let Some(sampler) = sampler {
             walk!(out, "sampler", sampler, Sampler [ps_per_logit pj_per_logit] optional [] skip [error]);

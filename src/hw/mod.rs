@@ -2,20 +2,23 @@
 //!
 //! There is no default for a number and no default source; a profile that leaves one out is refused.
 
+mod adapter;
 mod correction;
 mod engine;
+mod evidence;
 mod experts;
 mod fabric;
 mod forest;
 mod load;
-mod measured;
-mod metered;
+mod power_evidence;
 mod shared;
 mod uneven;
 mod usual;
 
-pub use correction::{Correction, Corrections, Evidence, Quantising, Waves, Within};
-pub use engine::Engine;
+pub use adapter::{AdapterKernel, AdapterKernels};
+pub use correction::{Correction, Corrections, Quantising, Waves, Within};
+pub use engine::ServingEngine;
+pub use evidence::Evidence;
 pub use experts::{ExpertConstants, ExpertTimes};
 pub use fabric::{
     CallMode, Collectives, Curve, Exchange, ExchangeMode, ExchangePart, Fabric, Level, Library, Loan,
@@ -23,8 +26,7 @@ pub use fabric::{
 };
 pub use forest::{Forest, LARGEST_LEAF, MOST_EDGES, Nodes, Tree};
 pub use load::Assumption;
-pub use measured::{Measured, MeasuredKernel};
-pub use metered::{ClockEvidence, Metered};
+pub use power_evidence::{ClockEvidence, PowerEvidence};
 pub use shared::Shared;
 pub use uneven::Uneven;
 pub use usual::{doubt, known_keys, usual};
@@ -99,7 +101,7 @@ pub struct Hardware {
     /// How near kernels of each class come to the peaks.
     pub kernels: Kernels,
     /// Links to other memories.
-    pub links: Links,
+    pub links: HostLinks,
     /// The sampler of a serving engine; absent: one pass over the logits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sampler: Option<Sampler>,
@@ -108,7 +110,7 @@ pub struct Hardware {
     pub corrections: Option<Shared<Corrections>>,
     /// Kernels that were measured one by one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub measured: Option<Measured>,
+    pub measured: Option<AdapterKernels>,
     /// How far its peaks, bandwidths and constants of kernels lie from those that `corrections` and `measured` were learned with
     /// ([`Hardware::distance`]); 0 where they are the same. Prices by them are else lent, and count as extrapolated.
     #[serde(skip)]
@@ -241,7 +243,7 @@ pub struct Power {
     pub clocks: Option<Clocks>,
     /// The measured serving runs that these constants and `launch.step_us` were fitted to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub metered: Option<Metered>,
+    pub metered: Option<PowerEvidence>,
 }
 
 /// Voltage over clock: flat up to a clock, then rising in proportion to its highest at the boost clock.
@@ -298,7 +300,7 @@ pub struct Efficiency {
 /// Links to other memories.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Links {
+pub struct HostLinks {
     /// To host memory, one direction.
     pub host_gb_per_s: Sourced,
     /// Latency of a copy to or from the host.

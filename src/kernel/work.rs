@@ -1,4 +1,4 @@
-//! Flops and least bytes of each kernel. The formulas are counted against executions in `tests/it/work.rs`.
+//! Flops and least bytes of each kernel. The formulas are counted against executions in `tests/it/cost/work.rs`.
 
 use super::{Attention, Density, Kernel};
 use crate::units::Dtype;

@@ -3,10 +3,10 @@
 use super::emit::Emit;
 use super::graph::{Call, Cause};
 use super::groups::{Group, Scores};
-use super::sink::{Part, Sink, Stretch};
+use super::sink::{Sink, Stretch, StretchPart};
 use crate::hw::Operation;
 use crate::kernel::{Attention, Density, GROUP_SLICE, Kernel};
-use crate::model::{Experts, Model, Placement, QkNorm};
+use crate::model::{Experts, Model, NormPlacement, QkNorm};
 use crate::units::Dtype;
 
 /// The adapter that FlexiDepth puts in place of a skipped block is its feed-forward part with a width 16 times smaller
@@ -134,7 +134,7 @@ impl<S: Sink> Emit<'_, S> {
         if project.rows > 0 {
             // States of earlier tokens are nowhere side by side.
             let moved = self.moves(project) || groups.iter().any(|group| group.pending > 0);
-            let key = Stretch { moved, ..self.key(Part::Project, project, together, 0, layers) };
+            let key = Stretch { moved, ..self.key(StretchPart::Project, project, together, 0, layers) };
             self.stretch(key, |emit| emit.project(project, moved, layers));
         }
         // Both branches read the stream as it came: what is not gathered for both is normed before attention adds to it.
@@ -144,7 +144,7 @@ impl<S: Sink> Emit<'_, S> {
             for experts in [false, true] {
                 let rows = self.feeding(groups, experts);
                 if rows.rows > 0 {
-                    let key = self.key(Part::NormAhead, rows, together, 0, layers);
+                    let key = self.key(StretchPart::NormAhead, rows, together, 0, layers);
                     self.stretch(key, |emit| {
                         emit.gather(rows);
                         emit.norm_stream(rows, Cause::FeedForward);
@@ -153,10 +153,10 @@ impl<S: Sink> Emit<'_, S> {
             }
         }
         if attention.rows > 0 {
-            let head = self.key(Part::AttentionHead, attention, together, 0, layers);
+            let head = self.key(StretchPart::AttentionHead, attention, together, 0, layers);
             self.stretch(head, |emit| emit.attention_head(attention, together, layers));
             self.scores(groups);
-            let tail = self.key(Part::AttentionTail, attention, together, 0, layers);
+            let tail = self.key(StretchPart::AttentionTail, attention, together, 0, layers);
             self.stretch(tail, |emit| emit.attention_tail(attention, together));
         }
         let normed = parallel && attention.rows > 0;
@@ -168,7 +168,7 @@ impl<S: Sink> Emit<'_, S> {
         }
         if adapter.rows > 0 {
             let width = (self.model.ffn / ADAPTER_SHRINK).max(1) as u32;
-            let key = self.key(Part::Adapter, adapter, together, width, layers);
+            let key = self.key(StretchPart::Adapter, adapter, together, width, layers);
             self.stretch(key, |emit| {
                 emit.gather(adapter);
                 emit.norm_stream(adapter, Cause::Adapter);
@@ -181,7 +181,7 @@ impl<S: Sink> Emit<'_, S> {
         self.layer_id = Call::NO_LAYER;
     }
 
-    fn key(&self, part: Part, rows: Rows, together: bool, width: u32, layers: Layers) -> Stretch {
+    fn key(&self, part: StretchPart, rows: Rows, together: bool, width: u32, layers: Layers) -> Stretch {
         let (eager, moved) = (self.eager(), self.moves(rows));
         let Rows { rows, groups, slices } = rows;
         // Kernels are of padded rows, and only grouped products know of slices.
@@ -205,7 +205,7 @@ impl<S: Sink> Emit<'_, S> {
         let padded = self.pad(rows.rows);
         self.gather(rows);
         self.norm_stream(rows, Cause::Attention);
-        if together && model.placement == Placement::ParallelEach {
+        if together && model.placement == NormPlacement::ParallelEach {
             self.norm_stream(rows, Cause::Attention);
         }
         if let Some(latent) = model.latent {
@@ -334,7 +334,7 @@ impl<S: Sink> Emit<'_, S> {
             let own = |group: &&Group| group.feed_forward > 0 && self.model.kind(group.layer.into()).experts;
             let own: Vec<&Group> = groups.iter().filter(own).collect();
             if let Some(loads) = self.loads(&own, &of) {
-                let key = self.key(Part::Experts, rows, together, 0, layers);
+                let key = self.key(StretchPart::Experts, rows, together, 0, layers);
                 return self.expert_branch(key, (rows, &of), &loads, (together, normed));
             }
         }
@@ -348,7 +348,7 @@ impl<S: Sink> Emit<'_, S> {
             Some((_, taken)) => taken.groups,
             None => self.width(groups, rows),
         };
-        let part = if experts { Part::Experts } else { Part::FeedForward };
+        let part = if experts { StretchPart::Experts } else { StretchPart::FeedForward };
         let slices = spread.as_ref().map_or(0, |(_, taken)| taken.slices);
         let key = Stretch { taken: slices, ..self.key(part, rows, together, width, layers) };
         self.stretch(key, |emit| {
@@ -453,7 +453,7 @@ impl<S: Sink> Emit<'_, S> {
 
     /// The norm before a branch, where the model has one.
     pub(super) fn norm_stream(&mut self, rows: Rows, cause: Cause) {
-        if !matches!(self.model.placement, Placement::AfterSum | Placement::AfterBranch) {
+        if !matches!(self.model.placement, NormPlacement::AfterSum | NormPlacement::AfterBranch) {
             self.norm(rows, cause);
         }
     }
@@ -462,11 +462,12 @@ impl<S: Sink> Emit<'_, S> {
     pub(super) fn add(&mut self, rows: Rows, cause: Cause) {
         let (width, activations) = (self.model.hidden as u32, self.model.activations);
         let placement = self.model.placement;
-        if matches!(placement, Placement::AfterBranch | Placement::Around) && cause != Cause::Adapter {
+        if matches!(placement, NormPlacement::AfterBranch | NormPlacement::Around) && cause != Cause::Adapter
+        {
             self.norm(rows, cause);
         }
         self.kernel(Kernel::ResidualAdd { rows: self.pad(rows.rows), width, activations }, cause);
-        if placement == Placement::AfterSum {
+        if placement == NormPlacement::AfterSum {
             self.norm(rows, cause);
         }
     }

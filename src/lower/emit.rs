@@ -8,7 +8,7 @@ use super::groups::Group;
 use super::longest::Longest;
 use super::places::Places;
 use super::router::When;
-use super::sink::{Part, Sink, Stretch};
+use super::sink::{Sink, Stretch, StretchPart};
 use crate::batch::{Decisions, Policy};
 use crate::hw::Operation;
 use crate::kernel::{Density, Filling, Kernel};
@@ -175,7 +175,7 @@ impl<'a, S: Sink> Emit<'a, S> {
     }
 
     /// The stretch of embedding or head: kernels of so many rows of the pass.
-    pub fn key_outside_layers(&self, part: Part, rows: u32) -> Stretch {
+    pub fn key_outside_layers(&self, part: StretchPart, rows: u32) -> Stretch {
         let (eager, moved) = (self.eager(), rows != self.tokens);
         let (together, rotate, kind, groups) = (false, false, 0, 1);
         let rows = self.pad(rows);
@@ -322,7 +322,7 @@ impl<'a, S: Sink> Emit<'a, S> {
     /// The layers of these groups come to the device if they are not there, behind what has run so far: until then others
     /// may have been in their place. What else should come runs beside the groups, unless they are the `last`: no
     /// fetch reaches into the next pass on purpose.
-    pub fn bring(&mut self, groups: &[Group], last: bool) {
+    pub fn fetch_layers(&mut self, groups: &[Group], last: bool) {
         let Some(residency) = &mut self.residency else { return };
         let layers: Vec<u16> = groups.iter().map(|group| group.layer).collect();
         let mut fetched = Vec::new();

@@ -5,7 +5,7 @@ use super::block::Rows;
 use super::emit::Emit;
 use super::graph::{Cause, Node};
 use super::groups::{Group, Scores};
-use super::sink::{Part, Sink, Stretch};
+use super::sink::{Sink, Stretch, StretchPart};
 use crate::batch::{ExchangeChoice, ExpertUse, LayerLoads};
 use crate::cost::ExchangeCall;
 use crate::hw::{ExchangeMode, ExchangePart};
@@ -100,7 +100,7 @@ impl<S: Sink> Emit<'_, S> {
         match loads {
             // The rows of one layer say what its experts have, unless layers differ.
             [(own, _)] if !self.experts_differ() => {
-                let key = Stretch { part: Part::Experts, width: *own, taken: 0, ..key };
+                let key = Stretch { part: StretchPart::Experts, width: *own, taken: 0, ..key };
                 self.stretch(key, calls);
             }
             _ => calls(self),

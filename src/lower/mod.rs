@@ -24,13 +24,14 @@ pub use graph::{Call, Cause, Graph, Node};
 pub use legs::{Layout, Leg, Legs};
 pub use places::{Place, Places};
 pub use router::{RouterPlan, When};
-pub use sink::{Part as StretchPart, Sink, Stretch};
+pub use sink::{Sink, Stretch, StretchPart};
 
 use crate::batch::{Batch, Context, Decisions, Part, Paths, Policy, Span, Visibility};
 use crate::hw::Operation;
 use crate::kernel::{Density, Filling, Kernel};
 use crate::model::{Input, Kind, Model};
 use crate::tier::Residency;
+use crate::trace::{Order, RouterKind, Trace};
 use emit::Emit;
 use groups::{Align, Group, Groups};
 use std::ops::Range;
@@ -59,6 +60,22 @@ pub struct Dispatch {
 }
 
 impl Dispatch {
+    /// For the routes of a trace: its header says who decides, whether routes ascend, and whether a width below 1 is everybody's. No graphs are captured,
+    /// weights are dense, and decisions are known.
+    pub fn of_trace(policy: Policy, trace: &Trace) -> Self {
+        let header = &trace.header;
+        Dispatch {
+            policy,
+            capture: Vec::new(),
+            visibility: Visibility::default(),
+            nested_width: header.router.kind == RouterKind::Fixed,
+            density: Density::Dense,
+            router: RouterPlan::of_trace(&header.router, trace),
+            monotone: header.order == Order::Monotone,
+            decisions: Decisions::Known,
+        }
+    }
+
     /// Whether tokens of a prompt may keep to the order of the pool: what a token sees of its predecessors lies at the layer that it
     /// visits. Otherwise they go hop by hop.
     pub fn in_pool_order(&self) -> bool {
@@ -393,7 +410,7 @@ fn pool_order<S: Sink>(emit: &mut Emit<S>, groups: &[Group], layers: Range<u32>)
             up_to(emit, layer.into());
             let group = [group.at(layer)];
             emit.route_marked(&group);
-            emit.bring(&group, last);
+            emit.fetch_layers(&group, last);
             emit.segment();
             emit.layer(&group);
         };
@@ -423,7 +440,7 @@ fn waves<S: Sink>(emit: &mut Emit<S>, groups: &[Group]) {
         emit.fork();
         for bundle in wave.chunks(bundles) {
             let last = std::ptr::eq(bundle.as_ptr_range().end, groups.as_ptr_range().end);
-            emit.bring(bundle, last);
+            emit.fetch_layers(bundle, last);
             emit.segment();
             emit.layer(bundle);
             emit.branch_done();

@@ -5,7 +5,7 @@ use super::graph::{Call, Cause};
 use super::groups::Group;
 use super::sink::Sink;
 use crate::kernel::Kernel;
-use crate::trace::{Header, Order, Router, RouterDevice, RouterKind, RouterWhen};
+use crate::trace::{Header, Order, Router, RouterDevice, RouterKind, RouterWhen, Trace};
 
 /// Routing of a run, as its graphs need it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,6 +34,12 @@ pub enum When {
 impl RouterPlan {
     /// A router that costs nothing.
     pub const FREE: RouterPlan = RouterPlan { when: None, hidden: 0, options: 0, host: false, only: None };
+
+    /// The plan of a trace with this router, which is that of its header unless another is asked for.
+    pub fn of_trace(router: &Router, trace: &Trace) -> Self {
+        let marked = trace.routes.iter().any(|route| route.0.iter().any(|step| step.routed));
+        RouterPlan::new(router, &trace.header, marked)
+    }
 
     /// The plan of a trace whose router is `router`. `marked`: some step carries `+r`.
     ///

@@ -7,7 +7,7 @@ use super::graph::{Call, Graph};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stretch {
     /// What the stretch does.
-    pub part: Part,
+    pub part: StretchPart,
     /// Whether the host launches each kernel, rather than a captured graph.
     pub eager: bool,
     /// Whether the rows are gathered before and scattered behind.
@@ -48,7 +48,7 @@ impl Stretch {
 
 /// The stretches of a pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Part {
+pub enum StretchPart {
     /// Embedding, before all layers.
     Embed,
     /// Head and sampling, behind all layers.

@@ -1,159 +1,46 @@
 //! Least squares over the parts of simulated runs, and the errors on models left out.
 
-use super::parts::{Parts, held};
-use super::rows::{Measured, Table};
-use crate::calib::{COVERAGE, Errors, least_squares};
+use super::constants::{ComparedRun, PredictedRun, StackConstants, short};
+use super::run_sums::held;
+use super::run_table::{MeasuredRun, RunTable};
+use crate::calib::{COVERAGE, PercentErrors};
 use crate::error::{InputError, Result};
-use crate::hw::{Hardware, Held, Metered, Sampler, Source, Sourced};
+use crate::hw::{Hardware, Held, PowerEvidence, Sampler, Source, Sourced};
 use statrs::distribution::{ContinuousCDF, StudentsT};
 use std::collections::{BTreeMap, BTreeSet};
-
-/// What is fitted: effective constants of a software stack on a device, not physics.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Constants {
-    /// Host time of a scheduler step, seconds.
-    pub step_s: f64,
-    /// Picoseconds of the sampler for a logit.
-    pub ps_per_logit: f64,
-    /// Watts while nothing runs; not fitted, since a loaded server hardly idles.
-    pub idle_w: f64,
-    /// Watts while anything runs.
-    pub static_w: f64,
-    /// Picojoules for a byte.
-    pub pj_per_byte: f64,
-    /// Picojoules for a flop of 16 bits.
-    pub pj_per_flop: f64,
-    /// Picojoules of the sampler for a logit.
-    pub pj_per_logit: f64,
-}
-
-/// A row of a table, as it was measured and as it was simulated.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Point {
-    /// Measured.
-    pub row: Measured,
-    /// Simulated.
-    pub parts: Parts,
-}
-
-/// What is predicted of a run.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Predicted {
-    /// Median time between tokens, seconds.
-    pub itl_s: f64,
-    /// Joules for each token.
-    pub joules: f64,
-    /// Mean watts.
-    pub watts: f64,
-}
 
 /// How wrong predictions of some rows are.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Wrong {
     /// Of the time between tokens.
-    pub itl: Errors,
+    pub itl: PercentErrors,
     /// Of joules a token.
-    pub joules: Errors,
+    pub joules: PercentErrors,
     /// Of watts.
-    pub watts: Errors,
-}
-
-impl Constants {
-    /// Those of a profile.
-    pub fn of(hw: &Hardware) -> Constants {
-        let sampler = hw.sampler.as_ref();
-        Constants {
-            step_s: hw.launch.step_us.value * 1e-6,
-            ps_per_logit: sampler.map_or(0.0, |sampler| sampler.ps_per_logit.value),
-            idle_w: hw.power.idle_w.value,
-            static_w: hw.power.static_w.value,
-            pj_per_byte: hw.power.pj_per_byte.value,
-            pj_per_flop: hw.power.pj_per_flop.value,
-            pj_per_logit: sampler.map_or(0.0, |sampler| sampler.pj_per_logit.value),
-        }
-    }
-
-    /// What they say of a run.
-    pub fn predict(&self, parts: &Parts) -> Predicted {
-        // Picoseconds times 10^12 are seconds, as picojoules are joules.
-        let sampling = self.ps_per_logit * parts.teralogits;
-        let busy = parts.busy_s + sampling;
-        let time = parts.time_s + sampling + self.step_s * parts.passes;
-        let dynamic = self.pj_per_byte * parts.terabytes
-            + self.pj_per_flop * parts.teraflops
-            + self.pj_per_logit * parts.teralogits;
-        let resting = self.static_w * busy + self.idle_w * (time - busy);
-        let joules = parts.held * (parts.devices * resting + dynamic);
-        Predicted {
-            itl_s: parts.itl_s + self.step_s + self.ps_per_logit * parts.itl_teralogits,
-            joules: joules / parts.tokens,
-            watts: joules / time,
-        }
-    }
-
-    /// Static power at most, as a share of the board's limit: boards accept caps down to about there (nvidia-smi on H100 SXM: 200 of
-    /// 700 W), and whatever runs under a cap draws less than it.
-    const MOST_STATIC: f64 = 0.3;
-
-    /// Fitted to these rows by least squares of relative errors: first the times to the times between tokens, then the powers to
-    /// joules a token. None is below 0, static power not below that of `hw` when idle and not above a share of its limit; and
-    /// neither the sampler, nor the bytes of a product that is all bytes, nor the flops of one that is all flops draw more than
-    /// the board's limit.
-    pub fn fitted(points: &[&Point], hw: &Hardware) -> Constants {
-        let (idle_w, limit_w) = (hw.power.idle_w.value, hw.power.limit_w.value);
-        let product = &hw.kernels.matmul;
-        // W over 10^12 a second are pJ.
-        let most_per_flop = (limit_w - idle_w) / (hw.compute.matrix_f16_tflops.value * product.flops.value);
-        let most_per_byte = 1e3 * (limit_w - idle_w) / (hw.memory.dram_gb_per_s.value * product.bytes.value);
-        let times = points.iter().map(|Point { row, parts }| {
-            ([1.0 / row.itl_s, parts.itl_teralogits / row.itl_s], 1.0 - parts.itl_s / row.itl_s)
-        });
-        let [step_s, ps_per_logit] = least_squares(times, [(0.0, f64::INFINITY); 2]);
-        let energies = points.iter().map(|Point { row, parts }| {
-            let measured = row.joules * parts.tokens / parts.held;
-            let idle = parts.time_s - parts.busy_s + step_s * parts.passes;
-            let sampling = ps_per_logit * parts.teralogits;
-            let columns = [parts.busy_s, sampling, parts.terabytes, parts.teraflops];
-            (columns.map(|column| column / measured), 1.0 - idle_w * idle / measured)
-        });
-        let watts = (idle_w, limit_w);
-        let most_static = (Self::MOST_STATIC * limit_w).max(idle_w);
-        let bounds = [(idle_w, most_static), watts, (0.0, most_per_byte), (0.0, most_per_flop)];
-        let [static_w, sampler_w, pj_per_byte, pj_per_flop] = least_squares(energies, bounds);
-        let pj_per_logit = (sampler_w - static_w).max(0.0) * ps_per_logit;
-        let all = [step_s * 1e6, ps_per_logit, static_w, pj_per_byte, pj_per_flop, pj_per_logit].map(short);
-        let [step_us, ps_per_logit, static_w, pj_per_byte, pj_per_flop, pj_per_logit] = all;
-        let step_s = step_us * 1e-6;
-        Constants { step_s, ps_per_logit, idle_w, static_w, pj_per_byte, pj_per_flop, pj_per_logit }
-    }
-}
-
-/// Four significant digits, as the profile shall say.
-fn short(value: f64) -> f64 {
-    format!("{value:.3e}").parse().unwrap_or(value)
+    pub watts: PercentErrors,
 }
 
 /// Predictions of each row by constants fitted to the rows of the other models. Models of the same shapes are left out together.
 /// Nothing where all are of one shape.
-pub fn left_out(points: &[Point], hw: &Hardware) -> Option<Vec<Predicted>> {
+pub fn left_out(points: &[ComparedRun], hw: &Hardware) -> Option<Vec<PredictedRun>> {
     predicted(points, &without_each(points, hw))
 }
 
 /// Predictions of each row by the constants fitted without its shape.
-fn predicted(points: &[Point], without: &BTreeMap<&str, Constants>) -> Option<Vec<Predicted>> {
-    let predict = |point: &Point| Some(without.get(shape(point))?.predict(&point.parts));
+fn predicted(points: &[ComparedRun], without: &BTreeMap<&str, StackConstants>) -> Option<Vec<PredictedRun>> {
+    let predict = |point: &ComparedRun| Some(without.get(shape(point))?.predict(&point.parts));
     points.iter().map(predict).collect()
 }
 
 /// Constants fitted without the models of a shape, by that shape. None where all are of one shape.
-fn without_each<'a>(points: &'a [Point], hw: &Hardware) -> BTreeMap<&'a str, Constants> {
+fn without_each<'a>(points: &'a [ComparedRun], hw: &Hardware) -> BTreeMap<&'a str, StackConstants> {
     let shapes: BTreeSet<&str> = points.iter().map(shape).collect();
     if shapes.len() < 2 {
         return BTreeMap::new();
     }
     let without = |left: &'a str| {
-        let others: Vec<&Point> = points.iter().filter(|point| shape(point) != left).collect();
-        (left, Constants::fitted(&others, hw))
+        let others: Vec<&ComparedRun> = points.iter().filter(|point| shape(point) != left).collect();
+        (left, StackConstants::fitted(&others, hw))
     };
     shapes.into_iter().map(without).collect()
 }
@@ -176,14 +63,14 @@ fn jackknife(constant: f64, without: impl Iterator<Item = f64>) -> Option<Held> 
     Some(Held { mean: round(percent * (2.0 / std::f64::consts::PI).sqrt()), interval: round(percent * t) })
 }
 
-fn shape(point: &Point) -> &str {
+fn shape(point: &ComparedRun) -> &str {
     &point.row.shape.model.name
 }
 
 /// How wrong these predictions are; nothing without rows.
-pub fn wrong(pairs: &[(&Point, Predicted)]) -> Option<Wrong> {
-    let errors = |said: fn(&Predicted) -> f64, was: fn(&Measured) -> f64| {
-        Errors::of(pairs.iter().map(|(point, predicted)| (said(predicted), was(&point.row))))
+pub fn wrong(pairs: &[(&ComparedRun, PredictedRun)]) -> Option<Wrong> {
+    let errors = |said: fn(&PredictedRun) -> f64, was: fn(&MeasuredRun) -> f64| {
+        PercentErrors::of(pairs.iter().map(|(point, predicted)| (said(predicted), was(&point.row))))
     };
     Some(Wrong {
         itl: errors(|said| said.itl_s, |was| was.itl_s)?,
@@ -197,7 +84,7 @@ pub fn wrong(pairs: &[(&Point, Predicted)]) -> Option<Wrong> {
 ///
 /// # Errors
 /// Rows of fewer than three shapes; latencies or energies that nothing explains.
-pub fn fit(hw: &mut Hardware, table: &Table, points: &mut [Point]) -> Result<Wrong> {
+pub fn fit(hw: &mut Hardware, table: &RunTable, points: &mut [ComparedRun]) -> Result<Wrong> {
     /// After which the constants stand still to three digits.
     const ROUNDS: usize = 2;
     let mut fitted = hw.clone();
@@ -220,7 +107,7 @@ pub fn fit(hw: &mut Hardware, table: &Table, points: &mut [Point]) -> Result<Wro
 ///
 /// # Errors
 /// Rows of fewer than three shapes; latencies or energies that nothing explains.
-fn once(hw: &mut Hardware, table: &Table, points: &[Point]) -> Result<Wrong> {
+fn once(hw: &mut Hardware, table: &RunTable, points: &[ComparedRun]) -> Result<Wrong> {
     let models: BTreeSet<&str> = points.iter().map(|point| point.row.id.as_str()).collect();
     let shapes: BTreeSet<&str> = points.iter().map(shape).collect();
     if shapes.len() < 3 || points.len() < 12 {
@@ -230,12 +117,12 @@ fn once(hw: &mut Hardware, table: &Table, points: &[Point]) -> Result<Wrong> {
     }
     let without = without_each(points, hw);
     let predicted = predicted(points, &without).unwrap_or_default();
-    let pairs: Vec<(&Point, Predicted)> = points.iter().zip(predicted).collect();
+    let pairs: Vec<(&ComparedRun, PredictedRun)> = points.iter().zip(predicted).collect();
     let Some(errors) = wrong(&pairs) else { return Err(InputError::expected("rows").into()) };
     errors.itl.check_explained("median_itl_ms", "values that depend on the runs")?;
     errors.joules.check_explained("energy_per_token_joules", "values that depend on the runs")?;
-    let all: Vec<&Point> = points.iter().collect();
-    let constants = Constants::fitted(&all, hw);
+    let all: Vec<&ComparedRun> = points.iter().collect();
+    let constants = StackConstants::fitted(&all, hw);
     let round = |value: f64| (value * 1e3).round() / 1e3;
     let words = format!(
         "`radialsim fit --energy` on {} rows of {} models under vLLM (ML.ENERGY), table {}; an effective constant of this software \
@@ -257,7 +144,7 @@ fn once(hw: &mut Hardware, table: &Table, points: &[Point]) -> Result<Wrong> {
     hw.power.static_w = fitted(constants.static_w);
     hw.power.pj_per_byte = fitted(constants.pj_per_byte);
     hw.power.pj_per_flop = fitted(constants.pj_per_flop);
-    hw.power.metered = Some(Metered {
+    hw.power.metered = Some(PowerEvidence {
         stack: "vLLM as the ML.ENERGY benchmark ran it".into(),
         sha256: table.sha256.clone(),
         rows: points.len() as u64,

@@ -1,7 +1,7 @@
 //! Tables of measured runs of serving engines, end to end: a row for each closed loop, with mean time to the first token and mean time per output token.
 
 use super::columns::{Cells, Columns};
-use super::shape::shape_of;
+use super::run_model::shape_of;
 use crate::error::{InputError, Result};
 use crate::hw::Hardware;
 use crate::units::Dtype;

@@ -3,18 +3,20 @@
 //!
 //! A row is simulated as it ran: so many clients, each sending its next request when the last one is answered, lengths around
 //! the row's mean, continuous batching with chunked prompts. Batches do not depend on the constants that are fitted, so one
-//! simulation of a row gives the sums in which its latency and energy are linear ([`Parts`]).
+//! simulation of a row gives the sums in which its latency and energy are linear ([`RunSums`]).
 
 pub mod caps;
 mod columns;
+mod constants;
 mod fit;
 mod measured_ends;
-mod parts;
-mod rows;
-mod shape;
+mod run_model;
+mod run_sums;
+mod run_table;
 
-pub use fit::{Constants, Point, Predicted, Wrong, fit, left_out, wrong};
+pub use constants::{ComparedRun, PredictedRun, RunSums, StackConstants};
+pub use fit::{Wrong, fit, left_out, wrong};
 pub use measured_ends::{MeasuredEnd, MeasuredEnds, read_ends};
-pub use parts::{Parts, assumed, parts, points};
-pub use rows::{Measured, Table, read};
-pub use shape::{Shape, shape_of};
+pub use run_model::{RunModel, shape_of};
+pub use run_sums::{assumed, parts, points};
+pub use run_table::{MeasuredRun, RunTable, read};

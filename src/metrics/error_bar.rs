@@ -17,7 +17,7 @@ pub struct ErrorBar {
     pub extrapolated_share: f64,
     /// Mean errors of the prices, of the source of the fitted tables.
     #[serde(flatten)]
-    pub mean: Errors,
+    pub mean: FigureErrors,
     /// Half widths of the nominal 90 % intervals; absent where nothing is covered.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub interval90: Option<Ninety>,
@@ -31,7 +31,7 @@ pub struct ErrorBar {
 
 /// Errors of the figures of a run, in percent; each absent where it is not known.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Errors {
+pub struct FigureErrors {
     /// Of times made of passes, if what is not covered is as wrong as what is; absent where nothing is covered.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub time_percent: Option<f64>,
@@ -51,7 +51,7 @@ pub struct Errors {
 pub struct Ninety {
     /// Of what any source measures.
     #[serde(flatten)]
-    pub any_source: Errors,
+    pub any_source: FigureErrors,
     /// Of the pass time as the source of the fitted tables measures.
     pub same_source_time_percent: f64,
 }
@@ -164,12 +164,12 @@ struct Figures<'a> {
 impl Figures<'_> {
     /// From the error of the kernels and the largest of a class, in percent. `wider` times the mean errors of power and of clocks
     /// are theirs.
-    fn errors(&self, kernels: f64, most: f64, wider: f64) -> Errors {
+    fn errors(&self, kernels: f64, most: f64, wider: f64) -> FigureErrors {
         let Figures { ledger, device, clock: (by_clock, energy_by_clock) } = *self;
         let time_percent = kernels + wider * by_clock;
         let passing = ledger.pass_ps as f64 / ledger.engine_ps() as f64;
         let energy = energy(ledger, device, time_percent, wider);
-        Errors {
+        FigureErrors {
             time_percent: Some(time_percent),
             makespan_percent: Some(time_percent * passing),
             any_mix_percent: Some(most + wider * by_clock),

@@ -1,6 +1,8 @@
 //! What several engines added up, as one ledger.
 
-use super::{Handover, KvUse, Ledger, Losses, Memory, Part, Phase, ReplicaUse, RequestTimes, TierUse};
+use super::{
+    EngineRole, Handover, KvUse, Ledger, Losses, MemoryUse, PhaseTotals, ReplicaUse, RequestTimes, TierUse,
+};
 use crate::tier::Fetches;
 
 impl Ledger {
@@ -36,9 +38,10 @@ impl Ledger {
         if ledgers.len() == 1 && decode.is_empty() {
             return ledgers.remove(0);
         }
-        let first = if decode.is_empty() { Part::Replica } else { Part::Prefill };
+        let first = if decode.is_empty() { EngineRole::Replica } else { EngineRole::Prefill };
         let before = ledgers.iter().map(|one| ReplicaUse::of(first, one));
-        let replicas = before.chain(decode.iter().map(|one| ReplicaUse::of(Part::Decode, one))).collect();
+        let replicas =
+            before.chain(decode.iter().map(|one| ReplicaUse::of(EngineRole::Decode, one))).collect();
         let mut all = ledgers.into_iter().chain(decode);
         let mut sum = all.next().expect("at least one engine");
         sum.busy = busy_ps(&sum);
@@ -46,8 +49,8 @@ impl Ledger {
         sum.replicas = replicas;
         // Those of one engine before those of the next, where they come at the same time.
         sum.gaps.sort_by_key(|gap| gap.end);
-        if first == Part::Prefill {
-            sum.requests = whole(std::mem::take(&mut sum.requests));
+        if first == EngineRole::Prefill {
+            sum.requests = rejoined(std::mem::take(&mut sum.requests));
         }
         sum.requests.sort_by_key(|request| request.last);
         let all_ps = sum.engine_ps().max(1) as f64;
@@ -142,7 +145,7 @@ impl Ledger {
 }
 
 /// Requests whose prompts passed on one engine and that went on on another, each as one. Others stay as they are.
-fn whole(mut halves: Vec<RequestTimes>) -> Vec<RequestTimes> {
+fn rejoined(mut halves: Vec<RequestTimes>) -> Vec<RequestTimes> {
     // The half that arrived first has the prompt; it ends when the other arrives.
     halves.sort_by_key(|half| (half.id, half.output_tokens));
     let mut whole: Vec<RequestTimes> = Vec::with_capacity(halves.len());
@@ -170,9 +173,9 @@ fn busy_ps(ledger: &Ledger) -> Vec<(String, f64)> {
     ledger.busy.iter().map(|(name, share)| (name.clone(), share * all)).collect()
 }
 
-impl Phase {
-    fn join(&mut self, other: &Phase) {
-        let Phase { tokens, time_ps, energy_pj } = *other;
+impl PhaseTotals {
+    fn join(&mut self, other: &PhaseTotals) {
+        let PhaseTotals { tokens, time_ps, energy_pj } = *other;
         self.tokens += tokens;
         self.time_ps += time_ps;
         self.energy_pj += energy_pj;
@@ -201,10 +204,10 @@ impl KvUse {
     }
 }
 
-impl Memory {
+impl MemoryUse {
     /// Of a device of the engine that has the most.
-    fn join(&mut self, other: &Memory) {
-        let Memory { weights, kv_peak, activations_peak, total_peak, capacity, set_aside } = *other;
+    fn join(&mut self, other: &MemoryUse) {
+        let MemoryUse { weights, kv_peak, activations_peak, total_peak, capacity, set_aside } = *other;
         self.weights = self.weights.max(weights);
         self.kv_peak = self.kv_peak.max(kv_peak);
         self.activations_peak = self.activations_peak.max(activations_peak);

@@ -1,5 +1,6 @@
 //! What happened in a run, added up as it happens: exact integers, a fixed amount of memory for any number of kernels.
 
+use super::usage::Handover;
 use super::{PlacedUse, ReplicaUse};
 use crate::cost::{Bound, Price, PriceError};
 use crate::kernel::Class;
@@ -115,7 +116,7 @@ pub struct Gap {
 ///
 /// A pass that has tokens of both gives each its own attention, and a part of the rest in proportion to the tokens.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Phase {
+pub struct PhaseTotals {
     /// Tokens that took a whole route, each time they did.
     pub tokens: u64,
     /// Pass time, picoseconds.
@@ -220,24 +221,9 @@ pub struct TierUse {
     pub link_ps: u128,
 }
 
-/// KV entries between an engine that passes prompts and one that generates; of one device of each.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Handover {
-    /// Requests whose entries came.
-    pub requests: u64,
-    /// Bytes that went.
-    pub sent_bytes: u128,
-    /// Bytes that came.
-    pub received_bytes: u128,
-    /// Time that they took on the link, picoseconds.
-    pub link_ps: u128,
-    /// Time that they waited for the link once there were places for them, picoseconds.
-    pub waited_ps: u128,
-}
-
 /// Bytes of device memory.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Memory {
+pub struct MemoryUse {
     /// Weights that are resident.
     pub weights: u64,
     /// Most KV entries held at once.
@@ -284,9 +270,9 @@ pub struct Ledger {
     /// Sum of the critical paths of all passes: they follow each other. With passes in flight over several devices, of those that share sequences.
     pub critical_path: SimTime,
     /// Passes and tokens of prompts.
-    pub prefill: Phase,
+    pub prefill: PhaseTotals,
     /// Those of everything else: generated, drafted, verified and recomputed tokens.
-    pub decode: Phase,
+    pub decode: PhaseTotals,
     /// Integral over time of the number of requests that have arrived and wait, request picoseconds.
     pub waiting_ps: u128,
     /// Integral over time of the number of requests that have been admitted and are not over, request picoseconds.
@@ -324,7 +310,7 @@ pub struct Ledger {
     /// KV entries that went to another engine, and those that came from one.
     pub handover: Handover,
     /// Memory.
-    pub memory: Memory,
+    pub memory: MemoryUse,
     /// What lies between tokens, in the order of the later ones.
     pub gaps: Vec<Gap>,
     /// One for each finished request, in the order in which they finished.
@@ -431,7 +417,7 @@ impl Ledger {
 
     /// Time in which nothing that is counted here changed: so many requests wait and run, so many blocks are held with so
     /// many KV entries in them.
-    pub fn stand(&mut self, time: SimTime, waiting: u64, running: u64, blocks: u64, entries: u64) {
+    pub fn integrate(&mut self, time: SimTime, waiting: u64, running: u64, blocks: u64, entries: u64) {
         let integral = |count: u64| u128::from(count) * u128::from(time.ps());
         self.waiting_ps += integral(waiting);
         self.running_ps += integral(running);

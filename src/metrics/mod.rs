@@ -12,17 +12,24 @@ mod steady;
 mod summary;
 mod time_saved;
 mod uncertainty;
+mod usage;
 
-pub use error_bar::{ClassError, ENOUGH, ErrorBar, Errors, Ninety, Saving, Verdict};
+pub use error_bar::{ClassError, ENOUGH, ErrorBar, FigureErrors, Ninety, Saving, Verdict};
 pub use interval::Interval;
-pub use ledger::{Gap, Handover, KvUse, Ledger, Losses, Memory, Own, Phase, RequestTimes, Tally, TierUse};
-pub use placed::{DeviceSummary, DeviceUse, PlacedSummary, PlacedUse};
-pub use replicas::{Imbalance, KvTransfer, Part, Replica, ReplicaSummary, ReplicaUse};
+pub use ledger::{Gap, KvUse, Ledger, Losses, MemoryUse, Own, PhaseTotals, RequestTimes, Tally, TierUse};
+pub use placed::{DeviceSummary, PlacedSummary};
+pub use replicas::{Imbalance, KvTransfer, Replica, ReplicaSummary};
 pub use slo::{Goodput, Slo};
 pub use spread::Spread;
 pub use steady::{Cut, Growth, WarmUp, mser5};
 pub use summary::{
-    Bounds, KvSummary, MemoryBytes, PhaseSummary, Phases, Power, Summary, TierSummary, WorkSummary,
+    Bounds, KvSummary, MemoryBytes, PhaseSummary, Phases, PowerSummary, Summary, TierSummary, WorkSummary,
 };
 pub use time_saved::{PARTS, TimeSaved};
-pub use uncertainty::{Ends, ErrorKind, Figure, Gain};
+pub use uncertainty::{Ends, ErrorKind, Estimate, Gain};
+pub use usage::{DeviceUse, EngineRole, Handover, PlacedUse, ReplicaUse};
+
+/// 0 where there is nothing to divide by.
+fn ratio(a: f64, b: f64) -> f64 {
+    if b > 0.0 { a / b } else { 0.0 }
+}

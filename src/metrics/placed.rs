@@ -1,57 +1,9 @@
 //! Layers on several devices: what each device did, and what went from one to another.
 
 use super::Ledger;
-use super::summary::ratio;
+use super::ratio;
+use super::usage::DeviceUse;
 use serde::Serialize;
-
-/// What a device (or the devices that compute its layers together) did in a run.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct DeviceUse {
-    /// Layers of the pool that it has.
-    pub layers: u32,
-    /// Bytes of weights, its part of them where several devices compute its layers together.
-    pub weights: u64,
-    /// KV blocks that fit beside them.
-    pub kv_room: u64,
-    /// Most KV blocks held at once.
-    pub kv_peak: u64,
-    /// Picoseconds in which it had some of a pass, its host's launches included.
-    pub held_ps: u128,
-    /// Picoseconds of kernels.
-    pub busy_ps: u128,
-    /// Visits of its layers by tokens.
-    pub visits: u64,
-    /// Picoseconds in which it sent.
-    pub sending_ps: u128,
-}
-
-/// What became of the layers of a run on several devices.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct PlacedUse {
-    /// By device.
-    pub devices: Vec<DeviceUse>,
-    /// Bytes from each device to each other: row by row, the sender's.
-    pub sent: Vec<u64>,
-    /// Messages.
-    pub messages: u64,
-    /// States of tokens in them: also those from the embedding, to the head, and to layers that keep something of a token that skips them.
-    pub states: u64,
-    /// Moves of tokens between two layers on different devices.
-    pub crossings: u64,
-    /// Most passes in flight at once.
-    pub most_in_flight: u32,
-}
-
-impl PlacedUse {
-    /// A message of `bytes` with so many states that took `time_ps`.
-    pub fn send(&mut self, (from, to): (u32, u32), bytes: u64, states: u32, time_ps: u64) {
-        let count = self.devices.len();
-        self.sent[from as usize * count + to as usize] += bytes;
-        self.devices[from as usize].sending_ps += u128::from(time_ps);
-        self.messages += 1;
-        self.states += u64::from(states);
-    }
-}
 
 impl Ledger {
     /// Devices, each with its part of the layers, over which the run was placed; 1 where all layers are together. Devices that compute layers

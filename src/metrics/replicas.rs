@@ -1,58 +1,12 @@
 //! What each of several engines did, and how evenly they shared the work.
 
+use super::usage::{EngineRole, ReplicaUse};
 use super::{Handover, Ledger};
-use crate::units::{PS_PER_S, SimTime};
+use crate::units::PS_PER_S;
 use serde::Serialize;
 
-/// What of a request an engine does.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Part {
-    /// All of it.
-    #[default]
-    Replica,
-    /// The prompt, up to the first token.
-    Prefill,
-    /// All tokens behind the first.
-    Decode,
-}
-
-impl Part {
-    /// Its name in reports.
-    pub fn name(self) -> &'static str {
-        match self {
-            Part::Replica => "replica",
-            Part::Prefill => "prefill",
-            Part::Decode => "decode",
-        }
-    }
-}
-
-/// What one of several engines did.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct ReplicaUse {
-    /// What of a request it does.
-    pub part: Part,
-    /// Requests that ended there.
-    pub requests: u64,
-    /// Prompt tokens that passed.
-    pub prompt_tokens: u64,
-    /// Output tokens that came out.
-    pub output_tokens: u64,
-    /// Time with a pass in flight, picoseconds.
-    pub pass_ps: u128,
-    /// Device time of all kernels, picoseconds.
-    pub busy_ps: u128,
-    /// End of the last pass.
-    pub last: SimTime,
-    /// Most KV blocks held at once.
-    pub peak_blocks: u64,
-    /// KV entries that went to other engines or came from them.
-    pub handover: Handover,
-}
-
 impl ReplicaUse {
-    pub(super) fn of(part: Part, ledger: &Ledger) -> Self {
+    pub(super) fn of(part: EngineRole, ledger: &Ledger) -> Self {
         ReplicaUse {
             part,
             requests: ledger.requests.len() as u64,
@@ -106,7 +60,7 @@ pub struct Imbalance {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 #[expect(missing_docs, reason = "docs/METRICS.md defines each key")]
 pub struct Replica {
-    pub part: Part,
+    pub part: EngineRole,
     pub requests: u64,
     pub prompt_tokens: u64,
     pub output_tokens: u64,
@@ -130,7 +84,7 @@ impl ReplicaSummary {
         };
         let Handover { requests, received_bytes, link_ps, waited_ps, .. } = ledger.handover;
         let mean_s = |ps: u128| ps as f64 / PS_PER_S as f64 / requests.max(1) as f64;
-        let apart = all.iter().any(|one| one.part != Part::Replica);
+        let apart = all.iter().any(|one| one.part != EngineRole::Replica);
         let kv_transfer = apart.then(|| KvTransfer {
             requests,
             bytes: received_bytes as f64,
@@ -146,8 +100,8 @@ impl ReplicaSummary {
             busy_s: one.busy_ps as f64 / PS_PER_S as f64,
             last_s: one.last.s(),
             kv_peak_bytes: one.peak_blocks * ledger.kv.block_bytes,
-            kv_sent_bytes: (one.part == Part::Prefill).then_some(one.handover.sent_bytes as f64),
-            kv_received_bytes: (one.part == Part::Decode).then_some(one.handover.received_bytes as f64),
+            kv_sent_bytes: (one.part == EngineRole::Prefill).then_some(one.handover.sent_bytes as f64),
+            kv_received_bytes: (one.part == EngineRole::Decode).then_some(one.handover.received_bytes as f64),
         };
         (!all.is_empty()).then(|| ReplicaSummary {
             count: ledger.engines(),

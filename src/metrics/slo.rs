@@ -86,9 +86,9 @@ impl Goodput {
             ttft_s,
             tpot_s,
             e2e_s,
-            attained: super::summary::ratio(count, counted().count() as f64),
-            requests_per_s: super::summary::ratio(count, time_s),
-            output_tokens_per_s: super::summary::ratio(tokens as f64, time_s),
+            attained: super::ratio(count, counted().count() as f64),
+            requests_per_s: super::ratio(count, time_s),
+            output_tokens_per_s: super::ratio(tokens as f64, time_s),
         })
     }
 }

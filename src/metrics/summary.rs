@@ -2,8 +2,8 @@
 
 use super::spread::or_nulls;
 use super::{
-    Cut, ErrorBar, Goodput, Growth, Ledger, Phase, PlacedSummary, ReplicaSummary, RequestTimes, Slo, Spread,
-    WarmUp,
+    Cut, ErrorBar, Goodput, Growth, Ledger, PhaseTotals, PlacedSummary, ReplicaSummary, RequestTimes, Slo,
+    Spread, WarmUp, ratio,
 };
 use crate::cost::Device;
 use crate::model::Model;
@@ -14,7 +14,7 @@ use sha2::{Digest, Sha256};
 
 /// Watts over the run.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-pub struct Power {
+pub struct PowerSummary {
     /// Energy over makespan.
     pub mean: f64,
     /// At the hottest kernel.
@@ -72,8 +72,8 @@ pub struct PhaseSummary {
 }
 
 impl PhaseSummary {
-    fn new(phase: &Phase) -> Self {
-        let Phase { tokens, time_ps, energy_pj } = *phase;
+    fn new(phase: &PhaseTotals) -> Self {
+        let PhaseTotals { tokens, time_ps, energy_pj } = *phase;
         let energy_j = energy_pj as f64 / PS_PER_S as f64;
         PhaseSummary {
             tokens,
@@ -142,7 +142,7 @@ pub struct Summary {
     pub e2e_s: Spread,
     pub energy_j: f64,
     pub energy_per_output_token_j: f64,
-    pub power_w: Power,
+    pub power_w: PowerSummary,
     pub memory_bytes: MemoryBytes,
     pub work: WorkSummary,
     pub busy: serde_json::Map<String, serde_json::Value>,
@@ -239,7 +239,7 @@ impl Summary {
             e2e_s,
             energy_j,
             energy_per_output_token_j: ratio(energy_j, output as f64),
-            power_w: Power {
+            power_w: PowerSummary {
                 mean: ratio(energy_j, makespan_s),
                 peak: ledger.peak_w,
                 hottest_pass: ledger.hottest_pass_w,
@@ -374,10 +374,6 @@ fn check_requests(ledger: &Ledger) {
     };
     assert!(ledger.requests.iter().all(in_order), "arrival, first pass, first token, last token");
     assert!(ledger.kv.peak_blocks <= ledger.kv.blocks, "held blocks fit");
-}
-
-pub(super) fn ratio(a: f64, b: f64) -> f64 {
-    if b > 0.0 { a / b } else { 0.0 }
 }
 
 /// None where there is nothing to divide by.

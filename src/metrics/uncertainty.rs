@@ -66,7 +66,7 @@ impl ErrorKind {
 
 /// A figure with the half widths of what is known about its error, in its own unit.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Figure {
+pub struct Estimate {
     /// Mean over the seeds.
     pub value: f64,
     /// Half the confidence interval over the seeds; none for a single one.
@@ -75,12 +75,12 @@ pub struct Figure {
     pub model: Option<f64>,
 }
 
-impl Figure {
+impl Estimate {
     /// From one value for each seed, with the error of the run.
-    pub fn new(values: &[f64], kind: Option<ErrorKind>, bar: &ErrorBar, level: f64) -> Figure {
+    pub fn new(values: &[f64], kind: Option<ErrorKind>, bar: &ErrorBar, level: f64) -> Estimate {
         let value = values.iter().sum::<f64>() / values.len().max(1) as f64;
         let percent = kind.and_then(|kind| kind.percent(bar));
-        Figure {
+        Estimate {
             value,
             seeds: Interval::of(values, level).map(|interval| interval.half_width),
             model: percent.map(|percent| value.abs() * percent / 100.0),
@@ -93,7 +93,7 @@ impl Figure {
     }
 
     /// Both errors, added: seeds and prices have nothing to do with each other, but an error of a price moves all seeds alike, so
-    /// nothing cancels. What is not known adds nothing: see [`Figure::seeds`] and [`Figure::model`].
+    /// nothing cancels. What is not known adds nothing: see [`Estimate::seeds`] and [`Estimate::model`].
     pub fn half_width(&self) -> f64 {
         self.seeds.unwrap_or(0.0) + self.model.unwrap_or(0.0)
     }
@@ -122,10 +122,10 @@ pub struct Ends {
     pub low: f64,
     /// Upper end.
     pub high: f64,
-    /// [`Figure::seeds`].
+    /// [`Estimate::seeds`].
     #[serde(skip_serializing_if = "Option::is_none")]
     pub seeds: Option<f64>,
-    /// [`Figure::model`].
+    /// [`Estimate::model`].
     #[serde(skip_serializing_if = "Option::is_none")]
     pub model: Option<f64>,
 }

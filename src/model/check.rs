@@ -16,6 +16,9 @@ pub(crate) const WIDTH: u64 = 1 << 20;
 pub(crate) const HEADS: u64 = u16::MAX as u64;
 /// Widest feed-forward part.
 pub(crate) const FFN: u64 = 1 << 22;
+/// Most experts of a layer. Published models have up to 1,024.
+pub(super) const EXPERTS: u64 = 1 << 14;
+
 /// Widest the experts of a layer are together; published ones stay below 2^22.
 const EXPERT_WIDTHS: u64 = 1 << 24;
 /// Most rows of a table: vocabulary, classes, positions, patches.
@@ -122,7 +125,7 @@ impl Model {
     /// The bounds of experts and of latent attention.
     fn check_parts(&self) -> Result<()> {
         if let Some(experts) = self.experts {
-            range("experts.count", experts.count, 1, super::experts::COUNT)?;
+            range("experts.count", experts.count, 1, EXPERTS)?;
             range("experts.per_token", experts.per_token, 1, experts.count)?;
             range("experts.width", experts.width, 1, FFN)?;
             range("experts.shared_width", experts.shared_width, 0, FFN)?;

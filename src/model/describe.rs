@@ -1,6 +1,6 @@
 //! A model in plain words.
 
-use super::{Activation, Input, Kind, Model, Placement, QkNorm, Rope, Rotation, Scaling};
+use super::{Activation, Input, Kind, Model, NormPlacement, QkNorm, Rope, Rotation, Scaling};
 
 /// `1234567` as `1,234,567`.
 pub(super) fn grouped(number: u64) -> String {
@@ -202,12 +202,12 @@ impl Model {
     fn norm_words(&self) -> String {
         let kind = if self.norm.layer { "mean and variance" } else { "root mean square" };
         let place = match self.placement {
-            Placement::Before => "two a layer",
-            Placement::AfterSum => "two a layer, behind each sum",
-            Placement::AfterBranch => "two a layer, behind each branch",
-            Placement::Around => "four a layer, before and behind each branch",
-            Placement::Parallel => "one a layer, for both branches side by side",
-            Placement::ParallelEach => "two a layer, for branches side by side",
+            NormPlacement::Before => "two a layer",
+            NormPlacement::AfterSum => "two a layer, behind each sum",
+            NormPlacement::AfterBranch => "two a layer, behind each branch",
+            NormPlacement::Around => "four a layer, before and behind each branch",
+            NormPlacement::Parallel => "one a layer, for both branches side by side",
+            NormPlacement::ParallelEach => "two a layer, for branches side by side",
         };
         format!("{kind}, {place}, {} before the head", if self.final_norm { "one" } else { "none" })
     }

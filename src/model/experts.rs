@@ -1,13 +1,11 @@
 //! Mixtures of experts: feed-forward parts of which a small router picks some for each token.
 
-use super::families::Flag;
+use super::check::EXPERTS;
+use super::flag::Flag;
 use super::json::Object;
 use super::{FFN, Model, ROWS};
 use crate::error::Result;
 use serde::{Deserialize, Serialize};
-
-/// Most experts of a layer. Published models have up to 1,024.
-pub(super) const COUNT: u64 = 1 << 14;
 
 /// The experts of a layer.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -148,7 +146,7 @@ impl ExpertKeys {
 /// Reads the experts, and says of each layer whether it has any.
 pub(super) fn read(model: &mut Model, config: &Object, keys: &ExpertKeys) -> Result<Vec<bool>> {
     let of = |names: &'static [&'static str]| config.first_of(names);
-    let count = config.number(of(keys.count), COUNT)?;
+    let count = config.number(of(keys.count), EXPERTS)?;
     let per_token = config.number(of(keys.per_token), count)?;
     let width = config.number(of(keys.width), FFN)?;
     let (shared_width, shared_gate) = match keys.shared {

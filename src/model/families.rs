@@ -5,33 +5,13 @@ mod dense;
 mod mixtures;
 
 use super::experts::ExpertKeys;
+use super::flag::Flag;
 use super::json::Object;
 use super::window::{Every, Rotates, Window};
-use super::{Model, Norm, Placement, QkNorm};
+use super::{Model, Norm, NormPlacement, QkNorm};
 use crate::error::Result;
 use dense::*;
 use mixtures::*;
-
-/// A truth value of a family.
-#[derive(Clone, Copy)]
-pub(super) enum Flag {
-    /// Never.
-    No,
-    /// Always.
-    Yes,
-    /// As this key says, with a value for its absence.
-    Key(&'static str, bool),
-}
-
-impl Flag {
-    pub fn read(self, config: &Object) -> Result<bool> {
-        match self {
-            Flag::No => Ok(false),
-            Flag::Yes => Ok(true),
-            Flag::Key(key, absent) => config.flag(key, absent),
-        }
-    }
-}
 
 /// Names of the keys that every family has under some name.
 #[derive(Clone, Copy)]
@@ -101,9 +81,9 @@ pub(super) struct Family {
     /// The non-linearity where no key names one.
     pub activation: &'static str,
     pub norm: Norm,
-    pub placement: Placement,
+    pub placement: NormPlacement,
     /// Whether the two branches run side by side, and how their norms stand then.
-    pub parallel: (Flag, Placement),
+    pub parallel: (Flag, NormPlacement),
     pub qkv_bias: Flag,
     pub output_bias: Flag,
     pub ffn_bias: Flag,
@@ -170,8 +150,8 @@ const LLAMA: Family = Family {
     gated: true,
     activation: "silu",
     norm: Norm::RMS,
-    placement: Placement::Before,
-    parallel: (Flag::No, Placement::Parallel),
+    placement: NormPlacement::Before,
+    parallel: (Flag::No, NormPlacement::Parallel),
     qkv_bias: Flag::Key("attention_bias", false),
     output_bias: Flag::Key("attention_bias", false),
     ffn_bias: Flag::Key("mlp_bias", false),

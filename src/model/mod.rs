@@ -12,6 +12,7 @@ mod config;
 mod describe;
 mod experts;
 mod families;
+mod flag;
 mod formats;
 mod inert;
 mod json;
@@ -81,7 +82,7 @@ pub struct Model {
     /// Normalisation of branches.
     pub norm: Norm,
     /// Where norms stand.
-    pub placement: Placement,
+    pub placement: NormPlacement,
     /// Whether one more normalisation stands between the last layer and the head; all but OPT-350M.
     pub final_norm: bool,
     /// Norms on queries and keys.
@@ -224,7 +225,7 @@ impl Norm {
 /// Where norms stand around the two branches of a layer. `x` is the stream, `a` attention, `f` the feed-forward part.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Placement {
+pub enum NormPlacement {
     /// `x + a(norm x)`, then `x + f(norm x)`: most models.
     Before,
     /// `norm(x + a(x))`, then `norm(x + f(x))` (OPT-350M).
@@ -239,19 +240,19 @@ pub enum Placement {
     ParallelEach,
 }
 
-impl Placement {
+impl NormPlacement {
     /// Norms a layer has as wide as the stream.
     pub fn norms(self) -> u64 {
         match self {
-            Placement::Parallel => 1,
-            Placement::Around => 4,
+            NormPlacement::Parallel => 1,
+            NormPlacement::Around => 4,
             _ => 2,
         }
     }
 
     /// Whether both branches read the stream as it entered the layer.
     pub fn parallel(self) -> bool {
-        matches!(self, Placement::Parallel | Placement::ParallelEach)
+        matches!(self, NormPlacement::Parallel | NormPlacement::ParallelEach)
     }
 }
 
@@ -353,7 +354,7 @@ impl Model {
             gated: true,
             activation: Activation::Silu,
             norm: Norm::RMS,
-            placement: Placement::Before,
+            placement: NormPlacement::Before,
             final_norm: true,
             qk_norm: QkNorm::None,
             rope: Some(Rope::plain(10_000.0, 0)),

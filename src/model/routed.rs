@@ -1,7 +1,7 @@
 //! What a trained network says of its router: the section `radial` of its `config.json`, and the same JSON in the router's own file.
 
 use crate::error::InputError;
-use crate::json_text::{self, Entries};
+use crate::json_text::{self, ObjectEntries};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -179,7 +179,7 @@ impl Described {
     /// # Errors
     /// Those of [`Described::of`], and what is no object or names a key twice.
     pub fn parse(text: &str) -> Result<Described, InputError> {
-        let keys: Entries<Value> = json_text::from_slice(text.as_bytes(), "a description in JSON")?;
+        let keys: ObjectEntries<Value> = json_text::from_slice(text.as_bytes(), "a description in JSON")?;
         if let Some(twice) = keys.repeated() {
             return Err(InputError::expected("each key once").key(twice));
         }

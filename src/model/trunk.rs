@@ -1,9 +1,10 @@
 //! A family's keys become the shapes of a model.
 
-use super::families::{Family, Ffn, Flag, HeadDim, Scale};
+use super::families::{Family, Ffn, HeadDim, Scale};
+use super::flag::Flag;
 use super::json::Object;
 use super::{
-    Activation, Biases, FFN, HEADS, Input, LAYERS, Model, Norm, Placement, QkNorm, ROWS, Scales, WIDTH,
+    Activation, Biases, FFN, HEADS, Input, LAYERS, Model, Norm, NormPlacement, QkNorm, ROWS, Scales, WIDTH,
     experts, latent, rope_config, window,
 };
 use crate::error::Result;
@@ -62,7 +63,7 @@ pub(super) fn read(model: &mut Model, config: &Object, family: &Family) -> Resul
         own(model, config)?;
     }
     rope_config::read(model, config, family)?;
-    window::set_kinds(model, config, family, &experts)?;
+    window::set_kinds(model, config, (family.rotates, family.window), &experts)?;
     model.context = rope_config::context(model, stated);
     for &(key, only) in family.only {
         config.must_be(key, only)?;
@@ -183,7 +184,7 @@ fn scales(model: &Model, config: &Object, family: &Family) -> Result<Scales> {
 /// OPT: norms stand behind the sums in its 350M model, which then has none before the head (`OPTDecoder`).
 pub(super) fn opt(model: &mut Model, config: &Object) -> Result<()> {
     let before = config.flag("do_layer_norm_before", true)?;
-    model.placement = if before { Placement::Before } else { Placement::AfterSum };
+    model.placement = if before { NormPlacement::Before } else { NormPlacement::AfterSum };
     model.final_norm = before && !config.flag("_remove_final_layer_norm", false)?;
     Ok(())
 }
@@ -205,10 +206,10 @@ pub(super) fn falcon(model: &mut Model, config: &Object) -> Result<()> {
     let parallel = config.flag("parallel_attn", true)?;
     let norms = config.number_or("num_ln_in_parallel_attn", if newer { 2 } else { 1 }, 2)?;
     model.placement = match (newer, parallel) {
-        (true, _) if norms == 2 => Placement::ParallelEach,
-        (_, true) => Placement::Parallel,
+        (true, _) if norms == 2 => NormPlacement::ParallelEach,
+        (_, true) => NormPlacement::Parallel,
         (true, false) => return Err(config.wrong("parallel_attn", "true with new_decoder_architecture")),
-        (false, false) => Placement::Before,
+        (false, false) => NormPlacement::Before,
     };
     Ok(())
 }

@@ -1,6 +1,5 @@
 //! What layers see and how they rotate, layer by layer: sliding windows, chunks, layers without positions.
 
-use super::families::Family;
 use super::json::Object;
 use super::{Kind, Model, ROWS, Rotation};
 use crate::error::Result;
@@ -75,9 +74,14 @@ const TYPES: [(&str, bool); 6] = [
 ];
 
 /// Sets the kinds of all layers. `experts`: which have them.
-pub(super) fn set_kinds(model: &mut Model, config: &Object, family: &Family, experts: &[bool]) -> Result<()> {
+pub(super) fn set_kinds(
+    model: &mut Model,
+    config: &Object,
+    (rotates, window): (Rotates, Window),
+    experts: &[bool],
+) -> Result<()> {
     let layers = model.layers as usize;
-    let listed = match family.rotates {
+    let listed = match rotates {
         Rotates::Listed
             if config.get("no_rope_layers").is_some_and(|list| list != &serde_json::json!([])) =>
         {
@@ -89,11 +93,11 @@ pub(super) fn set_kinds(model: &mut Model, config: &Object, family: &Family, exp
         }
         _ => vec![true; layers],
     };
-    let windows = windows(model, config, family.window, &listed)?;
+    let windows = windows(model, config, window, &listed)?;
     let any = windows.iter().any(Option::is_some);
     let mut kinds = Vec::new();
     for (layer, &window) in windows.iter().enumerate() {
-        let rotation = match family.rotates {
+        let rotation = match rotates {
             _ if model.rope.is_none() => Rotation::Main,
             Rotates::LocalInWindows(_) | Rotates::PlainInWindows if window.is_some() => Rotation::Local,
             Rotates::Listed if !listed[layer] => Rotation::Off,

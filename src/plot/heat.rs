@@ -77,7 +77,7 @@ impl HeatMap {
             sheet.canvas.text((x.at(*value), sheet.y + 13.0), text, Anchor::Middle, TICK, Paint::MUTED);
         }
         sheet.y += 24.0;
-        sheet.x_label(&super::Axis { label: self.x_label.clone(), log: false });
+        sheet.x_label(&super::ChartAxis { label: self.x_label.clone(), log: false });
     }
 
     /// What the shades mean.

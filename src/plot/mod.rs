@@ -58,7 +58,7 @@ pub enum Body {
 
 /// What an axis counts.
 #[derive(Debug, Clone, PartialEq, Default)]
-pub struct Axis {
+pub struct ChartAxis {
     /// Quantity and unit.
     pub label: String,
     /// Equal distances are equal factors.
@@ -72,9 +72,9 @@ pub const UNSURE: &str = "error not known";
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Lines {
     /// The axis across.
-    pub x: Axis,
+    pub x: ChartAxis,
     /// The axis upward.
-    pub y: Axis,
+    pub y: ChartAxis,
     /// The small pictures.
     pub panels: Vec<Panel>,
     /// Each value holds until the next: a time series.
@@ -120,11 +120,11 @@ pub struct Point {
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Scatter {
     /// The axis across.
-    pub x: Axis,
+    pub x: ChartAxis,
     /// The axis upward.
-    pub y: Axis,
+    pub y: ChartAxis,
     /// At most 16 are drawn.
-    pub groups: Vec<Group>,
+    pub groups: Vec<PointGroup>,
     /// Points than which none is better on both axes, drawn as a staircase.
     pub front: Vec<(f64, f64)>,
     /// Points whose error is not known, drawn with a stroke across.
@@ -138,9 +138,9 @@ pub struct Scatter {
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Spots {
     /// The axis across.
-    pub x: Axis,
+    pub x: ChartAxis,
     /// The axis upward.
-    pub y: Axis,
+    pub y: ChartAxis,
     /// The small pictures.
     pub panels: Vec<SpotPanel>,
     /// Where the best points would lie; without it no panel has a front.
@@ -192,7 +192,7 @@ pub enum Corner {
 
 /// Points that look the same.
 #[derive(Debug, Clone, PartialEq, Default)]
-pub struct Group {
+pub struct PointGroup {
     /// Stands in the legend.
     pub name: String,
     /// Across, upward, and what the point is called. Names are shown on the front, and everywhere if there are few.

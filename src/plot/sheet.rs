@@ -114,19 +114,19 @@ impl Sheet<'_> {
     }
 
     /// Says above a picture what its upward axis counts.
-    pub fn y_label(&mut self, axis: &super::Axis) {
+    pub fn y_label(&mut self, axis: &super::ChartAxis) {
         self.canvas.text((EDGE, self.y + 9.0), &axis_label(axis), Anchor::Start, LABEL, Paint::MUTED);
         self.y += 24.0;
     }
 
     /// Says at the lower right what the axis across counts.
-    pub fn x_label(&mut self, axis: &super::Axis) {
+    pub fn x_label(&mut self, axis: &super::ChartAxis) {
         self.canvas.text((WIDTH - EDGE, self.y + 9.0), &axis_label(axis), Anchor::End, LABEL, Paint::MUTED);
         self.y += 22.0;
     }
 }
 
-fn axis_label(axis: &super::Axis) -> String {
+fn axis_label(axis: &super::ChartAxis) -> String {
     fit(&axis.label, 480.0, LABEL) + if axis.log { " (log scale)" } else { "" }
 }
 

@@ -1,7 +1,7 @@
 //! The numbers behind a picture, for those who do not see it.
 
 use super::text::{name, number};
-use super::{Arcs, Axis, Body, HeatMap, Lines, Scatter, Spots, Tornado, UNSURE, Waterfall};
+use super::{Arcs, Body, ChartAxis, HeatMap, Lines, Scatter, Spots, Tornado, UNSURE, Waterfall};
 use std::collections::HashSet;
 
 type Table = (Vec<String>, Vec<Vec<String>>);
@@ -23,7 +23,7 @@ fn head<const N: usize>(names: [&str; N]) -> Vec<String> {
     names.map(name).to_vec()
 }
 
-fn or<'t>(axis: &'t Axis, other: &'t str) -> &'t str {
+fn or<'t>(axis: &'t ChartAxis, other: &'t str) -> &'t str {
     if axis.label.is_empty() { other } else { &axis.label }
 }
 

@@ -3,8 +3,8 @@ use super::*;
 
 const HOSTILE: &str = "<script>alert(\"1\")</script> & 'x'\n\u{202e}\u{61c}\u{ffff}#0000FF=\"#010203\" ]]>";
 
-fn axis(log: bool) -> Axis {
-    Axis { label: "quantity (unit)".to_owned(), log }
+fn axis(log: bool) -> ChartAxis {
+    ChartAxis { label: "quantity (unit)".to_owned(), log }
 }
 
 fn point(x: f64, y: f64) -> Point {
@@ -38,7 +38,7 @@ fn charts(names: &[&str], values: &[f64]) -> Vec<Chart> {
             names.iter().map(|name| Panel { name: name.clone(), lines: lines.clone(), marks: marks.clone() });
         bodies.push(Body::Lines(Lines { x: axis(log), y: axis(log), panels: panels.collect(), steps }));
         let pairs: Vec<(f64, f64)> = values.iter().flat_map(|a| values.iter().map(|b| (*a, *b))).collect();
-        let groups = names.iter().map(|name| Group {
+        let groups = names.iter().map(|name| PointGroup {
             name: name.clone(),
             points: pairs.iter().map(|(x, y)| (*x, *y, name.clone())).collect(),
         });

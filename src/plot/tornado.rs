@@ -77,7 +77,7 @@ impl Tornado {
             1.2,
         );
         sheet.y = bottom + 26.0;
-        sheet.x_label(&super::Axis { label: self.unit.clone(), log: false });
+        sheet.x_label(&super::ChartAxis { label: self.unit.clone(), log: false });
         if !rest.is_empty() {
             sheet.remark(&format!(
                 "{} left out, each narrower than those shown.",

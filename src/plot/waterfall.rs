@@ -109,7 +109,7 @@ impl Waterfall {
             sheet.canvas.text((x.at(*value), sheet.y), text, Anchor::Middle, TICK, Paint::MUTED);
         }
         sheet.y += 12.0;
-        sheet.x_label(&super::Axis { label: self.unit.clone(), log: false });
+        sheet.x_label(&super::ChartAxis { label: self.unit.clone(), log: false });
         if !rest.is_empty() {
             let names: Vec<_> = rest.iter().map(|group| group.name.as_str()).collect();
             sheet.remark(&format!("{} left out: {}.", are(rest.len(), "more group"), listed(&names)));

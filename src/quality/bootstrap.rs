@@ -8,7 +8,7 @@ const DRAWS: usize = 2000;
 
 /// Sums over one sequence.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Measured {
+pub struct SequenceSums {
     /// Negative log-likelihood, nats, of all tokens but the first.
     pub nll: f64,
     /// KL divergence of the teacher's predictions from these, nats, at the same tokens.
@@ -19,9 +19,9 @@ pub struct Measured {
     pub count: f64,
 }
 
-impl Measured {
+impl SequenceSums {
     /// Mean depth of sequences of equal length.
-    pub fn mean_depth(all: &[Measured]) -> f64 {
+    pub fn mean_depth(all: &[SequenceSums]) -> f64 {
         all.iter().map(|row| row.depth).sum::<f64>() / all.len() as f64
     }
 }
@@ -38,8 +38,8 @@ pub struct Quality {
 
 impl Quality {
     /// Of a sum over sequences divided by their predictions.
-    pub fn of(all: &[Measured], value: impl Fn(&Measured) -> f64, seed: u64) -> Quality {
-        let mean = |rows: &mut dyn Iterator<Item = &Measured>| {
+    pub fn of(all: &[SequenceSums], value: impl Fn(&SequenceSums) -> f64, seed: u64) -> Quality {
+        let mean = |rows: &mut dyn Iterator<Item = &SequenceSums>| {
             let (sum, count) =
                 rows.fold((0.0, 0.0), |(sum, count), row| (sum + value(row), count + row.count));
             sum / count
@@ -57,7 +57,7 @@ impl Quality {
     }
 
     /// Perplexity.
-    pub fn perplexity(all: &[Measured], seed: u64) -> Quality {
+    pub fn perplexity(all: &[SequenceSums], seed: u64) -> Quality {
         let Quality { mean, interval } = Quality::of(all, |row| row.nll, seed);
         Quality { mean: libm::exp(mean), interval: interval.map(|ends| ends.map(libm::exp)) }
     }

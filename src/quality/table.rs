@@ -1,6 +1,6 @@
 //! The table of networks: written by whoever measures, read by studies.
 
-use super::{Measured, Quality};
+use super::{Quality, SequenceSums};
 use crate::error::{InputError, Result, hint};
 use crate::ron_text;
 use std::collections::HashMap;
@@ -16,7 +16,7 @@ pub const MOST_BYTES: u64 = 1 << 24;
 
 /// What a network is worth.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Row {
+pub struct NetworkWorth {
     /// Its name.
     pub network: String,
     /// Mean number of layers that a token runs, a branch counting one half.
@@ -27,12 +27,12 @@ pub struct Row {
     pub kl: Option<Quality>,
 }
 
-impl Row {
+impl NetworkWorth {
     /// From sums over sequences.
-    pub fn of(network: &str, all: &[Measured], seed: u64) -> Row {
-        Row {
+    pub fn of(network: &str, all: &[SequenceSums], seed: u64) -> NetworkWorth {
+        NetworkWorth {
             network: network.to_owned(),
-            depth: Measured::mean_depth(all),
+            depth: SequenceSums::mean_depth(all),
             perplexity: Quality::perplexity(all, seed),
             kl: all.iter().all(|row| !row.kl.is_nan()).then(|| Quality::of(all, |row| row.kl, seed)),
         }
@@ -53,17 +53,17 @@ impl Row {
 
 /// Networks that were measured on the same texts.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Table {
+pub struct QualityTable {
     /// In the order of the file.
-    pub rows: Vec<Row>,
+    pub rows: Vec<NetworkWorth>,
     /// Where it was read from; empty where it was not.
     path: PathBuf,
 }
 
-impl Table {
+impl QualityTable {
     /// Of these networks.
-    pub fn new(rows: Vec<Row>) -> Table {
-        Table { rows, path: PathBuf::new() }
+    pub fn new(rows: Vec<NetworkWorth>) -> QualityTable {
+        QualityTable { rows, path: PathBuf::new() }
     }
 
     /// Writes it as CSV. What has no interval has empty cells there, and so has the divergence of a network without a teacher.
@@ -85,7 +85,7 @@ impl Table {
             Some([low, high]) => format!("{:.3} ({low:.3} to {high:.3})", quality.mean),
             None => format!("{:.3}", quality.mean),
         };
-        let line = |row: &Row| {
+        let line = |row: &NetworkWorth| {
             let (perplexity, kl) = (shown(&row.perplexity), row.kl.as_ref().map_or("-".into(), shown));
             format!("{:<32} {:>6.2} {perplexity:>24} {kl:>24}", row.network, row.depth)
         };
@@ -96,25 +96,25 @@ impl Table {
     /// Reads one.
     ///
     /// # Errors
-    /// A file that cannot be read, and those of [`Table::parse`].
-    pub fn read(path: &Path) -> Result<Table> {
-        Table::parse(&ron_text::read(path, "a table of networks", MOST_BYTES)?, path)
+    /// A file that cannot be read, and those of [`QualityTable::parse`].
+    pub fn read(path: &Path) -> Result<QualityTable> {
+        QualityTable::parse(&ron_text::read(path, "a table of networks", MOST_BYTES)?, path)
     }
 
     /// Of the text of a file.
     ///
     /// # Errors
     /// Columns that are missing or twice there, names that are twice there, and numbers that cannot be; all name the file.
-    pub fn parse(text: &str, path: &Path) -> Result<Table> {
+    pub fn parse(text: &str, path: &Path) -> Result<QualityTable> {
         let rows = parse(text).map_err(|error| error.file(path))?;
-        Ok(Table { rows, path: path.to_owned() })
+        Ok(QualityTable { rows, path: path.to_owned() })
     }
 
     /// The network with this name.
     ///
     /// # Errors
     /// A name that is not there.
-    pub fn get(&self, network: &str) -> Result<&Row> {
+    pub fn get(&self, network: &str) -> Result<&NetworkWorth> {
         self.rows.iter().find(|row| row.network == network).ok_or_else(|| {
             let names: Vec<&str> = self.rows.iter().map(|row| row.network.as_str()).collect();
             let near = hint(network, names.iter().copied());
@@ -125,7 +125,7 @@ impl Table {
 }
 
 /// The rows of a file.
-fn parse(text: &str) -> std::result::Result<Vec<Row>, InputError> {
+fn parse(text: &str) -> std::result::Result<Vec<NetworkWorth>, InputError> {
     let mut reader = csv::Reader::from_reader(text.as_bytes());
     let header = reader.headers().map_err(malformed)?.clone();
     let place = |name: &&str| {
@@ -166,7 +166,7 @@ fn malformed(error: csv::Error) -> InputError {
 }
 
 /// One row, of cells in the order of the columns.
-fn read_row(cells: &[&str]) -> std::result::Result<Row, InputError> {
+fn read_row(cells: &[&str]) -> std::result::Result<NetworkWorth, InputError> {
     let number = |at: usize, least: f64| {
         let value = cells[at].parse().ok().filter(|value: &f64| value.is_finite() && *value >= least);
         let expected = format!("a finite number of at least {least}");
@@ -191,7 +191,12 @@ fn read_row(cells: &[&str]) -> std::result::Result<Row, InputError> {
     }
     // A divergence is never below zero; that of a model from itself may come out so by rounding.
     let kl = if cells[5..8] == ["", "", ""] { None } else { Some(quality(5, -ROUNDING)?) };
-    Ok(Row { network: cells[0].to_owned(), depth: number(1, 0.0)?, perplexity: quality(2, 1.0)?, kl })
+    Ok(NetworkWorth {
+        network: cells[0].to_owned(),
+        depth: number(1, 0.0)?,
+        perplexity: quality(2, 1.0)?,
+        kl,
+    })
 }
 
 /// By how much a divergence of two equal distributions may come out below zero: 16 units in the last place of a single-precision logarithm of

@@ -1,13 +1,13 @@
 //! The answer of a comparison in sentences: what the best routed variant saves or loses against the first row and against static
 //! depth, how sure that is, and why.
 
+use super::cells::of;
 use super::errors::mean_saving;
 use super::saved;
 use super::sheet::{percent, times};
-use super::table::{self, of};
 use crate::error::shorten;
 use crate::metrics::{PARTS, Saving, Verdict};
-use crate::scenario::{Choice, Outcome, Run, VariantOutcome};
+use crate::scenario::{LayerChoice, Outcome, SeedRun, VariantOutcome};
 
 /// What a comparison comes to.
 #[derive(Clone, Debug, PartialEq)]
@@ -45,7 +45,7 @@ impl Answer {
             Some(index) => {
                 let best = &variants[index];
                 sentences.push(against_first(first, best));
-                if best.choice == Choice::ByToken {
+                if best.choice == LayerChoice::ByToken {
                     sentences.push(against_static(first, best, variants));
                 }
                 if let Some(parts) = saved::shares(first, best) {
@@ -63,7 +63,7 @@ impl Answer {
 
 /// Time with a pass in flight, in seconds.
 fn pass_s(variant: &VariantOutcome) -> f64 {
-    variant.mean(table::pass_s)
+    variant.mean(super::cells::pass_s)
 }
 
 /// Share of the first row's pass time that a row with as many engines saves.
@@ -85,7 +85,7 @@ fn is_alike(one: &VariantOutcome, other: &VariantOutcome) -> bool {
 fn best(variants: &[VariantOutcome]) -> Option<usize> {
     let engines = |index: &usize| variants[*index].first().ledger.engines();
     let others = (1..variants.len()).filter(|index| engines(index) == engines(&0));
-    let routed = |index: &usize| variants[*index].choice == Choice::ByToken;
+    let routed = |index: &usize| variants[*index].choice == LayerChoice::ByToken;
     let alike = |index: &usize| is_alike(&variants[0], &variants[*index]);
     fastest(variants, others.clone().filter(|index| routed(index) && alike(index)))
         .or_else(|| fastest(variants, others.clone().filter(routed)))
@@ -101,7 +101,7 @@ fn alone(variant: &VariantOutcome) -> String {
     let tpot = variant.mean(|run| of(run.summary.tpot_s, |spread| spread.p50));
     let (unit, shown) = times(&[tpot]);
     let time = if tpot.is_nan() { String::new() } else { format!(", {} {unit} between tokens", shown[0]) };
-    let rate = variant.mean(|run: &Run| run.summary.output_tokens_per_s);
+    let rate = variant.mean(|run: &SeedRun| run.summary.output_tokens_per_s);
     format!(
         "{} puts out {rate:.0} tokens/s{time}. It is the only row: add a variant to compare it with.",
         named(variant)
@@ -116,10 +116,10 @@ fn against_first(first: &VariantOutcome, best: &VariantOutcome) -> String {
         _ if !is_alike(first, best) => {
             "The fastest other row also has other devices, engine, tiers, caps or experts"
         }
-        (Choice::ByToken, true, true) => "Routing pays",
-        (Choice::ByToken, true, false) => "Routing may pay",
-        (Choice::ByToken, false, true) => "Routing does not pay",
-        (Choice::ByToken, false, false) => "Routing may not pay",
+        (LayerChoice::ByToken, true, true) => "Routing pays",
+        (LayerChoice::ByToken, true, false) => "Routing may pay",
+        (LayerChoice::ByToken, false, true) => "Routing does not pay",
+        (LayerChoice::ByToken, false, false) => "Routing may not pay",
         _ => "No other row is routed",
     };
     format!(
@@ -158,8 +158,9 @@ fn against_static(first: &VariantOutcome, best: &VariantOutcome, variants: &[Var
     let own = depth(best);
     let apart = |index: usize| (depth(&variants[index]) / own - 1.0).abs();
     let statics = || {
-        (0..variants.len())
-            .filter(|&index| variants[index].choice == Choice::Static && is_alike(best, &variants[index]))
+        (0..variants.len()).filter(|&index| {
+            variants[index].choice == LayerChoice::Static && is_alike(best, &variants[index])
+        })
     };
     // Of those that are as near, the fastest.
     let near = fastest(variants, statics().filter(|&index| apart(index) <= NEAR));

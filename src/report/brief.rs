@@ -1,12 +1,12 @@
 //! One screen about a comparison: the answer, one table, and what to do next.
 
 use super::answer::Answer;
+use super::cells::{cells, means, of, saved_share, three, timed};
 use super::errors::mean_saving;
 use super::sheet::{NONE, Sheet, alike, percent, safe};
-use super::table::{cells, means, of, saved_share, three, timed};
 use crate::error::shorten;
 use crate::metrics::Verdict;
-use crate::scenario::{About, GROWS, Moved, Outcome, Run, STEP, VariantOutcome};
+use crate::scenario::{About, GROWS, Moved, Outcome, STEP, SeedRun, VariantOutcome};
 
 /// Columns of the screen.
 pub const WIDTH: u16 = 100;
@@ -60,7 +60,7 @@ impl Brief {
 }
 
 fn head(outcome: &Outcome, first: &VariantOutcome) -> String {
-    let whole = |of: fn(&Run) -> u64| format!("{:.0}", first.mean(|run| of(run) as f64));
+    let whole = |of: fn(&SeedRun) -> u64| format!("{:.0}", first.mean(|run| of(run) as f64));
     let seeds = match first.runs.len() {
         1 => String::new(),
         count => format!("; means over {count} seeds"),

@@ -1,7 +1,7 @@
 //! How far simulated caps and locks lie from measured ones.
 
 use super::sheet::Sheet;
-use crate::meter::caps::{Answer, Control, Series};
+use crate::meter::caps::{CapAnswer, CapSeries, Control};
 
 /// How well the answers of one device do.
 #[derive(Clone, Debug, Default)]
@@ -36,10 +36,10 @@ pub struct CapErrors {
 }
 
 /// A workload, its answers, and what it draws without limits by the profile's constants over what it drew.
-pub type Answered<'a> = (&'a Series, &'a [Answer], f64);
+pub type Answered<'a> = (&'a CapSeries, &'a [CapAnswer], f64);
 
 impl Line {
-    fn add(&mut self, answers: &[Answer], draw: f64) {
+    fn add(&mut self, answers: &[CapAnswer], draw: f64) {
         for answer in answers {
             self.rows += 1.0;
             for (of, [was, said]) in [answer.speed, answer.energy].into_iter().enumerate() {
@@ -114,18 +114,18 @@ pub fn caps(all: &[Answered]) -> String {
 
 /// Every row: what was set, and speed and energy over those of the row that draws most.
 pub fn cap_points(all: &[Answered]) -> String {
-    let rows: Vec<(&Series, &Answer)> =
+    let rows: Vec<(&CapSeries, &CapAnswer)> =
         all.iter().flat_map(|(series, answers, _)| answers.iter().map(|answer| (*series, answer))).collect();
-    let column = |of: &dyn Fn(&Answer) -> String| -> Vec<String> {
+    let column = |of: &dyn Fn(&CapAnswer) -> String| -> Vec<String> {
         rows.iter().map(|(_, answer)| of(answer)).collect()
     };
     let number = |value: f64| format!("{value:.3}");
     let error = |[was, said]: [f64; 2]| format!("{:.1}", 100.0 * (said / was - 1.0));
-    let set = |answer: &Answer| match answer.point.control {
+    let set = |answer: &CapAnswer| match answer.point.control {
         Control::Cap(watts) => format!("{watts} W"),
         Control::Lock(mhz, _) => format!("{mhz} MHz"),
     };
-    let sign = |answer: &Answer| match answer.energy {
+    let sign = |answer: &CapAnswer| match answer.energy {
         [was, _] if (was - 1.0).abs() <= CHANGE => "",
         [was, said] if (was > 1.0) == (said > 1.0) => "right",
         _ => "wrong",

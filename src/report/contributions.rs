@@ -2,7 +2,7 @@
 //! what was published.
 
 use crate::error::{InputError, Result};
-use crate::plot::{Axis, Body, Chart, Line, Lines, Panel, Point, Spot, SpotPanel, Spots};
+use crate::plot::{Body, Chart, ChartAxis, Line, Lines, Panel, Point, Spot, SpotPanel, Spots};
 use statrs::distribution::{ContinuousCDF, StudentsT};
 use std::fmt::Write as _;
 use std::fs::File;
@@ -35,11 +35,11 @@ const MOST_ROWS: u64 = 20_000_000;
 const MOST_LAYERS: u32 = 10_000;
 
 /// How values are spread: [`QUANTILES`] of them.
-pub type Spread = [f64; 5];
+pub type Quantiles = [f64; 5];
 
 /// The profile of a model.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Profile {
+pub struct LayerProfile {
     /// Its name.
     pub name: String,
     /// Its parameters.
@@ -47,14 +47,14 @@ pub struct Profile {
     /// Tokens that were measured.
     pub tokens: usize,
     /// Layer by layer, kind by kind.
-    pub layers: Vec<[Spread; 4]>,
+    pub layers: Vec<[Quantiles; 4]>,
     /// Over all layers.
-    pub all: [Spread; 4],
+    pub all: [Quantiles; 4],
 }
 
 /// A median that somebody else measured.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Mark {
+pub struct PublishedMedian {
     /// Which model, with where it was published.
     pub name: &'static str,
     /// Its layers.
@@ -67,24 +67,24 @@ pub struct Mark {
 
 /// Dotzel et al., Radial Networks, arXiv 2404.04900. Layers and parameters: Zhang et al., OPT, arXiv 2205.01068, table 1; Dosovitskiy et al., ViT, arXiv
 /// 2010.11929, table 1.
-pub const MARKS: [Mark; 3] = [
-    Mark { name: "OPT-125M (arXiv 2404.04900)", layers: 12.0, parameters: 125e6, median: 0.20 },
-    Mark { name: "OPT-66B (arXiv 2404.04900)", layers: 64.0, parameters: 66e9, median: 0.05 },
-    Mark { name: "ViT-Huge (arXiv 2404.04900)", layers: 32.0, parameters: 632e6, median: 0.07 },
+pub const MARKS: [PublishedMedian; 3] = [
+    PublishedMedian { name: "OPT-125M (arXiv 2404.04900)", layers: 12.0, parameters: 125e6, median: 0.20 },
+    PublishedMedian { name: "OPT-66B (arXiv 2404.04900)", layers: 64.0, parameters: 66e9, median: 0.05 },
+    PublishedMedian { name: "ViT-Huge (arXiv 2404.04900)", layers: 32.0, parameters: 632e6, median: 0.07 },
 ];
 
-impl Profile {
+impl LayerProfile {
     /// Reads a table that `execute --residuals` wrote.
     ///
     /// # Errors
     /// A file that cannot be read, columns that are missing, numbers that cannot be, and layers without a token.
-    pub fn read(name: &str, parameters: f64, path: &Path) -> Result<Profile> {
+    pub fn read(name: &str, parameters: f64, path: &Path) -> Result<LayerProfile> {
         let file = File::open(path).map_err(crate::error::Error::io(path, "open"))?;
         read(name, parameters, file).map_err(|error| error.file(path).into())
     }
 }
 
-fn read(name: &str, parameters: f64, file: impl io::Read) -> std::result::Result<Profile, InputError> {
+fn read(name: &str, parameters: f64, file: impl io::Read) -> std::result::Result<LayerProfile, InputError> {
     let malformed = |error: csv::Error| {
         let wrong = InputError::expected(format!("a table in CSV ({error})"));
         error.position().map_or(wrong.clone(), |place| wrong.line(place.line()))
@@ -148,7 +148,7 @@ fn read(name: &str, parameters: f64, file: impl io::Read) -> std::result::Result
     let all = std::array::from_fn(|kind| spread(values.iter().flat_map(|kinds| &kinds[kind]).copied()));
     let layers =
         values.iter().map(|kinds| std::array::from_fn(|kind| spread(kinds[kind].iter().copied()))).collect();
-    Ok(Profile { name: name.to_owned(), parameters, tokens, layers, all })
+    Ok(LayerProfile { name: name.to_owned(), parameters, tokens, layers, all })
 }
 
 /// Values in their order, as doubles.
@@ -167,7 +167,7 @@ pub fn quantile(sorted: &[f64], share: f64) -> f64 {
 }
 
 /// The quantiles of some values.
-pub fn spread(values: impl Iterator<Item = f32>) -> Spread {
+pub fn spread(values: impl Iterator<Item = f32>) -> Quantiles {
     let values = sorted(values);
     QUANTILES.map(|share| quantile(&values, share))
 }
@@ -223,18 +223,18 @@ impl Trend {
 /// What a median is held against.
 const AGAINST: [&str; 2] = ["layers", "parameters"];
 
-fn against(profile: &Profile, which: usize) -> f64 {
+fn against(profile: &LayerProfile, which: usize) -> f64 {
     if which == 0 { profile.layers.len() as f64 } else { profile.parameters }
 }
 
-fn trend(profiles: &[Profile], kind: usize, which: usize) -> Option<Trend> {
+fn trend(profiles: &[LayerProfile], kind: usize, which: usize) -> Option<Trend> {
     let points: Vec<(f64, f64)> =
         profiles.iter().map(|profile| (against(profile, which), profile.all[kind][2])).collect();
     Trend::through(&points)
 }
 
 /// The models in a table, what was published, and the trends.
-pub fn words(profiles: &[Profile]) -> String {
+pub fn words(profiles: &[LayerProfile]) -> String {
     let mut text = format!("{:<28} {:>12} {:>6} {:>8}", "model", "parameters", "layers", "tokens");
     KINDS.iter().for_each(|kind| text += &format!(" {kind:>24}"));
     text.push('\n');
@@ -247,7 +247,7 @@ pub fn words(profiles: &[Profile]) -> String {
         }
         text.push('\n');
     }
-    for Mark { name, layers, parameters, median } in MARKS {
+    for PublishedMedian { name, layers, parameters, median } in MARKS {
         let cell = format!("about {:.0} %", 100.0 * median);
         let _ = writeln!(text, "{name:<28} {parameters:>12.4e} {layers:>6} {:>8} {cell:>24}", "");
     }
@@ -279,7 +279,7 @@ pub fn words(profiles: &[Profile]) -> String {
 ///
 /// # Errors
 /// What `out` refuses.
-pub fn write(out: &mut dyn Write, profiles: &[Profile]) -> io::Result<()> {
+pub fn write(out: &mut dyn Write, profiles: &[LayerProfile]) -> io::Result<()> {
     let mut rows = csv::Writer::from_writer(out);
     rows.write_record(["model", "parameters", "layers", "layer", "kind", "q05", "q25", "q50", "q75", "q95"])?;
     for profile in profiles {
@@ -302,16 +302,16 @@ pub fn write(out: &mut dyn Write, profiles: &[Profile]) -> io::Result<()> {
 }
 
 /// The pictures, each with a short name for its file: by layer, against depth, against size.
-pub fn charts(profiles: &[Profile]) -> [(&'static str, Chart); 3] {
+pub fn charts(profiles: &[LayerProfile]) -> [(&'static str, Chart); 3] {
     [("layers", by_layer(profiles)), ("depth", trends(profiles, 0)), ("size", trends(profiles, 1))]
 }
 
 const CONTRIBUTION: &str = "contribution, % of the stream";
 
-fn by_layer(profiles: &[Profile]) -> Chart {
-    let line = |kind: usize, profile: &Profile| {
+fn by_layer(profiles: &[LayerProfile]) -> Chart {
+    let line = |kind: usize, profile: &LayerProfile| {
         let count = profile.layers.len() as f64;
-        let point = |(layer, spreads): (usize, &[Spread; 4])| {
+        let point = |(layer, spreads): (usize, &[Quantiles; 4])| {
             let [low, y, high] = QUARTILES.map(|at| 100.0 * spreads[kind][at]);
             Point { x: (layer as f64 + 0.5) / count, y, low, high, unsure: false }
         };
@@ -326,22 +326,22 @@ fn by_layer(profiles: &[Profile]) -> Chart {
         title: "What layers add to the residual stream".into(),
         summary: "Medians over tokens of each layer, with the middle half as a band, over the layer's place in its model.".into(),
         body: Body::Lines(Lines {
-            x: Axis { label: "depth in the model".into(), log: false },
-            y: Axis { label: CONTRIBUTION.into(), log: true },
+            x: ChartAxis { label: "depth in the model".into(), log: false },
+            y: ChartAxis { label: CONTRIBUTION.into(), log: true },
             panels: KINDS.iter().enumerate().map(panel).collect(),
             steps: false,
         }),
     }
 }
 
-fn trends(profiles: &[Profile], which: usize) -> Chart {
+fn trends(profiles: &[LayerProfile], which: usize) -> Chart {
     let panel = |(kind, name): (usize, &&str)| {
-        let spot = |profile: &Profile| {
+        let spot = |profile: &LayerProfile| {
             let [low, y, high] = QUARTILES.map(|at| 100.0 * profile.all[kind][at]);
             let x = against(profile, which);
             Spot { name: profile.name.clone(), x, y, x_ends: [x; 2], y_ends: [low, high], unsure: false }
         };
-        let mark = |mark: &Mark| {
+        let mark = |mark: &PublishedMedian| {
             let (x, y) = (if which == 0 { mark.layers } else { mark.parameters }, 100.0 * mark.median);
             Spot { name: mark.name.into(), x, y, x_ends: [x; 2], y_ends: [y; 2], unsure: true }
         };
@@ -364,8 +364,8 @@ fn trends(profiles: &[Profile], which: usize) -> Chart {
         summary: "Medians over tokens and layers of each model, with the middle half as a bar. Published medians stand beside them, without an error."
             .into(),
         body: Body::Spots(Spots {
-            x: Axis { label: AGAINST[which].into(), log: true },
-            y: Axis { label: CONTRIBUTION.into(), log: true },
+            x: ChartAxis { label: AGAINST[which].into(), log: true },
+            y: ChartAxis { label: CONTRIBUTION.into(), log: true },
             panels: KINDS.iter().enumerate().map(panel).collect(),
             corner: None,
         }),

@@ -1,7 +1,7 @@
 //! Closed loops as they were measured and as they were simulated.
 
 use super::sheet::Sheet;
-use crate::calib::Errors;
+use crate::calib::PercentErrors;
 use crate::meter::MeasuredEnd;
 
 /// A measured loop and what the simulation says of it.
@@ -46,8 +46,8 @@ pub fn ends(rows: &[End]) -> String {
             None => groups.push((name, vec![end])),
         }
     }
-    let of = |list: &[&End], of: fn(&End) -> (f64, f64)| Errors::of(list.iter().map(|end| of(end)));
-    let column = |pair: fn(&End) -> (f64, f64), show: fn(&Errors) -> f64| -> Vec<String> {
+    let of = |list: &[&End], of: fn(&End) -> (f64, f64)| PercentErrors::of(list.iter().map(|end| of(end)));
+    let column = |pair: fn(&End) -> (f64, f64), show: fn(&PercentErrors) -> f64| -> Vec<String> {
         let show = |(_, list): &(String, Vec<&End>)| {
             of(list, pair).map_or("-".into(), |errors| format!("{:.1}", show(&errors)))
         };

@@ -1,7 +1,7 @@
 //! The same comparison under the host times of every engine: how much of a result depends on them.
 
+use super::cells::pass_s;
 use super::sheet::{Sheet, percent, times};
-use super::table::pass_s;
 use crate::scenario::{Outcome, VariantOutcome};
 
 /// Title of [`table`].

@@ -1,14 +1,14 @@
 //! How wrong the numbers of a run may be, as a table and as JSON: the errors of its kernels, and whether savings exceed them.
 
+use super::cells::{means, named};
 use super::sheet::percent;
-use super::table::{means, named};
-use crate::metrics::{ErrorBar, Errors, Ninety, Saving, Verdict};
-use crate::scenario::{Run, VariantOutcome};
+use crate::metrics::{ErrorBar, FigureErrors, Ninety, Saving, Verdict};
+use crate::scenario::{SeedRun, VariantOutcome};
 use serde_json::{Value, json};
 
 /// What the run saves against the run of the first variant with the same seed; nothing where one has more engines, whose pass time is no
 /// saving.
-fn saving(first: &Run, run: &Run) -> Option<Saving> {
+fn saving(first: &SeedRun, run: &SeedRun) -> Option<Saving> {
     if first.ledger.engines() != run.ledger.engines() {
         return None;
     }
@@ -69,7 +69,7 @@ pub(super) fn table(variants: &[VariantOutcome]) -> String {
         Some(Verdict::No) => "no",
         Some(Verdict::Unknown) => "unknown",
     });
-    fn any_source(bar: &ErrorBar) -> Option<Errors> {
+    fn any_source(bar: &ErrorBar) -> Option<FigureErrors> {
         Some(bar.interval90?.any_source)
     }
     fn same_source(Ninety { same_source_time_percent, .. }: Ninety) -> f64 {

@@ -1,6 +1,6 @@
 //! What a run on the device said, for programs: a line of JSON for each prompt.
 
-use crate::gpu::{Answer, Residual};
+use crate::gpu::{Completion, Residual};
 use serde_json::{Value, json};
 
 /// One line. `last`: what each layer did to the last token of the prompt; empty where it was not measured. `remarks`: what a
@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 pub fn line(
     prompt_ids: &[u32],
     text: Option<&str>,
-    answer: &Answer,
+    answer: &Completion,
     last: &[Residual],
     remarks: &[String],
 ) -> Value {

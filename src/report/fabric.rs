@@ -1,7 +1,7 @@
 //! Fabrics for people: what they are made of, what collectives take on them, and what a fit of them says of itself.
 
+use super::cells::SOURCES;
 use super::sheet::Sheet;
-use super::table::SOURCES;
 use crate::calib::fabric::{CurveFit, FabricFit};
 use crate::cost::{CollectivePrice, Group, PriceError, percent};
 use crate::error::{InputError, shorten};

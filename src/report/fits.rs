@@ -1,17 +1,17 @@
 //! What a fit came to.
 
 use super::sheet::Sheet;
-use crate::calib::{Errors, ExpertFit, Fitted, Measured, Report, Row, covered};
+use crate::calib::{ExpertFit, Fitted, MeasuredCall, MeasuredOperator, OperatorFit, PercentErrors, covered};
 use crate::cost::{self, Price, PriceError};
 use crate::units::SourceKind;
 
 /// A table, a row for each operator.
-pub fn fits(reports: &[Report]) -> String {
+pub fn fits(reports: &[OperatorFit]) -> String {
     let names: Vec<&str> = reports.iter().map(|report| report.name.as_str()).collect();
-    let percent = |of: &dyn Fn(&Report) -> f64| -> Vec<String> {
+    let percent = |of: &dyn Fn(&OperatorFit) -> f64| -> Vec<String> {
         reports.iter().map(|report| format!("{:.2}", of(report))).collect()
     };
-    let count = |of: &dyn Fn(&Report) -> usize| -> Vec<String> {
+    let count = |of: &dyn Fn(&OperatorFit) -> usize| -> Vec<String> {
         reports.iter().map(|report| of(report).to_string()).collect()
     };
     let waves: Vec<String> = reports
@@ -46,8 +46,8 @@ pub fn fits(reports: &[Report]) -> String {
 }
 
 /// What the host hides of a table that was measured without captured graphs.
-fn hidden(report: &Report) -> Option<String> {
-    let Report { name, corrected, in_table, .. } = report;
+fn hidden(report: &OperatorFit) -> Option<String> {
+    let OperatorFit { name, corrected, in_table, .. } = report;
     let hidden = in_table.rows.checked_sub(corrected.rows).filter(|&rows| rows > 0)?;
     Some(format!(
         "{name} was measured without captured graphs: {hidden} of {} rows kept aside take what the host takes for a call, and say\n\
@@ -68,8 +68,8 @@ pub fn expert_fits(fits: &[ExpertFit]) -> String {
     };
     let plain = |fit: &ExpertFit| fit.plain.map_or(f64::NAN, |errors| errors.mean);
     let families = fits.iter().flat_map(|fit| fit.families.iter().map(move |family| (&fit.name, family)));
-    let families: Vec<(&String, &([u32; 4], Errors))> = families.collect();
-    let of_family = |of: &dyn Fn(&Errors) -> f64| -> Vec<String> {
+    let families: Vec<(&String, &([u32; 4], PercentErrors))> = families.collect();
+    let of_family = |of: &dyn Fn(&PercentErrors) -> f64| -> Vec<String> {
         families.iter().map(|(_, (_, errors))| format!("{:.2}", of(errors))).collect()
     };
     Sheet::new()
@@ -124,17 +124,17 @@ pub fn layer_fits(fits: &[Fitted]) -> String {
 }
 
 /// How far prices lie from measured rows: all of them, and by who says so.
-pub fn scores(rows: &[Row], prices: &[Price]) -> String {
+pub fn scores(rows: &[MeasuredCall], prices: &[Price]) -> String {
     let of = |kind: Option<SourceKind>| {
         let chosen =
             rows.iter().zip(prices).filter(|(_, price)| kind.is_none_or(|kind| kind == price.source));
-        Errors::of(chosen.map(|(row, price)| (price.time.s(), row.seconds)))
+        PercentErrors::of(chosen.map(|(row, price)| (price.time.s(), row.seconds)))
     };
     let kinds = SourceKind::ALL.iter().map(|&kind| (kind.to_string(), of(Some(kind))));
     let all = std::iter::once(("all".to_owned(), of(None)));
-    let lines: Vec<(String, Errors)> =
+    let lines: Vec<(String, PercentErrors)> =
         all.chain(kinds).filter_map(|(name, errors)| Some((name, errors?))).collect();
-    let column = |of: &dyn Fn(&Errors) -> f64| -> Vec<String> {
+    let column = |of: &dyn Fn(&PercentErrors) -> f64| -> Vec<String> {
         lines.iter().map(|(_, errors)| format!("{:.2}", of(errors))).collect()
     };
     let within = lines.iter().map(|(name, _)| {
@@ -158,7 +158,7 @@ pub fn scores(rows: &[Row], prices: &[Price]) -> String {
 
 /// Share of the rows that lie within the interval of their price, or within one of so many percent; none where no price has one.
 fn held<'a>(
-    rows: impl Iterator<Item = (&'a Row, &'a Price)>,
+    rows: impl Iterator<Item = (&'a MeasuredCall, &'a Price)>,
     of: fn(&PriceError) -> u32,
     percent: Option<f64>,
 ) -> Option<f64> {
@@ -174,23 +174,25 @@ fn share(share: Option<f64>) -> String {
 
 /// How far prices lie from the measured operators of a layer: matrix products, then the others.
 /// `interval`: half width in percent of the interval whose coverage is shown, in place of the profile's own.
-pub fn layers(measured: &[Measured], prices: &[Vec<Price>], interval: Option<f64>) -> String {
+pub fn layers(measured: &[MeasuredOperator], prices: &[Vec<Price>], interval: Option<f64>) -> String {
     let part = |projection: bool| {
-        let chosen: Vec<(&Measured, &Vec<Price>)> =
+        let chosen: Vec<(&MeasuredOperator, &Vec<Price>)> =
             measured.iter().zip(prices).filter(|(operator, _)| operator.projection == projection).collect();
         if chosen.is_empty() {
             return String::new();
         }
-        let mut lines: Vec<(&str, Vec<(&Row, &Price)>)> = chosen
+        let mut lines: Vec<(&str, Vec<(&MeasuredCall, &Price)>)> = chosen
             .iter()
             .map(|(operator, prices)| (operator.operator, operator.rows.iter().zip(*prices).collect()))
             .collect();
         lines.push(("all", lines.iter().flat_map(|(_, pairs)| pairs.clone()).collect()));
-        let errors: Vec<Option<Errors>> = lines
+        let errors: Vec<Option<PercentErrors>> = lines
             .iter()
-            .map(|(_, pairs)| Errors::of(pairs.iter().map(|(row, price)| (price.time.s(), row.seconds))))
+            .map(|(_, pairs)| {
+                PercentErrors::of(pairs.iter().map(|(row, price)| (price.time.s(), row.seconds)))
+            })
             .collect();
-        let column = |of: &dyn Fn(&Errors) -> f64| -> Vec<String> {
+        let column = |of: &dyn Fn(&PercentErrors) -> f64| -> Vec<String> {
             errors
                 .iter()
                 .map(|errors| errors.as_ref().map_or("-".into(), |errors| format!("{:.2}", of(errors))))
@@ -199,7 +201,7 @@ pub fn layers(measured: &[Measured], prices: &[Vec<Price>], interval: Option<f64
         let within = |of: fn(&PriceError) -> u32| -> Vec<String> {
             lines.iter().map(|(_, pairs)| share(held(pairs.iter().copied(), of, interval))).collect()
         };
-        let beyond = |pairs: &Vec<(&Row, &Price)>| {
+        let beyond = |pairs: &Vec<(&MeasuredCall, &Price)>| {
             let count = pairs.iter().filter(|(_, price)| price.source == SourceKind::Extrapolated).count();
             format!("{:.1}", 100.0 * count as f64 / pairs.len().max(1) as f64)
         };

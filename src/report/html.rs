@@ -1,17 +1,17 @@
 //! `simulate --html`: one scenario as a page.
 
 use super::answer::Answer;
-use super::closer::{Charts, Closer, foot, gain};
+use super::detail::{Charts, Detail, foot, gain};
 use super::json;
 use super::quantity::Quantity;
 use crate::metrics::Verdict;
 use crate::page::{Block, Cell, Page, Section, Table};
-use crate::scenario::{Input, Outcome, Scenario};
+use crate::scenario::{Outcome, ReadInput, Scenario};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
 /// A page about one scenario; `commands` are those that make it again.
-pub fn page(scenario: &Scenario, closer: &Closer, inputs: &[Input], commands: &str) -> Page {
+pub fn page(scenario: &Scenario, closer: &Detail, inputs: &[ReadInput], commands: &str) -> Page {
     let outcome = closer.outcome();
     let objects = json::variants(outcome);
     let mut sections = vec![Section {

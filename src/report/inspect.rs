@@ -8,7 +8,7 @@ use crate::scenario::{Built, Footprint, Note, Scenario};
 use crate::sim::Setup;
 use crate::sim::fleet::Fleet;
 use crate::trace::{Header, RouteTable, RouterDevice, Stats, transitions};
-use crate::workload::{Facts, LengthFacts, Load};
+use crate::workload::{LengthSummary, RequestSet, RequestSummary};
 use petgraph::visit::EdgeRef;
 use serde_json::json;
 
@@ -31,7 +31,7 @@ pub fn hardware(hardware: &Hardware) -> String {
         .narrow("value", numbers.iter().map(|(_, number)| number.value.to_string()).chain([tiles]))
         .words("source", sources().map(|source| source.kind().to_string()))
         .prose("who says so", sources().map(|source| source.text()));
-    let mut kinds = super::table::SOURCES.map(|kind| (kind, 0));
+    let mut kinds = super::cells::SOURCES.map(|kind| (kind, 0));
     for source in sources() {
         kinds[source.kind() as usize].1 += 1;
     }
@@ -174,9 +174,9 @@ fn followers(stats: &Stats, routes: &RouteTable) -> String {
 }
 
 /// The counts of a request file.
-pub fn requests(load: &Load) -> String {
-    let facts = Facts::of(load);
-    let lengths = |of: &LengthFacts| {
+pub fn requests(load: &RequestSet) -> String {
+    let facts = RequestSummary::of(load);
+    let lengths = |of: &LengthSummary| {
         format!(
             "mean {}, least {}, median {}, 99 % at most {}, most {} tokens",
             digits(of.mean(facts.requests), 4),

@@ -1,13 +1,13 @@
 //! `simulate --json`: keys that others read. Version 1; keys are added, never renamed.
 
+use super::cells::SOURCES;
+use super::cells::seconds;
 use super::errors;
 use super::saved;
-use super::table::SOURCES;
 use crate::cost::Bound;
 use crate::lower::Cause;
-use crate::metrics::{ErrorBar, ErrorKind, Figure, Interval, Losses, PARTS, Tally};
-use crate::scenario::{LEVEL, Note, Outcome, Run, VariantOutcome};
-use crate::units::PS_PER_S;
+use crate::metrics::{ErrorBar, ErrorKind, Estimate, Interval, Losses, PARTS, Tally};
+use crate::scenario::{LEVEL, Note, Outcome, SeedRun, VariantOutcome};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use std::collections::HashSet;
@@ -143,7 +143,7 @@ fn assert_finite(name: &str, path: &str, value: &Value) {
 }
 
 /// The numbers of one run, under the keys of the object of its variant.
-pub fn run(Run { summary, ledger, .. }: &Run) -> Value {
+pub fn run(SeedRun { summary, ledger, .. }: &SeedRun) -> Value {
     let mut numbers = serde_json::to_value(summary).expect("a struct with text keys is JSON");
     numbers["pass_time_s"] = json!(seconds(ledger.pass_ps as f64));
     numbers["device_idle_in_passes_s"] = json!(seconds(ledger.idle_in_passes() as f64));
@@ -205,7 +205,7 @@ fn intervals(runs: &[Value], error: &Value) -> Value {
             continue;
         }
         let metric = path[1..].replace('/', ".");
-        let figure = Figure::new(&values, ErrorKind::of(&metric), &bar, LEVEL);
+        let figure = Estimate::new(&values, ErrorKind::of(&metric), &bar, LEVEL);
         if figure.seeds.is_none() && figure.model.is_none() {
             continue;
         }
@@ -213,10 +213,6 @@ fn intervals(runs: &[Value], error: &Value) -> Value {
         *place = json!(figure.ends());
     }
     object
-}
-
-pub(super) fn seconds(ps: f64) -> f64 {
-    ps / PS_PER_S as f64
 }
 
 /// Kernel time under each name; names of two words are joined as keys are.

@@ -1,16 +1,16 @@
 //! The table of layers on several devices.
 
+use super::cells::{cells, named};
 use super::sheet::{digits, percent};
-use super::table::{cells, named};
 use crate::metrics::{DeviceSummary, PlacedSummary};
-use crate::scenario::{Run, VariantOutcome};
+use crate::scenario::{SeedRun, VariantOutcome};
 
 /// What tokens crossed, and what the devices did; nothing where all layers are on one.
 pub(super) fn table(variants: &[VariantOutcome]) -> String {
     if variants.iter().all(|variant| variant.first().summary.placement.is_none()) {
         return String::new();
     }
-    type Column = (&'static str, fn(&Run, &PlacedSummary) -> f64, fn(f64) -> String);
+    type Column = (&'static str, fn(&SeedRun, &PlacedSummary) -> f64, fn(f64) -> String);
     let two = |number: f64| format!("{number:.2}");
     fn ends(all: &PlacedSummary, of: fn(&DeviceSummary) -> f64) -> (f64, f64) {
         let values = all.devices.iter().map(of);
@@ -29,7 +29,7 @@ pub(super) fn table(variants: &[VariantOutcome]) -> String {
     ];
     let mut sheet = named(variants);
     for (header, of, show) in columns {
-        let of = |run: &Run| run.summary.placement.as_ref().map_or(f64::NAN, |all| of(run, all));
+        let of = |run: &SeedRun| run.summary.placement.as_ref().map_or(f64::NAN, |all| of(run, all));
         let shown = |number: f64| if number.is_nan() { "-".into() } else { show(number) };
         sheet = sheet.numbers(header, cells(variants, of, shown));
     }

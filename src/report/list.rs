@@ -3,7 +3,7 @@
 use super::quantity;
 use super::sheet::Sheet;
 use crate::error::Result;
-use crate::hw::{Engine, Fabric, Hardware};
+use crate::hw::{Fabric, Hardware, ServingEngine};
 use crate::model::{Model, builtin_names};
 
 /// Dispatch policies in the order of [`crate::batch::Policy`], with what they do.
@@ -138,7 +138,9 @@ pub fn table(list: List) -> Result<String> {
                 .render()
         }
         List::Engines => {
-            let engines = Engine::names().map(Engine::named).collect::<std::result::Result<Vec<_>, _>>()?;
+            let engines = ServingEngine::names()
+                .map(ServingEngine::named)
+                .collect::<std::result::Result<Vec<_>, _>>()?;
             Sheet::new()
                 .words("engine", engines.iter().map(|engine| &engine.name))
                 .numbers("us a kernel", engines.iter().map(|engine| engine.kernel_us.value.to_string()))

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 /// A placement, and how tokens fare under it.
 #[derive(Clone, Debug)]
-pub struct Placed {
+pub struct PlacementFares {
     /// How it came about.
     pub name: &'static str,
     /// The device of each layer.
@@ -28,7 +28,7 @@ fn ranges(layers: &[u32]) -> String {
 }
 
 /// A row for each placement, then the layers of each device. `all`: it was learned from all requests.
-pub fn placed(rows: &[Placed], all: bool) -> String {
+pub fn placed(rows: &[PlacementFares], all: bool) -> String {
     let largest = |fares: &Fares| fares.load.iter().copied().fold(0.0, f64::max) * fares.load.len() as f64;
     let fewest = |fares: &Fares| fares.load.iter().copied().fold(1.0, f64::min) * fares.load.len() as f64;
     let two = |number: f64| format!("{number:.2}");
@@ -51,9 +51,9 @@ pub fn placed(rows: &[Placed], all: bool) -> String {
 }
 
 /// The same as JSON: under the name of each placement `devices` (of each layer), and `learned` and `kept` with `tokens`, `crossings_per_token` and `load`.
-pub fn placed_json(rows: &[Placed]) -> Value {
+pub fn placed_json(rows: &[PlacementFares]) -> Value {
     let fares = |fares: &Fares| json!({ "tokens": fares.tokens, "crossings_per_token": fares.crossings, "load": fares.load });
-    let one = |row: &Placed| {
+    let one = |row: &PlacementFares| {
         let counts = json!({ "devices": row.placement.devices(), "learned": fares(&row.learned), "kept": fares(&row.kept) });
         (row.name.replace(' ', "_"), counts)
     };

@@ -1,11 +1,11 @@
 //! What a profile of PyTorch had in it.
 
-use crate::calib::kineto::{Learned, Profile};
+use crate::calib::kineto::{Learned, TorchProfile};
 use crate::kernel::Kernel;
 use std::fmt::Write;
 
 /// Lines that say which calls were read, which were not and why, and what could not be fitted.
-pub fn profiled(profile: &Profile, learned: &Learned) -> String {
+pub fn profiled(profile: &TorchProfile, learned: &Learned) -> String {
     let device =
         profile.device.as_deref().unwrap_or("the processor: there is no kernel of a device in the profile");
     let mut text = format!("Times on {device}.\n");

@@ -1,17 +1,18 @@
 //! How evenly several engines share the work, as a table.
 
+use super::cells::{cells, named};
 use super::sheet::digits;
-use super::table::{cells, named};
 use crate::metrics::{KvTransfer, Replica, ReplicaSummary};
-use crate::scenario::{Run, VariantOutcome};
+use crate::scenario::{SeedRun, VariantOutcome};
 
 /// A row for each variant; nothing where all have one engine.
 pub(super) fn table(variants: &[VariantOutcome]) -> String {
     if variants.iter().all(|variant| variant.first().summary.replicas.is_none()) {
         return String::new();
     }
-    let of =
-        |run: &Run, of: &dyn Fn(&ReplicaSummary) -> f64| run.summary.replicas.as_ref().map_or(f64::NAN, of);
+    let of = |run: &SeedRun, of: &dyn Fn(&ReplicaSummary) -> f64| {
+        run.summary.replicas.as_ref().map_or(f64::NAN, of)
+    };
     let shown = |number: f64| if number.is_nan() { "-".into() } else { digits(number, 3) };
     let requests = |most: bool| {
         let of_one = |one: &Replica| one.requests as f64;
@@ -46,7 +47,7 @@ pub(super) fn table(variants: &[VariantOutcome]) -> String {
     sheet.render() + EVEN + foot
 }
 
-fn moved(run: &Run) -> Option<&KvTransfer> {
+fn moved(run: &SeedRun) -> Option<&KvTransfer> {
     run.summary.replicas.as_ref()?.kv_transfer.as_ref()
 }
 

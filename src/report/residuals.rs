@@ -1,6 +1,6 @@
 //! The residual profile of a run: a table of every token and layer, and a picture of medians and quantiles by layer.
 
-use super::contributions::{Spread, quantile, sorted, spread};
+use super::contributions::{Quantiles, quantile, sorted, spread};
 use crate::error::shorten;
 use crate::gpu::Residual;
 use plotters::prelude::*;
@@ -56,7 +56,7 @@ pub fn medians(residuals: &[Residual]) -> [f64; 4] {
 }
 
 /// Quantiles of each layer.
-fn by_layer(residuals: &[Residual], of: fn(&Residual) -> f32) -> Vec<Spread> {
+fn by_layer(residuals: &[Residual], of: fn(&Residual) -> f32) -> Vec<Quantiles> {
     let layers = residuals.iter().map(|residual| residual.layer + 1).max().unwrap_or(0);
     let mut values = vec![Vec::new(); layers as usize];
     for residual in residuals {

@@ -1,10 +1,9 @@
 //! Where the time saved against the first variant comes from and where it goes, as a table and as JSON.
 
-use super::json::seconds;
+use super::cells::{means, named, seconds};
 use super::sheet::percent;
-use super::table::{means, named};
 use crate::metrics::{Losses, PARTS, TimeSaved};
-use crate::scenario::{Run, VariantOutcome};
+use crate::scenario::{SeedRun, VariantOutcome};
 use serde_json::{Map, Value, json};
 
 /// Title of [`table`].
@@ -98,7 +97,7 @@ pub(super) fn table(variants: &[VariantOutcome]) -> String {
 
 /// What each row's own passes save against the same passes, dense: where the first row does not run dense, and so is no measure.
 pub(super) fn same_passes(variants: &[VariantOutcome]) -> String {
-    let routed = |run: &Run| run.ledger.losses.is_some_and(|losses| losses.saving != 0);
+    let routed = |run: &SeedRun| run.ledger.losses.is_some_and(|losses| losses.saving != 0);
     if !variants.first().is_some_and(|first| first.runs.iter().any(routed)) {
         return String::new();
     }
@@ -106,7 +105,7 @@ pub(super) fn same_passes(variants: &[VariantOutcome]) -> String {
     // The signed parts, and behind them what is left.
     for (part, header) in HEADS[..9].iter().copied().chain(["left"]).enumerate() {
         let of = |losses: &Losses| losses.signed().get(part).copied().unwrap_or_else(|| losses.left());
-        let share = |run: &Run| match &run.ledger.losses {
+        let share = |run: &SeedRun| match &run.ledger.losses {
             Some(losses) if losses.dense != 0 => of(losses) as f64 / losses.dense as f64,
             _ => f64::NAN,
         };

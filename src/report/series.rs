@@ -70,7 +70,7 @@ pub struct Series {
 /// A row of the file.
 #[derive(Debug, Serialize)]
 #[expect(missing_docs, reason = "docs/METRICS.md defines each column")]
-pub struct Row<'a> {
+pub struct SeriesRow<'a> {
     pub variant: &'a str,
     pub time_s: f64,
     pub length_s: f64,
@@ -126,7 +126,7 @@ impl Series {
     }
 
     /// The rows, under the name of a variant.
-    pub fn rows<'a>(&'a self, variant: &'a str) -> impl Iterator<Item = Row<'a>> {
+    pub fn rows<'a>(&'a self, variant: &'a str) -> impl Iterator<Item = SeriesRow<'a>> {
         let interval = self.interval.ps();
         self.bins.iter().enumerate().map(move |(index, bin)| {
             let start = index as u64 * interval;
@@ -134,7 +134,7 @@ impl Series {
             let idle_ps = self.places * u128::from(length - bin.pass_ps);
             let idle_pj = self.device.as_ref().map_or(0.0, |device| device.energy_pj(0, idle_ps, 0));
             let mean = |sum: f64| sum / length.max(1) as f64;
-            Row {
+            SeriesRow {
                 variant,
                 time_s: SimTime::from_ps(start).s(),
                 length_s: SimTime::from_ps(length).s(),

@@ -1,13 +1,14 @@
 //! The tables that a person reads: what each variant costs, where the saving went, how far from the bounds it is, and
 //! what nobody measured.
 
-use super::sheet::{Sheet, alike, digits, percent, times};
-use super::{errors, layers, replicas, saved, serving, tiers};
+use super::cells::{SOURCES, cells, means, named, of, pass_s, saved_share, three, timed};
+use super::sheet::{Sheet, alike, percent};
+use super::{errors, layers, replicas, saved, server_table, tiers};
 use crate::cost::Bound;
 use crate::error::shorten;
-use crate::metrics::{Spread, Tally};
-use crate::scenario::{LEVEL, Note, Outcome, Run, VariantOutcome};
-use crate::units::{PS_PER_S, SourceKind};
+use crate::metrics::Tally;
+use crate::scenario::{LEVEL, Note, Outcome, SeedRun, VariantOutcome};
+use crate::units::SourceKind;
 
 const GB: f64 = 1e9;
 
@@ -16,7 +17,7 @@ pub fn render(outcome: &Outcome) -> String {
     let variants = &outcome.variants;
     let Some(first) = variants.first() else { return String::new() };
     let mut text = format!("{}\n", shorten(&outcome.title));
-    let whole = |of: fn(&Run) -> u64| format!("{:.0}", first.mean(|run| of(run) as f64));
+    let whole = |of: fn(&SeedRun) -> u64| format!("{:.0}", first.mean(|run| of(run) as f64));
     text += &format!(
         "{} on {}: {} requests, {} prompt and {} output tokens. Savings are against the first row.\n",
         shorten(&first.model),
@@ -34,14 +35,14 @@ pub fn render(outcome: &Outcome) -> String {
         (saved::TITLE, saved::table(variants)),
         (saved::SAME_PASSES, saved::same_passes(variants)),
         ("Launches", launches(variants)),
-        ("Serving", serving::table(variants)),
+        ("Serving", server_table::table(variants)),
         ("How wrong this may be", errors::table(variants)),
         ("Layers that came over a link", tiers::table(variants)),
         ("Layers on several devices", layers::table(variants)),
         ("Several engines", replicas::table(variants)),
         ("Energy, traffic, memory", energy(variants)),
         ("Bounds, and what the kernel time is made of (shares in %)", bounds(variants)),
-        (&confidence_title(), serving::confidence(variants)),
+        (&confidence_title(), server_table::confidence(variants)),
     ];
     for (title, block) in blocks.into_iter().filter(|(_, block)| !block.is_empty()) {
         text += &format!("\n{title}\n{block}");
@@ -53,38 +54,8 @@ fn confidence_title() -> String {
     format!("How sure the means are: half widths of the {:.0} % confidence intervals", LEVEL * 100.0)
 }
 
-/// Starts a sheet with the names of the variants.
-pub(super) fn named(variants: &[VariantOutcome]) -> Sheet {
-    Sheet::new().words("variant", variants.iter().map(|variant| &variant.name))
-}
-
-/// Of each variant, the mean over its runs.
-pub(super) fn means(variants: &[VariantOutcome], of: impl Fn(&Run) -> f64) -> Vec<f64> {
-    variants.iter().map(|variant| variant.mean(&of)).collect()
-}
-
-/// Of each variant, the mean over its runs as text.
-pub(super) fn cells(
-    variants: &[VariantOutcome],
-    of: impl Fn(&Run) -> f64,
-    show: impl Fn(f64) -> String,
-) -> Vec<String> {
-    means(variants, of).into_iter().map(show).collect()
-}
-
-/// A column of times under a header that gets their unit.
-pub(super) fn timed(
-    sheet: Sheet,
-    header: &str,
-    variants: &[VariantOutcome],
-    of: impl Fn(&Run) -> f64,
-) -> Sheet {
-    let (unit, cells) = times(&means(variants, of));
-    sheet.numbers(&format!("{header}\n{unit}"), cells)
-}
-
 /// What each variant saves against the first; nothing for the first itself.
-fn less(variants: &[VariantOutcome], of: impl Fn(&Run) -> f64) -> Vec<String> {
+fn less(variants: &[VariantOutcome], of: impl Fn(&SeedRun) -> f64) -> Vec<String> {
     let values = means(variants, of);
     let saving = |value: f64| if values[0] > 0.0 { percent(1.0 - value / values[0]) } else { "-".into() };
     let first = values.iter().take(1).map(|_| "-".to_owned());
@@ -100,23 +71,12 @@ fn saved_time(variants: &[VariantOutcome]) -> Vec<String> {
     std::iter::once("-".to_owned()).chain(variants.iter().skip(1).map(saved)).collect()
 }
 
-/// Seconds with a pass in flight; of several engines, the mean.
-pub(super) fn pass_s(run: &Run) -> f64 {
-    run.ledger.pass_ps as f64 / PS_PER_S as f64 / f64::from(run.ledger.engines())
-}
-
-/// Share of the first row's pass time that a row saves; none where it has another number of engines.
-pub(super) fn saved_share(first: &VariantOutcome, variant: &VariantOutcome) -> Option<f64> {
-    let engines = |variant: &VariantOutcome| variant.first().ledger.engines();
-    (engines(first) == engines(variant)).then(|| 1.0 - variant.mean(pass_s) / first.mean(pass_s))
-}
-
 /// Who starts kernels, how the host learns what to start, and what of the pass time the device waits meanwhile.
 fn launches(variants: &[VariantOutcome]) -> String {
-    let idle = |run: &Run| {
+    let idle = |run: &SeedRun| {
         run.ledger.idle_in_passes() as f64 / (run.ledger.places() * run.ledger.pass_ps).max(1) as f64
     };
-    let host = |run: &Run| {
+    let host = |run: &SeedRun| {
         let share =
             run.ledger.busy.iter().find(|(name, _)| name == "host").map_or(f64::NAN, |(_, share)| *share);
         share * run.summary.makespan_s / pass_s(run).max(f64::MIN_POSITIVE)
@@ -152,20 +112,10 @@ fn speed(variants: &[VariantOutcome]) -> String {
         + means
 }
 
-/// Of a distribution that may be one of nothing; not a number then.
-pub(super) fn of(spread: Option<Spread>, of: fn(&Spread) -> f64) -> f64 {
-    spread.as_ref().map_or(f64::NAN, of)
-}
-
-/// With three digits.
-pub(super) fn three(number: f64) -> String {
-    digits(number, 3)
-}
-
 fn energy(variants: &[VariantOutcome]) -> String {
-    let joules = |v: &Run| v.summary.energy_per_output_token_j;
-    let engines = |v: &Run| f64::from(v.ledger.engines());
-    let bytes = |v: &Run| v.summary.work.bytes / engines(v);
+    let joules = |v: &SeedRun| v.summary.energy_per_output_token_j;
+    let engines = |v: &SeedRun| f64::from(v.ledger.engines());
+    let bytes = |v: &SeedRun| v.summary.work.bytes / engines(v);
     let devices = |v: &VariantOutcome| v.first().summary.devices;
     let several = variants.iter().any(|variant| devices(variant) > 1);
     let sheet = named(variants);
@@ -214,10 +164,10 @@ fn bounds(variants: &[VariantOutcome]) -> String {
     let sheet = timed(sheet, "critical\npath", variants, |v| v.summary.bounds.critical_path_s);
     let mut sheet = timed(sheet, "work /\npeak", variants, |v| v.summary.bounds.work_over_peak_s);
     for (name, _) in &variants[0].first().ledger.busy {
-        let busy = |v: &Run| v.ledger.busy.iter().find(|(other, _)| other == name).map_or(0.0, |of| of.1);
+        let busy = |v: &SeedRun| v.ledger.busy.iter().find(|(other, _)| other == name).map_or(0.0, |of| of.1);
         sheet = shares(sheet, &format!("{name}\nbusy"), variants, busy);
     }
-    let share = |v: &Run, tally: &Tally| tally.time_ps as f64 / v.ledger.busy_ps.max(1) as f64;
+    let share = |v: &SeedRun, tally: &Tally| tally.time_ps as f64 / v.ledger.busy_ps.max(1) as f64;
     for (index, (bound, name)) in Bound::ALL.iter().enumerate() {
         let name = if *bound == Bound::Compute { "arith-\nmetic" } else { name };
         sheet = shares(sheet, name, variants, |v| share(v, &v.ledger.by_bound[index]));
@@ -232,11 +182,8 @@ fn bounds(variants: &[VariantOutcome]) -> String {
            shares, of the makespan (busy) and of kernel time: what limits the kernels, and the weakest source of their prices.\n"
 }
 
-/// From the most to the least trustworthy.
-pub(super) const SOURCES: [SourceKind; SourceKind::ALL.len()] = SourceKind::ALL;
-
 /// A column of shares, left out where all are zero.
-fn shares(sheet: Sheet, header: &str, variants: &[VariantOutcome], of: impl Fn(&Run) -> f64) -> Sheet {
+fn shares(sheet: Sheet, header: &str, variants: &[VariantOutcome], of: impl Fn(&SeedRun) -> f64) -> Sheet {
     let shares = means(variants, of);
     if shares.iter().all(|share| *share == 0.0) {
         return sheet;

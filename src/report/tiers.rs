@@ -1,9 +1,9 @@
 //! The table of layers that came over a link.
 
+use super::cells::{cells, named};
 use super::sheet::percent;
-use super::table::{cells, named};
 use crate::metrics::TierSummary;
-use crate::scenario::{Run, VariantOutcome};
+use crate::scenario::{SeedRun, VariantOutcome};
 
 /// What the layer cache did; nothing where all layers are resident.
 pub(super) fn table(variants: &[VariantOutcome]) -> String {
@@ -11,7 +11,7 @@ pub(super) fn table(variants: &[VariantOutcome]) -> String {
     if !variants.iter().any(streaming) {
         return String::new();
     }
-    type Column = (&'static str, fn(&Run, &TierSummary) -> f64, fn(f64) -> String);
+    type Column = (&'static str, fn(&SeedRun, &TierSummary) -> f64, fn(f64) -> String);
     let count = |number: f64| format!("{number:.0}");
     let columns: [Column; 7] = [
         ("layer\nvisits", |_, all| all.fetches.visits as f64, count),
@@ -24,7 +24,7 @@ pub(super) fn table(variants: &[VariantOutcome]) -> String {
     ];
     let mut sheet = named(variants);
     for (header, of, show) in columns {
-        let of = |run: &Run| run.summary.tiers.as_ref().map_or(f64::NAN, |all| of(run, all));
+        let of = |run: &SeedRun| run.summary.tiers.as_ref().map_or(f64::NAN, |all| of(run, all));
         let shown = |number: f64| if number.is_nan() { "-".into() } else { show(number) };
         sheet = sheet.numbers(header, cells(variants, of, shown));
     }

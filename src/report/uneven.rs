@@ -1,7 +1,7 @@
 //! Calls of uneven contexts, measured and as a profile says.
 
 use super::sheet::Sheet;
-use crate::calib::Errors;
+use crate::calib::PercentErrors;
 use crate::calib::layers::UnevenCall;
 use std::collections::BTreeMap;
 
@@ -18,12 +18,12 @@ pub fn uneven(calls: &[UnevenCall], ratios: &[(f64, f64)]) -> String {
             lines.entry((beside, number)).or_default().push(ratio);
         }
     }
-    let errors = |said: fn(&(f64, f64)) -> f64| -> Vec<Errors> {
-        let of = |rows: &Vec<(f64, f64)>| Errors::of(rows.iter().map(|row| (said(row), row.1)));
+    let errors = |said: fn(&(f64, f64)) -> f64| -> Vec<PercentErrors> {
+        let of = |rows: &Vec<(f64, f64)>| PercentErrors::of(rows.iter().map(|row| (said(row), row.1)));
         lines.values().filter_map(of).collect()
     };
     let (even, term) = (errors(|_| 1.0), errors(|row| row.0));
-    let column = |errors: &[Errors], of: fn(&Errors) -> f64| -> Vec<String> {
+    let column = |errors: &[PercentErrors], of: fn(&PercentErrors) -> f64| -> Vec<String> {
         errors.iter().map(|errors| format!("{:.2}", of(errors))).collect()
     };
     Sheet::new()

@@ -4,18 +4,19 @@ use super::context;
 use super::doubts;
 use super::fleet;
 use super::formats;
-use super::inputs::{Input, Inputs, KINDS};
+use super::inputs::{Inputs, KINDS, ReadInput};
 use super::launches::{self, Asked};
 use super::network;
+use super::note::Note;
 use super::set::with_keys;
+use super::shared::Shared;
 use super::words::{self, token_count};
 use super::{
     LimitsSpec, ParallelSpec, RouterSpec, Routes, SHORT_RUN_TOKENS, Scenario, Sparsity, Variant, Workload,
 };
-use crate::batch::Decisions;
 use crate::cost::Limits;
 use crate::error::{InputError, Result};
-use crate::hw::{Engine, Fabric, Hardware, Launch};
+use crate::hw::{Fabric, Hardware, ServingEngine};
 use crate::kernel::Density;
 use crate::lower::{Dispatch, RouterPlan};
 use crate::model::{Model, Network, Visibility};
@@ -23,53 +24,10 @@ use crate::sched::Sampling;
 use crate::sim::fleet::Fleet;
 use crate::sim::{Against, Fidelity, Setup};
 use crate::trace::synth::{Keep, Later, Method, generate};
-use crate::trace::{Header, Order, Request, Router, RouterKind, Stats, Trace, draw_routes, stretch};
-use crate::workload::{Clients, Load, Sessions};
+use crate::trace::{Header, Order, Router, RouterKind, Stats, Trace, draw_routes, stretch};
+use crate::workload::RequestSet;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
-
-/// Something that a result rests on and nobody measured.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, serde::Serialize)]
-pub struct Note {
-    /// The key, or what it is about.
-    pub key: String,
-    /// Its value, where it has one.
-    pub value: String,
-    /// Why it was assumed.
-    pub why: String,
-    /// Whether it is probably a mistake: a number in another unit than its key's.
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    pub doubt: bool,
-    /// What it is about.
-    #[serde(skip)]
-    pub about: About,
-}
-
-/// What a note is about.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum About {
-    /// A constant of the device.
-    Device,
-    /// What runs: the model, the requests, settings.
-    Run,
-}
-
-impl Note {
-    /// One about what runs.
-    pub fn new(key: impl Into<String>, value: impl ToString, why: impl Into<String>) -> Self {
-        Note { key: key.into(), value: value.to_string(), why: why.into(), doubt: false, about: About::Run }
-    }
-
-    /// One about a constant of the device.
-    fn of_device(key: impl Into<String>, value: impl ToString, why: impl Into<String>) -> Self {
-        Note { about: About::Device, ..Note::new(key, value, why) }
-    }
-
-    /// Something that is probably a mistake.
-    pub(super) fn doubtful(key: impl Into<String>, value: impl ToString, why: impl Into<String>) -> Self {
-        Note { doubt: true, ..Note::new(key, value, why) }
-    }
-}
 
 /// A variant, ready to run.
 #[derive(Debug)]
@@ -86,21 +44,6 @@ pub struct Built {
     pub later: Option<Later>,
     /// How many engines have this setup, and how requests come to them.
     pub fleet: Fleet,
-}
-
-/// Everything that the variants of a scenario share.
-pub(super) struct Shared {
-    model: Model,
-    /// What the model's folder says of its router.
-    pub(super) network: Option<Network>,
-    hardware: Hardware,
-    /// Launches as the device's profile has them.
-    own_launch: Launch,
-    /// The recorded trace laid over the model, with the scenario's requests.
-    recorded: Option<Trace>,
-    requests: Vec<Request>,
-    clients: Option<Clients>,
-    sessions: Option<Sessions>,
 }
 
 impl Scenario {
@@ -121,7 +64,7 @@ impl Scenario {
         let shared = self.shared(inputs, &mut notes)?;
         let built = self.variants.iter().map(|variant| self.variant(inputs, &shared, variant, &mut notes));
         let mut built = built.collect::<Result<Vec<_>>>()?;
-        hold_against_first(&mut built);
+        compare_with_first(&mut built);
         let conditional = built.iter().any(|built| built.setup.dispatch.decisions.has_nodes());
         let used = |key: &str| conditional || key != "launch.conditional_us";
         for assumption in shared.hardware.assumed().into_iter().filter(|assumption| used(&assumption.key)) {
@@ -243,7 +186,7 @@ impl Scenario {
     }
 
     /// What of the inputs that were read this scenario uses.
-    pub fn used(&self, inputs: &Inputs) -> Vec<Input> {
+    pub fn used(&self, inputs: &Inputs) -> Vec<ReadInput> {
         let Workload { trace, file, .. } = &self.workload;
         let path = |path: &PathBuf| path.to_string_lossy().into_owned();
         let [hardware, model, traces, requests, fabric] = KINDS;
@@ -262,7 +205,7 @@ impl Scenario {
             (requests, file.as_ref().map(|file| path(&file.path))),
             (requests, tokenizer.map(|name| path(&words::file(&self.folder, name)))),
         ];
-        let is_used = |input: &Input| {
+        let is_used = |input: &ReadInput| {
             names.iter().any(|(kind, name)| *kind == input.kind && name.as_ref() == Some(&input.name))
                 || (input.kind == fabric && fabrics.contains(&input.name))
         };
@@ -270,7 +213,7 @@ impl Scenario {
     }
 
     /// The requests that are drawn or read, where there are some, with the key that says so.
-    fn load_requests(&self, notes: &mut Vec<Note>) -> Result<Option<(&'static str, Load)>> {
+    fn load_requests(&self, notes: &mut Vec<Note>) -> Result<Option<(&'static str, RequestSet)>> {
         let (key, load) = match (&self.workload.requests, &self.workload.file) {
             (Some(drawn), None) => ("workload.requests", drawn.load(self.seed)?),
             (None, Some(file)) => {
@@ -352,7 +295,6 @@ impl Scenario {
                        after the other takes them one by one, as a layer would read entries that the next has yet to write";
             notes.push(Note::new(format!("variants.{}.policy", variant.name), "hop", why));
         }
-        let marked = trace.routes.iter().any(|route| route.0.iter().any(|step| step.routed));
         let spec = variant.limits.unwrap_or(self.limits);
         let limited = spec != LimitsSpec::default();
         if limited && shared.hardware.power.clocks.is_none() {
@@ -365,14 +307,11 @@ impl Scenario {
         let of = if own { format!("variants.{}.", variant.name) } else { String::new() };
         notes.splice(0..0, doubts::of_variant(limits, tiers.as_ref(), &shared.hardware, &of));
         let dispatch = Dispatch {
-            policy,
             capture: variant.capture.clone().unwrap_or_else(|| self.dispatch.capture.clone()),
             visibility,
-            nested_width: header.router.kind == RouterKind::Fixed,
             density: density(variant)?,
-            router: RouterPlan::new(&router, header, marked),
-            monotone: header.order == Order::Monotone,
-            decisions: Decisions::Known,
+            router: RouterPlan::of_trace(&router, &trace),
+            ..Dispatch::of_trace(policy, &trace)
         };
         let (engine, hardware) = self.driven(shared, variant)?;
         let decisions = variant.decisions.or(self.dispatch.decisions);
@@ -427,7 +366,7 @@ impl Scenario {
     }
 
     /// The engine of a variant, and the device with its host times.
-    fn driven(&self, shared: &Shared, variant: &Variant) -> Result<(Option<Engine>, Hardware)> {
+    fn driven(&self, shared: &Shared, variant: &Variant) -> Result<(Option<ServingEngine>, Hardware)> {
         let mut hardware = shared.hardware.clone();
         if variant.engine.is_none() {
             return Ok((launches::engine(self.engine.as_ref(), "engine")?, hardware));
@@ -469,7 +408,7 @@ impl Scenario {
 }
 
 /// Tells each variant the settings of the first, which its savings are against, where it has others.
-fn hold_against_first(built: &mut [Built]) {
+fn compare_with_first(built: &mut [Built]) {
     let of = |Setup { dispatch, limits, hardware, model, ranks, experts, .. }: &Setup| Against {
         experts: experts.clone(),
         split: (model.clone(), ranks.clone()),
@@ -491,7 +430,7 @@ impl RouterSpec {
             when: Some(self.when),
             hidden: Some(self.hidden),
             device: self.device,
-            ..Router::free(self.kind)
+            ..Router::costless(self.kind)
         }
     }
 }
@@ -511,12 +450,6 @@ fn lay_over(trace: &Trace, model: &Model, notes: &mut Vec<Note>) -> Result<Trace
     let why = format!("routes recorded on {from} laid over {} by relative depth", model.name);
     notes.push(Note::new("workload.trace", format!("{layers} to {} layers", model.layers), why));
     stretch(trace, model.layers)
-}
-
-pub(super) fn unified(trace: &Trace) -> bool {
-    use crate::trace::KvAction::Unified;
-    let in_steps = || trace.routes.iter().flat_map(|route| &route.0).any(|step| step.kv == Some(Unified));
-    trace.header.kv == Unified || in_steps()
 }
 
 fn density(variant: &Variant) -> Result<Density> {

@@ -6,7 +6,7 @@ use crate::trace::{Phase, Role, Run, Step, Trace};
 
 /// Who chooses the layers that generated tokens take; of requests that generate none with a route, those of prompts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Choice {
+pub enum LayerChoice {
     /// Every token takes every layer, whole.
     Dense,
     /// All tokens of a role take one route that is not the dense one, or weights are sparse.
@@ -15,20 +15,20 @@ pub enum Choice {
     ByToken,
 }
 
-impl Choice {
+impl LayerChoice {
     /// That of a variant.
-    pub(super) fn of(built: &Built) -> Choice {
+    pub(super) fn of(built: &Built) -> LayerChoice {
         let (trace, density) = (&built.trace, built.setup.dispatch.density);
         let routes = routes(trace);
         let one_each = |(role, route): &(Role, u32)| {
             routes.iter().all(|(other, another)| role != other || route == another)
         };
         if built.later.is_some() || !routes.iter().all(one_each) {
-            Choice::ByToken
+            LayerChoice::ByToken
         } else if density == Density::Dense && routes.iter().all(|&(_, route)| is_dense(trace, route)) {
-            Choice::Dense
+            LayerChoice::Dense
         } else {
-            Choice::Static
+            LayerChoice::Static
         }
     }
 }

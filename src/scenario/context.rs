@@ -1,7 +1,7 @@
 //! What a model can do with the requests of a workload: how long a sequence may become, and whether it generates at all.
 
 use super::Scenario;
-use super::build::Note;
+use super::note::Note;
 use crate::error::{InputError, Result};
 use crate::hw::Hardware;
 use crate::model::{Input, Model};

@@ -4,7 +4,7 @@ use super::Note;
 use crate::cost::Limits;
 use crate::error::{Error, InputError};
 use crate::hw::{Hardware, doubt, usual};
-use crate::tier::{Link, Tiers};
+use crate::tier::{HostLink, Tiers};
 
 /// Numbers of a profile: against those that it had `before` some were set, or else against those of known devices.
 pub(super) fn of_profile(hardware: &Hardware, before: Option<&Hardware>) -> Vec<Note> {
@@ -17,7 +17,7 @@ pub(super) fn of_variant(limits: Limits, tiers: Option<&Tiers>, hardware: &Hardw
     let power_w = hardware.power.limit_w.value;
     let clock_mhz = hardware.compute.boost_clock_mhz.value;
     let link = match tiers.map(|tiers| tiers.link) {
-        Some(Link::Rate { gb_per_s, .. }) => Some(gb_per_s),
+        Some(HostLink::Rate { gb_per_s, .. }) => Some(gb_per_s),
         _ => None,
     };
     let numbers = [

@@ -1,8 +1,8 @@
 //! Which experts the tokens of a run take.
 
-use super::build::Note;
 use super::inputs::Inputs;
-use super::parallel::Split;
+use super::note::Note;
+use super::split::Split;
 use super::{Routes, Scenario, Variant};
 use crate::batch::{ExpertLoads, ExpertUse};
 use crate::error::{InputError, Result};

@@ -1,7 +1,8 @@
 //! How many engines a variant has, and how requests come to them.
 
 use super::inputs::Inputs;
-use super::parallel::Split;
+use super::split::ApartSpec;
+use super::split::Split;
 use super::{Note, ParallelSpec, Scenario};
 use crate::batch::Policy;
 use crate::cost::Ranks;
@@ -9,23 +10,12 @@ use crate::error::{InputError, Result};
 use crate::hw::{Hardware, Operation};
 use crate::model::Model;
 use crate::sched::Admission;
-use crate::sim::fleet::{Apart, Fleet, Router};
+use crate::sim::fleet::{Apart, Fleet, RequestRouter};
 use crate::trace::Request;
-use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
 /// Engines of a variant, at most.
 const MOST_ENGINES: u32 = 4096;
-
-/// Engines that pass prompts, and engines that generate.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct ApartSpec {
-    /// How many pass prompts and put the first token out.
-    pub prefill: u32,
-    /// How many generate the other tokens.
-    pub decode: u32,
-}
 
 /// What of a variant decides whether its engines can be several.
 pub(super) struct Engine<'a> {
@@ -72,7 +62,7 @@ impl Scenario {
             let expected = "one engine, where it has pipeline stages or layers placed on devices: several of them are not modelled";
             return Err(InputError::expected(expected).key(format!("{of}.{key}")).found(found).into());
         }
-        if router == Router::Prefix && self.serving.prefix_caching.is_none() {
+        if router == RequestRouter::Prefix && self.serving.prefix_caching.is_none() {
             let expected = "serving.prefix_caching, as this router asks who keeps the prefix of a prompt; or another router";
             return Err(InputError::expected(expected)
                 .key(format!("{of}.router"))
@@ -120,7 +110,7 @@ impl Scenario {
         if spec.replicas != 1 {
             return refuse(format!("{of}.replicas"), spec.replicas.to_string(), "no replicas beside");
         }
-        if let Router::Prefix | Router::Queue = spec.router {
+        if let RequestRouter::Prefix | RequestRouter::Queue = spec.router {
             return refuse(
                 format!("{of}.router"),
                 spec.router.name().into(),

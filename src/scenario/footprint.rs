@@ -1,7 +1,7 @@
 //! How much memory the runs of a scenario may take, known before they run.
 //!
 //! Each term counts what is there at the worst moment: all sequences with the longest request, no two tokens on one route, no two sequences
-//! in one pass. `tests/it/footprint.rs` runs scenarios of every kind and holds their peak memory against the sum.
+//! in one pass. `tests/it/sim/footprint.rs` runs scenarios of every kind and holds their peak memory against the sum.
 
 use super::{Built, Scenario};
 use crate::batch::{Hop, Path, Skip};

@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 /// Something that was read, and a hash of it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct Input {
+pub struct ReadInput {
     /// What it is: `hardware`, `model`, `trace`, `requests`, `fabric`.
     pub kind: String,
     /// The name under which it was asked for: a path from the scenario's folder, or a built-in name.
@@ -114,8 +114,8 @@ impl Inputs {
     ///
     /// # Errors
     /// One with another digest than it had, or that cannot be read any more.
-    pub fn check(&self, folder: &Path, known: &[Input]) -> Result<()> {
-        for Input { kind, name, .. } in known {
+    pub fn check(&self, folder: &Path, known: &[ReadInput]) -> Result<()> {
+        for ReadInput { kind, name, .. } in known {
             match kind.as_str() {
                 "hardware" => drop(self.hardware(folder, name)?),
                 "model" => drop(self.model(folder, name)?),
@@ -125,7 +125,7 @@ impl Inputs {
             }
         }
         let now = self.read();
-        let other = |was: &&Input| now.iter().find(|is| (&is.kind, &is.name) == (&was.kind, &was.name));
+        let other = |was: &&ReadInput| now.iter().find(|is| (&is.kind, &is.name) == (&was.kind, &was.name));
         match known
             .iter()
             .find_map(|was| Some((was, other(&was)?)).filter(|(was, is)| was.digest != is.digest))
@@ -145,11 +145,11 @@ impl Inputs {
             let known = devices.iter().find(|known| known.1 == limits && known.0 == *hardware);
             known.map(|(_, _, device)| device.clone())
         };
-        if let Some(device) = find(&whole(&self.devices)) {
+        if let Some(device) = find(&unpoisoned(&self.devices)) {
             return Ok(device);
         }
         let device = Device::new(hardware, limits)?;
-        let mut devices = whole(&self.devices);
+        let mut devices = unpoisoned(&self.devices);
         if let Some(device) = find(&devices) {
             return Ok(device);
         }
@@ -161,10 +161,10 @@ impl Inputs {
     }
 
     /// Everything that was read, by kind and name.
-    pub fn read(&self) -> Vec<Input> {
-        fn of<T>(kind: &str, kept: &Kept<T>, digest: impl Fn(&T) -> String) -> Vec<Input> {
-            let kept = whole(kept);
-            let input = |one: &One<T>| Input {
+    pub fn read(&self) -> Vec<ReadInput> {
+        fn of<T>(kind: &str, kept: &Kept<T>, digest: impl Fn(&T) -> String) -> Vec<ReadInput> {
+            let kept = unpoisoned(kept);
+            let input = |one: &One<T>| ReadInput {
                 kind: kind.to_owned(),
                 name: one.name.clone(),
                 digest: one.digest.get_or_init(|| digest(&one.value)).clone(),
@@ -183,10 +183,10 @@ impl Inputs {
     }
 }
 
-impl Input {
+impl ReadInput {
     /// What to say of it where it has another digest now.
     pub fn is_not(&self, digest: &str) -> InputError {
-        let Input { kind, name, digest: was } = self;
+        let ReadInput { kind, name, digest: was } = self;
         let expected = format!(
             "the {kind} that earlier points of this study read, with digest {was}; put it back, or use another folder"
         );
@@ -195,7 +195,7 @@ impl Input {
 }
 
 /// What is behind a lock. A thread that died with it was reading a file, and had put nothing in yet.
-fn whole<T>(lock: &Mutex<T>) -> MutexGuard<'_, T> {
+fn unpoisoned<T>(lock: &Mutex<T>) -> MutexGuard<'_, T> {
     lock.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -205,7 +205,7 @@ fn keep<T>(
     name: &str,
     read: impl FnOnce(&Path) -> Result<(T, Option<String>)>,
 ) -> Result<Arc<T>> {
-    let mut kept = whole(kept);
+    let mut kept = unpoisoned(kept);
     if let Some(one) = kept.get(path) {
         return Ok(one.value.clone());
     }

@@ -57,6 +57,6 @@ impl Built {
     /// Those of drawing.
     pub fn with_all_routes(self) -> Result<Built> {
         let Some(later) = &self.later else { return Ok(self) };
-        Ok(Built { trace: later.whole(&self.trace)?, later: None, ..self })
+        Ok(Built { trace: later.drawn(&self.trace)?, later: None, ..self })
     }
 }

@@ -4,7 +4,7 @@
 use super::{Note, Scenario, Variant};
 use crate::batch::{Decisions, Policy, Visibility};
 use crate::error::{InputError, Result};
-use crate::hw::{Engine, Hardware};
+use crate::hw::{Hardware, ServingEngine};
 use crate::lower::{Dispatch, When};
 use crate::trace::{RouterWhen, Trace};
 
@@ -12,9 +12,9 @@ use crate::trace::{RouterWhen, Trace};
 pub const OWN: &str = "profile";
 
 /// The engine under this key; none where the device's own launches count.
-pub(super) fn engine(name: Option<&String>, key: &str) -> Result<Option<Engine>> {
+pub(super) fn engine(name: Option<&String>, key: &str) -> Result<Option<ServingEngine>> {
     let named = |name: &String| {
-        Engine::named(name).map_err(|error| {
+        ServingEngine::named(name).map_err(|error| {
             let expected = format!("{OWN} or {}", error.expected);
             InputError { expected, ..error }.key(key).into()
         })
@@ -49,7 +49,7 @@ impl Scenario {
 }
 
 /// Gives the device the host times of the engine.
-pub(super) fn drive(hardware: &mut Hardware, engine: Option<&Engine>) {
+pub(super) fn drive(hardware: &mut Hardware, engine: Option<&ServingEngine>) {
     hardware.launch = match engine {
         Some(engine) => engine.launch(&hardware.launch),
         None => hardware.own_launch(),
@@ -71,7 +71,7 @@ pub(super) fn remark(notes: &mut Vec<Note>) {
 pub(super) struct Asked<'a> {
     /// Name of the variant.
     pub variant: &'a str,
-    pub engine: Option<&'a Engine>,
+    pub engine: Option<&'a ServingEngine>,
     pub hardware: &'a Hardware,
     pub trace: &'a Trace,
     /// Whether layers are streamed.

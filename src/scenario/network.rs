@@ -1,6 +1,6 @@
 //! A model whose folder has a router of its own: what a run takes of it, and what it does not.
 
-use super::build::{Shared, unified};
+use super::shared::{Shared, unified};
 use super::{Note, Routes, Variant};
 use crate::model::{Described, Network, SkipKv, Visibility};
 use crate::trace::synth::Method;
@@ -23,7 +23,7 @@ pub(super) fn router(network: &Network, variant: &Variant, header: &Header, note
     let key = format!("variants.{}.router", variant.name);
     notes.push(Note::new(key, format!("mlp, hidden {}", network.hidden), why));
     let (hidden, device) = (Some(network.hidden), RouterDevice::Gpu);
-    Router { when: Some(when), hidden, device, ..Router::free(RouterKind::Mlp) }
+    Router { when: Some(when), hidden, device, ..Router::costless(RouterKind::Mlp) }
 }
 
 /// What attention sees in a unified cache: what the scenario says, else the trace's router, else the model's folder. Other caches have one

@@ -1,116 +1,13 @@
 //! Devices that compute one model together.
 
-use super::fleet::ApartSpec;
 use super::inputs::Inputs;
-use super::{Note, PlacementSpec, Scenario, Variant};
-use crate::batch::ExchangeChoice;
+use super::split::{ParallelSpec, Split};
+use super::{Note, Scenario, Variant};
 use crate::cost::Ranks;
 use crate::error::{InputError, Result};
-use crate::hw::{Fabric, Hardware, Library};
+use crate::hw::Hardware;
 use crate::model::Model;
-use crate::sim::fleet::Router;
-use serde::{Deserialize, Serialize};
-use std::path::Path;
 use std::sync::Arc;
-
-/// How a model is split over devices, and how many engines have it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct ParallelSpec {
-    /// Tensor parallelism: devices that each have an equal part of every layer ([`Model::shard`]).
-    #[serde(default = "super::one")]
-    pub tensor: u32,
-    /// Expert parallelism: devices that each have an equal part of the experts of every layer, and of the sequences
-    /// ([`Model::spread_over`]). Not together with `tensor`.
-    #[serde(default = "super::one")]
-    pub experts: u32,
-    /// Which of DeepEP's kernels bring tokens to their experts.
-    #[serde(default)]
-    pub exchange: ExchangeChoice,
-    /// Pipeline stages: devices that each have some neighbouring layers, cut as vLLM cuts them.
-    #[serde(default = "super::one")]
-    pub pipeline: u32,
-    /// Which of `devices` has which layers, where not pipeline stages have them.
-    #[serde(default)]
-    pub placement: Option<PlacementSpec>,
-    /// Devices of the placement; those of a list are told from it.
-    #[serde(default)]
-    pub devices: Option<u32>,
-    /// Most passes in flight over stages or placed layers; absent: as many as these devices.
-    #[serde(default)]
-    pub in_flight: Option<u32>,
-    /// Most sequences of such a pass; absent: as many as budget and blocks allow, as in vLLM.
-    #[serde(default)]
-    pub micro_batch: Option<u32>,
-    /// What joins them: a shipped fabric, a file, or several with `+` between them; absent: that of the machines in which the device is sold.
-    #[serde(default)]
-    pub fabric: Option<String>,
-    /// Whose collectives they use.
-    #[serde(default = "vllm")]
-    pub collectives: Library,
-    /// Engines that each have all of the above, behind a router.
-    #[serde(default = "super::one")]
-    pub replicas: u32,
-    /// Which of them a request goes to.
-    #[serde(default)]
-    pub router: Router,
-    /// Engines that only pass prompts and others that generate, in place of `replicas`.
-    #[serde(default)]
-    pub apart: Option<ApartSpec>,
-}
-
-fn vllm() -> Library {
-    Library::Vllm
-}
-
-impl Default for ParallelSpec {
-    fn default() -> Self {
-        ParallelSpec {
-            tensor: 1,
-            experts: 1,
-            exchange: ExchangeChoice::default(),
-            pipeline: 1,
-            placement: None,
-            devices: None,
-            in_flight: None,
-            micro_batch: None,
-            fabric: None,
-            collectives: vllm(),
-            replicas: 1,
-            router: Router::default(),
-            apart: None,
-        }
-    }
-}
-
-/// How a variant is split, and the key that says so.
-pub(super) struct Split {
-    pub spec: ParallelSpec,
-    pub of: String,
-}
-
-impl Split {
-    /// What joins the devices, with a note where nobody says.
-    pub(super) fn fabric(
-        &self,
-        folder: &Path,
-        inputs: &Inputs,
-        hardware: &Hardware,
-        notes: &mut Vec<Note>,
-    ) -> Result<Arc<Fabric>> {
-        let Split { spec, of } = self;
-        let Some(name) = spec.fabric.as_deref().or_else(|| Fabric::usual(&hardware.name)) else {
-            let names = Fabric::shipped_names().join(", ");
-            let expected = format!("a fabric that joins devices: a file, or one of {names}");
-            return Err(InputError::expected(expected).key(format!("{of}.fabric")).found("none").into());
-        };
-        if spec.fabric.is_none() {
-            let why = "the machines in which this device is sold have it";
-            notes.push(Note::new(format!("{of}.fabric"), name, why));
-        }
-        inputs.fabric(folder, name)
-    }
-}
 
 impl Scenario {
     /// How a variant is split.

@@ -1,63 +1,35 @@
 //! Layers of a model on several devices: pipeline stages and placements, as scenarios say them.
 
 use super::inputs::Inputs;
-use super::parallel::Split;
+use super::split::PlacementSpec;
+use super::split::Split;
 use super::{Note, Scenario};
 use crate::cost::Links;
-use crate::error::{Error, InputError, Result};
+use crate::error::{Error, InputError, Result, demand};
 use crate::hw::Hardware;
 use crate::lower::Layout;
 use crate::sim::Placed;
 use crate::trace::{Hops, Placement, Trace};
-use serde::{Deserialize, Serialize};
 use std::sync::Arc;
-
-/// Which device has which layers of the pool.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case", deny_unknown_fields)]
-pub enum PlacementSpec {
-    /// Neighbouring layers, as many on each device, give or take one.
-    Contiguous,
-    /// Layer l on device l modulo their number.
-    RoundRobin,
-    /// Few crossings for the tokens of some of the requests.
-    Cut {
-        /// Layers that a device may have, as a multiple of its even share.
-        #[serde(default = "one")]
-        balance: f64,
-        /// Share of the requests, the first to arrive, from which it is learned.
-        #[serde(default = "half")]
-        learn: f64,
-    },
-    /// The device of each layer, by layer.
-    Listed(Vec<u32>),
-}
-
-fn one() -> f64 {
-    1.0
-}
-
-fn half() -> f64 {
-    0.5
-}
-
-impl PlacementSpec {
-    /// Its name in reports.
-    fn name(&self) -> &'static str {
-        match self {
-            PlacementSpec::Contiguous => "contiguous",
-            PlacementSpec::RoundRobin => "round robin",
-            PlacementSpec::Cut { .. } => "cut",
-            PlacementSpec::Listed(_) => "listed",
-        }
-    }
-}
 
 impl Scenario {
     /// Whether a variant has layers on several devices.
-    pub fn has_layers_apart(&self) -> bool {
+    fn has_layers_apart(&self) -> bool {
         let mut specs = self.variants.iter().map(|variant| self.split_of(variant).spec);
         specs.any(|spec| spec.pipeline > 1 || spec.placement.is_some())
+    }
+
+    /// Whether a timeline, which shows the kernels of one device, can show its variants. `key`: what asks for one.
+    ///
+    /// # Errors
+    /// Layers on several devices.
+    pub fn check_timeline(&self, key: &str) -> Result<()> {
+        demand(
+            !self.has_layers_apart(),
+            key,
+            &self.title,
+            "variants with all layers on one device, whose kernels it shows",
+        )
     }
 
     /// The devices that have layers of their own; nothing where one has all. The trace has the variant's routes.

@@ -12,7 +12,7 @@ const TABLE: &str = include_str!("../../engine-profiles/published.csv");
 
 /// A row: one model on one device under one software, one sequence at a time.
 #[derive(Clone, Debug, Deserialize)]
-pub struct Row {
+pub struct PublishedRow {
     /// Its name.
     pub case: String,
     /// Who published it.
@@ -43,14 +43,14 @@ pub struct Row {
 #[derive(Clone, Debug)]
 pub struct Predicted {
     /// The row.
-    pub row: Row,
+    pub row: PublishedRow,
     /// Milliseconds a token, kernels launched one by one.
     pub eager_ms: f64,
     /// Milliseconds a token, as captured graphs.
     pub graph_ms: f64,
 }
 
-impl Row {
+impl PublishedRow {
     /// How many times longer a token takes without graphs.
     pub fn ratio(&self) -> f64 {
         let of_times = || Some(self.eager_ms? / self.graph_ms?);
@@ -103,9 +103,9 @@ impl Predicted {
 pub fn published() -> Result<Vec<Predicted>> {
     let rows = csv::Reader::from_reader(TABLE.as_bytes())
         .into_deserialize()
-        .collect::<std::result::Result<Vec<Row>, csv::Error>>();
+        .collect::<std::result::Result<Vec<PublishedRow>, csv::Error>>();
     let rows = rows.map_err(|error| InputError::expected("rows of published times").found(error))?;
-    let predict = |row: Row| {
+    let predict = |row: PublishedRow| {
         let eager_ms = row.ms(&row.eager_engine, "[]")?;
         let graph_ms = row.ms(&row.graph_engine, "[1]")?;
         Ok(Predicted { row, eager_ms, graph_ms })

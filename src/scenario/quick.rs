@@ -19,7 +19,7 @@ const MOST_REQUESTS: u32 = 2000;
 
 /// Where routes come from.
 #[derive(Clone, Debug, PartialEq)]
-pub enum From {
+pub enum RouteSource {
     /// A recorded trace.
     Trace(PathBuf),
     /// A formula, as a scenario writes it: `IndependentSkips(skip: 0.25, branches: Jointly, kv: project_only)`.
@@ -30,7 +30,7 @@ pub enum From {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Quick {
     /// Where routes come from.
-    pub from: From,
+    pub from: RouteSource,
     /// A built-in model, or a `config.json`.
     pub model: String,
     /// A shipped device, or a profile.
@@ -58,22 +58,22 @@ impl Quick {
     /// A trace that cannot be read, a formula that is none.
     pub fn text(&self, inputs: &Inputs) -> Result<String> {
         let (order, has_static, source) = match &self.from {
-            From::Trace(path) => {
+            RouteSource::Trace(path) => {
                 let trace = inputs.trace(Path::new(""), path)?;
                 // A token that takes more layers than there are has no peer of static depth.
                 let shallow = Stats::of(&trace).mean_depth < f64::from(trace.header.layers);
                 let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
                 (trace.header.order, self.with_static && shallow, name)
             }
-            From::Method(text) => {
+            RouteSource::Method(text) => {
                 let method: Method = ron_text::parse(text, "a method in RON, such as IndependentSkips(skip: 0.25, branches: Jointly, kv: project_only)")
                     .map_err(|error| error.file("--method"))?;
                 (method.order().0, false, text.split('(').next().unwrap_or_default().trim().to_owned())
             }
         };
         let (kind, routes) = match &self.from {
-            From::Trace(_) => ("recorded", "Recorded".to_owned()),
-            From::Method(text) => ("routed", format!("Method({})", text.trim())),
+            RouteSource::Trace(_) => ("recorded", "Recorded".to_owned()),
+            RouteSource::Method(text) => ("routed", format!("Method({})", text.trim())),
         };
         let own: &[&str] =
             if order == Order::Any { &["hop", "grouped"] } else { &["dense_masked", "aligned"] };
@@ -130,7 +130,7 @@ impl Quick {
     /// Those of [`Quick::text`], and a trace without a full path.
     pub fn text_in(&self, folder: &Path, inputs: &Inputs) -> Result<String> {
         let mut there = self.clone();
-        if let From::Trace(path) = &mut there.from
+        if let RouteSource::Trace(path) = &mut there.from
             && !folder.as_os_str().is_empty()
         {
             *path = std::path::absolute(&*path).map_err(crate::error::Error::io(&*path, "find"))?;
@@ -140,12 +140,12 @@ impl Quick {
 
     fn workload(&self, string: &impl Fn(&str) -> String) -> String {
         let mut parts = Vec::new();
-        if let From::Trace(path) = &self.from {
+        if let RouteSource::Trace(path) = &self.from {
             parts.push(format!("trace: {}", string(&path.to_string_lossy())));
         }
         let is_drawn =
             self.prompt.is_some() || self.output.is_some() || self.rate.is_some() || self.requests.is_some();
-        if is_drawn || matches!(self.from, From::Method(_)) {
+        if is_drawn || matches!(self.from, RouteSource::Method(_)) {
             let count =
                 self.requests.unwrap_or_else(|| (WAVES.saturating_mul(self.batch)).clamp(1, MOST_REQUESTS));
             let arrivals =

@@ -1,7 +1,7 @@
 //! Runs the variants of a scenario, on as many threads as asked for; the results do not depend on how many.
 
 use super::doubts;
-use super::{Built, Choice, Footprint, Inputs, Note, Scenario, Variant};
+use super::{Built, Footprint, Inputs, LayerChoice, Note, Scenario, Variant};
 use crate::error::{Error, InputError, Result};
 use crate::metrics::{Growth, Interval, Ledger, ReplicaUse, Summary};
 use crate::sim::{self, Observer, PassInfo};
@@ -31,18 +31,18 @@ pub struct VariantOutcome {
     /// Whose host times count: an engine, or [`super::OWN`].
     pub engine: String,
     /// Who chooses the layers.
-    pub choice: Choice,
+    pub choice: LayerChoice,
     /// What beside routes, policies and routers it runs with: devices, engine, tiers, caps, loads of experts. Equal texts say that only those differ.
     pub settings: String,
     /// Which of several engines a request goes to; none where there is one.
     pub router: Option<&'static str>,
     /// One for each seed, ascending; at least one.
-    pub runs: Vec<Run>,
+    pub runs: Vec<SeedRun>,
 }
 
 /// What came out of a variant with one seed.
 #[derive(Clone, Debug)]
-pub struct Run {
+pub struct SeedRun {
     /// The seed.
     pub seed: u64,
     /// Its numbers.
@@ -53,7 +53,7 @@ pub struct Run {
 
 impl VariantOutcome {
     /// The run with the first seed.
-    pub fn first(&self) -> &Run {
+    pub fn first(&self) -> &SeedRun {
         &self.runs[0]
     }
 
@@ -69,12 +69,12 @@ impl VariantOutcome {
     }
 
     /// Mean over the seeds.
-    pub fn mean(&self, of: impl Fn(&Run) -> f64) -> f64 {
+    pub fn mean(&self, of: impl Fn(&SeedRun) -> f64) -> f64 {
         self.runs.iter().map(of).sum::<f64>() / self.runs.len() as f64
     }
 
     /// Mean over the seeds with its confidence interval at [`LEVEL`]; none for a single seed.
-    pub fn interval(&self, of: impl Fn(&Run) -> f64) -> Option<Interval> {
+    pub fn interval(&self, of: impl Fn(&SeedRun) -> f64) -> Option<Interval> {
         Interval::of(&self.runs.iter().map(of).collect::<Vec<_>>(), LEVEL)
     }
 
@@ -191,7 +191,7 @@ pub fn run_with<O: Observer + Send>(
     progress.memory(&|| Footprint::of(scenario, &first_built, threads));
     progress.begin(tokens * seeds.len() as u64);
 
-    let one = |seed: u64, index: usize, built: &Built| -> Result<(Run, Vec<O>)> {
+    let one = |seed: u64, index: usize, built: &Built| -> Result<(SeedRun, Vec<O>)> {
         let own = || (seed == scenario.seed).then(|| watch(index, &built.setup));
         let mut observers: Vec<_> =
             (0..built.fleet.engines()).map(|_| Watch { inner: own(), progress }).collect();
@@ -207,7 +207,7 @@ pub fn run_with<O: Observer + Send>(
         let open = built.setup.clients.is_none() && built.setup.sessions.is_none();
         summary.growth = Growth::of(&ledger.requests).filter(|_| open);
         let watchers = observers.into_iter().filter_map(|watch| watch.inner).collect();
-        Ok((Run { seed, summary, ledger }, watchers))
+        Ok((SeedRun { seed, summary, ledger }, watchers))
     };
     let all = |seed: u64, built: &[Built]| {
         let one = |(index, built)| one(seed, index, built);
@@ -240,7 +240,7 @@ pub fn run_with<O: Observer + Send>(
         policy: built.setup.dispatch.policy.name(),
         decisions: built.setup.dispatch.decisions.name(),
         engine: built.engine.clone(),
-        choice: Choice::of(built),
+        choice: LayerChoice::of(built),
         settings: scenario.settings_beside_routes(variant),
         router: (built.fleet.engines() > 1).then(|| built.fleet.router.name()),
         runs: Vec::with_capacity(seeds.len()),

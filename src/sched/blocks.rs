@@ -76,7 +76,7 @@ impl Paging {
 
 /// What one sequence fills: entries by layer, and the blocks that they take.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Table {
+pub struct BlockTable {
     /// Entries at each layer while all hold the same; entries in all of a unified cache.
     flat: i32,
     /// Entries at each layer once they differ.
@@ -84,7 +84,7 @@ pub struct Table {
     blocks: u64,
 }
 
-impl Table {
+impl BlockTable {
     /// Blocks held.
     pub fn blocks(&self) -> u64 {
         self.blocks
@@ -123,7 +123,7 @@ impl Table {
         self.blocks - before
     }
 
-    /// Takes back what [`Table::add`] added. Returns the blocks that are free again.
+    /// Takes back what [`BlockTable::add`] added. Returns the blocks that are free again.
     pub fn remove(&mut self, entries: &Entries, times: u32, paging: &Paging) -> u64 {
         let before = self.blocks;
         self.change(entries, -i64::from(times), paging);
@@ -218,7 +218,7 @@ mod tests {
             if !unified {
                 paging = paging.windowed(windows.iter().copied());
             }
-            let mut table = Table::default();
+            let mut table = BlockTable::default();
             let mut naive = [0u32; 5];
             let blocks = |naive: &[u32; 5]| -> u64 {
                 if unified {

@@ -6,7 +6,7 @@
 //! first of a queue. What a member's own books say is brought up to date when it leaves: at its end, or when the group
 //! is dissolved because blocks or the budget do not suffice for all.
 
-use super::{Outcome, Scheduler};
+use super::{PassEnd, Scheduler};
 use crate::batch::{self, Batch, Paths};
 use crate::trace::Taken;
 use crate::units::SimTime;
@@ -144,7 +144,7 @@ impl Scheduler<'_> {
         now: SimTime,
         batch: &Batch,
         paths: &Paths,
-        outcome: &mut Outcome,
+        outcome: &mut PassEnd,
     ) {
         if batch.lockstep.is_empty() {
             return;

@@ -3,20 +3,19 @@
 //!
 //! [`Scheduler::next_batch`] forms a pass: sequences that run take their tokens and the blocks for them, in the order of
 //! [`First`]; whoever lacks blocks preempts the last in line; then those who wait begin, while budget, sequences and blocks last.
-
+mod admission;
 mod blocks;
 mod draws;
 mod handover;
 mod load;
 mod lockstep;
-mod places;
 mod prefix;
 mod queues;
 mod remnants;
 mod sequence;
 mod serving;
 
-pub use blocks::{Paging, Table};
+pub use blocks::{BlockTable, Paging};
 pub use draws::{Begun, Takes};
 pub use handover::Comes;
 pub use load::Load;
@@ -39,7 +38,7 @@ use std::collections::BinaryHeap;
 
 /// What a pass came to.
 #[derive(Clone, Debug, Default)]
-pub struct Outcome {
+pub struct PassEnd {
     /// Tokens put out.
     pub output_tokens: u32,
     /// Prompt tokens that passed for the first time.
@@ -52,13 +51,13 @@ pub struct Outcome {
     pub gaps: Vec<(SimTime, u32)>,
 }
 
-impl Outcome {
+impl PassEnd {
     /// Forgets everything and keeps its memory.
     fn clear(&mut self) {
         let (mut finished, mut gaps) = (std::mem::take(&mut self.finished), std::mem::take(&mut self.gaps));
         finished.clear();
         gaps.clear();
-        *self = Outcome { finished, gaps, ..Outcome::default() };
+        *self = PassEnd { finished, gaps, ..PassEnd::default() };
     }
 
     fn gap(&mut self, length: SimTime, times: u32) {
@@ -432,7 +431,7 @@ impl<'a> Scheduler<'a> {
     }
 
     /// The pass is over: every sequence in it moves on.
-    pub fn complete(&mut self, now: SimTime, batch: &Batch, paths: &Paths, outcome: &mut Outcome) {
+    pub fn complete(&mut self, now: SimTime, batch: &Batch, paths: &Paths, outcome: &mut PassEnd) {
         outcome.clear();
         self.complete_groups(now, batch, paths, outcome);
         let mut joined = false;
@@ -478,7 +477,7 @@ impl<'a> Scheduler<'a> {
 
     /// A sequence has taken these paths.
     #[inline]
-    fn move_on(&mut self, now: SimTime, slot: u32, passed: &[u32], paths: &Paths, outcome: &mut Outcome) {
+    fn move_on(&mut self, now: SimTime, slot: u32, passed: &[u32], paths: &Paths, outcome: &mut PassEnd) {
         let (_, sequence) = self.slots[slot as usize].as_mut().expect("an occupied slot");
         let context = &mut self.contexts[slot as usize];
         let before = context.stored();

@@ -2,7 +2,7 @@
 //! back in time. So does vLLM with prefix caching: a freed block keeps its entries until somebody needs it, those freed first go first,
 //! and of one sequence the last block goes first (vLLM, "Automatic Prefix Caching", design notes of its V1 engine).
 
-use super::blocks::{Paging, Table};
+use super::blocks::{BlockTable, Paging};
 use crate::batch::{Paths, in_runs};
 use std::collections::VecDeque;
 
@@ -12,7 +12,7 @@ pub(super) struct Remnant {
     slot: u32,
     /// Paths of its tokens, from the first on.
     pub tokens: Vec<u32>,
-    pub table: Table,
+    pub table: BlockTable,
 }
 
 impl Remnant {
@@ -20,7 +20,7 @@ impl Remnant {
     pub fn new(slot: u32, tokens: &[u32], block_tokens: u32, paths: &Paths, paging: &Paging) -> Self {
         let whole = tokens.len() - tokens.len() % block_tokens as usize;
         let tokens = tokens[..whole].to_vec();
-        let mut table = Table::default();
+        let mut table = BlockTable::default();
         for (path, times) in in_runs(&tokens) {
             table.add(&paths.get(path).stored, times, paging);
         }

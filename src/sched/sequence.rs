@@ -1,6 +1,6 @@
 //! One request on its way: which run and which token comes next, what a pass puts out, what is taken back.
 
-use super::blocks::{Paging, Table};
+use super::blocks::{BlockTable, Paging};
 use super::draws::Begun;
 use super::lockstep::Joined;
 use super::prefix::Share;
@@ -39,7 +39,7 @@ pub struct Sequence<'a> {
     replay: Vec<u32>,
     replayed: u32,
     /// The KV blocks that it fills.
-    pub(super) table: Table,
+    pub(super) table: BlockTable,
     /// Prompt blocks that it has from others or leaves to them.
     pub(super) share: Box<Share>,
     /// Whether the prompt blocks that it computes are kept for others.
@@ -75,7 +75,7 @@ impl<'a> Sequence<'a> {
             put_out: 0,
             replay: Vec::new(),
             replayed: 0,
-            table: Table::default(),
+            table: BlockTable::default(),
             open: share.is_some(),
             share,
             in_pass: false,
@@ -404,7 +404,7 @@ impl<'a> Sequence<'a> {
         self.replayed = 0;
         self.preemptions += 1;
         let lost = self.blocks();
-        self.table = Table::default();
+        self.table = BlockTable::default();
         *self.share = Share { cached_tokens: self.share.cached_tokens, ..Share::default() };
         self.open = false;
         lost
@@ -426,7 +426,7 @@ pub fn longest_unit(request: &Request) -> u32 {
 
 /// The KV blocks that the prompt of a request fills.
 pub fn prompt_blocks(request: &Request, paths: &Paths, paging: &Paging) -> u64 {
-    let mut table = Table::default();
+    let mut table = BlockTable::default();
     for run in request.runs.iter().take_while(|run| run.phase == Phase::Prefill) {
         for (route, times) in run.routes.counted() {
             table.add(&paths.get(Paths::index(route, run.role)).stored, times, paging);
@@ -448,7 +448,7 @@ pub fn most_blocks(
     let mut sequence = Sequence::new(Begun::Listed(request), request.arrival, prefix_block);
     if plain && !sequence.open {
         // Entries only come, and in whatever order they come to the same blocks.
-        let mut table = Table::default();
+        let mut table = BlockTable::default();
         for run in &request.runs {
             for (route, times) in run.routes.counted() {
                 table.add(&path(route, run.role).stored, times, paging);

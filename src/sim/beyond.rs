@@ -4,7 +4,7 @@ use super::Setup;
 use crate::error::{Error, InputError};
 use crate::hw::usual;
 use crate::lower::Overfull;
-use crate::tier::Link;
+use crate::tier::HostLink;
 
 /// What a run went beyond.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,7 +93,7 @@ fn suspects(setup: &Setup) -> Vec<Suspect> {
         suspects.push(Suspect { key: "limits.clock_mhz".into(), found: clock, factor: boost / clock, usual });
     }
     let link = setup.tiers.as_ref().map(|tiers| tiers.link);
-    if let (Some(Link::Rate { gb_per_s, .. }), Some(range)) = (link, usual("links.host_gb_per_s")) {
+    if let (Some(HostLink::Rate { gb_per_s, .. }), Some(range)) = (link, usual("links.host_gb_per_s")) {
         let (key, usual) = ("tiers.link.gb_per_s".into(), devices(range));
         suspects.push(Suspect { key, found: gb_per_s, factor: range.0 / gb_per_s, usual });
     }

@@ -10,7 +10,7 @@
 //! ```
 //!
 //! and is kept under its key with the kernels in it, so that a pass of known stretches costs a few look-ups a layer.
-//! `sim` asserts that the engine, event by event, comes to the same time in every explained pass; `tests/it/fidelity.rs`
+//! `sim` asserts that the engine, event by event, comes to the same time in every explained pass; `tests/it/sim/fidelity.rs`
 //! holds whole runs against each other.
 
 use super::beyond::{Beyond, Within};

@@ -213,11 +213,16 @@ impl<'a> Explain<'a> {
         }
         self.full.lockstep.clone_from(&view.batch.lockstep);
         self.full.taken.clone_from(&view.batch.taken);
-        if self.full.is_empty() { Ok(()) } else { self.hold_against(view, own, prices) }
+        if self.full.is_empty() { Ok(()) } else { self.subtract_dense(view, own, prices) }
     }
 
     /// Takes off what the same tokens cost dense, and in one group a layer.
-    fn hold_against(&mut self, view: &Seen, own: &(PassSums, Lowered), prices: &mut Governor) -> Within<()> {
+    fn subtract_dense(
+        &mut self,
+        view: &Seen,
+        own: &(PassSums, Lowered),
+        prices: &mut Governor,
+    ) -> Within<()> {
         let Explain { merged, dense, full, dense_contexts, dense_path, .. } = self;
         let step = view.step.unwrap_or_default();
         let (merged_sums, lowered) = match self.is_merged {

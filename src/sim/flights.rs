@@ -8,12 +8,12 @@ use super::arrivals::Arrivals;
 use super::beyond::{Beyond, Within};
 use super::machine::Machine;
 use super::placed::Placed;
-use super::{Fidelity, Observer, PassInfo, Silent, Simulation};
+use super::{Fidelity, Observer, PassInfo, Server, Silent};
 use crate::batch::Batch;
 use crate::engine::{Engine, Occurrence, Plan, ResourceId, Task};
 use crate::lower::{Leg, Legs, Lowered};
 use crate::metrics::{DeviceUse, Ledger, Own, PlacedUse};
-use crate::sched::Outcome;
+use crate::sched::PassEnd;
 use crate::units::SimTime;
 
 /// The devices, and what is under way on them.
@@ -128,7 +128,7 @@ impl<'a> Flights<'a> {
     }
 }
 
-impl Simulation<'_> {
+impl Server<'_> {
     /// Now.
     pub(super) fn now(&self) -> SimTime {
         self.flights.as_ref().map_or_else(|| self.machine.now(), |flights| flights.engine.now())
@@ -136,7 +136,7 @@ impl Simulation<'_> {
 
     /// The whole run, with passes in flight.
     pub(super) fn fly(&mut self, arrivals: &mut Arrivals, observer: &mut impl Observer) -> Within<()> {
-        let mut outcome = Outcome::default();
+        let mut outcome = PassEnd::default();
         loop {
             self.arrive(arrivals);
             let flights = self.flights.as_ref().expect("layers are on several devices");
@@ -171,7 +171,7 @@ impl Simulation<'_> {
             && arrival <= now
         {
             // Whoever came while a pass ran has waited since.
-            self.ledger.stand(now - arrival, 1, 0, 0, 0);
+            self.ledger.integrate(now - arrival, 1, 0, 0, 0);
             self.outside.came += 1;
             self.scheduler.arrive(index, arrival);
             arrivals.pop();
@@ -269,7 +269,7 @@ impl Simulation<'_> {
     fn run_leg(&mut self, leg: &Leg, batch: &Batch, lead: SimTime) -> Within<Ran> {
         let step = self.fidelity == Fidelity::Step;
         if step || self.governor.chooses() {
-            let Simulation { lowering, scheduler, governor, clock, .. } = self;
+            let Server { lowering, scheduler, governor, clock, .. } = self;
             let (mut sums, _) = governor.sum(clock, step, |form, booking| {
                 form.begin_pass(lead, booking);
                 lowering.lower_leg(leg, batch, scheduler.contexts(), form);
@@ -309,7 +309,7 @@ impl Simulation<'_> {
     fn complete(
         &mut self,
         arrivals: &mut Arrivals,
-        outcome: &mut Outcome,
+        outcome: &mut PassEnd,
         observer: &mut impl Observer,
     ) -> Within<()> {
         let flights = self.flights.as_mut().expect("layers are on several devices");
@@ -341,7 +341,7 @@ impl Simulation<'_> {
         let (waiting, running) = self.scheduler.waiting_and_running();
         let held = self.scheduler.blocks().held();
         let entries = self.scheduler.entries().min(held * u64::from(self.block_tokens));
-        self.ledger.stand(now - from, waiting.into(), running.into(), held, entries);
+        self.ledger.integrate(now - from, waiting.into(), running.into(), held, entries);
         observer.pass(&PassInfo {
             begin,
             end: now,

@@ -25,9 +25,9 @@ use crate::engine::Pool;
 use crate::error::{InputError, Result};
 use crate::kernel::Filling;
 use crate::lower::{Dispatch, ExpertPlan, Lowered, Lowering, Places};
-use crate::metrics::{Gap, KvUse, Ledger, Memory};
+use crate::metrics::{Gap, KvUse, Ledger, MemoryUse};
 use crate::model::Model;
-use crate::sched::{Outcome, Scheduler, Serving, Takes, Together};
+use crate::sched::{PassEnd, Scheduler, Serving, Takes, Together};
 use crate::tier::{Residency, Tiers};
 use crate::trace::synth::Later;
 use crate::trace::{KvAction, Stats, Taken, Trace};
@@ -128,8 +128,8 @@ pub fn run(setup: &Setup, trace: &Trace, observer: &mut impl Observer) -> Result
 /// # Errors
 /// Those of [`run`].
 pub fn run_on(device: Device, setup: &Setup, trace: &Trace, observer: &mut impl Observer) -> Result<Ledger> {
-    let simulation = Simulation::new(device, setup, trace, Routes::Known)?;
-    simulation.run(setup, observer)
+    let server = Server::new(device, setup, trace, Routes::Known)?;
+    server.run(setup, observer)
 }
 
 /// The same with the routes of a request drawn by `later` when it begins; `trace` stands for them until then.
@@ -142,8 +142,8 @@ pub fn run_later(
     (trace, later): (&Trace, &Later),
     observer: &mut impl Observer,
 ) -> Result<Ledger> {
-    let simulation = Simulation::new(device, setup, trace, Routes::Later(later))?;
-    simulation.run(setup, observer)
+    let server = Server::new(device, setup, trace, Routes::Later(later))?;
+    server.run(setup, observer)
 }
 
 /// The same with every sequence listed in every pass, and every token on its path: nothing is counted in groups or taken as a set. What both are held
@@ -154,9 +154,9 @@ pub fn run_later(
 #[doc(hidden)]
 pub fn run_listed(setup: &Setup, trace: &Trace) -> Result<Ledger> {
     let device = setup.device()?;
-    let mut simulation = Simulation::new(device, setup, trace, Routes::Listed)?;
-    simulation.scheduler = simulation.scheduler.with_lockstep(None);
-    simulation.run(setup, &mut Silent)
+    let mut server = Server::new(device, setup, trace, Routes::Listed)?;
+    server.scheduler = server.scheduler.with_lockstep(None);
+    server.run(setup, &mut Silent)
 }
 
 /// Where the routes of a run are.
@@ -173,7 +173,7 @@ enum Routes<'a> {
 /// Routes of a trace whose paths are all compiled before the run: 8 MB of them. Of more, those that somebody takes.
 const ROUTES_THAT_STAY: usize = 4096;
 
-struct Simulation<'a> {
+struct Server<'a> {
     trace: &'a Trace,
     paths: Paths,
     scheduler: Scheduler<'a>,
@@ -204,7 +204,7 @@ struct Simulation<'a> {
     flights: Option<Flights<'a>>,
 }
 
-impl<'a> Simulation<'a> {
+impl<'a> Server<'a> {
     fn new(mut device: Device, setup: &'a Setup, trace: &'a Trace, routes: Routes) -> Result<Self> {
         let model = &setup.model;
         if trace.header.layers != model.layers {
@@ -277,7 +277,7 @@ impl<'a> Simulation<'a> {
         let mut memory = Pool::new(capacity);
         memory.take(weights).expect("weights were checked against the capacity");
         let ledger = Ledger {
-            memory: Memory { weights, capacity, set_aside, ..Memory::default() },
+            memory: MemoryUse { weights, capacity, set_aside, ..MemoryUse::default() },
             kv: KvUse { block_tokens: serving.kv_block_tokens, block_bytes, blocks, ..KvUse::default() },
             ..Ledger::default()
         };
@@ -302,7 +302,7 @@ impl<'a> Simulation<'a> {
         let most_at_a_layer = takes.most_at_a_layer(&trace.header, &paths);
         let together =
             counts.then(|| Together { blocks_of_a_token: paging.most_blocks(most_at_a_layer), longest });
-        Ok(Simulation {
+        Ok(Server {
             trace,
             paths,
             scheduler: Scheduler::new(
@@ -425,7 +425,7 @@ impl<'a> Simulation<'a> {
         let held = self.scheduler.blocks().held();
         // Entries that fell out of a window are counted there, and no longer held.
         let entries = self.scheduler.entries().min(held * u64::from(self.block_tokens));
-        self.ledger.stand(length, waiting.into(), running.into(), held, entries);
+        self.ledger.integrate(length, waiting.into(), running.into(), held, entries);
         let info = PassInfo {
             begin,
             end: self.machine.now(),
@@ -443,7 +443,7 @@ impl<'a> Simulation<'a> {
 
     /// The pass in closed form. What is resident afterwards is what the pass leaves where it is booked, else what was before.
     fn sum(&mut self, batch: &Batch, step: SimTime, booking: bool) -> (PassSums, Lowered) {
-        let Simulation { lowering, scheduler, paths, governor, clock, .. } = self;
+        let Server { lowering, scheduler, paths, governor, clock, .. } = self;
         let again = governor.chooses() || !booking;
         let before = again.then(|| lowering.residency().cloned()).flatten();
         governor.sum(clock, booking, |form, booking| {
@@ -477,7 +477,7 @@ impl<'a> Simulation<'a> {
         &mut self,
         batch: &Batch,
         activations: u64,
-        outcome: &mut Outcome,
+        outcome: &mut PassEnd,
         observer: &mut impl Observer,
     ) {
         let now = self.now();

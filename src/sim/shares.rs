@@ -1,6 +1,6 @@
 //! Who gets how much of a pass: each phase of its time and energy, each request of its energy.
 
-use super::Simulation;
+use super::Server;
 use crate::batch::{Batch, Part};
 use crate::metrics::{Own, RequestTimes};
 use crate::sched::Sequence;
@@ -14,7 +14,7 @@ struct OfToken {
     energy_pj: u128,
 }
 
-impl Simulation<'_> {
+impl Server<'_> {
     /// Gives each phase and each request of a pass that is over its part of the time and the energy: of attention, by the
     /// tokens that have the same kind, since prompts and generation draw differently; of all else, by tokens. Every token of a kind gets the same whole
     /// picojoules; what is left, less than one for each token, goes to the next pass.

@@ -4,7 +4,7 @@ use serde::Serialize;
 
 /// One finding, at one setting of the axes that the search does not move.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Answer {
+pub struct Finding {
     /// What kind of finding: `break-even`, `capacity`, `elasticity`.
     pub kind: &'static str,
     /// The axes that were held, with what they had: `hardware = nvidia-h100-sxm, batch = 8`.

@@ -3,16 +3,16 @@
 use super::case::{Case, Id};
 use super::journal::Journal;
 use super::row::{FAILURE, Row};
-use super::{Answer, Study, VERSION};
+use super::{Finding, Study, VERSION};
 use crate::error::{InputError, Result};
-use crate::scenario::{Input, KINDS};
+use crate::scenario::{KINDS, ReadInput};
 use serde_json::{Value, json};
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::OnceLock;
 
 /// Where a row comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Source {
+pub enum RowSource {
     /// A point of the axes, by its number.
     Grid(u64),
     /// A search asked for it, by its place in the study.
@@ -21,15 +21,15 @@ pub enum Source {
 
 /// A case with its rows.
 #[derive(Clone, Debug)]
-pub struct Point {
+pub struct StudyPoint {
     /// Where it comes from.
-    pub source: Source,
+    pub source: RowSource,
     /// The settings.
     pub case: Case,
     /// A row for each variant that ran.
     pub rows: Vec<Row>,
     /// What was read for it.
-    pub inputs: Vec<Input>,
+    pub inputs: Vec<ReadInput>,
 }
 
 /// A complete study.
@@ -38,7 +38,7 @@ pub struct Assembly<'a> {
     /// The study.
     pub study: &'a Study,
     /// What the searches found.
-    pub answers: Vec<Answer>,
+    pub answers: Vec<Finding>,
     journal: Journal,
     searched: Vec<(usize, Case)>,
     columns: OnceLock<Columns>,
@@ -60,7 +60,7 @@ impl<'a> Assembly<'a> {
         study: &'a Study,
         journal: Journal,
         searched: Vec<(usize, Case)>,
-        answers: Vec<Answer>,
+        answers: Vec<Finding>,
     ) -> Self {
         let mut assembly = Assembly { study, answers, journal, searched, columns: OnceLock::new() };
         if !assembly.searched.is_empty() {
@@ -75,15 +75,15 @@ impl<'a> Assembly<'a> {
     ///
     /// # Errors
     /// A journal that has changed, and those of `visit`.
-    pub fn points(&self, mut visit: impl FnMut(Point) -> Result<()>) -> Result<()> {
+    pub fn points(&self, mut visit: impl FnMut(StudyPoint) -> Result<()>) -> Result<()> {
         let grid = (0..self.study.grid.count())
-            .map(|index| (Source::Grid(index), Case::of(&self.study.grid.at(index))));
-        let searched = self.searched.iter().map(|(place, case)| (Source::Search(*place), case.clone()));
+            .map(|index| (RowSource::Grid(index), Case::of(&self.study.grid.at(index))));
+        let searched = self.searched.iter().map(|(place, case)| (RowSource::Search(*place), case.clone()));
         for (source, case) in grid.chain(searched) {
             let Some((rows, inputs)) = self.journal.get(&case.id())? else {
                 return Err(InputError::expected("a journal that nobody deletes meanwhile").into());
             };
-            visit(Point { source, case, rows, inputs })?;
+            visit(StudyPoint { source, case, rows, inputs })?;
         }
         Ok(())
     }
@@ -130,11 +130,11 @@ impl<'a> Assembly<'a> {
         })
     }
 
-    fn cells_of(&self, number: u64, point: &Point, row: &Row) -> Cells {
+    fn cells_of(&self, number: u64, point: &StudyPoint, row: &Row) -> Cells {
         let study = self.study;
         let source = match point.source {
-            Source::Grid(_) => "grid".to_owned(),
-            Source::Search(place) => format!("search {}", place + 1),
+            RowSource::Grid(_) => "grid".to_owned(),
+            RowSource::Search(place) => format!("search {}", place + 1),
         };
         let mut cells: Cells = vec![("point".into(), json!(number)), ("source".into(), json!(source))];
         let mut set = point.case.settings.clone();

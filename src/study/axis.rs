@@ -113,7 +113,7 @@ impl Axis {
 
 /// What one axis has at one point.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Choice<'a> {
+pub struct AxisValue<'a> {
     /// The axis.
     pub leaf: &'a Leaf,
     /// The value.
@@ -130,14 +130,14 @@ pub struct Leaf {
     /// The keys that take its value, at least one.
     pub keys: Vec<String>,
     /// What it can be.
-    pub spread: Spread,
+    pub spread: LeafRange,
     /// Whether its values are spaced between two, not listed one by one.
     pub spaced: bool,
 }
 
 /// What the value of a leaf can be.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Spread {
+pub enum LeafRange {
     /// One of these, each with what reports call it.
     Listed {
         /// The values with their names in reports.
@@ -190,7 +190,7 @@ impl Leaf {
                 let label = |(index, value): (usize, &Value)| {
                     (value.clone(), labels.get(index).cloned().unwrap_or_else(|| plain(value)))
                 };
-                Spread::Listed { values: values.iter().enumerate().map(label).collect(), log: false }
+                LeafRange::Listed { values: values.iter().enumerate().map(label).collect(), log: false }
             }
             Axis::Range { from, to, count, whole, .. } | Axis::LogRange { from, to, count, whole, .. } => {
                 let log = matches!(axis, Axis::LogRange { .. });
@@ -205,7 +205,7 @@ impl Leaf {
                     .into());
                 }
                 match *count {
-                    None => Spread::Between { from: *from, to: *to, log, whole: *whole },
+                    None => LeafRange::Between { from: *from, to: *to, log, whole: *whole },
                     Some(count @ 2..=MOST_VALUES) => {
                         let at = |index| {
                             number_at(*from, *to, f64::from(index) / f64::from(count - 1), log, *whole)
@@ -213,7 +213,7 @@ impl Leaf {
                         let mut values: Vec<(Value, String)> =
                             (0..count).map(at).map(|value| (value.clone(), plain(&value))).collect();
                         values.dedup();
-                        Spread::Listed { values, log }
+                        LeafRange::Listed { values, log }
                     }
                     Some(count) => {
                         return Err(bad(format!("count {count}"), "a count from 2 to 1000000").into());
@@ -230,8 +230,8 @@ impl Leaf {
     /// How many values it lists; none where it can be any number between two.
     pub fn count(&self) -> Option<u64> {
         match &self.spread {
-            Spread::Listed { values, .. } => Some(values.len() as u64),
-            Spread::Between { .. } => None,
+            LeafRange::Listed { values, .. } => Some(values.len() as u64),
+            LeafRange::Between { .. } => None,
         }
     }
 
@@ -239,49 +239,49 @@ impl Leaf {
     ///
     /// # Panics
     /// Where it does not list as many.
-    pub fn at(&self, index: u64) -> Choice<'_> {
-        let Spread::Listed { values, .. } = &self.spread else { panic!("{} lists no values", self.name) };
+    pub fn at(&self, index: u64) -> AxisValue<'_> {
+        let LeafRange::Listed { values, .. } = &self.spread else { panic!("{} lists no values", self.name) };
         let (value, label) = values[index as usize].clone();
-        Choice { leaf: self, value, label }
+        AxisValue { leaf: self, value, label }
     }
 
     /// A value that need not be listed; one that is equals it however it is written: 16 is 16.0.
-    pub fn with(&self, value: Value) -> Choice<'_> {
+    pub fn with(&self, value: Value) -> AxisValue<'_> {
         let number = value.as_f64();
         let same = |listed: &Value| *listed == value || (number.is_some() && listed.as_f64() == number);
         let listed = match &self.spread {
-            Spread::Listed { values, .. } => values.iter().find(|(listed, _)| same(listed)),
-            Spread::Between { .. } => None,
+            LeafRange::Listed { values, .. } => values.iter().find(|(listed, _)| same(listed)),
+            LeafRange::Between { .. } => None,
         };
         let (value, label) = listed.cloned().unwrap_or_else(|| (value.clone(), plain(&value)));
-        Choice { leaf: self, value, label }
+        AxisValue { leaf: self, value, label }
     }
 
     /// The value at `unit`, in [0, 1): evenly of those that it can take.
-    pub fn draw(&self, unit: f64) -> Choice<'_> {
+    pub fn draw(&self, unit: f64) -> AxisValue<'_> {
         match self.spread {
-            Spread::Listed { ref values, .. } => {
+            LeafRange::Listed { ref values, .. } => {
                 self.at(((unit * values.len() as f64) as u64).min(values.len() as u64 - 1))
             }
             // Each whole number has the same share, the first and the last one too.
-            Spread::Between { from, to, log: false, whole: true } => {
+            LeafRange::Between { from, to, log: false, whole: true } => {
                 let (low, high) = (from.min(to).round(), from.max(to).round());
                 self.with(whole((low + (unit * (high - low + 1.0)).floor()).min(high)))
             }
-            Spread::Between { from, to, log, whole } => self.with(number_at(from, to, unit, log, whole)),
+            LeafRange::Between { from, to, log, whole } => self.with(number_at(from, to, unit, log, whole)),
         }
     }
 
     /// Whether its values were spaced by ratio.
     pub fn is_log(&self) -> bool {
-        matches!(self.spread, Spread::Listed { log: true, .. } | Spread::Between { log: true, .. })
+        matches!(self.spread, LeafRange::Listed { log: true, .. } | LeafRange::Between { log: true, .. })
     }
 
     /// Whether all that it lists is numbers.
     pub fn is_numeric(&self) -> bool {
         match &self.spread {
-            Spread::Listed { values, .. } => values.iter().all(|(value, _)| value.is_number()),
-            Spread::Between { .. } => true,
+            LeafRange::Listed { values, .. } => values.iter().all(|(value, _)| value.is_number()),
+            LeafRange::Between { .. } => true,
         }
     }
 }

@@ -3,10 +3,10 @@
 use super::guard::guarded;
 use super::objective::{COST, Objective};
 use super::row::{REMARK, RUNS, Row};
-use super::{Choice, Study};
+use super::{AxisValue, Study};
 use crate::error::{Error, InputError, Result, hint};
 use crate::report::json;
-use crate::scenario::{self, Input, Inputs, Note, Outcome, Scenario};
+use crate::scenario::{self, Inputs, Note, Outcome, ReadInput, Scenario};
 use crate::sim::{Setup, Silent};
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
@@ -29,15 +29,15 @@ pub struct Ran {
     /// A row for each variant, in their order.
     pub rows: Vec<Row>,
     /// What was read for it.
-    pub inputs: Vec<Input>,
+    pub inputs: Vec<ReadInput>,
     /// Whether a row failed for a file that is missing or broken: when that is mended, it will not.
     pub again: bool,
 }
 
 impl Case {
     /// The case of these choices, with all variants.
-    pub fn of(choices: &[Choice]) -> Case {
-        let settings = choices.iter().flat_map(|Choice { leaf, value, .. }| {
+    pub fn of(choices: &[AxisValue]) -> Case {
+        let settings = choices.iter().flat_map(|AxisValue { leaf, value, .. }| {
             leaf.keys.iter().map(move |key| (key.clone(), value.clone()))
         });
         Case { settings: settings.collect(), variant: None }

@@ -1,8 +1,8 @@
 //! Points and answers as CSV.
 
-use super::{Answer, Assembly, Comparison, Found, Frontier, Setting};
+use super::{Assembly, Finding, Frontier, PeerComparison, PeerFinding, Setting};
 use crate::error::{Error, Result};
-use crate::metrics::Figure;
+use crate::metrics::Estimate;
 use crate::report::Staged;
 use serde_json::{Value, json};
 use std::collections::HashMap;
@@ -36,7 +36,7 @@ pub fn points(assembly: &Assembly, path: &Path) -> Result<()> {
 ///
 /// # Errors
 /// What the system refuses.
-pub fn answers(answers: &[Answer], path: &Path) -> Result<()> {
+pub fn answers(answers: &[Finding], path: &Path) -> Result<()> {
     Staged::create(path)?.finish(|out| {
         let mut csv = csv::Writer::from_writer(out);
         for answer in answers {
@@ -108,20 +108,21 @@ fn frontier_row(frontier: &Frontier, setting: &Setting, variant: usize) -> Vec<S
     }
     cells.extend([spot.failure.clone().unwrap_or_default(), spot.feasible.to_string()]);
     for (cost, on_front) in spot.costs.iter().zip(&spot.on_front) {
-        let of = |value: fn(&Figure) -> f64| optional(cost.as_ref().map(value));
+        let of = |value: fn(&Estimate) -> f64| optional(cost.as_ref().map(value));
         let known = cost.map_or(String::new(), |cost| cost.is_known().to_string());
-        let ends = [of(|cost| cost.value), of(Figure::low), of(Figure::high), known];
+        let ends = [of(|cost| cost.value), of(Estimate::low), of(Estimate::high), known];
         cells.extend(ends.into_iter().chain([on_front.to_string()]));
     }
     for family in 0..study.spec.families.len() {
         for objective in 0..study.spec.objectives.len() {
-            let is =
-                |one: &&Comparison| (one.variant, one.family, one.objective) == (variant, family, objective);
+            let is = |one: &&PeerComparison| {
+                (one.variant, one.family, one.objective) == (variant, family, objective)
+            };
             cells.extend(match setting.comparisons.iter().find(is).map(|one| one.found) {
-                Some(Found::Gain { percent, shared, opposed, verdict }) => {
+                Some(PeerFinding::Gain { percent, shared, opposed, verdict }) => {
                     [optional(Some(percent)), optional(shared), optional(opposed), text(&json!(verdict))]
                 }
-                Some(Found::Beyond(beyond)) => {
+                Some(PeerFinding::Beyond(beyond)) => {
                     [String::new(), String::new(), String::new(), beyond.word().to_owned()]
                 }
                 None => Default::default(),

@@ -1,6 +1,6 @@
 //! Axes as points: each by its number, without a list of all of them.
 
-use super::axis::{Axis, Choice, Leaf};
+use super::axis::{Axis, AxisValue, Leaf};
 use crate::error::{InputError, Result};
 use crate::rng::Stream;
 use std::collections::HashSet;
@@ -90,7 +90,7 @@ impl Grid {
     }
 
     /// What every leaf has at the point of this number.
-    pub fn at(&self, index: u64) -> Vec<Choice<'_>> {
+    pub fn at(&self, index: u64) -> Vec<AxisValue<'_>> {
         let mut choices = Vec::new();
         at_product(&self.axes.iter().collect::<Vec<_>>(), index, &mut choices);
         choices
@@ -146,7 +146,7 @@ impl<'a> Without<'a> {
     }
 
     /// What the other axes have at the point of this number.
-    pub fn at(&self, index: u64) -> Vec<Choice<'a>> {
+    pub fn at(&self, index: u64) -> Vec<AxisValue<'a>> {
         let mut choices = Vec::new();
         at_product(&self.kept, index, &mut choices);
         choices
@@ -182,7 +182,7 @@ fn product(nodes: &[Node]) -> Result<u64> {
     })
 }
 
-fn at_product<'a>(nodes: &[&'a Node], index: u64, choices: &mut Vec<Choice<'a>>) {
+fn at_product<'a>(nodes: &[&'a Node], index: u64, choices: &mut Vec<AxisValue<'a>>) {
     let mut stride: u64 = nodes.iter().map(|node| node.count()).product();
     let mut rest = index;
     for node in nodes {
@@ -248,7 +248,7 @@ impl Node {
         }
     }
 
-    fn at<'a>(&'a self, index: u64, choices: &mut Vec<Choice<'a>>) {
+    fn at<'a>(&'a self, index: u64, choices: &mut Vec<AxisValue<'a>>) {
         match self {
             Node::Leaf(leaf) => choices.push(leaf.at(index)),
             Node::Zip(nodes) => nodes.iter().for_each(|node| node.at(index, choices)),
@@ -285,7 +285,7 @@ impl Sample {
         Ok(Sample { count: count.into(), seed, sobol, dimensions })
     }
 
-    fn at<'a>(&'a self, index: u64, choices: &mut Vec<Choice<'a>>) {
+    fn at<'a>(&'a self, index: u64, choices: &mut Vec<AxisValue<'a>>) {
         for (dimension, leaves) in self.dimensions.iter().enumerate() {
             let unit = if self.sobol {
                 f64::from(sobol_burley::sample(index as u32, dimension as u32, self.seed))

@@ -5,7 +5,7 @@ use super::case::{Id, Ran};
 use super::row::Row;
 use super::{Shard, VERSION};
 use crate::error::{Error, InputError, Result};
-use crate::scenario::Input;
+use crate::scenario::ReadInput;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap};
 use std::fs::{File, OpenOptions, TryLockError};
@@ -33,7 +33,7 @@ struct Entry {
     /// Whether a row failed for a file that is missing or broken: the next sweep tries the case again.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     again: bool,
-    inputs: Vec<Input>,
+    inputs: Vec<ReadInput>,
     rows: Vec<Row>,
 }
 
@@ -51,7 +51,7 @@ struct Place {
 struct Known {
     places: HashMap<Id, Place>,
     /// Each input by kind and name: a file that changes meanwhile would make a table of two worlds.
-    inputs: BTreeMap<(String, String), Input>,
+    inputs: BTreeMap<(String, String), ReadInput>,
 }
 
 /// The journals of a study in some folders: all are read, one is written.
@@ -121,7 +121,7 @@ impl Journal {
     }
 
     /// What was read for the cases that it knows.
-    pub fn inputs(&self) -> Vec<Input> {
+    pub fn inputs(&self) -> Vec<ReadInput> {
         self.known.lock().expect("no thread dies with it").inputs.values().cloned().collect()
     }
 
@@ -134,7 +134,7 @@ impl Journal {
     ///
     /// # Errors
     /// A file that has changed.
-    pub fn get(&self, id: &Id) -> Result<Option<(Vec<Row>, Vec<Input>)>> {
+    pub fn get(&self, id: &Id) -> Result<Option<(Vec<Row>, Vec<ReadInput>)>> {
         let place = self.known.lock().expect("no thread dies with it").places.get(id).copied();
         let Some(Place { file, offset, bytes, .. }) = place else { return Ok(None) };
         let (path, file) = &self.files[file];
@@ -169,7 +169,7 @@ impl Journal {
 }
 
 impl Known {
-    fn check(&mut self, inputs: &[Input], journal: &Path) -> Result<()> {
+    fn check(&mut self, inputs: &[ReadInput], journal: &Path) -> Result<()> {
         for input in inputs {
             let key = (input.kind.clone(), input.name.clone());
             let was = self.inputs.entry(key).or_insert_with(|| input.clone());

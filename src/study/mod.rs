@@ -21,23 +21,25 @@ mod page;
 pub mod parquet;
 mod row;
 mod search;
+mod shard;
 mod sweep;
 mod worth;
 mod write;
 
-pub use answer::Answer;
-pub use assembly::{Assembly, Point, Source};
-pub use axis::{Axis, Choice, Leaf};
+pub use answer::Finding;
+pub use assembly::{Assembly, RowSource, StudyPoint};
+pub use axis::{Axis, AxisValue, Leaf};
 pub use case::{Case, Ran};
-pub use frontier::{Beyond, Comparison, Found, Frontier, Setting, Spot};
+pub use frontier::{Beyond, Frontier, FrontierSpot, PeerComparison, PeerFinding, Setting};
 pub use grid::Grid;
 pub use journal::Journal;
-pub use objective::{Constraint, Decision, Objective, Price, front};
+pub use objective::{Constraint, Decision, DevicePrice, Objective, front};
 pub use page::{Report, report};
 pub use row::Row;
 pub use search::Search;
-pub use sweep::{Asker, Done, Shard, Watch, merge, sweep};
-pub use worth::{Family, Measure, Worth};
+pub use shard::Shard;
+pub use sweep::{Asker, SweepCounts, SweepWatch, merge, sweep};
+pub use worth::{Measure, QualityFamily, Worth};
 pub use write::write;
 
 use crate::scenario::Scenario;
@@ -72,7 +74,7 @@ pub struct Spec {
     pub objectives: Vec<Objective>,
     /// What devices cost.
     #[serde(default)]
-    pub prices: Vec<Price>,
+    pub prices: Vec<DevicePrice>,
     /// Questions that need more points than the axes have.
     #[serde(default)]
     pub searches: Vec<Search>,
@@ -84,7 +86,7 @@ pub struct Spec {
     pub quality: Vec<Worth>,
     /// Networks between which others are placed by their quality: for [`Frontier`].
     #[serde(default)]
-    pub families: Vec<Family>,
+    pub families: Vec<QualityFamily>,
     /// Names of axes with the values at which the report looks closer; axes that are not named: their first value.
     #[serde(default)]
     pub detail: BTreeMap<String, Value>,

@@ -156,7 +156,7 @@ pub fn decide(constraints: &[Constraint], row: &Row) -> Decision {
 /// What a device costs.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Price {
+pub struct DevicePrice {
     /// Its name, as `hardware` names it in the scenario or on the axis, or as the profile does.
     pub hardware: String,
     /// US dollars for an hour of it.
@@ -168,14 +168,14 @@ pub struct Price {
 /// The metric that prices bring: US dollars for a million output tokens.
 pub const COST: &str = "usd_per_million_output_tokens";
 
-impl Price {
+impl DevicePrice {
     /// What a million output tokens cost at this rate of so many devices: usd_per_hour x devices / 3600 s / (tokens / s) x 10^6.
     pub fn per_million(&self, output_tokens_per_s: f64, devices: u32) -> f64 {
         self.usd_per_hour * f64::from(devices) / 3600.0 / output_tokens_per_s * 1e6
     }
 
     pub(super) fn check(&self) -> Result<()> {
-        let Price { hardware, usd_per_hour, source } = self;
+        let DevicePrice { hardware, usd_per_hour, source } = self;
         let key = format!("prices, {hardware}");
         if !(usd_per_hour.is_finite() && *usd_per_hour >= 0.0) {
             return Err(InputError::expected("a finite price of at least 0")

@@ -1,6 +1,6 @@
 //! What came out of a point.
 
-use crate::metrics::{ErrorBar, ErrorKind, Figure, Gain};
+use crate::metrics::{ErrorBar, ErrorKind, Estimate, Gain};
 use crate::scenario::LEVEL;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -100,10 +100,10 @@ impl Row {
     }
 
     /// A metric with its interval.
-    pub fn figure(&self, metric: &str) -> Option<Figure> {
-        let figure = Figure::new(&self.values(metric)?, ErrorKind::of(metric), &self.error_bar(), LEVEL);
+    pub fn figure(&self, metric: &str) -> Option<Estimate> {
+        let figure = Estimate::new(&self.values(metric)?, ErrorKind::of(metric), &self.error_bar(), LEVEL);
         let seeds = figure.seeds.or_else(|| self.number(&format!("confidence.{metric}.half_width")));
-        Some(Figure { seeds, ..figure })
+        Some(Estimate { seeds, ..figure })
     }
 
     /// What this row gains over another one of the same setting in a metric.

@@ -4,74 +4,32 @@ use super::assembly::Assembly;
 use super::case::Case;
 use super::journal::Journal;
 use super::row::Row;
-use super::{Answer, Study};
+use super::shard::Shard;
+use super::{Finding, Study};
 use crate::error::{Error, InputError, Result};
 use crate::scenario::Inputs;
 use rayon::prelude::*;
 use std::cell::RefCell;
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// A part of a study: point k belongs to shard 1 + k modulo `count`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Shard {
-    /// Which part, from 1.
-    pub index: u32,
-    /// How many parts there are.
-    pub count: u32,
-}
-
-/// Most parts of a study.
-const MOST_SHARDS: u32 = 100_000;
-
-impl Shard {
-    /// All of it.
-    pub const WHOLE: Shard = Shard { index: 1, count: 1 };
-
-    fn has(self, index: u64) -> bool {
-        index % u64::from(self.count) == u64::from(self.index - 1)
-    }
-
-    /// How many of the first `count` numbers it has.
-    fn share(self, count: u64) -> u64 {
-        let others = u64::from(self.index - 1);
-        count.saturating_sub(others).div_ceil(u64::from(self.count))
-    }
-}
-
-impl FromStr for Shard {
-    type Err = String;
-
-    fn from_str(text: &str) -> std::result::Result<Shard, String> {
-        let parts =
-            text.split_once('/').and_then(|(index, count)| Some((index.parse().ok()?, count.parse().ok()?)));
-        match parts {
-            Some((index, count)) if (1..=count).contains(&index) && count <= MOST_SHARDS => {
-                Ok(Shard { index, count })
-            }
-            _ => Err(format!("expected I/N with I from 1 to N and N up to {MOST_SHARDS}, such as 2/7")),
-        }
-    }
-}
-
 /// Hears how far a sweep is; called from several threads.
-pub trait Watch: Sync {
+pub trait SweepWatch: Sync {
     /// So many cases are to be looked at, beyond those said before.
     fn more(&self, cases: u64);
     /// One was looked at.
     fn one(&self);
 }
 
-impl Watch for () {
+impl SweepWatch for () {
     fn more(&self, _cases: u64) {}
     fn one(&self) {}
 }
 
 /// What a sweep did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Done {
+pub struct SweepCounts {
     /// Cases that were computed.
     pub computed: u64,
     /// Cases that the journals in the folder knew already, of other shards, too.
@@ -154,7 +112,13 @@ fn missing(count: u64) -> Error {
 ///
 /// # Panics
 /// Where the system starts no threads.
-pub fn sweep(study: &Study, folder: &Path, shard: Shard, jobs: usize, watch: &dyn Watch) -> Result<Done> {
+pub fn sweep(
+    study: &Study,
+    folder: &Path,
+    shard: Shard,
+    jobs: usize,
+    watch: &dyn SweepWatch,
+) -> Result<SweepCounts> {
     let journal = Journal::open(folder, &study.digest, &study.spec.title, shard)?;
     let known = journal.count() as u64;
     let inputs = Inputs::default();
@@ -191,7 +155,7 @@ pub fn sweep(study: &Study, folder: &Path, shard: Shard, jobs: usize, watch: &dy
             Ok(())
         })?;
     }
-    Ok(Done { computed: live.computed.into_inner(), known })
+    Ok(SweepCounts { computed: live.computed.into_inner(), known })
 }
 
 /// Everything that the journals in these folders know about the study, in the order of its points. It is the same however the study was
@@ -211,7 +175,7 @@ pub fn merge<'a>(study: &'a Study, folders: &[PathBuf]) -> Result<Assembly<'a>> 
     if lacking > 0 {
         return Err(missing(lacking as u64));
     }
-    let (mut searched, mut answers) = (Vec::new(), Vec::<Answer>::new());
+    let (mut searched, mut answers) = (Vec::new(), Vec::<Finding>::new());
     let mut seen: HashSet<_> = HashSet::new();
     for (place, search) in study.spec.searches.iter().enumerate() {
         let settings = search.settings(study)?;

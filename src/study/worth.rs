@@ -2,9 +2,9 @@
 
 use super::{Objective, Study};
 use crate::error::{Error, InputError, Result, hint};
-use crate::quality::{MOST_BYTES, Quality, Row, Table};
+use crate::quality::{MOST_BYTES, NetworkWorth, Quality, QualityTable};
 use crate::ron_text;
-use crate::scenario::{Input, digest};
+use crate::scenario::{ReadInput, digest};
 use serde::{Deserialize, Serialize};
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
@@ -31,7 +31,7 @@ impl Worth {
 /// Variants that are one way to trade quality for cost, such as static depth with more and more layers left out.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Family {
+pub struct QualityFamily {
     /// What reports call it.
     pub name: String,
     /// Its variants, at least two.
@@ -52,7 +52,7 @@ impl Measure {
     pub const ALL: [(Measure, &'static str); 2] = [(Measure::Perplexity, "perplexity"), (Measure::Kl, "kl")];
 
     /// That of a row; absent where it was not measured.
-    pub fn of(self, row: &Row) -> Option<Quality> {
+    pub fn of(self, row: &NetworkWorth) -> Option<Quality> {
         match self {
             Measure::Perplexity => Some(row.perplexity),
             Measure::Kl => row.kl,
@@ -85,13 +85,13 @@ impl Measure {
 #[derive(Clone, Debug)]
 pub struct Worths {
     /// The rows.
-    pub rows: Vec<Row>,
+    pub rows: Vec<NetworkWorth>,
     /// The quality that is asked for, of each.
     pub qualities: Vec<Quality>,
     /// For each variant the number of its file among those that were read.
     pub files: Vec<usize>,
     /// What was read.
-    pub inputs: Vec<Input>,
+    pub inputs: Vec<ReadInput>,
 }
 
 impl Worths {
@@ -105,7 +105,7 @@ impl Worths {
             return Err(InputError::expected(expected).key("quality").found("none").file(&study.path).into());
         }
         let folder = study.path.parent().unwrap_or(Path::new(""));
-        let mut tables: Vec<(&Path, Table)> = Vec::new();
+        let mut tables: Vec<(&Path, QualityTable)> = Vec::new();
         let mut worths =
             Worths { rows: Vec::new(), qualities: Vec::new(), files: Vec::new(), inputs: Vec::new() };
         let by_name: HashMap<&str, &Worth> =
@@ -118,8 +118,8 @@ impl Worths {
                 None => {
                     let path = folder.join(&worth.file);
                     let text = ron_text::read(&path, "a table of networks", MOST_BYTES)?;
-                    tables.push((&worth.file, Table::parse(&text, &path)?));
-                    worths.inputs.push(Input {
+                    tables.push((&worth.file, QualityTable::parse(&text, &path)?));
+                    worths.inputs.push(ReadInput {
                         kind: "quality".into(),
                         name: worth.file.display().to_string(),
                         digest: digest(text.as_bytes()),

@@ -3,8 +3,8 @@
 //! Knows no clock: [`Residency`] is told which layers run next and says what must be fetched; `lower` makes calls of it and
 //! `cost` prices them. Definitions and what is modelled: `docs/TIERS.md`.
 
+mod expected_visits;
 mod residency;
-mod soon;
 
 pub use residency::{Fetches, Residency};
 
@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 #[serde(deny_unknown_fields)]
 pub struct Tiers {
     /// How layers come.
-    pub link: Link,
+    pub link: HostLink,
     /// Layers that are in device memory at a time, pinned ones included.
     pub resident: u32,
     /// Which of them gives way.
@@ -34,7 +34,7 @@ pub struct Tiers {
 /// How layers come to the device: rates are of one direction.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Link {
+pub enum HostLink {
     /// As the profile's `links.host_gb_per_s` and `links.host_latency_us` say.
     Profile,
     /// PCIe 4.0, 16 lanes of 16 GT/s: 28.8 GB/s (the formula is in `pcie`).
@@ -84,16 +84,16 @@ fn pcie(gigatransfers: f64) -> f64 {
     16.0 * gigatransfers / 8.0 * (128.0 / 130.0) * (256.0 / 280.0)
 }
 
-impl Link {
+impl HostLink {
     /// Bytes a second and latency on this device.
     pub fn rate(&self, hardware: &Hardware) -> (f64, SimTime) {
         let host = hardware.links.host_latency_us.value;
         let (gb_per_s, latency_us) = match *self {
-            Link::Profile => (hardware.links.host_gb_per_s.value, host),
-            Link::Pcie4 => (pcie(16.0), host),
-            Link::Pcie5 => (pcie(32.0), host),
-            Link::NvlinkC2c => (450.0, host),
-            Link::Rate { gb_per_s, latency_us } => (gb_per_s, latency_us),
+            HostLink::Profile => (hardware.links.host_gb_per_s.value, host),
+            HostLink::Pcie4 => (pcie(16.0), host),
+            HostLink::Pcie5 => (pcie(32.0), host),
+            HostLink::NvlinkC2c => (450.0, host),
+            HostLink::Rate { gb_per_s, latency_us } => (gb_per_s, latency_us),
         };
         (gb_per_s * 1e9, SimTime::from_us(latency_us))
     }
@@ -149,7 +149,7 @@ impl Tiers {
                 format!("a pool of at most {MOST_FOLLOWED} layers for it"),
             );
         }
-        if let Link::Rate { gb_per_s, latency_us } = self.link {
+        if let HostLink::Rate { gb_per_s, latency_us } = self.link {
             if !(1e-3..=1e6).contains(&gb_per_s) {
                 return bad("link.gb_per_s", gb_per_s.to_string(), "0.001 to 1e6 gigabytes a second".into());
             }

@@ -1,6 +1,6 @@
 //! Which layers are in device memory.
 
-use super::soon::Soon;
+use super::expected_visits::ExpectedVisits;
 use super::{Eviction, Prefetch, Tiers};
 use crate::trace::RouteTable;
 use serde::Serialize;
@@ -38,7 +38,7 @@ impl Fetches {
 pub struct Residency {
     policy: Eviction,
     prefetch: Prefetch,
-    soon: Option<Soon>,
+    soon: Option<ExpectedVisits>,
     resident: Vec<bool>,
     pinned: Vec<bool>,
     /// Fetched before anybody asked, and not asked for since.
@@ -66,7 +66,9 @@ impl Residency {
         Residency {
             policy: tiers.policy,
             prefetch: tiers.prefetch,
-            soon: tiers.follows().then(|| Soon::new(routes, uses, layers, tiers.resident.min(MOST_HOPS))),
+            soon: tiers
+                .follows()
+                .then(|| ExpectedVisits::new(routes, uses, layers, tiers.resident.min(MOST_HOPS))),
             resident,
             pinned,
             early: vec![false; count],

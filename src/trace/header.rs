@@ -32,7 +32,7 @@ impl Header {
             reuse: false,
             granularity: Granularity::Token,
             kv: KvAction::Write,
-            router: Router::free(RouterKind::None),
+            router: Router::costless(RouterKind::None),
             max_hops: None,
             source: String::new(),
         }

@@ -119,3 +119,25 @@ impl Lines {
         }
     }
 }
+
+/// Adds the line to an error that does not name one yet.
+pub(super) fn in_line(error: Error, line: Option<u64>) -> Error {
+    edit(error, |bad| bad.line = bad.line.or(line))
+}
+
+/// Adds the key to an error that does not name one yet.
+pub(super) fn in_key(error: Error, key: &str) -> Error {
+    edit(error, |bad| {
+        bad.key.get_or_insert_with(|| key.to_owned());
+    })
+}
+
+fn edit(error: Error, change: impl FnOnce(&mut InputError)) -> Error {
+    match error {
+        Error::Input(mut bad) => {
+            change(&mut bad);
+            Error::Input(bad)
+        }
+        other => other,
+    }
+}

@@ -5,6 +5,7 @@
 
 use crate::error::{InputError, Result};
 use crate::units::SimTime;
+use lines::{in_key, in_line};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -37,7 +38,6 @@ pub(crate) use parquet::properties as parquet_properties;
 pub use pattern::{Ids, RouteIds};
 pub use placement::{Fares, Hops, Placement};
 pub use reader::{Reader, expert_counts, open, read};
-use reader::{in_key, in_line};
 pub use route::{Modules, Route, RouteTable, Step};
 pub use stats::Stats;
 pub use stretch::{draw_routes, stretch};
@@ -132,7 +132,7 @@ pub struct Router {
 
 impl Router {
     /// A router that costs nothing: `none` or `fixed`.
-    pub fn free(kind: RouterKind) -> Self {
+    pub fn costless(kind: RouterKind) -> Self {
         Router { kind, when: None, hidden: None, device: RouterDevice::Gpu, extra: serde_json::Map::new() }
     }
 }

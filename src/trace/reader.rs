@@ -3,7 +3,7 @@
 use super::assemble::{Assembler, Numbered};
 use super::jsonl::Lines;
 use super::{Header, Request, RouteTable, Trace};
-use crate::error::{Error, InputError, Result};
+use crate::error::Result;
 use std::path::{Path, PathBuf};
 
 /// Reads a trace request by request. Memory grows with the routes and with the requests that are not complete.
@@ -156,27 +156,5 @@ impl Iterator for Reader {
             self.experts = numbered.experts;
             numbered.request
         }))
-    }
-}
-
-/// Adds the line to an error that does not name one yet.
-pub(super) fn in_line(error: Error, line: Option<u64>) -> Error {
-    edit(error, |bad| bad.line = bad.line.or(line))
-}
-
-/// Adds the key to an error that does not name one yet.
-pub(super) fn in_key(error: Error, key: &str) -> Error {
-    edit(error, |bad| {
-        bad.key.get_or_insert_with(|| key.to_owned());
-    })
-}
-
-fn edit(error: Error, change: impl FnOnce(&mut InputError)) -> Error {
-    match error {
-        Error::Input(mut bad) => {
-            change(&mut bad);
-            Error::Input(bad)
-        }
-        other => other,
     }
 }

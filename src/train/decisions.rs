@@ -9,7 +9,7 @@ use std::ops::Range;
 
 /// Who decides.
 #[derive(Clone, Debug)]
-pub enum Routing<'a> {
+pub enum TrainedRouting<'a> {
     /// Every token takes every branch.
     Dense,
     /// Every token leaves out the same branches.
@@ -17,31 +17,31 @@ pub enum Routing<'a> {
     /// A router, before each layer, among these branches.
     Router(&'a SkipRouter, &'a [[bool; 2]]),
     /// What was decided before.
-    Given(&'a Decisions),
+    Given(&'a BranchDecisions),
 }
 
 /// Which branches each token takes: 1 or 0, for each layer and branch B x T.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Decisions {
+pub struct BranchDecisions {
     rows: usize,
     tokens: usize,
     /// `[layer][branch][row * tokens + token]`.
     taken: Vec<[Vec<f32>; 2]>,
 }
 
-impl Decisions {
+impl BranchDecisions {
     /// These decisions: `takes` of layer, branch (0 attention, 1 feed-forward), row and token.
     pub fn of(
         [layers, rows, tokens]: [usize; 3],
         takes: impl Fn(usize, usize, usize, usize) -> bool,
-    ) -> Decisions {
+    ) -> BranchDecisions {
         let takes = &takes;
         let branch = |layer, branch| {
             let of = |at| f32::from(u8::from(takes(layer, branch, at / tokens, at % tokens)));
             (0..rows * tokens).map(of).collect()
         };
         let taken = (0..layers).map(|layer| [branch(layer, 0), branch(layer, 1)]).collect();
-        Decisions { rows, tokens, taken }
+        BranchDecisions { rows, tokens, taken }
     }
 
     /// Mean number of layers that a token runs, a branch counting one half.
@@ -75,7 +75,7 @@ impl Decisions {
 
     /// The same decisions given to other tokens: for each branch as many tokens leave it out, but others.
     #[must_use]
-    pub fn shuffled(&self, seed: u64) -> Decisions {
+    pub fn shuffled(&self, seed: u64) -> BranchDecisions {
         let random = &mut Stream::new(seed, "shuffled decisions");
         let mut other = self.clone();
         for branch in other.taken.iter_mut().flatten() {
@@ -90,9 +90,9 @@ pub(super) fn forward(
     network: &Network,
     frame: &Frame,
     tokens: &[&[u32]],
-    routing: &Routing,
+    routing: &TrainedRouting,
     kv: SkipKv,
-) -> (Tensor<3>, Decisions) {
+) -> (Tensor<3>, BranchDecisions) {
     let (stream, decisions) = through(network, frame, tokens, routing, kv);
     (network.logits(stream), decisions)
 }
@@ -102,11 +102,11 @@ pub(super) fn through(
     network: &Network,
     frame: &Frame,
     tokens: &[&[u32]],
-    routing: &Routing,
+    routing: &TrainedRouting,
     kv: SkipKv,
-) -> (Tensor<3>, Decisions) {
+) -> (Tensor<3>, BranchDecisions) {
     let (rows, length, layers) = (tokens.len(), tokens[0].len(), network.model().layers);
-    let mut decisions = Decisions { rows, tokens: length, taken: Vec::new() };
+    let mut decisions = BranchDecisions { rows, tokens: length, taken: Vec::new() };
     let mut stream = network.embed(tokens);
     for layer in 0..layers {
         let taken = decide(routing, layer, &stream, (rows, length));
@@ -124,7 +124,7 @@ pub(super) fn through(
 }
 
 fn decide(
-    routing: &Routing,
+    routing: &TrainedRouting,
     layer: u32,
     stream: &Tensor<3>,
     (rows, tokens): (usize, usize),
@@ -132,13 +132,13 @@ fn decide(
     let at = layer as usize;
     let count = rows * tokens;
     match routing {
-        Routing::Dense => [vec![1.0; count], vec![1.0; count]],
-        Routing::Static(left_out) => left_out[at].map(|out| vec![if out { 0.0 } else { 1.0 }; count]),
-        Routing::Given(decisions) => decisions.taken[at].clone(),
-        Routing::Router(_, candidates) if candidates[at] == [false; 2] => {
+        TrainedRouting::Dense => [vec![1.0; count], vec![1.0; count]],
+        TrainedRouting::Static(left_out) => left_out[at].map(|out| vec![if out { 0.0 } else { 1.0 }; count]),
+        TrainedRouting::Given(decisions) => decisions.taken[at].clone(),
+        TrainedRouting::Router(_, candidates) if candidates[at] == [false; 2] => {
             [vec![1.0; count], vec![1.0; count]]
         }
-        Routing::Router(router, candidates) => {
+        TrainedRouting::Router(router, candidates) => {
             // A decision has no derivative.
             let stream = if stream.is_autodiff() { stream.clone().inner() } else { stream.clone() };
             let scores: Vec<f32> = router.scores(layer, stream).into_data().iter::<f32>().collect();

@@ -17,11 +17,12 @@
 //! At the end one number is added to all scores, so that the mean depth on some of the training texts is the one that is wanted.
 
 use super::checkpoint;
-use super::decisions::{Routing, through};
+use super::decisions::{TrainedRouting, through};
 use super::effects::Effects;
 use super::measure::divergences;
 use super::network::{Frame, Gates, Network};
 use super::policy;
+use super::recipe::{Estimate, Gradient, Labels, Recipe};
 use super::search::{Reach, search};
 use super::skip::SkipRouter;
 use crate::error::{InputError, Result};
@@ -35,99 +36,9 @@ use burn::tensor::activation::sigmoid;
 use burn::tensor::{Int, Tensor, TensorData};
 use std::path::Path;
 
-/// What the first stage fits scores to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Labels {
-    /// What leaving out each branch alone does.
-    Effects,
-    /// What it does in the company of the others that a search leaves out with it, as many as are wanted.
-    Search {
-        /// Sets of each token that the search keeps from round to round, at least one.
-        width: u32,
-    },
-}
-
-/// Where the second stage takes its derivatives from.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Gradient {
-    /// A gate has the derivative of a sigmoid.
-    StraightThrough,
-    /// The router's own draws: REINFORCE with a baseline.
-    Policy {
-        /// Draws of each sequence, at least 2: the others' mean is each one's baseline.
-        draws: u32,
-        /// By what the cost of each later token counts less than that of the one before, for the decisions of a token; 1: no bias.
-        discount: f64,
-    },
-}
-
-/// How a router is trained.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Recipe {
-    /// Mean depth that is wanted, in layers.
-    pub depth: f64,
-    /// Width of the router's hidden layer.
-    pub hidden: u32,
-    /// Branches that may be left out, for each branch that is.
-    pub candidates: f64,
-    /// What the first stage fits scores to.
-    pub labels: Labels,
-    /// Sequences whose effects are measured for the first stage.
-    pub labelled: usize,
-    /// Steps of the first stage, on 512 tokens each.
-    pub first_steps: u32,
-    /// Where the second stage takes its derivatives from.
-    pub gradient: Gradient,
-    /// Steps of the second stage.
-    pub steps: u32,
-    /// Sequences of a step.
-    pub rows: usize,
-    /// Highest learning rate of the second stage; it falls to nothing as half a cosine.
-    pub rate: f64,
-    /// Spread of the noise.
-    pub noise: f64,
-    /// First price of a block, nats.
-    pub price: f64,
-    /// What a token pays for the square of the blocks that it leaves out, nats.
-    pub crowding: f64,
-    /// Largest length of a gradient.
-    pub clip: f32,
-    /// What a token that leaves attention out leaves in the KV cache.
-    pub kv: SkipKv,
-    /// Whether labels are given to other tokens, as a control: nothing can be learned of a token then.
-    pub shuffled_labels: bool,
-    /// For all that is drawn.
-    pub seed: u64,
-}
-
-impl Recipe {
-    /// The recipe that was found good on SmolLM2-135M.
-    pub fn new(depth: f64, seed: u64) -> Recipe {
-        Recipe {
-            depth,
-            hidden: 64,
-            candidates: 3.0,
-            labels: Labels::Effects,
-            labelled: 14,
-            first_steps: 400,
-            gradient: Gradient::StraightThrough,
-            steps: 36,
-            rows: 4,
-            rate: 3e-3,
-            noise: 0.5,
-            price: 0.12,
-            crowding: 0.01,
-            clip: 0.5,
-            kv: SkipKv::ProjectOnly,
-            shuffled_labels: false,
-            seed,
-        }
-    }
-}
-
 /// One step, for progress bars and curves.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Step {
+pub struct TrainStep {
     /// Stage, 1 or 2.
     pub stage: u32,
     /// From 0.
@@ -197,7 +108,7 @@ pub fn distill(
     recipe: &Recipe,
     effects: impl FnOnce() -> Effects,
     keep: Option<&Path>,
-    mut done: impl FnMut(&Step),
+    mut done: impl FnMut(&TrainStep),
 ) -> Result<Distilled> {
     policy::check(recipe)?;
     let model = network.model();
@@ -285,7 +196,7 @@ fn first_stage(
     candidates: &[[bool; 2]],
     wanted: f64,
     recipe: &Recipe,
-    done: &mut impl FnMut(&Step),
+    done: &mut impl FnMut(&TrainStep),
 ) -> SkipRouter {
     let chosen: Vec<(usize, usize)> = (0..candidates.len())
         .flat_map(|layer| [(layer, 0), (layer, 1)])
@@ -331,7 +242,15 @@ fn first_stage(
         let value = f64::from(loss.clone().into_scalar::<f32>());
         let gradients = GradientsParams::from_grads(loss.backward(), &router);
         router = optimiser.step(3e-3 * falling(step, recipe.first_steps), router, gradients);
-        done(&Step { stage: 1, step, of: recipe.first_steps, loss: value, kl: 0.0, depth: 0.0, price: 0.0 });
+        done(&TrainStep {
+            stage: 1,
+            step,
+            of: recipe.first_steps,
+            loss: value,
+            kl: 0.0,
+            depth: 0.0,
+            price: 0.0,
+        });
     }
     router
 }
@@ -342,7 +261,7 @@ fn second_stage(
     texts: &Texts,
     recipe: &Recipe,
     keep: impl Fn(&Standing) -> Result<()>,
-    done: &mut impl FnMut(&Step),
+    done: &mut impl FnMut(&TrainStep),
 ) -> Result<Standing> {
     let layers = f64::from(network.model().layers);
     let constant = network.constant();
@@ -351,7 +270,7 @@ fn second_stage(
         // Each step draws from a stream of its own, so that it draws the same after a stop.
         let random = &mut Stream::new(recipe.seed, &format!("gates {step}"));
         let batch = texts.batch(step as usize, recipe.rows);
-        let teacher = through(network, &frame, &batch, &Routing::Dense, recipe.kv).0;
+        let teacher = through(network, &frame, &batch, &TrainedRouting::Dense, recipe.kv).0;
         let teacher = network.logits(teacher);
         let (router, candidates, price) = (&now.router, &now.candidates, now.price);
         let Estimate { loss, value, kl, left } = match recipe.gradient {
@@ -371,21 +290,9 @@ fn second_stage(
         if now.step.is_multiple_of(KEPT_STEPS) {
             keep(&now)?;
         }
-        done(&Step { stage: 2, step, of: recipe.steps, loss: value, kl, depth, price });
+        done(&TrainStep { stage: 2, step, of: recipe.steps, loss: value, kl, depth, price });
     }
     Ok(now)
-}
-
-/// What a step of the second stage goes by.
-pub(super) struct Estimate {
-    /// Its derivative is the step's.
-    pub loss: Tensor<1>,
-    /// What is minimised, nats, but for what the wanted depth costs at the price.
-    pub value: f64,
-    /// Mean divergence, nats.
-    pub kl: f64,
-    /// Mean number of blocks that a token leaves out.
-    pub left: f64,
 }
 
 fn straight_through(
@@ -460,7 +367,9 @@ fn at_depth(
     let depth = |shift: f64| {
         let shifted = router.shifted(shift).fixed();
         let of = |batch: &Vec<&[u32]>| {
-            through(network, &frame, batch, &Routing::Router(&shifted, candidates), recipe.kv).1.mean_depth()
+            through(network, &frame, batch, &TrainedRouting::Router(&shifted, candidates), recipe.kv)
+                .1
+                .mean_depth()
                 * batch.len() as f64
         };
         batches.iter().map(of).sum::<f64>() / texts.sequences.len() as f64

@@ -1,6 +1,6 @@
 //! What leaving out one branch alone does to the predictions of each token.
 
-use super::decisions::{Routing, forward};
+use super::decisions::{TrainedRouting, forward};
 use super::measure::divergences_of;
 use super::network::{Gates, Network};
 use crate::quality::Texts;
@@ -25,7 +25,7 @@ impl Effects {
         let mut effects = vec![[Vec::new(), Vec::new()]; layers as usize];
         let mut states: Vec<Vec<Tensor<2>>> = vec![Vec::new(); layers as usize];
         for batch in texts.batches() {
-            let teacher = log_softmax(forward(network, &frame, &batch, &Routing::Dense, kv).0, 2);
+            let teacher = log_softmax(forward(network, &frame, &batch, &TrainedRouting::Dense, kv).0, 2);
             let (rows, tokens) = (batch.len(), texts.length);
             let mut stream = network.embed(&batch);
             for (layer, effects) in (0..).zip(&mut effects) {

@@ -1,7 +1,7 @@
 //! A network as a folder: its shapes as `config.json`, weights, words.
 
 use super::radial::RadialRouter;
-use super::scratch::{ScratchRecipe, Trained, Way};
+use super::scratch::{ScratchRecipe, ScratchWay, Trained};
 use super::walk::Rules;
 use crate::error::{Error, InputError, Result};
 use crate::model::{
@@ -19,7 +19,7 @@ use tokenizers::{AddedToken, DecoderWrapper, NormalizerWrapper, PostProcessorWra
 
 /// Shapes of a network: a Llama whose head is its embedding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Shape {
+pub struct NetworkShape {
     /// Layers of the pool.
     pub layers: u32,
     /// Width of the stream.
@@ -34,7 +34,7 @@ pub struct Shape {
     pub context: u32,
 }
 
-impl Shape {
+impl NetworkShape {
     /// Its `config.json`.
     pub fn config(&self) -> Value {
         json!({
@@ -121,7 +121,7 @@ impl Folder {
         let rules = recipe.rules;
         let router = match (recipe.way, &trained.router) {
             (_, Some(router)) => Some(router.clone()),
-            (Way::InOrder, None) if rules.hops != model.layers => {
+            (ScratchWay::InOrder, None) if rules.hops != model.layers => {
                 Some(RadialRouter::in_order(model.layers, model.hidden, &Device::flex()))
             }
             _ => None,

@@ -1,38 +1,43 @@
 //! What a network is worth on texts: perplexity, and the divergence of its predictions from the teacher's.
 
-use super::decisions::{Routing, forward, through};
+use super::decisions::{TrainedRouting, forward, through};
 use super::network::Network;
 use super::walk::{Rules, Walk, tread};
-use crate::quality::{Measured, Texts};
+use crate::quality::{SequenceSums, Texts};
 use crate::weights::SkipKv;
 use burn::tensor::activation::log_softmax;
 use burn::tensor::{Int, Tensor, TensorData};
 
-/// Runs the teacher dense and, over the same texts, the network under each of some routings: for each routing one `Measured` a sequence.
-pub fn measure(network: &Network, texts: &Texts, kv: SkipKv, networks: &[Choice]) -> Vec<Vec<Measured>> {
+/// Runs the teacher dense and, over the same texts, the network under each of some routings: for each routing one `SequenceSums` a sequence.
+pub fn measure(
+    network: &Network,
+    texts: &Texts,
+    kv: SkipKv,
+    networks: &[DivergenceOf],
+) -> Vec<Vec<SequenceSums>> {
     let frame = network.frame(texts.length);
     let mut all = vec![Vec::new(); networks.len()];
     for (index, batch) in texts.batches().enumerate() {
-        let (teacher, dense) = forward(network, &frame, &batch, &Routing::Dense, kv);
+        let (teacher, dense) = forward(network, &frame, &batch, &TrainedRouting::Dense, kv);
         for (choice, all) in networks.iter().zip(&mut all) {
             let (logits, decisions) = match choice {
-                Choice::Along(walk, rules) => {
+                DivergenceOf::Along(walk, rules) => {
                     let trodden = tread(network, &frame, &batch, walk, rules);
                     let walked = &trodden.walked;
                     let depth = |row: usize| walked.mean_depth(row * texts.length..(row + 1) * texts.length);
                     all.extend(of_batch(&batch, teacher.clone(), trodden.logits, depth));
                     continue;
                 }
-                Choice::As(Routing::Dense) => (teacher.clone(), dense.clone()),
+                DivergenceOf::As(TrainedRouting::Dense) => (teacher.clone(), dense.clone()),
                 // Its heads may turn in another order than the whole model's.
-                Choice::Tuned(tuned, routing) => {
+                DivergenceOf::Tuned(tuned, routing) => {
                     forward(tuned, &tuned.frame(texts.length), &batch, routing, kv)
                 }
-                Choice::As(routing) => forward(network, &frame, &batch, routing, kv),
-                Choice::Shuffled(routing, seed) => {
+                DivergenceOf::As(routing) => forward(network, &frame, &batch, routing, kv),
+                DivergenceOf::Shuffled(routing, seed) => {
                     let (_, decisions) = through(network, &frame, &batch, routing, kv);
                     let shuffled = decisions.shuffled(seed.wrapping_add(index as u64));
-                    forward(network, &frame, &batch, &Routing::Given(&shuffled), kv)
+                    forward(network, &frame, &batch, &TrainedRouting::Given(&shuffled), kv)
                 }
             };
             all.extend(of_batch(&batch, teacher.clone(), logits, |row| decisions.depth_of(row)));
@@ -43,13 +48,13 @@ pub fn measure(network: &Network, texts: &Texts, kv: SkipKv, networks: &[Choice]
 
 /// What is measured.
 #[derive(Clone, Debug)]
-pub enum Choice<'a> {
+pub enum DivergenceOf<'a> {
     /// A routing.
-    As(Routing<'a>),
+    As(TrainedRouting<'a>),
     /// Its decisions, given to other tokens of the same batch.
-    Shuffled(Routing<'a>, u64),
+    Shuffled(TrainedRouting<'a>, u64),
     /// A routing through layers that were tuned for it.
-    Tuned(&'a Network, Routing<'a>),
+    Tuned(&'a Network, TrainedRouting<'a>),
     /// A way through the pool.
     Along(Walk<'a>, Rules),
 }
@@ -70,15 +75,19 @@ fn of_batch(
     teacher: Tensor<3>,
     logits: Tensor<3>,
     depth: impl Fn(usize) -> f64,
-) -> Vec<Measured> {
+) -> Vec<SequenceSums> {
     let [rows, tokens, words] = logits.dims();
     let upto = |x: Tensor<3>| x.slice([0..rows, 0..tokens - 1, 0..words]);
     let nll = likelihoods(batch, logits.clone()).sum_dim(1);
     let kl = divergences(upto(teacher), upto(logits)).sum_dim(1);
     let values = |data: TensorData| data.iter::<f32>().map(f64::from).collect::<Vec<_>>();
     let (nll, kl) = (values(nll.into_data()), values(kl.into_data()));
-    let row =
-        |row: usize| Measured { nll: nll[row], kl: kl[row], depth: depth(row), count: (tokens - 1) as f64 };
+    let row = |row: usize| SequenceSums {
+        nll: nll[row],
+        kl: kl[row],
+        depth: depth(row),
+        count: (tokens - 1) as f64,
+    };
     (0..rows).map(row).collect()
 }
 

@@ -3,8 +3,8 @@
 //! Shapes: B sequences of T tokens, a stream of D values, H query heads and K key heads of W values each, V words.
 
 use crate::error::{InputError, Result};
-use crate::model::{Activation, Input, Model, Placement, QkNorm};
-use crate::weights::{Checkpoint, Name, Part, SkipKv};
+use crate::model::{Activation, Input, Model, NormPlacement, QkNorm};
+use crate::weights::{Checkpoint, LayerTensor, Name, SkipKv};
 use burn::tensor::activation::{gelu, gelu_approximate, relu, silu, softmax};
 use burn::tensor::{Bool, Device, Int, Tensor, TensorData};
 
@@ -12,7 +12,7 @@ mod hops;
 mod low_rank;
 mod whole;
 
-pub use hops::{Newest, Seen};
+pub use hops::{Newest, SeenTokens};
 pub use low_rank::Additions;
 pub use whole::LayerWeights;
 
@@ -132,17 +132,17 @@ impl Network {
                 has.then(|| norm(Name::Layer(layer, part))).transpose()
             };
             Ok(Layer {
-                attention_norm: norm(Name::Layer(layer, Part::AttentionNorm))?,
-                q: linear(Part::Q, Part::QBias)?,
-                k: linear(Part::K, Part::KBias)?,
-                v: linear(Part::V, Part::VBias)?,
-                output: linear(Part::O, Part::OBias)?,
-                q_norm: head_norm(Part::QNorm)?,
-                k_norm: head_norm(Part::KNorm)?,
-                ffn_norm: norm(Name::Layer(layer, Part::FfnNorm))?,
-                gate: model.gated.then(|| linear(Part::Gate, Part::GateBias)).transpose()?,
-                up: linear(Part::Up, Part::UpBias)?,
-                down: linear(Part::Down, Part::DownBias)?,
+                attention_norm: norm(Name::Layer(layer, LayerTensor::AttentionNorm))?,
+                q: linear(LayerTensor::Q, LayerTensor::QBias)?,
+                k: linear(LayerTensor::K, LayerTensor::KBias)?,
+                v: linear(LayerTensor::V, LayerTensor::VBias)?,
+                output: linear(LayerTensor::O, LayerTensor::OBias)?,
+                q_norm: head_norm(LayerTensor::QNorm)?,
+                k_norm: head_norm(LayerTensor::KNorm)?,
+                ffn_norm: norm(Name::Layer(layer, LayerTensor::FfnNorm))?,
+                gate: model.gated.then(|| linear(LayerTensor::Gate, LayerTensor::GateBias)).transpose()?,
+                up: linear(LayerTensor::Up, LayerTensor::UpBias)?,
+                down: linear(LayerTensor::Down, LayerTensor::DownBias)?,
             })
         };
         let embedding = matrix(Name::Embedding)?;
@@ -510,7 +510,7 @@ fn check(model: &Model) -> Result<()> {
     let known = [Activation::Silu, Activation::GeluErf, Activation::Gelu, Activation::Relu];
     let rules: [(&str, bool, &str); 12] = [
         ("norm", !model.norm.layer && model.norm.weight && !model.norm.bias, "RMS norms with weights"),
-        ("placement", model.placement == Placement::Before, "norms before the branches"),
+        ("placement", model.placement == NormPlacement::Before, "norms before the branches"),
         ("qk_norm", matches!(model.qk_norm, QkNorm::None | QkNorm::Head), "norms of single heads, or none"),
         ("latent", model.latent.is_none(), "no latent attention"),
         ("experts", model.experts.is_none(), "no experts"),

@@ -4,7 +4,7 @@ use super::network::Network;
 use crate::error::Result;
 use crate::model::Model;
 use crate::rng::Stream;
-use crate::weights::{Name, Part, needed};
+use crate::weights::{LayerTensor, Name, needed};
 use burn::module::{Module, Param, ParamId};
 use burn::tensor::{Device, Tensor, TensorData};
 use std::collections::HashMap;
@@ -28,10 +28,12 @@ impl Parameters {
         let random = &mut Stream::new(seed, "weights");
         let values = |name: Name, count: usize| -> Vec<f32> {
             let spread = match name {
-                Name::FinalNorm | Name::Layer(_, Part::AttentionNorm | Part::FfnNorm) => {
+                Name::FinalNorm | Name::Layer(_, LayerTensor::AttentionNorm | LayerTensor::FfnNorm) => {
                     return vec![1.0; count];
                 }
-                Name::Layer(_, Part::O | Part::Down) => SPREAD / libm::sqrt(2.0 * f64::from(hops)),
+                Name::Layer(_, LayerTensor::O | LayerTensor::Down) => {
+                    SPREAD / libm::sqrt(2.0 * f64::from(hops))
+                }
                 _ => SPREAD,
             };
             (0..count).map(|_| (spread * random.normal()) as f32).collect()

@@ -12,9 +12,9 @@
 //! same sequence (leave-one-out baseline: Kool et al., "Buy 4 REINFORCE samples, get a baseline for free!", 2019), which does not depend on
 //! the draw's own decisions, so that the expectation stays as it is.
 
-use super::distill::{Estimate, Gradient, Recipe};
 use super::measure::divergences_of;
 use super::network::{Frame, Gates, Network};
+use super::recipe::{Estimate, Gradient, Recipe};
 use super::skip::SkipRouter;
 use crate::error::{InputError, Result};
 use crate::rng::Stream;

@@ -82,7 +82,7 @@ pub fn left_out(text: &str, layers: u32) -> Result<Vec<[bool; 2]>> {
 }
 
 /// Some sequences on their way through the layers that are left.
-struct Way {
+struct ScratchWay {
     share: f64,
     /// Logarithms of the whole model's probabilities.
     teacher: Tensor<3>,
@@ -107,15 +107,15 @@ pub fn prune(
         let last = through(network, &frame, &out, 0, entering[0].clone(), |stream| entering.push(stream));
         entering.pop();
         let share = batch.len() as f64 / texts.sequences.len() as f64;
-        Way { share, teacher: log_softmax(network.logits(last), 2), entering }
+        ScratchWay { share, teacher: log_softmax(network.logits(last), 2), entering }
     };
-    let mut ways: Vec<Way> = texts.batches().map(begin).collect();
+    let mut ways: Vec<ScratchWay> = texts.batches().map(begin).collect();
     for _ in 0..most {
         let mut best = (f64::INFINITY, 0, [false; 2]);
         let tried =
             (0..layers).flat_map(|layer| unit.of(out[layer]).into_iter().map(move |out| (layer, out)));
         for (layer, without) in tried {
-            let kl = |way: &Way| {
+            let kl = |way: &ScratchWay| {
                 let first = one(network, &frame, without, layer as u32, way.entering[layer].clone());
                 let last = through(network, &frame, &out, layer + 1, first, drop);
                 let mean: f32 =

@@ -3,13 +3,13 @@
 
 use super::network::root_normed;
 use super::parameters::refilled;
-use super::walk::stage;
 use crate::model::RadialDescription;
 use crate::rng::Stream;
 use crate::weights::{RadialRouter as Weights, transposed};
 use burn::module::{Module, Param, ParamId};
 use burn::tensor::activation::silu;
 use burn::tensor::{Device, Int, Tensor, TensorData};
+use std::ops::Range;
 
 /// A radial router whose scores can be differentiated:
 ///
@@ -252,4 +252,10 @@ impl RadialRouter {
 
 fn values_of(part: &Param<Tensor<2>>) -> Vec<f32> {
     part.val().inner().into_data().iter::<f32>().collect()
+}
+
+/// The part of a pool that a hop has for itself where the pool has one for each.
+pub(super) fn stage(hop: u32, hops: u32, layers: u32) -> Range<u32> {
+    let border = |hop: u32| (u64::from(hop) * u64::from(layers) / u64::from(hops)) as u32;
+    border(hop)..border(hop + 1).max(border(hop) + 1)
 }

@@ -13,7 +13,7 @@ use super::skip::SkipRouter;
 use super::walk::{Chosen, Rules, Trodden, Walk, Walked, hashed, tread};
 use crate::error::Result;
 use crate::model::{Input, Model};
-use crate::quality::{Measured, Texts};
+use crate::quality::{SequenceSums, Texts};
 use burn::grad_clipping::GradientClippingConfig;
 use burn::optim::{AdamWConfig, GradientsParams, ModuleOptimizer};
 use burn::tensor::{Device, Gradients, Tensor};
@@ -21,7 +21,7 @@ use std::path::Path;
 
 /// Who sends tokens through the pool.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Way {
+pub enum ScratchWay {
     /// Nobody: all tokens take all layers in order.
     InOrder,
     /// A draw for each word and hop.
@@ -42,7 +42,7 @@ pub enum Way {
 #[derive(Clone, Debug, PartialEq)]
 pub struct ScratchRecipe {
     /// Who sends tokens.
-    pub way: Way,
+    pub way: ScratchWay,
     /// Hops.
     pub rules: Rules,
     /// Width of the router's hidden layer.
@@ -114,8 +114,8 @@ impl Trained {
     }
 
     /// The router of a way that is not trained, without a memory of how its decisions came about.
-    fn fixed(&self, way: Way) -> Option<RadialRouter> {
-        self.router.as_ref().filter(|_| matches!(way, Way::Fixed(_))).map(RadialRouter::fixed)
+    fn fixed(&self, way: ScratchWay) -> Option<RadialRouter> {
+        self.router.as_ref().filter(|_| matches!(way, ScratchWay::Fixed(_))).map(RadialRouter::fixed)
     }
 
     /// The way at a step of the training.
@@ -127,12 +127,12 @@ impl Trained {
     ) -> Walk<'a> {
         match (recipe.way, fixed) {
             (_, Some(fixed)) => Walk::Routed(fixed),
-            (Way::Routed(_), _) => Walk::Explored {
+            (ScratchWay::Routed(_), _) => Walk::Explored {
                 router: self.router.as_ref().expect("it was begun with one"),
                 noise: recipe.noise * (1.0 - f64::from(step) / f64::from(recipe.steps)),
                 seed: recipe.seed.wrapping_mul(1 << 32).wrapping_add(step.into()),
             },
-            (Way::Depths(capacity), _) => Walk::Depths {
+            (ScratchWay::Depths(capacity), _) => Walk::Depths {
                 router: self.depths.as_ref().expect("it was begun with one"),
                 capacity: Some(capacity),
             },
@@ -249,7 +249,7 @@ pub fn evaluate(
     trained: &Trained,
     texts: &Texts,
     recipe: &ScratchRecipe,
-) -> Result<(Vec<Measured>, Vec<Walked>)> {
+) -> Result<(Vec<SequenceSums>, Vec<Walked>)> {
     let network = trained.parameters.network(model, true)?;
     let router = trained.router.as_ref().map(RadialRouter::fixed);
     let depths = trained.depths.as_ref().map(SkipRouter::fixed);
@@ -262,14 +262,19 @@ pub fn evaluate(
 }
 
 /// The same of any walk. There is no teacher, so that the divergence is NaN.
-pub fn along(network: &Network, texts: &Texts, walk: &Walk, rules: &Rules) -> (Vec<Measured>, Vec<Walked>) {
+pub fn along(
+    network: &Network,
+    texts: &Texts,
+    walk: &Walk,
+    rules: &Rules,
+) -> (Vec<SequenceSums>, Vec<Walked>) {
     let frame = network.frame(texts.length);
     let (mut all, mut walks) = (Vec::new(), Vec::new());
     for batch in texts.batches() {
         let trodden = tread(network, &frame, &batch, walk, rules);
         let nll: Vec<f32> =
             likelihoods(&batch, trodden.logits).sum_dim(1).into_data().iter::<f32>().collect();
-        all.extend(nll.iter().enumerate().map(|(row, &nll)| Measured {
+        all.extend(nll.iter().enumerate().map(|(row, &nll)| SequenceSums {
             nll: f64::from(nll),
             kl: f64::NAN,
             depth: trodden.walked.mean_depth(row * texts.length..(row + 1) * texts.length),
@@ -297,16 +302,16 @@ fn words_of(model: &Model) -> u32 {
 
 fn begin(model: &Model, recipe: &ScratchRecipe, device: &Device) -> Standing {
     let router = match recipe.way {
-        Way::Routed(begin) | Way::Fixed(begin) => {
+        ScratchWay::Routed(begin) | ScratchWay::Fixed(begin) => {
             Some(RadialRouter::new(model.layers, model.hidden, recipe.hidden, begin, recipe.seed, device))
         }
         _ => None,
     };
-    let depths = matches!(recipe.way, Way::Depths(_))
+    let depths = matches!(recipe.way, ScratchWay::Depths(_))
         .then(|| SkipRouter::new(model.layers, model.hidden, recipe.hidden, recipe.seed, device));
     let parameters = Parameters::new(model, recipe.rules.hops, recipe.seed, device);
     let table = match recipe.way {
-        Way::Hashed { staged } => {
+        ScratchWay::Hashed { staged } => {
             hashed(recipe.seed, words_of(model), model.layers, recipe.rules.hops, staged)
         }
         _ => Vec::new(),
@@ -345,7 +350,7 @@ impl Standing {
         let own = GradientsParams::from_module(&mut gradients, &parameters);
         let parameters = self.optimisers[0].step(rate, parameters, own);
         let router = match (router, recipe.way) {
-            (Some(router), Way::Routed(_)) => {
+            (Some(router), ScratchWay::Routed(_)) => {
                 let own = GradientsParams::from_module(&mut gradients, &router);
                 Some(self.optimisers[1].step(rate * recipe.router_rate, router, own))
             }

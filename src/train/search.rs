@@ -8,7 +8,7 @@
 //! looks at its own divergence. So what a token reads includes that the tokens before it left out the same branch, whereas after the round each of
 //! them leaves out its own choice, and their entries in the KV cache are others than those of the trial. For a sequence of one token nothing is
 //! approximated. Therefore the sets of a sequence are held in the end, all together, against those of the same size by the effect of each branch alone, and
-//! the better ones of the two are kept: sequences do not see each other, so that this is exact. [`Found::kl`] is measured on them, all together.
+//! the better ones of the two are kept: sequences do not see each other, so that this is exact. [`SearchResult::kl`] is measured on them, all together.
 
 use super::effects::Effects;
 use super::measure::divergences_of;
@@ -20,7 +20,7 @@ use burn::tensor::{Tensor, TensorData};
 
 /// What a search found.
 #[derive(Clone, Debug)]
-pub struct Found {
+pub struct SearchResult {
     /// For each token the branches that it leaves out together, as layer and branch (0 attention, 1 feed-forward), in that order.
     pub left_out: Vec<Vec<(usize, usize)>>,
     /// KL divergence from the teacher at each token, nats, where each leaves out what was found for it.
@@ -50,7 +50,7 @@ pub fn search(
     reach: Reach,
     kv: SkipKv,
     mut done: impl FnMut(usize),
-) -> Found {
+) -> SearchResult {
     let frame = network.frame(texts.length);
     let layers = network.model().layers as usize;
     let mut numbers = vec![[None; 2]; layers];
@@ -61,7 +61,7 @@ pub fn search(
             places.push((layer, branch));
         }
     }
-    let mut found = Found {
+    let mut found = SearchResult {
         left_out: Vec::new(),
         kl: Vec::new(),
         effects: Effects { kl: vec![Default::default(); layers], states: Vec::new() },
@@ -157,7 +157,7 @@ impl Ways<'_> {
     }
 
     /// What these sets cost together, and what each candidate does in their company.
-    fn judge(&self, sets: &[Set], found: &mut Found, states: &mut [Vec<Tensor<2>>]) {
+    fn judge(&self, sets: &[Set], found: &mut SearchResult, states: &mut [Vec<Tensor<2>>]) {
         let sets: Vec<&Set> = sets.iter().collect();
         let (entering, last) = self.whole(&sets);
         found.kl.extend(self.divergences(last));

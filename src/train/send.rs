@@ -10,15 +10,15 @@
 //! scores of the exit, so that the mean depth on some of the training texts is the one that is wanted.
 
 use super::checkpoint;
-use super::decisions::{Routing, through};
-use super::distill::{Step, falling, optimiser};
+use super::decisions::{TrainedRouting, through};
+use super::distill::{TrainStep, falling, optimiser};
 use super::measure::divergences;
 use super::network::Network;
 use super::radial::{Begin, RadialRouter};
 use super::scratch::along;
 use super::walk::{Rules, Walk, tread};
 use crate::error::Result;
-use crate::quality::{Measured, Texts};
+use crate::quality::{SequenceSums, Texts};
 use crate::weights::SkipKv;
 use burn::optim::{GradientsParams, ModuleOptimizer};
 use std::path::Path;
@@ -62,7 +62,7 @@ pub fn send(
     texts: &Texts,
     recipe: &SendRecipe,
     keep: Option<&Path>,
-    mut done: impl FnMut(&Step),
+    mut done: impl FnMut(&TrainStep),
 ) -> Result<RadialRouter> {
     let training = checkpoint::name(&network.model().name, texts, recipe);
     let mut now = Standing::begin(network, recipe);
@@ -73,7 +73,7 @@ pub fn send(
     for step in now.step..recipe.steps {
         let (router, price) = (&now.router, now.price);
         let batch = texts.batch(step as usize, recipe.rows);
-        let teacher = through(network, &frame, &batch, &Routing::Dense, SkipKv::ProjectOnly).0;
+        let teacher = through(network, &frame, &batch, &TrainedRouting::Dense, SkipKv::ProjectOnly).0;
         let teacher = network.logits(teacher).autodiff();
         let seed = recipe.seed.wrapping_mul(1 << 32).wrapping_add(step.into());
         let walk = Walk::Explored { router, noise: recipe.noise, seed };
@@ -93,7 +93,7 @@ pub fn send(
         {
             now.write(path, &training)?;
         }
-        done(&Step { stage: 2, step, of: recipe.steps, loss: value, kl: kl_value, depth, price });
+        done(&TrainStep { stage: 2, step, of: recipe.steps, loss: value, kl: kl_value, depth, price });
     }
     Ok(at_depth(network, &now.router, &texts.some(8), recipe))
 }
@@ -145,7 +145,7 @@ impl Standing {
 fn at_depth(network: &Network, router: &RadialRouter, texts: &Texts, recipe: &SendRecipe) -> RadialRouter {
     let depth = |by: f64| {
         let shifted = router.leaving(by).fixed();
-        Measured::mean_depth(&along(network, texts, &Walk::Routed(&shifted), &recipe.rules).0)
+        SequenceSums::mean_depth(&along(network, texts, &Walk::Routed(&shifted), &recipe.rules).0)
     };
     let (mut low, mut high) = (-16.0, 16.0);
     for _ in 0..10 {

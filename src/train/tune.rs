@@ -2,8 +2,8 @@
 //! the layers, trained by the divergence of its predictions from the model's. Who leaves out what stays as it is.
 
 use super::checkpoint;
-use super::decisions::{Routing, through};
-use super::distill::{Step, falling, optimiser};
+use super::decisions::{TrainedRouting, through};
+use super::distill::{TrainStep, falling, optimiser};
 use super::divergence::mean_divergence;
 use super::network::{Additions, Frame, LayerWeights, Network};
 use super::tuned::Tuned;
@@ -93,11 +93,11 @@ impl Trainee for LayerWeights {
 pub fn tune(
     network: &Network,
     texts: &Texts,
-    routing: &Routing,
+    routing: &TrainedRouting,
     routed: &str,
     recipe: &TuneRecipe,
     keep: Option<&Path>,
-    done: impl FnMut(&Step),
+    done: impl FnMut(&TrainStep),
 ) -> Result<Tuned> {
     let training = checkpoint::name(&format!("{} {routed}", network.model().name), texts, recipe);
     let keep = keep.map(|path| (path, training.as_str()));
@@ -116,11 +116,11 @@ pub fn tune(
 fn train<T: Trainee>(
     network: &Network,
     texts: &Texts,
-    routing: &Routing,
+    routing: &TrainedRouting,
     recipe: &TuneRecipe,
     mut trained: T,
     keep: Option<(&Path, &str)>,
-    mut done: impl FnMut(&Step),
+    mut done: impl FnMut(&TrainStep),
 ) -> Result<T> {
     let mut optimiser = optimiser(recipe.clip);
     let mut first = 0;
@@ -151,7 +151,7 @@ fn train<T: Trainee>(
             checkpoint::write(path, training, step + 1, &[&checkpoint::bytes(trained.values()), &state])?;
         }
         let depth = decisions.mean_depth();
-        done(&Step { stage: 2, step, of: recipe.steps, loss: kl, kl, depth, price: 0.0 });
+        done(&TrainStep { stage: 2, step, of: recipe.steps, loss: kl, kl, depth, price: 0.0 });
     }
     Ok(trained)
 }
@@ -181,7 +181,7 @@ impl<'a> Teachers<'a> {
             return known.clone();
         }
         let batch = self.texts.batch(step, self.recipe.rows);
-        let stream = through(network, frame, &batch, &Routing::Dense, self.recipe.kv).0;
+        let stream = through(network, frame, &batch, &TrainedRouting::Dense, self.recipe.kv).0;
         if step + self.period < self.recipe.steps as usize && self.known.len() < MOST_KEPT {
             self.known.insert(place, stream.clone());
         }

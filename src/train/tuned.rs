@@ -3,7 +3,7 @@
 use super::network::{Additions, LayerWeights, Network};
 use crate::error::{Error, InputError, Result};
 use crate::model::{Model, Rope};
-use crate::weights::{Checkpoint, Name, Part, PeftFolder, write_llama};
+use crate::weights::{Checkpoint, LayerTensor, Name, PeftFolder, write_llama};
 use serde_json::{Value, json};
 use std::path::Path;
 
@@ -52,7 +52,7 @@ impl Tuned {
                 let mut weights = self.of(network).weights();
                 if let Some(rope) = network.model().rope.as_ref().filter(|rope| rope.interleaved) {
                     for (name, [_, width], values) in &mut weights {
-                        if let Name::Layer(_, Part::Q | Part::K) = name {
+                        if let Name::Layer(_, LayerTensor::Q | LayerTensor::K) = name {
                             *values = halved(values, *width, network.model().head_dim as usize, rope);
                         }
                     }

@@ -1,7 +1,7 @@
 //! Ways through a pool, hop by hop: who says which layer a token visits, and what was decided.
 
-use super::network::{Frame, Network, Newest, Seen};
-use super::radial::RadialRouter;
+use super::network::{Frame, Network, Newest, SeenTokens};
+use super::radial::{RadialRouter, stage};
 use super::skip::SkipRouter;
 use crate::rng::Stream;
 use crate::weights::takes;
@@ -137,7 +137,7 @@ struct Going {
 struct Next {
     at: Vec<Option<u32>>,
     weights: Option<Tensor<2>>,
-    seen: Seen,
+    seen: SeenTokens,
 }
 
 impl Going {
@@ -162,7 +162,7 @@ impl Going {
     }
 
     fn next(&mut self, walk: &Walk, hop: u32) -> Next {
-        let plain = |at| Next { at, weights: None, seen: Seen::Newest };
+        let plain = |at| Next { at, weights: None, seen: SeenTokens::Newest };
         match walk {
             Walk::InOrder => plain(vec![Some(hop % self.layers); self.count()]),
             Walk::Words(table) => {
@@ -190,7 +190,7 @@ impl Going {
             straight_through(sigmoid(scores))
         });
         let at = taken.iter().map(|&taken| taken.then_some(hop)).collect();
-        Next { at, weights, seen: Seen::Present }
+        Next { at, weights, seen: SeenTokens::Present }
     }
 
     /// Each token takes the option that a router scores highest, with noise where some is drawn.
@@ -213,7 +213,7 @@ impl Going {
         });
         let taken = |(&choice, &alive): (&u32, &bool)| (alive && choice < self.layers).then_some(choice);
         let at = choices.iter().zip(&alive).map(taken).collect();
-        Next { at, weights, seen: Seen::Newest }
+        Next { at, weights, seen: SeenTokens::Newest }
     }
 }
 
@@ -250,12 +250,6 @@ pub fn hashed(seed: u64, words: u32, layers: u32, hops: u32, staged: bool) -> Ve
         .flat_map(|word| (0..hops).map(move |hop| (word, hop)))
         .map(|(word, hop)| drawn(word, hop))
         .collect()
-}
-
-/// The part of a pool that a hop has for itself where the pool has one for each.
-pub(super) fn stage(hop: u32, hops: u32, layers: u32) -> Range<u32> {
-    let border = |hop: u32| (u64::from(hop) * u64::from(layers) / u64::from(hops)) as u32;
-    border(hop)..border(hop + 1).max(border(hop) + 1)
 }
 
 /// One, with the derivative of x (straight-through estimator, Bengio et al., arXiv 1308.3432).

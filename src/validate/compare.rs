@@ -1,15 +1,15 @@
 //! Errors of simulated runs against executed ones.
 
-use super::{Case, RunTimes};
-use crate::calib::Errors;
+use super::{ExecutedCase, RunTimes};
+use crate::calib::PercentErrors;
 use crate::error::{Error, Result};
 use std::collections::BTreeMap;
 
 /// One case, executed and simulated.
 #[derive(Debug)]
-pub struct Comparison {
+pub struct RunComparison {
     /// What ran.
-    pub case: Case,
+    pub case: ExecutedCase,
     /// On the adapter.
     pub executed: RunTimes,
     /// With the profile.
@@ -18,26 +18,26 @@ pub struct Comparison {
 
 /// A number of a case, simulated and executed.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Part {
+pub struct ComparedNumber {
     /// As simulated.
     pub said: f64,
     /// As executed.
     pub was: f64,
 }
 
-impl Part {
+impl ComparedNumber {
     /// Signed, in percent of what was executed; 0 where nothing was.
     pub fn error(&self) -> f64 {
         if self.was > 0.0 { 100.0 * (self.said / self.was - 1.0) } else { 0.0 }
     }
 }
 
-impl Comparison {
+impl RunComparison {
     /// Puts both sides together.
     ///
     /// # Errors
     /// Passes that are not the same on both sides: then times say nothing.
-    pub fn new(case: Case, executed: RunTimes, simulated: RunTimes) -> Result<Comparison> {
+    pub fn new(case: ExecutedCase, executed: RunTimes, simulated: RunTimes) -> Result<RunComparison> {
         let shape = |run: &RunTimes| -> Vec<(u32, bool, u64)> {
             let kernels = |pass: &super::PassTimes| pass.kernels.values().map(|kernel| kernel.0).sum();
             run.passes.iter().map(|pass| (pass.tokens, pass.prompt, kernels(pass))).collect()
@@ -54,29 +54,29 @@ impl Comparison {
                 said.get(first)
             )));
         }
-        Ok(Comparison { case, executed, simulated })
+        Ok(RunComparison { case, executed, simulated })
     }
 
     /// Seconds of prompts, and of generation.
-    pub fn seconds(&self) -> [Part; 2] {
+    pub fn seconds(&self) -> [ComparedNumber; 2] {
         let (was, said) = (self.executed.seconds(), self.simulated.seconds());
-        [0, 1].map(|part| Part { said: said[part], was: was[part] })
+        [0, 1].map(|part| ComparedNumber { said: said[part], was: was[part] })
     }
 
     /// Seconds of the whole run.
-    pub fn whole(&self) -> Part {
+    pub fn total(&self) -> ComparedNumber {
         let [prompts, generation] = self.seconds();
-        Part { said: prompts.said + generation.said, was: prompts.was + generation.was }
+        ComparedNumber { said: prompts.said + generation.said, was: prompts.was + generation.was }
     }
 
     /// Bytes.
-    pub fn memory(&self) -> Part {
-        Part { said: self.simulated.memory_bytes as f64, was: self.executed.memory_bytes as f64 }
+    pub fn memory(&self) -> ComparedNumber {
+        ComparedNumber { said: self.simulated.memory_bytes as f64, was: self.executed.memory_bytes as f64 }
     }
 }
 
 /// Errors of kernels by name over all cases, with their share of the executed kernel time; of single passes.
-pub fn kernels(all: &[Comparison]) -> Vec<(&'static str, Errors, f64)> {
+pub fn kernels(all: &[RunComparison]) -> Vec<(&'static str, PercentErrors, f64)> {
     let mut pairs: BTreeMap<&'static str, Vec<(f64, f64)>> = BTreeMap::new();
     for one in all {
         for (ran, said) in one.executed.passes.iter().zip(&one.simulated.passes) {
@@ -89,41 +89,41 @@ pub fn kernels(all: &[Comparison]) -> Vec<(&'static str, Errors, f64)> {
     let whole: f64 = pairs.values().flatten().map(|pair| pair.1).sum();
     let row = |(name, pairs): (&'static str, Vec<(f64, f64)>)| {
         let share = pairs.iter().map(|pair| pair.1).sum::<f64>() / whole;
-        Some((name, Errors::of(pairs)?, share))
+        Some((name, PercentErrors::of(pairs)?, share))
     };
     pairs.into_iter().filter_map(row).collect()
 }
 
 /// Errors of single passes over all cases.
-pub fn steps(all: &[Comparison]) -> Option<Errors> {
+pub fn steps(all: &[RunComparison]) -> Option<PercentErrors> {
     let passes = all.iter().flat_map(|one| one.executed.passes.iter().zip(&one.simulated.passes));
-    Errors::of(passes.map(|(ran, said)| (said.seconds, ran.seconds)))
+    PercentErrors::of(passes.map(|(ran, said)| (said.seconds, ran.seconds)))
 }
 
 /// Errors of the prompts and the generation of all cases together, and of their memory.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Verdict {
+pub struct CaseErrors {
     /// Prompts and generation of every case.
-    pub times: Errors,
+    pub times: PercentErrors,
     /// Peak memory of every case.
-    pub memory: Errors,
+    pub memory: PercentErrors,
 }
 
-impl Verdict {
+impl CaseErrors {
     /// `None` without cases.
-    pub fn of(all: &[Comparison]) -> Option<Verdict> {
-        let pair = |part: Part| (part.said, part.was);
-        let times = all.iter().flat_map(Comparison::seconds).filter(|part| part.was > 0.0).map(pair);
-        Some(Verdict {
-            times: Errors::of(times)?,
-            memory: Errors::of(all.iter().map(|one| pair(one.memory())))?,
+    pub fn of(all: &[RunComparison]) -> Option<CaseErrors> {
+        let pair = |part: ComparedNumber| (part.said, part.was);
+        let times = all.iter().flat_map(RunComparison::seconds).filter(|part| part.was > 0.0).map(pair);
+        Some(CaseErrors {
+            times: PercentErrors::of(times)?,
+            memory: PercentErrors::of(all.iter().map(|one| pair(one.memory())))?,
         })
     }
 
     /// # Errors
     /// A mean or largest error, in percent, above its bound.
     pub fn gate(&self, mean: f64, worst: f64) -> Result<()> {
-        let Verdict { times, .. } = self;
+        let CaseErrors { times, .. } = self;
         // Written so that NaN fails.
         if times.mean <= mean && times.worst <= worst {
             return Ok(());
@@ -137,14 +137,14 @@ impl Verdict {
 
 /// Two cases of equal batch, and which is quicker.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Order {
+pub struct CaseOrder {
     /// The pair, in words.
     pub pair: String,
     /// First over second, less one, in percent: as executed and as simulated.
     pub differ: [f64; 2],
 }
 
-impl Order {
+impl CaseOrder {
     /// Whether both sides name the same as the quicker.
     pub fn agrees(&self) -> bool {
         (self.differ[0] > 0.0) == (self.differ[1] > 0.0)
@@ -153,20 +153,20 @@ impl Order {
 
 /// All pairs of equal batch that differ by more than `least` percent as executed: policies on the same routes, and each against
 /// dense.
-pub fn orders(all: &[Comparison], least: f64) -> Vec<Order> {
+pub fn orders(all: &[RunComparison], least: f64) -> Vec<CaseOrder> {
     let mut out = Vec::new();
     for (index, a) in all.iter().enumerate() {
         for b in &all[..index] {
-            let dense = |one: &Comparison| one.case.routes == "dense";
+            let dense = |one: &RunComparison| one.case.routes == "dense";
             let related = a.case.routes == b.case.routes || dense(a) || dense(b);
             if a.case.batch() != b.case.batch() || !related {
                 continue;
             }
-            let ratio = |of: &dyn Fn(&Part) -> f64| 100.0 * (of(&a.whole()) / of(&b.whole()) - 1.0);
+            let ratio = |of: &dyn Fn(&ComparedNumber) -> f64| 100.0 * (of(&a.total()) / of(&b.total()) - 1.0);
             let differ = [ratio(&|part| part.was), ratio(&|part| part.said)];
             if differ[0].abs() > least {
-                let name = |one: &Comparison| format!("{} {}", one.case.routes, one.case.policy.name());
-                out.push(Order {
+                let name = |one: &RunComparison| format!("{} {}", one.case.routes, one.case.policy.name());
+                out.push(CaseOrder {
                     pair: format!("{} / {}, batch {}", name(a), name(b), a.case.batch()),
                     differ,
                 });

@@ -4,7 +4,8 @@ use super::{PassTimes, RunTimes};
 use crate::batch::{Policy, Visibility};
 use crate::error::Result;
 use crate::gpu::{
-    Executor, Generated, Gpu, Options, Outcome, Pass, Precision, Prompt, Routing, Settings, Watch,
+    Executor, ExecutorOptions, Generated, GenerationSettings, GenerationWatch, Gpu, Pass, PassOutcome,
+    Precision, Prompt, Routing,
 };
 use crate::lower::{Call, Node};
 use crate::model::Model;
@@ -16,7 +17,7 @@ use crate::weights::Checkpoint;
 
 /// What runs.
 #[derive(Clone, Debug)]
-pub struct Case {
+pub struct ExecutedCase {
     /// Where its routes come from, for tables.
     pub routes: String,
     /// Requests with the route of each token.
@@ -27,10 +28,10 @@ pub struct Case {
     pub network: Option<Routing>,
 }
 
-impl Case {
+impl ExecutedCase {
     /// The routes of a trace.
-    pub fn replayed(routes: impl Into<String>, trace: Trace, policy: Policy) -> Case {
-        Case { routes: routes.into(), trace, policy, network: None }
+    pub fn replayed(routes: impl Into<String>, trace: Trace, policy: Policy) -> ExecutedCase {
+        ExecutedCase { routes: routes.into(), trace, policy, network: None }
     }
 
     /// What attention sees in a unified cache.
@@ -74,18 +75,18 @@ impl<'a> Bench<'a> {
     ///
     /// # Errors
     /// Routes that cannot be executed, and what the device refuses.
-    pub fn run(&mut self, case: &Case) -> Result<(RunTimes, Trace)> {
+    pub fn run(&mut self, case: &ExecutedCase) -> Result<(RunTimes, Trace)> {
         let tokens: u32 = case.trace.requests.iter().map(|request| request.prompt_tokens).sum();
         let longest = case.trace.requests.iter().map(|request| request.prompt_tokens + request.output_tokens);
         let wanted = (tokens, case.batch() as u32, longest.max().unwrap_or(1));
         if self.executor.as_ref().is_none_or(|(known, _)| *known != wanted) {
             self.executor = None;
-            let options = Options {
+            let options = ExecutorOptions {
                 precision: self.precision,
                 pass_tokens: tokens,
                 logit_rows: Some(wanted.1),
                 positions: wanted.2,
-                ..Options::default()
+                ..ExecutorOptions::default()
             };
             let executor = Executor::new(Gpu::open(self.adapter)?, self.checkpoint, options)?;
             self.executor = Some((wanted, executor));
@@ -101,7 +102,7 @@ impl<'a> Bench<'a> {
                 most: request.output_tokens,
             })
             .collect();
-        let settings = Settings {
+        let settings = GenerationSettings {
             routing: match &case.network {
                 Some(network) => network.clone(),
                 None => Routing::Replay(Box::new(case.trace.clone())),
@@ -132,8 +133,8 @@ struct Watcher {
     timeline: Timeline,
 }
 
-impl Watch for Watcher {
-    fn pass(&mut self, pass: &Pass, outcome: &Outcome, rows: &[(usize, u32, bool)]) -> Result<()> {
+impl GenerationWatch for Watcher {
+    fn pass(&mut self, pass: &Pass, outcome: &PassOutcome, rows: &[(usize, u32, bool)]) -> Result<()> {
         let times = &outcome.timing.kernels_ns;
         let seconds = outcome.host_s;
         let mut of_pass = PassTimes {

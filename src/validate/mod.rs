@@ -6,8 +6,8 @@ mod execute;
 mod simulate;
 mod table;
 
-pub use compare::{Comparison, Order, Part, Verdict, kernels, orders, steps};
-pub use execute::{Bench, Case};
+pub use compare::{CaseErrors, CaseOrder, ComparedNumber, RunComparison, kernels, orders, steps};
+pub use execute::{Bench, ExecutedCase};
 pub use simulate::simulate;
 pub use table::table;
 

@@ -1,18 +1,16 @@
 //! The simulated side: the same case, priced with a profile.
 
-use super::{Case, PassTimes, RunTimes};
-use crate::batch::Decisions;
+use super::{ExecutedCase, PassTimes, RunTimes};
 use crate::cost::{Limits, Price};
 use crate::engine::Ended;
 use crate::error::Result;
 use crate::hw::Hardware;
-use crate::kernel::Density;
 use crate::lower::{Call, Dispatch, Node, RouterPlan};
 use crate::model::Model;
 use crate::report::timeline::{self, Timeline};
 use crate::sched::Serving;
 use crate::sim::{self, Fidelity, Observer, PassInfo, Setup};
-use crate::trace::{Order, Phase, Trace};
+use crate::trace::{Phase, Trace};
 use crate::units::SourceKind;
 
 /// Simulates the trace that a case left, its requests all there from the start, in passes of at most `pass_tokens` tokens.
@@ -23,23 +21,21 @@ pub fn simulate(
     model: &Model,
     hardware: &Hardware,
     trace: &Trace,
-    case: &Case,
+    case: &ExecutedCase,
     pass_tokens: u32,
 ) -> Result<RunTimes> {
     let header = &trace.header;
+    let of_trace = Dispatch::of_trace(case.policy, trace);
     let dispatch = Dispatch {
-        policy: case.policy,
-        capture: Vec::new(),
         visibility: case.visibility(),
         nested_width: false,
-        density: Density::Dense,
         // Where routes are replayed, nobody decides.
         router: match case.network {
             Some(_) => RouterPlan::new(&header.router, header, false),
             None => RouterPlan::FREE,
         },
-        monotone: header.order == Order::Monotone && !header.reuse,
-        decisions: Decisions::Known,
+        monotone: of_trace.monotone && !header.reuse,
+        ..of_trace
     };
     let serving = Serving {
         // An entry is a block: the executor keeps rows, not blocks.

@@ -1,12 +1,12 @@
 //! What a validation of executed runs came to.
 
-use super::compare::{Comparison, Part, Verdict, kernels, orders, steps};
-use crate::calib::Errors;
+use super::compare::{CaseErrors, ComparedNumber, RunComparison, kernels, orders, steps};
+use crate::calib::PercentErrors;
 use crate::report::Sheet;
 use std::fmt::Write;
 
 /// Tables: a row for each case, one for each kernel, single passes, memory, and the order of cases.
-pub fn table(all: &[Comparison]) -> String {
+pub fn table(all: &[RunComparison]) -> String {
     let mut out = cases(all);
     let _ = writeln!(
         out,
@@ -17,7 +17,7 @@ pub fn table(all: &[Comparison]) -> String {
         out,
         "errors of the kernels of single passes, summed by name; share: of the executed kernel time.\n"
     );
-    let line = |name: &str, errors: &Errors| {
+    let line = |name: &str, errors: &PercentErrors| {
         format!(
             "{name}: {} compared, mean error {:.2} %, bias {:+.2} %, p90 {:.2} %, worst {:.2} %\n",
             errors.rows, errors.mean, errors.bias, errors.p90, errors.worst
@@ -26,7 +26,7 @@ pub fn table(all: &[Comparison]) -> String {
     if let Some(errors) = steps(all) {
         out += &line("single passes", &errors);
     }
-    let Some(Verdict { times, memory }) = Verdict::of(all) else { return out };
+    let Some(CaseErrors { times, memory }) = CaseErrors::of(all) else { return out };
     out += &line("prompts and generation of each case", &times);
     out += &line("peak memory of each case", &memory);
     let extrapolated = all.iter().map(|one| one.simulated.extrapolated).fold(0.0, f64::max);
@@ -51,30 +51,31 @@ pub fn table(all: &[Comparison]) -> String {
     out
 }
 
-fn cases(all: &[Comparison]) -> String {
-    let column = |of: &dyn Fn(&Comparison) -> f64, digits: usize| -> Vec<String> {
+fn cases(all: &[RunComparison]) -> String {
+    let column = |of: &dyn Fn(&RunComparison) -> f64, digits: usize| -> Vec<String> {
         all.iter().map(|one| format!("{:.digits$}", of(one))).collect()
     };
-    let part = |which: usize, of: fn(&Part) -> f64| move |one: &Comparison| of(&one.seconds()[which]);
-    let (was, said) = (|part: &Part| part.was * 1e3, |part: &Part| part.said * 1e3);
+    let part =
+        |which: usize, of: fn(&ComparedNumber) -> f64| move |one: &RunComparison| of(&one.seconds()[which]);
+    let (was, said) = (|part: &ComparedNumber| part.was * 1e3, |part: &ComparedNumber| part.said * 1e3);
     Sheet::new()
         .words("routes", all.iter().map(|one| one.case.routes.clone()))
         .words("policy", all.iter().map(|one| one.case.policy.name()))
         .numbers("batch", all.iter().map(|one| one.case.batch().to_string()))
         .numbers("prompts\nms", column(&part(0, was), 1))
         .numbers("\nsimulated", column(&part(0, said), 1))
-        .numbers("\n%", column(&part(0, Part::error), 1))
+        .numbers("\n%", column(&part(0, ComparedNumber::error), 1))
         .numbers("generation\nms", column(&part(1, was), 1))
         .numbers("\nsimulated", column(&part(1, said), 1))
-        .numbers("\n%", column(&part(1, Part::error), 1))
+        .numbers("\n%", column(&part(1, ComparedNumber::error), 1))
         .numbers("memory\nMB", column(&|one| one.memory().was / 1e6, 1))
         .numbers("\n%", column(&|one| one.memory().error(), 1))
         .render()
 }
 
-fn by_kernel(all: &[Comparison]) -> String {
+fn by_kernel(all: &[RunComparison]) -> String {
     let rows = kernels(all);
-    let column = |of: &dyn Fn(&Errors) -> f64| -> Vec<String> {
+    let column = |of: &dyn Fn(&PercentErrors) -> f64| -> Vec<String> {
         rows.iter().map(|(_, errors, _)| format!("{:.2}", of(errors))).collect()
     };
     Sheet::new()

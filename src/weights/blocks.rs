@@ -1,8 +1,7 @@
 //! Blocks of quantised values as ggml keeps them (`ggml-common.h`, `dequantize_row_*` of `ggml-quants.c`), and their values.
 //! The order of operations is ggml's, so that values are equal to the last bit.
 
-use super::tensor::{Format, f16};
-
+use super::format::{TensorFormat, f16};
 /// Values of the sixteen codes of IQ4_NL and IQ4_XS (`kvalues_iq4nl`).
 const IQ4: [i8; 16] = [-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113];
 
@@ -10,38 +9,44 @@ const IQ4: [i8; 16] = [-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 
 const FP4_DOUBLED: [i8; 16] = [0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12];
 
 /// Adds the values of a block.
-pub fn values(format: Format, block: &[u8], out: &mut Vec<f32>) {
+pub fn values(format: TensorFormat, block: &[u8], out: &mut Vec<f32>) {
     match format {
-        Format::F32 => out.push(f32::from_le_bytes([block[0], block[1], block[2], block[3]])),
-        Format::F16 => out.push(half(block, 0)),
-        Format::Bf16 => out.push(f32::from_le_bytes([0, 0, block[0], block[1]])),
-        Format::Q8_0 => out.extend(block[2..].iter().map(|&byte| half(block, 0) * f32::from(byte as i8))),
-        Format::Q4_0 => out.extend(nibbles(&block[2..]).map(|low| half(block, 0) * (f32::from(low) - 8.0))),
-        Format::Q4_1 => {
+        TensorFormat::F32 => out.push(f32::from_le_bytes([block[0], block[1], block[2], block[3]])),
+        TensorFormat::F16 => out.push(half(block, 0)),
+        TensorFormat::Bf16 => out.push(f32::from_le_bytes([0, 0, block[0], block[1]])),
+        TensorFormat::Q8_0 => {
+            out.extend(block[2..].iter().map(|&byte| half(block, 0) * f32::from(byte as i8)))
+        }
+        TensorFormat::Q4_0 => {
+            out.extend(nibbles(&block[2..]).map(|low| half(block, 0) * (f32::from(low) - 8.0)))
+        }
+        TensorFormat::Q4_1 => {
             out.extend(nibbles(&block[4..]).map(|low| half(block, 0) * f32::from(low) + half(block, 2)));
         }
-        Format::Q5_0 => out.extend(fives(&block[2..]).map(|code| half(block, 0) * (f32::from(code) - 16.0))),
-        Format::Q5_1 => {
+        TensorFormat::Q5_0 => {
+            out.extend(fives(&block[2..]).map(|code| half(block, 0) * (f32::from(code) - 16.0)))
+        }
+        TensorFormat::Q5_1 => {
             out.extend(fives(&block[4..]).map(|code| half(block, 0) * f32::from(code) + half(block, 2)));
         }
-        Format::Q2K => q2_k(block, out),
-        Format::Q3K => q3_k(block, out),
-        Format::Q4K => {
+        TensorFormat::Q2K => q2_k(block, out),
+        TensorFormat::Q3K => q3_k(block, out),
+        TensorFormat::Q4K => {
             let codes = block[16..].chunks_exact(32).flat_map(nibbles);
             scaled_minimum(block, codes, out);
         }
-        Format::Q5K => {
+        TensorFormat::Q5K => {
             let (high, low) = (&block[16..48], &block[48..]);
             let codes = low.chunks_exact(32).flat_map(nibbles).enumerate();
             let codes = codes.map(|(at, low)| low | (high[at % 32] >> (at / 32) & 1) << 4);
             scaled_minimum(block, codes, out);
         }
-        Format::Q6K => q6_k(block, out),
-        Format::Iq4Nl => {
+        TensorFormat::Q6K => q6_k(block, out),
+        TensorFormat::Iq4Nl => {
             out.extend(nibbles(&block[2..]).map(|code| half(block, 0) * f32::from(IQ4[usize::from(code)])));
         }
-        Format::Iq4Xs => iq4_xs(block, out),
-        Format::Mxfp4 => {
+        TensorFormat::Iq4Xs => iq4_xs(block, out),
+        TensorFormat::Mxfp4 => {
             // The exponent is that of twice the scale, as the table is doubled (`ggml_e8m0_to_fp32_half`).
             let scale = libm::ldexpf(1.0, i32::from(block[0]) - 128);
             let value = |code: u8| scale * f32::from(FP4_DOUBLED[usize::from(code)]);

@@ -2,6 +2,7 @@
 //! (`utils/chat_template_utils.py`: trimmed blocks, loop controls, its functions and filters).
 
 use super::chat_python as python;
+use super::date::Date;
 use crate::error::{Error, InputError, Result};
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::Value;
@@ -14,21 +15,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 /// Steps that a template may take: a hundred times what published ones need for one message, and so many for each byte of it.
 const FUEL: u64 = 200_000;
 const FUEL_A_BYTE: u64 = 32;
-
-/// The day that a template is told as today's. Renderings depend on it and on no clock.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Date(pub(super) chrono::NaiveDate);
-
-impl Date {
-    /// Reads `YYYY-MM-DD`.
-    ///
-    /// # Errors
-    /// Any other text, and days that no month has.
-    pub fn parse(text: &str) -> Result<Date> {
-        let date = chrono::NaiveDate::parse_from_str(text, "%Y-%m-%d");
-        date.map(Date).map_err(|_| InputError::expected("a day as YYYY-MM-DD").key("date").found(text).into())
-    }
-}
 
 /// A template under its name, and where it was read.
 #[derive(Clone, Debug)]

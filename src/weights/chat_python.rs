@@ -1,6 +1,6 @@
 //! What chat templates expect of Python, beyond what the template library brings.
 
-use super::chat::Date;
+use super::date::Date;
 use minijinja::value::{Kwargs, Value, ValueKind, from_args};
 use minijinja::{Error, ErrorKind, Output, State};
 use serde::Serialize;

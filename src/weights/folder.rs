@@ -1,9 +1,9 @@
 //! A folder as Hugging Face keeps models: `config.json`, one or several safetensors files, `tokenizer.json`.
 //! Tensor names: `names`.
 
-use super::{Checkpoint, Format, Name, Place, Words, bytes, folder_words, names, once};
+use super::{Checkpoint, Name, Place, TensorFormat, Words, bytes, folder_words, names, once};
 use crate::error::{Error, InputError, Result};
-use crate::json_text::{self, Entries};
+use crate::json_text::{self, ObjectEntries};
 use crate::model::{Input, Model, Network};
 use safetensors::tensor::{Dtype, Metadata};
 use serde::Deserialize;
@@ -18,7 +18,7 @@ const MOST_HEADER: u64 = 100_000_000;
 /// What the index of several files says: which file each tensor is in.
 #[derive(Deserialize)]
 struct Index {
-    weight_map: Entries<Value>,
+    weight_map: ObjectEntries<Value>,
 }
 
 /// Opens a folder.
@@ -99,9 +99,9 @@ fn tensors(files: &[PathBuf], model: &Model) -> Result<HashMap<Name, Place>> {
             let held = names::holds(&called, model)
                 .ok_or_else(|| wrong("a tensor of a model that is executed: nobody knows this name"))?;
             let format = match info.dtype {
-                Dtype::F32 => Format::F32,
-                Dtype::F16 => Format::F16,
-                Dtype::BF16 => Format::Bf16,
+                Dtype::F32 => TensorFormat::F32,
+                Dtype::F16 => TensorFormat::F16,
+                Dtype::BF16 => TensorFormat::Bf16,
                 other => return Err(wrong(&format!("F32, F16 or BF16 rather than {other:?}"))),
             };
             let (rows, width) = match info.shape[..] {

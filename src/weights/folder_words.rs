@@ -3,17 +3,15 @@
 use super::chat::{Chat, Template};
 use super::once;
 use super::split::Split;
+use super::text::text;
 use super::tokenizer::Tokenizer;
-use super::vocabulary::{CONTROL, Kind, NORMAL, Vocabulary};
+use super::vocabulary::{CONTROL, NORMAL, TokenizerKind, Vocabulary};
 use crate::error::{Error, InputError, Result};
-use crate::json_text::{self, Entries};
+use crate::json_text::{self, ObjectEntries};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use tokenizers::AddedToken;
-
-/// Most bytes of a file that is read whole; the largest published `tokenizer.json` have some thirty million.
-const MOST: u64 = 1 << 28;
 
 /// Most tokens of a vocabulary: as many as `config.json` may say.
 const MOST_TOKENS: u64 = 1 << 24;
@@ -83,20 +81,6 @@ fn json(path: &Path) -> Result<Option<Value>> {
     let Some(text) = text(path)? else { return Ok(None) };
     let read = json_text::from_slice(text.as_bytes(), "a file of JSON");
     read.map(Some).map_err(|error| error.file(path).into())
-}
-
-/// A file of text; `None` where there is none.
-pub(super) fn text(path: &Path) -> Result<Option<String>> {
-    match std::fs::metadata(path) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(Error::io(path, "read")(error)),
-        Ok(facts) if facts.len() > MOST => {
-            let what = format!("at most {} MiB", MOST >> 20);
-            return Err(InputError::expected(what).found("a larger file").file(path).into());
-        }
-        Ok(_) => {}
-    }
-    std::fs::read_to_string(path).map(Some).map_err(Error::io(path, "read"))
 }
 
 /// Chat templates wherever they are kept, those of files before those of configurations, and special tokens.
@@ -192,7 +176,7 @@ fn templates_of(path: &Path, keys: &Value) -> Result<Vec<Template>> {
 /// The tokens that a file lists with their ids, in its order; none where there is no such file.
 fn ids(path: &Path) -> Result<Vec<(String, u64)>> {
     let Some(text) = text(path)? else { return Ok(Vec::new()) };
-    let listed: Entries<Value> = json_text::from_slice(text.as_bytes(), "tokens with their ids")
+    let listed: ObjectEntries<Value> = json_text::from_slice(text.as_bytes(), "tokens with their ids")
         .map_err(|error| error.key("vocabulary").file(path))?;
     let one = |(token, id): (String, Value)| match id.as_u64().filter(|&id| id < MOST_TOKENS) {
         Some(id) => Ok((token, id)),
@@ -239,7 +223,7 @@ fn listed(folder: &Path, end: &[u32], chat: Chat) -> Result<Vocabulary> {
     Ok(Vocabulary {
         tokens,
         kinds,
-        kind: Kind::Bytes { merges: merges.map(str::to_owned).collect(), split, compose },
+        kind: TokenizerKind::Bytes { merges: merges.map(str::to_owned).collect(), split, compose },
         begin: begin.map(|id| id as u32),
         begin_chats: false,
         finish: None,
@@ -274,4 +258,14 @@ fn class(folder: &Path, path: &Path, config: &Value) -> Result<(&'static Split, 
         }
     };
     Ok((Split::named(name).expect("both are known"), compose))
+}
+
+impl Tokenizer {
+    /// The tokenizer of a folder as Hugging Face keeps models, of which no other file is read.
+    ///
+    /// # Errors
+    /// None found, or a broken one.
+    pub fn in_folder(folder: &Path) -> Result<Tokenizer> {
+        tokenizer(folder, &[])
+    }
 }

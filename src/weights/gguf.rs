@@ -3,7 +3,7 @@
 //! A reader of our own: those on crates.io allocate what a length in the file says before they look whether the file is that
 //! long, or bring a whole tensor library.
 
-use super::Format;
+use super::TensorFormat;
 use crate::error::{Error, InputError, Result};
 use std::collections::HashMap;
 use std::fs::File;
@@ -26,7 +26,7 @@ pub struct Entry {
     pub name: String,
     /// Innermost first.
     pub dims: Vec<u64>,
-    pub format: Format,
+    pub format: TensorFormat,
     /// Which of the files holds it.
     pub file: usize,
     /// From the start of the file.
@@ -349,9 +349,9 @@ impl Source<'_> {
         Ok(Entry { name, dims, format, file: 0, offset })
     }
 
-    fn format(&self, name: &str, number: u32) -> Result<Format> {
-        Format::numbered(number).map_err(|found| {
-            let names: Vec<&str> = Format::all().map(Format::name).collect();
+    fn format(&self, name: &str, number: u32) -> Result<TensorFormat> {
+        TensorFormat::numbered(number).map_err(|found| {
+            let names: Vec<&str> = TensorFormat::all().map(TensorFormat::name).collect();
             self.wrong(name, found, format!("one of {}", names.join(", ")))
         })
     }

@@ -6,35 +6,35 @@ use super::gguf_keys::refuse_unread;
 use super::gguf_rope;
 use super::gguf_words::words;
 use super::names::{Pick, fused_in_gguf};
-use super::{Checkpoint, Name, Part, Place, Words};
+use super::{Checkpoint, LayerTensor, Name, Place, Words};
 use crate::error::{Error, Result};
-use crate::model::{Activation, Kind, Model, Placement, QkNorm, Rotation};
+use crate::model::{Activation, Kind, Model, NormPlacement, QkNorm, Rotation};
 use crate::units::Dtype;
 use std::collections::HashMap;
 use std::path::Path;
 
 /// Tensors of a layer: `blk.N.` before.
-const LAYER: [(&str, Part); 20] = [
-    ("attn_norm.weight", Part::AttentionNorm),
-    ("attn_q.weight", Part::Q),
-    ("attn_k.weight", Part::K),
-    ("attn_v.weight", Part::V),
-    ("attn_q.bias", Part::QBias),
-    ("attn_k.bias", Part::KBias),
-    ("attn_v.bias", Part::VBias),
-    ("attn_output.weight", Part::O),
-    ("attn_output.bias", Part::OBias),
-    ("attn_q_norm.weight", Part::QNorm),
-    ("attn_k_norm.weight", Part::KNorm),
-    ("post_attention_norm.weight", Part::AttentionAfter),
-    ("ffn_norm.weight", Part::FfnNorm),
-    ("ffn_gate.weight", Part::Gate),
-    ("ffn_up.weight", Part::Up),
-    ("ffn_down.weight", Part::Down),
-    ("post_ffw_norm.weight", Part::FfnAfter),
-    ("ffn_gate.bias", Part::GateBias),
-    ("ffn_up.bias", Part::UpBias),
-    ("ffn_down.bias", Part::DownBias),
+const LAYER: [(&str, LayerTensor); 20] = [
+    ("attn_norm.weight", LayerTensor::AttentionNorm),
+    ("attn_q.weight", LayerTensor::Q),
+    ("attn_k.weight", LayerTensor::K),
+    ("attn_v.weight", LayerTensor::V),
+    ("attn_q.bias", LayerTensor::QBias),
+    ("attn_k.bias", LayerTensor::KBias),
+    ("attn_v.bias", LayerTensor::VBias),
+    ("attn_output.weight", LayerTensor::O),
+    ("attn_output.bias", LayerTensor::OBias),
+    ("attn_q_norm.weight", LayerTensor::QNorm),
+    ("attn_k_norm.weight", LayerTensor::KNorm),
+    ("post_attention_norm.weight", LayerTensor::AttentionAfter),
+    ("ffn_norm.weight", LayerTensor::FfnNorm),
+    ("ffn_gate.weight", LayerTensor::Gate),
+    ("ffn_up.weight", LayerTensor::Up),
+    ("ffn_down.weight", LayerTensor::Down),
+    ("post_ffw_norm.weight", LayerTensor::FfnAfter),
+    ("ffn_gate.bias", LayerTensor::GateBias),
+    ("ffn_up.bias", LayerTensor::UpBias),
+    ("ffn_down.bias", LayerTensor::DownBias),
 ];
 
 /// Keys that are read for every architecture, behind its name.
@@ -72,7 +72,7 @@ struct Architecture {
     /// Rotation of neighbours rather than halves: converters reorder the rows of queries and keys.
     interleaved: bool,
     activation: Activation,
-    placement: Placement,
+    placement: NormPlacement,
     qk_norm: QkNorm,
     /// Whether the embedding is multiplied with the root of its width.
     scaled_embedding: bool,
@@ -92,7 +92,7 @@ const LLAMA: Architecture = Architecture {
     name: "llama",
     interleaved: true,
     activation: Activation::Silu,
-    placement: Placement::Before,
+    placement: NormPlacement::Before,
     qk_norm: QkNorm::None,
     scaled_embedding: false,
     reads: &[],
@@ -118,7 +118,7 @@ const ARCHITECTURES: [Architecture; 8] = [
     Architecture {
         name: "olmo2",
         interleaved: false,
-        placement: Placement::AfterBranch,
+        placement: NormPlacement::AfterBranch,
         qk_norm: QkNorm::Whole,
         ..LLAMA
     },
@@ -126,7 +126,7 @@ const ARCHITECTURES: [Architecture; 8] = [
     Architecture {
         name: "gemma2",
         reads: &[WINDOW, PATTERN, CAP, LOGIT_CAP],
-        placement: Placement::Around,
+        placement: NormPlacement::Around,
         every: 2,
         by_share: 46,
         ..GEMMA
@@ -134,7 +134,7 @@ const ARCHITECTURES: [Architecture; 8] = [
     Architecture {
         name: "gemma3",
         reads: &[WINDOW, PATTERN, LOGIT_CAP],
-        placement: Placement::Around,
+        placement: NormPlacement::Around,
         qk_norm: QkNorm::Head,
         every: 6,
         local_theta: Some(10_000.0),
@@ -259,7 +259,7 @@ fn tensors(gguf: &Gguf, architecture: &Architecture, model: &mut Model) -> Resul
         }
     }
     model.tied = !tensors.contains_key(&Name::Head);
-    if let Some(matrix) = tensors.get(&Name::Layer(0, Part::O)) {
+    if let Some(matrix) = tensors.get(&Name::Layer(0, LayerTensor::O)) {
         model.weights = matrix.format.dtype();
     }
     if let Some(table) = tensors.get(&Name::Embedding) {

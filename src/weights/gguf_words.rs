@@ -4,7 +4,7 @@
 use super::chat::{Chat, Template};
 use super::gguf::{Gguf, Value};
 use super::split::Split;
-use super::vocabulary::{self, Kind, Vocabulary};
+use super::vocabulary::{self, TokenizerKind, Vocabulary};
 use crate::error::Result;
 
 /// Ids that templates know as texts: key, name in a template.
@@ -61,7 +61,11 @@ pub fn words(gguf: &Gguf) -> Result<Vocabulary> {
         "gpt2" => {
             let split = split(gguf)?;
             (
-                Kind::Bytes { merges: gguf.list(&key("merges"), "texts", text)?, split, compose: false },
+                TokenizerKind::Bytes {
+                    merges: gguf.list(&key("merges"), "texts", text)?,
+                    split,
+                    compose: false,
+                },
                 split.begin,
             )
         }
@@ -70,13 +74,13 @@ pub fn words(gguf: &Gguf) -> Result<Vocabulary> {
             if scores.len() != tokens.len() {
                 return Err(gguf.wrong(&key("scores"), format!("{count}, one for each token")));
             }
-            (Kind::Scores { scores, prefix_space: flag(gguf, "add_space_prefix", true)? }, true)
+            (TokenizerKind::Scores { scores, prefix_space: flag(gguf, "add_space_prefix", true)? }, true)
         }
         _ => {
             return Err(gguf.wrong(&key("model"), "gpt2 or llama; vocabularies of other models are not read"));
         }
     };
-    let by_score = matches!(kind, Kind::Scores { .. });
+    let by_score = matches!(kind, TokenizerKind::Scores { .. });
     // A vocabulary of SentencePiece has its three special tokens first where the file does not say.
     let or = |found: Option<u32>, default: u32| {
         found.or_else(|| (by_score && u64::from(default) < count).then_some(default))

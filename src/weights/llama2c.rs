@@ -1,6 +1,6 @@
 //! The `.bin` files of llama2.c (`run.c` of karpathy/llama2.c, version 0): seven 32-bit integers, then all weights as f32.
 
-use super::{Checkpoint, Format, Name, Part, Place, Words, bytes};
+use super::{Checkpoint, LayerTensor, Name, Place, TensorFormat, Words, bytes};
 use crate::error::{Error, InputError, Result};
 use crate::model::{Model, Rope};
 use crate::units::Dtype;
@@ -78,22 +78,29 @@ fn tensors(model: &Model, sequence: u64) -> (HashMap<Name, Place>, u64) {
     let (hidden, q, kv, ffn) = (model.hidden, model.q_dim(), model.kv_dim(), model.ffn);
     let mut add = |name: Name, called: &str, rows: u64, width: u64| {
         let (rows, width) = (rows as usize, width as usize);
-        let place =
-            Place { called: called.into(), file: 0, offset, format: Format::F32, rows, width, pick: None };
+        let place = Place {
+            called: called.into(),
+            file: 0,
+            offset,
+            format: TensorFormat::F32,
+            rows,
+            width,
+            pick: None,
+        };
         offset += (rows * width) as u64 * 4;
         tensors.insert(name, place);
     };
     add(Name::Embedding, "token_embedding_table", model.outputs, hidden);
     let parts = [
-        (Part::AttentionNorm, "rms_att_weight", 1, hidden),
-        (Part::Q, "wq", q, hidden),
-        (Part::K, "wk", kv, hidden),
-        (Part::V, "wv", kv, hidden),
-        (Part::O, "wo", hidden, q),
-        (Part::FfnNorm, "rms_ffn_weight", 1, hidden),
-        (Part::Gate, "w1", ffn, hidden),
-        (Part::Down, "w2", hidden, ffn),
-        (Part::Up, "w3", ffn, hidden),
+        (LayerTensor::AttentionNorm, "rms_att_weight", 1, hidden),
+        (LayerTensor::Q, "wq", q, hidden),
+        (LayerTensor::K, "wk", kv, hidden),
+        (LayerTensor::V, "wv", kv, hidden),
+        (LayerTensor::O, "wo", hidden, q),
+        (LayerTensor::FfnNorm, "rms_ffn_weight", 1, hidden),
+        (LayerTensor::Gate, "w1", ffn, hidden),
+        (LayerTensor::Down, "w2", hidden, ffn),
+        (LayerTensor::Up, "w3", ffn, hidden),
     ];
     // One kind of tensor for all layers after the other.
     for (part, called, rows, width) in parts {
@@ -108,7 +115,7 @@ fn tensors(model: &Model, sequence: u64) -> (HashMap<Name, Place>, u64) {
         let called = "wcls".into();
         tensors.insert(
             Name::Head,
-            Place { called, file: 0, offset: head, format: Format::F32, rows, width, pick: None },
+            Place { called, file: 0, offset: head, format: TensorFormat::F32, rows, width, pick: None },
         );
     }
     (tensors, head + u64::from(!model.tied) * model.outputs * hidden * 4)

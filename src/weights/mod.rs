@@ -3,13 +3,16 @@
 //! Read are folders as Hugging Face keeps them (`config.json`, safetensors, a tokenizer), GGUF files, and the `.bin`
 //! files of llama2.c. Each says the same things in its own way; a [`Checkpoint`] says them in one.
 
+mod any_router;
 mod blocks;
 mod bytes;
 mod charsmap;
 mod chat;
 mod chat_python;
+mod date;
 mod folder;
 mod folder_words;
+mod format;
 mod gguf;
 mod gguf_keys;
 mod gguf_model;
@@ -26,23 +29,25 @@ mod router_file;
 mod skip_router;
 mod split;
 mod tensor;
+mod text;
 mod tokenizer;
 mod vocabulary;
 mod word_table;
 #[cfg(feature = "train")]
 mod written;
 
-pub use chat::Date;
+pub use any_router::AnyRouter;
+pub use date::Date;
+pub use format::TensorFormat;
+pub(crate) use format::f16 as half;
 #[cfg(feature = "train")]
 pub(crate) use peft::PeftFolder;
 pub use radial_router::RadialRouter;
-pub use router_file::AnyRouter;
 pub(crate) use router_file::RouterFile;
 pub use skip_router::SkipRouter;
 pub(crate) use skip_router::takes;
-pub(crate) use tensor::f16 as half;
-pub use tensor::{Format, Tensor};
-pub use tokenizer::{Asked, Stream, Tokenizer};
+pub use tensor::Tensor;
+pub use tokenizer::{Asked, TokenStream, Tokenizer};
 pub use word_table::WordTable;
 #[cfg(feature = "train")]
 pub(crate) use written::{llama as write_llama, transposed};
@@ -83,15 +88,15 @@ pub enum Name {
     FinalNormBias,
     /// Absent where the model is tied: the embedding then serves.
     Head,
-    Layer(u32, Part),
+    Layer(u32, LayerTensor),
     /// Of a layer: of one expert (matrices), or of one head (norms).
-    Each(u32, u32, Part),
+    Each(u32, u32, LayerTensor),
 }
 
 /// A tensor of a layer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[expect(missing_docs, reason = "the names are those of the parts of a layer")]
-pub enum Part {
+pub enum LayerTensor {
     AttentionNorm,
     AttentionNormBias,
     Q,
@@ -128,7 +133,7 @@ struct Place {
     /// Which of the files.
     file: usize,
     offset: u64,
-    format: Format,
+    format: TensorFormat,
     rows: usize,
     width: usize,
     /// Which rows of the file's tensor it is; absent: all.
@@ -201,22 +206,23 @@ impl Checkpoint {
     }
 
     /// Format of the layers' matrices, by the attention output of the first.
-    pub fn format(&self) -> Format {
-        self.tensors[&Name::Layer(0, Part::O)].format
+    pub fn format(&self) -> TensorFormat {
+        self.tensors[&Name::Layer(0, LayerTensor::O)].format
     }
 
-    /// Formats of its matrices, without repetition, in the order of `Format::all`.
-    pub fn formats(&self) -> Vec<Format> {
-        let has =
-            |format: &Format| self.tensors.values().any(|place| place.rows > 1 && place.format == *format);
-        Format::all().filter(has).collect()
+    /// Formats of its matrices, without repetition, in the order of `TensorFormat::all`.
+    pub fn formats(&self) -> Vec<TensorFormat> {
+        let has = |format: &TensorFormat| {
+            self.tensors.values().any(|place| place.rows > 1 && place.format == *format)
+        };
+        TensorFormat::all().filter(has).collect()
     }
 
     /// Format and shape of a tensor, without reading it: (format, rows, width).
     ///
     /// # Errors
     /// A tensor that is not there.
-    pub fn shape(&self, name: Name) -> Result<(Format, usize, usize)> {
+    pub fn shape(&self, name: Name) -> Result<(TensorFormat, usize, usize)> {
         let place = self.place(name)?;
         Ok((place.format, place.rows, place.width))
     }

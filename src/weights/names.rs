@@ -3,8 +3,8 @@
 //! One table serves all families: a name means the same in all of them, but for the norm behind attention, whose place the model
 //! tells. What differs is data here and nowhere else.
 
-use super::{Format, Name, Part};
-use crate::model::{Model, Placement};
+use super::{LayerTensor, Name, TensorFormat};
+use crate::model::{Model, NormPlacement};
 
 /// Rows of a stored tensor that make a tensor of the model: runs of `run`, one every `step`, from `first` on. Of a vector, its values;
 /// of a transposed matrix, its columns.
@@ -72,53 +72,53 @@ const OUTSIDE: [(&str, Name); 19] = [
 ];
 
 /// Of a layer: the part that weights are, and the one that biases are.
-const LAYER: [(&str, Part, Option<Part>); 34] = [
-    ("input_layernorm", Part::AttentionNorm, Some(Part::AttentionNormBias)),
-    ("self_attn_layer_norm", Part::AttentionNorm, Some(Part::AttentionNormBias)),
-    ("ln_1", Part::AttentionNorm, Some(Part::AttentionNormBias)),
-    ("ln_attn", Part::AttentionNorm, Some(Part::AttentionNormBias)),
-    ("pre_feedforward_layernorm", Part::FfnNorm, Some(Part::FfnNormBias)),
-    ("final_layer_norm", Part::FfnNorm, Some(Part::FfnNormBias)),
-    ("ln_2", Part::FfnNorm, Some(Part::FfnNormBias)),
-    ("ln_mlp", Part::FfnNorm, Some(Part::FfnNormBias)),
-    ("post_feedforward_layernorm", Part::FfnAfter, None),
-    ("self_attn.q_proj", Part::Q, Some(Part::QBias)),
-    ("self_attn.k_proj", Part::K, Some(Part::KBias)),
-    ("self_attn.v_proj", Part::V, Some(Part::VBias)),
-    ("self_attn.o_proj", Part::O, Some(Part::OBias)),
-    ("self_attn.out_proj", Part::O, Some(Part::OBias)),
-    ("self_attn.dense", Part::O, Some(Part::OBias)),
-    ("self_attention.dense", Part::O, Some(Part::OBias)),
-    ("attention.dense", Part::O, Some(Part::OBias)),
-    ("attn.c_proj", Part::O, Some(Part::OBias)),
-    ("self_attn.q_norm", Part::QNorm, None),
-    ("self_attn.k_norm", Part::KNorm, None),
-    ("mlp.gate_proj", Part::Gate, Some(Part::GateBias)),
-    ("mlp.up_proj", Part::Up, Some(Part::UpBias)),
-    ("mlp.down_proj", Part::Down, Some(Part::DownBias)),
-    ("mlp.c_fc", Part::Up, Some(Part::UpBias)),
-    ("mlp.c_proj", Part::Down, Some(Part::DownBias)),
-    ("mlp.dense_h_to_4h", Part::Up, Some(Part::UpBias)),
-    ("mlp.dense_4h_to_h", Part::Down, Some(Part::DownBias)),
-    ("mlp.fc1", Part::Up, Some(Part::UpBias)),
-    ("mlp.fc2", Part::Down, Some(Part::DownBias)),
-    ("fc1", Part::Up, Some(Part::UpBias)),
-    ("fc2", Part::Down, Some(Part::DownBias)),
-    ("mlp.gate", Part::Router, None),
-    ("block_sparse_moe.gate", Part::Router, None),
-    ("feed_forward.router", Part::Router, None),
+const LAYER: [(&str, LayerTensor, Option<LayerTensor>); 34] = [
+    ("input_layernorm", LayerTensor::AttentionNorm, Some(LayerTensor::AttentionNormBias)),
+    ("self_attn_layer_norm", LayerTensor::AttentionNorm, Some(LayerTensor::AttentionNormBias)),
+    ("ln_1", LayerTensor::AttentionNorm, Some(LayerTensor::AttentionNormBias)),
+    ("ln_attn", LayerTensor::AttentionNorm, Some(LayerTensor::AttentionNormBias)),
+    ("pre_feedforward_layernorm", LayerTensor::FfnNorm, Some(LayerTensor::FfnNormBias)),
+    ("final_layer_norm", LayerTensor::FfnNorm, Some(LayerTensor::FfnNormBias)),
+    ("ln_2", LayerTensor::FfnNorm, Some(LayerTensor::FfnNormBias)),
+    ("ln_mlp", LayerTensor::FfnNorm, Some(LayerTensor::FfnNormBias)),
+    ("post_feedforward_layernorm", LayerTensor::FfnAfter, None),
+    ("self_attn.q_proj", LayerTensor::Q, Some(LayerTensor::QBias)),
+    ("self_attn.k_proj", LayerTensor::K, Some(LayerTensor::KBias)),
+    ("self_attn.v_proj", LayerTensor::V, Some(LayerTensor::VBias)),
+    ("self_attn.o_proj", LayerTensor::O, Some(LayerTensor::OBias)),
+    ("self_attn.out_proj", LayerTensor::O, Some(LayerTensor::OBias)),
+    ("self_attn.dense", LayerTensor::O, Some(LayerTensor::OBias)),
+    ("self_attention.dense", LayerTensor::O, Some(LayerTensor::OBias)),
+    ("attention.dense", LayerTensor::O, Some(LayerTensor::OBias)),
+    ("attn.c_proj", LayerTensor::O, Some(LayerTensor::OBias)),
+    ("self_attn.q_norm", LayerTensor::QNorm, None),
+    ("self_attn.k_norm", LayerTensor::KNorm, None),
+    ("mlp.gate_proj", LayerTensor::Gate, Some(LayerTensor::GateBias)),
+    ("mlp.up_proj", LayerTensor::Up, Some(LayerTensor::UpBias)),
+    ("mlp.down_proj", LayerTensor::Down, Some(LayerTensor::DownBias)),
+    ("mlp.c_fc", LayerTensor::Up, Some(LayerTensor::UpBias)),
+    ("mlp.c_proj", LayerTensor::Down, Some(LayerTensor::DownBias)),
+    ("mlp.dense_h_to_4h", LayerTensor::Up, Some(LayerTensor::UpBias)),
+    ("mlp.dense_4h_to_h", LayerTensor::Down, Some(LayerTensor::DownBias)),
+    ("mlp.fc1", LayerTensor::Up, Some(LayerTensor::UpBias)),
+    ("mlp.fc2", LayerTensor::Down, Some(LayerTensor::DownBias)),
+    ("fc1", LayerTensor::Up, Some(LayerTensor::UpBias)),
+    ("fc2", LayerTensor::Down, Some(LayerTensor::DownBias)),
+    ("mlp.gate", LayerTensor::Router, None),
+    ("block_sparse_moe.gate", LayerTensor::Router, None),
+    ("feed_forward.router", LayerTensor::Router, None),
 ];
 
 /// Of an expert, behind its number, or of a head, before it.
-const EACH: [(&str, &str, Part); 8] = [
-    ("block_sparse_moe.experts.", ".w1", Part::Gate),
-    ("block_sparse_moe.experts.", ".w3", Part::Up),
-    ("block_sparse_moe.experts.", ".w2", Part::Down),
-    ("mlp.experts.", ".gate_proj", Part::Gate),
-    ("mlp.experts.", ".up_proj", Part::Up),
-    ("mlp.experts.", ".down_proj", Part::Down),
-    ("self_attn.q_layernorm.norms.", "", Part::QNorm),
-    ("self_attn.k_layernorm.norms.", "", Part::KNorm),
+const EACH: [(&str, &str, LayerTensor); 8] = [
+    ("block_sparse_moe.experts.", ".w1", LayerTensor::Gate),
+    ("block_sparse_moe.experts.", ".w3", LayerTensor::Up),
+    ("block_sparse_moe.experts.", ".w2", LayerTensor::Down),
+    ("mlp.experts.", ".gate_proj", LayerTensor::Gate),
+    ("mlp.experts.", ".up_proj", LayerTensor::Up),
+    ("mlp.experts.", ".down_proj", LayerTensor::Down),
+    ("self_attn.q_layernorm.norms.", "", LayerTensor::QNorm),
+    ("self_attn.k_layernorm.norms.", "", LayerTensor::KNorm),
 ];
 
 /// How several tensors lie in one.
@@ -180,19 +180,19 @@ fn of_layer(
     transposed: bool,
 ) -> Option<Vec<(Name, Option<Pick>)>> {
     if let Some((_, fused)) = FUSED.iter().find(|(known, _)| *known == stem) {
-        let of_part = |(part, mut pick): ([Part; 2], Pick)| {
+        let of_part = |(part, mut pick): ([LayerTensor; 2], Pick)| {
             pick.transposed = transposed;
             (Name::Layer(layer, part[usize::from(bias)]), Some(pick))
         };
         return Some(fused.parts(model).into_iter().map(of_part).collect());
     }
     if stem == "post_attention_layernorm" {
-        let behind = matches!(model.placement, Placement::AfterBranch | Placement::Around);
+        let behind = matches!(model.placement, NormPlacement::AfterBranch | NormPlacement::Around);
         let part = match (behind, bias) {
-            (true, false) => Part::AttentionAfter,
+            (true, false) => LayerTensor::AttentionAfter,
             (true, true) => return None,
-            (false, false) => Part::FfnNorm,
-            (false, true) => Part::FfnNormBias,
+            (false, false) => LayerTensor::FfnNorm,
+            (false, true) => LayerTensor::FfnNormBias,
         };
         return Some(vec![(Name::Layer(layer, part), None)]);
     }
@@ -200,7 +200,7 @@ fn of_layer(
         let part = if bias { of_bias? } else { weight };
         let pick = transposed.then(|| {
             let rows = match part {
-                Part::Up => model.ffn,
+                LayerTensor::Up => model.ffn,
                 _ => model.hidden,
             } as usize;
             Pick { first: 0, run: rows, step: rows, count: rows, of: rows, transposed }
@@ -226,15 +226,19 @@ pub(super) fn fused_in_gguf(
         "ffn_up.weight" if gates => (Fused::Gates, 0),
         _ => return None,
     };
-    let of_part = |(parts, pick): ([Part; 2], Pick)| (Name::Layer(layer, parts[bias]), Some(pick));
+    let of_part = |(parts, pick): ([LayerTensor; 2], Pick)| (Name::Layer(layer, parts[bias]), Some(pick));
     Some(fused.parts(model).into_iter().map(of_part).collect())
 }
 
 impl Fused {
     /// What lies in it: the part of its weights and that of its biases, with the rows.
-    fn parts(self, model: &Model) -> Vec<([Part; 2], Pick)> {
+    fn parts(self, model: &Model) -> Vec<([LayerTensor; 2], Pick)> {
         let (q, kv, ffn) = (model.q_dim() as usize, model.kv_dim() as usize, model.ffn as usize);
-        const QKV: [[Part; 2]; 3] = [[Part::Q, Part::QBias], [Part::K, Part::KBias], [Part::V, Part::VBias]];
+        const QKV: [[LayerTensor; 2]; 3] = [
+            [LayerTensor::Q, LayerTensor::QBias],
+            [LayerTensor::K, LayerTensor::KBias],
+            [LayerTensor::V, LayerTensor::VBias],
+        ];
         let one = |first, count, of| Pick { first, run: count, step: of, count, of, transposed: false };
         match self {
             Fused::Joined => {
@@ -250,8 +254,8 @@ impl Fused {
                 QKV.into_iter().zip(picks).collect()
             }
             Fused::Gates => vec![
-                ([Part::Gate, Part::GateBias], one(0, ffn, 2 * ffn)),
-                ([Part::Up, Part::UpBias], one(ffn, ffn, 2 * ffn)),
+                ([LayerTensor::Gate, LayerTensor::GateBias], one(0, ffn, 2 * ffn)),
+                ([LayerTensor::Up, LayerTensor::UpBias], one(ffn, ffn, 2 * ffn)),
             ],
         }
     }
@@ -269,7 +273,7 @@ impl Pick {
     }
 
     /// The picked rows out of `bytes`; `width` is that of the result, 0 for a vector.
-    pub fn of_bytes(&self, bytes: &[u8], format: Format, width: usize) -> Vec<u8> {
+    pub fn of_bytes(&self, bytes: &[u8], format: TensorFormat, width: usize) -> Vec<u8> {
         let each = format.block().0;
         let row = if width == 0 { each } else { format.bytes(width as u64) as usize };
         let indices =

@@ -3,7 +3,7 @@
 
 use super::charsmap::Normalizer;
 use crate::error::{InputError, Result};
-use crate::json_text::{self, Entries};
+use crate::json_text::{self, ObjectEntries};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use std::collections::HashMap;
@@ -34,7 +34,7 @@ pub fn check<'a>(words: impl IntoIterator<Item = (&'a str, u64)>) -> std::result
 /// # Errors
 /// The name, and a text that is no header.
 pub fn tensors(header: &[u8]) -> std::result::Result<(), InputError> {
-    let listed: Entries<IgnoredAny> = json_text::from_slice(header, "a safetensors header")?;
+    let listed: ObjectEntries<IgnoredAny> = json_text::from_slice(header, "a safetensors header")?;
     match listed.repeated() {
         Some(name) => Err(InputError::expected("each tensor once").key(name)),
         None => Ok(()),
@@ -66,7 +66,7 @@ struct Model {
 #[serde(untagged)]
 enum Words {
     /// Words with their ids.
-    Ids(Entries<u64>),
+    Ids(ObjectEntries<u64>),
     /// Words with their scores; the place is the id.
     Scores(Vec<(String, IgnoredAny)>),
 }

@@ -1,7 +1,7 @@
 //! Additions of low rank as the peft library keeps them: `adapter_config.json` and `adapter_model.safetensors`
 //! (peft, `LoraConfig` and `save_pretrained`).
 
-use super::Part;
+use super::LayerTensor;
 use super::router_file::{RouterFile, Values};
 use super::written::{layer_part, transposed};
 use crate::error::{Error, InputError, Result};
@@ -28,9 +28,9 @@ pub(crate) struct PeftFactors<'a> {
 }
 
 /// Factors of a product: layer, name, inputs x rank, rank x outputs.
-pub(crate) type Pair = (u32, Part, Vec<f32>, Vec<f32>);
+pub(crate) type Pair = (u32, LayerTensor, Vec<f32>, Vec<f32>);
 
-fn name(layer: u32, part: Part, factor: char) -> String {
+fn name(layer: u32, part: LayerTensor, factor: char) -> String {
     let (called, _) = layer_part(part);
     format!("{PREFIX}model.layers.{layer}.{called}.lora_{factor}.weight")
 }
@@ -44,7 +44,7 @@ impl PeftFolder {
         folder: &Path,
         model: &str,
         rank: u32,
-        shapes: &[(u32, Part, [usize; 2])],
+        shapes: &[(u32, LayerTensor, [usize; 2])],
         pairs: &[Pair],
     ) -> Result<()> {
         let targets: BTreeSet<&str> = shapes
@@ -136,7 +136,7 @@ impl PeftFactors<'_> {
     pub fn pair(
         &self,
         layer: u32,
-        part: Part,
+        part: LayerTensor,
         [inputs, outputs]: [usize; 2],
     ) -> Result<(usize, Vec<f32>, Vec<f32>)> {
         let read = |factor: char| -> Result<Values<2>> {

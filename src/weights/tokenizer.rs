@@ -1,8 +1,10 @@
 //! Text to tokens and back, by the `tokenizers` library.
 
-use super::chat::{Chat, Date};
-use super::vocabulary::{ADDED, BYTE, CONTROL, Kind, NORMAL, UNKNOWN, Vocabulary};
-use super::{folder_words, once};
+use super::chat::Chat;
+use super::date::Date;
+use super::once;
+use super::text::text;
+use super::vocabulary::{ADDED, BYTE, CONTROL, NORMAL, TokenizerKind, UNKNOWN, Vocabulary};
 use crate::error::{Error, InputError, Result};
 use crate::json_text;
 use std::collections::HashMap;
@@ -58,7 +60,7 @@ impl Tokenizer {
         let wrong = |error: tokenizers::Error| -> Error {
             InputError::expected(format!("a tokenizer.json ({error})")).key("tokenizer").file(path).into()
         };
-        let text = folder_words::text(path)?.unwrap_or_default();
+        let text = text(path)?.unwrap_or_default();
         let own = once::of_file(text.as_bytes(), path)?;
         let text = json_text::without_mark(text.as_bytes());
         let mut inner = guarded(|| tokenizers::Tokenizer::from_bytes(text)).map_err(wrong)?;
@@ -128,16 +130,16 @@ impl Tokenizer {
         }
         let remarks = words.shared(&same).into_iter().collect();
         let merges = match &words.kind {
-            Kind::Bytes { merges, .. } => listed_merges(merges, &vocabulary)?,
-            Kind::Scores { scores, .. } => scored_merges(words, scores, &vocabulary),
+            TokenizerKind::Bytes { merges, .. } => listed_merges(merges, &vocabulary)?,
+            TokenizerKind::Scores { scores, .. } => scored_merges(words, scores, &vocabulary),
         };
-        let by_score = matches!(words.kind, Kind::Scores { .. });
+        let by_score = matches!(words.kind, TokenizerKind::Scores { .. });
         let mut end = words.end.clone();
         let last = words.chat.tokens.get("eos_token").and_then(|token| vocabulary.get(token).copied());
         end.extend(last.filter(|id| !end.contains(id)));
         let vocabulary: ahash::AHashMap<String, u32> = vocabulary.into_iter().collect();
         let mut model = BPE::builder().vocab_and_merges(vocabulary, merges).byte_fallback(by_score);
-        if let Kind::Bytes { split, .. } = &words.kind {
+        if let TokenizerKind::Bytes { split, .. } = &words.kind {
             model = model.ignore_merges(split.whole);
         }
         if let Some(unknown) = words.unknown {
@@ -145,7 +147,7 @@ impl Tokenizer {
         }
         let mut inner = tokenizers::Tokenizer::new(model.build().map_err(wrong)?);
         match words.kind {
-            Kind::Bytes { split, compose, .. } => {
+            TokenizerKind::Bytes { split, compose, .. } => {
                 let bytes = ByteLevel::new(false, true, false);
                 let mut steps = split.steps().map_err(wrong)?;
                 steps.push(bytes.into());
@@ -153,7 +155,7 @@ impl Tokenizer {
                 inner.with_decoder(Some(bytes));
                 inner.with_normalizer(compose.then_some(NFC));
             }
-            Kind::Scores { prefix_space, .. } => {
+            TokenizerKind::Scores { prefix_space, .. } => {
                 let mut steps: Vec<NormalizerWrapper> = Vec::new();
                 if prefix_space {
                     steps.push(Prepend::new(SPACE.into()).into());
@@ -184,20 +186,12 @@ impl Tokenizer {
             begin_chats: words.begin_chats,
             finish: words.finish,
             template_of_library: false,
-            exact: matches!(words.kind, Kind::Bytes { compose: false, .. }),
+            exact: matches!(words.kind, TokenizerKind::Bytes { compose: false, .. }),
             end,
             chat: words.chat.clone(),
             same,
             remarks,
         })
-    }
-
-    /// The tokenizer of a folder as Hugging Face keeps models, of which no other file is read.
-    ///
-    /// # Errors
-    /// None found, or a broken one.
-    pub fn in_folder(folder: &Path) -> Result<Tokenizer> {
-        folder_words::tokenizer(folder, &[])
     }
 
     /// Tokens that it knows, added ones included.
@@ -295,8 +289,8 @@ impl Tokenizer {
     }
 
     /// Text as its tokens come.
-    pub fn stream(&self) -> Stream<'_> {
-        Stream { tokenizer: self, ids: Vec::new(), said: 0 }
+    pub fn stream(&self) -> TokenStream<'_> {
+        TokenStream { tokenizer: self, ids: Vec::new(), said: 0 }
     }
 }
 
@@ -307,13 +301,13 @@ fn guarded<T>(run: impl FnOnce() -> tokenizers::Result<T>) -> tokenizers::Result
 
 /// Text of a growing list of tokens, whole characters at a time.
 #[derive(Debug)]
-pub struct Stream<'a> {
+pub struct TokenStream<'a> {
     tokenizer: &'a Tokenizer,
     ids: Vec<u32>,
     said: usize,
 }
 
-impl Stream<'_> {
+impl TokenStream<'_> {
     /// What the next token adds; empty until a character is whole.
     ///
     /// # Errors

@@ -27,7 +27,7 @@ pub struct Vocabulary {
     pub tokens: Vec<String>,
     /// Type of each token.
     pub kinds: Vec<i128>,
-    pub kind: Kind,
+    pub kind: TokenizerKind,
     /// What stands before every text.
     pub begin: Option<u32>,
     /// Whether it stands before a chat too where the template did not write it.
@@ -46,7 +46,7 @@ pub struct Vocabulary {
 
 /// How text is cut.
 #[derive(Clone, Debug)]
-pub enum Kind {
+pub enum TokenizerKind {
     /// Pairs of bytes, merged in the order of the list; each entry has its two parts with a space between.
     /// `compose`: whether characters are composed first (NFC).
     Bytes { merges: Vec<String>, split: &'static Split, compose: bool },
@@ -113,7 +113,7 @@ pub fn llama2c(path: &Path, count: u64) -> Result<Vocabulary> {
     for (at, name) in ["<unk>", "<s>", "</s>"].iter().enumerate().take(tokens.len()) {
         tokens[at] = (*name).into();
     }
-    let kind = Kind::Scores { scores, prefix_space: true };
+    let kind = TokenizerKind::Scores { scores, prefix_space: true };
     Ok(Vocabulary {
         tokens,
         kinds,

@@ -1,6 +1,6 @@
 //! Writes a model as Hugging Face keeps it: `config.json` and `model.safetensors`, in the names of Llama.
 
-use super::{Name, Part};
+use super::{LayerTensor, Name};
 use crate::error::{Error, Result};
 use safetensors::tensor::{Dtype, TensorView};
 use serde_json::Value;
@@ -53,17 +53,17 @@ fn called(name: Name) -> (String, bool) {
 }
 
 /// The name of a part within its layer, and whether it is a vector.
-pub(super) fn layer_part(part: Part) -> (&'static str, bool) {
+pub(super) fn layer_part(part: LayerTensor) -> (&'static str, bool) {
     match part {
-        Part::AttentionNorm => ("input_layernorm", true),
-        Part::FfnNorm => ("post_attention_layernorm", true),
-        Part::Q => ("self_attn.q_proj", false),
-        Part::K => ("self_attn.k_proj", false),
-        Part::V => ("self_attn.v_proj", false),
-        Part::O => ("self_attn.o_proj", false),
-        Part::Gate => ("mlp.gate_proj", false),
-        Part::Up => ("mlp.up_proj", false),
-        Part::Down => ("mlp.down_proj", false),
+        LayerTensor::AttentionNorm => ("input_layernorm", true),
+        LayerTensor::FfnNorm => ("post_attention_layernorm", true),
+        LayerTensor::Q => ("self_attn.q_proj", false),
+        LayerTensor::K => ("self_attn.k_proj", false),
+        LayerTensor::V => ("self_attn.v_proj", false),
+        LayerTensor::O => ("self_attn.o_proj", false),
+        LayerTensor::Gate => ("mlp.gate_proj", false),
+        LayerTensor::Up => ("mlp.up_proj", false),
+        LayerTensor::Down => ("mlp.down_proj", false),
         other => panic!("a Llama has no {other:?}"),
     }
 }

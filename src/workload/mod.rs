@@ -7,26 +7,26 @@ use std::collections::BTreeMap;
 
 mod arrivals;
 mod count;
-mod facts;
 mod file;
 mod lengths;
-mod measured;
 mod options;
 mod outputs;
+mod served;
 mod sessions;
 mod spec;
+mod summary;
 mod synthetic;
 
 pub use arrivals::{Arrivals, Clients, Think};
 pub use count::TokenCount;
-pub use facts::{Facts, LengthFacts};
-pub use file::{BAILIAN_BLOCK, Format, MOONCAKE_BLOCK, Reading, TimeUnit, Told, read};
+pub use file::{BAILIAN_BLOCK, MOONCAKE_BLOCK, Reading, RequestFormat, TimeUnit, Told, read};
 pub use lengths::{Length, Lengths};
-pub use measured::{Measured, Tick, measured, ticks};
-pub use options::Options;
+pub use options::Selection;
 pub use outputs::OutputsAgain;
-pub use sessions::{Link, Pause, SessionSpec, Sessions};
+pub use served::{ServedRequest, Tick, measured, ticks};
+pub use sessions::{FollowUp, Pause, SessionSpec, Sessions};
 pub use spec::FileSpec;
+pub use summary::{LengthSummary, RequestSummary};
 pub use synthetic::{PriorityShare, RequestsSpec, requests};
 
 /// Most requests of a source: 2^24, some 2 GB in memory.
@@ -34,13 +34,13 @@ pub const MOST_REQUESTS: u32 = 1 << 24;
 
 /// Requests of a source, and what to know about them.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Load {
+pub struct RequestSet {
     /// In order of arrival, equal arrivals in the order of the source; without routes.
     pub requests: Vec<Request>,
     /// Who sends them, where a request waits for the end of another.
     pub clients: Option<Clients>,
     /// Turns that follow an earlier one, by their ids, where the source says so.
-    pub turns: BTreeMap<u64, Link>,
+    pub turns: BTreeMap<u64, FollowUp>,
     /// What those wait for, where they do.
     pub sessions: Option<Sessions>,
     /// Prompt tokens that each hash of a request's `prefix` stands for (the last may stand for fewer), where the source says.

@@ -1,12 +1,12 @@
 //! What is taken of the requests of a source: a window, a rate, a number, and lengths up to a bound.
 
-use super::{Load, Remark};
+use super::{Remark, RequestSet};
 use crate::error::{Result, demand};
 use crate::units::SimTime;
 
 /// What is taken of a source. The window comes first, in the source's own time, then the count, then the scale.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Options {
+pub struct Selection {
     /// Arrivals are multiplied by this, above 0: 0.5 is twice the rate. Products are rounded as a 64-bit float.
     pub time_scale: f64,
     /// Start of the window, in seconds after the first request of the source; it becomes time 0.
@@ -21,10 +21,10 @@ pub struct Options {
     pub most_output_tokens: Option<u32>,
 }
 
-impl Default for Options {
+impl Default for Selection {
     /// Everything, as it is.
     fn default() -> Self {
-        Options {
+        Selection {
             time_scale: 1.0,
             start_s: 0.0,
             duration_s: None,
@@ -35,13 +35,13 @@ impl Default for Options {
     }
 }
 
-impl Options {
+impl Selection {
     /// Takes it, and remarks what was scaled and cut.
     ///
     /// # Errors
     /// An option out of range, arrivals that go beyond simulated time (213 days), a window without requests, and a window or
     /// scale where clients decide about arrivals.
-    pub fn apply(&self, load: &mut Load) -> Result<()> {
+    pub fn apply(&self, load: &mut RequestSet) -> Result<()> {
         self.check()?;
         if load.clients.is_some() {
             let found = if self.time_scale != 1.0 {
@@ -81,7 +81,7 @@ impl Options {
         Ok(())
     }
 
-    fn window(&self, load: &mut Load) -> Result<()> {
+    fn window(&self, load: &mut RequestSet) -> Result<()> {
         let start = SimTime::from_s(self.start_s);
         let length = self.duration_s.map(SimTime::from_s);
         let before = load.requests.len();
@@ -101,7 +101,7 @@ impl Options {
         Ok(())
     }
 
-    fn scale(&self, load: &mut Load) -> Result<()> {
+    fn scale(&self, load: &mut RequestSet) -> Result<()> {
         if self.time_scale == 1.0 {
             return Ok(());
         }
@@ -115,7 +115,7 @@ impl Options {
         Ok(())
     }
 
-    fn cut(&self, load: &mut Load) {
+    fn cut(&self, load: &mut RequestSet) {
         let (mut prompts, mut outputs) = (0_u64, 0_u64);
         for request in &mut load.requests {
             if let Some(most) = self.most_prompt_tokens.filter(|&most| request.prompt_tokens > most) {

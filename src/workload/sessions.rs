@@ -1,6 +1,6 @@
 //! Conversations: requests that follow one another, and what the later ones share with the earlier ones.
 
-use super::{Load, Remark};
+use super::{Remark, RequestSet};
 use crate::error::{InputError, Result, demand};
 use crate::rng::Stream;
 use crate::trace::Request;
@@ -61,7 +61,7 @@ pub(super) struct Turn {
 
 /// A request that follows another one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Link {
+pub struct FollowUp {
     /// The id of the request before it.
     pub after: u64,
     /// The pause between the two, where the source says it.
@@ -93,14 +93,14 @@ impl Turns {
     ///
     /// # Errors
     /// A turn that follows itself or a later one.
-    pub fn settle(self, requests: &[Request], ps: impl Fn(i128) -> i128) -> Result<BTreeMap<u64, Link>> {
+    pub fn settle(self, requests: &[Request], ps: impl Fn(i128) -> i128) -> Result<BTreeMap<u64, FollowUp>> {
         let mut links = BTreeMap::new();
         let names: HashMap<Name, u64> =
             self.0.iter().filter_map(|(id, turn)| Some((turn.name?, *id))).collect();
         let mut chains: HashMap<Name, Vec<(u64, &Turn)>> = HashMap::new();
         for (id, turn) in &self.0 {
             if let Some(before) = turn.after.and_then(|name| names.get(&name)) {
-                links.insert(*id, Link { after: *before, think: turn.think, follows: turn.follows });
+                links.insert(*id, FollowUp { after: *before, think: turn.think, follows: turn.follows });
             }
             if let Some(session) = turn.session {
                 chains.entry(session).or_default().push((*id, turn));
@@ -125,7 +125,7 @@ impl Turns {
                 });
                 links.insert(
                     *id,
-                    Link { after: *after, think: turn.think.or(measured), follows: turn.follows },
+                    FollowUp { after: *after, think: turn.think.or(measured), follows: turn.follows },
                 );
             }
         }
@@ -135,7 +135,7 @@ impl Turns {
 }
 
 /// Refuses turns that wait for each other.
-fn check(links: &BTreeMap<u64, Link>) -> Result<()> {
+fn check(links: &BTreeMap<u64, FollowUp>) -> Result<()> {
     // Each turn is visited once: 1 while it is on the way that is followed, 2 when it is known to end.
     let mut known: HashMap<u64, u8> = HashMap::new();
     for &start in links.keys() {
@@ -174,7 +174,7 @@ impl SessionSpec {
     ///
     /// # Errors
     /// A pause out of range, and a source without conversations.
-    pub(super) fn apply(&self, load: &mut Load, seed: u64) -> Result<()> {
+    pub(super) fn apply(&self, load: &mut RequestSet, seed: u64) -> Result<()> {
         self.check()?;
         if load.turns.is_empty() {
             let what = "a file with turns of conversations (session_id, conversation_id, parent_chat_id and the like)";
@@ -193,7 +193,8 @@ impl SessionSpec {
             };
             turns.insert(id, (link.after, think));
         }
-        let own_time = |link: &Link| self.think_s == Pause::Recorded && link.think.is_none() && !link.follows;
+        let own_time =
+            |link: &FollowUp| self.think_s == Pause::Recorded && link.think.is_none() && !link.follows;
         let waits = |id: u64| load.turns.get(&id).is_some_and(|link| !own_time(link));
         begin_together(&mut load.requests, &load.turns, waits);
         load.sessions = Some(Sessions { turns });
@@ -202,7 +203,7 @@ impl SessionSpec {
 }
 
 /// Forgets turns whose predecessor is not among the requests any more.
-pub(super) fn forget_missing(load: &mut Load) {
+pub(super) fn forget_missing(load: &mut RequestSet) {
     let there: HashSet<u64> = load.requests.iter().map(|request| request.id).collect();
     load.turns.retain(|id, link| there.contains(id) && there.contains(&link.after));
 }
@@ -210,7 +211,7 @@ pub(super) fn forget_missing(load: &mut Load) {
 /// Gives turns for which `which` holds the arrival of the first turn of their conversation, and sorts the requests.
 pub(super) fn begin_together(
     requests: &mut [Request],
-    turns: &BTreeMap<u64, Link>,
+    turns: &BTreeMap<u64, FollowUp>,
     which: impl Fn(u64) -> bool,
 ) {
     let arrivals: HashMap<u64, SimTime> =
@@ -245,7 +246,7 @@ const MOST_HASHES: u64 = 1 << 28;
 ///
 /// # Errors
 /// More hashes than [`MOST_HASHES`].
-pub(super) fn share_prefixes(load: &mut Load, block: u32) -> Result<()> {
+pub(super) fn share_prefixes(load: &mut RequestSet, block: u32) -> Result<()> {
     let turns: HashSet<u64> = load.turns.iter().flat_map(|(&id, link)| [link.after, id]).collect();
     let hashes = |request: &Request| {
         let (prompt, output) = (u64::from(request.prompt_tokens), u64::from(request.output_tokens));

@@ -1,15 +1,15 @@
 //! The key `workload.file` of a scenario: requests of a file, and what is done to them.
 
 use super::arrivals::Times;
-use super::file::{Format, Reading, TimeUnit, read};
+use super::file::{Reading, RequestFormat, TimeUnit, read};
 use super::sessions::{SessionSpec, begin_together, forget_missing, share_prefixes};
 use super::synthetic::prioritize;
-use super::{Arrivals, Load, Options, PriorityShare, Remark, TokenCount};
+use super::{Arrivals, PriorityShare, Remark, RequestSet, Selection, TokenCount};
 use crate::error::{InputError, Result};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 
-/// The key `workload.file` of a scenario: requests of a file. What the keys of [`Reading`] and [`Options`] do, they say there.
+/// The key `workload.file` of a scenario: requests of a file. What the keys of [`Reading`] and [`Selection`] do, they say there.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct FileSpec {
@@ -17,7 +17,7 @@ pub struct FileSpec {
     pub path: PathBuf,
     /// [`Reading::format`].
     #[serde(default)]
-    pub format: Option<Format>,
+    pub format: Option<RequestFormat>,
     /// [`Reading::time_unit`].
     #[serde(default)]
     pub time_unit: Option<TimeUnit>,
@@ -48,22 +48,22 @@ pub struct FileSpec {
     /// Replaces the priorities of the file. Absent or empty: those of the file, or 0.
     #[serde(default)]
     pub priorities: Vec<PriorityShare>,
-    /// [`Options::time_scale`]. Absent: 1.
+    /// [`Selection::time_scale`]. Absent: 1.
     #[serde(default = "one")]
     pub time_scale: f64,
-    /// [`Options::start_s`]. Absent: 0.
+    /// [`Selection::start_s`]. Absent: 0.
     #[serde(default)]
     pub start_s: f64,
-    /// [`Options::duration_s`].
+    /// [`Selection::duration_s`].
     #[serde(default)]
     pub duration_s: Option<f64>,
-    /// [`Options::most_requests`].
+    /// [`Selection::most_requests`].
     #[serde(default)]
     pub most_requests: Option<u32>,
-    /// [`Options::most_prompt_tokens`].
+    /// [`Selection::most_prompt_tokens`].
     #[serde(default)]
     pub most_prompt_tokens: Option<u32>,
-    /// [`Options::most_output_tokens`].
+    /// [`Selection::most_output_tokens`].
     #[serde(default)]
     pub most_output_tokens: Option<u32>,
 }
@@ -75,7 +75,7 @@ fn one() -> f64 {
 impl FileSpec {
     /// All of a file, as it is.
     pub fn new(path: impl Into<PathBuf>) -> Self {
-        let Options { time_scale, start_s, duration_s, .. } = Options::default();
+        let Selection { time_scale, start_s, duration_s, .. } = Selection::default();
         FileSpec {
             path: path.into(),
             format: None,
@@ -110,8 +110,8 @@ impl FileSpec {
         }
     }
 
-    fn options(&self) -> Options {
-        Options {
+    fn options(&self) -> Selection {
+        Selection {
             time_scale: self.time_scale,
             start_s: self.start_s,
             duration_s: self.duration_s,
@@ -125,7 +125,7 @@ impl FileSpec {
     ///
     /// # Errors
     /// The first mistake in the file, and an option that is wrong or leaves no request.
-    pub fn load(&self, folder: &Path, seed: u64) -> Result<Load> {
+    pub fn load(&self, folder: &Path, seed: u64) -> Result<RequestSet> {
         self.load_with(folder, seed, None)
     }
 
@@ -133,7 +133,7 @@ impl FileSpec {
     ///
     /// # Errors
     /// Those of [`FileSpec::load`].
-    pub fn load_with(&self, folder: &Path, seed: u64, tokenizer: Option<TokenCount>) -> Result<Load> {
+    pub fn load_with(&self, folder: &Path, seed: u64, tokenizer: Option<TokenCount>) -> Result<RequestSet> {
         if let Some(named) = self.tokenizer.as_ref().filter(|_| tokenizer.is_none()) {
             let what = "no tokenizer, as none was read";
             return Err(InputError::expected(what).key("tokenizer").found(named.display()).into());
@@ -167,7 +167,13 @@ impl FileSpec {
         Ok(load)
     }
 
-    fn draw_arrivals(&self, arrivals: &Arrivals, sessions: bool, load: &mut Load, seed: u64) -> Result<()> {
+    fn draw_arrivals(
+        &self,
+        arrivals: &Arrivals,
+        sessions: bool,
+        load: &mut RequestSet,
+        seed: u64,
+    ) -> Result<()> {
         arrivals.check()?;
         let clients = arrivals.clients(load.requests.len(), seed)?;
         if sessions && clients.is_some() {

@@ -2,7 +2,7 @@
 
 use super::arrivals::{Arrivals, Times};
 use super::lengths::Lengths;
-use super::{Load, MOST_REQUESTS};
+use super::{MOST_REQUESTS, RequestSet};
 use crate::error::{Result, demand};
 use crate::rng::Stream;
 use crate::trace::Request;
@@ -38,10 +38,10 @@ impl RequestsSpec {
     ///
     /// # Errors
     /// A parameter out of range, or arrivals that go beyond simulated time (213 days).
-    pub fn load(&self, seed: u64) -> Result<Load> {
+    pub fn load(&self, seed: u64) -> Result<RequestSet> {
         demand(self.count > 0, "count", self.count, "at least 1 request")?;
         let drawn = requests(self.count, &self.lengths, &self.arrivals, seed)?;
-        let mut load = Load { requests: drawn, ..Load::default() };
+        let mut load = RequestSet { requests: drawn, ..RequestSet::default() };
         prioritize(&mut load.requests, &self.priorities, seed)?;
         load.clients = self.arrivals.clients(load.requests.len(), seed)?;
         Ok(load)

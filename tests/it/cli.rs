@@ -1,5 +1,15 @@
 //! The program as a user meets it: exit codes, messages, files.
 
+#[cfg(feature = "gpu")]
+pub mod cli_execute;
+pub mod cli_json;
+pub mod cli_trace;
+#[cfg(feature = "train")]
+pub mod cli_train;
+pub mod entry_point;
+pub mod examples;
+pub mod quick;
+
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};

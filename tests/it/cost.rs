@@ -1,6 +1,17 @@
 //! Prices that break a law: faster with more work, slower with a better device, below the roofline, or not the stated
 //! constants at all.
 
+pub mod collectives;
+pub mod error_bar;
+pub mod fabrics;
+pub mod formats;
+pub mod instructions;
+pub mod measured;
+pub mod oracles;
+pub mod profiles;
+pub mod uncertainty;
+pub mod work;
+
 use crate::cost_support::*;
 use proptest::prelude::*;
 use radialsim::cost::{Bound, Device, Limits, Price, PriceCache};

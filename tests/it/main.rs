@@ -1,171 +1,28 @@
-//! One integration binary; each module is named after what can go wrong.
+//! One integration binary: a folder for each part, a module for what can go wrong.
 #![allow(clippy::print_stderr, reason = "tests say what they skip")]
 
-#[cfg(feature = "gpu")]
-mod actions;
-mod adapter;
-mod apart;
-mod arrivals;
-mod axes;
-mod bad_trace;
-mod book;
-mod brief;
-mod caps;
-#[cfg(feature = "gpu")]
-mod chat_templates;
+mod calib;
 mod cli;
-#[cfg(feature = "gpu")]
-mod cli_execute;
-mod cli_json;
-mod cli_trace;
-#[cfg(feature = "train")]
-mod cli_train;
-mod clusters;
-mod collectives;
-mod contributions;
 mod cost;
-mod cost_support;
-mod edges;
-mod engine;
-mod engine_naive;
-mod error_bar;
-mod examples;
-mod expert_layers;
-mod fabric_fit;
-mod fabrics;
 #[cfg(feature = "gpu")]
-mod families;
-#[cfg(feature = "gpu")]
-mod family_list;
-#[cfg(feature = "gpu")]
-mod family_models;
-mod fidelity;
-mod fit;
-mod footprint;
-mod formats;
-mod frontier;
-mod fuzzed;
-#[cfg(feature = "gpu")]
-mod gguf_blocks;
-#[cfg(feature = "gpu")]
-mod gguf_keys;
-#[cfg(feature = "gpu")]
-mod gguf_support;
-#[cfg(feature = "gpu")]
-mod gguf_words;
-#[cfg(feature = "gpu")]
-mod golden;
-#[cfg(feature = "gpu")]
-mod gpu_failures;
-#[cfg(feature = "gpu")]
-mod hops;
-mod instructions;
-mod kineto;
-mod kv;
-mod lab;
-mod latent;
-mod launches;
-mod laws;
-mod layers;
-mod layerskip;
-mod load;
-mod lockstep;
-mod measured;
-mod meter;
-mod model_counts;
-mod model_files;
-mod models;
-mod operators;
-mod oracles;
-mod page_browser;
-mod parallel;
-#[cfg(feature = "gpu")]
-mod perplexity;
-mod pipeline;
-mod placed_runs;
-mod placement;
-mod prefixes;
-mod profiles;
-mod quality;
-mod queued;
-mod queueing;
-mod queueing_whole;
-mod quick;
-#[cfg(feature = "gpu")]
-mod radial;
-mod replicas;
-mod report_page;
-mod requests;
-mod requests_bad;
-mod requests_scenario;
-mod requests_sessions;
-mod requests_tools;
-mod requests_written;
-mod route_ids;
-#[cfg(feature = "gpu")]
-mod routed;
-#[cfg(feature = "gpu")]
-mod router_files;
-mod saved;
-#[cfg(feature = "train")]
-mod scratch;
-#[cfg(feature = "train")]
-mod scratch_runs;
-mod searches;
-mod series;
-mod served;
-mod serving;
-mod serving_metrics;
-#[cfg(feature = "gpu")]
-mod shaders;
-#[cfg(feature = "gpu")]
-mod shapes;
-mod sizes;
-#[cfg(feature = "gpu")]
-mod skips;
-#[cfg(feature = "gpu")]
-mod small_models;
-mod steady;
-mod stretch;
-mod sweep;
-mod sweep_bad;
-mod sweep_support;
-mod synth;
-mod tidy;
-mod tidy_rules;
-mod tiers;
-mod timeline;
-mod trace_format;
-mod trace_join;
-#[cfg(feature = "parquet")]
-mod trace_parquet;
-mod trace_support;
+mod gpu;
+mod house;
+mod model;
+mod report;
+mod sim;
+mod study;
+mod support;
+mod trace;
 #[cfg(feature = "train")]
 mod train;
-#[cfg(feature = "train")]
-mod train_ways;
-#[cfg(feature = "train")]
-mod train_whole;
-#[cfg(feature = "gpu")]
-mod twin_attention;
-#[cfg(feature = "gpu")]
-mod twin_choices;
-#[cfg(feature = "gpu")]
-mod twin_products;
-#[cfg(feature = "gpu")]
-mod twin_rows;
-#[cfg(feature = "gpu")]
-mod twin_support;
-mod uncertainty;
-mod uneven;
-#[cfg(feature = "gpu")]
-mod validated;
 #[cfg(feature = "gpu")]
 mod weights;
+mod workload;
+
+// By their own names: `crate::lab`.
+use support::{cost_support, lab, sweep_support, trace_support};
 #[cfg(feature = "gpu")]
-mod weights_bad;
-mod windows;
-mod work;
+use support::{family_list, family_models, gguf_support, small_models, twin_support};
 
 /// Where the real data lies, or `None` (said on standard error) where it is absent.
 /// `RADIALSIM_REQUIRE_DATA` turns absence into failure.

@@ -1,14 +1,19 @@
 //! Training: the differentiable network against the executor, and what a router learns on a small model.
 
-use crate::skips::{router, run};
+pub mod scratch;
+pub mod scratch_runs;
+pub mod train_ways;
+pub mod train_whole;
+
+use crate::gpu::skips::{router, run};
 use crate::small_models::{LAYERS, Small};
 use radialsim::batch::Policy;
-use radialsim::gpu::{Executor, Options, Prompt, Routing, Skips};
+use radialsim::gpu::{Executor, ExecutorOptions, Prompt, Routing, Skips};
 use radialsim::quality::Texts;
 use radialsim::rng::Stream;
 use radialsim::trace::{self, RouterDevice};
 use radialsim::train::{
-    Additions, Choice, Device, Distilled, Effects, Gates, Gradient, Labels, Network, Recipe, Step,
+    Additions, Device, Distilled, DivergenceOf, Effects, Gates, Gradient, Labels, Network, Recipe, TrainStep,
     TuneRecipe, Tuned, Unit, distill, left_out, measure, prune, tune,
 };
 use radialsim::weights::{Checkpoint, SkipKv};
@@ -36,13 +41,18 @@ fn what_is_trained_is_what_runs() {
     let network = Network::read(&checkpoint, &Device::flex()).expect("a Llama");
     let Some(gpu) = crate::gpu() else { return };
     let mut executor =
-        Executor::new(gpu, &checkpoint, Options { positions: 40, ..Options::default() }).expect("fits");
+        Executor::new(gpu, &checkpoint, ExecutorOptions { positions: 40, ..ExecutorOptions::default() })
+            .expect("fits");
     let texts = texts(5, 1);
     let prompts: Vec<Prompt> =
         texts.sequences.iter().map(|ids| Prompt { ids: ids.clone(), most: 1 }).collect();
     let dense = run(&mut executor, &prompts, Routing::dense(LAYERS as u32), Policy::Aligned);
-    let said =
-        measure(&network, &texts, SkipKv::ProjectOnly, &[Choice::As(radialsim::train::Routing::Dense)]);
+    let said = measure(
+        &network,
+        &texts,
+        SkipKv::ProjectOnly,
+        &[DivergenceOf::As(radialsim::train::TrainedRouting::Dense)],
+    );
     for (answer, measured) in dense.answers.iter().zip(&said[0]) {
         let (nll, trained) = (answer.nll.expect("asked for"), measured.nll / measured.count);
         assert!((nll - trained).abs() < 1e-4 * nll, "{nll} {trained}");
@@ -63,8 +73,8 @@ fn what_is_trained_is_what_runs() {
             let skips = Skips { router: weights, device };
             let ran = run(&mut executor, &prompts, Routing::Skips(Box::new(skips)), policy);
             let fixed = trained.router.fixed();
-            let routing = radialsim::train::Routing::Router(&fixed, &trained.candidates);
-            let said = measure(&network, &texts, kv, &[Choice::As(routing)]);
+            let routing = radialsim::train::TrainedRouting::Router(&fixed, &trained.candidates);
+            let said = measure(&network, &texts, kv, &[DivergenceOf::As(routing)]);
             for (row, (answer, measured)) in ran.answers.iter().zip(&said[0]).enumerate() {
                 let (nll, trained) = (answer.nll.expect("asked for"), measured.nll / measured.count);
                 assert!((nll - trained).abs() < 1e-4 * nll, "{seed} {kv:?} {device:?}: {nll} {trained}");
@@ -113,8 +123,8 @@ fn a_router_is_trained_to_a_depth_and_by_its_seed_alone() {
         let first: Vec<f64> = steps.iter().filter(|step| step.stage == 1).map(|step| step.loss).collect();
         assert!(first[first.len() - 1] < 0.8 * first[0], "{first:?}");
         let fixed = trained.router.fixed();
-        let routing = radialsim::train::Routing::Router(&fixed, &trained.candidates);
-        let said = measure(&network, &texts.some(8), recipe.kv, &[Choice::As(routing)]);
+        let routing = radialsim::train::TrainedRouting::Router(&fixed, &trained.candidates);
+        let said = measure(&network, &texts.some(8), recipe.kv, &[DivergenceOf::As(routing)]);
         let depth = said[0].iter().map(|row| row.depth).sum::<f64>() / said[0].len() as f64;
         assert!((depth - recipe.depth).abs() < 0.15, "{depth}");
     }
@@ -203,7 +213,7 @@ fn stopped_and_gone_on(network: &Network, texts: &Texts, recipe: &Recipe, folder
     let whole = distill(network, texts, recipe, effects, None, |_| ()).expect("trained");
     let kept = folder.join(format!("kept {:?}", recipe.gradient));
     let stopped = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-        let stop = |step: &Step| assert!(step.stage == 1 || step.step < 16, "stopped here");
+        let stop = |step: &TrainStep| assert!(step.stage == 1 || step.step < 16, "stopped here");
         distill(network, texts, recipe, effects, Some(&kept), stop)
     }));
     assert!(stopped.is_err() && kept.exists());
@@ -288,14 +298,14 @@ fn layers_are_tuned_for_what_is_left_out() {
     let (trained, _) = Distilled::read(&path, &network).expect("a router");
     let fixed = trained.router.fixed();
     let routings = [
-        (radialsim::train::Routing::Static(&out), SkipKv::ProjectOnly),
-        (radialsim::train::Routing::Router(&fixed, &trained.candidates), SkipKv::None),
+        (radialsim::train::TrainedRouting::Static(&out), SkipKv::ProjectOnly),
+        (radialsim::train::TrainedRouting::Router(&fixed, &trained.candidates), SkipKv::None),
     ];
     for (index, (routing, kv)) in routings.iter().enumerate() {
         let recipe =
             TuneRecipe { rank: Some(2), steps: 60, rows: 8, rate: 3e-3, clip: 1.0, kv: *kv, seed: 1 };
         let kl = |network: &Network, tuned: &Network| {
-            let all = measure(network, &train, *kv, &[Choice::Tuned(tuned, routing.clone())]);
+            let all = measure(network, &train, *kv, &[DivergenceOf::Tuned(tuned, routing.clone())]);
             all[0].iter().map(|row| row.kl).sum::<f64>()
         };
         let nothing = network.added(&Additions::new(&network, 2, 1).fixed());
@@ -311,7 +321,7 @@ fn layers_are_tuned_for_what_is_left_out() {
         assert_eq!(kl(&network, &Tuned::read(&network, &written).expect("read")), after);
         let keep = folder.path().join(format!("additions-{index}.checkpoint"));
         let stopped = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-            let stop = |step: &Step| assert!(step.step < 25, "stopped");
+            let stop = |step: &TrainStep| assert!(step.step < 25, "stopped");
             tune(&network, &train, routing, "test", &recipe, Some(&keep), stop).map(drop)
         }));
         assert!(stopped.is_err() && keep.exists());

@@ -1,6 +1,13 @@
 //! Model files that are read wrongly: real ones against their published facts.
 
-use radialsim::weights::{Checkpoint, Date, Format, Name, Part};
+pub mod chat_templates;
+pub mod gguf_blocks;
+pub mod gguf_keys;
+pub mod gguf_words;
+pub mod router_files;
+pub mod weights_bad;
+
+use radialsim::weights::{Checkpoint, Date, LayerTensor, Name, TensorFormat};
 
 #[test]
 fn smollm2_is_read_as_it_was_trained() {
@@ -9,12 +16,12 @@ fn smollm2_is_read_as_it_was_trained() {
     let model = checkpoint.model();
     assert_eq!((model.layers, model.hidden, model.heads, model.kv_heads, model.ffn), (30, 576, 9, 3, 1536));
     assert_eq!(checkpoint.rope().map(|rope| (rope.theta, rope.interleaved)), Some((100_000.0, true)));
-    assert_eq!(checkpoint.format(), Format::Q4_1);
+    assert_eq!(checkpoint.format(), TensorFormat::Q4_1);
     let table = checkpoint.tensor(Name::Embedding).expect("a table");
-    assert_eq!((table.rows, table.width, table.format), (49_152, 576, Format::Q8_0));
+    assert_eq!((table.rows, table.width, table.format), (49_152, 576, TensorFormat::Q8_0));
     assert!(
         checkpoint
-            .tensor(Name::Layer(29, Part::Down))
+            .tensor(Name::Layer(29, LayerTensor::Down))
             .expect("a matrix")
             .to_f32()
             .iter()

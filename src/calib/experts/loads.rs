@@ -17,7 +17,7 @@ const FOLLOWED: u32 = 1024;
 /// Who chooses: tokens, experts of the layer, experts that a token takes, devices, and the groups of experts with how many of them a token may
 /// choose from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Choice {
+pub struct GateShape {
     /// Tokens.
     pub rows: u32,
     /// Experts of the layer.
@@ -30,7 +30,7 @@ pub struct Choice {
     pub groups: Option<(u32, u32)>,
 }
 
-impl Choice {
+impl GateShape {
     fn copies(&self) -> u64 {
         u64::from(self.rows) * u64::from(self.top)
     }

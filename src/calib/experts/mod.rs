@@ -3,14 +3,14 @@
 mod loads;
 mod rows;
 
-pub use loads::Choice;
+pub use loads::GateShape;
 pub use rows::{ExpertRow, ExpertTable, read_experts};
 
-use super::boost::{Settings, grow};
-use super::constants::golden;
-use super::error::Errors;
+use super::boost::{TreeSettings, grow};
+use super::constants::Rounds;
+use super::error::PercentErrors;
 use super::rounded;
-use super::rows::Format;
+use super::rows::TableFormat;
 use crate::cost::{Device, Limits, expert_numbers};
 use crate::error::{InputError, Result};
 use crate::hw::{Evidence, ExpertConstants, ExpertTimes, Hardware};
@@ -18,14 +18,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// How trees are grown: shallow and few, as what they learn is asked of families that they have not seen. Settled on the tables of H100, B200 and
 /// L40S with each family left out.
-const SETTINGS: Settings =
-    Settings { trees: 150, leaves: 16, rate: 0.1, least_rows: 20, edges: 128, clip: 0.2, middle: true };
+const SETTINGS: TreeSettings =
+    TreeSettings { trees: 150, leaves: 16, rate: 0.1, least_rows: 20, edges: 128, clip: 0.2, middle: true };
 /// Rows that the search for constants looks at.
 const MOST_ROWS: usize = 1200;
-/// Rounds of the search, each along every constant in turn.
-const ROUNDS: i32 = 5;
-/// First reach of a search along one constant, in either direction: a factor.
-const REACH: f64 = 4.0;
+/// How the constants are searched.
+const SEARCH: Rounds = Rounds { rounds: 5, reach: 4.0, closer: 1.6 };
 /// What the search begins with, and its bounds, in the order of [`ExpertConstants::numbers`]: some kernels of a few microseconds; shares of peaks.
 const EXPECTED: [(f64, f64, f64); 10] = [
     (25.0, 1.0, 200.0),
@@ -48,24 +46,24 @@ pub struct ExpertFit {
     /// Rows, and families they belong to.
     pub rows: (usize, usize),
     /// By the formula alone, on families left out in turn.
-    pub formula: Errors,
+    pub formula: PercentErrors,
     /// With the trees.
-    pub held: Errors,
+    pub held: PercentErrors,
     /// The same of each family: hidden width, width of an expert, experts a token takes, experts.
-    pub families: Vec<([u32; 4], Errors)>,
+    pub families: Vec<([u32; 4], PercentErrors)>,
     /// Of families with the plain SiLU gate, or none: those that most kernels are written for.
-    pub plain: Option<Errors>,
+    pub plain: Option<PercentErrors>,
     /// Of the final profile on every row.
-    pub seen: Errors,
+    pub seen: PercentErrors,
 }
 
 /// The name of a format's layers in profiles.
-pub fn experts_name(format: Format) -> &'static str {
+pub fn experts_name(format: TableFormat) -> &'static str {
     match format {
-        Format::Sixteen => "experts",
-        Format::Fp8 => "experts_fp8",
-        Format::Fp8Block => "experts_fp8_block",
-        Format::Nvfp4 => "experts_nvfp4",
+        TableFormat::Sixteen => "experts",
+        TableFormat::Fp8 => "experts_fp8",
+        TableFormat::Fp8Block => "experts_fp8_block",
+        TableFormat::Nvfp4 => "experts_nvfp4",
     }
 }
 
@@ -76,7 +74,7 @@ pub fn experts_name(format: Format) -> &'static str {
 pub fn fit_experts(hw: &mut Hardware, table: &ExpertTable) -> Result<Vec<ExpertFit>> {
     let device = Device::new(hw, Limits::default())?;
     let mut out = Vec::new();
-    for format in Format::ALL {
+    for format in TableFormat::ALL {
         let rows: Vec<&ExpertRow> = table.rows.iter().filter(|row| row.format == format).collect();
         if rows.is_empty() {
             continue;
@@ -98,17 +96,17 @@ pub fn fit_experts(hw: &mut Hardware, table: &ExpertTable) -> Result<Vec<ExpertF
         }
         let errors = |with: usize, of: &dyn Fn(&[u32; 4], bool) -> bool| {
             let chosen = said.iter().filter(|(family, plain, ..)| of(family, *plain));
-            Errors::of_families(chosen.map(|(family, _, said, was)| (*family, said[with], *was)))
+            PercentErrors::of_families(chosen.map(|(family, _, said, was)| (*family, said[with], *was)))
         };
         let none = || InputError::expected("rows").key(name);
         let held = errors(1, &|_, _| true).ok_or_else(none)?;
         held.check_explained(name, "times that depend on shapes")?;
         let each =
             families.iter().filter_map(|family| Some((*family, errors(1, &|other, _| other == family)?)));
-        let families_of: Vec<([u32; 4], Errors)> = each.collect();
+        let families_of: Vec<([u32; 4], PercentErrors)> = each.collect();
         let whole = learn(&device, &rows)?;
         let seen = rows.iter().map(|row| (row.family, whole.says(&device, row)[1], row.seconds));
-        let seen = Errors::of_families(seen).ok_or_else(none)?;
+        let seen = PercentErrors::of_families(seen).ok_or_else(none)?;
         let split = format!(
             "each of {} families (hidden, inner, top, experts) left out in turn, then all fitted",
             families.len()
@@ -197,27 +195,5 @@ fn search(device: &Device, rows: &[&ExpertRow]) -> Result<ExpertConstants> {
         };
         some.iter().map(left).sum::<f64>() / some.len().max(1) as f64
     };
-    let mut at = EXPECTED.map(|(expected, ..)| expected);
-    let mut known = cost(&at);
-    for round in 0..ROUNDS {
-        let reach = libm::log(REACH) / libm::pow(1.6, f64::from(round));
-        for constant in 0..EXPECTED.len() {
-            let (_, low, high) = EXPECTED[constant];
-            let now = libm::log(at[constant]);
-            let range = ((now - reach).max(libm::log(low)), (now + reach).min(libm::log(high)));
-            let mut with = |value: f64| -> Result<f64> {
-                let mut other = at;
-                other[constant] = rounded(libm::exp(value)).clamp(low, high);
-                Ok(cost(&other))
-            };
-            let best = golden(range, &mut with)?;
-            let mut other = at;
-            other[constant] = rounded(libm::exp(best)).clamp(low, high);
-            let found = cost(&other);
-            if found < known {
-                (at, known) = (other, found);
-            }
-        }
-    }
-    Ok(of(&at))
+    Ok(of(&SEARCH.search(EXPECTED, [true; EXPECTED.len()], rounded, cost)?))
 }

@@ -1,8 +1,8 @@
 //! Tables of measured expert layers, as NVIDIA's aiconfigurator publishes them (`moe*`, Apache-2.0).
 
-use super::super::rows::Format;
+use super::super::rows::TableFormat;
 use super::super::table::{Csv, hexadecimal};
-use super::Choice;
+use super::GateShape;
 use crate::error::Result;
 use crate::kernel::{Density, ExpertLayer, ExpertLoad};
 use crate::units::Dtype;
@@ -29,7 +29,7 @@ pub struct ExpertRow {
     /// Its shape, with the rows that its experts had on average.
     pub shape: ExpertLayer,
     /// Of matrices and of the rows of products.
-    pub format: Format,
+    pub format: TableFormat,
     /// Layers that are left out together: hidden width, width of an expert, experts that a token takes, experts of a layer.
     pub family: [u32; 4],
     /// Measured time in seconds.
@@ -70,7 +70,7 @@ const MODELS: [Model; 5] = [
 pub fn read_experts(path: &Path) -> Result<ExpertTable> {
     let mut digest = Sha256::new();
     let csv = Csv::read(path, &COLUMNS, &mut digest)?;
-    let mut loads: HashMap<(Choice, Option<u64>), ExpertLoad> = HashMap::new();
+    let mut loads: HashMap<(GateShape, Option<u64>), ExpertLoad> = HashMap::new();
     let mut rows = Vec::new();
     for (line, cells) in csv.lines() {
         let [tokens, width, inner, top, count, tensor, devices] = {
@@ -81,10 +81,10 @@ pub fn read_experts(path: &Path) -> Result<ExpertTable> {
             numbers
         };
         let (format, dtype) = match cells[0].as_str() {
-            "bfloat16" | "float16" => (Format::Sixteen, Dtype::Bf16),
-            "fp8" => (Format::Fp8, Dtype::Fp8),
-            "fp8_block" => (Format::Fp8Block, Dtype::Fp8Block),
-            "nvfp4" => (Format::Nvfp4, Dtype::Fp4),
+            "bfloat16" | "float16" => (TableFormat::Sixteen, Dtype::Bf16),
+            "fp8" => (TableFormat::Fp8, Dtype::Fp8),
+            "fp8_block" => (TableFormat::Fp8Block, Dtype::Fp8Block),
+            "nvfp4" => (TableFormat::Nvfp4, Dtype::Fp4),
             // Others widen their weights or were measured under names of their own.
             _ => continue,
         };
@@ -101,7 +101,7 @@ pub fn read_experts(path: &Path) -> Result<ExpertTable> {
         let family = [width, inner, top, count];
         let model = MODELS.iter().find(|model| model.family == family);
         let choice =
-            Choice { rows: tokens, count, top, devices, groups: model.and_then(|model| model.groups) };
+            GateShape { rows: tokens, count, top, devices, groups: model.and_then(|model| model.groups) };
         let alpha = match cells[8].strip_prefix("power_law_") {
             Some(alpha) => {
                 let alpha =

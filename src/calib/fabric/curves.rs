@@ -1,7 +1,7 @@
 //! Curves of times by size, and how far off they are on what they have not seen.
 
-use super::rows::Series;
-use crate::calib::{Errors, least_squares, rounded};
+use super::rows::CollectiveSeries;
+use crate::calib::{PercentErrors, least_squares, rounded};
 use crate::cost::Group;
 use crate::error::Result;
 use crate::hw::{Collectives, Curve, Fabric, Held, Level, Library, Operation, Source};
@@ -19,7 +19,7 @@ pub struct CurveFit {
     /// Rows.
     pub rows: usize,
     /// On the sizes of every second doubling, fitted to those of the others, and the other way round; sizes beyond those that are fitted left out.
-    pub sizes: Option<Errors>,
+    pub sizes: Option<PercentErrors>,
     /// On the same rows, by lines between the logarithms of times and sizes.
     pub log_log: Option<f64>,
     /// On the same rows, by a start and a bandwidth that fit the others best.
@@ -27,19 +27,19 @@ pub struct CurveFit {
     /// On the same rows, by the bytes on the wire over the bandwidth of the level alone.
     pub bandwidth_alone: Option<f64>,
     /// Predicted by the curves of other numbers of devices; none where there are none.
-    pub others: Option<Errors>,
+    pub others: Option<PercentErrors>,
     /// By what another level would lend.
     pub lent: Option<f64>,
 }
 
 /// Fits all series.
-pub(super) fn fit(level: &Level, all: &[Series], lender: Option<&Level>) -> Result<Vec<CurveFit>> {
+pub(super) fn fit(level: &Level, all: &[CollectiveSeries], lender: Option<&Level>) -> Result<Vec<CurveFit>> {
     let mut fits = Vec::new();
     for series in all {
-        let call = |other: &&Series| {
+        let call = |other: &&CollectiveSeries| {
             (other.operation, other.library, other.mode) == (series.operation, series.library, series.mode)
         };
-        let newest = all.iter().filter(call).map(Series::age).max();
+        let newest = all.iter().filter(call).map(CollectiveSeries::age).max();
         let written = Some(series.age()) == newest;
         let curves: Vec<Curve> = series
             .by_devices
@@ -58,11 +58,11 @@ pub(super) fn fit(level: &Level, all: &[Series], lender: Option<&Level>) -> Resu
                 .collect();
             fit.others = match rest.is_empty() {
                 true => None,
-                false => Errors::of(priced(&with(level, rest), own, rows)?),
+                false => PercentErrors::of(priced(&with(level, rest), own, rows)?),
             };
             if let Some(lender) = lender {
                 let lent = Level { lender: Some(Box::new(lender.clone())), ..level.clone() };
-                fit.lent = Errors::of(priced(&lent, own, rows)?).map(|errors| errors.mean);
+                fit.lent = PercentErrors::of(priced(&lent, own, rows)?).map(|errors| errors.mean);
             }
             fit.curve = Curve { sizes: fit.sizes.map(held), others: fit.others.map(held), ..own.clone() };
             fits.push(CurveFit { written, ..fit });
@@ -71,7 +71,7 @@ pub(super) fn fit(level: &Level, all: &[Series], lender: Option<&Level>) -> Resu
     Ok(fits)
 }
 
-fn held(errors: Errors) -> Held {
+fn held(errors: PercentErrors) -> Held {
     Held { mean: rounded(errors.mean), interval: rounded(errors.interval) }
 }
 
@@ -92,8 +92,8 @@ fn priced(level: &Level, of: &Curve, rows: &[(u64, f64)]) -> Result<Vec<(f64, f6
     Ok(rows.iter().map(|&(bytes, us)| (group.price(of.operation, bytes).time.us(), us)).collect())
 }
 
-fn curve(level: &Level, series: &Series, devices: u32, rows: &[(u64, f64)], newest: bool) -> Curve {
-    let Series { operation, library, version, mode, .. } = series;
+fn curve(level: &Level, series: &CollectiveSeries, devices: u32, rows: &[(u64, f64)], newest: bool) -> Curve {
+    let CollectiveSeries { operation, library, version, mode, .. } = series;
     // Engines' sources say of their newest version where it goes another way. Where TensorRT-LLM does depends on tokens and width, too, and
     // its times hardly jump there; so its curve is one.
     let known = newest && *operation == Operation::AllReduce && *library == Library::Vllm;
@@ -136,12 +136,12 @@ fn held_sizes(level: &Level, own: &Curve, rows: &[(u64, f64)]) -> Result<CurveFi
         let alone = |bytes: u64| share * bytes as f64 / (1e3 * level.gb_per_s.value);
         wire.extend(held.iter().map(|&(bytes, us)| (alone(bytes), us)));
     }
-    let mean = |pairs: Vec<(f64, f64)>| Errors::of(pairs).map(|errors| errors.mean);
+    let mean = |pairs: Vec<(f64, f64)>| PercentErrors::of(pairs).map(|errors| errors.mean);
     Ok(CurveFit {
         curve: own.clone(),
         written: false,
         rows: rows.len(),
-        sizes: Errors::of(read),
+        sizes: PercentErrors::of(read),
         log_log: mean(logs),
         start_and_bandwidth: mean(starts),
         bandwidth_alone: mean(wire),

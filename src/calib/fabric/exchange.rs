@@ -1,16 +1,14 @@
 //! Constants of expert exchange, by the mean absolute error of logarithms.
 
-use super::rows::{ExchangeRow, Tables};
-use crate::calib::{Errors, golden, least_squares, rounded};
+use super::rows::{ExchangeRow, FabricTables};
+use crate::calib::{PercentErrors, Rounds, least_squares, rounded};
 use crate::cost::exchange_us;
 use crate::error::{Error, InputError, Result};
 use crate::hw::{Exchange, ExchangeMode, ExchangePart, Held};
 use std::collections::BTreeSet;
 
-/// Times that every constant is searched in turn.
-const ROUNDS: i32 = 12;
-/// First reach of a search along one constant, in either direction: a factor.
-const REACH: f64 = 6.0;
+/// How the constants are searched.
+const SEARCH: Rounds = Rounds { rounds: 12, reach: 6.0, closer: 1.4 };
 /// Where the search begins, and its bounds: a call of some microseconds, a hundredth for an expert, a thousandth for a value, a tenth for a
 /// token, the bandwidth of a link, what one expert or unit reaches of it.
 const BEGIN: [(f64, f64, f64); 6] = [
@@ -32,13 +30,13 @@ pub struct ExchangeFit {
     /// Shapes (hidden width, chosen experts, experts), each kept aside in turn.
     pub shapes: usize,
     /// On the shapes kept aside.
-    pub held: Errors,
+    pub held: PercentErrors,
     /// On the same rows, by a start and a bandwidth that fit the other shapes best.
     pub start_and_bandwidth: f64,
 }
 
 /// Fits each way that the tables have.
-pub(super) fn fit(tables: &Tables) -> Result<Vec<ExchangeFit>> {
+pub(super) fn fit(tables: &FabricTables) -> Result<Vec<ExchangeFit>> {
     let mut fits = Vec::new();
     for mode in [ExchangeMode::LowLatency, ExchangeMode::Normal] {
         for part in [ExchangePart::Dispatch, ExchangePart::Combine] {
@@ -74,14 +72,14 @@ fn way(rows: &[&ExchangeRow], version: &str) -> Result<ExchangeFit> {
         plain.extend(out.iter().map(|row| (start + each * bytes(row), row.us)));
     }
     let none = || Error::from(InputError::expected("rows").key("hidden_size"));
-    let errors = Errors::of_families(held).ok_or_else(none)?;
+    let errors = PercentErrors::of_families(held).ok_or_else(none)?;
     let error = Held { mean: rounded(errors.mean), interval: rounded(errors.interval) };
     Ok(ExchangeFit {
         constants: Exchange { error, ..search(rows, version)? },
         rows: rows.len(),
         shapes: shapes.len(),
         held: errors,
-        start_and_bandwidth: Errors::of(plain).ok_or_else(none)?.mean,
+        start_and_bandwidth: PercentErrors::of(plain).ok_or_else(none)?.mean,
     })
 }
 
@@ -114,26 +112,5 @@ fn search(rows: &[&ExchangeRow], version: &str) -> Result<Exchange> {
         let constants = of(at);
         rows.iter().map(|row| libm::log(exchange_us(&constants, &row.call) / row.us).abs()).sum()
     };
-    let mut at = BEGIN.map(|(begin, ..)| begin);
-    let mut known = cost(&at);
-    for round in 0..ROUNDS {
-        let reach = libm::log(REACH) / libm::pow(1.4, f64::from(round));
-        for constant in (0..6).filter(|&constant| taken[constant]) {
-            let (_, low, high) = BEGIN[constant];
-            let now = libm::log(at[constant]);
-            let range = ((now - reach).max(libm::log(low)), (now + reach).min(libm::log(high)));
-            let with = |value: f64| {
-                let mut other = at;
-                other[constant] = libm::exp(value).clamp(low, high);
-                other
-            };
-            let best = golden(range, &mut |value| Ok(cost(&with(value))))?;
-            let other = with(best);
-            let found = cost(&other);
-            if found < known {
-                (at, known) = (other, found);
-            }
-        }
-    }
-    Ok(of(&at))
+    Ok(of(&SEARCH.search(BEGIN, taken, |value| value, cost)?))
 }

@@ -6,7 +6,7 @@ mod rows;
 
 pub use curves::CurveFit;
 pub use exchange::ExchangeFit;
-pub use rows::{ExchangeRow, Series, Tables, read};
+pub use rows::{CollectiveSeries, ExchangeRow, FabricTables, read};
 
 use crate::error::{InputError, Result};
 use crate::hw::{Collectives, Fabric, Level, Source};
@@ -27,7 +27,7 @@ pub struct FabricFit {
 ///
 /// # Errors
 /// A fabric of several levels; tables that no curve can be made of.
-pub fn fit(fabric: &mut Fabric, tables: &Tables, lender: Option<&Level>) -> Result<FabricFit> {
+pub fn fit(fabric: &mut Fabric, tables: &FabricTables, lender: Option<&Level>) -> Result<FabricFit> {
     let [level] = fabric.levels.as_slice() else {
         let expected = "a fabric of one level; networks are fitted on their own";
         return Err(InputError::expected(expected).key("levels").found(fabric.levels.len()).into());

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 /// Times of one operation by one version of a library, in one mode.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Series {
+pub struct CollectiveSeries {
     /// What is done.
     pub operation: Operation,
     /// By whom.
@@ -24,7 +24,7 @@ pub struct Series {
     pub by_devices: BTreeMap<u32, Vec<(u64, f64)>>,
 }
 
-impl Series {
+impl CollectiveSeries {
     /// Numbers in its version, by which versions are ordered; what is not of 16 bits comes before all.
     pub(super) fn age(&self) -> (bool, Vec<u64>) {
         let numbers =
@@ -48,9 +48,9 @@ pub struct ExchangeRow {
 
 /// What was read.
 #[derive(Clone, Debug, Default)]
-pub struct Tables {
+pub struct FabricTables {
     /// Times by size, none twice.
-    pub series: Vec<Series>,
+    pub series: Vec<CollectiveSeries>,
     /// Series that repeat another one row by row.
     pub copies: usize,
     /// Exchanges of experts.
@@ -74,8 +74,8 @@ const EXCHANGE_DEVICES: u32 = 8;
 ///
 /// # Errors
 /// A file that is no such table: the line, the column, what was found and what was expected. A folder without one.
-pub fn read(folder: Option<&Path>, pairs: Option<&Path>, across: bool) -> Result<Tables> {
-    let mut tables = Tables::default();
+pub fn read(folder: Option<&Path>, pairs: Option<&Path>, across: bool) -> Result<FabricTables> {
+    let mut tables = FabricTables::default();
     let mut rows = Rows::new();
     let mut names: Vec<PathBuf> = Vec::new();
     if let Some(folder) = folder {
@@ -124,13 +124,13 @@ pub fn read(folder: Option<&Path>, pairs: Option<&Path>, across: bool) -> Result
             .into_iter()
             .map(|(devices, sizes)| (devices, sizes.into_iter().map(middle).collect()))
             .collect();
-        let same = |other: &Series| {
+        let same = |other: &CollectiveSeries| {
             (other.operation, other.library, other.mode) == (operation, library, mode)
                 && other.by_devices == by_devices
         };
         match tables.series.iter().any(same) {
             true => tables.copies += 1,
-            false => tables.series.push(Series { operation, library, version, mode, by_devices }),
+            false => tables.series.push(CollectiveSeries { operation, library, version, mode, by_devices }),
         }
     }
     Ok(tables)
@@ -228,7 +228,7 @@ fn pair_rows(path: &Path, across: bool, digest: &mut Sha256, rows: &mut Rows) ->
 }
 
 /// Dispatch and combine of DeepEP within one machine.
-fn exchange(path: &Path, low_latency: bool, digest: &mut Sha256, tables: &mut Tables) -> Result<()> {
+fn exchange(path: &Path, low_latency: bool, digest: &mut Sha256, tables: &mut FabricTables) -> Result<()> {
     let mode = if low_latency { ExchangeMode::LowLatency } else { ExchangeMode::Normal };
     let times = match mode {
         ExchangeMode::LowLatency => ["dispatch_avg_t_us", "combine_avg_t_us"],

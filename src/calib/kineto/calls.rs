@@ -1,7 +1,7 @@
 //! Which call of a decoder an operator of PyTorch is, by the shapes of its inputs.
 
 use super::events::Inputs;
-use crate::calib::rows::{Format, Operator};
+use crate::calib::rows::{Operator, TableFormat};
 use crate::kernel::{Attention, Kernel};
 use crate::units::Dtype;
 use serde_json::Value;
@@ -36,7 +36,7 @@ impl Call {
     /// The kernel of such a call; none of a size that cannot be.
     pub fn kernel(&self) -> Option<Kernel> {
         let dtype = self.dtype;
-        let kernel = self.operator().kernel(Format::Sixteen, &self.numbers)?;
+        let kernel = self.operator().kernel(TableFormat::Sixteen, &self.numbers)?;
         Some(match kernel {
             Kernel::MatMul { rows, inner, columns, density, .. } => {
                 let (weights, inputs, activations) = (dtype, dtype, dtype);

@@ -6,9 +6,9 @@
 mod calls;
 mod events;
 
-use super::fit::{self, Fit, Report};
+use super::fit::{self, Fit, OperatorFit};
 use super::rounded;
-use super::rows::{Format, Operator, Row, Table};
+use super::rows::{CallTable, MeasuredCall, Operator, TableFormat};
 use crate::error::{InputError, Result};
 use crate::hw::{Hardware, Source, Sourced};
 use crate::kernel::Kernel;
@@ -20,13 +20,13 @@ use std::path::{Path, PathBuf};
 
 /// A profile as tables.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Profile {
+pub struct TorchProfile {
     /// The file.
     pub path: PathBuf,
     /// The device that it names; nothing where all ran on the processor.
     pub device: Option<String>,
     /// One for each operator of which there are calls, each of one format.
-    pub tables: Vec<Table>,
+    pub tables: Vec<CallTable>,
     /// Calls that are in the tables.
     pub calls: usize,
     /// Calls of products and attention that are not, by why.
@@ -37,7 +37,7 @@ pub struct Profile {
 #[derive(Clone, Debug)]
 pub struct Learned {
     /// Of each operator that could be fitted.
-    pub reports: Vec<Report>,
+    pub reports: Vec<OperatorFit>,
     /// What was set to what was measured, and what could not be fitted, a sentence each.
     pub remarks: Vec<String>,
 }
@@ -46,7 +46,7 @@ pub struct Learned {
 ///
 /// # Errors
 /// A file that is no such profile, was recorded without shapes, or has no call of a product or of attention that is one of a decoder.
-pub fn read(path: &Path) -> Result<Profile> {
+pub fn read(path: &Path) -> Result<TorchProfile> {
     let events = events::read(path, looked_at)?;
     let wrong = |expected: &str| InputError::expected(expected).file(path);
     let asked = |operator: &&events::Operator| looked_at(&operator.name);
@@ -58,7 +58,7 @@ pub fn read(path: &Path) -> Result<Profile> {
     }
     let (times, left) = times(&events);
     let calls = times.values().map(Vec::len).sum();
-    let mut profile = Profile { path: path.to_owned(), device: None, tables: Vec::new(), calls, left };
+    let mut profile = TorchProfile { path: path.to_owned(), device: None, tables: Vec::new(), calls, left };
     if !events.kernels.is_empty() {
         profile.device = Some(events.device.unwrap_or_else(|| "a device without a name".into()));
     }
@@ -163,7 +163,7 @@ fn table(
     times: &Times,
     sha256: &str,
     left: &mut BTreeMap<String, usize>,
-) -> Option<Table> {
+) -> Option<CallTable> {
     let of: Vec<(&Call, &Vec<f64>)> = times.iter().filter(|(call, _)| call.operator() == operator).collect();
     let mut shapes: BTreeMap<Dtype, usize> = BTreeMap::new();
     of.iter().for_each(|(call, _)| *shapes.entry(call.dtype).or_default() += 1);
@@ -178,11 +178,11 @@ fn table(
             Operator::Gemm => [numbers[1], numbers[2], 0],
             _ => [numbers[3], numbers[4], numbers[5]],
         };
-        Some(Row { kernel: call.kernel()?, family, seconds: median(us) * 1e-6 })
+        Some(MeasuredCall { kernel: call.kernel()?, family, seconds: median(us) * 1e-6 })
     };
     let rows = of.into_iter().filter(|(call, _)| call.dtype == dtype).filter_map(row).collect();
-    let (format, text) = (Format::Sixteen, Default::default());
-    Some(Table { operator, format, rows, text, sha256: sha256.to_owned() })
+    let (format, text) = (TableFormat::Sixteen, Default::default());
+    Some(CallTable { operator, format, rows, text, sha256: sha256.to_owned() })
 }
 
 /// The middle one, or the mean of the two in the middle.
@@ -198,7 +198,7 @@ fn median(values: &[f64]) -> f64 {
 ///
 /// # Errors
 /// No operator with enough shapes; those of [`fit::fit`].
-pub fn fit(hw: &mut Hardware, profile: &Profile, how: &Fit) -> Result<Learned> {
+pub fn fit(hw: &mut Hardware, profile: &TorchProfile, how: &Fit) -> Result<Learned> {
     let mut learned = Learned { reports: Vec::new(), remarks: reached(hw, profile, how)? };
     let mut refused = None;
     for table in &profile.tables {
@@ -220,7 +220,7 @@ pub fn fit(hw: &mut Hardware, profile: &Profile, how: &Fit) -> Result<Learned> {
 }
 
 /// Lifts the peak of arithmetic to what fitted products reached.
-fn reached(hw: &mut Hardware, profile: &Profile, how: &Fit) -> Result<Vec<String>> {
+fn reached(hw: &mut Hardware, profile: &TorchProfile, how: &Fit) -> Result<Vec<String>> {
     let Some(table) = profile.tables.iter().find(|table| table.operator == Operator::Gemm) else {
         return Ok(Vec::new());
     };

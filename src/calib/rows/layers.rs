@@ -1,7 +1,7 @@
 //! Tables of the operators of a transformer layer, one row for each number of tokens, as Vidur's profiler writes them
 //! (microsoft/vidur, `mlp.csv`): a column `time_stats.NAME.median` in milliseconds for each operator.
 
-use super::{MOST_BYTES, Row, csv_text};
+use super::{MOST_BYTES, MeasuredCall, csv_text};
 use crate::error::{Error, InputError, Result};
 use crate::kernel::{Density, Kernel};
 use crate::units::Dtype;
@@ -9,13 +9,13 @@ use std::path::Path;
 
 /// An operator of a layer with what was measured of it.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Measured {
+pub struct MeasuredOperator {
     /// As the table calls it.
     pub operator: &'static str,
     /// Whether it is a matrix product with the weights of the layer.
     pub projection: bool,
     /// Its calls with their median times. Their family: columns, inner width (0 where there is none), tensor-parallel degree.
-    pub rows: Vec<Row>,
+    pub rows: Vec<MeasuredCall>,
 }
 
 /// A row's shape, per worker of a tensor-parallel group.
@@ -75,7 +75,7 @@ fn norm(shape: &Shape) -> Kernel {
 ///
 /// # Errors
 /// A file that is no such table: the line, the column, what was found and what was expected.
-pub fn read_layers(path: &Path) -> Result<Vec<Measured>> {
+pub fn read_layers(path: &Path) -> Result<Vec<MeasuredOperator>> {
     let size = std::fs::metadata(path).map_err(Error::io(path, "read"))?.len();
     if size > MOST_BYTES {
         return Err(InputError::expected("a table of at most 1 GiB").found(size).file(path).into());
@@ -84,7 +84,7 @@ pub fn read_layers(path: &Path) -> Result<Vec<Measured>> {
     layers(&bytes).map_err(|error| error.file(path).into())
 }
 
-fn layers(bytes: &[u8]) -> std::result::Result<Vec<Measured>, InputError> {
+fn layers(bytes: &[u8]) -> std::result::Result<Vec<MeasuredOperator>, InputError> {
     let (header, lines) = csv_text(bytes)?;
     let place = |name: &str| header.iter().position(|column| column == name);
     let needed = |name: &str| {
@@ -153,10 +153,10 @@ fn layers(bytes: &[u8]) -> std::result::Result<Vec<Measured>, InputError> {
                 Kernel::MatMul { inner, columns, .. } => [columns, inner, shape.workers],
                 _ => [0, 0, shape.workers],
             };
-            rows.push(Row { kernel, family, seconds: time.ok_or_else(wrong)? * 1e-3 });
+            rows.push(MeasuredCall { kernel, family, seconds: time.ok_or_else(wrong)? * 1e-3 });
         }
         let projection = rows.first().is_some_and(|row| matches!(row.kernel, Kernel::MatMul { .. }));
-        out.push(Measured { operator, projection, rows });
+        out.push(MeasuredOperator { operator, projection, rows });
     }
     if out.is_empty() {
         let expected = "a column time_stats.NAME.median for an operator that is known";

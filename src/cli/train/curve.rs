@@ -2,9 +2,9 @@
 
 use super::say_unless;
 use radialsim::error::{InputError, Result};
-use radialsim::plot::{Axis, Body, Chart, Ink, Line, Lines, Panel, Point};
+use radialsim::plot::{Body, Chart, ChartAxis, Ink, Line, Lines, Panel, Point};
 use radialsim::report::Staged;
-use radialsim::train::Step;
+use radialsim::train::TrainStep;
 use std::path::PathBuf;
 use std::time::Instant;
 
@@ -47,7 +47,7 @@ impl Curve {
 
     /// Writes the files.
     pub fn finish(self, title: &str) -> Result<()> {
-        let axis = |label: &str| Axis { label: label.into(), log: false };
+        let axis = |label: &str| ChartAxis { label: label.into(), log: false };
         let panels = vec![Panel { lines: self.lines, ..Panel::default() }];
         let body = Lines { x: axis("step"), y: axis("nats"), panels, steps: false };
         let summary = "What was minimised, and what was measured, step by step.".to_owned();
@@ -75,8 +75,8 @@ impl Course {
     }
 
     /// A step was done.
-    pub fn hear(&mut self, step: &Step) {
-        let Step { stage, step, of, loss, kl, depth, price } = *step;
+    pub fn hear(&mut self, step: &TrainStep) {
+        let TrainStep { stage, step, of, loss, kl, depth, price } = *step;
         let (first, since) = *self.began[stage as usize - 1].get_or_insert((step, Instant::now()));
         let values: &[(&str, f64)] = if stage == 2 { &[("loss", loss), ("divergence", kl)] } else { &[] };
         self.curve.push(format!("{stage},{step},{loss},{kl},{depth},{price}"), step, values);

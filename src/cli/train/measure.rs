@@ -2,11 +2,11 @@
 
 use super::{Given, print};
 use radialsim::error::{Error, InputError, Result};
-use radialsim::quality::{Row, Table, read_texts};
+use radialsim::quality::{NetworkWorth, QualityTable, read_texts};
 use radialsim::report::Staged;
 use radialsim::train::{
-    Choice, Distilled, Network, RadialRouter, Routing, Rules, SkipRouter, Tuned, Unit, Walk, left_out,
-    measure, prune,
+    Distilled, DivergenceOf, Network, RadialRouter, Rules, SkipRouter, TrainedRouting, Tuned, Unit, Walk,
+    left_out, measure, prune,
 };
 use radialsim::weights::{AnyRouter, SkipKv};
 use std::path::{Path, PathBuf};
@@ -95,17 +95,17 @@ impl Judged {
         }
     }
 
-    fn list<'a>(&'a self, networks: &mut Vec<(String, Choice<'a>)>, controls: bool, seed: u64) {
+    fn list<'a>(&'a self, networks: &mut Vec<(String, DivergenceOf<'a>)>, controls: bool, seed: u64) {
         match self {
             Judged::Radial { name, router, rules } => {
-                networks.push((name.clone(), Choice::Along(Walk::Routed(router), *rules)));
+                networks.push((name.clone(), DivergenceOf::Along(Walk::Routed(router), *rules)));
             }
             Judged::Skip { name, trained, untrained, candidates, .. } => {
-                let routing = Routing::Router(trained, candidates);
-                networks.push((name.clone(), Choice::As(routing.clone())));
+                let routing = TrainedRouting::Router(trained, candidates);
+                networks.push((name.clone(), DivergenceOf::As(routing.clone())));
                 if controls {
-                    networks.push((format!("{name}, shuffled"), Choice::Shuffled(routing, seed)));
-                    let untrained = Choice::As(Routing::Router(untrained, candidates));
+                    networks.push((format!("{name}, shuffled"), DivergenceOf::Shuffled(routing, seed)));
+                    let untrained = DivergenceOf::As(TrainedRouting::Router(untrained, candidates));
                     networks.push((format!("{name}, untrained"), untrained));
                 }
             }
@@ -117,7 +117,8 @@ impl Judged {
 pub fn run(args: &Args) -> Result<()> {
     let (network, tokenizer, texts) = args.given.read()?;
     let texts = texts.some((args.tokens as usize).div_ceil(texts.length));
-    let mut networks: Vec<(String, Choice)> = vec![("dense".into(), Choice::As(Routing::Dense))];
+    let mut networks: Vec<(String, DivergenceOf)> =
+        vec![("dense".into(), DivergenceOf::As(TrainedRouting::Dense))];
     let layers = network.model().layers;
     if args.pruned >= layers {
         let what = format!("fewer than the model's {layers} layers");
@@ -138,7 +139,10 @@ pub fn run(args: &Args) -> Result<()> {
     };
     for pruned in &pruned {
         let count = pruned.count();
-        networks.push((format!("static, {count} left out"), Choice::As(Routing::Static(&pruned.out))));
+        networks.push((
+            format!("static, {count} left out"),
+            DivergenceOf::As(TrainedRouting::Static(&pruned.out)),
+        ));
     }
     let routers = args.router.iter().map(|path| Judged::read(path, &network, args.given.seed));
     let routers = routers.collect::<Result<Vec<Judged>>>()?;
@@ -153,7 +157,7 @@ pub fn run(args: &Args) -> Result<()> {
     }
     let named = args.left_out.iter().map(|list| left_out(list, layers)).collect::<Result<Vec<_>>>()?;
     for (list, out) in args.left_out.iter().zip(&named) {
-        networks.push((format!("static, without {list}"), Choice::As(Routing::Static(out))));
+        networks.push((format!("static, without {list}"), DivergenceOf::As(TrainedRouting::Static(out))));
     }
     let tuned = match &args.tuned {
         Some(folder) => Some(Tuned::read(&network, folder)?),
@@ -163,17 +167,18 @@ pub fn run(args: &Args) -> Result<()> {
         let mut more = Vec::new();
         for (name, choice) in &networks {
             match choice {
-                Choice::As(Routing::Dense) => {}
-                Choice::As(routing) => more.push((format!("{name}, tuned"), routing.clone())),
+                DivergenceOf::As(TrainedRouting::Dense) => {}
+                DivergenceOf::As(routing) => more.push((format!("{name}, tuned"), routing.clone())),
                 _ => {}
             }
         }
-        networks.extend(more.into_iter().map(|(name, routing)| (name, Choice::Tuned(tuned, routing))));
+        networks.extend(more.into_iter().map(|(name, routing)| (name, DivergenceOf::Tuned(tuned, routing))));
     }
-    let choices: Vec<Choice> = networks.iter().map(|(_, choice)| choice.clone()).collect();
+    let choices: Vec<DivergenceOf> = networks.iter().map(|(_, choice)| choice.clone()).collect();
     let all = measure(&network, &texts, kept, &choices);
-    let row = |((name, _), measured): (&(String, _), &Vec<_>)| Row::of(name, measured, args.given.seed);
-    let table = Table::new(networks.iter().zip(&all).map(row).collect());
+    let row =
+        |((name, _), measured): (&(String, _), &Vec<_>)| NetworkWorth::of(name, measured, args.given.seed);
+    let table = QualityTable::new(networks.iter().zip(&all).map(row).collect());
     if let Some(path) = &args.csv {
         Staged::create(path)?.finish(|out| table.write(out))?;
     }

@@ -4,10 +4,11 @@ use super::curve::Curve;
 use super::{On, checkpoint_of, read_text_files, remove, say_unless};
 use crate::cli::print;
 use radialsim::error::{InputError, Result};
-use radialsim::quality::{Measured, Quality, read_texts};
+use radialsim::quality::{Quality, SequenceSums, read_texts};
 use radialsim::report::Staged;
 use radialsim::train::{
-    Begin, Folder, Rules, ScratchRecipe, ScratchStep, Shape, Walked, Way, evaluate, scratch, train_words,
+    Begin, Folder, NetworkShape, Rules, ScratchRecipe, ScratchStep, ScratchWay, Walked, evaluate, scratch,
+    train_words,
 };
 use radialsim::weights::Tokenizer;
 use std::path::PathBuf;
@@ -158,16 +159,16 @@ pub fn words(args: &WordsArgs) -> Result<()> {
 impl ScratchArgs {
     fn recipe(&self, words: u32) -> ScratchRecipe {
         let way = match self.routes {
-            Routes::InOrder => Way::InOrder,
-            Routes::Hash => Way::Hashed { staged: false },
-            Routes::StagedHash => Way::Hashed { staged: true },
-            Routes::Router => Way::Routed(Begin::Random),
-            Routes::StagedRouter => Way::Routed(Begin::Staged { hops: self.hops }),
-            Routes::WordRouter => Way::Routed(Begin::Words { words }),
-            Routes::FixedWordRouter => Way::Fixed(Begin::Words { words }),
-            Routes::FixedRouter => Way::Fixed(Begin::Random),
-            Routes::Depths => Way::Depths(self.capacity),
-            Routes::StagedFixedRouter => Way::Fixed(Begin::Staged { hops: self.hops }),
+            Routes::InOrder => ScratchWay::InOrder,
+            Routes::Hash => ScratchWay::Hashed { staged: false },
+            Routes::StagedHash => ScratchWay::Hashed { staged: true },
+            Routes::Router => ScratchWay::Routed(Begin::Random),
+            Routes::StagedRouter => ScratchWay::Routed(Begin::Staged { hops: self.hops }),
+            Routes::WordRouter => ScratchWay::Routed(Begin::Words { words }),
+            Routes::FixedWordRouter => ScratchWay::Fixed(Begin::Words { words }),
+            Routes::FixedRouter => ScratchWay::Fixed(Begin::Random),
+            Routes::Depths => ScratchWay::Depths(self.capacity),
+            Routes::StagedFixedRouter => ScratchWay::Fixed(Begin::Staged { hops: self.hops }),
         };
         let least_hops = self.least_hops.unwrap_or(self.hops).min(self.hops);
         ScratchRecipe {
@@ -203,7 +204,7 @@ pub fn run(args: &ScratchArgs) -> Result<()> {
     // What cannot be written is refused before anything is computed.
     let mut curve = Curve::open(&args.curve, HEADER)?;
     let csv = args.csv.as_ref().map(Staged::create).transpose()?;
-    let shape = Shape {
+    let shape = NetworkShape {
         layers: args.layers,
         width: args.width,
         heads: args.heads,
@@ -238,7 +239,7 @@ pub fn run(args: &ScratchArgs) -> Result<()> {
     let sets = [("held out", Some(&held_out)), ("test", test.as_ref())];
     for (name, texts) in sets.into_iter().filter_map(|(name, texts)| Some((name, texts?))) {
         let (measured, walked) = evaluate(&model, &trained, texts, &recipe)?;
-        let depth = Measured::mean_depth(&measured);
+        let depth = SequenceSums::mean_depth(&measured);
         let Quality { mean, interval } = Quality::perplexity(&measured, args.seed);
         let (low, high) = interval
             .map_or((String::new(), String::new()), |[low, high]| (low.to_string(), high.to_string()));

@@ -3,7 +3,7 @@
 use super::curve::Course;
 use super::{Given, checkpoint_of, remove};
 use radialsim::error::{InputError, Result};
-use radialsim::train::{Distilled, Folder, Routing, TuneRecipe, left_out, plain_llama, tune};
+use radialsim::train::{Distilled, Folder, TrainedRouting, TuneRecipe, left_out, plain_llama, tune};
 use radialsim::weights::{Checkpoint, SkipKv};
 use std::path::PathBuf;
 
@@ -60,8 +60,8 @@ pub fn run(args: &Args) -> Result<()> {
         None => Vec::new(),
     };
     let (routing, kv) = match &router {
-        Some((router, candidates, kv)) => (Routing::Router(router, candidates), *kv),
-        None => (Routing::Static(&out), SkipKv::ProjectOnly),
+        Some((router, candidates, kv)) => (TrainedRouting::Router(router, candidates), *kv),
+        None => (TrainedRouting::Static(&out), SkipKv::ProjectOnly),
     };
     let recipe = TuneRecipe {
         rank: (!args.full).then_some(args.rank),

@@ -63,7 +63,7 @@ pub fn run(args: &Args) -> Result<()> {
             )
         ));
     }
-    let errors = radialsim::calib::Errors::of(rows.iter().map(|end| (end.said.1, end.row.tpot_s)));
+    let errors = radialsim::calib::PercentErrors::of(rows.iter().map(|end| (end.said.1, end.row.tpot_s)));
     errors.map_or(Ok(()), |errors| gate(args.gate, errors.mean, "TPOT"))
 }
 

@@ -3,7 +3,7 @@
 use crate::cli::print;
 use radialsim::error::{InputError, Result};
 use radialsim::hw::Hardware;
-use radialsim::meter::{self, Constants, Point, Predicted, Wrong};
+use radialsim::meter::{self, ComparedRun, PredictedRun, StackConstants, Wrong};
 use radialsim::report::{metered, skipped};
 use std::path::PathBuf;
 
@@ -29,10 +29,10 @@ pub fn run(args: &Args) -> Result<()> {
     let hw = Hardware::resolve(&args.hw)?;
     let mut table = meter::read(&args.file, &hw)?;
     let all = meter::points(&hw, &mut table)?;
-    let (points, several): (Vec<Point>, Vec<Point>) =
+    let (points, several): (Vec<ComparedRun>, Vec<ComparedRun>) =
         all.into_iter().partition(|point| point.row.devices == 1);
-    let constants = Constants::of(&hw);
-    let as_is: Vec<Predicted> = points.iter().map(|point| constants.predict(&point.parts)).collect();
+    let constants = StackConstants::of(&hw);
+    let as_is: Vec<PredictedRun> = points.iter().map(|point| constants.predict(&point.parts)).collect();
     let seen = hw.power.metered.as_ref().is_some_and(|metered| metered.sha256 == table.sha256);
     let words = match seen {
         true => "which was fitted to this table",
@@ -49,7 +49,7 @@ pub fn run(args: &Args) -> Result<()> {
     }
     if !several.is_empty() {
         text += "\nThe same profile, each model split over several devices (tensor parallel, vLLM's collectives), to which nothing was fitted\n";
-        let said: Vec<Predicted> = several.iter().map(|point| constants.predict(&point.parts)).collect();
+        let said: Vec<PredictedRun> = several.iter().map(|point| constants.predict(&point.parts)).collect();
         text += &metered(&several, &said);
     }
     text += "ITL: median time between tokens. Models of the same shapes are left out together.\n";
@@ -58,7 +58,7 @@ pub fn run(args: &Args) -> Result<()> {
     let Some(gate) = args.gate else { return Ok(()) };
     for (what, predicted) in [("the profile", Some(&as_is)), ("models left out", left.as_ref())] {
         let Some(predicted) = predicted else { continue };
-        let pairs: Vec<(&Point, Predicted)> = points.iter().zip(predicted.iter().copied()).collect();
+        let pairs: Vec<(&ComparedRun, PredictedRun)> = points.iter().zip(predicted.iter().copied()).collect();
         let Some(Wrong { itl, joules, .. }) = meter::wrong(&pairs) else { continue };
         for (name, error) in [("time between tokens", itl.mean), ("joules a token", joules.mean)] {
             super::gate(Some(gate), error, &format!("{what}: {name}"))?;

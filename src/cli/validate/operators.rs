@@ -2,7 +2,9 @@
 
 use super::gate;
 use crate::cli::print;
-use radialsim::calib::{self, Errors, Format, Measured, Operator, Row, interval, read, read_layers};
+use radialsim::calib::{
+    self, MeasuredCall, MeasuredOperator, Operator, PercentErrors, TableFormat, interval, read, read_layers,
+};
 use radialsim::cost::{Device, Limits, Price};
 use radialsim::error::{InputError, Result};
 use radialsim::hw::Hardware;
@@ -57,7 +59,7 @@ pub fn run(args: &Args) -> Result<()> {
     }
     let products = measured.iter().zip(&prices).filter(|(operator, _)| operator.projection);
     let pairs = products.flat_map(|(operator, prices)| operator.rows.iter().zip(prices));
-    let Some(errors) = Errors::of(pairs.map(|(row, price)| (price.time.s(), row.seconds))) else {
+    let Some(errors) = PercentErrors::of(pairs.map(|(row, price)| (price.time.s(), row.seconds))) else {
         return Err(InputError::expected("a matrix product to hold the gate to").file(&args.file).into());
     };
     gate(args.gate, errors.mean, "matrix products are")
@@ -76,16 +78,17 @@ fn uneven_contexts(args: &Args, device: &Device) -> Result<()> {
         return Err(InputError::expected(expected).key("hw").found(&args.hw).into());
     };
     print(&uneven(&calls, &ratios))?;
-    let mean = Errors::of(ratios).map_or(0.0, |errors| errors.mean);
+    let mean = PercentErrors::of(ratios).map_or(0.0, |errors| errors.mean);
     gate(args.gate, mean, "ratios of uneven to even calls are")
 }
 
 /// The interval that these rows would ask for: each product of each shape a family.
-fn widest(measured: &[Measured], prices: &[Vec<Price>]) -> String {
+fn widest(measured: &[MeasuredOperator], prices: &[Vec<Price>]) -> String {
     let products = measured.iter().zip(prices).filter(|(operator, _)| operator.projection);
     let rows = products.flat_map(|(operator, prices)| {
-        let row =
-            |(row, price): (&Row, &Price)| ((operator.operator, row.family), price.time.s(), row.seconds);
+        let row = |(row, price): (&MeasuredCall, &Price)| {
+            ((operator.operator, row.family), price.time.s(), row.seconds)
+        };
         operator.rows.iter().zip(prices).map(row).collect::<Vec<_>>()
     });
     let rows: Vec<_> = rows.collect();
@@ -101,16 +104,16 @@ fn widest(measured: &[Measured], prices: &[Vec<Price>]) -> String {
 }
 
 /// What the table at `path` says of the products measured, as if it were a profile: two sources of the same shapes.
-fn beside(path: &Path, measured: &[Measured]) -> Result<String> {
+fn beside(path: &Path, measured: &[MeasuredOperator]) -> Result<String> {
     let shape = |kernel: &Kernel| match *kernel {
         Kernel::MatMul { rows, inner, columns, .. } => Some((rows, inner, columns)),
         _ => None,
     };
-    let table = read(path, Operator::Gemm, Format::Sixteen, true)?;
+    let table = read(path, Operator::Gemm, TableFormat::Sixteen, true)?;
     let times: HashMap<_, f64> = table.rows.iter().map(|row| (shape(&row.kernel), row.seconds)).collect();
     let products = measured.iter().filter(|operator| operator.projection).flat_map(|operator| &operator.rows);
     let pairs = products.filter_map(|row| Some((*times.get(&shape(&row.kernel))?, row.seconds)));
-    Ok(match Errors::of(pairs) {
+    Ok(match PercentErrors::of(pairs) {
         Some(errors) => format!(
             "Rows whose shape the other table has: {}. Its times are off by {:.2} % on average, bias {:.2} %.\n",
             errors.rows, errors.mean, errors.bias

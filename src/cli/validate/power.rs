@@ -3,7 +3,7 @@
 use crate::cli::print;
 use radialsim::error::{InputError, Result};
 use radialsim::hw::Hardware;
-use radialsim::meter::caps::{self, Answer, Left, Series};
+use radialsim::meter::caps::{self, CapAnswer, CapSeries, LeftOut};
 use radialsim::report::{Answered, cap_errors, cap_points, caps as sheet, skipped};
 use std::path::PathBuf;
 
@@ -29,7 +29,7 @@ fn gate(text: &str) -> std::result::Result<(f64, f64), String> {
 }
 
 /// The shipped profile of a workload's device, or one made for it: its answers, and its draw over the measured one.
-fn shipped(series: &Series) -> Result<(Vec<Answer>, f64)> {
+fn shipped(series: &CapSeries) -> Result<(Vec<CapAnswer>, f64)> {
     let hw: Hardware = series.board.hardware()?;
     Ok((caps::answers(&hw, series), caps::draw(&hw, series)? / series.reference.watts))
 }
@@ -37,7 +37,7 @@ fn shipped(series: &Series) -> Result<(Vec<Answer>, f64)> {
 /// Prints the errors of the profiles as they are, and those of numbers that were fitted to other devices.
 pub fn run(args: &Args) -> Result<()> {
     let table = caps::read(&args.file)?;
-    let shipped: Vec<(Vec<Answer>, f64)> = table.series.iter().map(shipped).collect::<Result<_>>()?;
+    let shipped: Vec<(Vec<CapAnswer>, f64)> = table.series.iter().map(shipped).collect::<Result<_>>()?;
     let pairs = table.series.iter().zip(&shipped);
     let as_is: Vec<Answered> =
         pairs.map(|(series, (answers, draw))| (series, answers.as_slice(), *draw)).collect();
@@ -47,7 +47,7 @@ pub fn run(args: &Args) -> Result<()> {
     );
     let left = caps::left_out(&table)?;
     let left: Option<Vec<Answered>> = left.as_ref().map(|all| {
-        all.iter().map(|Left { series, answers, draw }| (*series, answers.as_slice(), *draw)).collect()
+        all.iter().map(|LeftOut { series, answers, draw }| (*series, answers.as_slice(), *draw)).collect()
     });
     match &left {
         Some(left) => {

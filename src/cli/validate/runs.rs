@@ -78,7 +78,7 @@ mod with_gpu {
     use radialsim::report::{Staged, timeline};
     use radialsim::scenario::Progress;
     use radialsim::trace::{self, Header, Request, Route, RouteTable, RouterDevice, Trace};
-    use radialsim::validate::{Bench, Case, Comparison, RunTimes, Verdict, simulate, table};
+    use radialsim::validate::{Bench, CaseErrors, ExecutedCase, RunComparison, RunTimes, simulate, table};
     use radialsim::weights::{AnyRouter, Checkpoint};
 
     /// Runs, simulates, compares.
@@ -104,7 +104,7 @@ mod with_gpu {
             for (case, runs) in of_batch.iter().zip(runs) {
                 let (executed, traces): (Vec<_>, Vec<_>) = runs.into_iter().unzip();
                 let simulated = simulate(model, &hardware, &traces[0], case, pass_tokens)?;
-                all.push(Comparison::new(case.clone(), RunTimes::median(executed), simulated)?);
+                all.push(RunComparison::new(case.clone(), RunTimes::median(executed), simulated)?);
             }
         }
         drop(bar);
@@ -116,7 +116,7 @@ mod with_gpu {
             file.finish(|out| timeline::write(out, &both))?;
         }
         print(&table(&all))?;
-        match (args.gate, Verdict::of(&all)) {
+        match (args.gate, CaseErrors::of(&all)) {
             (Some((mean, worst)), Some(verdict)) => verdict.gate(mean, worst),
             _ => Ok(()),
         }
@@ -124,7 +124,7 @@ mod with_gpu {
 
     impl Args {
         /// Batch by batch, so that an executor serves all cases of one size.
-        fn cases(&self, checkpoint: &Checkpoint) -> Result<Vec<Case>> {
+        fn cases(&self, checkpoint: &Checkpoint) -> Result<Vec<ExecutedCase>> {
             let (model, layers) = (&checkpoint.model().name, checkpoint.model().layers);
             let network = self.network(checkpoint)?;
             let most = self.batches.iter().copied().max().unwrap_or(0);
@@ -149,13 +149,20 @@ mod with_gpu {
                     let policies: &[Policy] = if index == 0 { &self.policies[..1] } else { &self.policies };
                     let trace = trace.cut(batch, self.prompt_tokens, self.max_tokens);
                     cases.extend(
-                        policies.iter().map(|&policy| Case::replayed(routes.clone(), trace.clone(), policy)),
+                        policies
+                            .iter()
+                            .map(|&policy| ExecutedCase::replayed(routes.clone(), trace.clone(), policy)),
                     );
                 }
                 if let Some((network, policy)) = &network {
                     let trace = sources[0].1.cut(batch, self.prompt_tokens, self.max_tokens);
                     let network = Some(network.clone());
-                    cases.push(Case { routes: "network".to_owned(), trace, policy: *policy, network });
+                    cases.push(ExecutedCase {
+                        routes: "network".to_owned(),
+                        trace,
+                        policy: *policy,
+                        network,
+                    });
                 }
             }
             Ok(cases)

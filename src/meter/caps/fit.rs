@@ -1,7 +1,7 @@
 //! The swing of devices that leaves the least errors of speed and energy, and those errors on devices left out.
 
-use super::rows::{Series, Table};
-use super::swing::{Answer, Swing, answers, draw};
+use super::rows::{CapSeries, CapTable};
+use super::swing::{CapAnswer, Swing, answers, draw};
 use crate::calib::golden;
 use crate::error::{InputError, Result};
 use crate::hw::{ClockEvidence, Hardware, Source, Sourced};
@@ -41,11 +41,11 @@ pub struct Caps {
 
 /// A workload of a device, with answers of numbers that were fitted to other devices.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Left<'a> {
+pub struct LeftOut<'a> {
     /// The workload.
-    pub series: &'a Series,
+    pub series: &'a CapSeries,
     /// As simulated.
-    pub answers: Vec<Answer>,
+    pub answers: Vec<CapAnswer>,
     /// What it draws by those numbers, over what its reference row drew.
     pub draw: f64,
 }
@@ -56,14 +56,14 @@ fn of(at: [f64; 6]) -> Swing {
 }
 
 /// Thins a workload out.
-fn thin(series: &Series) -> Series {
+fn thin(series: &CapSeries) -> CapSeries {
     let step = series.points.len().div_ceil(MOST_ROWS);
-    Series { points: series.points.iter().step_by(step).copied().collect(), ..series.clone() }
+    CapSeries { points: series.points.iter().step_by(step).copied().collect(), ..series.clone() }
 }
 
 /// The numbers that leave the least errors: every family of devices counts the same, in it every device, in it every workload. `fine`: near the
 /// best of the grid, too, for a device of which there are rows.
-fn search(all: &[(Hardware, Series)], fine: bool) -> Result<Swing> {
+fn search(all: &[(Hardware, CapSeries)], fine: bool) -> Result<Swing> {
     let source = Source::Assumed("a step of a search".into());
     let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len().max(1) as f64;
     let cost = |at: &[f64; 6]| -> f64 {
@@ -118,7 +118,7 @@ fn search(all: &[(Hardware, Series)], fine: bool) -> Result<Swing> {
 }
 
 /// What narrow products draw beyond static power and bytes, for a weight: the median over workloads.
-fn widened(all: &[(Hardware, Series)], swing: &Swing) -> Result<Option<f64>> {
+fn widened(all: &[(Hardware, CapSeries)], swing: &Swing) -> Result<Option<f64>> {
     use crate::kernel::Kernel::MatMul;
     use crate::units::Dtype;
     let source = Source::Assumed("a step of a search".into());
@@ -144,13 +144,13 @@ fn widened(all: &[(Hardware, Series)], swing: &Swing) -> Result<Option<f64>> {
     Ok(found.get(found.len() / 2).copied().filter(|pj| pj.is_finite()))
 }
 
-fn with_profiles<'a>(series: impl Iterator<Item = &'a Series>) -> Result<Vec<(Hardware, Series)>> {
+fn with_profiles<'a>(series: impl Iterator<Item = &'a CapSeries>) -> Result<Vec<(Hardware, CapSeries)>> {
     series.map(|series| Ok((series.board.hardware()?, thin(series)))).collect()
 }
 
 impl Caps {
     /// Fitted to these workloads.
-    fn of<'a>(series: impl Iterator<Item = &'a Series>, fine: bool) -> Result<Caps> {
+    fn of<'a>(series: impl Iterator<Item = &'a CapSeries>, fine: bool) -> Result<Caps> {
         let all = with_profiles(series)?;
         let swing = search(&all, fine)?;
         Ok(Caps { swing, widened: widened(&all, &swing)? })
@@ -192,7 +192,7 @@ fn digits(value: f64) -> f64 {
 ///
 /// # Errors
 /// None but those of profiles that do not load.
-pub fn left_out(table: &Table) -> Result<Option<Vec<Left<'_>>>> {
+pub fn left_out(table: &CapTable) -> Result<Option<Vec<LeftOut<'_>>>> {
     let families: BTreeSet<&str> = table.series.iter().map(|series| series.board.family).collect();
     if families.len() < 2 {
         return Ok(None);
@@ -205,18 +205,22 @@ pub fn left_out(table: &Table) -> Result<Option<Vec<Left<'_>>>> {
         })
         .collect();
     let fitted: BTreeMap<&str, Caps> = fitted.into_iter().collect::<Result<_>>()?;
-    let one = |series| -> Result<Left<'_>> {
-        let series: &Series = series;
+    let one = |series| -> Result<LeftOut<'_>> {
+        let series: &CapSeries = series;
         let mut hw = series.board.hardware()?;
         hw.power.metered = None;
         fitted[series.board.family].put(&mut hw, &source);
-        Ok(Left { series, answers: answers(&hw, series), draw: draw(&hw, series)? / series.reference.watts })
+        Ok(LeftOut {
+            series,
+            answers: answers(&hw, series),
+            draw: draw(&hw, series)? / series.reference.watts,
+        })
     };
     table.series.iter().map(one).collect::<Result<_>>().map(Some)
 }
 
 /// Mean absolute errors in percent of speed and of energy; none without answers.
-pub(super) fn errors<'a>(answers: impl Iterator<Item = &'a Answer>) -> Option<[f64; 2]> {
+pub(super) fn errors<'a>(answers: impl Iterator<Item = &'a CapAnswer>) -> Option<[f64; 2]> {
     let (mut count, mut sums) = (0.0, [0.0; 2]);
     for answer in answers {
         count += 1.0;
@@ -232,15 +236,15 @@ pub(super) fn errors<'a>(answers: impl Iterator<Item = &'a Answer>) -> Option<[f
 ///
 /// # Errors
 /// A table of fewer than two workloads of the device, and of fewer than two families of devices.
-pub fn fit(hw: &mut Hardware, table: &Table) -> Result<String> {
-    let own: Vec<&Series> = table
+pub fn fit(hw: &mut Hardware, table: &CapTable) -> Result<String> {
+    let own: Vec<&CapSeries> = table
         .series
         .iter()
         .filter(|series| series.board.profile == hw.name && series.board.is_own())
         .collect();
-    let rows = |series: &[&Series]| series.iter().map(|series| series.points.len() as u64).sum::<u64>();
+    let rows = |series: &[&CapSeries]| series.iter().map(|series| series.points.len() as u64).sum::<u64>();
     let (who, used, errors) = if own.len() >= 2 {
-        let left = |index: usize| -> Result<Vec<Answer>> {
+        let left = |index: usize| -> Result<Vec<CapAnswer>> {
             let others =
                 own.iter().enumerate().filter(|(other, _)| *other != index).map(|(_, series)| *series);
             let mut hw = own[index].board.hardware()?;

@@ -11,6 +11,6 @@ mod rows;
 mod swing;
 
 pub use boards::{Board, board};
-pub use fit::{Caps, Left, fit, left_out};
-pub use rows::{Control, Point, Series, Table, read};
-pub use swing::{Answer, Swing, answers, draw};
+pub use fit::{Caps, LeftOut, fit, left_out};
+pub use rows::{CapRow, CapSeries, CapTable, Control, read};
+pub use swing::{CapAnswer, Swing, answers, draw};

@@ -19,7 +19,7 @@ pub enum Control {
 
 /// A row of the table.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Point {
+pub struct CapRow {
     /// Its line in the file, from 1.
     pub line: u64,
     /// What was set.
@@ -32,7 +32,7 @@ pub struct Point {
 
 /// One workload on one device under several caps or locks.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Series {
+pub struct CapSeries {
     /// The device, as the table names it.
     pub device: String,
     /// As a profile.
@@ -42,18 +42,18 @@ pub struct Series {
     /// What stands for it.
     pub kernel: Kernel,
     /// The row that draws most: everything is a ratio to it.
-    pub reference: Point,
-    /// The others, at which at least [`Series::LEAST_SPEED`] of its speed is left.
-    pub points: Vec<Point>,
+    pub reference: CapRow,
+    /// The others, at which at least [`CapSeries::LEAST_SPEED`] of its speed is left.
+    pub points: Vec<CapRow>,
 }
 
 /// The workloads that one kernel stands for, and why the other rows are left out.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Table {
+pub struct CapTable {
     /// SHA-256 of the bytes.
     pub sha256: String,
     /// In the order of the file.
-    pub series: Vec<Series>,
+    pub series: Vec<CapSeries>,
     /// Rows left out, by reason.
     pub skipped: BTreeMap<String, usize>,
 }
@@ -79,7 +79,7 @@ const AT_THE_LIMIT: f64 = 0.97;
 /// Fewer rows say little of how a workload follows.
 const FEWEST: usize = 3;
 
-impl Series {
+impl CapSeries {
     /// Below this share of the speed few would run.
     pub const LEAST_SPEED: f64 = 0.45;
 }
@@ -88,13 +88,13 @@ impl Series {
 ///
 /// # Errors
 /// A file that is no such table; a number that cannot be; no row that can be simulated.
-pub fn read(path: &Path) -> Result<Table> {
+pub fn read(path: &Path) -> Result<CapTable> {
     series(&Columns::read(path, &COLUMNS)?).map_err(|error| error.in_file(path))
 }
 
-fn series(columns: &Columns) -> Result<Table> {
-    let mut table = Table { sha256: columns.sha256.clone(), series: Vec::new(), skipped: BTreeMap::new() };
-    let mut all: Vec<([String; 4], &'static Board, Kernel, Vec<Point>)> = Vec::new();
+fn series(columns: &Columns) -> Result<CapTable> {
+    let mut table = CapTable { sha256: columns.sha256.clone(), series: Vec::new(), skipped: BTreeMap::new() };
+    let mut all: Vec<([String; 4], &'static Board, Kernel, Vec<CapRow>)> = Vec::new();
     for cells in columns.rows() {
         let (board, kernel, point) = match row(cells)? {
             Ok(row) => row,
@@ -120,23 +120,23 @@ fn series(columns: &Columns) -> Result<Table> {
             continue;
         }
         let limit_w = board.hardware()?.power.limit_w.value;
-        let held = |point: &Point| {
+        let held = |point: &CapRow| {
             matches!(point.control, Control::Lock(..)) && point.watts > AT_THE_LIMIT * limit_w
         };
-        let (bound, mut points): (Vec<Point>, Vec<Point>) = points.into_iter().partition(held);
+        let (bound, mut points): (Vec<CapRow>, Vec<CapRow>) = points.into_iter().partition(held);
         skip("under a clock lock that the board's power limit held below it", bound.len());
         let most =
             points.iter().copied().reduce(|most, point| if point.watts > most.watts { point } else { most });
         let Some(reference) = most else { continue };
         points.retain(|point| *point != reference);
         let before = points.len();
-        points.retain(|point| point.speed >= Series::LEAST_SPEED * reference.speed);
+        points.retain(|point| point.speed >= CapSeries::LEAST_SPEED * reference.speed);
         skip(
-            &format!("below {} of the speed of the row that draws most", Series::LEAST_SPEED),
+            &format!("below {} of the speed of the row that draws most", CapSeries::LEAST_SPEED),
             before - points.len(),
         );
         if !points.is_empty() {
-            table.series.push(Series { device, board, workload, kernel, reference, points });
+            table.series.push(CapSeries { device, board, workload, kernel, reference, points });
         }
     }
     if table.series.is_empty() {
@@ -148,7 +148,7 @@ fn series(columns: &Columns) -> Result<Table> {
     Ok(table)
 }
 
-type Row = (&'static Board, Kernel, Point);
+type Row = (&'static Board, Kernel, CapRow);
 
 /// A number; none where the cell is empty.
 fn number(cells: Cells, column: &str) -> Result<Option<f64>> {
@@ -175,7 +175,7 @@ fn row(cells: Cells) -> Result<std::result::Result<Row, String>> {
         (false, _, Some(cap)) => Control::Cap(cap),
         _ => return Ok(Err("without a cap or a clock".into())),
     };
-    Ok(Ok((board, kernel, Point { line: cells.line(), control, speed, watts: watts * factor })))
+    Ok(Ok((board, kernel, CapRow { line: cells.line(), control, speed, watts: watts * factor })))
 }
 
 /// A product of as many rows as ran together for decoding, of many for prompts and products, a stream for copies. None for what is

@@ -1,6 +1,6 @@
 //! What the prices of a run say of a measured cap or lock.
 
-use super::rows::{Control, Point, Series};
+use super::rows::{CapRow, CapSeries, Control};
 use crate::cost::{Device, Limits};
 use crate::error::Result;
 use crate::hw::{Clocks, Hardware, Source, Sourced};
@@ -25,9 +25,9 @@ pub struct Swing {
 
 /// A row, as it was measured and as it is simulated; all over the row of its workload that draws most.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Answer {
+pub struct CapAnswer {
     /// The row.
-    pub point: Point,
+    pub point: CapRow,
     /// Measured and simulated speed.
     pub speed: [f64; 2],
     /// Measured and simulated energy of a unit of work.
@@ -76,13 +76,13 @@ fn run(hw: &Hardware, kernel: &Kernel, limits: Limits) -> Option<(f64, f64)> {
 ///
 /// # Errors
 /// None but those of a profile that is none.
-pub fn draw(hw: &Hardware, series: &Series) -> Result<f64> {
+pub fn draw(hw: &Hardware, series: &CapSeries) -> Result<f64> {
     let price = Device::new(hw, Limits::default())?.price(&series.kernel);
     Ok(hw.power.static_w.value + price.dynamic_pj as f64 / price.time.ps().max(1) as f64)
 }
 
 /// The profile with energies scaled so that the workload draws what its reference row drew.
-fn anchored(hw: &Hardware, series: &Series) -> Option<Hardware> {
+fn anchored(hw: &Hardware, series: &CapSeries) -> Option<Hardware> {
     let mut hw = hw.clone();
     let watts = series.reference.watts;
     let power = &mut hw.power;
@@ -102,22 +102,22 @@ fn anchored(hw: &Hardware, series: &Series) -> Option<Hardware> {
 }
 
 /// Every row of a workload that the device can run as it was run.
-pub fn answers(hw: &Hardware, series: &Series) -> Vec<Answer> {
+pub fn answers(hw: &Hardware, series: &CapSeries) -> Vec<CapAnswer> {
     let Some(hw) = anchored(hw, series) else { return Vec::new() };
     let Some((time, energy)) = run(&hw, &series.kernel, Limits::default()) else { return Vec::new() };
     let reference = &series.reference;
-    let answer = |point: &Point| {
+    let answer = |point: &CapRow| {
         let limits = limits(point, reference, hw.compute.boost_clock_mhz.value);
         let (slower, less) = run(&hw, &series.kernel, limits)?;
         let speed = point.speed / reference.speed;
         let measured = point.watts / reference.watts / speed;
-        Some(Answer { point: *point, speed: [speed, time / slower], energy: [measured, less / energy] })
+        Some(CapAnswer { point: *point, speed: [speed, time / slower], energy: [measured, less / energy] })
     };
     series.points.iter().filter_map(answer).collect()
 }
 
 /// What a row sets, where the reference row runs at the boost clock.
-fn limits(point: &Point, reference: &Point, boost_mhz: f64) -> Limits {
+fn limits(point: &CapRow, reference: &CapRow, boost_mhz: f64) -> Limits {
     match (point.control, reference.control) {
         (Control::Cap(cap), _) => Limits { power_w: Some(cap), clock_mhz: None, ..Limits::default() },
         (Control::Lock(clock, cap), Control::Lock(highest, _)) => Limits {

@@ -12,7 +12,7 @@ use crate::error::Result;
 use crate::hw::Operation;
 use crate::metrics::Ledger;
 use crate::sim::beyond::{Beyond, Within};
-use crate::sim::{Observer, Routes, Setup, Simulation};
+use crate::sim::{Observer, Routes, Server, Setup};
 use crate::trace::Trace;
 use crate::trace::synth::Later;
 use crate::units::SimTime;
@@ -65,25 +65,25 @@ pub(super) fn run<O: Observer>(
     observers: &mut [O],
 ) -> Result<Vec<Ledger>> {
     let routes = || later.map_or(Routes::Known, Routes::Later);
-    let engine = || Simulation::new(device.clone(), setup, trace, routes());
+    let engine = || Server::new(device.clone(), setup, trace, routes());
     let prefill = (0..fleet.replicas).map(|_| Ok(engine()?.with_prompts_alone()));
     let decode = (0..apart.decode).map(|_| Ok(engine()?.with_prompts_elsewhere()));
     let (mut prefill, mut decode) =
         (prefill.collect::<Result<Vec<_>>>()?, decode.collect::<Result<Vec<_>>>()?);
     let arrivals = Arrivals::new(&trace.requests, setup.clients.as_ref(), setup.sessions.as_ref());
-    let free = |engines: &[Simulation]| vec![SimTime::ZERO; engines.len()];
+    let free = |engines: &[Server]| vec![SimTime::ZERO; engines.len()];
     let ports = Ports { link: &apart.link, out: free(&prefill), into: free(&decode) };
     let places = (0..).zip(&trace.requests).map(|(index, request)| (request.id, index)).collect();
     let ways = Ways { trace, places, passed: vec![0; trace.requests.len()] };
     let choices = [Choice::new(fleet.router, fleet.seed), Choice::behind(fleet.router, fleet.seed)];
     drive((&mut prefill, &mut decode), observers, arrivals, choices, (ways, ports))
         .map_err(|beyond| beyond.error(setup))?;
-    Ok(prefill.into_iter().chain(decode).map(Simulation::finish).collect())
+    Ok(prefill.into_iter().chain(decode).map(Server::finish).collect())
 }
 
 /// Runs until nobody comes any more and everybody is done. At one time, passes end first, then requests come, then entries go, then passes begin.
 fn drive<O: Observer>(
-    (prefill, decode): (&mut [Simulation], &mut [Simulation]),
+    (prefill, decode): (&mut [Server], &mut [Server]),
     observers: &mut [O],
     mut arrivals: Arrivals,
     [mut before, mut behind]: [Choice; 2],
@@ -91,7 +91,7 @@ fn drive<O: Observer>(
 ) -> Within<()> {
     let (watch_prefill, watch_decode) = observers.split_at_mut(prefill.len());
     loop {
-        let next = prefill.iter().chain(&*decode).filter_map(Simulation::next);
+        let next = prefill.iter().chain(&*decode).filter_map(Server::next);
         let Some(now) = next.chain(arrivals.peek().map(|(time, _)| time)).min() else { break };
         if now == SimTime::MAX {
             return Err(Beyond::Arrival);
@@ -139,7 +139,7 @@ fn drive<O: Observer>(
             engine.begin(now, observer)?;
         }
     }
-    let idle = prefill.iter().chain(&*decode).all(Simulation::is_idle);
+    let idle = prefill.iter().chain(&*decode).all(Server::is_idle);
     assert!(idle, "a sequence that runs has a next pass, and one that waits has places to wait for");
     Ok(())
 }

@@ -7,14 +7,14 @@ mod outside;
 mod router;
 
 pub use apart::Apart;
-pub use router::Router;
+pub use router::RequestRouter;
 
 pub(super) use outside::Outside;
 pub(super) use router::Choice;
 
 use super::arrivals::Arrivals;
 use super::beyond::{Beyond, Within};
-use super::{Observer, Routes, Setup, Simulation};
+use super::{Observer, Routes, Server, Setup};
 use crate::cost::Device;
 use crate::error::Result;
 use crate::metrics::Ledger;
@@ -29,7 +29,7 @@ pub struct Fleet {
     /// Engines, each with all devices of its setup; where prefill and decode are apart, those that pass prompts.
     pub replicas: u32,
     /// Who chooses among them.
-    pub router: Router,
+    pub router: RequestRouter,
     /// Seed of what the router draws.
     pub seed: u64,
     /// Engines that generate, where those above only pass prompts.
@@ -38,7 +38,7 @@ pub struct Fleet {
 
 impl Fleet {
     /// One server.
-    pub const ALONE: Fleet = Fleet { replicas: 1, router: Router::RoundRobin, seed: 0, apart: None };
+    pub const ALONE: Fleet = Fleet { replicas: 1, router: RequestRouter::RoundRobin, seed: 0, apart: None };
 
     /// All engines.
     pub fn engines(&self) -> u32 {
@@ -87,10 +87,10 @@ struct Engines<'a> {
 }
 
 impl<'a> Engines<'a> {
-    fn one(&self) -> Result<Simulation<'a>> {
+    fn one(&self) -> Result<Server<'a>> {
         let (trace, later) = self.routes;
         let routes = later.map_or(Routes::Known, Routes::Later);
-        Simulation::new(self.device.clone(), self.setup, trace, routes)
+        Server::new(self.device.clone(), self.setup, trace, routes)
     }
 
     fn arrivals(&self) -> Arrivals<'a> {
@@ -107,7 +107,7 @@ impl<'a> Engines<'a> {
         let mut replicas = (0..self.fleet.replicas).map(|_| self.one()).collect::<Result<Vec<_>>>()?;
         drive((&mut replicas, observers), &mut self.arrivals(), &mut self.choice())
             .map_err(|beyond| beyond.error(self.setup))?;
-        Ok(replicas.into_iter().map(Simulation::finish).collect())
+        Ok(replicas.into_iter().map(Server::finish).collect())
     }
 
     /// Each on its own, with the requests that go to it.
@@ -133,12 +133,12 @@ impl<'a> Engines<'a> {
 
 /// Runs until nobody comes any more and everybody is done. At one time, passes end first, then requests come, then passes begin.
 pub(super) fn drive<O: Observer>(
-    (replicas, observers): (&mut [Simulation], &mut [O]),
+    (replicas, observers): (&mut [Server], &mut [O]),
     arrivals: &mut Arrivals,
     choice: &mut Choice,
 ) -> Within<()> {
     loop {
-        let ends = replicas.iter().filter_map(Simulation::end);
+        let ends = replicas.iter().filter_map(Server::end);
         let Some(now) = ends.chain(arrivals.peek().map(|(time, _)| time)).min() else { break };
         if now == SimTime::MAX {
             return Err(Beyond::Arrival);
@@ -159,6 +159,6 @@ pub(super) fn drive<O: Observer>(
             replica.begin(now, observer)?;
         }
     }
-    assert!(replicas.iter().all(Simulation::is_idle), "a sequence that runs has a next pass");
+    assert!(replicas.iter().all(Server::is_idle), "a sequence that runs has a next pass");
     Ok(())
 }

@@ -1,9 +1,9 @@
 //! One server as those see it who drive it from outside: requests come, a pass begins, and is over.
 
 use crate::batch::Batch;
-use crate::sched::{Load, Outcome};
+use crate::sched::{Load, PassEnd};
 use crate::sim::beyond::Within;
-use crate::sim::{Observer, Simulation};
+use crate::sim::{Observer, Server};
 use crate::trace::Request;
 use crate::units::SimTime;
 
@@ -21,7 +21,7 @@ pub(in crate::sim) struct Outside {
     /// Bytes of activations of the pass in flight.
     flight: Option<u64>,
     batch: Batch,
-    outcome: Outcome,
+    outcome: PassEnd,
 }
 
 /// When entries leave, and when they are there.
@@ -31,7 +31,7 @@ pub(super) struct Sending {
     pub end: SimTime,
 }
 
-impl Simulation<'_> {
+impl Server<'_> {
     /// Request number `index` comes.
     pub(super) fn come(&mut self, (time, index): (SimTime, u32)) {
         self.outside.came += 1;
@@ -55,7 +55,7 @@ impl Simulation<'_> {
         self
     }
 
-    /// Requests end with their first token and go on elsewhere: their entries are kept until [`Simulation::sent`].
+    /// Requests end with their first token and go on elsewhere: their entries are kept until [`Server::sent`].
     pub(super) fn with_prompts_alone(mut self) -> Self {
         self.scheduler = self.scheduler.with_prompts_alone();
         self.outside.keeps = true;
@@ -137,7 +137,7 @@ impl Simulation<'_> {
             let (waiting, running) = self.scheduler.waiting_and_running();
             if waiting > 0 {
                 let (held, entries) = (self.scheduler.blocks().held(), self.scheduler.entries());
-                self.ledger.stand(now - before, waiting.into(), running.into(), held, entries);
+                self.ledger.integrate(now - before, waiting.into(), running.into(), held, entries);
             }
             self.machine.wait_until(now);
             self.before = SimTime::ZERO;
@@ -146,7 +146,7 @@ impl Simulation<'_> {
         self.outside.inbox_tokens = 0;
         for (arrival, index) in self.outside.inbox.drain(..) {
             // Whoever came while a pass ran has waited since.
-            self.ledger.stand(now - arrival, 1, 0, 0, 0);
+            self.ledger.integrate(now - arrival, 1, 0, 0, 0);
             self.scheduler.arrive(index, arrival);
         }
     }

@@ -1,7 +1,7 @@
 //! Which replica a request goes to.
 
 use crate::rng::Stream;
-use crate::sim::Simulation;
+use crate::sim::Server;
 use crate::units::SimTime;
 use serde::{Deserialize, Serialize};
 use std::cmp::Reverse;
@@ -12,7 +12,7 @@ use std::collections::BinaryHeap;
 /// that they take turns.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Router {
+pub enum RequestRouter {
     /// Each in turn.
     #[default]
     RoundRobin,
@@ -33,29 +33,29 @@ pub enum Router {
     Queue,
 }
 
-impl Router {
+impl RequestRouter {
     /// Its name in scenarios and reports.
     pub fn name(self) -> &'static str {
         match self {
-            Router::RoundRobin => "round_robin",
-            Router::Random => "random",
-            Router::LeastOutstanding => "least_outstanding",
-            Router::Vllm => "vllm",
-            Router::LeastKv => "least_kv",
-            Router::Prefix => "prefix",
-            Router::Queue => "queue",
+            RequestRouter::RoundRobin => "round_robin",
+            RequestRouter::Random => "random",
+            RequestRouter::LeastOutstanding => "least_outstanding",
+            RequestRouter::Vllm => "vllm",
+            RequestRouter::LeastKv => "least_kv",
+            RequestRouter::Prefix => "prefix",
+            RequestRouter::Queue => "queue",
         }
     }
 
     /// Whether it looks at the replicas.
     pub fn looks(self) -> bool {
-        !matches!(self, Router::RoundRobin | Router::Random)
+        !matches!(self, RequestRouter::RoundRobin | RequestRouter::Random)
     }
 }
 
 /// A router at work.
 pub(in crate::sim) struct Choice {
-    router: Router,
+    router: RequestRouter,
     stream: Stream,
     /// The replica that is first in line.
     next: usize,
@@ -66,24 +66,24 @@ pub(in crate::sim) struct Choice {
 
 impl Choice {
     /// Its draws come from the stream `router` of this seed.
-    pub fn new(router: Router, seed: u64) -> Choice {
+    pub fn new(router: RequestRouter, seed: u64) -> Choice {
         Choice { router, stream: Stream::new(seed, "router"), next: 0, line: BinaryHeap::new(), lined_up: 0 }
     }
 
     /// The same in front of those that go on with what others began: draws are others.
-    pub fn behind(router: Router, seed: u64) -> Choice {
+    pub fn behind(router: RequestRouter, seed: u64) -> Choice {
         Choice { stream: Stream::new(seed, "router of decode"), ..Choice::new(router, seed) }
     }
 
     /// In front of a server that is alone.
     pub fn alone() -> Choice {
-        Choice::new(Router::RoundRobin, 0)
+        Choice::new(RequestRouter::RoundRobin, 0)
     }
 
     /// The replica, among so many, of a router that looks at none.
     pub fn blind(&mut self, count: usize) -> usize {
         let chosen = match self.router {
-            Router::Random => self.stream.below(count as u64) as usize,
+            RequestRouter::Random => self.stream.below(count as u64) as usize,
             _ => self.next,
         };
         self.next = (chosen + 1) % count;
@@ -91,8 +91,8 @@ impl Choice {
     }
 
     /// Request number `index` comes at `time`.
-    pub fn send(&mut self, replicas: &mut [Simulation], (time, index): (SimTime, u32)) {
-        if let Router::Queue = self.router {
+    pub fn send(&mut self, replicas: &mut [Server], (time, index): (SimTime, u32)) {
+        if let RequestRouter::Queue = self.router {
             let rank = replicas[0].rank(index);
             self.line.push(Reverse((rank, self.lined_up, time, index)));
             self.lined_up += 1;
@@ -107,9 +107,9 @@ impl Choice {
     }
 
     /// The replicas that form a pass now take from the line, one request after another: the one with the fewest first.
-    pub fn hand_out(&mut self, replicas: &mut [Simulation]) {
+    pub fn hand_out(&mut self, replicas: &mut [Server]) {
         while let Some(&Reverse((_, _, time, index))) = self.line.peek() {
-            let room = |replica: &Simulation| match replica.has_room(index) {
+            let room = |replica: &Server| match replica.has_room(index) {
                 true => u64::from(replica.load().outstanding()),
                 false => u64::MAX,
             };
@@ -124,22 +124,22 @@ impl Choice {
     }
 
     /// The first of the least, from the one that is first in line on.
-    fn least(&self, replicas: &[Simulation], cost: impl Fn(&Simulation) -> u64) -> usize {
+    fn least(&self, replicas: &[Server], cost: impl Fn(&Server) -> u64) -> usize {
         let count = replicas.len();
         let from_next = (0..count).map(|ahead| (self.next + ahead) % count);
         from_next.min_by_key(|&place| cost(&replicas[place])).expect("there are replicas")
     }
 }
 
-fn cost(router: Router, replica: &Simulation, index: u32) -> u64 {
+fn cost(router: RequestRouter, replica: &Server, index: u32) -> u64 {
     let load = replica.load();
     let held = load.waiting_tokens + load.held_tokens;
     match router {
-        Router::LeastOutstanding => load.outstanding().into(),
-        Router::Vllm => 4 * u64::from(load.waiting) + u64::from(load.running),
-        Router::LeastKv => held,
+        RequestRouter::LeastOutstanding => load.outstanding().into(),
+        RequestRouter::Vllm => 4 * u64::from(load.waiting) + u64::from(load.running),
+        RequestRouter::LeastKv => held,
         // What is the same for all replicas, the length of the prompt, is left out: so nothing is below zero.
-        Router::Prefix => held + u64::from(u32::MAX - replica.kept_tokens(index)),
-        Router::RoundRobin | Router::Random | Router::Queue => 0,
+        RequestRouter::Prefix => held + u64::from(u32::MAX - replica.kept_tokens(index)),
+        RequestRouter::RoundRobin | RequestRouter::Random | RequestRouter::Queue => 0,
     }
 }

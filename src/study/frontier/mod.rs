@@ -7,14 +7,14 @@ mod page;
 mod peer;
 mod words;
 
-pub use peer::{Beyond, Comparison, Found};
+pub use peer::{Beyond, PeerComparison, PeerFinding};
 
 use super::worth::Worths;
-use super::{Assembly, Measure, Report, Row, Source, Study, front};
+use super::{Assembly, Measure, Report, Row, RowSource, Study, front};
 use crate::error::Result;
-use crate::metrics::Figure;
+use crate::metrics::Estimate;
 use crate::quality::{self, Quality};
-use crate::scenario::Input;
+use crate::scenario::ReadInput;
 use std::collections::BTreeSet;
 
 /// What a study found of quality and cost.
@@ -25,12 +25,12 @@ pub struct Frontier<'a> {
     /// Which quality.
     pub measure: Measure,
     /// What each variant is worth, in their order.
-    pub networks: Vec<quality::Row>,
+    pub networks: Vec<quality::NetworkWorth>,
     /// The quality that is asked for, of each.
     qualities: Vec<Quality>,
     /// The settings of the axes, in their order.
     pub settings: Vec<Setting>,
-    inputs: BTreeSet<Input>,
+    inputs: BTreeSet<ReadInput>,
 }
 
 /// One setting of the axes.
@@ -39,20 +39,20 @@ pub struct Setting {
     /// For each axis what reports call its value, and the number where it is one.
     pub at: Vec<(String, Option<f64>)>,
     /// The variants, in their order.
-    pub spots: Vec<Spot>,
+    pub spots: Vec<FrontierSpot>,
     /// Each variant against each family that it is not of, in each objective.
-    pub comparisons: Vec<Comparison>,
+    pub comparisons: Vec<PeerComparison>,
 }
 
 /// One variant at one setting.
 #[derive(Clone, Debug)]
-pub struct Spot {
+pub struct FrontierSpot {
     /// Why it failed.
     pub failure: Option<String>,
     /// Whether it keeps every constraint.
     pub feasible: bool,
     /// What it costs, objective by objective.
-    pub costs: Vec<Option<Figure>>,
+    pub costs: Vec<Option<Estimate>>,
     /// For each objective whether no other variant that is feasible here is better in quality or cost without being worse in the other.
     pub on_front: Vec<bool>,
 }
@@ -65,10 +65,10 @@ impl<'a> Frontier<'a> {
     pub fn new(assembly: &Assembly<'a>, measure: Measure) -> Result<Frontier<'a>> {
         let study = assembly.study;
         let worths = Worths::read(study, measure)?;
-        let mut inputs: BTreeSet<Input> = worths.inputs.iter().cloned().collect();
+        let mut inputs: BTreeSet<ReadInput> = worths.inputs.iter().cloned().collect();
         let mut settings = Vec::new();
         assembly.points(|point| {
-            if matches!(point.source, Source::Grid(_)) {
+            if matches!(point.source, RowSource::Grid(_)) {
                 inputs.extend(point.inputs);
                 let at = point.case.labels(study);
                 settings.push(setting(study, measure, &worths, at, &point.rows));
@@ -102,16 +102,16 @@ fn setting(
     rows: &[Row],
 ) -> Setting {
     let objectives = &study.spec.objectives;
-    let spot = |row: &Row| Spot {
+    let spot = |row: &Row| FrontierSpot {
         failure: row.failure().map(str::to_owned),
         feasible: study.is_feasible(row),
         costs: objectives.iter().map(|objective| row.figure(objective.metric())).collect(),
         on_front: Vec::new(),
     };
-    let mut spots: Vec<Spot> = rows.iter().map(spot).collect();
+    let mut spots: Vec<FrontierSpot> = rows.iter().map(spot).collect();
     let better = measure.objective();
     for (place, objective) in objectives.iter().enumerate() {
-        let point = |(variant, spot): (usize, &Spot)| {
+        let point = |(variant, spot): (usize, &FrontierSpot)| {
             let cost = spot.costs[place].filter(|_| spot.feasible)?;
             Some((cost.value, worths.qualities[variant].mean))
         };

@@ -1,13 +1,13 @@
 //! The page of a frontier: the answer, pictures, and the numbers behind both.
 
-use super::{Found, Frontier, Setting, words};
-use crate::metrics::{Figure, Verdict};
+use super::{Frontier, PeerFinding, Setting, words};
+use crate::metrics::{Estimate, Verdict};
 use crate::page::{Block, Cell, Mark, Page, Section, Table};
-use crate::plot::{Axis, Body, Chart, Corner, Spot as Dot, SpotPanel, Spots};
+use crate::plot::{Body, Chart, ChartAxis, Corner, Spot as Dot, SpotPanel, Spots};
 use crate::quality::Quality;
-use crate::report::closer::{figure, foot};
+use crate::report::detail::{figure, foot};
 use crate::report::quantity::{Quantity, number};
-use crate::scenario::{Input, Note};
+use crate::scenario::{Note, ReadInput};
 use crate::study::page::{capital, is_wide};
 use crate::study::{Report, VERSION};
 
@@ -46,10 +46,10 @@ pub fn report(frontier: &Frontier, command: &str) -> Report {
         sections.push(Section { title: "At equal quality".into(), blocks });
     }
     let read = [
-        Input { kind: "study".into(), name: study.name(), digest: study.digest.clone() },
-        Input { kind: "program".into(), name: VERSION.into(), digest: "-".into() },
+        ReadInput { kind: "study".into(), name: study.name(), digest: study.digest.clone() },
+        ReadInput { kind: "program".into(), name: VERSION.into(), digest: "-".into() },
     ];
-    let inputs: Vec<Input> = read.into_iter().chain(frontier.inputs.iter().cloned()).collect();
+    let inputs: Vec<ReadInput> = read.into_iter().chain(frontier.inputs.iter().cloned()).collect();
     let why = "it was measured once, on the texts and in the arithmetic of its table";
     let assumed = [Note::new("quality", "the same at every setting", why)];
     sections.extend(foot(&assumed, &inputs));
@@ -74,7 +74,7 @@ fn how(frontier: &Frontier) -> String {
 }
 
 /// A figure as a cell of a table.
-fn shown(quantity: &Quantity, cost: &Figure) -> String {
+fn shown(quantity: &Quantity, cost: &Estimate) -> String {
     let interval = quantity.interval(cost.value, cost.half_width());
     if cost.is_known() { interval } else { format!("{interval}\u{a0}±\u{a0}?") }
 }
@@ -94,7 +94,7 @@ fn networks(frontier: &Frontier) -> Table {
     let fronts = study.spec.objectives.iter();
     let fronts = fronts.map(|objective| format!("on the front of {}", Quantity::of(objective.metric()).name));
     let settings = frontier.settings.len();
-    let row = |(place, row): (usize, &crate::quality::Row)| {
+    let row = |(place, row): (usize, &crate::quality::NetworkWorth)| {
         let mut cells = vec![
             Cell::text(study.base.variants[place].name.as_str()),
             Cell::text(row.network.as_str()),
@@ -174,14 +174,14 @@ fn comparisons(frontier: &Frontier) -> Table {
             cells.push(Cell::text(study.spec.families[comparison.family].name.as_str()));
             cells.push(Cell::text(Quantity::of(objective.metric()).name));
             match comparison.found {
-                Found::Gain { percent, shared, verdict, .. } => {
-                    cells.push(crate::report::closer::gain(percent, verdict.is_sure()));
+                PeerFinding::Gain { percent, shared, verdict, .. } => {
+                    cells.push(crate::report::detail::gain(percent, verdict.is_sure()));
                     let error =
                         shared.map_or("not known".into(), |error| format!("±\u{a0}{error:.1}\u{a0}%"));
                     cells.push(Cell::number(error));
                     cells.push(Cell::text(sure(verdict)));
                 }
-                Found::Beyond(beyond) => {
+                PeerFinding::Beyond(beyond) => {
                     cells.push(Cell::number("-"));
                     cells.push(Cell::number("-"));
                     cells.push(Cell::text(beyond.word()).mark(Mark::Muted));
@@ -210,7 +210,7 @@ fn chart(frontier: &Frontier, objective: usize) -> Option<Chart> {
     let study = frontier.study;
     let wanted = &study.spec.objectives[objective];
     let quantity = Quantity::of(wanted.metric());
-    let mark = |variant: usize, cost: &Figure| {
+    let mark = |variant: usize, cost: &Estimate| {
         let quality = frontier.quality(variant);
         Dot {
             name: study.base.variants[variant].name.clone(),
@@ -229,7 +229,7 @@ fn chart(frontier: &Frontier, objective: usize) -> Option<Chart> {
             .collect();
         let place = |(_, mark): &(usize, Dot)| (mark.x, mark.y);
         let is_of = |variant: usize, names: &[String]| names.contains(&study.base.variants[variant].name);
-        let line = |family: &crate::study::Family| {
+        let line = |family: &crate::study::QualityFamily| {
             let members = drawn.iter().filter(|(variant, _)| is_of(*variant, &family.variants));
             (family.name.clone(), members.map(place).collect())
         };
@@ -252,8 +252,8 @@ fn chart(frontier: &Frontier, objective: usize) -> Option<Chart> {
         summary: "Bars are intervals in both directions; a stroke marks what has an error that is not known. The staircase joins the networks that no other one beats in both."
             .into(),
         body: Body::Spots(Spots {
-            x: Axis { label: quantity.label(), log: wide },
-            y: Axis { label: label.into(), log: is_wide(spots().map(|spot| spot.y)) },
+            x: ChartAxis { label: quantity.label(), log: wide },
+            y: ChartAxis { label: label.into(), log: is_wide(spots().map(|spot| spot.y)) },
             corner: Some(if wanted.less_is_better() { Corner::LowerLeft } else { Corner::LowerRight }),
             panels,
         }),

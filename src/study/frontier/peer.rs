@@ -11,7 +11,7 @@ use crate::study::{Measure, Objective, Row, Study, front};
 
 /// A network against a family, in one objective.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Comparison {
+pub struct PeerComparison {
     /// Number of the variant.
     pub variant: usize,
     /// Number of the family.
@@ -19,12 +19,12 @@ pub struct Comparison {
     /// Number of the objective.
     pub objective: usize,
     /// What came of it.
-    pub found: Found,
+    pub found: PeerFinding,
 }
 
 /// What a comparison found.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Found {
+pub enum PeerFinding {
     /// The network lies between members of the family.
     Gain {
         /// By how many percent it is better than the family at its quality; below zero where it is worse.
@@ -52,12 +52,12 @@ pub enum Beyond {
     Absent,
 }
 
-impl Found {
+impl PeerFinding {
     /// Whether a gain is more than its error; none where there is no gain.
     pub fn verdict(&self) -> Option<Verdict> {
         match self {
-            Found::Gain { verdict, .. } => Some(*verdict),
-            Found::Beyond(_) => None,
+            PeerFinding::Gain { verdict, .. } => Some(*verdict),
+            PeerFinding::Beyond(_) => None,
         }
     }
 }
@@ -132,7 +132,7 @@ impl Peers<'_> {
 }
 
 /// All comparisons of a setting: each variant with each family that it is not of, in each objective.
-pub fn compare(study: &Study, measure: Measure, worths: &Worths, rows: &[Row]) -> Vec<Comparison> {
+pub fn compare(study: &Study, measure: Measure, worths: &Worths, rows: &[Row]) -> Vec<PeerComparison> {
     let mut all = Vec::new();
     for variant in 0..rows.len() {
         let name = &study.base.variants[variant].name;
@@ -144,7 +144,7 @@ pub fn compare(study: &Study, measure: Measure, worths: &Worths, rows: &[Row]) -
             let members: Vec<usize> = (0..rows.len()).filter(|row| of(*row)).collect();
             for (objective, wanted) in study.spec.objectives.iter().enumerate() {
                 let found = against(study, measure, worths, rows, variant, &members, wanted);
-                all.push(Comparison { variant, family, objective, found });
+                all.push(PeerComparison { variant, family, objective, found });
             }
         }
     }
@@ -159,13 +159,13 @@ fn against(
     variant: usize,
     members: &[usize],
     objective: &Objective,
-) -> Found {
+) -> PeerFinding {
     let cost = |row: usize| {
         let cost = rows[row].figure(objective.metric())?.value;
         study.is_feasible(&rows[row]).then_some(cost)
     };
     let quality = |row: usize| worths.qualities[row];
-    let Some(own) = cost(variant) else { return Found::Beyond(Beyond::Absent) };
+    let Some(own) = cost(variant) else { return PeerFinding::Beyond(Beyond::Absent) };
     let points: Vec<(f64, f64)> =
         members.iter().filter_map(|&row| Some((cost(row)?, quality(row).mean))).collect();
     let counts = front(&points, objective, &measure.objective());
@@ -178,12 +178,12 @@ fn against(
     };
     let peers = Peers { members: counts.iter().filter_map(member).collect(), measure };
     if peers.members.is_empty() {
-        return Found::Beyond(Beyond::Absent);
+        return PeerFinding::Beyond(Beyond::Absent);
     }
     let own_quality = quality(variant);
     let at = measure.nats(own_quality.mean);
     let Some((peer, between)) = peers.cost(at, End::Mean) else {
-        return Found::Beyond(peers.side(at));
+        return PeerFinding::Beyond(peers.side(at));
     };
     let sign = if objective.less_is_better() { -1.0 } else { 1.0 };
     let percent = |peer: f64| 100.0 * sign * (own / peer - 1.0);
@@ -219,5 +219,5 @@ fn against(
     let percent = percent(peer);
     let verdict =
         Verdict::of(percent, shared.unwrap_or(0.0), opposed.unwrap_or(f64::INFINITY), shared.is_some());
-    Found::Gain { percent, shared, opposed, verdict }
+    PeerFinding::Gain { percent, shared, opposed, verdict }
 }

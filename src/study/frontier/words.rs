@@ -1,6 +1,6 @@
 //! The answer in sentences.
 
-use super::{Beyond, Comparison, Found, Frontier, Setting};
+use super::{Beyond, Frontier, PeerComparison, PeerFinding, Setting};
 use crate::metrics::Verdict;
 use crate::report::quantity::{Quantity, number};
 use crate::study::page::capital;
@@ -17,7 +17,7 @@ pub fn answer(frontier: &Frontier) -> Vec<String> {
     for setting in &frontier.settings {
         let place = place(frontier, setting, along);
         for comparison in setting.comparisons.iter().filter(|comparison| comparison.objective == 0) {
-            let Comparison { variant, family, .. } = *comparison;
+            let PeerComparison { variant, family, .. } = *comparison;
             let key = (place.as_str(), variant, family);
             let known = groups
                 .iter()
@@ -38,7 +38,7 @@ pub fn answer(frontier: &Frontier) -> Vec<String> {
 }
 
 /// Where along the axis, and what was found there.
-type Said = (String, Found);
+type Said = (String, PeerFinding);
 
 /// The axis along which findings are listed: the last one of several numbers.
 fn along(frontier: &Frontier) -> Option<usize> {
@@ -110,14 +110,16 @@ fn sentence(frontier: &Frontier, place: &str, variant: usize, family: usize, all
     // Findings of which the same is known are said to be so once.
     let alike = all.len() > 1 && verdicts.iter().all(|verdict| *verdict == verdicts[0]);
     let said = |(step, found): &Said| match *found {
-        Found::Beyond(beyond) => format!("{}{step}", outside(beyond)),
-        Found::Gain { percent, verdict, .. } => {
+        PeerFinding::Beyond(beyond) => format!("{}{step}", outside(beyond)),
+        PeerFinding::Gain { percent, verdict, .. } => {
             let sure = if alike { String::new() } else { bracketed(false, verdict) };
             format!("is {}{step}{sure}", than(percent, objective, &family.name))
         }
     };
     let all_beyond = match all.first() {
-        Some((_, Found::Beyond(beyond))) => all.iter().all(|(_, found)| *found == Found::Beyond(*beyond)),
+        Some((_, PeerFinding::Beyond(beyond))) => {
+            all.iter().all(|(_, found)| *found == PeerFinding::Beyond(*beyond))
+        }
         _ => false,
     };
     let findings = if all_beyond { said(&(String::new(), all[0].1)) } else { list(all, said, &family.name) };

@@ -1,9 +1,9 @@
 //! The pictures that a study asks for, from its rows.
 
 use super::findings::capital;
-use super::seen::{Seen, Table};
-use crate::metrics::{Figure, Gain};
-use crate::plot::{Axis, Body, Chart, Corner, Group, Line, Lines, Panel, Point, Scatter};
+use super::seen::{SeenRow, SeenRows};
+use crate::metrics::{Estimate, Gain};
+use crate::plot::{Body, Chart, ChartAxis, Corner, Line, Lines, Panel, Point, PointGroup, Scatter};
 use crate::report::quantity::Quantity;
 use crate::study::{Assembly, Objective, Plot, Study, front};
 
@@ -37,7 +37,7 @@ pub fn plots(study: &Study) -> Vec<Plot> {
 }
 
 /// A picture; none where no row has what it shows.
-pub fn chart(assembly: &Assembly, seen: &Table, plot: &Plot) -> Option<Chart> {
+pub fn chart(assembly: &Assembly, seen: &SeenRows, plot: &Plot) -> Option<Chart> {
     let study = assembly.study;
     let metrics = study.shown();
     let place = |metric: &str| metrics.iter().position(|known| known == metric);
@@ -45,13 +45,13 @@ pub fn chart(assembly: &Assembly, seen: &Table, plot: &Plot) -> Option<Chart> {
         Plot::Lines { x, y, .. } if study.grid.is_sampled(x) => {
             let (axis, metric) = (axis_place(study, x)?, place(y)?);
             let quantity = Quantity::of(y);
-            let points = |seen: &Seen| Some((seen.at[axis].1?, seen.figures[metric]?));
+            let points = |seen: &SeenRow| Some((seen.at[axis].1?, seen.figures[metric]?));
             Some(cloud(study, seen, x, &quantity, points))
         }
         Plot::Lines { x, y, log_y } => {
             let metric = place(y)?;
             let quantity = Quantity::of(y);
-            let of = |seen: &Seen| seen.figures[metric].map(|figure| interval(&figure, &quantity));
+            let of = |seen: &SeenRow| seen.figures[metric].map(|figure| interval(&figure, &quantity));
             let name = &quantity.name;
             let title = capital(&format!("{name} against {x}"));
             let summary = capital(&format!(
@@ -62,7 +62,7 @@ pub fn chart(assembly: &Assembly, seen: &Table, plot: &Plot) -> Option<Chart> {
         Plot::Gain { x, of } => {
             let first = &study.base.variants.first()?.name;
             let objective = study.spec.objectives.iter().position(|objective| objective == of)?;
-            let gain = |seen: &Seen| seen.gains[objective].map(|gain| band(&gain));
+            let gain = |seen: &SeenRow| seen.gains[objective].map(|gain| band(&gain));
             let metric = Quantity::of(of.metric()).name;
             let title = format!("Gain in {metric} over {first}");
             let summary = format!(
@@ -89,7 +89,7 @@ struct Ends {
 }
 
 /// A figure as a value with its ends.
-fn interval(figure: &Figure, quantity: &Quantity) -> Ends {
+fn interval(figure: &Estimate, quantity: &Quantity) -> Ends {
     let [value, low, high] = [figure.value, figure.low(), figure.high()].map(|end| end * quantity.factor);
     // No share is more than all.
     let high = if quantity.unit == "%" { high.min(100.0) } else { high };
@@ -106,11 +106,11 @@ fn band(gain: &Gain) -> Ends {
 /// A line for each variant, a panel for each setting of the axes that do not move with `x`.
 fn lines(
     assembly: &Assembly,
-    seen: &Table,
+    seen: &SeenRows,
     x: &str,
     (y, log_y): (String, bool),
     (title, summary): (String, String),
-    of: &dyn Fn(&Seen) -> Option<Ends>,
+    of: &dyn Fn(&SeenRow) -> Option<Ends>,
 ) -> Option<Chart> {
     let study = assembly.study;
     let leaves = study.grid.leaves();
@@ -157,8 +157,8 @@ fn lines(
     let all = panels.iter().flat_map(|panel| &panel.lines).flat_map(|line| &line.points).map(|point| point.x);
     let log = leaves[axis].is_log() || is_wide(all);
     let body = Lines {
-        x: Axis { label: x.to_owned(), log },
-        y: Axis { label: y, log: log_y },
+        x: ChartAxis { label: x.to_owned(), log },
+        y: ChartAxis { label: y, log: log_y },
         panels,
         steps: false,
     };
@@ -175,13 +175,13 @@ pub fn is_wide(values: impl Iterator<Item = f64>) -> bool {
 /// Points of samples: an axis against a metric.
 fn cloud(
     study: &Study,
-    seen: &Table,
+    seen: &SeenRows,
     x: &str,
     y: &Quantity,
-    of: impl Fn(&Seen) -> Option<(f64, Figure)>,
+    of: impl Fn(&SeenRow) -> Option<(f64, Estimate)>,
 ) -> Chart {
-    let place = |row: &Seen| of(row).map(|(x, figure)| (x, figure.value * y.factor, figure.is_known()));
-    let group = |variant: &crate::scenario::Variant| Group {
+    let place = |row: &SeenRow| of(row).map(|(x, figure)| (x, figure.value * y.factor, figure.is_known()));
+    let group = |variant: &crate::scenario::Variant| PointGroup {
         name: variant.name.clone(),
         points: seen
             .rows
@@ -190,14 +190,16 @@ fn cloud(
             .filter_map(|row| place(row).map(|(x, y, _)| (x, y, words(study, row, None))))
             .collect(),
     };
-    let mut groups: Vec<Group> = study.base.variants.iter().map(group).collect();
+    let mut groups: Vec<PointGroup> = study.base.variants.iter().map(group).collect();
     let drawn = seen.rows.iter().filter(|row| row.on_grid).filter_map(place);
     let unsure = drawn.filter(|(.., known)| !known).map(|(x, y, _)| (x, y)).collect();
     let drawn = thin(&mut groups, &[]);
     let (xs, ys): (Vec<f64>, Vec<f64>) =
         groups.iter().flat_map(|group| &group.points).map(|(x, y, _)| (*x, *y)).unzip();
-    let axis =
-        |label: &str, values: Vec<f64>| Axis { label: label.to_owned(), log: is_wide(values.into_iter()) };
+    let axis = |label: &str, values: Vec<f64>| ChartAxis {
+        label: label.to_owned(),
+        log: is_wide(values.into_iter()),
+    };
     Chart {
         title: capital(&format!("{} against {x}", y.name)),
         summary: capital(&format!("{} of every sampled point against its {x}.{drawn}", y.name)),
@@ -216,7 +218,7 @@ fn cloud(
 const MOST_POINTS: usize = 1500;
 
 /// Leaves out points beyond those, evenly and none of the front; says so.
-fn thin(groups: &mut [Group], front: &[(f64, f64)]) -> String {
+fn thin(groups: &mut [PointGroup], front: &[(f64, f64)]) -> String {
     let all: usize = groups.iter().map(|group| group.points.len()).sum();
     let every = all.div_ceil(MOST_POINTS).max(1);
     if every == 1 {
@@ -234,7 +236,7 @@ fn thin(groups: &mut [Group], front: &[(f64, f64)]) -> String {
 
 /// What a point is called, beside the name of its group: a variant, or a value of the axis at this place. Of axes that move together the
 /// first one says it.
-fn words(study: &Study, row: &Seen, grouped_by: Option<usize>) -> String {
+fn words(study: &Study, row: &SeenRow, grouped_by: Option<usize>) -> String {
     let says = |place: usize, name: &str| {
         Some(place) != grouped_by
             && (study.grid.is_sampled(name) || study.grid.together(name).first() == Some(&name))
@@ -249,14 +251,14 @@ fn words(study: &Study, row: &Seen, grouped_by: Option<usize>) -> String {
 
 fn pareto(
     study: &Study,
-    seen: &Table,
+    seen: &SeenRows,
     (x, x_place): (&Objective, usize),
     (y, y_place): (&Objective, usize),
     by: &str,
 ) -> Option<Chart> {
     let axis = axis_place(study, by);
     let (across, up) = (Quantity::of(x.metric()), Quantity::of(y.metric()));
-    let mut groups: Vec<Group> = Vec::new();
+    let mut groups: Vec<PointGroup> = Vec::new();
     let mut all: Vec<(f64, f64)> = Vec::new();
     let mut unsure: Vec<(f64, f64)> = Vec::new();
     for row in seen.rows.iter().filter(|row| row.on_grid && row.feasible) {
@@ -265,7 +267,7 @@ fn pareto(
         let group = match groups.iter_mut().position(|group| group.name == *name) {
             Some(place) => &mut groups[place],
             None => {
-                groups.push(Group { name: name.clone(), points: Vec::new() });
+                groups.push(PointGroup { name: name.clone(), points: Vec::new() });
                 groups.last_mut()?
             }
         };
@@ -285,7 +287,7 @@ fn pareto(
         (false, true) => Corner::LowerRight,
         (false, false) => Corner::UpperRight,
     };
-    let axis = |quantity: &Quantity, values: Vec<f64>| Axis {
+    let axis = |quantity: &Quantity, values: Vec<f64>| ChartAxis {
         label: quantity.label(),
         log: is_wide(values.into_iter()),
     };

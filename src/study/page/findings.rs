@@ -1,11 +1,11 @@
 //! What a study found, in sentences and tables.
 
-use super::seen::{Seen, Table as SeenTable};
+use super::seen::{SeenRow, SeenRows};
 use crate::page::{Block, Cell, Section, Table};
 use crate::plot::{Body, Chart, Tornado};
-use crate::report::closer::figure;
+use crate::report::detail::figure;
 use crate::report::quantity::{Quantity, number};
-use crate::study::{Answer, Assembly, Objective, Study};
+use crate::study::{Assembly, Finding, Objective, Study};
 
 /// Sentences of searches at the head of a page, at most; the tables have all.
 const MOST_SENTENCES: usize = 12;
@@ -14,7 +14,7 @@ const MOST_SENTENCES: usize = 12;
 const MOST_TORNADOES: usize = 6;
 
 /// The findings: what the searches found, then the best point for each objective.
-pub fn sentences(assembly: &Assembly, seen: &SeenTable) -> Vec<String> {
+pub fn sentences(assembly: &Assembly, seen: &SeenRows) -> Vec<String> {
     let study = assembly.study;
     let objectives = study.spec.objectives.iter().enumerate();
     let best = objectives.map(|(place, objective)| best(study, seen, place, objective));
@@ -22,9 +22,9 @@ pub fn sentences(assembly: &Assembly, seen: &SeenTable) -> Vec<String> {
 }
 
 /// A sentence for each variant and search: what it found, at which settings.
-fn searched(answers: &[Answer]) -> Vec<String> {
+fn searched(answers: &[Finding]) -> Vec<String> {
     let mut groups: Vec<(String, Vec<Said>)> = Vec::new();
-    for Answer { kind, at, variant, moved, about, words, .. } in answers {
+    for Finding { kind, at, variant, moved, about, words, .. } in answers {
         let head = match *kind {
             "elasticity" => continue,
             // What must hold stands below the findings.
@@ -80,8 +80,8 @@ pub fn capital(word: &str) -> String {
 
 /// The best point of the axes that holds what must hold, and whether the next best of another setting is worse by more than both
 /// errors.
-fn best(study: &Study, seen: &SeenTable, place: usize, objective: &Objective) -> String {
-    let mut rows: Vec<(&Seen, crate::metrics::Figure)> = seen
+fn best(study: &Study, seen: &SeenRows, place: usize, objective: &Objective) -> String {
+    let mut rows: Vec<(&SeenRow, crate::metrics::Estimate)> = seen
         .rows
         .iter()
         .filter(|row| row.on_grid && row.feasible)
@@ -124,7 +124,7 @@ fn best(study: &Study, seen: &SeenTable, place: usize, objective: &Objective) ->
 pub fn section(assembly: &Assembly, charts: &mut Vec<Chart>) -> Section {
     let answers = &assembly.answers;
     let mut blocks = Vec::new();
-    let borders: Vec<&Answer> = answers.iter().filter(|answer| answer.kind != "elasticity").collect();
+    let borders: Vec<&Finding> = answers.iter().filter(|answer| answer.kind != "elasticity").collect();
     if !borders.is_empty() {
         blocks.push(Block::Text(
             "Where a search found its border. Sure below and above: the nearest values at which what it decides is more than its error \
@@ -133,7 +133,7 @@ pub fn section(assembly: &Assembly, charts: &mut Vec<Chart>) -> Section {
         ));
         blocks.push(Block::Table(table("Break-even points and capacities", &borders)));
     }
-    let moved: Vec<&Answer> = answers.iter().filter(|answer| answer.kind == "elasticity").collect();
+    let moved: Vec<&Finding> = answers.iter().filter(|answer| answer.kind == "elasticity").collect();
     if !moved.is_empty() {
         blocks.push(Block::Text(
             "Elasticities: by how many percent a metric moves when a number of the profile moves by one percent, all else as it is.".into(),
@@ -142,7 +142,7 @@ pub fn section(assembly: &Assembly, charts: &mut Vec<Chart>) -> Section {
             blocks.push(figure(&chart));
             charts.push(chart);
         }
-        let mut most: Vec<&Answer> =
+        let mut most: Vec<&Finding> =
             moved.into_iter().filter(|answer| answer.value.is_some_and(|v| v.abs() >= 5e-4)).collect();
         most.sort_by(|a, b| b.value.unwrap_or(0.0).abs().total_cmp(&a.value.unwrap_or(0.0).abs()));
         blocks.push(Block::Table(elasticities(&most)));
@@ -154,8 +154,8 @@ fn optional(value: Option<f64>) -> Cell {
     Cell::number(value.map_or("-".into(), number))
 }
 
-fn table(caption: &str, answers: &[&Answer]) -> Table {
-    let row = |answer: &&Answer| {
+fn table(caption: &str, answers: &[&Finding]) -> Table {
+    let row = |answer: &&Finding| {
         vec![
             Cell::text(answer.at.as_str()),
             Cell::text(answer.variant.as_str()),
@@ -178,9 +178,9 @@ fn table(caption: &str, answers: &[&Answer]) -> Table {
     }
 }
 
-fn elasticities(answers: &[&Answer]) -> Table {
+fn elasticities(answers: &[&Finding]) -> Table {
     const MOST: usize = 100;
-    let row = |answer: &&Answer| {
+    let row = |answer: &&Finding| {
         vec![
             Cell::text(answer.moved.as_str()),
             Cell::text(answer.variant.as_str()),
@@ -201,7 +201,7 @@ fn elasticities(answers: &[&Answer]) -> Table {
 type Swing = (String, f64, f64);
 
 /// A chart for each setting, metric and variant, in the order of the answers.
-fn tornadoes(answers: &[&Answer]) -> Vec<Chart> {
+fn tornadoes(answers: &[&Finding]) -> Vec<Chart> {
     let mut charts: Vec<(String, Vec<Swing>)> = Vec::new();
     for answer in answers {
         let Some((low, high)) = answer.swing else { continue };

@@ -7,15 +7,15 @@ mod seen;
 use super::guard::guarded;
 use super::{Assembly, Study, VERSION};
 use crate::error::{InputError, Result};
-use crate::metrics::Figure;
+use crate::metrics::Estimate;
 use crate::page::{Block, Cell, Mark, Page, Section, Table};
 use crate::plot::Chart;
-use crate::report::closer::{Closer, figure, foot, gain};
+use crate::report::detail::{Detail, figure, foot, gain};
 use crate::report::quantity::Quantity;
-use crate::scenario::{Input, Inputs, Note};
+use crate::scenario::{Inputs, Note, ReadInput};
 pub(super) use charts::is_wide;
 pub(super) use findings::capital;
-use seen::{Seen, Table as SeenTable};
+use seen::{SeenRow, SeenRows};
 use std::collections::BTreeSet;
 
 /// Rows of the table of points that the page shows; the files beside it have all.
@@ -44,7 +44,7 @@ pub struct Report {
 /// Those of [`Assembly::points`]. A setting of the closer look that cannot run is said in the page.
 pub fn report(assembly: &Assembly, command: &str, threads: usize) -> Result<Report> {
     let study = assembly.study;
-    let seen = SeenTable::new(assembly)?;
+    let seen = SeenRows::new(assembly)?;
     let mut charts = Vec::new();
     let answer = findings::sentences(assembly, &seen);
     let mut sections = vec![
@@ -73,12 +73,12 @@ pub fn report(assembly: &Assembly, command: &str, threads: usize) -> Result<Repo
     if !assembly.answers.is_empty() {
         sections.push(findings::section(assembly, &mut charts));
     }
-    let mut inputs: BTreeSet<Input> = seen.inputs.clone();
+    let mut inputs: BTreeSet<ReadInput> = seen.inputs.clone();
     let mut assumed = Vec::new();
     sections.push(closer_look(study, threads, &mut inputs, &mut assumed, &mut charts));
-    let inputs: Vec<Input> = [
-        Input { kind: "study".into(), name: study.name(), digest: study.digest.clone() },
-        Input { kind: "program".into(), name: VERSION.into(), digest: "-".into() },
+    let inputs: Vec<ReadInput> = [
+        ReadInput { kind: "study".into(), name: study.name(), digest: study.digest.clone() },
+        ReadInput { kind: "program".into(), name: VERSION.into(), digest: "-".into() },
     ]
     .into_iter()
     .chain(inputs)
@@ -96,12 +96,12 @@ pub fn report(assembly: &Assembly, command: &str, threads: usize) -> Result<Repo
     Ok(Report { answer, page, charts, failed: failed(&seen), remarked: seen.remarked, rows: seen.count })
 }
 
-fn failed(seen: &SeenTable) -> Option<(u64, String)> {
+fn failed(seen: &SeenRows) -> Option<(u64, String)> {
     let first = seen.rows.iter().find_map(|row| row.failure.clone())?;
     Some((seen.failed, first))
 }
 
-fn facts(study: &Study, seen: &SeenTable) -> Vec<(String, String)> {
+fn facts(study: &Study, seen: &SeenRows) -> Vec<(String, String)> {
     let list = |texts: Vec<String>| if texts.is_empty() { "none".to_owned() } else { texts.join("; ") };
     let axes = study.grid.leaves().into_iter().map(|leaf| match leaf.count() {
         Some(count) => format!("{} ({count} values)", leaf.name),
@@ -131,7 +131,7 @@ fn facts(study: &Study, seen: &SeenTable) -> Vec<(String, String)> {
     ]
 }
 
-fn pictures(assembly: &Assembly, seen: &SeenTable, charts: &mut Vec<Chart>) -> Section {
+fn pictures(assembly: &Assembly, seen: &SeenRows, charts: &mut Vec<Chart>) -> Section {
     let mut blocks = Vec::new();
     for plot in charts::plots(assembly.study) {
         match charts::chart(assembly, seen, &plot) {
@@ -161,7 +161,7 @@ fn about_points(study: &Study) -> String {
     )
 }
 
-fn points(study: &Study, seen: &SeenTable) -> Table {
+fn points(study: &Study, seen: &SeenRows) -> Table {
     let axes = study.grid.leaves();
     let objectives = &study.spec.objectives;
     let mut header: Vec<String> = axes.iter().map(|leaf| leaf.name.clone()).collect();
@@ -171,7 +171,7 @@ fn points(study: &Study, seen: &SeenTable) -> Table {
         header.push("gain".into());
     }
     header.push("holds".into());
-    let row = |seen: &Seen| {
+    let row = |seen: &SeenRow| {
         let mut cells: Vec<Cell> = seen
             .at
             .iter()
@@ -184,7 +184,7 @@ fn points(study: &Study, seen: &SeenTable) -> Table {
         cells.push(Cell::text(seen.variant.as_str()));
         for (place, objective) in objectives.iter().enumerate() {
             let quantity = Quantity::of(objective.metric());
-            let shown = |figure: Figure| {
+            let shown = |figure: Estimate| {
                 let interval = quantity.interval(figure.value, figure.half_width());
                 if figure.is_known() { interval } else { format!("{interval}\u{a0}±\u{a0}?") }
             };
@@ -214,7 +214,7 @@ fn points(study: &Study, seen: &SeenTable) -> Table {
 fn closer_look(
     study: &Study,
     threads: usize,
-    inputs: &mut BTreeSet<Input>,
+    inputs: &mut BTreeSet<ReadInput>,
     assumed: &mut Vec<Note>,
     charts: &mut Vec<Chart>,
 ) -> Section {
@@ -229,7 +229,7 @@ fn closer_look(
     );
     let looked = guarded(|| -> Result<_> {
         let scenario = super::Case::of(&choices).scenario(study)?;
-        let closer = Closer::new(&kept, &scenario, threads)?;
+        let closer = Detail::new(&kept, &scenario, threads)?;
         let mut charts = Vec::new();
         let section = closer.section(&title, &lead, &mut charts);
         Ok((section, charts, closer.outcome().assumed.clone()))

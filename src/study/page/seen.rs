@@ -1,16 +1,16 @@
 //! What a page needs of the rows, without the rest of them.
 
 use crate::error::Result;
-use crate::metrics::{Figure, Gain};
-use crate::scenario::Input;
-use crate::study::{Assembly, Row, Source};
+use crate::metrics::{Estimate, Gain};
+use crate::scenario::ReadInput;
+use crate::study::{Assembly, Row, RowSource};
 use std::collections::BTreeSet;
 
 /// Rows that a page draws from; a study of more shows these in its pictures.
 const MOST_SEEN: usize = 200_000;
 
 /// A row.
-pub struct Seen {
+pub struct SeenRow {
     /// Whether it is a point of the axes, not one that a search asked for.
     pub on_grid: bool,
     /// For each axis what reports call its value, and the number where it is one.
@@ -22,14 +22,14 @@ pub struct Seen {
     /// Whether it keeps every constraint.
     pub feasible: bool,
     /// Its figures, in the order of [`Study::shown`](crate::study::Study::shown), which begins with the objectives.
-    pub figures: Vec<Option<Figure>>,
+    pub figures: Vec<Option<Estimate>>,
     /// Its gains over the first variant, objective by objective.
     pub gains: Vec<Option<Gain>>,
 }
 
 /// The rows, and counts of all.
-pub struct Table {
-    pub rows: Vec<Seen>,
+pub struct SeenRows {
+    pub rows: Vec<SeenRow>,
     /// Rows beyond those.
     pub left_out: u64,
     /// Settings of the axes, and what searches asked for.
@@ -39,13 +39,13 @@ pub struct Table {
     /// Rows with a remark, and the first one.
     pub remarked: Option<(u64, String)>,
     pub feasible: u64,
-    pub inputs: BTreeSet<Input>,
+    pub inputs: BTreeSet<ReadInput>,
 }
 
-impl Table {
-    pub fn new(assembly: &Assembly) -> Result<Table> {
+impl SeenRows {
+    pub fn new(assembly: &Assembly) -> Result<SeenRows> {
         let study = assembly.study;
-        let mut table = Table {
+        let mut table = SeenRows {
             rows: Vec::new(),
             left_out: 0,
             points: assembly.count(),
@@ -76,8 +76,8 @@ impl Table {
                 let gain = |objective: &crate::study::Objective| {
                     row.gain(first, objective.metric(), objective.less_is_better()).filter(|_| place > 0)
                 };
-                table.rows.push(Seen {
-                    on_grid: matches!(point.source, Source::Grid(_)),
+                table.rows.push(SeenRow {
+                    on_grid: matches!(point.source, RowSource::Grid(_)),
                     at: at.clone(),
                     variant: row.variant().to_owned(),
                     failure,

@@ -4,7 +4,7 @@ use super::bisect::bisect;
 use super::{Leaf, Setting, ascending, shown};
 use crate::error::Result;
 use crate::metrics::Gain;
-use crate::study::{Answer, Objective};
+use crate::study::{Finding, Objective};
 use serde_json::Value;
 
 /// Every border along the axis at which the gain changes its sign, for each variant; and where there is none, that.
@@ -18,7 +18,7 @@ pub fn find(
     against: &str,
     of: &Objective,
     tolerance: f64,
-) -> Result<Vec<Answer>> {
+) -> Result<Vec<Finding>> {
     let mut answers = Vec::new();
     for name in variants {
         answers.extend(of_variant(setting, leaf, name, against, of, tolerance)?);
@@ -33,7 +33,7 @@ fn of_variant(
     against: &str,
     of: &Objective,
     tolerance: f64,
-) -> Result<Vec<Answer>> {
+) -> Result<Vec<Finding>> {
     let place = |name: &str| {
         let is_it = |variant: &crate::scenario::Variant| variant.name == name;
         setting.study.base.variants.iter().position(is_it).expect("checked when the study was read")
@@ -72,7 +72,7 @@ fn of_variant(
         Some((*at, pays(gain)))
     };
     let sure: Vec<(f64, bool)> = seen.iter().filter_map(sure).collect();
-    let answer = |value: Option<f64>, low: Option<f64>, high: Option<f64>, words: String| Answer {
+    let answer = |value: Option<f64>, low: Option<f64>, high: Option<f64>, words: String| Finding {
         kind: "break-even",
         at: setting.words(),
         variant: name.to_owned(),

@@ -3,7 +3,7 @@
 use super::bisect::bisect;
 use super::{Case, Leaf, Row, Setting, ascending, shown};
 use crate::error::Result;
-use crate::study::Answer;
+use crate::study::Finding;
 use crate::study::objective::{Decision, decide};
 use serde_json::{Value, json};
 
@@ -27,7 +27,7 @@ const LONG_ENOUGH: f64 = 4.0;
 ///
 /// The listed values are tried upwards until one breaks a constraint; then the way from the last that held is halved. `low` is the
 /// largest value at which the intervals over the seeds say that all holds, `high` the smallest at which they say that it does not.
-pub fn find(setting: &Setting, leaf: &Leaf, tolerance: f64, effort: Effort) -> Result<Vec<Answer>> {
+pub fn find(setting: &Setting, leaf: &Leaf, tolerance: f64, effort: Effort) -> Result<Vec<Finding>> {
     let count = setting.study.base.variants.len();
     (0..count).map(|variant| of_variant(setting, leaf, variant, tolerance, effort)).collect()
 }
@@ -54,7 +54,7 @@ fn of_variant(
     variant: usize,
     tolerance: f64,
     Effort { most_seeds, longest }: Effort,
-) -> Result<Answer> {
+) -> Result<Finding> {
     let study = setting.study;
     // Every value that was looked at, what the intervals said of it, and with how many seeds.
     let mut judged: Vec<(f64, Decision, u32)> = Vec::new();
@@ -131,7 +131,7 @@ fn of_variant(
         0 => String::new(),
         count => format!(", {count} undecided with {most} seeds"),
     };
-    Ok(Answer {
+    Ok(Finding {
         kind: "capacity",
         at: setting.words(),
         variant: study.base.variants[variant].name.clone(),

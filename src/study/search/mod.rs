@@ -6,10 +6,10 @@ mod break_even;
 mod capacity;
 mod sensitivity;
 
-use super::axis::{Choice, Leaf};
+use super::axis::{AxisValue, Leaf};
 use super::grid::Without;
 use super::sweep::Asker;
-use super::{Answer, Case, Objective, Row, Study};
+use super::{Case, Finding, Objective, Row, Study};
 use crate::error::{InputError, Result};
 use crate::report::quantity;
 use serde::{Deserialize, Serialize};
@@ -116,7 +116,7 @@ impl Search {
     ///
     /// # Errors
     /// What ends the study.
-    pub(super) fn answers(&self, study: &Study, at: &[Choice], asker: &dyn Asker) -> Result<Vec<Answer>> {
+    pub(super) fn answers(&self, study: &Study, at: &[AxisValue], asker: &dyn Asker) -> Result<Vec<Finding>> {
         let settings = self.settings(study)?;
         let setting = Setting { study, at, asker };
         match self {
@@ -177,13 +177,13 @@ impl Search {
 /// Where a search is: a study, the choices of the axes that it does not move, and who answers.
 struct Setting<'a> {
     study: &'a Study,
-    at: &'a [Choice<'a>],
+    at: &'a [AxisValue<'a>],
     asker: &'a dyn Asker,
 }
 
 impl Setting<'_> {
     /// The case with a value of the axis that moves: keys in the order of the axes, so that a point of the grid is found again.
-    fn case(&self, moved: &[Choice]) -> Case {
+    fn case(&self, moved: &[AxisValue]) -> Case {
         let all = self.at.iter().chain(moved);
         let of = |leaf: &&Leaf| all.clone().find(|choice| choice.leaf.name == leaf.name).cloned();
         Case::of(&self.study.grid.leaves().iter().filter_map(of).collect::<Vec<_>>())
@@ -200,7 +200,7 @@ impl Setting<'_> {
 
     /// The axes that are held, in words.
     fn words(&self) -> String {
-        let words = |Choice { leaf, label, .. }: &Choice| format!("{} = {label}", leaf.name);
+        let words = |AxisValue { leaf, label, .. }: &AxisValue| format!("{} = {label}", leaf.name);
         self.at.iter().map(words).collect::<Vec<_>>().join(", ")
     }
 }

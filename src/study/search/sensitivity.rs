@@ -4,12 +4,12 @@ use super::Setting;
 use crate::error::Result;
 use crate::hw::Hardware;
 use crate::study::guard::guarded;
-use crate::study::{Answer, Case, Choice, Objective, Row};
+use crate::study::{AxisValue, Case, Finding, Objective, Row};
 use serde_json::json;
 
 /// The elasticity of each objective to each key, for each variant: d ln(metric) / d ln(key), as the central difference
 /// ln(m(k (1 + s)) / m(k / (1 + s))) / ln((1 + s)^2). Where one side cannot be, the difference to the other one.
-pub fn find(setting: &Setting, held: &[Choice], step: f64, keys: &[String]) -> Result<Vec<Answer>> {
+pub fn find(setting: &Setting, held: &[AxisValue], step: f64, keys: &[String]) -> Result<Vec<Finding>> {
     let study = setting.study;
     let case = setting.case(held);
     let Some(knobs) = knobs(setting, &case, step, keys) else { return Ok(Vec::new()) };
@@ -26,7 +26,7 @@ pub fn find(setting: &Setting, held: &[Choice], step: f64, keys: &[String]) -> R
                     .spec
                     .objectives
                     .iter()
-                    .map(|objective| Answer { at: at.clone(), ..knob.answer(row, sides, objective) }),
+                    .map(|objective| Finding { at: at.clone(), ..knob.answer(row, sides, objective) }),
             );
         }
     }
@@ -72,7 +72,7 @@ impl Knob {
     }
 
     /// What one objective does, from a row and those with the number below and above.
-    fn answer(&self, row: &Row, sides: [Option<&Row>; 2], objective: &Objective) -> Answer {
+    fn answer(&self, row: &Row, sides: [Option<&Row>; 2], objective: &Objective) -> Finding {
         let metric = objective.metric();
         let of = |row: &Row| row.number(metric).filter(|number| *number > 0.0);
         let now = of(row).map(|number| (self.value, number));
@@ -87,7 +87,7 @@ impl Knob {
         let change = |side: Option<(f64, f64)>| Some(100.0 * (side?.1 / now?.1 - 1.0));
         let failure = sides.into_iter().flatten().find_map(Row::failure);
         let (below, above) = (change(down), change(up));
-        Answer {
+        Finding {
             kind: "elasticity",
             at: String::new(),
             variant: row.variant().to_owned(),

@@ -1,7 +1,7 @@
 //! Parameters out of range, found before anything is generated.
 
 use super::count::{demand, layer_ids, probability, weights};
-use super::{Count, Keep, Method, Routed, RouterSpec, Start, Transitions};
+use super::{Count, Keep, Method, MethodRouter, Routed, Start, Transitions};
 use crate::error::Result;
 use crate::trace::{KvAction, MOST_LAYERS};
 
@@ -111,7 +111,7 @@ impl Method {
     }
 }
 
-impl RouterSpec {
+impl MethodRouter {
     fn check(&self) -> Result<()> {
         demand(self.hidden != Some(0), "router.hidden", 0, "a width of at least 1, or no such key")
     }
@@ -127,7 +127,7 @@ fn check_keep(keep: &Keep, layers: u32) -> Result<()> {
     }
 }
 
-fn check_skips(skip: f64, keep: &[u32], kv: KvAction, router: &RouterSpec, layers: u32) -> Result<()> {
+fn check_skips(skip: f64, keep: &[u32], kv: KvAction, router: &MethodRouter, layers: u32) -> Result<()> {
     probability("skip", skip)?;
     layer_ids("keep", keep, layers)?;
     let known = !matches!(kv, KvAction::Deferred | KvAction::Unified);

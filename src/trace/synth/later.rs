@@ -123,7 +123,7 @@ impl Later {
     ///
     /// # Errors
     /// Those of [`generate`].
-    pub fn whole(&self, stands_for: &Trace) -> Result<Trace> {
+    pub fn drawn(&self, stands_for: &Trace) -> Result<Trace> {
         generate(&self.method, self.layers, stands_for.requests.clone(), self.seed)
     }
 }

@@ -1,7 +1,7 @@
 //! The methods: what a scenario file says about how tokens choose their layers.
 
 use super::count::Count;
-use super::{Branches, Keep, Loops, Routed, RouterSpec, Share, Start, Transitions};
+use super::{Branches, Keep, Loops, MethodRouter, Routed, Share, Start, Transitions};
 use crate::trace::{KvAction, Order};
 use serde::{Deserialize, Serialize};
 
@@ -39,7 +39,7 @@ pub enum Method {
         dense_prefill: bool,
         /// The confidence measure. Absent: no MLP, on the accelerator.
         #[serde(default)]
-        router: RouterSpec,
+        router: MethodRouter,
     },
     /// Mixture-of-Depths (arXiv 2404.02258): a routed layer takes a fixed number of tokens. KV `none`; the router is
     /// `expert_choice` before each layer, and names the routed layers under the key `routed_layers`.
@@ -74,7 +74,7 @@ pub enum Method {
         dense_prefill: bool,
         /// The router, which decides before each layer. Absent: an oracle that costs nothing.
         #[serde(default)]
-        router: RouterSpec,
+        router: MethodRouter,
     },
     /// As [`Method::IndependentSkips`], but tokens that share a mask tend to skip the same layers.
     ///
@@ -100,7 +100,7 @@ pub enum Method {
         dense_prefill: bool,
         /// The router, which decides before each layer. Absent: an oracle that costs nothing.
         #[serde(default)]
-        router: RouterSpec,
+        router: MethodRouter,
     },
     /// A block of layers run several times (Mixture-of-Recursions, arXiv 2507.10524): `0 1 2 1 2 3`. Order `any`, reuse.
     ///
@@ -116,7 +116,7 @@ pub enum Method {
         kv: Loops,
         /// Decides once a token, and only where `times` is drawn. Absent: an oracle that costs nothing.
         #[serde(default)]
-        router: RouterSpec,
+        router: MethodRouter,
     },
     /// A walk through the pool in any order (Radial Networks, arXiv 2404.04900). The router decides before each hop.
     ///
@@ -139,7 +139,7 @@ pub enum Method {
         kv: KvAction,
         /// The router. Absent: an oracle that costs nothing.
         #[serde(default)]
-        router: RouterSpec,
+        router: MethodRouter,
     },
     /// Self-speculation (LayerSkip, arXiv 2404.16710). The prompt is dense; generation goes in rounds. KV `write`.
     ///

@@ -27,7 +27,7 @@ mod walks;
 pub use count::Count;
 pub use later::Later;
 pub use method::Method;
-pub use parts::{Branches, Keep, Loops, Routed, RouterSpec, Share, Start, Transitions};
+pub use parts::{Branches, Keep, Loops, MethodRouter, Routed, Share, Start, Transitions};
 
 use count::demand;
 use skips::SkipDraws;
@@ -146,17 +146,17 @@ fn header(method: &Method, layers: u32, seed: u64) -> Header {
             | Method::Recursion { times: Count::Fixed(_), .. }
     );
     let (kv, router) = match method {
-        Method::Dense => (KvAction::Write, Router::free(NoRouter)),
+        Method::Dense => (KvAction::Write, Router::costless(NoRouter)),
         Method::StaticDepth { .. }
         | Method::StaticWidth { .. }
         | Method::DraftVerify { .. }
-        | Method::Recursion { times: Count::Fixed(_), .. } => (KvAction::Write, Router::free(Fixed)),
+        | Method::Recursion { times: Count::Fixed(_), .. } => (KvAction::Write, Router::costless(Fixed)),
         Method::EarlyExit { kv, router, .. } => {
             // The marks of the steps say when it decides.
             (*kv, Router { kind: Threshold, ..router.router(Threshold, None) })
         }
         Method::MixtureOfDepths { routed, .. } => {
-            let mut router = RouterSpec::default().router(ExpertChoice, Some(RouterWhen::PerLayer));
+            let mut router = MethodRouter::default().router(ExpertChoice, Some(RouterWhen::PerLayer));
             router.extra.insert("routed_layers".to_owned(), routed.ids(layers).into());
             (KvAction::None, router)
         }

@@ -100,20 +100,20 @@ pub enum Start {
 /// What a router costs: goes into the header of the trace.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct RouterSpec {
+pub struct MethodRouter {
     /// Width of its MLP, at least 1. Absent: there is no MLP to compute.
     pub hidden: Option<u32>,
     /// Where it decides; a host router costs a read-back at each decision. Absent: `gpu`.
     pub device: RouterDevice,
 }
 
-impl Default for RouterSpec {
+impl Default for MethodRouter {
     fn default() -> Self {
-        RouterSpec { hidden: None, device: RouterDevice::Gpu }
+        MethodRouter { hidden: None, device: RouterDevice::Gpu }
     }
 }
 
-impl RouterSpec {
+impl MethodRouter {
     /// The header's router: `mlp` where it has one, else `otherwise`.
     pub(super) fn router(&self, otherwise: RouterKind, when: Option<RouterWhen>) -> Router {
         let kind = if self.hidden.is_some() { RouterKind::Mlp } else { otherwise };

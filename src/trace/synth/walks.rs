@@ -1,7 +1,7 @@
 //! Routes that visit layers again: recursion, and radial walks.
 
 use super::tokens::plain;
-use super::{Count, Loops, Method, RouterSpec, Start, Transitions};
+use super::{Count, Loops, Method, MethodRouter, Start, Transitions};
 use crate::error::{InputError, Result};
 use crate::rng::Stream;
 use crate::trace::{KvAction, Request, Role, Route, RouteTable, Run, Step, Trace};
@@ -91,7 +91,7 @@ impl Method {
     ///
     /// # Errors
     /// A trace without routes, or without a route that has a step.
-    pub fn radial_like(trace: &Trace, router: RouterSpec) -> Result<Method> {
+    pub fn radial_like(trace: &Trace, router: MethodRouter) -> Result<Method> {
         let layers = trace.header.layers as usize;
         let mut start = vec![0.0; layers];
         let mut rows = vec![vec![0.0; layers]; layers];

@@ -11,7 +11,7 @@ pub struct Newest(Option<(Tensor<4>, Tensor<4>, Vec<bool>)>);
 
 /// Who sees what at a hop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Seen {
+pub enum SeenTokens {
     /// The newest entry of each token.
     Newest,
     /// The entries of tokens that run a layer at this hop too.
@@ -97,7 +97,7 @@ impl Network {
         stream: Tensor<3>,
         layers: &[Option<u32>],
         weights: Option<Tensor<2>>,
-        seen: Seen,
+        seen: SeenTokens,
         newest: &mut Newest,
     ) -> Tensor<3> {
         let [rows, tokens, width] = stream.dims();
@@ -135,7 +135,7 @@ impl Network {
         x: &Tensor<2>,
         (rows, tokens): (usize, usize),
         layers: &[Option<u32>],
-        seen: Seen,
+        seen: SeenTokens,
         newest: &mut Newest,
     ) -> Tensor<2> {
         let (heads, groups) = (self.model.heads as usize, self.model.kv_heads as usize);
@@ -156,7 +156,7 @@ impl Network {
             Tensor::<3>::from_data(TensorData::new(taken, [rows, tokens, 1]), &self.device)
         };
         let mut there: Vec<bool> = layers.iter().map(Option::is_some).collect();
-        if let (Seen::Newest, Some((keys, values, had))) = (seen, &newest.0)
+        if let (SeenTokens::Newest, Some((keys, values, had))) = (seen, &newest.0)
             && !sorted.idle.is_empty()
         {
             let new = rows_of(&there).unsqueeze_dim::<4>(1);

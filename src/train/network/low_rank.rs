@@ -3,7 +3,7 @@
 use super::{Layer, Linear, Network};
 use crate::rng::Stream;
 use crate::train::parameters;
-use crate::weights::Part;
+use crate::weights::LayerTensor;
 use burn::module::{Module, Param, ParamId};
 use burn::tensor::{Device, Tensor, TensorData};
 
@@ -19,12 +19,17 @@ const FIRST_ID: u64 = 100_000;
 
 impl Layer {
     /// Its products, by their names.
-    pub(super) fn products(&self) -> impl Iterator<Item = (Part, &Linear)> {
-        let gate = self.gate.iter().map(|gate| (Part::Gate, gate));
-        [(Part::Q, &self.q), (Part::K, &self.k), (Part::V, &self.v), (Part::O, &self.output)]
-            .into_iter()
-            .chain(gate)
-            .chain([(Part::Up, &self.up), (Part::Down, &self.down)])
+    pub(super) fn products(&self) -> impl Iterator<Item = (LayerTensor, &Linear)> {
+        let gate = self.gate.iter().map(|gate| (LayerTensor::Gate, gate));
+        [
+            (LayerTensor::Q, &self.q),
+            (LayerTensor::K, &self.k),
+            (LayerTensor::V, &self.v),
+            (LayerTensor::O, &self.output),
+        ]
+        .into_iter()
+        .chain(gate)
+        .chain([(LayerTensor::Up, &self.up), (LayerTensor::Down, &self.down)])
     }
 
     /// The same, to be changed.
@@ -38,9 +43,9 @@ impl Layer {
 
 impl Network {
     /// Layer, name, inputs and outputs of each product that can be added to.
-    pub fn products(&self) -> Vec<(u32, Part, [usize; 2])> {
+    pub fn products(&self) -> Vec<(u32, LayerTensor, [usize; 2])> {
         let of = |(layer, weights): (u32, &Layer)| {
-            let product = |(part, linear): (Part, &Linear)| (layer, part, linear.matrix.dims());
+            let product = |(part, linear): (LayerTensor, &Linear)| (layer, part, linear.matrix.dims());
             weights.products().map(product).collect::<Vec<_>>()
         };
         (0..).zip(&self.layers).flat_map(of).collect()

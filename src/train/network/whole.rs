@@ -2,7 +2,7 @@
 
 use super::{Layer, Linear, Network};
 use crate::train::parameters;
-use crate::weights::{Name, Part};
+use crate::weights::{LayerTensor, Name};
 use burn::module::{Module, Param, ParamId};
 use burn::tensor::{Tensor, TensorData};
 
@@ -53,8 +53,8 @@ impl Network {
         all.extend(self.final_norm.iter().map(|values| norm(Name::FinalNorm, values)));
         for (index, layer) in (0..).zip(&self.layers) {
             let named = |part| Name::Layer(index, part);
-            all.push(norm(named(Part::AttentionNorm), &layer.attention_norm));
-            all.push(norm(named(Part::FfnNorm), &layer.ffn_norm));
+            all.push(norm(named(LayerTensor::AttentionNorm), &layer.attention_norm));
+            all.push(norm(named(LayerTensor::FfnNorm), &layer.ffn_norm));
             assert!(layer.q_norm.is_none() && layer.k_norm.is_none(), "norms of heads");
             for (part, linear) in layer.products() {
                 let Linear { matrix: product, bias: None, low: None } = linear else {

@@ -1,62 +1,14 @@
 //! What all formats share: values with their keys, requests in file order, and arrivals counted from the first.
 
 use super::super::sessions::{Turn, Turns, begin_together};
-use super::super::{Load, MOST_REQUESTS, Reading, Remark, Told};
+use super::super::{MOST_REQUESTS, Reading, Remark, RequestSet, Told};
 use super::blocks::Blocks;
 use super::time::{Clock, Settled};
+use super::value::Value;
 use crate::error::{Error, InputError, Result};
 use crate::trace::Request;
-use crate::trace::json::decimal;
 use crate::trace::synth::MOST_TOKENS;
 use crate::units::SimTime;
-
-/// A value as written, with its key.
-#[derive(Clone, Copy)]
-pub(super) struct Value<'a> {
-    pub key: &'a str,
-    pub text: &'a str,
-}
-
-impl Value<'_> {
-    /// The error for this value.
-    pub fn bad(&self, expected: impl Into<String>) -> InputError {
-        InputError::expected(expected).key(self.key).found(if self.text.is_empty() {
-            "nothing"
-        } else {
-            self.text
-        })
-    }
-
-    /// The text, where it is no longer than any number or date.
-    pub fn short(&self) -> Result<&str> {
-        if self.text.len() > 64 {
-            Err(self.bad("a number or date of at most 64 characters").into())
-        } else {
-            Ok(self.text)
-        }
-    }
-
-    /// A number of tokens, 0 included.
-    pub fn tokens(&self) -> Result<u32> {
-        self.whole(MOST_TOKENS)
-    }
-
-    /// Milliseconds as a pause.
-    pub fn milliseconds(&self) -> Result<SimTime> {
-        let ps = decimal(self.text, 9)
-            .filter(|(negative, _)| !negative)
-            .and_then(|(_, ps)| u64::try_from(ps).ok());
-        let ps = ps.ok_or_else(|| self.bad("milliseconds, at least 0 and within 213 days"))?;
-        Ok(SimTime::from_ps(ps))
-    }
-
-    /// A whole number up to `most`.
-    pub fn whole(&self, most: u32) -> Result<u32> {
-        let digits = !self.text.is_empty() && self.text.bytes().all(|byte| byte.is_ascii_digit());
-        let number = self.text.parse().ok().filter(|number| digits && *number <= most);
-        number.ok_or_else(|| self.bad(format!("a whole number from 0 to {most}")).into())
-    }
-}
 
 /// One request as a file says it.
 pub(super) struct Row<'a> {
@@ -194,7 +146,7 @@ impl Collector {
     }
 
     /// All requests by arrival, from the first one on.
-    pub fn finish(mut self) -> Result<Load> {
+    pub fn finish(mut self) -> Result<RequestSet> {
         if self.requests.is_empty() {
             let found = match (self.empty, self.failed) {
                 (0, 0) => "none",
@@ -261,7 +213,7 @@ impl Collector {
         let prefix_block = blocks.as_ref().map(|(block, _)| *block);
         self.remarks.extend(blocks.and_then(|(_, remark)| remark));
         let (requests, remarks, told) = (self.requests, self.remarks, self.told);
-        Ok(Load { requests, clients: None, turns, sessions: None, prefix_block, told, remarks })
+        Ok(RequestSet { requests, clients: None, turns, sessions: None, prefix_block, told, remarks })
     }
 }
 

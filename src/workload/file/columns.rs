@@ -2,9 +2,10 @@
 
 use super::super::Reading;
 use super::super::sessions::{Name, Turn};
-use super::collect::{Collector, Row, Value, in_line};
+use super::collect::{Collector, Row, in_line};
 use super::table::Names;
 use super::time::Told;
+use super::value::Value;
 use crate::error::{InputError, Result};
 use crate::trace::limits::LINE_BYTES;
 use crate::trace::lines::{Input, Origin};

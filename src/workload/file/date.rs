@@ -1,10 +1,8 @@
 //! Dates and times as tools write them, exact to the picosecond.
 
-const PS_PER_S: i128 = crate::units::PS_PER_S as i128;
+use chrono::NaiveDate;
 
-/// Seconds from the start of the year 0 to 1970 in the Gregorian calendar: 719528 days (Richards, Explanatory Supplement to the
-/// Astronomical Almanac, 2013, ch. 15).
-const EPOCH_S: i128 = 719_528 * 86_400;
+const PS_PER_S: i128 = crate::units::PS_PER_S as i128;
 
 /// Picoseconds since 1970 of a date and time: `2023-11-16 18:15:46.6805900`, with `T` for the space, `/` for the hyphens, with up to
 /// 12 digits behind the point, and with `Z`, `UTC` or an offset such as `+01:00`, `+0100` or `+01` at its end, also behind a space.
@@ -14,16 +12,11 @@ pub(super) fn date_ps(text: &str) -> Option<i128> {
     let mark = if date.contains('/') { '/' } else { '-' };
     let mut date = date.split(mark);
     let (year, month, day) = (digits(date.next()?, 4)?, digits(date.next()?, 2)?, digits(date.next()?, 2)?);
-    let leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
-    let february = if leap { 29 } else { 28 };
-    let months = [31, february, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31];
-    let before = months.get(..(month as usize).checked_sub(1)?)?;
-    if date.next().is_some() || day < 1 || day > *months.get(before.len())? {
+    if date.next().is_some() {
         return None;
     }
-    // Leap years before this one; the year 0 is one.
-    let leaps = if year == 0 { 0 } else { 1 + (year - 1) / 4 - (year - 1) / 100 + (year - 1) / 400 };
-    let days = year * 365 + leaps + before.iter().sum::<i128>() + day - 1;
+    let day = NaiveDate::from_ymd_opt(year as i32, month as u32, day as u32)?;
+    let days = i128::from(day.signed_duration_since(NaiveDate::default()).num_days());
 
     let (time, offset) = match time.find(['Z', 'z', 'U', '+', '-']) {
         None => (time, 0),
@@ -37,7 +30,7 @@ pub(super) fn date_ps(text: &str) -> Option<i128> {
     }
     let part = digits(fraction, fraction.len())? * 10_i128.pow(12 - fraction.len() as u32);
     let minutes = (days * 24 + within(hour, 23)?) * 60 + within(minute, 59)? - offset;
-    Some((minutes * 60 + within(second, 59)? - EPOCH_S) * PS_PER_S + part)
+    Some((minutes * 60 + within(second, 59)?) * PS_PER_S + part)
 }
 
 /// Minutes by which a clock with this mark is ahead of UTC.

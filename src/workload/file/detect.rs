@@ -1,6 +1,6 @@
 //! Which format a file has, told from its name and its beginning.
 
-use super::Format;
+use super::RequestFormat;
 use super::columns::separator;
 use super::table::{OUTPUT, PROMPT, has_one};
 use crate::error::{InputError, Result};
@@ -12,9 +12,9 @@ use std::path::Path;
 const MOONCAKE: [&str; 6] = ["timestamp", "input_length", "output_length", "hash_ids", "session_id", "delay"];
 
 /// Parquet files are router traces.
-pub(super) fn by_name(path: &Path) -> Option<Format> {
+pub(super) fn by_name(path: &Path) -> Option<RequestFormat> {
     let ending = path.extension()?.to_string_lossy().to_lowercase();
-    (ending == "parquet").then_some(Format::Trace)
+    (ending == "parquet").then_some(RequestFormat::Trace)
 }
 
 /// What the beginning of a file says.
@@ -92,29 +92,33 @@ impl Shape {
     }
 
     /// The format, where it is a known one.
-    pub fn format(&self) -> Result<Format> {
+    pub fn format(&self) -> Result<RequestFormat> {
         let any = |names: &[&str]| names.iter().any(|name| self.has(name));
         let json = self.is_json();
         let format = match () {
-            () if self.header => Some(Format::Trace),
-            () if json && any(&["resourceSpans", "resource_spans"]) => Some(Format::Otel),
-            () if json && self.has("benchmarks") => Some(Format::Guidellm),
-            () if self.is_result() => Some(Format::Vllm),
-            () if json && self.has("metadata") && self.has("metrics") => Some(Format::Aiperf),
-            () if json && any(&["conversations", "conversation", "messages"]) => Some(Format::Sharegpt),
-            () if json && any(&["chat_id", "parent_chat_id"]) && self.has("input_length") => {
-                Some(Format::Bailian)
+            () if self.header => Some(RequestFormat::Trace),
+            () if json && any(&["resourceSpans", "resource_spans"]) => Some(RequestFormat::Otel),
+            () if json && self.has("benchmarks") => Some(RequestFormat::Guidellm),
+            () if self.is_result() => Some(RequestFormat::Vllm),
+            () if json && self.has("metadata") && self.has("metrics") => Some(RequestFormat::Aiperf),
+            () if json && any(&["conversations", "conversation", "messages"]) => {
+                Some(RequestFormat::Sharegpt)
             }
-            () if json && self.has("hash_ids") => Some(Format::Mooncake),
+            () if json && any(&["chat_id", "parent_chat_id"]) && self.has("input_length") => {
+                Some(RequestFormat::Bailian)
+            }
+            () if json && self.has("hash_ids") => Some(RequestFormat::Mooncake),
             () if json
                 && self.has("timestamp")
                 && self.names.iter().all(|name| MOONCAKE.contains(&&**name)) =>
             {
-                Some(Format::Mooncake)
+                Some(RequestFormat::Mooncake)
             }
-            () if !json && self.has("TIMESTAMP") && self.has("ContextTokens") => Some(Format::Azure),
-            () if has_one(&self.names, &PROMPT) && has_one(&self.names, &OUTPUT) => Some(Format::Lengths),
-            () if json && any(&["sub_requests", "usage", "attributes"]) => Some(Format::Lengths),
+            () if !json && self.has("TIMESTAMP") && self.has("ContextTokens") => Some(RequestFormat::Azure),
+            () if has_one(&self.names, &PROMPT) && has_one(&self.names, &OUTPUT) => {
+                Some(RequestFormat::Lengths)
+            }
+            () if json && any(&["sub_requests", "usage", "attributes"]) => Some(RequestFormat::Lengths),
             () => None,
         };
         format.ok_or_else(|| {

@@ -13,9 +13,10 @@ mod rows;
 mod sharegpt;
 mod table;
 mod time;
+mod value;
 mod vllm;
 
-use super::{Load, TokenCount};
+use super::{RequestSet, TokenCount};
 use crate::error::{InputError, Result};
 use crate::trace::lines::Input;
 pub use blocks::{BAILIAN_BLOCK, MOONCAKE_BLOCK};
@@ -28,7 +29,7 @@ pub use time::TimeUnit;
 /// What a request file looks like.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Format {
+pub enum RequestFormat {
     /// The Azure public dataset's LLM inference traces: CSV with `TIMESTAMP`, `ContextTokens`, `GeneratedTokens`.
     Azure,
     /// Mooncake's traces: JSON Lines with `timestamp` (ms), `input_length`, `output_length` and, mostly, `hash_ids`.
@@ -54,19 +55,19 @@ pub enum Format {
     Trace,
 }
 
-impl Format {
+impl RequestFormat {
     /// Each format with its name in scenarios and on the command line.
-    pub const ALL: [(Format, &'static str); 10] = [
-        (Format::Azure, "azure"),
-        (Format::Mooncake, "mooncake"),
-        (Format::Bailian, "bailian"),
-        (Format::Lengths, "lengths"),
-        (Format::Vllm, "vllm"),
-        (Format::Aiperf, "aiperf"),
-        (Format::Guidellm, "guidellm"),
-        (Format::Otel, "otel"),
-        (Format::Sharegpt, "sharegpt"),
-        (Format::Trace, "trace"),
+    pub const ALL: [(RequestFormat, &'static str); 10] = [
+        (RequestFormat::Azure, "azure"),
+        (RequestFormat::Mooncake, "mooncake"),
+        (RequestFormat::Bailian, "bailian"),
+        (RequestFormat::Lengths, "lengths"),
+        (RequestFormat::Vllm, "vllm"),
+        (RequestFormat::Aiperf, "aiperf"),
+        (RequestFormat::Guidellm, "guidellm"),
+        (RequestFormat::Otel, "otel"),
+        (RequestFormat::Sharegpt, "sharegpt"),
+        (RequestFormat::Trace, "trace"),
     ];
 
     /// Its name.
@@ -79,7 +80,7 @@ impl Format {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Reading {
     /// Its format.
-    pub format: Option<Format>,
+    pub format: Option<RequestFormat>,
     /// Leaves out requests without prompt or output tokens, and those that failed; otherwise they are errors.
     pub skip_empty: bool,
     /// The unit of its arrivals, where they are numbers.
@@ -98,18 +99,22 @@ pub struct Reading {
 
 impl Reading {
     /// Refuses what would have no effect on a file of this format.
-    fn must_count(&self, format: Format) -> Result<()> {
-        let lengths = matches!(format, Format::Lengths | Format::Vllm);
+    fn must_count(&self, format: RequestFormat) -> Result<()> {
+        let lengths = matches!(format, RequestFormat::Lengths | RequestFormat::Vllm);
         let texts = "texts (sharegpt)";
         let unused = [
-            (self.time_unit.is_some() && format == Format::Trace, "time_unit", "arrivals in an unknown unit"),
+            (
+                self.time_unit.is_some() && format == RequestFormat::Trace,
+                "time_unit",
+                "arrivals in an unknown unit",
+            ),
             (self.time_column.is_some() && !lengths, "time_column", "lengths, under any names"),
             (
-                self.characters_per_token.is_some() && format != Format::Sharegpt,
+                self.characters_per_token.is_some() && format != RequestFormat::Sharegpt,
                 "characters_per_token",
                 texts,
             ),
-            (self.tokenizer.is_some() && format != Format::Sharegpt, "tokenizer", texts),
+            (self.tokenizer.is_some() && format != RequestFormat::Sharegpt, "tokenizer", texts),
         ];
         match unused.into_iter().find(|(unused, ..)| *unused) {
             None => Ok(()),
@@ -125,7 +130,7 @@ impl Reading {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Told {
     /// Its format; `None` for requests of no file.
-    pub format: Option<Format>,
+    pub format: Option<RequestFormat>,
     /// Which of its keys says the arrivals, in which unit, and how that is known.
     pub times: String,
 }
@@ -135,18 +140,18 @@ pub struct Told {
 ///
 /// # Errors
 /// A file that cannot be read or is of no known format, and the first mistake in it, with line and key.
-pub fn read(path: impl AsRef<Path>, reading: &Reading) -> Result<Load> {
+pub fn read(path: impl AsRef<Path>, reading: &Reading) -> Result<RequestSet> {
     let path = path.as_ref();
     read_file(path, reading).map_err(|error| error.in_file(path))
 }
 
-fn read_file(path: &Path, reading: &Reading) -> Result<Load> {
+fn read_file(path: &Path, reading: &Reading) -> Result<RequestSet> {
     if let Some(0) = reading.block_tokens {
         return Err(InputError::expected("at least 1").key("block_tokens").found(0).into());
     }
     let told = |format| reading.must_count(format).map(|()| format);
-    if reading.format.or_else(|| detect::by_name(path)) == Some(Format::Trace) {
-        told(Format::Trace)?;
+    if reading.format.or_else(|| detect::by_name(path)) == Some(RequestFormat::Trace) {
+        told(RequestFormat::Trace)?;
         return from_trace(path);
     }
     let mut input = Input::open(path)?;
@@ -155,23 +160,25 @@ fn read_file(path: &Path, reading: &Reading) -> Result<Load> {
     let mut out = Collector::new(reading);
     out.told.format = Some(format);
     match format {
-        Format::Azure => columns::azure(input, reading, &mut out)?,
-        Format::Mooncake => hashed::mooncake(input, &shape, reading, &mut out)?,
-        Format::Bailian => hashed::bailian(input, &shape, reading, &mut out)?,
-        Format::Vllm if shape.is_result() => vllm::read(input, reading, &mut out)?,
-        Format::Lengths | Format::Vllm if shape.is_json() => rows::read(input, &shape, reading, &mut out)?,
-        Format::Lengths | Format::Vllm => columns::read(input, reading, &mut out)?,
-        Format::Aiperf => results::aiperf(input, &shape, reading, &mut out)?,
-        Format::Guidellm => results::guidellm(input, reading, &mut out)?,
-        Format::Otel => otel::read(input, &shape, reading, &mut out)?,
-        Format::Sharegpt => sharegpt::read(input, &shape, reading, &mut out)?,
-        Format::Trace => return from_trace(path),
+        RequestFormat::Azure => columns::azure(input, reading, &mut out)?,
+        RequestFormat::Mooncake => hashed::mooncake(input, &shape, reading, &mut out)?,
+        RequestFormat::Bailian => hashed::bailian(input, &shape, reading, &mut out)?,
+        RequestFormat::Vllm if shape.is_result() => vllm::read(input, reading, &mut out)?,
+        RequestFormat::Lengths | RequestFormat::Vllm if shape.is_json() => {
+            rows::read(input, &shape, reading, &mut out)?
+        }
+        RequestFormat::Lengths | RequestFormat::Vllm => columns::read(input, reading, &mut out)?,
+        RequestFormat::Aiperf => results::aiperf(input, &shape, reading, &mut out)?,
+        RequestFormat::Guidellm => results::guidellm(input, reading, &mut out)?,
+        RequestFormat::Otel => otel::read(input, &shape, reading, &mut out)?,
+        RequestFormat::Sharegpt => sharegpt::read(input, &shape, reading, &mut out)?,
+        RequestFormat::Trace => return from_trace(path),
     }
     out.finish()
 }
 
 /// The requests of a router trace. A request has at least one prompt and output token there.
-fn from_trace(path: &Path) -> Result<Load> {
+fn from_trace(path: &Path) -> Result<RequestSet> {
     let mut reader = crate::trace::open(path)?;
     let mut numbered = Vec::new();
     while let Some(mut next) = reader.next_numbered()? {
@@ -181,7 +188,7 @@ fn from_trace(path: &Path) -> Result<Load> {
     }
     numbered.sort_by_key(|next| next.number);
     let mut out = Collector::new(&Reading::default());
-    out.told.format = Some(Format::Trace);
+    out.told.format = Some(RequestFormat::Trace);
     for next in numbered {
         let arrival = i128::from(next.request.arrival.ps());
         out.add(arrival, next.request);

@@ -2,11 +2,12 @@
 
 use super::super::Reading;
 use super::super::sessions::{Name, Turn};
-use super::collect::{Collector, Row, Value, in_key, in_line, room};
+use super::collect::{Collector, Row, in_key, in_line, room};
 use super::detect::Shape;
 use super::records::{Step, each_at, find, need};
 use super::results::clock;
 use super::time::TimeUnit;
+use super::value::Value;
 use crate::error::Result;
 use crate::trace::json::Object;
 use crate::trace::lines::Input;

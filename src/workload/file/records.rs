@@ -2,7 +2,8 @@
 //!
 //! Everything is a stream: what is not wanted is passed over without being held, and one object is held at a time.
 
-use super::collect::{Value, in_line};
+use super::collect::in_line;
+use super::value::Value;
 use crate::error::{Error, InputError, Result};
 use crate::json_text::{self, Standard};
 use crate::trace::json::{Field, Object};

@@ -2,11 +2,12 @@
 
 use super::super::Reading;
 use super::super::sessions::{Name, Turn};
-use super::collect::{Collector, Row, Value};
+use super::collect::{Collector, Row};
 use super::detect::Shape;
 use super::records::{Step, each_at, find, need};
 use super::rows::each;
 use super::time::{Clock, TimeUnit, Told};
+use super::value::Value;
 use crate::error::Result;
 use crate::trace::json::Object;
 use crate::trace::lines::Input;

@@ -2,9 +2,10 @@
 
 use super::super::Reading;
 use super::super::sessions::{Name, Turn};
-use super::collect::{Collector, Row, Value, in_key};
+use super::collect::{Collector, Row, in_key};
 use super::detect::Shape;
 use super::rows::each;
+use super::value::Value;
 use crate::error::{InputError, Result, demand};
 use crate::trace::json::{Field, Object};
 use crate::trace::lines::Input;

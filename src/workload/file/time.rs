@@ -1,8 +1,8 @@
 //! Arrivals as files say them: which unit the numbers have, and how that is known.
 
 use super::super::Remark;
-use super::collect::Value;
 use super::date::date_ps;
+use super::value::Value;
 use crate::error::{InputError, Result, shorten};
 use crate::trace::json::decimal;
 use crate::units::PS_PER_S;

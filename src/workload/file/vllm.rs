@@ -1,9 +1,10 @@
 //! The result file of vLLM's or SGLang's serving benchmark: one JSON object with a list for each property of the requests.
 
 use super::super::Reading;
-use super::collect::{Collector, Row, Value, room};
+use super::collect::{Collector, Row, room};
 use super::records::Metered;
 use super::time::{Clock, TimeUnit, Told};
+use super::value::Value;
 use crate::error::{Error, InputError, Result};
 use crate::json_text::Standard;
 use crate::trace::limits::LINE_BYTES;

@@ -1,0 +1,31 @@
+//! What a run does: engine, scheduling, lowering, memory, several devices.
+
+pub mod apart;
+pub mod edges;
+pub mod engine;
+pub mod engine_naive;
+pub mod expert_layers;
+pub mod fidelity;
+pub mod footprint;
+pub mod kv;
+pub mod latent;
+pub mod launches;
+pub mod laws;
+pub mod layerskip;
+pub mod lockstep;
+pub mod parallel;
+pub mod pipeline;
+pub mod placed_runs;
+pub mod placement;
+pub mod prefixes;
+pub mod queued;
+pub mod queueing;
+pub mod queueing_whole;
+pub mod replicas;
+pub mod serving;
+pub mod serving_metrics;
+pub mod sizes;
+pub mod steady;
+pub mod tiers;
+pub mod uneven;
+pub mod windows;
