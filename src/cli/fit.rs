@@ -74,6 +74,10 @@ pub struct Args {
     /// `MODEL_per_sequence.csv` and `MODEL_attention.csv` of LLMServingSim.
     #[arg(long, value_name = "DIR", required_unless_present_any = ["from", "energy", "caps", "pairs", "kineto"])]
     pub data: Option<PathBuf>,
+    /// Adds the layers of `--data` to BASE, a profile that was fitted to those of another model, or of other parts of the same: its constants and other
+    /// shapes stay. A fitted profile wins.
+    #[arg(long, requires = "data", conflicts_with_all = ["from", "within", "fabric"])]
+    add: bool,
     /// Profile of PyTorch (`torch.profiler`, `record_shapes=True`, `export_chrome_trace`; .json or .json.gz): fits products and attention to how
     /// long they took there. Of operators with too few shapes BASE stays as it is.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["data", "from", "energy", "caps", "fabric"])]
@@ -129,7 +133,7 @@ pub fn run(args: &Args) -> Result<()> {
     let base = args.hw.as_deref().unwrap_or_default();
     let mut hardware = match Path::new(base).is_file() {
         true => Hardware::load(base)?,
-        false if args.energy.is_some() || args.caps.is_some() => Hardware::resolve(base)?,
+        false if args.add || args.energy.is_some() || args.caps.is_some() => Hardware::resolve(base)?,
         false => Hardware::datasheet(base)?,
     };
     if let Some(name) = &args.name {
@@ -207,6 +211,9 @@ fn expected(key: &str, words: &[String]) -> Result<[Option<f64>; Operator::ALL.l
 
 /// Fits every table of the folder. Returns the errors as a text.
 fn tables(args: &Args, folder: &Path, hardware: &mut Hardware) -> Result<String> {
+    if args.add {
+        return Ok(layer_fits(&calib::add_folder(hardware, folder)?));
+    }
     let within = expected("within", &args.within)?;
     let (reports, experts) = match calib::fit_folder(hardware, folder, &args.how())? {
         Learned::Layers(fitted) => return Ok(layer_fits(&fitted)),

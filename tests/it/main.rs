@@ -73,6 +73,7 @@ mod meter;
 mod model_counts;
 mod model_files;
 mod models;
+mod more_layers;
 mod operators;
 mod oracles;
 mod page_browser;
