@@ -252,6 +252,15 @@ pub struct Memory {
     pub set_aside: u64,
 }
 
+/// What an engine waits for others that its experts' rows come from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RoundUse {
+    /// Rounds in which it had nothing to run while others had.
+    pub dummy_passes: u64,
+    /// Time from the end of its own passes to that of the slowest, picoseconds.
+    pub waited_ps: u128,
+}
+
 /// Everything a run adds up.
 #[derive(Clone, Debug, Default)]
 pub struct Ledger {
@@ -323,6 +332,8 @@ pub struct Ledger {
     pub placed: Option<PlacedUse>,
     /// KV entries that went to another engine, and those that came from one.
     pub handover: Handover,
+    /// What engines that share experts wait for each other; none where they do not.
+    pub rounds: Option<RoundUse>,
     /// Memory.
     pub memory: Memory,
     /// What lies between tokens, in the order of the later ones.

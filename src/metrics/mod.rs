@@ -15,7 +15,9 @@ mod uncertainty;
 
 pub use error_bar::{ClassError, ENOUGH, ErrorBar, Errors, Ninety, Saving, Verdict};
 pub use interval::Interval;
-pub use ledger::{Gap, Handover, KvUse, Ledger, Losses, Memory, Own, Phase, RequestTimes, Tally, TierUse};
+pub use ledger::{
+    Gap, Handover, KvUse, Ledger, Losses, Memory, Own, Phase, RequestTimes, RoundUse, Tally, TierUse,
+};
 pub use placed::{DeviceSummary, DeviceUse, PlacedSummary, PlacedUse};
 pub use replicas::{Imbalance, KvTransfer, Part, Replica, ReplicaSummary, ReplicaUse};
 pub use slo::{Goodput, Slo};

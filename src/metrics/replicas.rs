@@ -1,6 +1,6 @@
 //! What each of several engines did, and how evenly they shared the work.
 
-use super::{Handover, Ledger};
+use super::{Handover, Ledger, RoundUse};
 use crate::units::{PS_PER_S, SimTime};
 use serde::Serialize;
 
@@ -49,6 +49,8 @@ pub struct ReplicaUse {
     pub peak_blocks: u64,
     /// KV entries that went to other engines or came from them.
     pub handover: Handover,
+    /// What it waited for others that share its experts.
+    pub rounds: Option<RoundUse>,
 }
 
 impl ReplicaUse {
@@ -63,6 +65,7 @@ impl ReplicaUse {
             last: ledger.makespan,
             peak_blocks: ledger.kv.peak_blocks,
             handover: ledger.handover,
+            rounds: ledger.rounds,
         }
     }
 }
@@ -118,6 +121,10 @@ pub struct Replica {
     pub kv_sent_bytes: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kv_received_bytes: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dummy_passes: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub waited_s: Option<f64>,
 }
 
 impl ReplicaSummary {
@@ -148,6 +155,8 @@ impl ReplicaSummary {
             kv_peak_bytes: one.peak_blocks * ledger.kv.block_bytes,
             kv_sent_bytes: (one.part == Part::Prefill).then_some(one.handover.sent_bytes as f64),
             kv_received_bytes: (one.part == Part::Decode).then_some(one.handover.received_bytes as f64),
+            dummy_passes: one.rounds.map(|rounds| rounds.dummy_passes),
+            waited_s: one.rounds.map(|rounds| rounds.waited_ps as f64 / PS_PER_S as f64),
         };
         (!all.is_empty()).then(|| ReplicaSummary {
             count: ledger.engines(),

@@ -24,6 +24,9 @@ pub struct ParallelSpec {
     /// ([`Model::spread_over`]). Not together with `tensor`.
     #[serde(default = "super::one")]
     pub experts: u32,
+    /// Attention data parallelism: engines with sequences and caches of their own whose experts are spread over all of them; as many as `experts`.
+    #[serde(default = "super::one")]
+    pub data: u32,
     /// Which of DeepEP's kernels bring tokens to their experts.
     #[serde(default)]
     pub exchange: ExchangeChoice,
@@ -68,6 +71,7 @@ impl Default for ParallelSpec {
         ParallelSpec {
             tensor: 1,
             experts: 1,
+            data: 1,
             exchange: ExchangeChoice::default(),
             pipeline: 1,
             placement: None,
@@ -166,9 +170,11 @@ impl Scenario {
             other => other,
         })?;
         let ranks = if key == "experts" {
-            let why = "tokens of a pass are spread evenly over the devices, those of one prompt too: where few prompts run, the device that \
+            let spread = "tokens of a pass are spread evenly over the devices, those of one prompt too: where few prompts run, the device that \
                        has a prompt takes longer. Experts lie in their order, the device with most rows decides, and energy is that of all at its pace";
-            notes.push(Note::new(format!("{of}.experts"), devices, why));
+            let own = "each engine has its own sequences, and all wait for the slowest pass, at its end and not at each exchange; a dummy pass brings one \
+                       token to the experts and takes no energy here. Experts lie in their order, the device with most rows decides";
+            notes.push(Note::new(format!("{of}.experts"), devices, if spec.data > 1 { own } else { spread }));
             ranks.exchanging(&fabric).map_err(|error| {
                 let part = if error.key.as_deref() == Some("fabric") { "fabric" } else { "experts" };
                 named(error, part)
@@ -176,6 +182,9 @@ impl Scenario {
         } else {
             ranks
         };
-        Ok((part, Some(Arc::new(ranks))))
+        Ok(match spec.data {
+            1 => (part, Some(Arc::new(ranks))),
+            _ => (part.with_own_sequences(), Some(Arc::new(ranks.of_engines()))),
+        })
     }
 }

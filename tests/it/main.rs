@@ -24,12 +24,14 @@ mod collectives;
 mod contributions;
 mod cost;
 mod cost_support;
+mod data_parallel;
 mod edges;
 mod engine;
 mod engine_naive;
 mod error_bar;
 mod examples;
 mod expert_layers;
+mod experts_by_token;
 mod fabric_fit;
 mod fabrics;
 #[cfg(feature = "gpu")]
