@@ -43,6 +43,8 @@ fn fabric(faster: f64) -> Fabric {
 fn lab(batch: u32, devices: u32, own: bool, loads: ExpertLoads, capture: &[u32], faster: f64) -> Lab {
     let mut lab = Lab::new("llama-3.1-8b", "nvidia-h100-sxm", batch);
     lab.setup.hardware = Hardware::shipped("nvidia-h100-sxm").expect("a shipped device");
+    // One engine counts the sampler's energy once for all devices.
+    lab.setup.hardware.without_sampler();
     lab.setup.experts = ExpertUse { loads, seed: 3, ..ExpertUse::default() };
     lab.setup.dispatch.capture = capture.to_vec();
     let fabric = fabric(faster);
