@@ -71,12 +71,13 @@ impl Timed {
             source: SourceKind::Assumed,
             error: None,
         };
-        // What nobody measured here is lent where there is a lender.
+        // What nobody measured here, of so many devices, is lent where there is a lender.
         let custom = operation == Operation::AllReduce
             && library.ways(level, devices).iter().any(|&(_, way)| way != Way::Nccl);
         let by = if custom { library } else { Library::Nccl };
         let says = |own: &&Collectives| {
-            let of = |curve: &Curve| (curve.operation, curve.library) == (operation, by);
+            let of =
+                |curve: &Curve| (curve.operation, curve.library, curve.devices) == (operation, by, devices);
             own.curves.iter().any(of) || lent().is_none()
         };
         let own = level.collectives.as_ref().filter(says);
