@@ -4,6 +4,7 @@
 //! of share p has r p on average, is needed with chance 1 - (1 - p)^r, and its rows fill E[ceil(X / b)] blocks of b rows, X being
 //! binomial. All of it is an expectation: the same rows of the same layer have the same load.
 
+use super::ExpertIds;
 use crate::kernel::{EXPERT_BLOCKS, ExpertLoad, LOAD_UNIT};
 use crate::rng::Stream;
 use serde::{Deserialize, Serialize};
@@ -25,6 +26,8 @@ pub enum ExpertLoads {
     Correlated(f64),
     /// As the tokens of the trace took them, layer by layer.
     Recorded,
+    /// Each token takes those that the trace says it took: rows are counted, not expected.
+    ByToken,
 }
 
 /// Which of DeepEP's kernels bring tokens to their experts.
@@ -62,6 +65,8 @@ pub struct ExpertUse {
     pub seed: u64,
     /// What the trace says, where it is asked.
     pub recorded: Option<Arc<ExpertCounts>>,
+    /// What it says of each token, where that is asked.
+    pub ids: Option<Arc<ExpertIds>>,
     /// How tokens come to the devices of their experts, where there are several.
     pub exchange: ExchangeChoice,
 }
@@ -76,6 +81,8 @@ pub struct LayerLoads {
     devices: u32,
     shares: HashMap<u16, Arc<[f64]>>,
     known: HashMap<(u16, u32), ExpertLoad>,
+    /// Of each layer in the next pass, where its tokens are known.
+    counted: Vec<ExpertLoad>,
 }
 
 /// Loads that are kept at a time.
@@ -85,7 +92,15 @@ impl LayerLoads {
     /// Of layers with `count` experts of which a token takes `top`, spread over `devices` evenly: each has neighbours.
     pub fn new(of: ExpertUse, count: u32, top: u32, devices: u32) -> LayerLoads {
         assert!(devices > 0 && count.is_multiple_of(devices), "{count} experts on {devices} devices");
-        LayerLoads { of, count, top, devices, shares: HashMap::new(), known: HashMap::new() }
+        LayerLoads {
+            of,
+            count,
+            top,
+            devices,
+            shares: HashMap::new(),
+            known: HashMap::new(),
+            counted: Vec::new(),
+        }
     }
 
     /// Whether rows are dealt out evenly.
@@ -98,8 +113,21 @@ impl LayerLoads {
         self.of.loads.differs_by_layer()
     }
 
+    /// What is known of each token, and the devices that share the experts.
+    pub fn ids(&self) -> Option<(Arc<ExpertIds>, u32)> {
+        Some((self.of.ids.clone()?, self.devices))
+    }
+
+    /// What the tokens of the next pass ask for at each layer.
+    pub fn set_counted(&mut self, loads: Vec<ExpertLoad>) {
+        self.counted = loads;
+    }
+
     /// The load of the device with most rows, of so many rows on all devices together.
     pub fn load(&mut self, layer: u16, rows: u32) -> ExpertLoad {
+        if let Some(counted) = self.counted.get(usize::from(layer)) {
+            return *counted;
+        }
         let key = (if self.differs_by_layer() { layer } else { 0 }, rows);
         if let Some(known) = self.known.get(&key) {
             return *known;
@@ -130,7 +158,10 @@ impl LayerLoads {
                 let each = expected(f64::from(self.top) / f64::from(self.count), rows);
                 total(std::iter::repeat_n(each, own), rows)
             }
-            ExpertLoads::PowerLaw(_) | ExpertLoads::Correlated(_) | ExpertLoads::Recorded => {
+            ExpertLoads::PowerLaw(_)
+            | ExpertLoads::Correlated(_)
+            | ExpertLoads::Recorded
+            | ExpertLoads::ByToken => {
                 let shares = self.shares_of(layer);
                 let hot = shares
                     .chunks(own)
@@ -164,7 +195,7 @@ impl LayerLoads {
                 order[..self.top as usize].iter().for_each(|&expert| shares[expert] += share);
                 shares.into()
             }
-            ExpertLoads::Recorded => {
+            ExpertLoads::Recorded | ExpertLoads::ByToken => {
                 let counts = self.of.recorded.as_ref().and_then(|all| all.get(usize::from(layer)));
                 let mut numbers: Vec<f64> = counts.into_iter().flatten().map(|&count| count as f64).collect();
                 numbers.resize(count, 0.0);

@@ -5,6 +5,7 @@
 
 mod context;
 mod decisions;
+mod expert_ids;
 mod lanes;
 mod loads;
 mod path;
@@ -13,6 +14,7 @@ mod paths;
 pub use crate::model::Visibility;
 pub use context::Context;
 pub use decisions::Decisions;
+pub use expert_ids::ExpertIds;
 pub use lanes::{AtLayer, LaneSums};
 pub use loads::{ExchangeChoice, ExpertCounts, ExpertLoads, ExpertUse, LayerLoads};
 pub use path::{Entries, Hop, Left, Path, Skip};

@@ -247,7 +247,8 @@ pub fn transfer(from: &Hardware, to: &mut Hardware, error: impl Fn(Operator) -> 
     corrections.own.clear();
     // What was measured of one model's layers on a grid says nothing about another device.
     let lent = Corrections { chunk_attention: None, mixed_attention: None, uneven: None, ..corrections };
-    corrections = Corrections { by_rows: BTreeMap::new(), fused: Vec::new(), ..lent };
+    corrections =
+        Corrections { by_rows: BTreeMap::new(), of_shape: BTreeMap::new(), fused: Vec::new(), ..lent };
     let strength = if same_chip(from, to) { 1.0 } else { ABROAD };
     let clock =
         |hw: &Hardware| hw.compute.top_clock_mhz.as_ref().unwrap_or(&hw.compute.boost_clock_mhz).value;

@@ -5,10 +5,11 @@ use super::fit::{Fit, OperatorFit, fit};
 use super::fitted::Fitted;
 use super::grid::fit_layers;
 use super::layers;
+use super::more_layers::add_layers;
 use super::rows::{Operator, TableFormat, read};
 use crate::error::{Error, InputError, Result};
 use crate::hw::Hardware;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// What tables of a folder taught a profile.
 #[derive(Clone, Debug)]
@@ -24,11 +25,7 @@ pub enum FolderFit {
 /// # Errors
 /// No table, two of a kind, and those of [`read`] and [`fit`].
 pub fn fit_folder(hw: &mut Hardware, folder: &Path, how: &Fit) -> Result<FolderFit> {
-    let mut names = Vec::new();
-    for entry in std::fs::read_dir(folder).map_err(Error::io(folder, "read"))? {
-        names.push(entry.map_err(Error::io(folder, "read"))?.path());
-    }
-    names.sort();
+    let names = names(folder)?;
     if let Some(tables) = layers::find(folder, &names)? {
         if how.share < 1.0 {
             let wrong = InputError::expected(
@@ -63,6 +60,27 @@ pub fn fit_folder(hw: &mut Hardware, folder: &Path, how: &Fit) -> Result<FolderF
         return Err(InputError::expected(wrong).file(folder).into());
     }
     Ok(FolderFit::Operators(reports, experts))
+}
+
+/// Adds what the tables of a model's layers in `folder` say to a profile that has those of another ([`add_layers`]).
+///
+/// # Errors
+/// No such tables, and those of [`add_layers`].
+pub fn add_folder(hw: &mut Hardware, folder: &Path) -> Result<Vec<Fitted>> {
+    let expected = "tables MODEL_dense.csv, MODEL_per_sequence.csv and MODEL_attention.csv";
+    let none = || Error::from(InputError::expected(expected).key("add").file(folder));
+    let tables = layers::find(folder, &names(folder)?)?.ok_or_else(none)?;
+    add_layers(hw, &layers::read(&tables)?)
+}
+
+/// The files of a folder.
+fn names(folder: &Path) -> Result<Vec<PathBuf>> {
+    let mut names = Vec::new();
+    for entry in std::fs::read_dir(folder).map_err(Error::io(folder, "read"))? {
+        names.push(entry.map_err(Error::io(folder, "read"))?.path());
+    }
+    names.sort();
+    Ok(names)
 }
 
 /// Whether the name of a table says that it measures whole expert layers.

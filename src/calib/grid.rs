@@ -9,7 +9,7 @@ use super::fitted::{Fitted, fitted};
 use super::layers::{AttentionRow, Layers};
 use super::rows::MeasuredCall;
 use super::uneven;
-use crate::cost::{Device, Limits, by_rows_name, formats};
+use crate::cost::{Device, Limits, by_rows_name, formats, of_shape_name};
 use crate::error::{InputError, Result};
 use crate::hw::{Correction, Evidence, Hardware, Shared, Source};
 use crate::kernel::{Class, Kernel};
@@ -18,35 +18,46 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// A measured row with its place on the grid.
 #[derive(Clone, Copy, Debug)]
-struct Point {
-    beside: u32,
-    rows: u32,
+pub(super) struct Point {
+    pub beside: u32,
+    pub rows: u32,
     /// Entries; 0 for kernels that go by rows alone.
-    context: u32,
-    kernel: Kernel,
-    seconds: f64,
+    pub context: u32,
+    pub kernel: Kernel,
+    pub seconds: f64,
 }
 
 /// Where a correction stands in a profile.
 #[derive(Clone, Debug)]
-enum Slot {
+pub(super) enum Slot {
     Decode,
     Chunk,
     Mixed,
     ByRows(String),
+    /// Of one shape.
+    OfShape(String),
 }
 
 impl Slot {
-    fn name(&self) -> &str {
+    /// Of kernels that go by their rows.
+    pub fn of(name: &str, points: &[Point]) -> Slot {
+        let shape = points.first().and_then(|point| of_shape_name(&point.kernel));
+        match shape.as_deref() == Some(name) {
+            true => Slot::OfShape(name.to_owned()),
+            false => Slot::ByRows(name.to_owned()),
+        }
+    }
+
+    pub fn name(&self) -> &str {
         match self {
             Slot::Decode => "generation_attention",
             Slot::Chunk => "chunk_attention",
             Slot::Mixed => "mixed_attention",
-            Slot::ByRows(name) => name,
+            Slot::ByRows(name) | Slot::OfShape(name) => name,
         }
     }
 
-    fn put(&self, hw: &mut Hardware, correction: Correction) {
+    pub fn put(&self, hw: &mut Hardware, correction: Correction) {
         let all = hw.corrections.get_or_insert_default();
         match self {
             Slot::Decode => all.generation_attention = Some(correction),
@@ -54,6 +65,9 @@ impl Slot {
             Slot::Mixed => all.mixed_attention = Some(correction),
             Slot::ByRows(name) => {
                 all.by_rows.insert(name.clone(), correction);
+            }
+            Slot::OfShape(name) => {
+                all.of_shape.insert(name.clone(), correction);
             }
         }
     }
@@ -69,7 +83,7 @@ pub fn fit_layers(hw: &mut Hardware, layers: &Layers) -> Result<Vec<Fitted>> {
     *hw = Hardware { corrections: Some(Shared::default()), ..hw.clone() };
     let words =
         |what: &str| Source::Fitted(format!("`radialsim fit` on {what} of tables {}", &layers.sha256[..16]));
-    let by_rows = by_rows(layers);
+    let by_rows = by_rows(layers, false);
     let (decode, chunk, mixed) = (decode(layers), chunk(layers), mixed(layers)?);
     let of_class = |class| -> Vec<Point> {
         by_rows.values().flatten().filter(|point| point.kernel.class() == class).copied().collect()
@@ -94,7 +108,7 @@ pub fn fit_layers(hw: &mut Hardware, layers: &Layers) -> Result<Vec<Fitted>> {
     let whole = PercentErrors::of(whole_calls(hw, layers)?).unwrap_or(mixed.seen);
     out.push(Fitted { seen: whole, ..mixed });
     for (name, points) in &by_rows {
-        out.push(grid(hw, &Slot::ByRows(name.clone()), points, layers)?);
+        out.push(grid(hw, &Slot::of(name, points), points, layers)?);
     }
     if !layers.uneven.is_empty() {
         out.push(uneven::fit(hw, &layers.uneven, &layers.uneven_sha256)?);
@@ -110,30 +124,36 @@ fn class_name(class: Class) -> &'static str {
     Class::ALL[class as usize].1
 }
 
-fn need(rows: usize, key: &str) -> Result<()> {
+pub(super) fn need(rows: usize, key: &str) -> Result<()> {
     if rows < 10 {
         return Err(InputError::expected("at least 10 measured rows").key(key).found(rows).into());
     }
     Ok(())
 }
 
-fn rows_of(points: &[Point]) -> Vec<MeasuredCall> {
+pub(super) fn rows_of(points: &[Point]) -> Vec<MeasuredCall> {
     let row = |point: &Point| MeasuredCall { kernel: point.kernel, family: [0; 3], seconds: point.seconds };
     points.iter().map(row).collect()
 }
 
-/// Kernels that go by their rows, by the name of their correction.
-fn by_rows(layers: &Layers) -> BTreeMap<String, Vec<Point>> {
+/// Kernels that go by their rows, by the name of their correction: `shapes` apart, where others of the kind are known already. Norms of heads are
+/// apart from norms of rows.
+pub(super) fn by_rows(layers: &Layers, shapes: bool) -> BTreeMap<String, Vec<Point>> {
+    let of_heads = |kernel: &Kernel| matches!(*kernel, Kernel::Norm { width, .. } if u64::from(width) != layers.model.hidden);
+    let name = |kernel: &Kernel| {
+        let shape = if shapes || of_heads(kernel) { of_shape_name(kernel) } else { None };
+        shape.unwrap_or_else(|| by_rows_name(kernel).into_owned())
+    };
     let mut out: BTreeMap<String, Vec<Point>> = BTreeMap::new();
     for (rows, kernel, seconds) in &layers.by_rows {
         let point = Point { beside: 0, rows: *rows, context: 0, kernel: *kernel, seconds: *seconds };
-        out.entry(by_rows_name(kernel).into_owned()).or_default().push(point);
+        out.entry(name(kernel)).or_default().push(point);
     }
     out
 }
 
 /// What the profile says of whole mixed calls, and what was measured.
-fn whole_calls(hw: &Hardware, layers: &Layers) -> Result<Vec<(f64, f64)>> {
+pub(super) fn whole_calls(hw: &Hardware, layers: &Layers) -> Result<Vec<(f64, f64)>> {
     let device = Device::new(hw, Limits::default())?;
     let mixed = layers.attention.iter().filter(|call| call.chunk.0 > 0 && call.decode.0 > 0);
     let both =
@@ -141,12 +161,12 @@ fn whole_calls(hw: &Hardware, layers: &Layers) -> Result<Vec<(f64, f64)>> {
     Ok(mixed.map(|call| (both(call).s(), call.seconds)).collect())
 }
 
-fn decode(layers: &Layers) -> Vec<Point> {
+pub(super) fn decode(layers: &Layers) -> Vec<Point> {
     let alone = layers.attention.iter().filter(|call| call.chunk.0 == 0 && call.decode.0 > 0);
     alone.map(|call| point(call, call.generation(), call.seconds)).collect()
 }
 
-fn chunk(layers: &Layers) -> Vec<Point> {
+pub(super) fn chunk(layers: &Layers) -> Vec<Point> {
     let alone = layers.attention.iter().filter(|call| call.decode.0 == 0 && call.chunk.0 > 0);
     let place = |call: &AttentionRow| Point {
         beside: 0,
@@ -165,7 +185,7 @@ fn point(call: &AttentionRow, kernel: Kernel, seconds: f64) -> Point {
 
 /// What generated tokens add to a chunk in one call: the median over what lies before the chunk, which matters less. No less than
 /// a hundredth of the call, so that there are logarithms.
-fn mixed(layers: &Layers) -> Result<Vec<Point>> {
+pub(super) fn mixed(layers: &Layers) -> Result<Vec<Point>> {
     let chunks = layers.attention.iter().filter(|call| call.decode.0 == 0);
     let alone: BTreeMap<(u32, u32), f64> = chunks.map(|call| (call.chunk, call.seconds)).collect();
     let mut found: BTreeMap<(u32, u32, u32), (AttentionRow, Vec<f64>)> = BTreeMap::new();
@@ -202,18 +222,18 @@ fn products(hw: &mut Hardware, points: &[Vec<Point>], words: &impl Fn(&str) -> S
 }
 
 /// Times that a profile says, and those measured.
-fn pairs(hw: &Hardware, points: &[Point]) -> Result<Vec<(f64, f64)>> {
+pub(super) fn pairs(hw: &Hardware, points: &[Point]) -> Result<Vec<(f64, f64)>> {
     let device = Device::new(hw, Limits::default())?;
     Ok(points.iter().map(|point| (device.price(&point.kernel).time.s(), point.seconds)).collect())
 }
 
 /// Pairs of one family.
-fn of_family(family: usize, pairs: Vec<(f64, f64)>) -> impl Iterator<Item = (usize, f64, f64)> {
+pub(super) fn of_family(family: usize, pairs: Vec<(f64, f64)>) -> impl Iterator<Item = (usize, f64, f64)> {
     pairs.into_iter().map(move |(said, was)| (family, said, was))
 }
 
 /// A grid beside the formulas. Each inner number of rows, entries and rows beside is kept aside in turn, then all are taken.
-fn grid(hw: &mut Hardware, slot: &Slot, points: &[Point], layers: &Layers) -> Result<Fitted> {
+pub(super) fn grid(hw: &mut Hardware, slot: &Slot, points: &[Point], layers: &Layers) -> Result<Fitted> {
     let of: [fn(&Point) -> u32; 3] = [|point| point.beside, |point| point.rows, |point| point.context];
     let values = of.map(|axis| points.iter().map(axis).collect::<BTreeSet<u32>>());
     // A kernel that has no entries or rows beside has 0 of them.
@@ -251,7 +271,7 @@ fn grid(hw: &mut Hardware, slot: &Slot, points: &[Point], layers: &Layers) -> Re
 }
 
 /// What the points say beside the formulas. A cell that nobody measured takes what the one of fewer entries, rows or rows beside says.
-fn correction(device: &Device, points: &[Point], layers: &Layers) -> Correction {
+pub(super) fn correction(device: &Device, points: &[Point], layers: &Layers) -> Correction {
     /// As [`Correction`] allows.
     const MOST: usize = 96;
     let values = |of: fn(&Point) -> u32| points.iter().map(of).collect::<BTreeSet<u32>>();

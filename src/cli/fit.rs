@@ -67,7 +67,7 @@ pub fn run(args: &Args) -> Result<()> {
     let base = args.hw.as_deref().unwrap_or_default();
     let mut hardware = match Path::new(base).is_file() {
         true => Hardware::load(base)?,
-        false if args.energy.is_some() || args.caps.is_some() => Hardware::resolve(base)?,
+        false if args.add || args.energy.is_some() || args.caps.is_some() => Hardware::resolve(base)?,
         false => Hardware::datasheet(base)?,
     };
     if let Some(name) = &args.name {
@@ -145,6 +145,9 @@ fn expected(key: &str, words: &[String]) -> Result<[Option<f64>; Operator::ALL.l
 
 /// Fits every table of the folder. Returns the errors as a text.
 fn tables(args: &Args, folder: &Path, hardware: &mut Hardware) -> Result<String> {
+    if args.add {
+        return Ok(layer_fits(&calib::add_folder(hardware, folder)?));
+    }
     let within = expected("within", &args.within)?;
     let (reports, experts) = match calib::fit_folder(hardware, folder, &args.how())? {
         FolderFit::Layers(fitted) => return Ok(layer_fits(&fitted)),

@@ -22,6 +22,10 @@ pub struct Args {
     /// `MODEL_per_sequence.csv` and `MODEL_attention.csv` of LLMServingSim.
     #[arg(long, value_name = "DIR", required_unless_present_any = ["from", "energy", "caps", "pairs", "kineto"])]
     pub data: Option<PathBuf>,
+    /// Adds the layers of `--data` to BASE, a profile that was fitted to those of another model, or of other parts of the same: its constants
+    /// and other shapes stay. A fitted profile wins.
+    #[arg(long, requires = "data", conflicts_with_all = ["from", "within", "fabric"])]
+    pub add: bool,
     /// Profile of PyTorch (`torch.profiler`, `record_shapes=True`, `export_chrome_trace`; .json or .json.gz): fits products and attention to
     /// their times. Operators with too few shapes stay as in BASE.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["data", "from", "energy", "caps", "fabric"])]

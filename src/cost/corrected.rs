@@ -5,6 +5,7 @@
 //! of a product as the formulas grow there, so that the staircase of tiles stays; on straight lines between logarithms for
 //! attention. Both keep order, so more rows or a longer context never cost less.
 
+mod shape;
 mod table;
 
 use super::{Device, EXTRAPOLATED, FoldHasher, Learned, PriceError};
@@ -16,7 +17,8 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, RwLock};
 use table::{Anchors, Table};
 
-pub(crate) use table::length;
+pub(crate) use shape::of_shape_name;
+pub(crate) use table::{length, with_rows};
 
 /// Tables kept at a time; a model has about ten families.
 const MOST_TABLES: usize = 4096;
@@ -61,6 +63,7 @@ pub(super) struct Corrected {
     mixed: Option<Arc<Operator>>,
     by_format: Arc<[Arc<Operator>]>,
     by_rows: Arc<BTreeMap<String, Arc<Operator>>>,
+    of_shape: Arc<BTreeMap<String, Arc<Operator>>>,
     fused: Arc<[String]>,
     transferred: bool,
 }
@@ -149,6 +152,7 @@ impl Corrected {
             mixed: grid(&all.mixed_attention, Anchors::Sequences, GENERATION_ATTENTION),
             by_format: all.by_format.iter().filter_map(in_format).collect(),
             by_rows: Arc::new(all.by_rows.iter().map(by_rows).collect()),
+            of_shape: Arc::new(all.of_shape.iter().map(shape::operator(transferred)).collect()),
             fused: all.fused.clone().into(),
             transferred,
         }
@@ -197,7 +201,7 @@ impl Corrected {
         if self.fused.iter().any(|name| name == kernel.name()) || self.within_products(kernel) {
             return Found::WithinAnother;
         }
-        let in_format = self.in_format(kernel);
+        let in_format = self.in_format(kernel).or_else(|| self.of_shape(kernel));
         let operator = match kernel {
             _ if in_format.is_some() => in_format,
             // Measured kernels of other formats say nothing about a product whose inputs are quantised.

@@ -282,7 +282,7 @@ impl Device {
     pub fn with_ranks(self, ranks: Option<Arc<Ranks>>) -> Self {
         let Some(ranks) = ranks else { return self };
         assert!(self.ranks.is_none(), "a device belongs to one group");
-        let count = f64::from(ranks.count());
+        let count = f64::from(ranks.together());
         Device {
             static_w: count * self.static_w,
             idle_w: count * self.idle_w,
@@ -298,7 +298,7 @@ impl Device {
 
     /// Devices whose energy and power these are.
     pub fn count(&self) -> u32 {
-        self.ranks.as_ref().map_or(1, |ranks| ranks.count())
+        self.ranks.as_ref().map_or(1, |ranks| ranks.together())
     }
 
     /// Picojoules of so many bytes to and from device memory.

@@ -19,7 +19,7 @@ mod tiles;
 mod waves;
 
 pub(crate) use collective::exchange_us;
-pub(crate) use corrected::{Recent, by_rows_name, formats, length, numbers};
+pub(crate) use corrected::{Recent, by_rows_name, formats, length, numbers, of_shape_name, with_rows};
 pub(crate) use experts::expert_numbers;
 
 pub use cache::{FoldHasher, PriceCache};

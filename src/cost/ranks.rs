@@ -11,13 +11,15 @@ pub struct Ranks {
     library: Library,
     group: Group,
     exchanges: Option<Exchanges>,
+    /// Whether each of them is an engine of its own, which has its own time and energy.
+    apart: bool,
 }
 
 impl PartialEq for Ranks {
     /// Of equal count on the same fabric by the same library.
     fn eq(&self, other: &Self) -> bool {
-        (&self.fabric, self.library, self.count(), self.exchanges.is_some())
-            == (&other.fabric, other.library, other.count(), other.exchanges.is_some())
+        let of = |ranks: &Self| (ranks.library, ranks.count(), ranks.exchanges.is_some(), ranks.apart);
+        self.fabric == other.fabric && of(self) == of(other)
     }
 }
 
@@ -29,7 +31,7 @@ impl Ranks {
     /// More than the fabric joins.
     pub fn new(fabric: &Fabric, devices: u32, library: Library) -> Result<Ranks, InputError> {
         let group = Group::packed(fabric, devices, library, CallMode::Graph)?;
-        Ok(Ranks { fabric: fabric.name.clone(), library, group, exchanges: None })
+        Ok(Ranks { fabric: fabric.name.clone(), library, group, exchanges: None, apart: false })
     }
 
     /// The same for devices that share experts: they bring tokens to these and back by DeepEP's kernels.
@@ -65,7 +67,13 @@ impl Ranks {
             if f64::from(among) <= reach {
                 spread.push(2);
                 let group = Group::new(fabric, &spread, library, CallMode::Graph)?;
-                return Ok(Ranks { fabric: fabric.name.clone(), library, group, exchanges: None });
+                return Ok(Ranks {
+                    fabric: fabric.name.clone(),
+                    library,
+                    group,
+                    exchanges: None,
+                    apart: false,
+                });
             }
             spread.push(1);
         }
@@ -74,6 +82,16 @@ impl Ranks {
             fabric.name
         );
         Err(InputError::expected(expected).key("devices").found(among))
+    }
+
+    /// The same, each an engine with sequences of its own.
+    pub fn of_engines(self) -> Ranks {
+        Ranks { apart: true, ..self }
+    }
+
+    /// Of how many the energy and the time of an engine are.
+    pub fn together(&self) -> u32 {
+        if self.apart { 1 } else { self.count() }
     }
 
     /// How many there are.

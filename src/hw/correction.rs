@@ -52,6 +52,10 @@ pub struct Corrections {
     /// Kernels over their rows, by name; products with their inner width and columns: `matmul_4096x6144`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub by_rows: BTreeMap<String, Correction>,
+    /// Attention and kernels over their rows of layers of other shapes than those that were measured first, by name and shape:
+    /// `generation_attention_64x8x128` (heads of queries, heads of the cache, their width), `rope_72x128`, `rms_norm_5120`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub of_shape: BTreeMap<String, Correction>,
     /// Kernels that the measured software runs inside others, whose measured times hold theirs.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub fused: Vec<String>,
@@ -186,7 +190,7 @@ impl Corrections {
             ("mixed_attention", &self.mixed_attention),
         ];
         let all = all.into_iter().filter_map(|(name, correction)| Some((name, correction.as_ref()?)));
-        let by_name = self.by_format.iter().chain(&self.by_rows);
+        let by_name = self.by_format.iter().chain(&self.by_rows).chain(&self.of_shape);
         all.chain(by_name.map(|(name, correction)| (name.as_str(), correction)))
     }
 

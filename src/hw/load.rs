@@ -137,6 +137,7 @@ impl Hardware {
         self.sampler = None;
         if let Some(corrections) = &mut self.corrections {
             corrections.by_rows.remove("sample");
+            corrections.of_shape.retain(|name, _| !name.starts_with("sample_"));
         }
     }
 

@@ -112,8 +112,9 @@ impl Group {
 impl<S: Sink> Emit<'_, S> {
     /// The kernels of a layer for these groups: one group, or all groups of a hop at once.
     pub(super) fn layer(&mut self, groups: &[Group]) {
-        if self.model.spread > 1 {
-            let own: Vec<Group> = groups.iter().map(|group| group.shared(self.model.spread)).collect();
+        let spread = self.model.sequence_spread();
+        if spread > 1 {
+            let own: Vec<Group> = groups.iter().map(|group| group.shared(spread)).collect();
             return self.own_layer(&own);
         }
         self.own_layer(groups);

@@ -79,7 +79,7 @@ impl<'a, S: Sink> Emit<'a, S> {
         captured: bool,
         one_graph: bool,
     ) -> Self {
-        let share = |rows: u32| rows.div_ceil(model.spread);
+        let share = |rows: u32| rows.div_ceil(model.sequence_spread());
         let start = match (captured, one_graph) {
             (false, _) => Start::Eager,
             (true, true) => Start::OneGraph,
@@ -111,7 +111,7 @@ impl<'a, S: Sink> Emit<'a, S> {
 
     /// Rows of one of the devices that sequences are spread over.
     pub fn share(&self, rows: u32) -> u32 {
-        rows.div_ceil(self.model.spread)
+        rows.div_ceil(self.model.sequence_spread())
     }
 
     /// Rows after padding to the captured sizes.

@@ -25,6 +25,30 @@ pub struct ExpertPlan {
     pub fused: Vec<(Dtype, Dtype)>,
     /// How tokens come to the devices of their experts, where there are several.
     pub exchange: ExchangeChoice,
+    /// Tokens of all devices in this round, where each is an engine of its own.
+    pub round: Option<Round>,
+}
+
+/// What engines that share experts bring to a layer in a round of passes: each of their tokens takes every layer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Round {
+    /// Tokens of all of them.
+    pub tokens: u32,
+    /// Most tokens of one.
+    pub most: u32,
+    /// Whether all of them only generate.
+    pub generates: bool,
+    /// Whether all run captured graphs: then each brings as many rows as the one with most, padded.
+    pub captured: bool,
+}
+
+/// What the experts of a layer have to do.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Taken {
+    /// Tokens of this device.
+    pub own: u32,
+    /// Of the device with most rows.
+    pub load: ExpertLoad,
 }
 
 impl Group {
@@ -60,7 +84,7 @@ impl<S: Sink> Emit<'_, S> {
     }
 
     /// The rows of the experts of each of these groups, on the device with most; nothing where their number says all that is known.
-    pub(super) fn loads(&mut self, groups: &[&Group], experts: &Experts) -> Option<Vec<(u32, ExpertLoad)>> {
+    pub(super) fn loads(&mut self, groups: &[&Group], experts: &Experts) -> Option<Vec<Taken>> {
         let devices = self.model.spread;
         let inputs = self.model.product_inputs(self.formats.expert());
         let weights = self.formats.expert();
@@ -70,9 +94,13 @@ impl<S: Sink> Emit<'_, S> {
         if !known && !plan.loads.is_balanced() {
             return None;
         }
-        let rows =
-            |group: &&Group| (group.feed_forward, plan.loads.load(group.layer, group.feed_forward * devices));
-        Some(groups.iter().map(rows).collect())
+        let round = plan.round;
+        let taken = |group: &&Group| {
+            let own = group.feed_forward;
+            let all = round.map_or(own * devices, |round| round.tokens);
+            Taken { own, load: plan.loads.load(group.layer, all) }
+        };
+        Some(groups.iter().map(taken).collect())
     }
 
     /// The branch with these rows of its experts. `normed`: its rows are normed already.
@@ -80,7 +108,7 @@ impl<S: Sink> Emit<'_, S> {
         &mut self,
         key: Stretch,
         (rows, experts): (Rows, &Experts),
-        loads: &[(u32, ExpertLoad)],
+        loads: &[Taken],
         (together, normed): (bool, bool),
     ) {
         let calls = |emit: &mut Self| {
@@ -91,7 +119,7 @@ impl<S: Sink> Emit<'_, S> {
                 emit.norm_stream(rows, Cause::FeedForward);
             }
             emit.choose(rows, experts);
-            loads.iter().for_each(|&(own, load)| emit.taken(own, experts, load));
+            loads.iter().for_each(|&taken| emit.taken(taken, experts));
             emit.shared_experts(rows, experts);
             emit.all_reduce(rows, Cause::FeedForward);
             emit.add(rows, Cause::FeedForward);
@@ -99,7 +127,7 @@ impl<S: Sink> Emit<'_, S> {
         };
         match loads {
             // The rows of one layer say what its experts have, unless layers differ.
-            [(own, _)] if !self.experts_differ() => {
+            [Taken { own, .. }] if !self.experts_differ() && self.round().is_none() => {
                 let key = Stretch { part: StretchPart::Experts, width: *own, taken: 0, ..key };
                 self.stretch(key, calls);
             }
@@ -107,15 +135,25 @@ impl<S: Sink> Emit<'_, S> {
         }
     }
 
-    /// The experts of one layer that `rows` tokens of this device take, where the device with most has this load.
-    fn taken(&mut self, rows: u32, experts: &Experts, load: ExpertLoad) {
+    /// What all devices bring, where each is an engine of its own.
+    fn round(&self) -> Option<Round> {
+        self.experts.as_ref().and_then(|plan| plan.round)
+    }
+
+    /// The experts of one layer that tokens of this device take, and those of the others.
+    fn taken(&mut self, Taken { own: rows, load }: Taken, experts: &Experts) {
         let (model, cause, devices) = (self.model, Cause::FeedForward, self.model.spread);
         let (weights, activations, density) =
             (self.formats.expert(), model.activations, self.dispatch.density);
         let (padded, inputs) = (self.pad(rows), model.product_inputs(weights));
-        self.exchange(padded, experts, ExchangePart::Dispatch);
+        let (brought, all) = match self.round() {
+            None => (padded, padded * devices),
+            Some(round) if round.captured => (self.pad(round.most), self.pad(round.most) * devices),
+            Some(round) => (round.most, round.tokens),
+        };
+        self.exchange(brought, experts, ExchangePart::Dispatch);
         let layer = ExpertLayer {
-            rows: padded * devices,
+            rows: all,
             width: model.hidden as u32,
             inner: experts.width as u32,
             count: experts.count as u32,
@@ -148,7 +186,7 @@ impl<S: Sink> Emit<'_, S> {
                 self.kernel(sum, cause);
             }
         }
-        self.exchange(padded, experts, ExchangePart::Combine);
+        self.exchange(brought, experts, ExchangePart::Combine);
     }
 
     /// Tokens go to the devices of their experts, or what these say comes back.
@@ -168,7 +206,9 @@ impl<S: Sink> Emit<'_, S> {
         };
         let mode = match choice {
             ExchangeChoice::LowLatency => ExchangeMode::LowLatency,
-            ExchangeChoice::Auto if self.generates_only => ExchangeMode::LowLatency,
+            ExchangeChoice::Auto if self.round().map_or(self.generates_only, |round| round.generates) => {
+                ExchangeMode::LowLatency
+            }
             ExchangeChoice::Auto | ExchangeChoice::Normal => ExchangeMode::Normal,
         };
         self.message(|captured| Node::Exchange { mode, part, call, captured }, Cause::FeedForward);
@@ -189,6 +229,6 @@ impl ExpertPlan {
             formats.filter(|&(inputs, weights)| fused(inputs, weights)).collect();
         fused.sort();
         fused.dedup();
-        Some(ExpertPlan { loads, fused, exchange })
+        Some(ExpertPlan { loads, fused, exchange, round: None })
     }
 }

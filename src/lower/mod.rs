@@ -19,22 +19,23 @@ mod sets;
 mod sink;
 mod view;
 
-pub use experts::ExpertPlan;
+pub use experts::{ExpertPlan, Round};
 pub use graph::{Call, Cause, Graph, Node};
 pub use legs::{Layout, Leg, Legs};
 pub use places::{Place, Places};
 pub use router::{RouterPlan, When};
 pub use sink::{Sink, Stretch, StretchPart};
 
-use crate::batch::{Batch, Context, Decisions, Part, Paths, Policy, Span, Visibility};
+use crate::batch::{Batch, Context, Decisions, ExpertIds, Part, Paths, Policy, Span, Visibility};
 use crate::hw::Operation;
-use crate::kernel::{Density, Filling, Kernel};
+use crate::kernel::{Density, ExpertLoad, Filling, Kernel};
 use crate::model::{Input, Kind, Model};
 use crate::tier::Residency;
 use crate::trace::{Order, RouterKind, Trace};
 use emit::Emit;
 use groups::{Align, Group, Groups};
 use std::ops::Range;
+use std::sync::Arc;
 use view::View;
 
 /// How passes become kernels.
@@ -182,6 +183,30 @@ impl<'a> Lowering<'a> {
         Lowering { experts, ..self }
     }
 
+    /// What engines that share experts bring in the next pass.
+    pub(crate) fn set_round(&mut self, round: Round) {
+        if let Some(plan) = &mut self.experts {
+            plan.round = Some(round);
+        }
+    }
+
+    /// What is known of the experts of each token, and the devices that share the experts.
+    pub(crate) fn expert_ids(&self) -> Option<(Arc<ExpertIds>, u32)> {
+        self.experts.as_ref()?.loads.ids()
+    }
+
+    /// What the tokens of the next pass ask of experts, by layer.
+    pub(crate) fn set_loads(&mut self, loads: Vec<ExpertLoad>) {
+        if let Some(plan) = &mut self.experts {
+            plan.loads.set_counted(loads);
+        }
+    }
+
+    /// Whether a pass of this batch is captured.
+    pub(crate) fn is_captured(&self, batch: &Batch) -> bool {
+        self.captured(batch)
+    }
+
     /// With routes that use the layers so; without this, all tokens are taken to be on one known route.
     pub fn with_places(self, places: Places) -> Self {
         Lowering { places, ..self }
@@ -320,6 +345,8 @@ impl<'a> Lowering<'a> {
         {
             return all;
         }
+        // Experts of this device are read by the tokens of all engines that share them.
+        let round = self.experts.as_ref().and_then(|plan| plan.round);
         self.union.clear();
         self.union.resize(self.model.layers as usize, (false, 0.0, 0));
         for group in &self.groups.groups {
@@ -335,6 +362,7 @@ impl<'a> Lowering<'a> {
         for (layer, (&(attention, width, rows), &(attention_bytes, ffn_bytes))) in
             (0..).zip(self.union.iter().zip(&self.bytes))
         {
+            let rows = round.map_or(rows, |round| if rows > 0 { round.tokens } else { 0 });
             let ffn = ffn_bytes.unwrap_or_else(|| self.model.ffn_read_bytes(self.model.kind(layer), rows));
             sum += u64::from(attention) * attention_bytes + (width * ffn as f64) as u64;
         }
@@ -518,7 +546,7 @@ fn score_rows<S: Sink>(emit: &mut Emit<S>, model: &Model, rows: u32) {
 /// into a branch or comes out of it, the widest intermediate of a layer with what becomes of it, and the logits. Kernels write
 /// beside what they read, as those of the executor do.
 pub fn activation_bytes(model: &Model, tokens: u64, logits: u64) -> u64 {
-    let [tokens, logits] = [tokens, logits].map(|rows| rows.div_ceil(model.spread.into()));
+    let [tokens, logits] = [tokens, logits].map(|rows| rows.div_ceil(model.sequence_spread().into()));
     let (taken, expert) =
         model.experts.map_or((0, 0), |experts| (experts.per_token, experts.per_token * experts.width));
     let ffn = model.ffn.max(expert);

@@ -96,6 +96,7 @@ impl Ledger {
             pool_bytes,
             losses,
             handover,
+            rounds,
             tiers: TierUse { fetches, bytes: _, link_ps: _ },
             memory,
             gaps,
@@ -131,6 +132,10 @@ impl Ledger {
             (own, other) => own.or(other),
         };
         self.handover.join(&handover);
+        if let (Some(sum), Some(rounds)) = (&mut self.rounds, rounds) {
+            sum.dummy_passes += rounds.dummy_passes;
+            sum.waited_ps += rounds.waited_ps;
+        }
         self.memory.join(&memory);
         self.gaps.extend(gaps);
         self.requests.extend(requests);

@@ -238,6 +238,15 @@ pub struct MemoryUse {
     pub set_aside: u64,
 }
 
+/// What an engine waits for others that its experts' rows come from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RoundUse {
+    /// Rounds in which it had nothing to run while others had.
+    pub dummy_passes: u64,
+    /// Time from the end of its own passes to that of the slowest, picoseconds.
+    pub waited_ps: u128,
+}
+
 /// Everything a run adds up.
 #[derive(Clone, Debug, Default)]
 pub struct Ledger {
@@ -309,6 +318,8 @@ pub struct Ledger {
     pub placed: Option<PlacedUse>,
     /// KV entries that went to another engine, and those that came from one.
     pub handover: Handover,
+    /// What engines that share experts wait for each other; none where they do not.
+    pub rounds: Option<RoundUse>,
     /// Memory.
     pub memory: MemoryUse,
     /// What lies between tokens, in the order of the later ones.

@@ -16,7 +16,9 @@ mod usage;
 
 pub use error_bar::{ClassError, ENOUGH, ErrorBar, FigureErrors, Ninety, Saving, Verdict};
 pub use interval::Interval;
-pub use ledger::{Gap, KvUse, Ledger, Losses, MemoryUse, Own, PhaseTotals, RequestTimes, Tally, TierUse};
+pub use ledger::{
+    Gap, KvUse, Ledger, Losses, MemoryUse, Own, PhaseTotals, RequestTimes, RoundUse, Tally, TierUse,
+};
 pub use placed::{DeviceSummary, PlacedSummary};
 pub use replicas::{Imbalance, KvTransfer, Replica, ReplicaSummary};
 pub use slo::{Goodput, Slo};

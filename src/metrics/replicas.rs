@@ -17,6 +17,7 @@ impl ReplicaUse {
             last: ledger.makespan,
             peak_blocks: ledger.kv.peak_blocks,
             handover: ledger.handover,
+            rounds: ledger.rounds,
         }
     }
 }
@@ -72,6 +73,10 @@ pub struct Replica {
     pub kv_sent_bytes: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kv_received_bytes: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dummy_passes: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub waited_s: Option<f64>,
 }
 
 impl ReplicaSummary {
@@ -102,6 +107,8 @@ impl ReplicaSummary {
             kv_peak_bytes: one.peak_blocks * ledger.kv.block_bytes,
             kv_sent_bytes: (one.part == EngineRole::Prefill).then_some(one.handover.sent_bytes as f64),
             kv_received_bytes: (one.part == EngineRole::Decode).then_some(one.handover.received_bytes as f64),
+            dummy_passes: one.rounds.map(|rounds| rounds.dummy_passes),
+            waited_s: one.rounds.map(|rounds| rounds.waited_ps as f64 / PS_PER_S as f64),
         };
         (!all.is_empty()).then(|| ReplicaSummary {
             count: ledger.engines(),

@@ -1,5 +1,6 @@
 //! What each device and each engine of a run did.
 
+use super::ledger::RoundUse;
 use crate::units::SimTime;
 use serde::Serialize;
 
@@ -97,6 +98,8 @@ pub struct ReplicaUse {
     pub peak_blocks: u64,
     /// KV entries that went to other engines or came from them.
     pub handover: Handover,
+    /// What it waited for others that share its experts.
+    pub rounds: Option<RoundUse>,
 }
 
 /// KV entries between an engine that passes prompts and one that generates; of one device of each.

@@ -128,6 +128,9 @@ pub struct Model {
     /// Devices over which sequences and experts are spread ([`Model::spread_over`]): each has all of the rest. No file and no key says it either.
     #[serde(skip, default = "one")]
     pub spread: u32,
+    /// Whether each of those devices is an engine with sequences of its own, and only experts are spread ([`Model::with_own_sequences`]).
+    #[serde(skip)]
+    pub own_sequences: bool,
     /// What the source says and nothing here models, a line each: `key: value`. Reports show it; execution refuses it.
     pub remarks: Vec<String>,
 }
@@ -375,6 +378,7 @@ impl Model {
             products: None,
             shards: 1,
             spread: 1,
+            own_sequences: false,
             remarks: Vec::new(),
         }
     }

@@ -87,6 +87,17 @@ impl Model {
         Ok(Model { spread: devices, ..self.clone() })
     }
 
+    /// The same, where each of the devices has sequences and a cache of its own: attention is data-parallel in whole engines (vLLM:
+    /// `--data-parallel-size` with `--enable-expert-parallel`).
+    pub fn with_own_sequences(self) -> Model {
+        Model { own_sequences: true, ..self }
+    }
+
+    /// Devices over which the sequences of an engine are spread.
+    pub fn sequence_spread(&self) -> u32 {
+        if self.own_sequences { 1 } else { self.spread }
+    }
+
     /// Rows of a table that lie on one device.
     pub(super) fn shard_of(&self, rows: u64) -> u64 {
         rows.div_ceil(self.shards.into())

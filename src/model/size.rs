@@ -323,7 +323,7 @@ impl Model {
                 self.kv.bytes(latent.entry()) + latent.indexer.map_or(0, |indexer| indexer.entry_bytes())
             }
         };
-        entry.div_ceil(self.spread.into())
+        entry.div_ceil(self.sequence_spread().into())
     }
 
     /// Values that a token writes into the cache of a layer.

@@ -57,7 +57,11 @@ pub fn inspect(fabric: &Fabric) -> Result<String, InputError> {
 fn described(level: &Level) -> String {
     let joins = format!("{}: joins {}", shorten(&level.name), level.units.value);
     let times = match (&level.collectives, &level.lent) {
-        (Some(_), _) => "its collectives were measured".to_owned(),
+        (Some(_), None) => "its collectives were measured".to_owned(),
+        (Some(_), Some(loan)) => format!(
+            "some of its collectives were measured, the others are lent by {}, {} % off as one expects",
+            loan.from, loan.error.mean
+        ),
         (None, Some(loan)) => {
             format!("its collectives are lent by {}, {} % off as one expects", loan.from, loan.error.mean)
         }

@@ -260,8 +260,12 @@ pub fn scenario(scenario: &Scenario, built: &[Built], notes: &[Note], footprint:
         ("checks", "all files are read, all names known, all numbers in range".into()),
     ]);
     let devices = |built: &Built| {
-        let Setup { ranks, placed, .. } = &built.setup;
-        let tensor = ranks.as_ref().map(|ranks| format!("{} by tensor", ranks.count()));
+        let Setup { ranks, placed, model, .. } = &built.setup;
+        let tensor = ranks.as_ref().map(|ranks| match (model.spread, model.own_sequences) {
+            (1, _) => format!("{} by tensor", ranks.count()),
+            (devices, false) => format!("{devices} that share experts"),
+            (devices, true) => format!("1 of {devices} that share experts"),
+        });
         let layers =
             placed.as_ref().map(|placed| format!("{} by layers, {}", placed.layout.devices(), placed.name));
         let of_ranks = ranks.as_ref().map(|ranks| (ranks.fabric(), ranks.library()));

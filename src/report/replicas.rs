@@ -30,6 +30,16 @@ pub(super) fn table(variants: &[VariantOutcome]) -> String {
         .numbers("most /\nmean", column(&|all| all.imbalance.requests))
         .numbers("tokens\nmost /\nmean", column(&|all| all.imbalance.tokens))
         .numbers("busy\nmost /\nmean", column(&|all| all.imbalance.busy));
+    let waits = |run: &SeedRun| {
+        let rounds =
+            run.summary.replicas.as_ref()?.each.iter().filter_map(|one| Some((one.waited_s?, one.last_s)));
+        let (waited, last) = rounds.fold((0.0, 0.0), |sum, one| (sum.0 + one.0, sum.1 + one.1));
+        (last > 0.0).then_some(100.0 * waited / last)
+    };
+    let sheet = match variants.iter().any(|variant| waits(variant.first()).is_some()) {
+        true => sheet.numbers("waits\n%", cells(variants, |run| waits(run).unwrap_or(f64::NAN), shown)),
+        false => sheet,
+    };
     let apart = |variant: &VariantOutcome| moved(variant.first()).is_some();
     let (sheet, foot) = match variants.iter().any(apart) {
         false => (sheet, ""),
@@ -51,5 +61,6 @@ fn moved(run: &SeedRun) -> Option<&KvTransfer> {
     run.summary.replicas.as_ref()?.kv_transfer.as_ref()
 }
 
-const EVEN: &str = "Requests, tokens and device time of the engine that had the most, over the mean of the engines: 1 where all had the same.\n";
+const EVEN: &str = "Requests, tokens and device time of the engine that had the most, over the mean of the engines: 1 where all had the same. Waits: share of\n\
+                    the time in which an engine that shares experts was done with its pass and another was not.\n";
 const APART: &str = "Where prefill and decode are apart, a request is one of both engines. KV: of one device of each engine; ms: mean of a request.\n";

@@ -327,6 +327,7 @@ impl Scenario {
         let dispatch = Dispatch { decisions: asked.decisions()?, ..dispatch };
         let tokens: u64 = trace.requests.iter().map(|request| u64::from(request.output_tokens)).sum();
         let split = self.split_of(variant);
+        self.ranks_go_together(&split, (&variant.name, policy), (&trace, later.is_some()))?;
         let (model, ranks) = self.split(inputs, &split, (&shared.model, &hardware), notes)?;
         let placed = self.place(inputs, &split, (&hardware, &trace), notes)?;
         let of_engine = fleet::Engine {

@@ -4,8 +4,8 @@ use super::inputs::Inputs;
 use super::note::Note;
 use super::split::Split;
 use super::{Routes, Scenario, Variant};
-use crate::batch::{ExpertLoads, ExpertUse};
-use crate::error::{InputError, Result};
+use crate::batch::{ExpertIds, ExpertLoads, ExpertUse};
+use crate::error::{Error, InputError, Result};
 use crate::model::Model;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -104,6 +104,12 @@ impl Scenario {
                     Some(recorded),
                 )
             }
+            ExpertLoads::ByToken => {
+                let recorded = self
+                    .recorded_experts(inputs, model)
+                    .map_err(|(expected, found)| wrong(&expected).found(found))?;
+                ("each token takes the experts that the trace says it took", Some(recorded))
+            }
         };
         if spec.load == ExpertLoads::Recorded && !matches!(variant.routes, Routes::Recorded) {
             let also =
@@ -112,7 +118,50 @@ impl Scenario {
         }
         let value = format!("{:?}, {} of {} a token", spec.load, experts.per_token, experts.count);
         notes.push(Note::new(format!("{of}.load"), value, why));
-        Ok(ExpertUse { loads: spec.load, recorded: recorded.map(Arc::new), ..default })
+        let named = |error: Error| match error {
+            Error::Input(input) => {
+                let key =
+                    input.key.clone().map_or_else(|| format!("{of}.load"), |own| format!("{of}.load: {own}"));
+                input.key(key).into()
+            }
+            other => other,
+        };
+        let ids = match spec.load {
+            ExpertLoads::ByToken => {
+                let ids = self.experts_by_token(inputs, variant, model).map_err(named)?;
+                Some(Arc::new(ids))
+            }
+            _ => None,
+        };
+        Ok(ExpertUse { loads: spec.load, recorded: recorded.map(Arc::new), ids, ..default })
+    }
+
+    /// The experts of each token of the trace, where its requests run as they were recorded.
+    fn experts_by_token(&self, inputs: &Inputs, variant: &Variant, model: &Model) -> Result<ExpertIds> {
+        let wrong =
+            |found: &str, expected: &str| -> Error { InputError::expected(expected).found(found).into() };
+        let Some(path) = &self.workload.trace else {
+            return Err(wrong("none", "a trace under workload.trace whose tokens have experts"));
+        };
+        if self.workload.requests.is_some() || self.workload.file.is_some() {
+            return Err(wrong("other requests", "the requests of the trace itself, whose tokens these are"));
+        }
+        if !matches!(variant.routes, Routes::Recorded) {
+            return Err(wrong("others", "routes: Recorded, as the experts are those of the recorded steps"));
+        }
+        let spec = self.split_of(variant).spec;
+        if spec.data > 1 || spec.apart.is_some() {
+            return Err(wrong(
+                "data or apart",
+                "one engine or replicas: tokens of other engines are not looked up",
+            ));
+        }
+        if inputs.trace(&self.folder, path)?.requests.iter().any(|request| request.runs.is_empty()) {
+            return Err(wrong("a request without routes", "routes of every request"));
+        }
+        let experts =
+            model.experts.map_or([1, 1], |experts| [experts.count as u32, experts.per_token as u32]);
+        ExpertIds::read(&self.folder.join(path), model.layers, experts)
     }
 
     /// How often the trace's tokens took each expert; else what would have been right and what is there.

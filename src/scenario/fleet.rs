@@ -51,7 +51,7 @@ impl Scenario {
                 return Err(error.key(format!("{of}.{key}")).found(count).into());
             }
         }
-        if spec.apart.is_none() && spec.replicas == 1 {
+        if spec.apart.is_none() && spec.replicas == 1 && spec.data == 1 {
             return Ok(Fleet::ALONE);
         }
         if engine.has_layers_apart {
@@ -77,7 +77,9 @@ impl Scenario {
             let why = "the router knows the engines as they are at that instant; real ones hear of them late";
             notes.push(Note::new(format!("{of}.router"), router.name(), why));
         }
-        let fleet = Fleet { replicas: spec.replicas, router, seed: self.seed, apart: None };
+        let rounds = spec.data > 1;
+        let replicas = if rounds { spec.data } else { spec.replicas };
+        let fleet = Fleet { replicas, router, seed: self.seed, apart: None, rounds };
         match spec.apart {
             None => Ok(fleet),
             Some(apart) => {

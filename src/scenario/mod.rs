@@ -4,6 +4,7 @@
 mod build;
 mod choice;
 mod context;
+mod data;
 mod doubts;
 mod experts;
 mod fleet;

@@ -63,9 +63,11 @@ impl Scenario {
             other => other,
         })?;
         let ranks = if key == "experts" {
-            let why = "tokens of a pass are spread evenly over the devices, those of one prompt too: where few prompts run, the device that \
+            let spread = "tokens of a pass are spread evenly over the devices, those of one prompt too: where few prompts run, the device that \
                        has a prompt takes longer. Experts lie in their order, the device with most rows decides, and energy is that of all at its pace";
-            notes.push(Note::new(format!("{of}.experts"), devices, why));
+            let own = "each engine has its own sequences, and all wait for the slowest pass, at its end and not at each exchange; a dummy pass brings one \
+                       token to the experts and takes no energy here. Experts lie in their order, the device with most rows decides";
+            notes.push(Note::new(format!("{of}.experts"), devices, if spec.data > 1 { own } else { spread }));
             ranks.exchanging(&fabric).map_err(|error| {
                 let part = if error.key.as_deref() == Some("fabric") { "fabric" } else { "experts" };
                 named(error, part)
@@ -73,6 +75,9 @@ impl Scenario {
         } else {
             ranks
         };
-        Ok((part, Some(Arc::new(ranks))))
+        Ok(match spec.data {
+            1 => (part, Some(Arc::new(ranks))),
+            _ => (part.with_own_sequences(), Some(Arc::new(ranks.of_engines()))),
+        })
     }
 }

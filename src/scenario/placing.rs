@@ -121,6 +121,10 @@ impl Scenario {
             );
             return wrong("in_flight", found.to_string(), &expected);
         }
+        if self.serving.chunked_prefill && spec.in_flight.unwrap_or(devices) > 1 {
+            let why = "chunks of one prompt wait for one another; vLLM has several of them under way (Scheduler._update_after_schedule)";
+            notes.push(Note::new(format!("{of}: passes with a prompt"), 1, why));
+        }
         let fabric = split.fabric(&self.folder, inputs, hardware, notes)?;
         let links = Links::new(&fabric, devices, spec.tensor, spec.collectives)
             .map_err(|error| named(error, "devices"))?;

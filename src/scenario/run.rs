@@ -289,7 +289,7 @@ fn whole_memory(built: &Built, variant: &VariantOutcome) -> Option<Note> {
 /// What the hottest pass draws on average, of each device.
 fn hottest_pass_w(built: &Built, variant: &VariantOutcome) -> f64 {
     let devices =
-        f64::from(built.setup.places() * built.setup.ranks.as_ref().map_or(1, |ranks| ranks.count()));
+        f64::from(built.setup.places() * built.setup.ranks.as_ref().map_or(1, |ranks| ranks.together()));
     variant.runs.iter().map(|run| run.summary.power_w.hottest_pass).fold(0.0, f64::max) / devices
 }
 

@@ -21,6 +21,9 @@ pub struct ParallelSpec {
     /// ([`crate::model::Model::spread_over`]). Not together with `tensor`.
     #[serde(default = "super::one")]
     pub experts: u32,
+    /// Attention data parallelism: engines with sequences and caches of their own whose experts are spread over all of them; as many as `experts`.
+    #[serde(default = "super::one")]
+    pub data: u32,
     /// Which of DeepEP's kernels bring tokens to their experts.
     #[serde(default)]
     pub exchange: ExchangeChoice,
@@ -65,6 +68,7 @@ impl Default for ParallelSpec {
         ParallelSpec {
             tensor: 1,
             experts: 1,
+            data: 1,
             exchange: ExchangeChoice::default(),
             pipeline: 1,
             placement: None,

@@ -5,6 +5,7 @@
 
 mod arrivals;
 mod beyond;
+mod by_token;
 mod closed;
 mod explain;
 mod fit;
@@ -218,7 +219,7 @@ impl<'a> Server<'a> {
         let lowering = Lowering::new(model, setup.dispatch.clone());
         let placed = setup.placed.as_deref();
         placed.map_or(Ok(()), |placed| placed.check(setup, trace))?;
-        let sets = lowering.takes_sets() && placed.is_none();
+        let sets = lowering.takes_sets() && placed.is_none() && setup.experts.ids.is_none();
         let fixed = matches!(routes, Routes::Known | Routes::Listed) && Places::are_fixed(trace);
         let mut takes = match routes {
             Routes::Later(later) if later.draws_sets() && sets => Takes::Branches(Box::new(later.clone())),
@@ -283,7 +284,8 @@ impl<'a> Server<'a> {
         };
         let policy = setup.dispatch.policy;
         let governor = Governor::new(device.clone());
-        let explain = match setup.explain && setup.tiers.is_none() && placed.is_none() {
+        let alone = placed.is_none() && !model.own_sequences && setup.experts.ids.is_none();
+        let explain = match setup.explain && setup.tiers.is_none() && alone {
             true => Some(Explain::new(
                 setup,
                 (trace, matches!(routes, Routes::Later(_))),
@@ -299,6 +301,7 @@ impl<'a> Server<'a> {
         // Of routes that are drawn, hardly any is that of another token.
         let counts =
             lowering.counts_lockstep() && !unified && placed.is_none() && !matches!(takes, Takes::Routes(_));
+        let counts = counts && setup.experts.ids.is_none();
         let most_at_a_layer = takes.most_at_a_layer(&trace.header, &paths);
         let together =
             counts.then(|| Together { blocks_of_a_token: paging.most_blocks(most_at_a_layer), longest });
@@ -357,6 +360,7 @@ impl<'a> Server<'a> {
 
     /// Lowers, prices and runs one pass. Returns the bytes of activations that it still holds.
     fn pass(&mut self, batch: &Batch, observer: &mut impl Observer) -> Within<u64> {
+        self.know_experts(batch);
         let whole = batch.ends();
         let step = match (whole, self.overlaps) {
             (false, _) => SimTime::ZERO,

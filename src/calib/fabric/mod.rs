@@ -32,6 +32,7 @@ pub fn fit(fabric: &mut Fabric, tables: &FabricTables, lender: Option<&Level>) -
         let expected = "a fabric of one level; networks are fitted on their own";
         return Err(InputError::expected(expected).key("levels").found(fabric.levels.len()).into());
     };
+    let (lent, lent_by) = (level.lent.clone(), level.lender.clone());
     let level = Level { lent: None, lender: None, collectives: None, ..level.clone() };
     let fits = curves::fit(&level, &tables.series, lender)?;
     let exchanges = exchange::fit(tables)?;
@@ -48,6 +49,9 @@ pub fn fit(fabric: &mut Fabric, tables: &FabricTables, lender: Option<&Level>) -
             curves: fits.iter().filter(|fit| fit.written).map(|fit| fit.curve.clone()).collect(),
             exchanges: exchanges.iter().map(|fit| fit.constants.clone()).collect(),
         }),
+        // What these tables do not have goes on to be lent.
+        lent,
+        lender: lent_by,
         ..level
     };
     fabric.check()?;

@@ -9,7 +9,7 @@ use radialsim::cost::{Device, Limits, Price};
 use radialsim::error::{InputError, Result};
 use radialsim::hw::Hardware;
 use radialsim::kernel::Kernel;
-use radialsim::report::{layers, uneven};
+use radialsim::report::{self, layers, uneven};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
@@ -28,7 +28,11 @@ pub struct Args {
     /// A table of products of another source (columns m, n, k): prints how far its times differ on the same shapes.
     #[arg(long, value_name = "TABLE")]
     beside: Option<PathBuf>,
-    /// The table: CSV with columns `time_stats.NAME.median`; or `MODEL_skew.csv`, attention over uneven contexts.
+    /// Of whole passes: each number of generated tokens or rows of a chunk is left out in turn, and the rest of the table is what the profile has.
+    #[arg(long)]
+    leave_out: bool,
+    /// The table: CSV with columns `time_stats.NAME.median`; `MODEL_skew.csv`, attention over uneven contexts; or `MODEL_attention.csv` with
+    /// `MODEL_dense.csv` and `MODEL_per_sequence.csv` beside it: the sum of a whole pass.
     file: PathBuf,
 }
 
@@ -43,6 +47,14 @@ pub fn run(args: &Args) -> Result<()> {
     let device = Device::new(&Hardware::resolve(&args.hw)?, Limits::default())?;
     if args.file.to_string_lossy().ends_with("_skew.csv") {
         return uneven_contexts(args, &device);
+    }
+    if args.file.to_string_lossy().ends_with("_attention.csv") {
+        return whole_passes(args);
+    }
+    if args.leave_out {
+        return Err(InputError::expected("MODEL_attention.csv, of which whole passes are made")
+            .key("leave-out")
+            .into());
     }
     let measured = read_layers(&args.file)?;
     let prices: Vec<Vec<Price>> = measured
@@ -80,6 +92,26 @@ fn uneven_contexts(args: &Args, device: &Device) -> Result<()> {
     print(&uneven(&calls, &ratios))?;
     let mean = PercentErrors::of(ratios).map_or(0.0, |errors| errors.mean);
     gate(args.gate, mean, "ratios of uneven to even calls are")
+}
+
+/// How far sums of all operators of a pass are off.
+fn whole_passes(args: &Args) -> Result<()> {
+    for (key, given) in [("beside", args.beside.is_some()), ("interval", args.interval.is_some())] {
+        if given {
+            return Err(InputError::expected("a table of operators, not of whole passes").key(key).into());
+        }
+    }
+    let name = args.file.to_string_lossy();
+    let beside = |ending: &str| PathBuf::from(name.replace("_attention.csv", ending));
+    let grids = [beside("_dense.csv"), beside("_per_sequence.csv"), args.file.clone()];
+    let layers = calib::layers::read(&calib::layers::LayerTables { grids, uneven: None })?;
+    let hw = Hardware::resolve(&args.hw)?;
+    let passes =
+        if args.leave_out { calib::passes_left_out(&hw, &layers)? } else { calib::passes(&hw, &layers)? };
+    print(&report::passes(&passes))?;
+    let mean = PercentErrors::of(passes.iter().map(|pass| (pass.said, pass.was)))
+        .map_or(f64::NAN, |errors| errors.mean);
+    gate(args.gate, mean, "whole passes are")
 }
 
 /// The interval that these rows would ask for: each product of each shape a family.

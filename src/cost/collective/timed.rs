@@ -71,7 +71,17 @@ impl Timed {
             source: SourceKind::Assumed,
             error: None,
         };
-        let Some(all) = level.collectives.as_ref().or_else(lent) else { return by_formula() };
+        // What nobody measured here, of so many devices, is lent where there is a lender.
+        let custom = operation == Operation::AllReduce
+            && library.ways(level, devices).iter().any(|&(_, way)| way != Way::Nccl);
+        let by = if custom { library } else { Library::Nccl };
+        let says = |own: &&Collectives| {
+            let of =
+                |curve: &Curve| (curve.operation, curve.library, curve.devices) == (operation, by, devices);
+            own.curves.iter().any(of) || lent().is_none()
+        };
+        let own = level.collectives.as_ref().filter(says);
+        let Some(all) = own.or_else(lent) else { return by_formula() };
         let ratio = all.gb_per_s / level.gb_per_s.value;
         let bytes_scale = libm::pow(ratio, 1.0 - IN_TIME);
         let search = Search { all, level, operation, mode, is_own: ratio == 1.0 };
@@ -83,7 +93,7 @@ impl Timed {
         let (timing, held) = predicted(&curves, &lines, operation, library, devices);
         let measured = matches!(timing, Timing::Measured(_));
         let error = held.map(|held| PriceError::new(held.mean, held.interval));
-        let loan = level.lent.as_ref().filter(|_| level.collectives.is_none());
+        let loan = level.lent.as_ref().filter(|_| own.is_none());
         let (source, error) = match loan {
             Some(loan) => {
                 let lent = PriceError::new(loan.error.mean, loan.error.interval);

@@ -216,7 +216,7 @@ pub(super) fn rows(kernel: &Kernel) -> Option<u32> {
 }
 
 /// Such a kernel with other rows.
-pub(super) fn with_rows(kernel: &Kernel, count: u32) -> Kernel {
+pub(crate) fn with_rows(kernel: &Kernel, count: u32) -> Kernel {
     let mut other = *kernel;
     match &mut other {
         Kernel::MatMul { rows, .. }

@@ -34,6 +34,7 @@ const SHIPPED: &[(&str, &str)] = shipped! {
     "pcie4-l40s.fitted"
     "pcie4-rtx-4090"
     "pcie5-rtx-pro-6000"
+    "pcie5-rtx-pro-6000.fitted"
     "amd-xgmi-mi300x"
     "infiniband-ndr"
     "infiniband-ndr.fitted"
@@ -249,10 +250,6 @@ impl Level {
             check_source("lent.source", &loan.source)?;
             if !loan.error.is_sound() {
                 return Err(InputError::expected("errors in percent, none below 0").key("lent.error"));
-            }
-            if self.collectives.is_some() {
-                let expected = "either measured collectives or lent ones";
-                return Err(InputError::expected(expected).key("lent").found("both"));
             }
         }
         let Some(collectives) = &self.collectives else { return Ok(()) };

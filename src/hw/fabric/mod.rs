@@ -167,7 +167,7 @@ pub struct Level {
     /// CUDA compute capability of the devices it was built for, which engines look up: `(9, 0)`. Absent where there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub capability: Option<(u8, u8)>,
-    /// The shipped fabric whose measurements stand for those that nobody made here.
+    /// The shipped fabric whose measurements stand for those that nobody made here: all of them, or those of other libraries than in `collectives`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lent: Option<Loan>,
     /// What was measured of collectives.

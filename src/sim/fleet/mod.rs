@@ -4,6 +4,7 @@
 
 mod apart;
 mod outside;
+mod rounds;
 mod router;
 
 pub use apart::Apart;
@@ -34,11 +35,14 @@ pub struct Fleet {
     pub seed: u64,
     /// Engines that generate, where those above only pass prompts.
     pub apart: Option<Apart>,
+    /// Whether they share experts, so that all begin and end their passes together ([`rounds`]).
+    pub rounds: bool,
 }
 
 impl Fleet {
     /// One server.
-    pub const ALONE: Fleet = Fleet { replicas: 1, router: RequestRouter::RoundRobin, seed: 0, apart: None };
+    pub const ALONE: Fleet =
+        Fleet { replicas: 1, router: RequestRouter::RoundRobin, seed: 0, apart: None, rounds: false };
 
     /// All engines.
     pub fn engines(&self) -> u32 {
@@ -70,6 +74,7 @@ pub fn run<O: Observer + Send>(
     let ledgers = match (&fleet.apart, &mut *observers) {
         (Some(apart), _) => apart::run(device, setup, routes, (fleet, apart), observers)?,
         (None, [observer]) => return Ok(vec![engines.one()?.run(setup, observer)?]),
+        (None, _) if fleet.rounds => engines.in_rounds(observers)?,
         (None, _) if fleet.router.looks() || !open => engines.depending(observers)?,
         (None, _) => engines.apart(observers, side_by_side)?,
     };
@@ -108,6 +113,14 @@ impl<'a> Engines<'a> {
         drive((&mut replicas, observers), &mut self.arrivals(), &mut self.choice())
             .map_err(|beyond| beyond.error(self.setup))?;
         Ok(replicas.into_iter().map(Server::finish).collect())
+    }
+
+    /// All begin and end their passes together.
+    fn in_rounds<O: Observer>(&self, observers: &mut [O]) -> Result<Vec<Ledger>> {
+        let mut ranks = (0..self.fleet.replicas).map(|_| self.one()).collect::<Result<Vec<_>>>()?;
+        rounds::drive((&mut ranks, observers), &mut self.arrivals(), &mut self.choice())
+            .map_err(|beyond| beyond.error(self.setup))?;
+        Ok(ranks.into_iter().map(Server::finish).collect())
     }
 
     /// Each on its own, with the requests that go to it.

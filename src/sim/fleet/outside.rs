@@ -1,6 +1,7 @@
 //! One server as those see it who drive it from outside: requests come, a pass begins, and is over.
 
 use crate::batch::Batch;
+use crate::lower::Round;
 use crate::sched::{Load, PassEnd};
 use crate::sim::beyond::Within;
 use crate::sim::{Observer, Server};
@@ -164,6 +165,53 @@ impl Server<'_> {
         }
         self.outside.batch = batch;
         Ok(())
+    }
+
+    /// Forms a pass at `now` and says what is in it; it begins with [`Simulation::go`]. None where nobody has something to run.
+    pub(super) fn form(&mut self, now: SimTime) -> Option<Round> {
+        if self.is_idle() {
+            return None;
+        }
+        self.welcome(now);
+        let mut batch = std::mem::take(&mut self.outside.batch);
+        let there = self.scheduler.next_batch(now, &mut self.paths, &mut batch);
+        let formed = there.then(|| {
+            let tokens = batch.tokens();
+            let generates = batch.spans.iter().all(|span| span.decode);
+            Round { tokens, most: tokens, generates, captured: self.lowering.is_captured(&batch) }
+        });
+        self.outside.batch = batch;
+        if there {
+            self.hold_kv();
+        }
+        formed
+    }
+
+    /// Begins the pass that was formed, in which the experts get the tokens of `round`.
+    pub(super) fn go(&mut self, round: Round, observer: &mut impl Observer) -> Within<()> {
+        self.lowering.set_round(round);
+        let batch = std::mem::take(&mut self.outside.batch);
+        self.outside.flight = Some(self.pass(&batch, observer)?);
+        self.outside.batch = batch;
+        self.ledger.rounds.get_or_insert_default();
+        Ok(())
+    }
+
+    /// Runs a dummy pass, as others have something to run.
+    pub(super) fn stand_in(&mut self) {
+        self.ledger.rounds.get_or_insert_default().dummy_passes += 1;
+    }
+
+    /// Waits for the slowest pass of the round, which ends at `end`.
+    pub(super) fn wait_for_round(&mut self, end: SimTime) {
+        let Some(own) = self.end().filter(|own| *own < end) else { return };
+        let (waiting, running) = self.scheduler.waiting_and_running();
+        let (held, entries) = (self.scheduler.blocks().held(), self.scheduler.entries());
+        self.ledger.integrate(end - own, waiting.into(), running.into(), held, entries);
+        self.machine.wait_until(end);
+        // The host forms the next pass meanwhile.
+        self.before += end - own;
+        self.ledger.rounds.get_or_insert_default().waited_ps += u128::from((end - own).ps());
     }
 
     /// The pass in flight is over: whoever was in it moves on. The ids of the requests that are over go to `answered`.

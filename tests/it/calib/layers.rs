@@ -214,14 +214,6 @@ fn what_fills_the_memory_is_found_again() {
     std::fs::write(&path, few.join("\n")).expect("written");
     let error = fit(&mut datasheet()).expect_err("no calls beside prompts").to_string();
     assert!(error.contains("calls with and without rows of prompts"), "{error}");
-    // Parts of layers are other kernels.
-    for name in ["dense", "per_sequence", "attention"] {
-        let [from, to] =
-            ["llama31_8b", "llama31_8b_tp2"].map(|model| folder.path().join(format!("{model}_{name}.csv")));
-        std::fs::rename(from, to).expect("renamed");
-    }
-    let error = layers::read(&files(folder.path())).expect_err("parts of layers").to_string();
-    assert!(error.contains("layers that one device has to itself"), "{error}");
 }
 
 /// Two equal chunks take less than twice one and more than one; one chunk is what the table says.

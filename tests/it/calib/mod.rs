@@ -7,5 +7,6 @@ pub mod fit;
 pub mod kineto;
 pub mod layers;
 pub mod meter;
+pub mod more_layers;
 pub mod operators;
 pub mod served;

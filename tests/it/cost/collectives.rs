@@ -398,3 +398,24 @@ fn exchanges_say_where_they_come_from() {
         assert_eq!(price.source, SourceKind::Extrapolated, "{other:?}");
     }
 }
+
+/// Where NCCL between two devices is measured and a lender has the rest: two devices by NCCL are fitted, the engine's own kernel and more devices are lent as if nothing
+/// were measured.
+#[test]
+fn what_nobody_measured_beside_it_is_lent() {
+    let both = Fabric::shipped("pcie5-rtx-pro-6000").expect("shipped");
+    let mut lent = both.clone();
+    lent.levels[0].collectives = None;
+    assert!(both.levels[0].collectives.is_some() && both.levels[0].lent.is_some());
+    let price = |fabric: &Fabric, library, devices| {
+        group(fabric, devices, library, CallMode::Graph).price(Operation::AllReduce, 1 << 20)
+    };
+    let own = price(&both, Library::Nccl, 2);
+    assert_eq!(own.source, SourceKind::Fitted);
+    assert!((own.time.us() / 41.04 - 1.0).abs() < 0.05, "as published: {own:?}");
+    assert_ne!(price(&lent, Library::Nccl, 2), own, "the control");
+    for (library, devices) in [(Library::Vllm, 2), (Library::Vllm, 4), (Library::Nccl, 4), (Library::Nccl, 8)]
+    {
+        assert_eq!(price(&both, library, devices), price(&lent, library, devices), "{library:?} {devices}");
+    }
+}

@@ -22,7 +22,7 @@ use std::sync::Arc;
 /// So many engines of each kind, over a link on which every message takes so many microseconds.
 fn fleet([prefill, decode]: [u32; 2], us: f64, router: RequestRouter) -> Fleet {
     let link = Arc::new(Ranks::pair(&flat(us), 2, Library::Nccl).expect("two devices"));
-    Fleet { replicas: prefill, router, seed: 5, apart: Some(Apart { decode, link }) }
+    Fleet { replicas: prefill, router, seed: 5, apart: Some(Apart { decode, link }), rounds: false }
 }
 
 fn each(setup: &Setup, trace: &Trace, fleet: &Fleet) -> Vec<Ledger> {
@@ -200,7 +200,7 @@ fn over_free_links_tokens_come_as_from_an_engine_that_only_generates() {
 /// Passes as single events come to what kernels as events come to: replicas, and prefill and decode apart.
 #[test]
 fn passes_as_events_are_kernels_as_events() {
-    let alone = Fleet { replicas: 3, router: RequestRouter::LeastKv, seed: 5, apart: None };
+    let alone = Fleet { replicas: 3, router: RequestRouter::LeastKv, seed: 5, apart: None, rounds: false };
     for (fleet, which) in [
         (alone, 0),
         (fleet([2, 1], 250.0, RequestRouter::Vllm), 0),

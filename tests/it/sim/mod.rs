@@ -1,10 +1,12 @@
 //! What a run does: engine, scheduling, lowering, memory, several devices.
 
 pub mod apart;
+pub mod data_parallel;
 pub mod edges;
 pub mod engine;
 pub mod engine_naive;
 pub mod expert_layers;
+pub mod experts_by_token;
 pub mod fidelity;
 pub mod footprint;
 pub mod kv;

@@ -30,7 +30,7 @@ const ROUTERS: [RequestRouter; 7] = [
 ];
 
 fn each(setup: &Setup, trace: &Trace, replicas: u32, router: RequestRouter) -> Vec<Ledger> {
-    let fleet = Fleet { replicas, router, seed: 5, apart: None };
+    let fleet = Fleet { replicas, router, seed: 5, apart: None, rounds: false };
     let mut silent = vec![Silent; replicas as usize];
     let device = setup.device().expect("valid");
     fleet::run(&device, setup, (trace, None), &fleet, &mut silent, false).expect("it fits")
@@ -198,7 +198,7 @@ fn more_engines_are_never_slower_under_saturation() {
 
 /// Mean wait over the mean service on four servers, with the half width of its 99 % interval.
 fn waits(system: &System, router: RequestRouter, utilisation: f64, customers: u32) -> (f64, f64) {
-    let fleet = |seed| Fleet { replicas: 4, router, seed, apart: None };
+    let fleet = |seed| Fleet { replicas: 4, router, seed, apart: None, rounds: false };
     let of = |seed| system.measured_on(&fleet(seed), seed, utilisation, customers).0;
     interval(&(1..=24).map(of).collect::<Vec<_>>())
 }
