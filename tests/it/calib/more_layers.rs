@@ -106,7 +106,7 @@ fn tables(folder: &Path, name: &str, model: &Model, bend: f64) {
 
 fn read(folder: &Path, name: &str) -> layers::Layers {
     let grids = ["dense", "per_sequence", "attention"].map(|kind| folder.join(format!("{name}_{kind}.csv")));
-    layers::read(&layers::Tables { grids, uneven: None }).expect("tables")
+    layers::read(&layers::LayerTables { grids, uneven: None }).expect("tables")
 }
 
 /// A profile fitted to Llama's layers as the data sheet has them, and tables of Qwen3-32B that are slower, on one device and on each of two.

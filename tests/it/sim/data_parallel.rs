@@ -8,7 +8,7 @@ use radialsim::hw::{Fabric, Hardware, Library};
 use radialsim::metrics::{Ledger, Summary};
 use radialsim::model::Model;
 use radialsim::scenario::{self, Scenario};
-use radialsim::sim::fleet::{self, Fleet, Router};
+use radialsim::sim::fleet::{self, Fleet, RequestRouter};
 use radialsim::sim::{Fidelity, Setup, Silent, run};
 use radialsim::trace::Trace;
 use std::path::Path;
@@ -58,7 +58,7 @@ fn lab(batch: u32, devices: u32, own: bool, loads: ExpertLoads, capture: &[u32],
 }
 
 /// What each rank added up, the same by events and by passes.
-fn each(setup: &Setup, trace: &Trace, count: u32, router: Router, rounds: bool) -> Vec<Ledger> {
+fn each(setup: &Setup, trace: &Trace, count: u32, router: RequestRouter, rounds: bool) -> Vec<Ledger> {
     let fleet = Fleet { replicas: count, router, seed: 5, apart: None, rounds };
     let of = |fidelity| {
         let setup = Setup { fidelity, ..setup.clone() };
@@ -88,7 +88,7 @@ fn equal_ranks_are_one_engine_with_spread_sequences() {
         for loads in [ExpertLoads::Independent, ExpertLoads::Balanced, ExpertLoads::PowerLaw(1.2)] {
             let apart = lab(own, devices, true, loads, capture, 1.0);
             let trace = apart.trace(&method("Dense"), devices * own, 24, 6, 1);
-            let ranks = each(&apart.setup, &trace, devices, Router::RoundRobin, true);
+            let ranks = each(&apart.setup, &trace, devices, RequestRouter::RoundRobin, true);
             let one = lab(devices * own, devices, false, loads, capture, 1.0);
             let whole = run(&one.setup, &trace, &mut Silent).expect("it fits");
             for rank in &ranks {
@@ -120,7 +120,7 @@ fn free_links_leave_the_weights_of_a_part() {
     let at = |devices: u32, faster: f64| {
         let lab = lab(4, devices, true, ExpertLoads::Independent, &[], faster);
         let trace = lab.trace(&method("Dense"), 4 * devices, 1, 12, 1);
-        each(&lab.setup, &trace, devices, Router::RoundRobin, true)[0].makespan
+        each(&lab.setup, &trace, devices, RequestRouter::RoundRobin, true)[0].makespan
     };
     let free: Vec<_> = [2, 4, 8].map(|devices| at(devices, 1e9)).into();
     assert!(free[0] < alone, "{free:?} {alone}");
@@ -138,13 +138,13 @@ fn all_wait_for_the_slowest() {
     let mut trace = lab.trace(&method("Dense"), 2, 2000, 4, 1);
     let short = lab.trace(&method("Dense"), 2, 3, 4, 1);
     trace.requests[1] = radialsim::trace::Request { id: 1, ..short.requests[1].clone() };
-    let ranks = each(&lab.setup, &trace, 2, Router::RoundRobin, true);
+    let ranks = each(&lab.setup, &trace, 2, RequestRouter::RoundRobin, true);
     let (long, short) = (&ranks[0], &ranks[1]);
     assert_eq!(long.requests[0].first, short.requests[0].first);
     assert_eq!(long.requests[0].last, short.requests[0].last);
     assert_eq!(long.rounds.expect("rounds").waited_ps, 0);
     assert!(short.rounds.expect("rounds").waited_ps > 0);
-    let free = each(&lab.setup, &trace, 2, Router::RoundRobin, false);
+    let free = each(&lab.setup, &trace, 2, RequestRouter::RoundRobin, false);
     assert!(free[1].requests[0].first < short.requests[0].first, "replicas do not wait");
 }
 
@@ -153,7 +153,7 @@ fn all_wait_for_the_slowest() {
 fn who_has_nothing_to_run_runs_dummy_passes() {
     let lab = lab(4, 8, true, ExpertLoads::Independent, &[], 1.0);
     let trace = lab.trace(&method("Dense"), 1, 30, 9, 1);
-    let ranks = each(&lab.setup, &trace, 8, Router::RoundRobin, true);
+    let ranks = each(&lab.setup, &trace, 8, RequestRouter::RoundRobin, true);
     assert_eq!(ranks[0].passes, 9);
     let dummies: Vec<u64> = ranks.iter().map(|rank| rank.rounds.expect("rounds").dummy_passes).collect();
     assert_eq!(dummies, [0, 9, 9, 9, 9, 9, 9, 9]);
@@ -162,7 +162,7 @@ fn who_has_nothing_to_run_runs_dummy_passes() {
     let mut alone = self::lab(4, 8, true, ExpertLoads::Independent, &[], 1.0);
     alone.setup.serving = lab.setup.serving;
     let trace_of_all = alone.trace(&method("Dense"), 8, 30, 9, 1);
-    let full = each(&alone.setup, &trace_of_all, 8, Router::RoundRobin, true);
+    let full = each(&alone.setup, &trace_of_all, 8, RequestRouter::RoundRobin, true);
     assert!(full[0].makespan > ranks[0].makespan, "eight prompts ask for more experts than one");
 }
 
@@ -186,7 +186,7 @@ proptest! {
         devices in prop::sample::select(vec![2u32, 4, 8]),
         count in 1u32..20,
         gap_us in 0u32..3000,
-        router in prop::sample::select(vec![Router::RoundRobin, Router::Vllm, Router::LeastKv, Router::Queue, Router::Random]),
+        router in prop::sample::select(vec![RequestRouter::RoundRobin, RequestRouter::Vllm, RequestRouter::LeastKv, RequestRouter::Queue, RequestRouter::Random]),
         seed in 0u64..1000,
     ) {
         let lab = lab(3, devices, true, ExpertLoads::Independent, &[1, 2, 4, 8], 1.0);
