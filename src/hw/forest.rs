@@ -295,7 +295,7 @@ mod tests {
         out: &mut Tree,
     ) {
         let drawn = numbers.next().unwrap_or(0);
-        if depth == 0 || drawn % 5 == 0 {
+        if depth == 0 || drawn.is_multiple_of(5) {
             out.nodes.push(-1);
             out.leaves.push((drawn % (2 * LARGEST_LEAF as u32)) as i32 - LARGEST_LEAF);
             return;

@@ -1,7 +1,7 @@
 //! What happened in a run, added up as it happens: exact integers, a fixed amount of memory for any number of kernels.
 
 use super::usage::Handover;
-use super::{PlacedUse, ReplicaUse};
+use super::{PlacedUse, ReplicaUse, RoundUse};
 use crate::cost::{Bound, Price, PriceError};
 use crate::kernel::Class;
 use crate::lower::Cause;
@@ -236,15 +236,6 @@ pub struct MemoryUse {
     pub capacity: u64,
     /// What of it is neither for weights nor for KV entries: the largest pass, and what the process holds beside tensors.
     pub set_aside: u64,
-}
-
-/// What an engine waits for others that its experts' rows come from.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct RoundUse {
-    /// Rounds in which it had nothing to run while others had.
-    pub dummy_passes: u64,
-    /// Time from the end of its own passes to that of the slowest, picoseconds.
-    pub waited_ps: u128,
 }
 
 /// Everything a run adds up.

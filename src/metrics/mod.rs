@@ -16,9 +16,7 @@ mod usage;
 
 pub use error_bar::{ClassError, ENOUGH, ErrorBar, FigureErrors, Ninety, Saving, Verdict};
 pub use interval::Interval;
-pub use ledger::{
-    Gap, KvUse, Ledger, Losses, MemoryUse, Own, PhaseTotals, RequestTimes, RoundUse, Tally, TierUse,
-};
+pub use ledger::{Gap, KvUse, Ledger, Losses, MemoryUse, Own, PhaseTotals, RequestTimes, Tally, TierUse};
 pub use placed::{DeviceSummary, PlacedSummary};
 pub use replicas::{Imbalance, KvTransfer, Replica, ReplicaSummary};
 pub use slo::{Goodput, Slo};
@@ -29,7 +27,7 @@ pub use summary::{
 };
 pub use time_saved::{PARTS, TimeSaved};
 pub use uncertainty::{Ends, ErrorKind, Estimate, Gain};
-pub use usage::{DeviceUse, EngineRole, Handover, PlacedUse, ReplicaUse};
+pub use usage::{DeviceUse, EngineRole, Handover, PlacedUse, ReplicaUse, RoundUse};
 
 /// 0 where there is nothing to divide by.
 fn ratio(a: f64, b: f64) -> f64 {

@@ -1,6 +1,5 @@
 //! What each device and each engine of a run did.
 
-use super::ledger::RoundUse;
 use crate::units::SimTime;
 use serde::Serialize;
 
@@ -75,6 +74,15 @@ impl EngineRole {
             EngineRole::Decode => "decode",
         }
     }
+}
+
+/// What an engine waits for others that its experts' rows come from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RoundUse {
+    /// Rounds in which it had nothing to run while others had.
+    pub dummy_passes: u64,
+    /// Time from the end of its own passes to that of the slowest, picoseconds.
+    pub waited_ps: u128,
 }
 
 /// What one of several engines did.
