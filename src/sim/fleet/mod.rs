@@ -35,7 +35,7 @@ pub struct Fleet {
     pub seed: u64,
     /// Engines that generate, where those above only pass prompts.
     pub apart: Option<Apart>,
-    /// Whether they share experts, so that all begin and end their passes together ([`rounds`]).
+    /// Whether they share experts, so that all begin and end their passes together (`rounds.rs`).
     pub rounds: bool,
 }
 
