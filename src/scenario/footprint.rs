@@ -11,7 +11,7 @@ use crate::sim::Fidelity;
 use crate::trace::{Request, RouteIds, Run, Step, Taken};
 use std::collections::HashSet;
 
-/// The program with a profile and a model, before anything runs: 19 MB of `simulate` for one request on the largest profile (H100, fitted).
+/// The program with a profile and a model, before anything runs: 19 MB of `simulate` for one request on each of the largest profiles (B200, L40S, H100, fitted).
 const PROGRAM: u64 = 32 << 20;
 /// Prices of an engine at one clock: at most 2^14 stretches of kernels of about a kilobyte, and as many shapes of 200 bytes.
 const PRICES: u64 = 24 << 20;
