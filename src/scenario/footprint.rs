@@ -129,10 +129,13 @@ fn sequences(built: &Built) -> u64 {
     running(built).saturating_mul(each).saturating_add(queued)
 }
 
+fn tokens_of(request: &Request) -> u64 {
+    u64::from(request.prompt_tokens) + u64::from(request.output_tokens)
+}
+
 /// Tokens of the requests that run at once, at most.
 fn tokens_at_once(built: &Built) -> u64 {
-    let tokens = |request: &Request| u64::from(request.prompt_tokens) + u64::from(request.output_tokens);
-    let mut all: Vec<u64> = built.trace.requests.iter().map(tokens).collect();
+    let mut all: Vec<u64> = built.trace.requests.iter().map(tokens_of).collect();
     all.sort_unstable_by(|a, b| b.cmp(a));
     all.iter().take(running(built) as usize).sum()
 }
@@ -152,12 +155,7 @@ fn routes(built: &Built) -> u64 {
                 && Lowering::new(&built.setup.model, built.setup.dispatch.clone()).takes_sets() =>
         {
             // What is drawn grows to twice its length before it is kept.
-            let longest = built
-                .trace
-                .requests
-                .iter()
-                .map(|request| u64::from(request.prompt_tokens) + u64::from(request.output_tokens))
-                .max();
+            let longest = built.trace.requests.iter().map(tokens_of).max();
             tokens.saturating_add(GROWTH * 4 * longest.unwrap_or(0)).saturating_mul(sets)
         }
         Some(later) => tokens.saturating_mul(path(later.longest() as usize) + 2 * sets),

@@ -74,14 +74,17 @@ pub fn run<O: Observer + Send>(
     let ledgers = match (&fleet.apart, &mut *observers) {
         (Some(apart), _) => apart::run(device, setup, routes, (fleet, apart), observers)?,
         (None, [observer]) => return Ok(vec![engines.one()?.run(setup, observer)?]),
-        (None, _) if fleet.rounds => engines.in_rounds(observers)?,
-        (None, _) if fleet.router.looks() || !open => engines.depending(observers)?,
+        (None, _) if fleet.rounds => engines.depending(observers, rounds::drive)?,
+        (None, _) if fleet.router.looks() || !open => engines.depending(observers, drive)?,
         (None, _) => engines.apart(observers, side_by_side)?,
     };
     let end = ledgers.iter().map(|ledger| ledger.makespan).max().unwrap_or_default();
     observers.iter_mut().for_each(|observer| observer.over(end));
     Ok(ledgers)
 }
+
+/// What drives engines to the end of their requests.
+type Loop<'a, O> = fn((&mut [Server<'a>], &mut [O]), &mut Arrivals<'a>, &mut Choice) -> Within<()>;
 
 /// Replicas of one setup.
 struct Engines<'a> {
@@ -107,20 +110,12 @@ impl<'a> Engines<'a> {
         Choice::new(self.fleet.router, self.fleet.seed)
     }
 
-    /// One clock for all: where a request goes depends on all of them.
-    fn depending<O: Observer>(&self, observers: &mut [O]) -> Result<Vec<Ledger>> {
-        let mut replicas = (0..self.fleet.replicas).map(|_| self.one()).collect::<Result<Vec<_>>>()?;
-        drive((&mut replicas, observers), &mut self.arrivals(), &mut self.choice())
+    /// One loop for all, `drive`: where a request goes, or when a pass begins, depends on all of them.
+    fn depending<O: Observer>(&self, observers: &mut [O], drive: Loop<'a, O>) -> Result<Vec<Ledger>> {
+        let mut engines = (0..self.fleet.replicas).map(|_| self.one()).collect::<Result<Vec<_>>>()?;
+        drive((&mut engines, observers), &mut self.arrivals(), &mut self.choice())
             .map_err(|beyond| beyond.error(self.setup))?;
-        Ok(replicas.into_iter().map(Server::finish).collect())
-    }
-
-    /// All begin and end their passes together.
-    fn in_rounds<O: Observer>(&self, observers: &mut [O]) -> Result<Vec<Ledger>> {
-        let mut ranks = (0..self.fleet.replicas).map(|_| self.one()).collect::<Result<Vec<_>>>()?;
-        rounds::drive((&mut ranks, observers), &mut self.arrivals(), &mut self.choice())
-            .map_err(|beyond| beyond.error(self.setup))?;
-        Ok(ranks.into_iter().map(Server::finish).collect())
+        Ok(engines.into_iter().map(Server::finish).collect())
     }
 
     /// Each on its own, with the requests that go to it.

@@ -167,7 +167,7 @@ impl Server<'_> {
         Ok(())
     }
 
-    /// Forms a pass at `now` and says what is in it; it begins with [`Simulation::go`]. None where nobody has something to run.
+    /// Forms a pass at `now` and says what is in it; it begins with [`Server::go`]. None where nobody has something to run.
     pub(super) fn form(&mut self, now: SimTime) -> Option<Round> {
         if self.is_idle() {
             return None;
